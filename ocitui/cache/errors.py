@@ -1,0 +1,117 @@
+"""What can go wrong with a cache, as a small tree.
+
+Each error carries a message an operator can act on, a ``hint`` that says what to do next, and a ``code`` that
+scripts can rely on::
+
+    CacheError
+    ├── CacheDirectoryError      the directory is absent, not a directory, or not readable
+    ├── CorruptIndexError        index.json is one the daemon would reset or refuse
+    ├── InvalidNameError         not an image name (a ValueError too)
+    ├── DocumentError            a manifest, config or descriptor the daemon's types refuse
+    ├── NoSuchEntryError         no descriptor of that digest and format (a LookupError too)
+    ├── NoSuchTransactionError   no transaction of that id (a LookupError too)
+    ├── InvalidPackedImageError  what is to be stored is not an image that can be stored
+    ├── ConflictError            something stands where a file or descriptor is to go
+    ├── PlanChangedError         the cache is no longer what the plan was made for
+    ├── LockedError              another ocitui works on the cache
+    ├── ReadOnlyError            this cache object may not write
+    └── StorageError             the file system refused (no space, read-only, input/output error)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .verdict import Verdict
+
+
+class CacheError(Exception):
+    """The root of every error the cache raises on purpose."""
+
+    code = "cache-error"
+    default_hint = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+
+
+class CacheDirectoryError(CacheError):
+    code = "cache-directory"
+    default_hint = "name the directory that holds index.json, or set OCITUI_CACHE"
+
+
+class CorruptIndexError(CacheError):
+    """``verdict`` says what the daemon would make of the same bytes; None when the index is gone."""
+
+    code = "corrupt-index"
+    default_hint = "nothing was changed; do not restart a running daemon, it may still hold the good index in memory"
+
+    def __init__(self, message: str, *, verdict: Verdict | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
+
+
+class InvalidNameError(CacheError, ValueError):
+    code = "invalid-name"
+    default_hint = "write it as [HOST[:PORT]/]NAME[:TAG][@DIGEST], with a port of at most 65535"
+
+
+class DocumentError(CacheError):
+    """``line`` and ``column`` (in bytes, from 1) are the place of the error as the daemon counts it; 0 when unknown."""
+
+    code = "document"
+    default_hint = "the daemon fails on this document at every lookup; it heals only when the file is moved aside"
+
+    def __init__(self, message: str, *, line: int = 0, column: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.line = line
+        self.column = column
+
+
+class NoSuchEntryError(CacheError, LookupError):
+    code = "no-such-entry"
+    default_hint = "ocitui list shows every digest and format"
+
+
+class NoSuchTransactionError(CacheError, LookupError):
+    code = "no-such-transaction"
+    default_hint = "ocitui log shows every transaction"
+
+
+class InvalidPackedImageError(CacheError):
+    code = "invalid-packed-image"
+    default_hint = "a packed image needs a regular file, and one digest in its descriptor and its file names"
+
+
+class ConflictError(CacheError):
+    code = "conflict"
+    default_hint = "look at what stands there; move it or delete it first, then try again"
+
+
+class PlanChangedError(CacheError):
+    code = "plan-changed"
+    default_hint = "look at the new plan and confirm it again"
+
+
+class LockedError(CacheError):
+    """``holder`` says who has the lock: program, process, user, host, and since when, as far as it is known."""
+
+    code = "locked"
+    default_hint = "wait for it with --wait SECONDS, or end that program"
+
+    def __init__(self, message: str, *, holder: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
+
+
+class ReadOnlyError(CacheError):
+    code = "read-only"
+    default_hint = "start ocitui without --read-only, as a user who may write to the cache"
+
+
+class StorageError(CacheError):
+    code = "storage"
+    default_hint = "nothing was lost; see that the file system is writable and has room, then try again"

@@ -1,0 +1,250 @@
+"""JSON, scanned as serde_json 1.0 scans a slice: the same texts accepted, the same errors at the same places.
+
+Only what the daemon's types do not read is treated loosely: `ignore_value` checks the grammar and nothing else,
+so a lone surrogate or bytes that are not UTF-8 pass there, to any depth.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from .errors import DocumentError
+
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_DIGITS = re.compile(rb"[0-9]*")
+_HEX = re.compile(rb"[0-9a-fA-F]{4}")
+_ESCAPES = {
+    b'"': '"', b"\\": "\\", b"/": "/", b"b": "\b", b"f": "\f", b"n": "\n", b"r": "\r", b"t": "\t",
+}  # fmt: skip
+_HIGH, _LOW, _LAST = 0xD800, 0xDC00, 0xDFFF
+
+
+class Scanner:
+    """A position in JSON text, and the steps that move it."""
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self.data = data
+        self.at = position
+
+    def fail(self, message: str, *, at: int | None = None) -> NoReturn:
+        """Raise DocumentError at the bytes read so far, or at offset ``at``."""
+        end = min(self.at if at is None else at, len(self.data))
+        line = self.data.count(b"\n", 0, end) + 1
+        column = end - (self.data.rfind(b"\n", 0, end) + 1)
+        raise DocumentError(message, line=line, column=column)
+
+    def fail_next(self, message: str) -> NoReturn:
+        """Raise DocumentError at the byte that comes next."""
+        self.fail(message, at=self.at + 1)
+
+    def peek(self) -> bytes:
+        """The next byte after white space; empty at the end."""
+        if (space := _SPACE.match(self.data, self.at)) is not None:
+            self.at = space.end()
+        return self.data[self.at : self.at + 1]
+
+    def peek_value(self) -> bytes:
+        byte = self.peek()
+        if not byte:
+            self.fail_next("EOF while parsing a value")
+        return byte
+
+    def end(self) -> None:
+        """Nothing but white space may follow."""
+        if self.peek():
+            self.fail_next("trailing characters")
+
+    def identifier(self, word: bytes) -> None:
+        """Read the rest of null, true or false, whose first letter was seen."""
+        for expected in word:
+            if self.at >= len(self.data):
+                self.fail("EOF while parsing a value")
+            self.at += 1
+            if self.data[self.at - 1] != expected:
+                self.fail("expected ident")
+
+    def string(self) -> str:
+        """Read a string whose opening quote is next, with all its checks."""
+        self.at += 1
+        pieces: list[bytes] = []
+        while True:
+            start = self.at
+            byte = self._plain()
+            pieces.append(self.data[start : self.at - 1])
+            if byte == b'"':
+                break
+            pieces.append(self._escape().encode())
+        try:
+            return b"".join(pieces).decode()
+        except UnicodeDecodeError:
+            self.fail("invalid unicode code point")
+
+    def _plain(self) -> bytes:
+        """Step over plain bytes and the quote or backslash after them, which is returned."""
+        if (plain := _PLAIN.match(self.data, self.at)) is not None:
+            self.at = plain.end()
+        byte = self._next_in_string()
+        if byte not in b'"\\':
+            self.fail("control character (\\u0000-\\u001F) found while parsing a string")
+        return byte
+
+    def _next_in_string(self) -> bytes:
+        if self.at >= len(self.data):
+            self.fail("EOF while parsing a string")
+        self.at += 1
+        return self.data[self.at - 1 : self.at]
+
+    def _escape(self) -> str:
+        byte = self._next_in_string()
+        if byte != b"u":
+            return _ESCAPES.get(byte) or self.fail("invalid escape")
+        unit = self._hex()
+        if _LOW <= unit <= _LAST:
+            self.fail("lone leading surrogate in hex escape")
+        if not _HIGH <= unit < _LOW:
+            return chr(unit)
+        for expected in (b"\\", b"u"):
+            if self._next_in_string() != expected:
+                self.fail("unexpected end of hex escape")
+        low = self._hex()
+        if not _LOW <= low <= _LAST:
+            self.fail("lone leading surrogate in hex escape")
+        return chr(0x10000 + ((unit - _HIGH) << 10) + (low - _LOW))
+
+    def _hex(self) -> int:
+        if self.at + 4 > len(self.data):
+            self.at = len(self.data)
+            self.fail("EOF while parsing a string")
+        digits = self.data[self.at : self.at + 4]
+        if not _HEX.match(digits):
+            self.at += next(i for i, digit in enumerate(digits, 1) if digit not in b"0123456789abcdefABCDEF")
+            self.fail("invalid escape")
+        self.at += 4
+        return int(digits, 16)
+
+    def number(self) -> int | float:
+        """Read a number whose first byte is next: an int where serde_json keeps an integer, else a float.
+
+        An integer beyond 64 bits, and minus zero, are floats there; so they are here.
+        """
+        start = self.at
+        integral = self.skip_number()
+        text = self.data[start : self.at].decode("ascii")
+        if not integral:
+            return float(text)
+        # int() refuses thousands of digits, and none so long is an integer for the daemon.
+        if len(text) > len("-9223372036854775808") + 1:
+            return float(text)
+        value = int(text)
+        if text == "-0" or not -(2**63) <= value < 2**64:
+            return float(text)
+        return value
+
+    def skip_number(self) -> bool:
+        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent."""
+        data = self.data
+        if data[self.at : self.at + 1] == b"-":
+            self.at += 1
+        first = data[self.at : self.at + 1]
+        if first == b"0":
+            self.at += 1
+            if data[self.at : self.at + 1].isdigit():
+                self.fail_next("invalid number")
+        elif not self._skip_digits():
+            self.at += 1
+            self.fail("invalid number" if first else "EOF while parsing a value")
+        integral = True
+        if data[self.at : self.at + 1] == b".":
+            integral = False
+            self.at += 1
+            if not self._skip_digits():
+                self.fail_next("invalid number" if self.at < len(data) else "EOF while parsing a value")
+        if data[self.at : self.at + 1] in (b"e", b"E"):
+            integral = False
+            self.at += 2 if data[self.at + 1 : self.at + 2] in (b"+", b"-") else 1
+            if not self._skip_digits():
+                self.at += 1
+                self.fail("invalid number" if self.at <= len(data) else "EOF while parsing a value")
+        return integral
+
+    def _skip_digits(self) -> bool:
+        start = self.at
+        if (digits := _DIGITS.match(self.data, start)) is not None:
+            self.at = digits.end()
+        return self.at > start
+
+    def ignore_value(self) -> None:
+        """Step over any value, checking its grammar only."""
+        enclosing: list[bytes] = []
+        while True:
+            opened = self._ignore_scalar_or_open()
+            if opened:
+                enclosing.append(opened)
+            if not self._ignore_to_next(enclosing, after_value=not opened):
+                return
+            if enclosing[-1] == b"{":
+                self._ignore_key()
+
+    def _ignore_scalar_or_open(self) -> bytes:
+        byte = self.peek_value()
+        match byte:
+            case b"[" | b"{":
+                self.at += 1
+                return byte
+            case b'"':
+                self._ignore_string()
+            case b"n":
+                self.identifier(b"null")
+            case b"t":
+                self.identifier(b"true")
+            case b"f":
+                self.identifier(b"false")
+            case _ if byte in b"-0123456789":
+                self.skip_number()
+            case _:
+                self.fail_next("expected value")
+        return b""
+
+    def _ignore_to_next(self, enclosing: list[bytes], *, after_value: bool) -> bool:
+        """Close what ends here and step over a comma; False once nothing is open any more."""
+        while enclosing:
+            frame = enclosing[-1]
+            byte = self.peek()
+            if not byte:
+                self.fail_next(f"EOF while parsing {'a list' if frame == b'[' else 'an object'}")
+            if byte == b"," and after_value:
+                self.at += 1
+                return True
+            if byte == (b"]" if frame == b"[" else b"}"):
+                self.at += 1
+                enclosing.pop()
+                after_value = True
+            elif after_value:
+                self.fail_next(f"expected `,` or `{']' if frame == b'[' else '}'}`")
+            else:
+                return True
+        return False
+
+    def _ignore_key(self) -> None:
+        byte = self.peek()
+        if byte != b'"':
+            self.fail_next("key must be a string" if byte else "EOF while parsing an object")
+        self._ignore_string()
+        self.colon()
+
+    def _ignore_string(self) -> None:
+        self.at += 1
+        while self._plain() != b'"':
+            byte = self._next_in_string()
+            if byte == b"u":
+                self._hex()
+            elif byte not in _ESCAPES:
+                self.fail("invalid escape")
+
+    def colon(self) -> None:
+        byte = self.peek()
+        if byte != b":":
+            self.fail_next("expected `:`" if byte else "EOF while parsing an object")
+        self.at += 1
