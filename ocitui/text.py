@@ -1,0 +1,50 @@
+"""How text, sizes and times are shown, on screen and on the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+# C0 and C1 controls, surrogates, line and paragraph separators, and what reorders or hides text around it.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_UNITS = ("K", "M", "G", "T", "P")
+_AGES = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def clean(text: str) -> str:
+    """The text with every character replaced that could command a terminal or deceive its reader."""
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(REPLACEMENT, text)
+
+
+def human_size(size: int | None) -> str:
+    """Bytes in at most five characters, powers of 1024: ``1016K``, ``1.9M``; ``-`` for None."""
+    if size is None:
+        return "-"
+    if size < 1024:
+        return f"{size}B"
+    value = float(size)
+    for unit in _UNITS:
+        value /= 1024
+        if value < 9.95:
+            return f"{value:.1f}{unit}"
+        if value < 1023.5 or unit == _UNITS[-1]:
+            return f"{value:.0f}{unit}"
+    raise AssertionError("unreachable")
+
+
+def human_age(seconds: float | None) -> str:
+    """A span in its largest unit: ``45s``, ``3h``, ``12d``; ``-`` for None."""
+    if seconds is None:
+        return "-"
+    for length, unit in _AGES:
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return "0s"
+
+
+def timestamp(seconds: float | None) -> str:
+    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
