@@ -25,15 +25,34 @@ class _Fields(msgspec.Struct, rename="camel", gc=False):
     media_type: str
     digest: str
     size: I64
-    urls: list[str] | None | msgspec.UnsetType = _UNSET
-    annotations: dict[str, str] | None | msgspec.UnsetType = _UNSET
-    platform: Platform | None | msgspec.UnsetType = _UNSET
-    artifact_type: str | None | msgspec.UnsetType = _UNSET
-    data: str | None | msgspec.UnsetType = _UNSET
+    urls: list[str] | msgspec.UnsetType | None = _UNSET
+    annotations: dict[str, str] | msgspec.UnsetType | None = _UNSET
+    platform: Platform | msgspec.UnsetType | None = _UNSET
+    artifact_type: str | msgspec.UnsetType | None = _UNSET
+    data: str | msgspec.UnsetType | None = _UNSET
+
+
+class _TypicalAnnotations(msgspec.Struct, gc=False):
+    """The daemon's own annotations; what else there is shows in the count of quotes."""
+
+    name: str = msgspec.field(name=ANNOTATION_IMAGE_NAME)
+    format: str = msgspec.field(name=ANNOTATION_PACKED_FORMAT)
+    reference: str | msgspec.UnsetType = msgspec.field(name=ANNOTATION_REFERENCE, default=_UNSET)
+
+
+class _Typical(msgspec.Struct, rename="camel", gc=False):
+    """A descriptor as the daemon writes most of them: no optional field but the annotations."""
+
+    media_type: str
+    digest: str
+    size: I64
+    annotations: _TypicalAnnotations
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
-_PLAIN_QUOTES = 12  # four keys, two strings, then four for each annotation
+_decode_typical = msgspec.json.Decoder(_Typical).decode
+# Four keys and two strings, and four quotes for each annotation.
+_QUOTES_WITH_REFERENCE, _QUOTES_WITHOUT_REFERENCE = 24, 20
 _KNOWN_VALUES = {
     text: text
     for text in (
@@ -63,7 +82,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     @classmethod
     def parse(cls, raw: bytes) -> Descriptor:
         """Read one descriptor's JSON. Raises DocumentError where the daemon's types refuse it."""
-        return parse_descriptors([raw])[0]
+        return sound_descriptor(raw) or _descriptor(raw, _strict_fields(raw))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Descriptor:
@@ -114,36 +133,76 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         return hash(self.raw)
 
 
-def parse_descriptors(raws: list[bytes]) -> list[Descriptor]:
-    """Read many at once. Raises DocumentError, its place counted from the start of the descriptor that is refused."""
+def parse_sound(raws: list[bytes], quotes: int) -> list[Descriptor] | None:
+    """Read many at once, none with a backslash and ``quotes`` quotes in all; None where only the strict reader can
+    tell whether all of them are sound."""
+    typical = _parse_typical(raws, quotes)
+    if typical is not None:
+        return typical
+    parsed = [sound_descriptor(raw) for raw in raws]
+    return None if None in parsed else [descriptor for descriptor in parsed if descriptor]
+
+
+def _parse_typical(raws: list[bytes], quotes: int) -> list[Descriptor] | None:
+    """Read descriptors that are all typical; None where one is not, or one more quote is there than they need.
+
+    That count is what tells a repeated key, an unknown field or annotation: each would bring quotes of its own.
+    """
     parsed: list[Descriptor] = []
-    append, decode, known = parsed.append, _decode, _KNOWN_VALUES.get
-    nothing: dict[str, str] = {}
-    for raw in raws:
-        try:
+    append, decode, known = parsed.append, _decode_typical, _KNOWN_VALUES.get
+    without_reference = 0
+    try:
+        for raw in raws:
             fields = decode(raw)
-            annotations = fields.annotations or nothing
-            plain = annotations and raw.count(b'"') == _PLAIN_QUOTES + 4 * len(annotations)
-            if not (plain and fields.size and b"\\" not in raw) and not _sure(raw, fields):
-                fields = _strict_fields(raw)
-                annotations = fields.annotations or nothing
-        except (ValueError, RecursionError):
-            fields = _strict_fields(raw)
-            annotations = fields.annotations or nothing
-        get = annotations.get
-        format_ = get(ANNOTATION_PACKED_FORMAT)
-        append(
-            Descriptor(
-                raw,
-                fields.digest,
-                fields.size,
-                known(fields.media_type, fields.media_type),
-                get(ANNOTATION_IMAGE_NAME),
-                known(format_, format_) if format_ else format_,
-                get(ANNOTATION_REFERENCE),
+            annotations = fields.annotations
+            media_type, format_ = fields.media_type, annotations.format
+            reference = annotations.reference or None
+            if not reference:
+                if annotations.reference is not _UNSET:
+                    return None
+                without_reference += 1
+            if not fields.size:
+                return None
+            append(
+                Descriptor(
+                    raw,
+                    fields.digest,
+                    fields.size,
+                    known(media_type, media_type),
+                    annotations.name,
+                    known(format_, format_),
+                    reference,
+                )
             )
-        )
-    return parsed
+    except (ValueError, RecursionError):
+        return None
+    with_reference = len(raws) - without_reference
+    needed = _QUOTES_WITH_REFERENCE * with_reference + _QUOTES_WITHOUT_REFERENCE * without_reference
+    return parsed if needed == quotes else None
+
+
+def sound_descriptor(raw: bytes) -> Descriptor | None:
+    """The descriptor, if msgspec reads it as serde is sure to; None where only the strict reader can tell."""
+    try:
+        fields = _decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    return _descriptor(raw, fields) if _sure(raw, fields) else None
+
+
+def _descriptor(raw: bytes, fields: _Fields) -> Descriptor:
+    get = (fields.annotations or {}).get
+    known = _KNOWN_VALUES.get
+    format_ = get(ANNOTATION_PACKED_FORMAT)
+    return Descriptor(
+        raw,
+        fields.digest,
+        fields.size,
+        known(fields.media_type, fields.media_type),
+        get(ANNOTATION_IMAGE_NAME),
+        None if format_ is None else known(format_, format_),
+        get(ANNOTATION_REFERENCE),
+    )
 
 
 def _sure(raw: bytes, fields: _Fields) -> bool:

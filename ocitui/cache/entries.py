@@ -68,8 +68,8 @@ def unusable_state(reason: str) -> EntryState:
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One row: a descriptor, and what the directory holds for it.
 
-    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes, ``modified`` in seconds since the epoch
-    (the packed file's mtime), both None while there is no such file; ``platform`` is empty where the descriptor has none.
+    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's
+    mtime, in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown.
     """
 
     key: EntryKey

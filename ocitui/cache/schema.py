@@ -7,11 +7,11 @@ from .serde import Boolean, Integer, Map, Optional, Sequence, String, Struct
 _string = String()
 _strings = Sequence("a sequence", _string)
 _string_map = Map("a map", _string)
-_maybe_string = Optional(_string.expected, _string)
-_maybe_strings = Optional(_strings.expected, _strings)
-_maybe_string_map = Optional(_string_map.expected, _string_map)
+_maybe_string = Optional(_string)
+_maybe_strings = Optional(_strings)
+_maybe_string_map = Optional(_string_map)
 # A Go map[string]struct{}: every value an object whose content does not matter.
-_go_set = Optional("a map", Map("a map", Struct("struct GoMapSerde", {})))
+_go_set = Optional(Map("a map", Struct("struct GoMapSerde", {})))
 
 U32 = Integer("u32", 0, 2**32 - 1)
 I64 = Integer("i64", -(2**63), 2**63 - 1)
@@ -36,12 +36,12 @@ DESCRIPTOR = Struct(
         "size": I64,
         "urls": _maybe_strings,
         "annotations": _maybe_string_map,
-        "platform": Optional(PLATFORM.expected, PLATFORM),
+        "platform": Optional(PLATFORM),
         "artifactType": _maybe_string,
         "data": _maybe_string,
     },
 )
-_maybe_descriptor = Optional(DESCRIPTOR.expected, DESCRIPTOR)
+_maybe_descriptor = Optional(DESCRIPTOR)
 IMAGE_INDEX = Struct(
     "struct ImageIndex",
     {
@@ -87,7 +87,7 @@ _HISTORY = Struct(
         "author": _maybe_string,
         "created_by": _maybe_string,
         "comment": _maybe_string,
-        "empty_layer": Optional("a boolean", Boolean()),
+        "empty_layer": Optional(Boolean()),
     },
 )
 IMAGE_CONFIGURATION = Struct(
@@ -100,7 +100,7 @@ IMAGE_CONFIGURATION = Struct(
         "os.version": _maybe_string,
         "os.features": _maybe_strings,
         "variant": _maybe_string,
-        "config": Optional(_CONFIG.expected, _CONFIG),
+        "config": Optional(_CONFIG),
         "rootfs": _ROOTFS,
         "history": Sequence("a sequence", _HISTORY),
     },

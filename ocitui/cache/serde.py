@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from .serde_scanner import Scanner
 
@@ -16,14 +16,19 @@ from .serde_scanner import Scanner
 Value = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
-    """A type of the daemon's; ``expected`` is what serde says it wants."""
+class Type(Protocol):
+    """A type of the daemon's. Where a class has ``expected``, that is what serde says it wants."""
 
-    expected: str
+    def read(self, scanner: Scanner) -> Value: ...
 
-    def read(self, scanner: Scanner) -> Value:
-        raise AssertionError("abstract")
+
+_DEBUG_ESCAPES = {"\0": "\\0", "\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+
+def _debug(text: str) -> str:
+    """The text as Rust's ``{:?}`` shows it: quoted, and nothing in it that could command a terminal."""
+    shown = (_DEBUG_ESCAPES.get(c) or (c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in text)
+    return f'"{"".join(shown)}"'
 
 
 def _refuse(scanner: Scanner, expected: str) -> NoReturn:
@@ -40,8 +45,7 @@ def _refuse(scanner: Scanner, expected: str) -> NoReturn:
             scanner.identifier(b"false")
             seen = "boolean `false`"
         case b'"':
-            text = scanner.string().replace("\\", "\\\\").replace('"', '\\"')
-            seen = f'string "{text}"'
+            seen = f"string {_debug(scanner.string())}"
         case b"[":
             seen = "sequence"
         case b"{":
@@ -55,7 +59,7 @@ def _refuse(scanner: Scanner, expected: str) -> NoReturn:
 
 
 @dataclass(frozen=True, slots=True)
-class String(Type):
+class String:
     expected: str = "a string"
 
     def read(self, scanner: Scanner) -> str:
@@ -65,7 +69,8 @@ class String(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Integer(Type):
+class Integer:
+    expected: str
     low: int
     high: int
 
@@ -81,7 +86,7 @@ class Integer(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Boolean(Type):
+class Boolean:
     expected: str = "a boolean"
 
     def read(self, scanner: Scanner) -> bool:
@@ -97,7 +102,7 @@ class Boolean(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Optional(Type):
+class Optional:
     of: Type
 
     def read(self, scanner: Scanner) -> Value:
@@ -108,7 +113,8 @@ class Optional(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence(Type):
+class Sequence:
+    expected: str
     of: Type
 
     def read(self, scanner: Scanner) -> list[Value]:
@@ -159,7 +165,8 @@ def next_key(scanner: Scanner, *, first: bool) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Map(Type):
+class Map:
+    expected: str
     of: Type
 
     def read(self, scanner: Scanner) -> dict[str, Value]:
@@ -177,9 +184,10 @@ class Map(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Struct(Type):
+class Struct:
     """``fields`` in the order of the Rust struct, by their names in JSON."""
 
+    expected: str
     fields: Mapping[str, Type]
 
     def read(self, scanner: Scanner) -> dict[str, Value]:
@@ -221,7 +229,11 @@ class Struct(Type):
                 elements = "1 element" if len(self.fields) == 1 else f"{len(self.fields)} elements"
                 scanner.fail(f"invalid length {len(values)}, expected {self.expected} with {elements}")
             values[key] = field.read(scanner)
-        if scanner.peek() != b"]":
-            scanner.fail_next("trailing characters" if scanner.peek() else "EOF while parsing a list")
+        if (byte := scanner.peek()) != b"]":
+            if byte == b",":
+                scanner.at += 1
+                byte = b"," if scanner.peek() == b"]" else b"x"
+            messages = {b"": "EOF while parsing a list", b",": "trailing comma"}
+            scanner.fail_next(messages.get(byte, "trailing characters"))
         scanner.at += 1
         return values

@@ -7,6 +7,7 @@ so a lone surrogate or bytes that are not UTF-8 pass there, to any depth.
 from __future__ import annotations
 
 import re
+from math import isinf
 from typing import NoReturn
 
 from .errors import DocumentError
@@ -81,13 +82,15 @@ class Scanner:
         except UnicodeDecodeError:
             self.fail("invalid unicode code point")
 
-    def _plain(self) -> bytes:
+    def _plain(self, *, ignored: bool = False) -> bytes:
         """Step over plain bytes and the quote or backslash after them, which is returned."""
         if (plain := _PLAIN.match(self.data, self.at)) is not None:
             self.at = plain.end()
         byte = self._next_in_string()
         if byte not in b'"\\':
-            self.fail("control character (\\u0000-\\u001F) found while parsing a string")
+            # serde_json does not step over the character in a string it ignores.
+            at = self.at - 1 if ignored else self.at
+            self.fail("control character (\\u0000-\\u001F) found while parsing a string", at=at)
         return byte
 
     def _next_in_string(self) -> bytes:
@@ -130,20 +133,23 @@ class Scanner:
         An integer beyond 64 bits, and minus zero, are floats there; so they are here.
         """
         start = self.at
-        integral = self.skip_number()
+        integral = self._skip_number("EOF while parsing a value")
         text = self.data[start : self.at].decode("ascii")
-        if not integral:
-            return float(text)
         # int() refuses thousands of digits, and none so long is an integer for the daemon.
-        if len(text) > len("-9223372036854775808") + 1:
-            return float(text)
-        value = int(text)
-        if text == "-0" or not -(2**63) <= value < 2**64:
-            return float(text)
-        return value
+        if integral and text != "-0" and len(text) <= len("-9223372036854775808"):
+            value = int(text)
+            if -(2**63) <= value < 2**64:
+                return value
+        number = float(text)
+        if isinf(number):
+            self.fail("number out of range")
+        return number
 
-    def skip_number(self) -> bool:
-        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent."""
+    def _skip_number(self, truncated: str) -> bool:
+        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent.
+
+        ``truncated`` is what to say where the text ends too early.
+        """
         data = self.data
         if data[self.at : self.at + 1] == b"-":
             self.at += 1
@@ -154,19 +160,19 @@ class Scanner:
                 self.fail_next("invalid number")
         elif not self._skip_digits():
             self.at += 1
-            self.fail("invalid number" if first else "EOF while parsing a value")
+            self.fail("invalid number" if first else truncated)
         integral = True
         if data[self.at : self.at + 1] == b".":
             integral = False
             self.at += 1
             if not self._skip_digits():
-                self.fail_next("invalid number" if self.at < len(data) else "EOF while parsing a value")
+                self.fail_next("invalid number" if self.at < len(data) else truncated)
         if data[self.at : self.at + 1] in (b"e", b"E"):
             integral = False
             self.at += 2 if data[self.at + 1 : self.at + 2] in (b"+", b"-") else 1
             if not self._skip_digits():
                 self.at += 1
-                self.fail("invalid number" if self.at <= len(data) else "EOF while parsing a value")
+                self.fail("invalid number" if self.at <= len(data) else truncated)
         return integral
 
     def _skip_digits(self) -> bool:
@@ -202,7 +208,7 @@ class Scanner:
             case b"f":
                 self.identifier(b"false")
             case _ if byte in b"-0123456789":
-                self.skip_number()
+                self._skip_number("invalid number")
             case _:
                 self.fail_next("expected value")
         return b""
@@ -236,7 +242,7 @@ class Scanner:
 
     def _ignore_string(self) -> None:
         self.at += 1
-        while self._plain() != b'"':
+        while self._plain(ignored=True) != b'"':
             byte = self._next_in_string()
             if byte == b"u":
                 self._hex()
