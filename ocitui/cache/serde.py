@@ -229,11 +229,11 @@ class Struct:
                 elements = "1 element" if len(self.fields) == 1 else f"{len(self.fields)} elements"
                 scanner.fail(f"invalid length {len(values)}, expected {self.expected} with {elements}")
             values[key] = field.read(scanner)
-        if (byte := scanner.peek()) != b"]":
-            if byte == b",":
-                scanner.at += 1
-                byte = b"," if scanner.peek() == b"]" else b"x"
-            messages = {b"": "EOF while parsing a list", b",": "trailing comma"}
-            scanner.fail_next(messages.get(byte, "trailing characters"))
+        byte = scanner.peek()
+        if byte == b",":
+            scanner.at += 1
+            scanner.fail_next("trailing comma" if scanner.peek() == b"]" else "trailing characters")
+        if byte != b"]":
+            scanner.fail_next("trailing characters" if byte else "EOF while parsing a list")
         scanner.at += 1
         return values
