@@ -1,0 +1,1 @@
+"""Examines a cache and mends it."""

@@ -1,0 +1,1 @@
+"""Brings images into a cache: sources, layers, one tar stream, a packer."""

@@ -1,0 +1,36 @@
+"""What every test gets: settings of hypothesis, and no settings of whoever runs the tests."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.tools import IN_CI, shared
+
+# A time limit for one example says more about the machine than about the code.
+settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=200,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if IN_CI else "default")
+
+# A test that needs a cache names it; none may find the operator's own.
+os.environ.pop("OCITUI_CACHE", None)
+
+
+@pytest.fixture
+def krata_cache(tmp_path: Path) -> Path:
+    """A copy of a small cache that krata's own store wrote: seven entries, all three formats."""
+    directory = tmp_path / "krata-cache"
+    with tarfile.open(shared("caches/krata-sample.tar.xz")) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
