@@ -1,0 +1,351 @@
+"""A viewer for manifests and configs: JSON laid out and coloured, anything else as it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from ocitui.cache.errors import DocumentError
+from ocitui.text import clean, human_size
+
+from .document_matches import Matches
+from .document_paint import Mark, column_of, draw
+from .document_search import Needle, find_all
+from .document_text import DocumentText, prepare
+from .json_indent import Alive, SupersededError
+
+# Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
+_PREPARED_AT_ONCE = 64 << 10
+_BANNER_ROWS = 3
+_PREFIX = "document-view--"
+
+
+def _binding(keys: str, action: str, description: str) -> Binding:
+    return Binding(keys, action, description, show=False)
+
+
+class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
+    """Shows one document of any size, read-only; it scrolls, and it can be searched."""
+
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _binding("up,k", "lines(-1)", "Line up"),
+        _binding("down,j", "lines(1)", "Line down"),
+        _binding("pageup", "pages(-1)", "Page up"),
+        _binding("pagedown", "pages(1)", "Page down"),
+        _binding("home,g", "top", "First line"),
+        _binding("end,G", "bottom", "Last line"),
+        _binding("left", "sideways(-1)", "Left by half a page"),
+        _binding("right", "sideways(1)", "Right by half a page"),
+        _binding("n", "next_match", "Next match"),
+        _binding("N", "previous_match", "Previous match"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "document-view--key",
+        "document-view--string",
+        "document-view--number",
+        "document-view--literal",
+        "document-view--punctuation",
+        "document-view--plain",
+        "document-view--gutter",
+        "document-view--cut",
+        "document-view--banner",
+        "document-view--placeholder",
+        "document-view--match",
+        "document-view--current-match",
+        "document-view--wrong",
+    }
+    DEFAULT_CSS = """
+    DocumentView {
+        overflow: auto auto;
+        scrollbar-size: 0 1;
+        & > .document-view--key { color: $text-primary; }
+        & > .document-view--string { color: $text-success; }
+        & > .document-view--number { color: $text-accent; }
+        & > .document-view--literal { color: $text-warning; }
+        & > .document-view--gutter { color: $text-secondary; }
+        & > .document-view--cut { color: $text-secondary; text-style: reverse; }
+        & > .document-view--banner { color: $text-error; text-style: bold; }
+        & > .document-view--placeholder { color: $text-secondary; }
+        & > .document-view--match { color: $text-warning; text-style: bold underline; }
+        & > .document-view--current-match { color: $text-warning; text-style: bold reverse; }
+        & > .document-view--wrong { color: $text-error; text-style: bold reverse; }
+    }
+    """
+
+    class Prepared(Message):
+        """The document given last is on the screen."""
+
+        def __init__(self, view: DocumentView, line_count: int) -> None:
+            super().__init__()
+            self.view = view
+            self.line_count = line_count
+
+        @property
+        def control(self) -> DocumentView:
+            return self.view
+
+    class SearchDone(Message):
+        """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
+
+        def __init__(self, view: DocumentView, count: int, current: int, *, capped: bool = False) -> None:
+            super().__init__()
+            self.view = view
+            self.count = count
+            self.current = current
+            self.capped = capped
+
+        @property
+        def control(self) -> DocumentView:
+            return self.view
+
+    def __init__(self, message: str = "", *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._generation = 0
+        self._search_generation = 0
+        self._source: tuple[bytes, tuple[str, int, int] | None] | None = None
+        self._text: DocumentText | None = None
+        self._placeholder = clean(message)
+        self._banner_rows: list[str] = []
+        self._matches: Matches | None = None
+        self._awaiting_reveal: tuple[int, int] | None = None
+
+    @property
+    def line_count(self) -> int:
+        """The lines of the document shown; 0 where there is none."""
+        return self._text.line_count if self._text else 0
+
+    async def show_document(self, raw: bytes, *, error: DocumentError | None = None) -> None:
+        """Show ``raw``, and ``error`` where the daemon refuses it; returns once it is shown or another has come.
+
+        The same document given again changes nothing, so that what is read from the disk anew does not jump.
+        """
+        source = (raw, (error.message, error.line, error.column) if error else None)
+        alive = self._supersede()
+        if source != self._source:
+            if not raw:
+                reason = f": {error.message}" if error else ""
+                self._show_placeholder(f"empty document (0 bytes){reason}")
+            elif (text := await self._prepare(raw, error, alive)) is None:
+                return
+            else:
+                self._show_text(text)
+            self._source = source
+        self.post_message(self.Prepared(self, self.line_count))
+
+    def clear(self, message: str) -> None:
+        """Show one line instead of a document."""
+        self._supersede()
+        if self._text or self._placeholder != clean(message):
+            self._show_placeholder(message)
+
+    def search(self, text: str) -> None:
+        """Look for ``text`` whatever its case, from the top of what is seen; SearchDone tells. Empty text ends it."""
+        self._search_generation += 1
+        generation = self._search_generation
+        if not text or not self._text:
+            self._forget_matches()
+            self.post_message(self.SearchDone(self, 0, 0))
+            return
+        search = self._search(self._text, Needle(text), lambda: generation == self._search_generation)
+        self.run_worker(search, group="document-search", exclusive=True)
+
+    def next_match(self) -> None:
+        """Go to the next match, from the last to the first."""
+        self._step_match(1)
+
+    def previous_match(self) -> None:
+        """Go to the match before, from the first to the last."""
+        self._step_match(-1)
+
+    def action_next_match(self) -> None:
+        self.next_match()
+
+    def action_previous_match(self) -> None:
+        self.previous_match()
+
+    def action_lines(self, count: int) -> None:
+        self._go(y=self.scroll_offset.y + count)
+
+    def action_pages(self, count: int) -> None:
+        # One line stays in view, to read on from.
+        self._go(y=self.scroll_offset.y + count * max(self._rows - 1, 1))
+
+    def action_sideways(self, count: int) -> None:
+        self._go(x=self.scroll_offset.x + count * max(self._columns // 2, 1))
+
+    def action_top(self) -> None:
+        self._go(x=0, y=0)
+
+    def action_bottom(self) -> None:
+        self._go(x=0, y=self.max_scroll_y)
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self._measure()
+        if self._awaiting_reveal and self._rows:
+            self._reveal(*self._awaiting_reveal)
+
+    def on_unmount(self) -> None:
+        self._supersede()
+        self._search_generation += 1
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if not self._text:
+            return self._note(self._placeholder if y == 0 else "", "placeholder", width)
+        if y < len(self._banner_rows):
+            return self._note(self._banner_rows[y], "banner", width)
+        scroll_x, scroll_y = self.scroll_offset
+        line = y - len(self._banner_rows) + scroll_y
+        if line >= self._text.line_count:
+            return Strip.blank(width, self._style("plain"))
+        gutter = self._gutter(line)
+        marks = list(self._marks(self._text, line, scroll_x))
+        strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self._style)
+        return Strip.join([Strip([Segment(gutter, self._style("gutter"))]), strip]) if gutter else strip
+
+    def _note(self, message: str, name: str, width: int) -> Strip:
+        style = self._style(name)
+        return Strip([Segment(message, style)]).adjust_cell_length(width, style)
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(_PREFIX + name)
+
+    def _gutter(self, line: int) -> str:
+        return f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
+
+    def _marks(self, text: DocumentText, line: int, left: int) -> Iterator[Mark]:
+        if self._matches:
+            yield from self._matches.marks(text, line, left, self._columns)
+        start, end = text.bounds(line)
+        if text.place is not None and start <= text.place <= end and text.line_at(text.place) == line:
+            yield Mark(text.place, text.place + 1, "wrong")
+
+    def _supersede(self) -> Alive:
+        self._generation += 1
+        generation = self._generation
+        return lambda: generation == self._generation
+
+    async def _prepare(self, raw: bytes, error: DocumentError | None, alive: Alive) -> DocumentText | None:
+        if len(raw) <= _PREPARED_AT_ONCE:
+            return prepare(raw, error, alive)
+        self._show_placeholder(f"preparing {human_size(len(raw))}")
+        try:
+            text = await asyncio.to_thread(prepare, raw, error, alive)
+        except SupersededError:
+            return None
+        return text if alive() else None
+
+    def _show_placeholder(self, message: str) -> None:
+        self._placeholder = clean(message)
+        self._show(None)
+
+    def _show_text(self, text: DocumentText) -> None:
+        self._show(text)
+        if text.place is not None:
+            self._reveal(text.place, text.place + 1)
+
+    def _show(self, text: DocumentText | None) -> None:
+        self._search_generation += 1
+        self._source = None
+        self._text = text
+        self._matches = None
+        self._awaiting_reveal = None
+        self._measure()
+        self._go(x=0, y=0)
+        self.refresh()
+
+    def _measure(self) -> None:
+        text = self._text
+        if not text:
+            self._banner_rows, self.virtual_size = [], Size(0, 0)
+            return
+        width = max(self.size.width, 1)
+        rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder=_short_ellipsis(width))
+        self._banner_rows = rows
+        self.virtual_size = Size(self._gutter_width + text.width, len(rows) + text.line_count)
+
+    @property
+    def _gutter_width(self) -> int:
+        return len(str(self.line_count)) + 1 if self._text and self._text.numbered else 0
+
+    @property
+    def _rows(self) -> int:
+        return max(self.size.height - len(self._banner_rows), 0)
+
+    @property
+    def _columns(self) -> int:
+        return max(self.size.width - self._gutter_width, 0)
+
+    def _go(self, x: int | None = None, y: int | None = None) -> None:
+        # Forced, because there is no horizontal scrollbar that would allow it.
+        self.scroll_to(x, y, animate=False, force=True)
+
+    def _reveal(self, start: int, end: int) -> None:
+        """Scroll only as far as it takes to see these bytes; wait for a size if there is none yet."""
+        self._awaiting_reveal = None if self._rows else (start, end)
+        text = self._text
+        if not text or not self._rows:
+            return
+        line = text.line_at(start)
+        left, top = self.scroll_offset
+        column = column_of(text, line, start)
+        last = min(column_of(text, line, end), column + self._columns // 2)
+        y = None if top <= line < top + self._rows else max(line - self._rows // 3, 0)
+        x = 0 if last < self._columns else max(last - self._columns * 2 // 3, 0)
+        self._go(None if left <= column and last < left + self._columns else x, y)
+
+    async def _search(self, text: DocumentText, needle: Needle, alive: Alive) -> None:
+        try:
+            found = await asyncio.to_thread(find_all, text.data, needle, alive)
+        except SupersededError:
+            return
+        if not alive():
+            return
+        anchor = self._matches.start if self._matches and self._matches.found else text.starts[self.scroll_offset.y]
+        self._matches = Matches(needle, found, bisect_left(found, anchor) if found else 0)
+        self.refresh()
+        self._show_match()
+
+    def _step_match(self, step: int) -> None:
+        if not self._matches or not self._matches.found:
+            return
+        self._refresh_match()
+        self._matches = self._matches.moved(step)
+        self._show_match()
+
+    def _show_match(self) -> None:
+        matches = self._matches
+        if not matches or not self._text:
+            return
+        if matches.found:
+            self._reveal(*matches.range(self._text))
+            self._refresh_match()
+        self.post_message(self.SearchDone(self, len(matches.found), matches.current, capped=matches.capped))
+
+    def _refresh_match(self) -> None:
+        if self._matches and self._text:
+            row = self._text.line_at(self._matches.start) - self.scroll_offset.y
+            if 0 <= row < self._rows:
+                self.refresh(Region(0, row + len(self._banner_rows), self.size.width, 1))
+
+    def _forget_matches(self) -> None:
+        if self._matches:
+            self._matches = None
+            self.refresh()
+
+
+def _short_ellipsis(width: int) -> str:
+    return "..." if width > len("...") else ""
