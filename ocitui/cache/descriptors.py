@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -89,7 +89,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         """A descriptor of decoded JSON, unknown fields kept, in order. Raises DocumentError."""
         try:
             return cls.parse(msgspec.json.encode(fields))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise DocumentError(f"the descriptor is not JSON: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
@@ -110,6 +110,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         if b'"platform"' not in self.raw and b"\\" not in self.raw:
             return None
         platform = self.as_dict().get("platform")
+        if isinstance(platform, list):  # serde takes an array of the fields too
+            platform = read_strictly(self.raw, schema.DESCRIPTOR)["platform"]
         return msgspec.convert(platform, Platform) if platform else None
 
     @property
@@ -140,7 +142,7 @@ def parse_sound(raws: list[bytes], quotes: int) -> list[Descriptor] | None:
     if typical is not None:
         return typical
     parsed = [sound_descriptor(raw) for raw in raws]
-    return None if None in parsed else [descriptor for descriptor in parsed if descriptor]
+    return None if None in parsed else cast(list[Descriptor], parsed)
 
 
 def _parse_typical(raws: list[bytes], quotes: int) -> list[Descriptor] | None:

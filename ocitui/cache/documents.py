@@ -64,15 +64,19 @@ class ImageManifest(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
+class Nothing(msgspec.Struct, frozen=True):
+    """The value of each exposed port and volume: an object whose content does not matter."""
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal"):
     """config.md, "config": how a container of the image runs."""
 
     user: str | None = None
-    exposed_ports: dict[str, dict[str, Any]] | None = None
+    exposed_ports: dict[str, Nothing] | None = None
     env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
-    volumes: dict[str, dict[str, Any]] | None = None
+    volumes: dict[str, Nothing] | None = None
     working_dir: str | None = None
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
@@ -200,6 +204,7 @@ __all__ = [
     "History",
     "ImageConfiguration",
     "ImageManifest",
+    "Nothing",
     "Platform",
     "RootFs",
 ]

@@ -34,9 +34,12 @@ def compile_filter(text: str) -> Predicate:
 
 
 def _compile_word(word: str) -> Predicate:
-    if word.startswith("!") and len(word) > 1:
-        excluded = _compile_word(word[1:])
-        return lambda entry: not excluded(entry)
+    wanted = word.lstrip("!") or "!"
+    test = _compile_wanted(wanted)
+    return (lambda entry: not test(entry)) if (len(word) - len(wanted)) % 2 else test
+
+
+def _compile_wanted(word: str) -> Predicate:
     if comparison := _SIZE.fullmatch(word):
         return _compile_size(comparison[1], float(comparison[2]) * _UNITS[comparison[3].lower()])
     field, colon, wanted = word.lower().partition(":")

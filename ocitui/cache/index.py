@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import msgspec
 
@@ -59,15 +60,23 @@ class ImageIndex:
     _by_name: dict[str | None, Descriptor] = field(repr=False)
 
     @classmethod
-    def parse(cls, data: bytes) -> ImageIndex:
-        """Read an index. Raises NotUtf8Error or DocumentError, with the place, where the daemon would not load it."""
+    def parse(cls, data: bytes, previous: ImageIndex | None = None) -> ImageIndex:
+        """Read an index; descriptors that ``previous`` has, byte for byte, are taken from there.
+
+        Raises NotUtf8Error or DocumentError, with the place, where the daemon would not load it.
+        """
         _check_utf8(data)
-        pieces = _Pieces(data)
+        pieces = _Pieces(data, {} if previous is None else {d.raw: d for d in previous.descriptors})
         scanner = Scanner(data)
         _schema_with(pieces).read(scanner)
         scanner.end()
         head, tail = data[: pieces.start], data[pieces.end :]
         return cls._of(replace(pieces.layout, head=head, tail=tail), pieces.descriptors)
+
+    @classmethod
+    def empty(cls) -> ImageIndex:
+        """The index the daemon writes where there is none."""
+        return cls.parse(EMPTY_INDEX)
 
     @classmethod
     def _of(cls, layout: Layout, descriptors: list[Descriptor]) -> ImageIndex:
@@ -89,11 +98,17 @@ class ImageIndex:
 
     def to_bytes(self) -> bytes:
         layout, raws = self.layout, [d.raw for d in self.descriptors]
+        if not raws:
+            return b"".join((layout.head, layout.opening, layout.closing, layout.tail))
+        raws[0] = layout.head + layout.opening + raws[0]
+        raws[-1] += layout.closing + layout.tail
         if isinstance(layout.separators, bytes):
-            body = layout.separators.join(raws)
-        else:
-            body = b"".join(piece for pair in zip((b"", *layout.separators), raws, strict=True) for piece in pair)
-        return b"".join((layout.head, layout.opening, body, layout.closing, layout.tail))
+            return layout.separators.join(raws)
+        return b"".join(piece for pair in zip((b"", *layout.separators), raws, strict=True) for piece in pair)
+
+    def matches(self, data: bytes) -> bool:
+        """Whether these bytes are this very index."""
+        return self.to_bytes() == data
 
     def without(self, keys: Collection[Key]) -> ImageIndex:
         """The index less every entry of these digests and formats."""
@@ -188,8 +203,9 @@ class _Pieces:
     ``start`` and ``end`` the offsets just inside its brackets.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, known: dict[bytes, Descriptor]) -> None:
         self._data = data
+        self._known = known
         self.descriptors: list[Descriptor] = []
         self.layout = Layout(b"", b"", b",", b"", b"")
         self.start = self.end = 0
@@ -215,12 +231,19 @@ class _Pieces:
         if last < start or data.find(b"\\", start, last) >= 0:
             return False
         self.end = last + len(_PRETTY_CLOSING)
-        parsed = parse_sound(_cut(data, start, last), data.count(b'"', start, last))
+        raws = _cut(data, start, last)
+        parsed = self._with_known(raws) if self._known else parse_sound(raws, data.count(b'"', start, last))
         if parsed is None:
             return False
         self.layout = Layout(b"", _PRETTY_OPENING, _PRETTY_BETWEEN, _PRETTY_CLOSING, b"")
         self.descriptors = parsed
         return True
+
+    def _with_known(self, raws: list[bytes]) -> list[Descriptor] | None:
+        found = [self._known.get(raw) for raw in raws]
+        if None in found:
+            found = [known or sound_descriptor(raw) for known, raw in zip(found, raws, strict=True)]
+        return None if None in found else cast(list[Descriptor], found)
 
     def _read_stepwise(self, scanner: Scanner) -> None:
         """Take the array apart element by element, where it is broken or spaced unevenly."""

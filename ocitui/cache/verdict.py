@@ -56,12 +56,12 @@ def judge_index(data: bytes | None) -> IndexOutcome:
     return examine_index(data)[0].outcome
 
 
-def examine_index(data: bytes | None) -> tuple[Verdict, ImageIndex | None]:
-    """The verdict, and the index where the daemon would load it."""
+def examine_index(data: bytes | None, previous: ImageIndex | None = None) -> tuple[Verdict, ImageIndex | None]:
+    """The verdict, and the index where the daemon would load it; quicker where ``previous`` is much the same."""
     if data is None:
         return Verdict(IndexOutcome.CREATED), None
     try:
-        index = ImageIndex.parse(data)
+        index = ImageIndex.parse(data, previous)
     except NotUtf8Error as error:
         return Verdict(IndexOutcome.ERROR, 0, error.message, error.line, error.column), None
     except DocumentError as error:

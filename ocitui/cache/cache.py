@@ -1,0 +1,247 @@
+"""PackerCache: a krata image cache, with the daemon's rules and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Collection
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from . import lookup, plans, storing, undoing
+from .descriptors import Descriptor
+from .disk import Disk, storage_errors
+from .entries import Entry
+from .errors import ConflictError, CorruptIndexError, ReadOnlyError
+from .files import config_name, manifest_name, read_regular, usable_digest
+from .formats import PackedFormat
+from .images import PackedImage, ResolvedImage
+from .index import ImageIndex, Key
+from .index_file import IndexFile, is_link, look, read_once, read_patiently
+from .journal import Transaction, TransactionState
+from .listing import Listing
+from .lookup import Explanation
+from .names import ImageName
+from .plans import DeletePlan
+from .resetting import reset_index
+from .transactions import recover
+from .verdict import IndexOutcome, Verdict
+from .watch import Difference, watch_index
+from .workspace import Workspace, open_journal, open_workspace
+
+R = TypeVar("R")
+# `PackerCache.list` hides the builtin from annotations inside the class.
+Entries = list[Entry]
+Transactions = list[Transaction]
+
+
+class PackerCache:
+    """One cache directory. Reading never writes, takes no lock, and looks each time whether index.json changed.
+
+    Writing is done under the lock, in a thread that is never abandoned: a cancelled call leaves a whole transaction
+    behind. ``wait`` is how many seconds a writer waits for the lock.
+    """
+
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, wait: float = 0.0, disk: Disk | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        self.read_only = read_only
+        self.wait = wait
+        self._disk = disk or Disk()
+        self._seen: IndexFile | None = None
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path | str,
+        *,
+        on_corrupt: Literal["raise", "reset"] = "raise",
+        read_only: bool = False,
+        wait: float = 0.0,
+        disk: Disk | None = None,
+    ) -> PackerCache:
+        """Open a cache; nothing is written, and no index.json is an empty cache.
+
+        Raises CacheDirectoryError, and CorruptIndexError where the daemon would reset the index or refuse to start.
+        With ``on_corrupt="reset"`` an absent or reset index becomes an empty one, as the daemon makes it, but the
+        corrupt bytes go to the trash first; where the daemon refuses, that raises too.
+        """
+        cache = cls(Path(directory), read_only=read_only, wait=wait, disk=disk)
+        if on_corrupt == "reset":
+            await asyncio.to_thread(cache._start_as_the_daemon)
+        else:
+            await asyncio.to_thread(cache._current)
+        return cache
+
+    async def close(self) -> None:
+        """Wait for a transaction under way to end."""
+        await asyncio.to_thread(self._writing.acquire)
+        self._writing.release()
+
+    async def __aenter__(self) -> PackerCache:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def list(self) -> list[Descriptor]:
+        """The index's descriptors, in order."""
+        return list((await self.index()).descriptors)
+
+    async def index(self) -> ImageIndex:
+        """The index as it is now. Raises CorruptIndexError, CacheDirectoryError."""
+        return (await asyncio.to_thread(self._current)).index or ImageIndex.empty()
+
+    async def entries(self) -> Entries:
+        """An entry for each descriptor, in order, with its files' state by one listing of the directory."""
+
+        def read() -> Entries:
+            index = self._current().index or ImageIndex.empty()
+            return Listing.read(self.directory).entries(index.descriptors)
+
+        return await asyncio.to_thread(read)
+
+    async def resolve(self, name: ImageName, format: PackedFormat) -> ResolvedImage | None:
+        """The image a name stands for, None for a miss. Raises DocumentError where the daemon fails."""
+        return await self._look_up(lambda index: lookup.resolve(self.directory, index, name, format))
+
+    async def recall(self, name: ImageName, digest: str, format: PackedFormat) -> PackedImage | None:
+        """The packed image of a digest, None for a miss. Raises DocumentError where the daemon fails."""
+        return await self._look_up(lambda index: lookup.recall(self.directory, index, name, digest, format))
+
+    async def explain_resolve(self, name: ImageName, format: PackedFormat) -> Explanation:
+        """Resolve, with the reason for every step."""
+        return await self._look_up(lambda index: lookup.explain_resolve(self.directory, index, name, format))
+
+    async def explain_recall(self, name: ImageName, digest: str, format: PackedFormat) -> Explanation:
+        """Recall, with the reason for every step."""
+        return await self._look_up(lambda index: lookup.explain_recall(self.directory, index, name, digest, format))
+
+    async def read_document(self, digest: str, kind: Literal["manifest", "config"]) -> bytes | None:
+        """A document's bytes as they are, None where there is no such file. Raises StorageError."""
+        if not usable_digest(digest):
+            return None
+        path = self.directory / (manifest_name(digest) if kind == "manifest" else config_name(digest))
+        return await asyncio.to_thread(lambda: read_regular(path) if path.is_file() else None)
+
+    async def store(self, packed: PackedImage) -> PackedImage:
+        """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index.
+
+        An entry of the same digest and format is replaced. Raises InvalidPackedImageError, CorruptIndexError,
+        LockedError, ConflictError, ReadOnlyError, StorageError; the cache is then as it was.
+        """
+        await asyncio.to_thread(storing.check, packed)
+        return await self._write("store an image", lambda space, base: storing.store(space, base, packed))
+
+    async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
+        """What `delete` would do. Raises NoSuchEntryError."""
+        return await self._look_up(lambda index: plans.plan_for_reader(self.directory, index, keys))
+
+    async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
+        """Take entries out of the index in one transaction, then their files to the trash.
+
+        With ``plan``, only what it says: PlanChangedError where that would be different by now. Raises
+        NoSuchEntryError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError.
+        """
+        wanted = [(digest, format_) for digest, format_ in keys]
+        return await self._write("delete entries", lambda space, base: plans.delete(space, base, wanted, plan))
+
+    async def undo(self, transaction_id: str | None = None) -> Transaction:
+        """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it.
+
+        Raises NoSuchTransactionError, and ConflictError where something stands in the place.
+        """
+
+        def act(space: Workspace, base: IndexFile) -> Transaction:
+            journal = space.journal
+            target = undoing.latest_undoable(journal.list()) if transaction_id is None else journal.read(transaction_id)
+            return undoing.undo(space, base, target)
+
+        return await self._write("undo a transaction", act)
+
+    async def transactions(self) -> Transactions:
+        """Every transaction in the journal, newest first. Raises StorageError."""
+
+        def read() -> Transactions:
+            with storage_errors("read the journal"), open_journal(self.directory) as journal:
+                return journal.list(tuple(TransactionState)) if journal else []
+
+        return await asyncio.to_thread(read)
+
+    async def examine(self) -> Verdict:
+        """What the daemon would do with index.json as it is now. Raises CacheDirectoryError."""
+        return (await asyncio.to_thread(read_patiently, self.directory)).verdict
+
+    def watch(self) -> AsyncIterator[Difference]:
+        """The index as a stream of differences, beginning with all of it; never raises for what the disk does."""
+        return watch_index(self.directory, self._adopt)
+
+    async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
+        return await asyncio.to_thread(lambda: action(self._current().index or ImageIndex.empty()))
+
+    async def _write(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
+        return await asyncio.to_thread(self._write_now, doing, action)
+
+    def _write_now(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
+        with self._writing:
+            base = self._current()
+            if is_link(self.directory):
+                raise ConflictError(
+                    "index.json is a link and is not written", hint="replace the link with the file itself"
+                )
+            with storage_errors(doing), open_workspace(self.directory, self._disk, doing, self.wait) as space:
+                recover(space)
+                base = self._current()
+                try:
+                    result = action(space, base)
+                finally:
+                    self._adopt(space.published)
+                found = look(self.directory)
+                space.reserve.refill(found.size if found else 0)
+        return result
+
+    def _start_as_the_daemon(self) -> None:
+        seen = read_patiently(self.directory)
+        if seen.verdict.outcome is IndexOutcome.ERROR:
+            seen.require_sound(self.directory)
+        if seen.index is None:
+            if self.read_only:
+                raise ReadOnlyError("cannot reset the index: the cache was opened read-only")
+            with (
+                storage_errors("reset the index"),
+                self._writing,
+                open_workspace(self.directory, self._disk, "reset the index", self.wait) as space,
+            ):
+                reset_index(space)
+        self._current()
+
+    def _current(self) -> IndexFile:
+        """The index as it is on disk. Raises CorruptIndexError, CacheDirectoryError."""
+        with self._reading:
+            seen, signature = self._seen, look(self.directory)
+            if seen is not None and seen.settled and signature is not None and signature == seen.signature:
+                return seen
+            previous = seen.index if seen else None
+            latest = read_once(self.directory, previous)
+            if not latest.verdict.sound:
+                latest = read_patiently(self.directory, previous)
+            if not latest.exists and seen is not None and seen.index:
+                raise CorruptIndexError(
+                    f"{self.directory / 'index.json'} is gone, though it held {len(seen.index)} entries",
+                    hint="nothing was changed; a running daemon writes it again at its next store",
+                )
+            latest.require_sound(self.directory)
+            self._seen = latest
+            return latest
+
+    def _adopt(self, seen: IndexFile | None) -> None:
+        """Take over a sound index that was read or written elsewhere in this program."""
+        if seen is not None and seen.index is not None:
+            with self._reading:
+                self._seen = seen
+

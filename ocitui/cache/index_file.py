@@ -1,0 +1,111 @@
+"""index.json on disk: looked at cheaply, read patiently, judged."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import CacheDirectoryError, CorruptIndexError
+from .files import INDEX_NAME, check_directory
+from .index import ImageIndex
+from .verdict import IndexOutcome, Verdict, examine_index
+
+PATIENCE_SECONDS = 1.0
+"""How long a file that does not read is taken for one being written."""
+# File times advance with the kernel's tick, 10 ms at the coarsest.
+_CLOCK_GRAIN_NS = 20_000_000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
+
+
+class Signature(NamedTuple):
+    """What changes whenever a file does."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """One reading of index.json. ``data`` is kept only where it is not sound; ``index`` only where it is."""
+
+    signature: Signature | None
+    verdict: Verdict
+    index: ImageIndex | None
+    data: bytes | None = None
+    settled: bool = True
+    """False where the file had changed so shortly before that another change may not show in the signature."""
+
+    @property
+    def exists(self) -> bool:
+        return self.signature is not None
+
+    def require_sound(self, directory: Path) -> None:
+        """Raises CorruptIndexError where the daemon would reset or refuse."""
+        if not self.verdict.sound:
+            path = directory / INDEX_NAME
+            raise CorruptIndexError(
+                f"{path} is corrupt: {self.verdict.place}; {self.verdict.consequence}", verdict=self.verdict
+            )
+
+
+def look(directory: Path) -> Signature | None:
+    """The signature of index.json, links followed as the daemon does; None where there is none."""
+    try:
+        found = os.stat(directory / INDEX_NAME)
+    except OSError:
+        return None
+    return _signature(found)
+
+
+def is_link(directory: Path) -> bool:
+    return (directory / INDEX_NAME).is_symlink()
+
+
+def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
+    """Read index.json as it is now, quicker where it is much like ``previous``.
+
+    Raises CacheDirectoryError where the directory or the file cannot be read.
+    """
+    try:
+        fd = os.open(directory / INDEX_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        check_directory(directory)
+        return IndexFile(None, Verdict(IndexOutcome.CREATED), None)
+    except OSError as error:
+        check_directory(directory)
+        raise CacheDirectoryError(
+            f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
+            hint="start ocitui as a user who may read it",
+        ) from error
+    with open(fd, "rb", buffering=0) as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            return IndexFile(_signature(found), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
+        data = file.read()
+    settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
+    verdict, index = examine_index(data, previous)
+    return IndexFile(_signature(found), verdict, index, None if index else data, settled)
+
+
+def read_patiently(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
+    """Read index.json, and again for PATIENCE_SECONDS while it does not read: it may be being written."""
+    seen = read_once(directory, previous)
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE
+    while not seen.verdict.sound and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        if look(directory) != seen.signature:
+            seen = read_once(directory, previous)
+    return seen
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

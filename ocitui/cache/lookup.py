@@ -1,0 +1,153 @@
+"""Resolve and recall by the daemon's rules, and why they answer as they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from .descriptors import Descriptor
+from .documents import Document
+from .entries import FileKind
+from .errors import DocumentError
+from .files import file_names, read_regular, regular_file, usable_digest
+from .formats import PackedFormat
+from .images import PackedImage, ResolvedImage
+from .index import ImageIndex
+from .names import ImageName
+
+T = TypeVar("T")
+LATEST = "latest"
+
+
+def resolve(directory: Path, index: ImageIndex, name: ImageName, format: PackedFormat) -> ResolvedImage | None:
+    """What the daemon's resolve answers: the last entry of the name, recalled. Raises DocumentError, StorageError."""
+    if name.reference == LATEST:
+        return None
+    winner = index.by_name(str(name))
+    if winner is None:
+        return None
+    image = recall(directory, index, name, winner.digest, format)
+    if image is None:
+        return None
+    return ResolvedImage(
+        name=image.name, digest=image.digest, descriptor=image.descriptor, manifest=image.manifest
+    )
+
+
+def recall(
+    directory: Path, index: ImageIndex, name: ImageName, digest: str, format: PackedFormat
+) -> PackedImage | None:
+    """What the daemon's recall answers: the first entry of the digest and format, if its three files are regular.
+
+    Raises DocumentError where a document does not parse, StorageError where it cannot be read.
+    """
+    descriptor = index.by_key(digest, format)
+    if descriptor is None or not usable_digest(digest):
+        return None
+    paths = {kind: directory / file for kind, file in file_names(digest, format).items()}
+    if not all(regular_file(path) for path in paths.values()):
+        return None
+    return PackedImage(
+        name=name,
+        digest=digest,
+        path=paths[FileKind.PACKED],
+        format=format,
+        descriptor=descriptor,
+        manifest=_read(paths[FileKind.MANIFEST], Document.manifest),
+        config=_read(paths[FileKind.CONFIG], Document.config),
+    )
+
+
+def _read(path: Path, parse: Callable[[bytes], T]) -> T:
+    raw = read_regular(path)
+    try:
+        return parse(raw)
+    except DocumentError as error:
+        raise DocumentError(f"{path.name}: {error.message}", line=error.line, column=error.column) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One step towards the answer; ``ok`` is whether the lookup went on from it."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A lookup's answer with its reasons; ``error`` is the daemon's error, which it meets at every lookup."""
+
+    reasons: tuple[Reason, ...]
+    descriptor: Descriptor | None = None
+    image: PackedImage | None = None
+    error: str = ""
+
+    @property
+    def hit(self) -> bool:
+        return self.image is not None
+
+
+def explain_resolve(directory: Path, index: ImageIndex, name: ImageName, format: PackedFormat) -> Explanation:
+    """Resolve a name, saying at each step what was found."""
+    spelling = str(name)
+    reasons = [Reason(True, f"krata spells the name {spelling!r}")]
+    carriers = [(at, d) for at, d in enumerate(index.descriptors) if d.image_name == spelling]
+    if name.reference == LATEST:
+        carried = f"; {len(carriers)} entries carry it" if carriers else ""
+        reasons.append(Reason(False, f"the tag {LATEST!r} is never resolved from the cache: the daemon pulls{carried}"))
+        return Explanation(tuple(reasons))
+    if not carriers:
+        reasons.append(Reason(False, "no entry carries this name"))
+        return Explanation(tuple(reasons))
+    for at, descriptor in carriers[:-1]:
+        reasons.append(Reason(True, f"entry {at + 1} carries it, overruled by a later one: {_short(descriptor)}"))
+    at, winner = carriers[-1]
+    reasons.append(Reason(True, f"entry {at + 1} carries it and wins, as the last of that name: {_short(winner)}"))
+    return _with(reasons, explain_recall(directory, index, name, winner.digest, format))
+
+
+def explain_recall(
+    directory: Path, index: ImageIndex, name: ImageName, digest: str, format: PackedFormat
+) -> Explanation:
+    """Recall a digest, saying at each step what was found."""
+    descriptor = index.by_key(digest, format)
+    if descriptor is None:
+        formats = [d.format or "none" for d in index.descriptors if d.digest == digest]
+        there = f"it is there as {', '.join(formats)}" if formats else "no entry has this digest"
+        return Explanation((Reason(False, f"no entry of {digest} in format {format}: {there}"),))
+    reasons = [Reason(True, f"the index has {_short(descriptor)}")]
+    if not usable_digest(digest):
+        reasons.append(Reason(False, f"{digest!r} cannot be a file name"))
+        return Explanation(tuple(reasons), descriptor)
+    for kind, file in file_names(digest, format).items():
+        problem = _file_problem(directory / file)
+        reasons.append(Reason(not problem, f"{kind} {file}: {problem or 'a regular file'}"))
+        if problem:
+            return Explanation(tuple(reasons), descriptor)
+    try:
+        image = recall(directory, index, name, digest, format)
+    except DocumentError as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        reasons.append(Reason(False, f"the daemon cannot read {error.message}{place}, at any lookup"))
+        return Explanation(tuple(reasons), descriptor, error=f"{error.message}{place}")
+    reasons.append(Reason(image is not None, "both documents parse" if image else "a file vanished meanwhile"))
+    return Explanation(tuple(reasons), descriptor, image)
+
+
+def _with(reasons: list[Reason], rest: Explanation) -> Explanation:
+    return Explanation((*reasons, *rest.reasons), rest.descriptor, rest.image, rest.error)
+
+
+def _short(descriptor: Descriptor) -> str:
+    return f"{descriptor.digest} {descriptor.format or 'without a format'}"
+
+
+def _file_problem(path: Path) -> str:
+    if regular_file(path) is not None:
+        return ""
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    return "not a regular file" if path.exists() else "missing"

@@ -1,0 +1,90 @@
+"""What deleting entries would do: shown before anything is done, and the same when it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from .descriptors import Descriptor
+from .disk import Folder, storage_errors
+from .errors import NoSuchEntryError, PlanChangedError
+from .index import ImageIndex, Key
+from .index_file import IndexFile
+from .journal import Moved, Transaction, TransactionKind, begin
+from .transactions import discardable, moved_to_trash, removals, run
+from .workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file that goes to the trash; ``size`` in bytes, ``modified_ns`` its mtime."""
+
+    name: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """The entries that leave the index, the files that go to the trash, the files another format keeps in place.
+
+    ``uncovered`` are entries of one of these names that a lookup would find instead: deleting what wins a name rolls
+    the name back to them. Two plans are equal where they would do the same to the same files.
+    """
+
+    keys: tuple[Key, ...]
+    entries: tuple[Descriptor, ...]
+    files: tuple[PlannedFile, ...]
+    kept: tuple[str, ...]
+    uncovered: tuple[Descriptor, ...]
+
+    @property
+    def bytes_trashed(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
+    """The plan without the lock, for showing. Raises NoSuchEntryError, StorageError."""
+    with storage_errors("look at the files"), Folder.open(directory) as root:
+        return make_plan(root, index, keys)
+
+
+def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
+    """Raises NoSuchEntryError where a key has no entry."""
+    wanted = set(keys)
+    for digest, format_ in wanted:
+        if index.by_key(digest, format_) is None:
+            raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
+    entries = tuple(d for d in index.descriptors if d.key in wanted)
+    left = index.without(wanted)
+    gone, kept = discardable(root, left, wanted)
+    files = tuple(PlannedFile(m.name, m.size, m.modified_ns) for m in moved_to_trash(root, "", gone))
+    names = dict.fromkeys(d.image_name for d in entries if d.image_name)
+    uncovered = tuple(found for name in names if (found := left.by_name(name)))
+    return DeletePlan(tuple(sorted(wanted, key=str)), entries, files, tuple(kept), uncovered)
+
+
+def delete(space: Workspace, base: IndexFile, keys: Collection[Key], agreed: DeletePlan | None) -> Transaction:
+    """Take entries out of the index, then their files to the trash.
+
+    Raises NoSuchEntryError, and PlanChangedError where the plan is no longer the ``agreed`` one.
+    """
+    index = base.index or ImageIndex.empty()
+    plan = make_plan(space.root, index, keys)
+    if agreed is not None and agreed != plan:
+        raise PlanChangedError("the cache has changed since the plan was shown")
+    wanted = set(keys)
+    transaction = begin(TransactionKind.DELETE)
+    transaction = msgspec.structs.replace(
+        transaction,
+        removed=removals(index, wanted),
+        discarded=[
+            Moved(file.name, f"{transaction.id}~{file.name}", file.size, file.modified_ns) for file in plan.files
+        ],
+        opening=index.layout.opening.decode(),
+        closing=index.layout.closing.decode(),
+    )
+    return run(space, transaction, base, lambda current: current.without(wanted))

@@ -1,0 +1,116 @@
+"""index.json, published atomically beside a daemon that takes no lock.
+
+The new index changes places with the one on disk, so that a writer who came in between is seen: what was displaced is
+looked at after a moment, and where it is not what was read, the edit is made again on it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+
+from .errors import ConflictError
+from .files import INDEX_NAME
+from .index import ImageIndex
+from .index_file import PATIENCE_SECONDS, IndexFile, is_link, look, read_patiently
+from .verdict import IndexOutcome, Verdict, examine_index
+from .workspace import Workspace
+
+SETTLE_SECONDS = 0.02
+"""How long a writer that opened the old file before the exchange has to finish with it."""
+_ATTEMPTS = 50
+_PAUSE = 0.005
+
+Edit = Callable[[ImageIndex], ImageIndex]
+
+
+def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageIndex:
+    """Publish ``edit`` of the index on disk, and give the index as it then is.
+
+    ``draft`` is a name in the staging folder, free to use; ``space.published`` notes what was written.
+
+    ``edit`` must take any sound index: it is made again on whatever another writer left. Raises OSError,
+    CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
+    """
+    if is_link(space.directory):
+        raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
+    source = base.index
+    for _ in range(_ATTEMPTS):
+        current = base.index or ImageIndex.empty()
+        new = edit(source or current)
+        if not _put_in_place(space, base, new, draft):
+            base = read_patiently(space.directory)
+            base.require_sound(space.directory)
+            source = base.index
+            continue
+        displaced = _displaced(space, base, draft)
+        if displaced is None or displaced is base.index:
+            return new
+        # What stands on disk is ours; what it displaced has to be merged in.
+        base, source = read_patiently(space.directory), displaced
+        base.require_sound(space.directory)
+    raise ConflictError("index.json is rewritten all the time", hint="see what writes it, then try again")
+
+
+def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str) -> bool:
+    """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
+    ``base`` any more."""
+    like = space.root.lstat(INDEX_NAME)
+    space.disk.write_new(space.staging, draft, new.to_bytes(), like)
+    written = space.staging.lstat(draft)
+    if not _still(space, base):
+        space.disk.unlink(space.staging, draft)
+        return False
+    if not base.exists:
+        try:
+            space.disk.rename(space.staging, draft, space.root, INDEX_NAME)
+        except FileExistsError:
+            space.disk.unlink(space.staging, draft)
+            return False
+    elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
+        space.disk.replace(space.staging, draft, space.root, INDEX_NAME)
+    space.disk.sync_folder(space.root)
+    _note_published(space, new, written)
+    return True
+
+
+def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
+    """Remember the index with its file's signature, unless another writer is in the file already."""
+    now = look(space.directory)
+    if now is None or written is None:
+        space.published = None
+        return
+    ours = (now.inode, now.size, now.modified_ns) == (written.st_ino, written.st_size, written.st_mtime_ns)
+    verdict = Verdict(IndexOutcome.LOADED, len(new))
+    space.published = IndexFile(now, verdict, new) if ours else None
+
+
+def _still(space: Workspace, base: IndexFile) -> bool:
+    """Whether the index on disk is ``base``; a daemon that stores may have written the same again."""
+    if look(space.directory) == base.signature:
+        return True
+    latest = read_patiently(space.directory)
+    if base.index is None or latest.index is None:
+        return base.exists == latest.exists and latest.verdict.sound
+    return base.index.matches(latest.index.to_bytes())
+
+
+def _displaced(space: Workspace, base: IndexFile, draft: str) -> ImageIndex | None:
+    """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced."""
+    if space.staging.lstat(draft) is None or base.index is None:
+        return None
+    time.sleep(SETTLE_SECONDS)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        data = space.staging.read(draft)
+        if base.index.matches(data):
+            space.reserve.take_displaced(space.staging, draft)
+            return base.index
+        found = examine_index(data)[1]
+        if found is not None or time.monotonic() >= deadline:
+            # Kept whatever comes of the merge; and where a writer died in it, what is on disk stands.
+            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{secrets.token_hex(4)}~{INDEX_NAME}")
+            return found or base.index
+        time.sleep(_PAUSE)

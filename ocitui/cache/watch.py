@@ -1,0 +1,162 @@
+"""index.json as a stream of differences.
+
+Events from watchfiles make it quick; the authority is one stat a second, since events are lost when their queue
+overflows, behind links and on network file systems. A file that does not read is taken for one being written until it
+has been so for a second, and for a corrupt one only when the same bytes stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .descriptors import Descriptor
+from .entries import EntryKey, entry_keys
+from .errors import CacheDirectoryError
+from .health import Condition, Health
+from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
+from .watch_events import DirectoryEvents
+
+POLL_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed since the last one. ``descriptors`` and ``keys`` are all that were last read, in index order.
+
+    ``files`` are names in the directory that may have changed; None means that any may have.
+    """
+
+    health: Health
+    descriptors: list[Descriptor]
+    keys: list[EntryKey]
+    added: dict[EntryKey, Descriptor] = field(default_factory=dict)
+    removed: dict[EntryKey, Descriptor] = field(default_factory=dict)
+    changed: dict[EntryKey, Descriptor] = field(default_factory=dict)
+    files: frozenset[str] | None = frozenset()
+
+
+def watch_index(directory: Path, adopt: Callable[[IndexFile], None]) -> AsyncIterator[Difference]:
+    """The stream; ``adopt`` is called with each sound index before its difference is given."""
+    return _Watch(directory, adopt).stream()
+
+
+class _Watch:
+    """What was last seen of one directory."""
+
+    def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
+        self._directory = directory
+        self._adopt = adopt
+        self._good: IndexFile | None = None
+        self._keys: list[EntryKey] = []
+        self._entries: dict[EntryKey, Descriptor] = {}
+        self._doubt: _Doubt | None = None
+        self._health: Health | None = None
+        self._folder: tuple[int, int] | None = None
+
+    async def stream(self) -> AsyncIterator[Difference]:
+        events = DirectoryEvents(self._directory)
+        try:
+            names: frozenset[str] | None = None
+            while True:
+                difference = await asyncio.to_thread(self._look, names, events.trouble)
+                if difference is not None:
+                    yield difference
+                names = await events.wait(POLL_SECONDS if self._settled else _LOOK_AGAIN_SECONDS)
+        finally:
+            await events.close()
+
+    @property
+    def _settled(self) -> bool:
+        """Whether nothing is to be looked at again before the next event or second."""
+        unsure = (Condition.SOUND, Condition.STALE)
+        return self._doubt is None or (self._health is not None and self._health.condition not in unsure)
+
+    def _look(self, names: frozenset[str] | None, polling: str) -> Difference | None:
+        """Look once; None when there is nothing to say."""
+        if self._folder_changed() and not names:
+            names = None
+        signature = look(self._directory)
+        good = self._good
+        if good is not None and good.settled and signature is not None and signature == good.signature:
+            self._doubt = None
+            return self._report(Health(Condition.SOUND, verdict=good.verdict, polling=polling), names)
+        try:
+            if self._doubt is None or signature is None or signature != self._doubt.seen.signature:
+                seen = read_once(self._directory, good.index if good else None)
+            else:
+                seen = self._doubt.seen
+        except CacheDirectoryError as error:
+            condition = Condition.UNREADABLE if self._directory.is_dir() else Condition.GONE
+            return self._report(Health(condition, error.message, polling=polling), names)
+        if seen.verdict.sound and (seen.exists or not self._entries):
+            self._doubt = None
+            return self._take(seen, names, polling)
+        return self._wait(seen, names, polling)
+
+    def _folder_changed(self) -> bool:
+        """Whether a name came or went in the directory since the last look, whatever the events say."""
+        try:
+            found = os.stat(self._directory)
+        except OSError:
+            now = None
+        else:
+            now = (found.st_ino, found.st_mtime_ns)
+        changed, self._folder = now != self._folder, now
+        return changed
+
+    def _wait(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
+        """The index does not read, or is gone: say so once that has lasted, and keep the last good rows."""
+        now = time.monotonic()
+        doubt = self._doubt or _Doubt(seen, now, now)
+        if seen.signature != doubt.seen.signature:
+            doubt = _Doubt(seen, doubt.since, now)
+        self._doubt = doubt
+        if now - doubt.since < PATIENCE_SECONDS:
+            return self._report(self._health, names) if self._health else None
+        if not seen.exists:
+            return self._report(Health(Condition.MISSING, "index.json is gone", polling=polling), names)
+        condition = Condition.CORRUPT if now - doubt.same_since >= PATIENCE_SECONDS else Condition.STALE
+        return self._report(Health(condition, seen.verdict.place, seen.verdict, polling), names)
+
+    def _take(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
+        """A sound index: what differs from the last one."""
+        self._adopt(seen)
+        before, self._good = self._good, seen
+        descriptors = seen.index.descriptors if seen.index else []
+        health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
+        if before is not None and (before.index.descriptors if before.index else []) == descriptors:
+            return self._report(health, names)
+        keys = entry_keys(descriptors)
+        now = dict(zip(keys, descriptors, strict=True))
+        old, self._entries, order, self._keys = self._entries, now, self._keys, keys
+        self._health = health
+        return replace(
+            self._difference(health, names),
+            added={key: d for key, d in now.items() if key not in old},
+            removed={key: old[key] for key in order if key not in now},
+            changed={key: d for key, d in now.items() if key in old and old[key] is not d and old[key] != d},
+        )
+
+    def _report(self, health: Health, names: frozenset[str] | None) -> Difference | None:
+        """A difference in health or files only; None when neither changed."""
+        known, self._health = self._health, health
+        return None if known == health and names == frozenset() else self._difference(health, names)
+
+    def _difference(self, health: Health, names: frozenset[str] | None) -> Difference:
+        descriptors = self._good.index.descriptors if self._good and self._good.index else []
+        return Difference(health, descriptors, self._keys, files=names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """An index that does not read: since when, and since when its bytes are the same (monotonic seconds)."""
+
+    seen: IndexFile
+    since: float
+    same_since: float
