@@ -1,0 +1,200 @@
+"""Columns of the entry table: what each shows, sorts by, and how wide it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+from ocitui.cache.entries import Entry
+from ocitui.text import clean, human_age, human_size
+
+SortValue = str | float
+GUTTER = 3  # cursor glyph, mark glyph, a space
+NAME_WANTED = 24  # columns are dropped until the name has this much
+NAME_PLENTY = 40  # beyond this, other columns grow first
+NAME_LEAST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The signs a table is drawn with."""
+
+    cursor: str
+    mark: str
+    ascending: str
+    descending: str
+    ellipsis: str
+    good: str
+    bad: str
+    unknown: str
+    ascii_only: bool = False
+
+    def text(self, text: str) -> str:
+        """Text from an entry, made safe for the terminal it goes to."""
+        text = clean(text)
+        if not self.ascii_only or text.isascii():
+            return text
+        return text.replace("…", self.ellipsis).encode("ascii", "replace").decode("ascii")
+
+
+# None of these is of ambiguous width, but the ellipsis; CJK terminals draw such signs two cells wide.
+UNICODE = Glyphs("▸", "✱", "▴", "▾", "…", "✓", "!", "?")
+ASCII = Glyphs(">", "*", "^", "v", "..", "+", "!", "?", ascii_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; ``roomy`` is the width it grows to on a wide screen."""
+
+    name: str
+    label: str
+    width: int
+    text: Callable[[Entry], str]
+    sort_value: Callable[[Entry], SortValue]
+    roomy: int = 0
+    right: bool = False
+
+
+def _name_order(entry: Entry) -> str:
+    return f"{entry.name.lower()}\0{entry.reference}"
+
+
+def _size_order(entry: Entry) -> float:
+    return -1 if entry.packed_size is None else entry.packed_size
+
+
+def _age_order(entry: Entry) -> float:
+    return inf if entry.modified is None else -entry.modified
+
+
+def _state_order(entry: Entry) -> str:
+    """Broken entries come first, then those not looked at yet."""
+    state = entry.state
+    if state.ok:
+        return "2"
+    return "1" if state.unknown else f"0{state.word}"
+
+
+def _no_text(_: Entry) -> str:
+    return ""
+
+
+COLUMNS = (
+    Column("name", "Name", 0, lambda entry: entry.name, _name_order),
+    Column("tag", "Tag", 8, lambda entry: entry.reference, lambda entry: entry.reference, roomy=16),
+    Column("format", "Format", 8, lambda entry: entry.format, lambda entry: entry.format),
+    Column("digest", "Digest", 12, lambda entry: entry.short_digest, lambda entry: entry.digest),
+    Column("platform", "Platform", 14, lambda entry: entry.platform, lambda entry: entry.platform),
+    Column("size", "Size", 5, lambda entry: human_size(entry.packed_size), _size_order, right=True),
+    Column("age", "Age", 4, _no_text, _age_order, right=True),
+    Column("state", "State", 13, lambda entry: entry.state.word, _state_order, roomy=26),
+)
+BY_NAME = {column.name: column for column in COLUMNS}
+DROP_ORDER = ("platform", "age", "tag", "size", "format")
+_GROW_ORDER = ("state", "tag")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns that fit a width, and how wide each is drawn."""
+
+    widths: dict[str, int]
+
+    def column_at(self, x: int) -> str | None:
+        """The column under a cell, None at the cursor and marks."""
+        right = GUTTER
+        for name, width in self.widths.items():
+            if right <= x <= right + width:
+                return name
+            right += width + 1
+        return None
+
+
+@lru_cache(maxsize=64)
+def layout_for(width: int) -> Layout:
+    """The layout of a table this wide."""
+    widths = {column.name: column.width for column in COLUMNS}
+    dropped = iter(DROP_ORDER)
+    while _left(widths, width) < NAME_WANTED and (name := next(dropped, None)):
+        del widths[name]
+    for name in _GROW_ORDER:
+        if name in widths:
+            spare = max(0, _left(widths, width) - NAME_PLENTY)
+            widths[name] += min(spare, BY_NAME[name].roomy - widths[name])
+    widths["name"] = max(NAME_LEAST, _left(widths, width))
+    return Layout(widths)
+
+
+def _left(widths: dict[str, int], width: int) -> int:
+    """What the others leave to the name column."""
+    return width - GUTTER - sum(widths.values()) - (len(widths) - 1)
+
+
+def fit(text: str, width: int, ellipsis: str, right: bool = False) -> str:
+    """The text in exactly ``width`` cells, cut with an ellipsis where it is longer."""
+    if text.isascii():
+        if len(text) > width:
+            return (text[: max(0, width - len(ellipsis))] + ellipsis)[:width]
+        return text.rjust(width) if right else text.ljust(width)
+    if cell_len(text) > width:
+        return set_cell_size(text, max(0, width - len(ellipsis))) + ellipsis[:width]
+    padding = " " * (width - cell_len(text))
+    return padding + text if right else text + padding
+
+
+class RowText(NamedTuple):
+    """What a row shows but its age, which is computed when it is drawn; ``tone`` is how its state is coloured."""
+
+    before_age: str
+    state: str
+    tone: str
+
+
+def row_text(entry: Entry, layout: Layout, glyphs: Glyphs) -> RowText:
+    """The cells of one row, cleaned and fitted."""
+    cells = []
+    for name, width in layout.widths.items():
+        if name not in ("age", "state"):
+            column = BY_NAME[name]
+            text = column.text(entry) if name != "name" else _name_text(entry, layout)
+            cells.append(fit(glyphs.text(text), width, glyphs.ellipsis, column.right))
+    tone, glyph = _tone(entry, glyphs)
+    state = fit(f"{glyph} {glyphs.text(entry.state.word)}", layout.widths["state"], glyphs.ellipsis)
+    return RowText(" ".join(cells), state, tone)
+
+
+def _name_text(entry: Entry, layout: Layout) -> str:
+    """The name, with its tag where that has no column of its own."""
+    if "tag" in layout.widths or not entry.reference:
+        return entry.name
+    return f"{entry.name}:{entry.reference}"
+
+
+def _tone(entry: Entry, glyphs: Glyphs) -> tuple[str, str]:
+    if entry.state.unknown:
+        return "unknown", glyphs.unknown
+    return ("", glyphs.good) if entry.state.ok else ("bad", glyphs.bad)
+
+
+def age_text(modified: float | None, now: float, layout: Layout) -> str:
+    """The age cell and the space after it; empty where the column was dropped."""
+    width = layout.widths.get("age")
+    if width is None:
+        return ""
+    age = None if modified is None else max(0.0, now - modified)
+    return fit(human_age(age), width, "", right=True) + " "
+
+
+def header_text(layout: Layout, glyphs: Glyphs, sorted_by: str | None, reverse: bool) -> str:
+    """The header line, an arrow at the column the rows are sorted by."""
+    labels = []
+    for name, width in layout.widths.items():
+        column = BY_NAME[name]
+        arrow = (glyphs.descending if reverse else glyphs.ascending) if name == sorted_by else ""
+        labels.append(fit(column.label + arrow, width, "", column.right))
+    return " " * GUTTER + " ".join(labels)

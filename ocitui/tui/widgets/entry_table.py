@@ -1,0 +1,277 @@
+"""The table of entries: one line each, good for 100,000, frugal over a slow link."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import clamp
+from textual.message import Message
+
+from ocitui.cache.entries import Entry, EntryKey
+
+from .entry_canvas import HEADER, EntryCanvas, Place
+
+
+class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
+    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries."""
+
+    # The application's table of actions describes the keys.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move_cursor(-1)", "Up", show=False),
+        Binding("down,j", "move_cursor(1)", "Down", show=False),
+        Binding("home,g", "first", "First", show=False),
+        Binding("end,G", "last", "Last", show=False),
+        Binding("pageup", "move_page(-1)", "Page up", show=False),
+        Binding("pagedown", "move_page(1)", "Page down", show=False),
+        Binding("space", "toggle_mark", "Mark", show=False),
+        Binding("enter", "open", "Open", show=False),
+    ]
+
+    class Highlighted(Message):
+        """The cursor is on another entry; ``key`` is None where no row is shown."""
+
+        def __init__(self, key: EntryKey | None) -> None:
+            super().__init__()
+            self.key = key
+
+    class Opened(Message):
+        """The operator asked for an entry, by enter or by mouse."""
+
+        def __init__(self, key: EntryKey) -> None:
+            super().__init__()
+            self.key = key
+
+    class MarksChanged(Message):
+        """So many entries are marked now, and so many of those the filter hides."""
+
+        def __init__(self, count: int, hidden: int) -> None:
+            super().__init__()
+            self.count = count
+            self.hidden = hidden
+
+    class Sorted(Message):
+        """The rows are sorted by this column now; None is the order of the index."""
+
+        def __init__(self, column: str | None, reverse: bool) -> None:
+            super().__init__()
+            self.column = column
+            self.reverse = reverse
+
+    class ViewChanged(Message):
+        """So many rows are shown now, of so many entries."""
+
+        def __init__(self, shown: int, total: int) -> None:
+            super().__init__()
+            self.shown = shown
+            self.total = total
+
+    _told_key: EntryKey | None = None
+    _told_counts = (0, 0)
+    _told_marks = (0, 0)
+    _before_filter: Place | None = None  # where to return to, until the operator moves
+    _opened_by_click = False
+
+    # Rows
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Show these entries, in index order; what the cursor and marks were on stays so."""
+        with self._in_place():
+            self._rows.load(entries)
+        self._settle()
+
+    def apply(
+        self,
+        entries_changed_or_added: Mapping[EntryKey, Entry],
+        removed: Collection[EntryKey],
+        order: Sequence[EntryKey] | None,
+    ) -> None:
+        """Show a difference; ``order`` is the new index order where that changed. Raises ValueError for a wrong one."""
+        with self._in_place():
+            self._rows.apply(entries_changed_or_added, removed, order)
+        self._settle()
+
+    def entry(self, key: EntryKey) -> Entry | None:
+        """The entry of a key, shown or not."""
+        return self._rows.entries.get(key)
+
+    @property
+    def shown(self) -> int:
+        """How many rows the filter lets through."""
+        return len(self._rows.view)
+
+    @property
+    def total(self) -> int:
+        """How many entries there are."""
+        return len(self._rows.entries)
+
+    # Filter and sort
+
+    @property
+    def filter_text(self) -> str:
+        """The filter in force; setting it shows what matches."""
+        return self._rows.filter_text
+
+    @filter_text.setter
+    def filter_text(self, text: str) -> None:
+        if text == self._rows.filter_text:
+            return
+        self._before_filter = self._before_filter or self._place
+        with self._in_place(self._before_filter):
+            self._rows.set_filter(text)
+        if not text.strip():
+            self._before_filter = None
+        self._settle()
+
+    @property
+    def sort_column(self) -> str | None:
+        """The column the rows are sorted by; None is the order of the index."""
+        return self._rows.sort_column
+
+    @property
+    def sort_reverse(self) -> bool:
+        return self._rows.view.reverse
+
+    def sort_by(self, column: str | None, reverse: bool = False) -> None:
+        """Sort by a column, or as the index has it. Raises ValueError for an unknown column."""
+        if (column, reverse) == (self.sort_column, self.sort_reverse):
+            return
+        with self._in_place():
+            self._rows.sort_by(column, reverse)
+        self._settle()
+        self.post_message(self.Sorted(column, reverse))
+
+    # Cursor
+
+    @property
+    def cursor_entry(self) -> Entry | None:
+        """The entry under the cursor, None while no row is shown."""
+        return None if self.cursor_key is None else self._rows.entries[self.cursor_key]
+
+    @property
+    def cursor_row(self) -> int | None:
+        """The cursor's row, counted from 0 at the top of the view."""
+        return self._cursor
+
+    def move_cursor_to(self, key: EntryKey) -> bool:
+        """Put the cursor on an entry; False where it is not shown."""
+        index = self._rows.index_of(key)
+        if index is None:
+            return False
+        self._move_to(index)
+        return True
+
+    def _move_to(self, index: int) -> None:
+        if not self.shown:
+            return
+        self._before_filter = None
+        self._cursor = clamp(index, 0, self.shown - 1)
+        self._show_cursor()
+        self._settle()
+
+    def action_move_cursor(self, step: int) -> None:
+        self._move_to((self._cursor or 0) + step)
+
+    def action_first(self) -> None:
+        self._move_to(0)
+
+    def action_last(self) -> None:
+        self._move_to(self.shown - 1)
+
+    def action_move_page(self, direction: int) -> None:
+        step = direction * self.page
+        self._set_top(self.top + step)
+        self._move_to((self._cursor or 0) + step)
+
+    def action_open(self) -> None:
+        if self.cursor_key is not None:
+            self.post_message(self.Opened(self.cursor_key))
+
+    # Marks
+
+    @property
+    def marked(self) -> list[EntryKey]:
+        """All marked keys in the order of the view, those the filter hides included."""
+        return self._rows.marked
+
+    @property
+    def hidden_marks(self) -> int:
+        """How many of the marked entries the filter hides."""
+        return self._rows.hidden_marks
+
+    def toggle_mark(self) -> None:
+        """Mark the entry under the cursor, or take its mark away."""
+        if self.cursor_key is not None:
+            self._rows.marks ^= {self.cursor_key}
+            self._settle()
+
+    def mark_all_shown(self) -> None:
+        """Mark every row the filter lets through."""
+        self._rows.mark_shown()
+        self._settle()
+
+    def clear_marks(self) -> None:
+        """Take all marks away, from hidden entries too."""
+        self._rows.clear_marks()
+        self._settle()
+
+    def action_toggle_mark(self) -> None:
+        self.toggle_mark()
+        self.action_move_cursor(1)
+
+    # Mouse
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        if at.y < HEADER:
+            self._sort_by_click(at.x)
+        elif (index := self.top + at.y - HEADER) < self.shown:
+            self._click_row(index, event.chain)
+
+    def _sort_by_click(self, x: int) -> None:
+        column = self._layout.column_at(x)
+        self.sort_by(column, reverse=column == self.sort_column and not self.sort_reverse)
+
+    def _click_row(self, index: int, chain: int) -> None:
+        """A click on the cursor's row opens it, so a double click does anywhere; it does not open twice."""
+        if chain == 1:
+            self._opened_by_click = False
+        if index != self._cursor:
+            self._move_to(index)
+        elif not self._opened_by_click:
+            self._opened_by_click = True
+            self.action_open()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._wheel(event, -1)
+
+    def _wheel(self, event: events.MouseEvent, direction: int) -> None:
+        event.stop()
+        event.prevent_default()
+        self._before_filter = None
+        self._set_top(self.top + direction * max(1, round(self.app.scroll_sensitivity_y)))
+        self._sync()
+
+    # After any change
+
+    def _settle(self) -> None:
+        """Repaint what changed, and tell what changed."""
+        self._sync()
+        counts, marks = (self.shown, self.total), (len(self._rows.marks), self.hidden_marks)
+        if counts != self._told_counts:
+            self._told_counts = counts
+            self.post_message(self.ViewChanged(*counts))
+        if marks != self._told_marks:
+            self._told_marks = marks
+            self.post_message(self.MarksChanged(*marks))
+        if self.cursor_key != self._told_key:
+            self._told_key = self.cursor_key
+            self.post_message(self.Highlighted(self.cursor_key))

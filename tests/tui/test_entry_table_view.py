@@ -1,0 +1,132 @@
+"""How the entry table sorts and filters, and what stays where it was."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ocitui.cache.entries import UNKNOWN, Entry, EntryKey
+from tests.tui.entry_table_support import (
+    NO_CONFIG,
+    TableApp,
+    cursor_line,
+    lines,
+    make_entries,
+    make_entry,
+    names,
+)
+
+SIZES = [(80, 24), (120, 40)]
+replace = msgspec.structs.replace
+
+
+def keys(entries: list[Entry]) -> list[EntryKey]:
+    return [entry.key for entry in entries]
+
+
+async def test_sorting_keeps_the_cursor_on_its_entry_and_line() -> None:
+    entries = make_entries(200)
+    app = TableApp(entries)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.table.move_cursor_to(entries[100].key)
+        await pilot.press("down")
+        key, at = app.table.cursor_key, cursor_line(app.table)
+        for column, reverse in [("digest", False), ("digest", True), ("size", False), (None, False)]:
+            app.table.sort_by(column, reverse)
+            assert app.table.cursor_key == key
+            assert cursor_line(app.table) == at
+
+
+async def test_each_column_sorts_and_ties_go_by_digest() -> None:
+    entries = [
+        make_entry(1, "b", size=5, modified=None, state=NO_CONFIG),
+        make_entry(2, "A", size=None, modified=2.0, format="erofs"),
+        make_entry(3, "c", size=900, modified=1.0, reference="0"),
+        make_entry(4, "c", size=10, modified=3.0, state=UNKNOWN, platform=""),
+    ]
+    app = TableApp(entries)
+    async with app.run_test(size=(120, 24)):
+        orders: dict[str | None, str] = {"name": "2134", "size": "2143", "age": "4231", "state": "1423"}
+        orders |= {"tag": "3124", "format": "2134", "platform": "4123", "digest": "1234", None: "1234"}
+        for column, order in orders.items():
+            app.table.sort_by(column)
+            app.table.mark_all_shown()
+            assert app.table.marked == [entries[int(n) - 1].key for n in order], column
+            app.table.sort_by(column, reverse=True)
+            assert app.table.marked == [entries[int(n) - 1].key for n in reversed(order)], column
+        with pytest.raises(ValueError, match="column"):
+            app.table.sort_by("colour")
+
+
+async def test_a_filter_keeps_the_cursor_and_says_how_many_marks_it_hides() -> None:
+    entries = make_entries(200)
+    app = TableApp(entries)
+    async with app.run_test(size=(80, 24)) as pilot:
+        table = app.table
+        table.move_cursor_to(entries[150].key)
+        await pilot.press("space", "space", "up", "up")
+        table.filter_text = "image000150"
+        assert (table.shown, table.total, table.hidden_marks) == (1, 200, 1)
+        assert table.marked == keys(entries[150:152])
+        assert table.cursor_key == entries[150].key
+        table.filter_text = ""
+        assert (table.shown, table.hidden_marks, table.cursor_key) == (200, 0, entries[150].key)
+        table.filter_text = "image0000"
+        table.clear_marks()
+        assert (table.marked, table.hidden_marks) == ([], 0)
+
+
+async def test_the_line_of_the_cursor_returns_with_the_rows_around_it() -> None:
+    app = TableApp(make_entries(200))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("pagedown", "down")
+        before = lines(app.table)
+        for text in ("2", "24", "24 !5", ""):
+            app.table.filter_text = text
+        assert lines(app.table) == before
+
+
+async def test_the_cursor_returns_when_the_filter_that_hid_its_entry_goes() -> None:
+    entries = make_entries(200)
+    app = TableApp(entries)
+    async with app.run_test(size=(80, 24)) as pilot:
+        table = app.table
+        table.move_cursor_to(entries[20].key)
+        await pilot.pause()
+        at = cursor_line(table)
+        for text in ("image00010", "image000105"):
+            table.filter_text = text
+        assert table.cursor_key == entries[105].key
+        table.filter_text = ""
+        assert (table.cursor_key, cursor_line(table)) == (entries[20].key, at)
+        table.filter_text = "image00010"
+        await pilot.press("down")
+        table.filter_text = ""
+        assert table.cursor_key == entries[101].key
+
+
+@pytest.mark.parametrize(
+    "texts", [["!im", "!image1"], ["name", "name:5"], ["size<1", "size<1000000000"], ["a", "a b", ""]]
+)
+async def test_typing_on_filters_as_the_whole_text_does(texts: list[str]) -> None:
+    entries = [make_entry(n, f"{word}{n}", size=n * 1000) for n, word in enumerate(["a", "name", "ab", "image", "b"])]
+    app, fresh = TableApp(entries), TableApp(entries)
+    async with app.run_test(size=(80, 24)), fresh.run_test(size=(80, 24)):
+        for text in texts:
+            app.table.filter_text = text
+        fresh.table.filter_text = texts[-1]
+        assert names(app.table) == names(fresh.table)
+
+
+async def test_changes_pass_the_filter_in_force() -> None:
+    entries = make_entries(9)
+    app = TableApp(entries)
+    async with app.run_test(size=(80, 24)):
+        table = app.table
+        table.filter_text = "state:bad"
+        assert table.cursor_key is None
+        broken = {entry.key: replace(entry, state=NO_CONFIG) for entry in entries[3:5]}
+        table.apply(broken, (), None)
+        assert names(table) == ["image000003", "image000004"]
+        table.apply({entries[3].key: entries[3]}, (), None)
+        assert names(table) == ["image000004"]
