@@ -6,10 +6,12 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-
-from watchfiles import Change, awatch
+from typing import TYPE_CHECKING
 
 from .files import INDEX_NAME
+
+if TYPE_CHECKING:
+    from watchfiles import Change
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 10, 50
@@ -76,6 +78,9 @@ class DirectoryEvents:
             await asyncio.sleep(pause)
 
     async def _watch(self) -> None:
+        # It brings anyio along: a headless command does without both, and a screen paints before them.
+        from watchfiles import awatch
+
         # What happened before the watch began is looked for once more.
         self._everything = True
         self._wake.set()
