@@ -6,8 +6,11 @@ import re
 from datetime import UTC, datetime
 
 # C0 and C1 controls, surrogates, line and paragraph separators, and what reorders or hides text around it.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
-_UNITS = ("K", "M", "G", "T", "P")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+_UNITS = ("K", "M", "G", "T", "P", "E")
 _AGES = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -44,7 +47,13 @@ def human_age(seconds: float | None) -> str:
 
 
 def timestamp(seconds: float | None) -> str:
-    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None."""
+    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None.
+
+    A file may carry a time beyond the year 9999, which is shown as ``@`` and its seconds.
+    """
     if seconds is None:
         return "-"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return f"@{seconds:.0f}"

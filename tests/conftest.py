@@ -27,6 +27,13 @@ settings.load_profile("ci" if IN_CI else "default")
 os.environ.pop("OCITUI_CACHE", None)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A short name for a case whose text or bytes are long."""
+    if isinstance(val, str | bytes) and len(val) > 60:
+        return f"{val[:40]!r}...{len(val)}"
+    return None
+
+
 @pytest.fixture
 def krata_cache(tmp_path: Path) -> Path:
     """A copy of a small cache that krata's own store wrote: seven entries, all three formats."""

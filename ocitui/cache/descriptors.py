@@ -107,7 +107,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
 
     @property
     def platform(self) -> Platform | None:
-        if b'"platform"' not in self.raw and b"\\" not in self.raw:
+        # A descriptor written as an array names no field, and an escape may hide the name.
+        if b'"platform"' not in self.raw and b"\\" not in self.raw and not self.raw.lstrip().startswith(b"["):
             return None
         platform = self.as_dict().get("platform")
         if isinstance(platform, list):  # serde takes an array of the fields too

@@ -1,0 +1,88 @@
+"""The filter language, word by word and against any text."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocitui.cache.descriptors import Descriptor
+from ocitui.cache.entries import OK, Entry, EntryState, FileKind
+from ocitui.cache.filters import compile_filter
+
+DIGEST = "sha256:" + "ab" * 32
+DESCRIPTOR = Descriptor(b"{}", DIGEST, 428, "", "Registry.io/team/Web:v1", "squashfs", "v1")
+ENTRY = Entry(
+    key=(DIGEST, "squashfs", "Registry.io/team/Web:v1", 0),
+    name="Registry.io/team/Web",
+    reference="v1",
+    digest=DIGEST,
+    format="squashfs",
+    platform="linux/arm64",
+    packed_size=3 * 2**20,
+    modified=0.0,
+    state=OK,
+    descriptor=DESCRIPTOR,
+)
+BROKEN = msgspec.structs.replace(ENTRY, packed_size=None, state=EntryState(missing=(FileKind.PACKED,)))
+UNKNOWN = msgspec.structs.replace(ENTRY, packed_size=None, state=EntryState(unknown=True))
+WORDS = st.text(alphabet="!:<>size0189.kmgtbadweo²٣", min_size=1, max_size=12) | st.text(min_size=1, max_size=12)
+
+
+def passes(text: str, entry: Entry = ENTRY) -> bool:
+    return compile_filter(text)(entry)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "  ", "web", "WEB", "web:v1", "squash", "arm64", DIGEST[:20], "ok", "web v1", "!nginx", "!!web",
+        "name:team", "NAME:TEAM", "tag:v", "digest:abab", "format:squashfs", "platform:linux", "state:ok", "tag:",
+        "size>1M", "size>3071k", "size<3.5M", "SIZE<1GiB", "size<4MB", "size>0", "!size>1G", "web !tag:v2",
+    ],
+)  # fmt: skip
+def test_passes(text: str) -> None:
+    assert passes(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nginx", "web nginx", "!web", "!!!web", "name:v1", "tag:web", "digest:sha512", "format:erofs", "state:bad",
+        "size>3M", "size<3M", "size>1T", "!", "size>", "size>x", "other:web", "web!",
+    ],
+)  # fmt: skip
+def test_does_not_pass(text: str) -> None:
+    assert not passes(text)
+
+
+def test_bad_is_every_entry_that_is_known_not_to_be_ok() -> None:
+    assert passes("state:bad", BROKEN)
+    assert passes("!state:bad", UNKNOWN)
+    assert passes("state:packed", BROKEN)
+
+
+def test_an_entry_without_a_packed_file_has_no_size_to_compare() -> None:
+    assert not passes("size<1T", BROKEN)
+    assert not passes("size>0", BROKEN)
+
+
+@given(st.text(max_size=40) | st.lists(WORDS).map(" ".join))
+def test_any_text_is_a_filter(text: str) -> None:
+    passes(text)
+
+
+@pytest.mark.parametrize("text", ["!" * 100_000 + "web", "size>" + "9" * 10_000, "(" * 1000, "web " * 10_000])
+def test_a_long_text_is_a_filter_too(text: str) -> None:
+    passes(text)
+
+
+@given(WORDS.filter(lambda word: len(word.split()) == 1 and word == word.strip()), st.sampled_from([ENTRY, BROKEN]))
+def test_an_exclamation_mark_makes_the_complement(word: str, entry: Entry) -> None:
+    assert passes(f"!{word}", entry) is not passes(word, entry)
+
+
+@given(st.lists(WORDS, max_size=4))
+def test_words_are_joined_by_and(words: list[str]) -> None:
+    assert passes(" ".join(words)) is all(passes(word) for word in words)

@@ -1,0 +1,71 @@
+"""How text, sizes and times are shown."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocitui.text import REPLACEMENT, clean, human_age, human_size, timestamp
+
+
+@given(st.text(alphabet=st.characters()) | st.text(alphabet="a\x1b\x9b\x7f\u202e\u2066\ud800\U000e0041é"))
+def test_clean_text_commands_no_terminal(text: str) -> None:
+    cleaned = clean(text)
+    assert {unicodedata.category(char) for char in cleaned}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+    assert {unicodedata.bidirectional(char) for char in cleaned}.isdisjoint(
+        {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    )
+    assert len(cleaned) == len(text)
+    assert clean(cleaned) == cleaned
+    cleaned.encode()
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x1b", "\n", "\x7f", "\x9b", "\xad", "\u200b", "\u202e", "\ufeff", "\udcff"])
+def test_a_character_that_deceives_is_replaced(char: str) -> None:
+    assert clean(f"a{char}é") == f"a{REPLACEMENT}é"
+
+
+@pytest.mark.parametrize("text", ["", "alpine:3.19", "é", "日本語", "a\xa0b", REPLACEMENT])
+def test_other_text_is_left_alone(text: str) -> None:
+    assert clean(text) is text or clean(text) == text
+
+
+@given(st.integers(0, 2**64))
+def test_a_size_takes_five_characters_at_most(size: int) -> None:
+    assert len(human_size(size)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (None, "-"), (0, "0B"), (1023, "1023B"), (1024, "1.0K"), (1945, "1.9K"), (10_188, "9.9K"), (10_189, "10K"),
+        (1024**2 - 513, "1023K"), (1024**2 - 512, "1.0M"), (2**40, "1.0T"), (2**63 - 1, "8.0E"),
+    ],
+)  # fmt: skip
+def test_sizes_are_powers_of_1024(size: int | None, shown: str) -> None:
+    assert human_size(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"), (-5, "0s"), (0.5, "0s"), (59.9, "59s"), (60, "1m"), (3_599, "59m"), (86_399, "23h"),
+        (86_400 * 364, "364d"), (86_400 * 365, "1y"),
+    ],
+)  # fmt: skip
+def test_an_age_is_told_in_its_largest_unit(seconds: float | None, shown: str) -> None:
+    assert human_age(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"), (0, "1970-01-01 00:00:00Z"), (-1, "1969-12-31 23:59:59Z"), (1_767_225_600, "2026-01-01 00:00:00Z"),
+        (10**12, "@1000000000000"), (-(10**12), "@-1000000000000"), (2.0**63, "@9223372036854775808"),
+    ],
+)  # fmt: skip
+def test_a_time_is_shown_in_utc_and_any_time_can_be_shown(seconds: float | None, shown: str) -> None:
+    assert timestamp(seconds) == shown
