@@ -78,8 +78,12 @@ class PackerCache:
 
     async def close(self) -> None:
         """Wait for a transaction under way to end."""
-        await asyncio.to_thread(self._writing.acquire)
-        self._writing.release()
+        await asyncio.to_thread(self.wait_for_transaction)
+
+    def wait_for_transaction(self) -> None:
+        """Return once no transaction of this object is under way; for a program that has to leave."""
+        with self._writing:
+            return
 
     async def __aenter__(self) -> PackerCache:
         return self

@@ -40,6 +40,8 @@ class EntryState(msgspec.Struct, frozen=True):
 
     @property
     def word(self) -> str:
+        if self.ok:
+            return "ok"
         if self.unknown:
             return "…"
         if self.unusable:
@@ -47,7 +49,7 @@ class EntryState(msgspec.Struct, frozen=True):
         if len(self.missing) == len(FileKind):
             return "no files"
         words = [f"no {kind}" for kind in self.missing] + [f"{kind} no file" for kind in self.irregular]
-        return ", ".join(words) or "ok"
+        return ", ".join(words)
 
 
 OK = EntryState()

@@ -1,0 +1,59 @@
+"""krata's daemon, as far as /proc tells: proc(5)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DAEMON_NAME = "kratad"
+SOCKET_NAME = "daemon.socket"
+_START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonState:
+    """Whether the daemon runs on this host, its process, and since when (seconds since the epoch).
+
+    ``ours`` is whether its socket stands where the daemon of this very cache would have it.
+    """
+
+    process: int | None = None
+    since: float | None = None
+    ours: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None
+
+
+def find_daemon(directory: Path, proc: Path = Path("/proc")) -> DaemonState:
+    """The state of the daemon, for the cache in ``directory``."""
+    socket = directory.absolute().parent.parent / SOCKET_NAME
+    for process in _processes(proc):
+        if _read(proc / str(process) / "comm").strip() == DAEMON_NAME:
+            return DaemonState(process, _started(proc, process), socket.exists())
+    return DaemonState(ours=socket.exists())
+
+
+def _processes(proc: Path) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
+    except OSError:
+        return []
+
+
+def _started(proc: Path, process: int) -> float | None:
+    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()
+    boot = next((line.split()[1] for line in _read(proc / "stat").splitlines() if line.startswith("btime ")), None)
+    if boot is None or len(fields) <= _START_TIME_FIELD:
+        return None
+    return int(boot) + int(fields[_START_TIME_FIELD]) / os.sysconf("SC_CLK_TCK")
+
+
+def _read(path: Path) -> str:
+    """A file of /proc; empty once the process is gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""The screen: it shows what the core says, and asks the core to act."""

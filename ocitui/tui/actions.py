@@ -1,0 +1,230 @@
+"""Every action of the screen, in one table: keys, footer, help, command palette and README come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from textual.binding import Binding
+
+
+class Group(StrEnum):
+    """The sections of the help."""
+
+    CACHE = "The cache"
+    ENTRY = "The entry under the cursor, or those marked"
+    TABLE = "The table"
+    PANE = "The pane"
+    PROGRAM = "The program"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode and
+    an index that is not sound switch it off. ``in_footer`` is for what an operator needs to see without asking."""
+
+    name: str
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    group: Group
+    writes: bool = False
+    in_footer: bool = False
+    handled_by_widget: bool = False
+
+    @property
+    def key_label(self) -> str:
+        """The first key as it is printed on a keyboard."""
+        return key_label(self.keys[0])
+
+    @property
+    def binding(self) -> Binding:
+        return Binding(",".join(self.keys), self.name, self.label, show=False)
+
+
+_KEY_LABELS = {
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "space": "space",
+    "escape": "esc",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "f1": "F1",
+    "f5": "F5",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+    "ctrl+c": "ctrl+c",
+}
+
+
+def key_label(key: str) -> str:
+    return _KEY_LABELS.get(key, key)
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action(
+        "resolve",
+        ("r",),
+        "Resolve",
+        "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss.",
+        Group.CACHE,
+        in_footer=True,
+    ),
+    Action(
+        "import_image",
+        ("i",),
+        "Import",
+        "Bring a packed file in, with its manifest and config; they are checked first, and the source stays.",
+        Group.CACHE,
+        writes=True,
+        in_footer=True,
+    ),
+    Action(
+        "undo",
+        ("u",),
+        "Undo",
+        "Reverse the newest transaction; what it moved comes back from the trash.",
+        Group.CACHE,
+        writes=True,
+        in_footer=True,
+    ),
+    Action(
+        "journal",
+        ("t",),
+        "Journal",
+        "Every transaction: when, what, by whom; any one can be undone from there.",
+        Group.CACHE,
+    ),
+    Action(
+        "verdict",
+        ("v",),
+        "Verdict",
+        "What the daemon would do with index.json if it started now, and where a corrupt one breaks.",
+        Group.CACHE,
+    ),
+    Action(
+        "refresh",
+        ("R", "f5"),
+        "Refresh",
+        "Read index.json and list the directory again now; it happens by itself when something changes.",
+        Group.CACHE,
+    ),
+    Action(
+        "delete",
+        ("d",),
+        "Delete",
+        "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you confirm.",
+        Group.ENTRY,
+        writes=True,
+        in_footer=True,
+    ),
+    Action(
+        "copy_digest",
+        ("c",),
+        "Copy digest",
+        "Send the digest to the terminal's clipboard (OSC 52, works over SSH where the terminal allows it).",
+        Group.ENTRY,
+    ),
+    Action(
+        "copy_name",
+        ("C",),
+        "Copy name",
+        "Send the name, in krata's spelling, to the terminal's clipboard.",
+        Group.ENTRY,
+    ),
+    Action(
+        "filter",
+        ("slash",),
+        "Filter",
+        "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad size>100M. "
+        "In a document it searches.",
+        Group.TABLE,
+        in_footer=True,
+    ),
+    Action("sort", ("s",), "Sort", "Choose the column to sort by; a click on its header does it too.", Group.TABLE),
+    Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", Group.TABLE, handled_by_widget=True),
+    Action(
+        "page",
+        ("pageup", "pagedown"),
+        "Page",
+        "Move by a page.",
+        Group.TABLE,
+        handled_by_widget=True,
+    ),
+    Action(
+        "ends",
+        ("home", "end", "g", "G"),
+        "Ends",
+        "Move to the first or the last row or line.",
+        Group.TABLE,
+        handled_by_widget=True,
+    ),
+    Action(
+        "mark",
+        ("space",),
+        "Mark",
+        "Mark the row, and go on to the next; actions apply to what is marked.",
+        Group.TABLE,
+        in_footer=True,
+        handled_by_widget=True,
+    ),
+    Action("mark_all", ("a",), "Mark all", "Mark every row that is shown.", Group.TABLE),
+    Action("clear_marks", ("A",), "Unmark", "Take every mark away, hidden ones too.", Group.TABLE),
+    Action(
+        "open",
+        ("enter",),
+        "Open",
+        "Give the pane the whole screen, and the keys; esc goes back.",
+        Group.TABLE,
+        in_footer=True,
+        handled_by_widget=True,
+    ),
+    Action("show_tab('summary')", ("1",), "Summary", "Show the summary.", Group.PANE),
+    Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest.", Group.PANE),
+    Action("show_tab('config')", ("3",), "Config", "Show the config.", Group.PANE),
+    Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab.", Group.PANE),
+    Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before.", Group.PANE),
+    Action("switch_focus", ("tab",), "Other side", "Give the keys to the pane, or back to the table.", Group.PANE),
+    Action(
+        "matches",
+        ("n", "N"),
+        "Matches",
+        "Go to the next match of a search in a document, or the one before.",
+        Group.PANE,
+        handled_by_widget=True,
+    ),
+    Action(
+        "back",
+        ("escape",),
+        "Back",
+        "Clear the filter, or go back; never quits.",
+        Group.PROGRAM,
+    ),
+    Action("help", ("question_mark", "f1"), "Help", "These pages.", Group.PROGRAM, in_footer=True),
+    Action("command_palette", ("colon",), "Commands", "Find a command by its name.", Group.PROGRAM),
+    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi.", Group.PROGRAM),
+    Action(
+        "interrupt", ("ctrl+c",), "Interrupt", "Cancel what is running; it never leaves half a change.", Group.PROGRAM
+    ),
+    Action("quit", ("q",), "Quit", "Leave; a transaction under way is finished first.", Group.PROGRAM, in_footer=True),
+)
+
+BINDINGS = [action.binding for action in ACTIONS if not action.handled_by_widget]
+BY_NAME = {action.name: action for action in ACTIONS}
+FOOTER = [action for action in ACTIONS if action.in_footer]
+
+
+def readme_table() -> str:
+    """The keys as README.md shows them, in Markdown."""
+    lines = ["| key | action | what it does |", "|---|---|---|"]
+    for action in ACTIONS:
+        keys = " ".join(f"`{key_label(key)}`" for key in action.keys)
+        lines.append(f"| {keys} | {action.label} | {action.help} |")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""From the watcher's differences to the table's: entries with their files' state. No widget in it; runs in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocitui.cache import CacheDirectoryError, Descriptor, Difference, Entry, EntryKey, Health
+from ocitui.cache.listing import Listing, make_entry
+
+# Past this many changes the table is loaded anew.
+_MANY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChange:
+    """``entries`` are new or changed ones, ``order`` the index order where it changed; ``whole`` means that
+    ``entries`` is all there is. ``size`` is that of all packed files, ``problems`` how many entries are not ok."""
+
+    health: Health
+    entries: dict[EntryKey, Entry] = field(default_factory=dict)
+    removed: Collection[EntryKey] = ()
+    order: list[EntryKey] | None = None
+    whole: bool = False
+    size: int = 0
+    problems: int = 0
+    total: int = 0
+
+
+class EntryFeed:
+    """Holds one directory's listing and the entries made of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._listing: Listing | None = None
+        self._entries: dict[EntryKey, Entry] = {}
+        self._order: list[EntryKey] = []
+
+    def preview(self, difference: Difference) -> FeedChange:
+        """All entries with their state unknown yet: what can be shown before the directory is listed."""
+        pairs = zip(difference.keys, difference.descriptors, strict=True)
+        entries = {key: make_entry(key, descriptor) for key, descriptor in pairs}
+        return FeedChange(difference.health, entries, order=difference.keys, whole=True, total=len(entries))
+
+    @property
+    def listed(self) -> bool:
+        return self._listing is not None
+
+    def absorb(self, difference: Difference) -> FeedChange:
+        """What a difference, and the files it names, mean for the rows."""
+        touched = self._refresh_listing(difference.files)
+        listing = self._listing or Listing({})
+        descriptors = dict(zip(difference.keys, difference.descriptors, strict=True))
+        stale = descriptors if touched is None else self._keys_to_look_at(difference, descriptors, touched)
+        changed = {}
+        for key in stale:
+            entry = listing.entry(key, descriptors[key])
+            if self._entries.get(key) != entry:
+                changed[key] = entry
+        removed = [key for key in self._entries if key not in descriptors] if difference.removed else []
+        for key in removed:
+            del self._entries[key]
+        self._entries.update(changed)
+        order = difference.keys if difference.keys != self._order else None
+        self._order = difference.keys
+        return self._change(difference.health, changed, removed, order)
+
+    def _change(
+        self,
+        health: Health,
+        changed: dict[EntryKey, Entry],
+        removed: list[EntryKey],
+        order: list[EntryKey] | None,
+    ) -> FeedChange:
+        whole = len(changed) + len(removed) > _MANY
+        entries = {key: self._entries[key] for key in self._order} if whole else changed
+        sizes = {(entry.digest, entry.format): entry.packed_size or 0 for entry in self._entries.values()}
+        return FeedChange(
+            health,
+            entries,
+            removed,
+            self._order if whole else order,
+            whole,
+            sum(sizes.values()),
+            sum(entry.state.bad for entry in self._entries.values()),
+            len(self._entries),
+        )
+
+    def _refresh_listing(self, names: frozenset[str] | None) -> set[str] | None:
+        """Look at these names again; the ones that changed, None when all entries have to be looked at."""
+        try:
+            if names is None or self._listing is None:
+                self._listing = Listing.read(self._directory)
+                return None
+        except CacheDirectoryError:
+            # The directory is gone: the last good rows stay, and the health says so.
+            return set()
+        return self._listing.refresh(self._directory, names)
+
+    def _keys_to_look_at(
+        self, difference: Difference, descriptors: dict[EntryKey, Descriptor], names: set[str]
+    ) -> dict[EntryKey, None]:
+        """The entries that are new or changed, and those that have one of these files."""
+        keys = dict.fromkeys((*difference.added, *difference.changed))
+        keys.update((key, None) for key in descriptors if key not in self._entries)
+        if names:
+            digests = {name.removesuffix(".json").rpartition(".")[0] for name in names}
+            keys.update((key, None) for key in descriptors if key[0] in digests)
+        return keys

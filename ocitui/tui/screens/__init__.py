@@ -1,0 +1,1 @@
+"""Screens of their own, one key away and back."""

@@ -1,0 +1,89 @@
+"""A plan and a question. Cancel has the focus, enter never confirms, and there is no way around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+
+from ocitui.cache import CacheError
+
+from ..widgets.lines_view import Line
+from .full import FullScreen
+
+
+class ConfirmScreen(FullScreen[str | None]):
+    """Shows what `plan` says; `y` does it. Dismissed with a message for the status line, None when cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "leave", "Cancel", show=False),
+        Binding("y", "confirm", "Confirm", show=False),
+    ]
+    verb: ClassVar[str] = "Do it"
+
+    def begin(self) -> None:
+        self._ready = self._acting = False
+        self.show_keys([("esc", "Cancel")])
+        self.make_plan()
+
+    @work(group="plan", exclusive=True)
+    async def make_plan(self, note: str = "") -> None:
+        """Ask the core what would be done, and show it."""
+        self._ready = False
+        try:
+            lines = [*await self.plan()]
+        except CacheError as error:
+            self.show_lines(error_lines(error))
+            self.say("enter or esc goes back")
+            return
+        self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
+        self._ready = True
+        self.show_keys([("[ Cancel ]", "enter, esc"), ("y", self.verb)])
+        self.say(f"on {self.app.host}: nothing is changed before y")
+
+    async def plan(self) -> Iterable[Line]:
+        """The plan's lines. Raises CacheError where there is none."""
+        raise AssertionError("a screen of its own says this")
+
+    async def act(self) -> str:
+        """Do what was planned; gives the message for the status line. Raises CacheError."""
+        raise AssertionError("a screen of its own says this")
+
+    def action_confirm(self) -> None:
+        if not self._ready or self._acting:
+            return
+        if reason := self.main.refusal("delete"):
+            self.say(f"not done: {reason}")
+            return
+        self._acting = True
+        self.show_keys([])
+        self.say("at work; it is finished even if this window goes")
+        self._run_act()
+
+    @work(group="act")
+    async def _run_act(self) -> None:
+        try:
+            message = await self.act()
+        except CacheError as error:
+            self._acting = False
+            self.failed(error)
+        else:
+            self.dismiss(message)
+
+    def failed(self, error: CacheError) -> None:
+        """Say why it was not done; the plan is made and shown again."""
+        self.make_plan(f"Not done: {error.message}. {error.hint}")
+
+    def action_leave(self) -> None:
+        if not self._acting:
+            self.dismiss(None)
+
+
+def error_lines(error: CacheError) -> list[Line]:
+    """An error as lines: what, and what to do."""
+    lines = [Line(error.message, kind="bad")]
+    if error.hint:
+        lines.append(Line(error.hint))
+    return lines

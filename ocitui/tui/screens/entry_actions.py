@@ -1,0 +1,169 @@
+"""The main screen's actions: each asks the core, or opens the screen that does."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from textual.screen import Screen
+
+from ocitui.cache import Condition, Entry, Health
+from ocitui.text import clean
+
+from ..actions import BY_NAME
+from ..widgets.entry_table import EntryTable
+
+if TYPE_CHECKING:
+    from ..app import OcituiApp
+
+
+class EntryActions(Screen[None]):
+    """What can be done with the cache and the entries of the table, and when it may not be."""
+
+    app: OcituiApp
+    health = Health(Condition.SOUND)
+
+    def say(self, message: str) -> None:
+        """Put a message in the status line."""
+
+    def begin_following(self) -> None:
+        """Follow the cache from the beginning."""
+
+    @property
+    def read_only(self) -> str:
+        """Why the cache may not be written; empty where it may."""
+        if self.app.options.read_only:
+            return "started with --read-only"
+        if not os.access(self.app.options.directory, os.W_OK):
+            return "this user may not write to the directory"
+        return ""
+
+    def refusal(self, action: str) -> str:
+        """Why an action that writes is off now; empty where it is not."""
+        if action not in BY_NAME or not BY_NAME[action].writes:
+            return ""
+        if not self.health.sound:
+            return f"nothing is written while index.json is {self.health.condition}"
+        return self.read_only
+
+    def _may(self, action: str) -> bool:
+        if reason := self.refusal(action):
+            self.say(f"{BY_NAME[action].label}: {reason}")
+            return False
+        return True
+
+    def chosen(self) -> list[Entry]:
+        """The marked entries, else the one under the cursor."""
+        table = self.query_one(EntryTable)
+        if marked := table.marked:
+            return [entry for key in marked if (entry := table.entry(key)) is not None]
+        return [table.cursor_entry] if table.cursor_entry else []
+
+    def action_delete(self) -> None:
+        entries = self.chosen()
+        if not self._may("delete"):
+            return
+        if not entries:
+            self.say("Delete: there is no entry under the cursor")
+            return
+        keys = list(dict.fromkeys(entry.descriptor.key for entry in entries))
+        from .delete import DeleteScreen
+
+        self.app.push_screen(DeleteScreen(keys), self._deleted)
+
+    def _deleted(self, message: str | None) -> None:
+        if message:
+            self.query_one(EntryTable).clear_marks()
+            self.say(message)
+
+    def action_undo(self) -> None:
+        if self._may("undo"):
+            self._open_undo(None)
+
+    def _open_undo(self, transaction_id: str | None) -> None:
+        from .undo import UndoScreen
+
+        self.app.push_screen(UndoScreen(transaction_id), self._said)
+
+    def action_journal(self) -> None:
+        from .journal import JournalScreen
+
+        def chosen(transaction_id: str | None) -> None:
+            if transaction_id and self._may("undo"):
+                self._open_undo(transaction_id)
+
+        self.app.push_screen(JournalScreen(), chosen)
+
+    def action_resolve(self) -> None:
+        from .resolve import ResolveScreen
+
+        entry = self.query_one(EntryTable).cursor_entry
+        name = (entry.descriptor.image_name or "") if entry else ""
+        self.app.push_screen(ResolveScreen(clean(name), entry.format if entry else ""))
+
+    def action_import_image(self) -> None:
+        if self._may("import_image"):
+            from .import_image import ImportScreen
+
+            self.app.push_screen(ImportScreen(), self._said)
+
+    def _said(self, message: str | None) -> None:
+        if message:
+            self.say(message)
+
+    def action_verdict(self) -> None:
+        from .verdict import VerdictScreen
+
+        self.app.push_screen(VerdictScreen(self.health))
+
+    def action_help(self) -> None:
+        from .help import HelpScreen
+
+        self.app.push_screen(HelpScreen())
+
+    def action_refresh(self) -> None:
+        """Begin again from nothing: read the index and list the directory."""
+        self.begin_following()
+        self.say("read again")
+
+    def action_sort(self) -> None:
+        from .sort import SortScreen
+
+        def chosen(choice: tuple[str | None, bool] | None) -> None:
+            if choice is not None:
+                self.query_one(EntryTable).sort_by(*choice)
+
+        table = self.query_one(EntryTable)
+        self.app.push_screen(SortScreen(table.sort_column, table.sort_reverse), chosen)
+
+    def action_mark_all(self) -> None:
+        self.query_one(EntryTable).mark_all_shown()
+
+    def action_clear_marks(self) -> None:
+        self.query_one(EntryTable).clear_marks()
+
+    def action_copy_digest(self) -> None:
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is not None:
+            self._copy(entry.digest, "digest")
+
+    def action_copy_name(self) -> None:
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is not None:
+            self._copy(entry.descriptor.image_name or "", "name")
+
+    def _copy(self, text: str, what: str) -> None:
+        self.app.copy_to_clipboard(text)
+        self.say(f"{what} sent to the terminal")
+
+    def action_interrupt(self) -> None:
+        self.say("nothing is running; q quits")
+
+    async def action_quit(self) -> None:
+        self.app.exit(0)
+
+    def action_command_palette(self) -> None:
+        self.app.action_command_palette()
+
+    def action_next_theme(self) -> None:
+        self.app.action_next_theme()

@@ -1,0 +1,94 @@
+"""What the screens of their own share: host and daemon on top, lines, and the keys below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+
+from ocitui.text import clean
+
+from ..bar_texts import daemon_text
+from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
+from ..widgets.lines_view import Line, LinesView
+
+if TYPE_CHECKING:
+    from ..app import OcituiApp
+    from .main import MainScreen
+
+R = TypeVar("R")
+
+
+class FullScreen(Screen[R]):
+    """A screen with a title; `esc` goes back and does nothing else."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", show=False),
+        Binding("f1", "show_help", "Help", show=False),
+    ]
+    AUTO_FOCUS = "LinesView"
+    app: OcituiApp
+    subject: ClassVar[str] = ""
+    keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar()
+        yield from self.compose_body()
+        yield KeyBar()
+        yield StatusBar()
+
+    def compose_body(self) -> Iterable[Widget]:
+        """What stands between header and keys."""
+        yield LinesView()
+
+    def on_mount(self) -> None:
+        self.draw_header()
+        self.show_keys(self.keys)
+        self.begin()
+
+    def begin(self) -> None:
+        """Called once the screen stands."""
+
+    @property
+    def main(self) -> MainScreen:
+        """The screen below all others."""
+        from .main import MainScreen
+
+        screen = self.app.screen_stack[0]
+        if not isinstance(screen, MainScreen):
+            raise TypeError("the main screen is not at the bottom")
+        return screen
+
+    def draw_header(self) -> None:
+        """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
+        daemon = daemon_text(self.main.daemon, short=self.app.size.width < 110)
+        path = clean(str(self.app.options.directory))
+        title = f"  {self.subject}  {daemon} "
+        room = self.app.size.width - len(self.app.host) - len(title) - 2
+        if len(path) > room > 3:
+            path = f"..{path[-(room - 2) :]}"
+        self.query_one(HeaderBar).show([f" {clean(self.app.host)} ", path, title])
+
+    def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
+        parts: list[Part] = []
+        for key, label in keys:
+            parts.extend([(f" {key}", "bold"), f" {label} "])
+        self.query_one(KeyBar).show(parts)
+
+    def show_lines(self, lines: Iterable[Line]) -> None:
+        self.query_one(LinesView).set_lines(lines)
+
+    def say(self, message: str) -> None:
+        self.query_one(StatusBar).show([f" {clean(message)}"])
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def action_show_help(self) -> None:
+        from .help import HelpScreen
+
+        self.app.push_screen(HelpScreen())

@@ -1,0 +1,259 @@
+"""The main screen: header, table, pane, status and keys."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Literal
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.widgets import Input
+
+from ocitui.cache import Difference
+from ocitui.cache.daemon import DaemonState
+
+from ..actions import BINDINGS, FOOTER
+from ..bar_texts import header_parts, key_parts, status_parts, trouble_parts
+from ..feed import EntryFeed, FeedChange
+from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
+from ..widgets.entry_pane import EntryPane, Tab
+from ..widgets.entry_table import EntryTable
+from .entry_actions import EntryActions
+
+_WIDE = 120
+_SMALLEST = (40, 10)
+_DAEMON_SECONDS = 10.0
+
+
+class MainScreen(EntryActions):
+    """One screen for the daily work. It holds no rules: what may be done, the core says."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
+    AUTO_FOCUS = "EntryTable"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.daemon = DaemonState()
+        self._totals = (0, 0, 0)
+        self._loaded = False
+        self._message = ""
+        self._asking: Literal["", "filter", "search"] = ""
+
+    def compose(self) -> ComposeResult:
+        ascii_only = self.app.terminal.ascii
+        yield Bar(id="tiny")
+        yield HeaderBar()
+        yield TroubleBar()
+        with Container(id="body"):
+            yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
+            yield EntryPane(self.app.options.directory, ascii=ascii_only)
+        yield KeyBar()
+        yield StatusBar()
+
+    def on_mount(self) -> None:
+        self._draw_header()
+        self._draw_status()
+        self._draw_keys()
+        self.query_one("#tiny", Bar).show(["too small; q quits"])
+        # The first frame is painted before anything is read.
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.begin_following()
+        self._follow_daemon()
+
+    def begin_following(self) -> None:
+        self.workers.cancel_group(self, "feed")
+        self._follow_cache()
+
+    # The cache, as it changes
+
+    @work(group="feed", exit_on_error=True)
+    async def _follow_cache(self) -> None:
+        feed = EntryFeed(self.app.options.directory)
+        async for difference in self.app.cache.watch():
+            if not feed.listed and difference.descriptors:
+                self._apply(await asyncio.to_thread(feed.preview, difference))
+            self._apply(await asyncio.to_thread(feed.absorb, difference))
+            self._loaded = True
+            self._note_removed_writes(difference)
+
+    def _apply(self, change: FeedChange) -> None:
+        table = self.query_one(EntryTable)
+        if change.whole:
+            table.load(change.entries.values())
+        elif change.entries or change.removed or change.order is not None:
+            table.apply(change.entries, change.removed, change.order)
+        table.placeholder = self._placeholder(change)
+        self.health = change.health
+        self._totals = (change.total, change.size, change.problems)
+        self._draw_header()
+        self._draw_status()
+        self._draw_keys()
+        entry = table.cursor_entry
+        pane = self.query_one(EntryPane)
+        if (entry is None) != (pane.entry is None) or (entry and pane.entry and entry.key != pane.entry.key):
+            pane.follow(entry, at_once=True)
+        elif entry is not None and (change.whole or entry.key in change.entries):
+            pane.refresh_entry(entry)
+
+    def _placeholder(self, change: FeedChange) -> str:
+        if change.total:
+            return "no entry matches the filter"
+        return "the cache is empty" if change.health.sound else "no entries can be shown"
+
+    def _note_removed_writes(self, difference: Difference) -> None:
+        """A cursor over rows that went away stays near; the operator is told how many went."""
+        if difference.removed and not difference.added and len(difference.removed) > 1:
+            self.say(f"{len(difference.removed)} entries left the index")
+
+    @work(group="daemon")
+    async def _follow_daemon(self) -> None:
+        while True:
+            state = await asyncio.to_thread(self.app.daemon_state)
+            if state != self.daemon:
+                self.daemon = state
+                self._draw_header()
+            await asyncio.sleep(_DAEMON_SECONDS)
+
+    # The pane
+
+    def action_show_tab(self, tab: Tab) -> None:
+        self.query_one(EntryPane).open_tab(tab)
+
+    def action_next_tab(self) -> None:
+        self.query_one(EntryPane).step_tab(1)
+
+    def action_previous_tab(self) -> None:
+        self.query_one(EntryPane).step_tab(-1)
+
+    def action_switch_focus(self) -> None:
+        table = self.query_one(EntryTable)
+        if table.has_focus:
+            self.query_one(EntryPane).focus_view()
+        elif not self.has_class("-whole"):
+            table.focus()
+
+    @on(EntryTable.Opened)
+    def _open_pane(self) -> None:
+        self.add_class("-whole")
+        self.query_one(EntryPane).focus_view()
+
+    @on(EntryPane.TabShown)
+    def _tab_shown(self) -> None:
+        pane = self.query_one(EntryPane)
+        if not self.query_one(EntryTable).has_focus:
+            self.call_after_refresh(pane.focus_view)
+
+    def action_back(self) -> None:
+        """One step back: from a question, the whole pane, the pane, a filter."""
+        table = self.query_one(EntryTable)
+        if self._asking:
+            self._end_asking(keep=False)
+        elif self.has_class("-whole"):
+            self.remove_class("-whole")
+            table.focus()
+        elif not table.has_focus:
+            table.focus()
+        elif table.filter_text:
+            table.filter_text = ""
+            self._draw_status()
+
+    # Filter and search
+
+    def action_filter(self) -> None:
+        table = self.query_one(EntryTable)
+        view = self.query_one(EntryPane).document_view
+        self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
+        self.add_class("-asking")
+        text = table.filter_text if self._asking == "filter" else ""
+        ask = Input(text, id="ask", placeholder=self._asking, select_on_focus=False)
+        self.mount(ask)
+        ask.focus()
+
+    @on(Input.Changed, "#ask")
+    def _ask_changed(self, event: Input.Changed) -> None:
+        if self._asking == "filter":
+            self.query_one(EntryTable).filter_text = event.value
+            self._draw_status()
+
+    @on(Input.Submitted, "#ask")
+    def _ask_submitted(self, event: Input.Submitted) -> None:
+        search = event.value if self._asking == "search" else None
+        self._end_asking(keep=True)
+        view = self.query_one(EntryPane).document_view
+        if search is not None and view is not None:
+            view.search(search)
+
+    def _end_asking(self, *, keep: bool) -> None:
+        asking, self._asking = self._asking, ""
+        self.remove_class("-asking")
+        self.query("#ask").remove()
+        table = self.query_one(EntryTable)
+        if asking == "filter":
+            if not keep:
+                table.filter_text = ""
+            table.focus()
+        elif (view := self.query_one(EntryPane).document_view) is not None:
+            view.focus()
+        self._draw_status()
+
+    # Bars
+
+    def say(self, message: str) -> None:
+        """Put a message in the status line; it stays until the next one."""
+        self._message = message
+        self._draw_status()
+
+    def _draw_header(self) -> None:
+        total, size, problems = self._totals
+        self.query_one(HeaderBar).show(
+            header_parts(
+                self.app.host,
+                self.app.options.directory,
+                self.read_only,
+                total,
+                size,
+                problems,
+                self.health,
+                self.daemon,
+                self.size.width or 80,
+            )
+        )
+        self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon))
+
+    def _draw_status(self) -> None:
+        table = self.query_one(EntryTable)
+        self.query_one(StatusBar).show(
+            status_parts(
+                0 if table.cursor_row is None else table.cursor_row + 1,
+                table.shown,
+                table.total,
+                table.filter_text,
+                len(table.marked),
+                table.hidden_marks,
+                self._message,
+            )
+        )
+
+    def _draw_keys(self) -> None:
+        off = {action.name for action in FOOTER if self.refusal(action.name)}
+        self.query_one(KeyBar).show(key_parts(FOOTER, off, self.size.width or 80))
+
+    @on(EntryTable.Highlighted)
+    def _highlighted(self) -> None:
+        self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
+
+    @on(EntryTable.MarksChanged)
+    @on(EntryTable.ViewChanged)
+    def _counts_changed(self) -> None:
+        self._draw_status()
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        self.set_class(width < _SMALLEST[0] or height < _SMALLEST[1], "-tiny")
+        self.set_class(width >= _WIDE, "-wide")
+        self._draw_header()
+        self._draw_keys()

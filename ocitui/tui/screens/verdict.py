@@ -1,0 +1,83 @@
+"""The verdict: what the daemon would do with index.json, and where it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import work
+from textual.widget import Widget
+
+from ocitui.cache import CacheError, Condition, DocumentError, Health, Verdict
+from ocitui.cache.files import INDEX_NAME, read_regular
+
+from ..widgets.document_view import DocumentView
+from ..widgets.lines_view import Line, LinesView
+from .confirm import error_lines
+from .full import FullScreen
+
+
+class VerdictScreen(FullScreen[None]):
+    """Reads the file again, as it is now; changes nothing."""
+
+    subject: ClassVar[str] = "verdict"
+    CSS = """
+    VerdictScreen {
+        LinesView { height: auto; max-height: 50%; }
+        DocumentView { height: 1fr; }
+    }
+    """
+
+    def __init__(self, health: Health) -> None:
+        super().__init__()
+        self._health = health
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield LinesView()
+        yield DocumentView("")
+
+    def begin(self) -> None:
+        self._read()
+
+    @work
+    async def _read(self) -> None:
+        try:
+            verdict = await self.app.cache.examine()
+            self.show_lines(verdict_lines(verdict, self._health, kratad_runs=self.main.daemon.running))
+            if not verdict.sound:
+                await self._show_bytes(verdict)
+        except CacheError as error:
+            self.show_lines(error_lines(error))
+
+    async def _show_bytes(self, verdict: Verdict) -> None:
+        """The file as it is stored, at the place where it breaks."""
+        view = self.query_one(DocumentView)
+        raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME)
+        await view.show_document(raw, error=DocumentError(verdict.message, line=verdict.line, column=verdict.column))
+        view.focus()
+
+
+def verdict_lines(verdict: Verdict, health: Health, *, kratad_runs: bool) -> list[Line]:
+    """The verdict in words, and what an operator should and should not do."""
+    lines = [
+        Line(verdict.outcome, "outcome", "good" if verdict.sound else "bad"),
+        Line(f"If it started now, {verdict.consequence}.", "daemon"),
+    ]
+    if verdict.place:
+        lines.append(Line(verdict.place, "error", "bad"))
+    if health.condition is Condition.MISSING:
+        lines.append(
+            Line("It held entries when it was last read; a running daemon writes it at its next store.", "gone", "bad")
+        )
+    if not verdict.sound and kratad_runs:
+        lines.append(
+            Line("Do not restart kratad: while it runs, the good index may be in its memory.", "advice", "bad")
+        )
+    elif not verdict.sound:
+        lines.append(Line("Do not start kratad before the index is mended.", "advice", "bad"))
+    if not verdict.sound:
+        lines.append(
+            Line("ocitui writes nothing while it is so. Keep a copy of the file before anything else.", "safe")
+        )
+    return lines

@@ -1,0 +1,163 @@
+"""The summary of an entry: what it is, its files, layers, history and how it runs. Read off the event loop."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import Document, DocumentError, Entry, ImageConfiguration, ImageManifest, StorageError
+from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
+from ocitui.cache.entries import FileKind
+from ocitui.cache.files import read_regular
+from ocitui.cache.listing import names_of
+from ocitui.text import human_size, timestamp
+
+from .widgets.lines_view import Line, heading
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDocuments:
+    """An entry's documents as far as they can be read; an error in place of each that cannot."""
+
+    manifest: Document[ImageManifest] | None = None
+    config: Document[ImageConfiguration] | None = None
+    manifest_error: str = ""
+    config_error: str = ""
+
+
+def summarize(directory: Path, entry: Entry) -> list[Line]:
+    """The summary's lines; reads the two documents and looks at the three files."""
+    documents = read_documents(directory, entry)
+    return [
+        *_identity(entry, documents),
+        *_files(directory, entry),
+        *_image(documents),
+        *_layers(documents),
+        *_runtime(documents),
+    ]
+
+
+def read_documents(directory: Path, entry: Entry) -> EntryDocuments:
+    names = names_of(entry.descriptor)
+    if not names:
+        return EntryDocuments()
+    manifest, manifest_error = None, ""
+    config, config_error = None, ""
+    try:
+        manifest = Document.manifest(read_regular(directory / names[FileKind.MANIFEST]))
+    except (DocumentError, StorageError) as error:
+        manifest_error = _describe(error)
+    try:
+        config = Document.config(read_regular(directory / names[FileKind.CONFIG]))
+    except (DocumentError, StorageError) as error:
+        config_error = _describe(error)
+    return EntryDocuments(manifest, config, manifest_error, config_error)
+
+
+def _describe(error: DocumentError | StorageError) -> str:
+    if isinstance(error, DocumentError) and error.line:
+        return f"{error.message} at line {error.line} column {error.column}"
+    return error.message
+
+
+def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
+    descriptor = entry.descriptor
+    yield Line(descriptor.image_name or "none: it cannot be resolved, only recalled", "name")
+    yield Line(entry.digest, "digest")
+    yield Line(entry.format or "none: no lookup finds it", "format")
+    platform = entry.platform or (str(documents.config.value.platform) if documents.config else "unknown")
+    yield Line(platform, "platform")
+    if entry.state.ok:
+        yield Line("ok", "state", "good")
+    else:
+        yield Line(entry.state.word, "state", "bad")
+    for label, error in (("manifest", documents.manifest_error), ("config", documents.config_error)):
+        if error:
+            yield Line(f"{error}; the daemon fails on it", label, "bad")
+    yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "descriptor")
+    yield from (Line(value, key) for key, value in descriptor.annotations.items())
+
+
+def _files(directory: Path, entry: Entry) -> Iterator[Line]:
+    yield Line()
+    yield heading("Files")
+    for kind, name in names_of(entry.descriptor).items():
+        try:
+            found = os.lstat(directory / name)
+        except OSError:
+            yield Line(f"missing: {name}", kind, "bad")
+            continue
+        regular = stat.S_ISREG(found.st_mode)
+        kind_of_file = "" if regular else f", {_file_type(found.st_mode)}"
+        text = f"{human_size(found.st_size)} ({found.st_size} bytes){kind_of_file}, {timestamp(found.st_mtime)}, {name}"
+        yield Line(text, kind, "plain" if regular else "bad")
+
+
+def _file_type(mode: int) -> str:
+    for test, name in ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe")):
+        if test(mode):
+            return name
+    return "not a regular file"
+
+
+def _image(documents: EntryDocuments) -> Iterator[Line]:
+    if documents.config is None:
+        return
+    config = documents.config.value
+    yield Line()
+    yield heading("Image")
+    yield Line(config.created or "unknown", "created")
+    if config.author:
+        yield Line(config.author, "author")
+
+
+def _layers(documents: EntryDocuments) -> Iterator[Line]:
+    """Layers, each beside the history that made it; steps that made no layer stand between them."""
+    if documents.manifest is None:
+        return
+    layers = documents.manifest.value.layers
+    yield Line()
+    yield heading(f"Layers: {len(layers)}, {human_size(sum(layer.size for layer in layers))} compressed")
+    history = documents.config.value.history if documents.config else []
+    rest = iter(layers)
+    for step in history:
+        layer = None if step.empty_layer else next(rest, None)
+        yield _layer_line(layer, step)
+    yield from (_layer_line(layer, None) for layer in rest)
+
+
+def _layer_line(layer: BlobDescriptor | None, step: History | None) -> Line:
+    made_by = (step.created_by or step.comment or "") if step else ""
+    if layer is None:
+        return Line(made_by, "-", "muted")
+    return Line(f"{layer.digest.rpartition(':')[2][:12]} {made_by}", human_size(layer.size))
+
+
+def _runtime(documents: EntryDocuments) -> Iterator[Line]:
+    config = documents.config.value.config if documents.config else None
+    if config is None:
+        return
+    yield Line()
+    yield heading("Runs")
+    for label, words in (("entrypoint", config.entrypoint), ("command", config.cmd)):
+        if words:
+            yield Line(" ".join(words), label)
+    yield from (Line(value, label) for label, value in _scalars(config) if value)
+    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
+    if config.labels:
+        yield Line()
+        yield heading("Labels")
+        yield from (Line(value, key) for key, value in config.labels.items())
+
+
+def _scalars(config: ContainerConfig) -> tuple[tuple[str, str | None], ...]:
+    return (
+        ("user", config.user),
+        ("working dir", config.working_dir),
+        ("ports", " ".join(config.exposed_ports or ())),
+        ("volumes", " ".join(config.volumes or ())),
+        ("stop signal", config.stop_signal),
+    )

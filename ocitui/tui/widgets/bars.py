@@ -1,0 +1,103 @@
+"""The one-line bars: header, trouble, status, keys. Each repaints only when what it says changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+Part = tuple[str, str] | str
+
+
+class Bar(Widget):
+    """One line of text; ``parts`` are texts, some with a style."""
+
+    DEFAULT_CSS = """
+    Bar {
+        height: 1;
+        width: 1fr;
+    }
+    """
+    content: reactive[Content] = reactive(Content(""))
+
+    def show(self, parts: Sequence[Part]) -> None:
+        """Show these; nothing is written when they are what is shown already."""
+        self.content = Content.assemble(*parts)
+
+    def render(self) -> Content:
+        return self.content.truncate(max(self.size.width, 1), ellipsis=True)
+
+
+class HeaderBar(Bar):
+    """Host, directory, how the cache is, and the daemon."""
+
+    DEFAULT_CSS = """
+    HeaderBar {
+        dock: top;
+        background: $primary;
+        color: $text;
+        text-style: bold;
+        &:ansi { background: ansi_blue; color: ansi_bright_white; }
+    }
+    """
+
+
+class TroubleBar(Bar):
+    """What is wrong with index.json; not there while nothing is."""
+
+    DEFAULT_CSS = """
+    TroubleBar {
+        height: auto;
+        max-height: 3;
+        background: $error;
+        color: $text;
+        text-style: bold;
+        display: none;
+        &.-shown { display: block; }
+        &:ansi { background: ansi_red; color: ansi_bright_white; }
+    }
+    """
+
+    def show(self, parts: Sequence[Part]) -> None:
+        super().show(parts)
+        self.set_class(bool(parts), "-shown")
+
+    def render(self) -> Content:
+        return self.content
+
+
+class StatusBar(Bar):
+    """What was done, what is marked, what the filter shows."""
+
+    DEFAULT_CSS = """
+    StatusBar {
+        dock: bottom;
+        background: $panel;
+        color: $foreground;
+    }
+    """
+
+
+class KeyBar(Bar):
+    """The keys that apply now."""
+
+    DEFAULT_CSS = """
+    KeyBar {
+        dock: bottom;
+        background: $background;
+        color: $text-muted;
+    }
+    """
+
+
+class TabBar(Bar):
+    """The names of the pane's tabs."""
+
+    DEFAULT_CSS = """
+    TabBar {
+        background: $panel;
+        color: $text-muted;
+    }
+    """

@@ -1,0 +1,176 @@
+"""The pane of the entry under the cursor: summary, manifest and config in tabs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.timer import Timer
+
+from ocitui.cache import Document, DocumentError, Entry, StorageError
+from ocitui.cache.entries import FileKind
+from ocitui.cache.files import read_regular
+from ocitui.cache.listing import names_of
+
+from .bars import Part, TabBar
+from .lines_view import Line, LinesView
+
+if TYPE_CHECKING:
+    from .document_view import DocumentView
+
+Tab = Literal["summary", "manifest", "config"]
+TABS: tuple[Tab, ...] = ("summary", "manifest", "config")
+# A key held down moves through many entries: what the cursor only passes is not read.
+_REST_SECONDS = 0.12
+
+
+class EntryPane(Vertical):
+    """Follows one entry. The views of documents are made when they are first shown."""
+
+    DEFAULT_CSS = """
+    EntryPane {
+        background: $background;
+        & > DocumentView { height: 1fr; display: none; }
+        & > LinesView { display: none; }
+        &.-summary > LinesView { display: block; }
+        &.-manifest > #manifest { display: block; }
+        &.-config > #config { display: block; }
+    }
+    """
+    tab: Tab = "summary"
+    BORDER_TITLE: ClassVar[str] = ""
+
+    class TabShown(Message):
+        """Another tab is open."""
+
+        def __init__(self, tab: Tab) -> None:
+            super().__init__()
+            self.tab = tab
+
+    def __init__(self, directory: Path, *, ascii: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id, classes="-summary")
+        self._directory = directory
+        self._ascii = ascii
+        self._entry: Entry | None = None
+        self._shown: dict[Tab, Entry | None] = {}
+        self._rest: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield TabBar()
+        yield LinesView(id="summary")
+
+    def on_mount(self) -> None:
+        self._draw_tabs()
+
+    @property
+    def entry(self) -> Entry | None:
+        return self._entry
+
+    def follow(self, entry: Entry | None, *, at_once: bool = False) -> None:
+        """Show this entry, once the cursor rests on it."""
+        if entry is not None and self._entry is not None and entry.key != self._entry.key:
+            self._shown.clear()
+        self._entry = entry
+        if self._rest is not None:
+            self._rest.stop()
+            self._rest = None
+        if at_once:
+            self._show()
+        else:
+            self._rest = self.set_timer(_REST_SECONDS, self._show)
+
+    def refresh_entry(self, entry: Entry | None) -> None:
+        """The same entry, whose files may have changed: read it again, without moving what is seen."""
+        self._entry = entry
+        self._shown.clear()
+        self._show(keep_place=True)
+
+    def open_tab(self, tab: Tab) -> None:
+        for name in TABS:
+            self.set_class(name == tab, f"-{name}")
+        self.tab = tab
+        self._draw_tabs()
+        self._show()
+        self.post_message(self.TabShown(tab))
+
+    def step_tab(self, by: int) -> None:
+        self.open_tab(TABS[(TABS.index(self.tab) + by) % len(TABS)])
+
+    def focus_view(self) -> None:
+        """Give the keys to the view of the open tab."""
+        if self.tab == "summary":
+            self.query_one(LinesView).focus()
+        elif (view := self.document_view) is not None:
+            view.focus()
+
+    @property
+    def document_view(self) -> DocumentView | None:
+        """The view of the open tab, if it shows a document."""
+        from .document_view import DocumentView
+
+        views = self.query(f"#{self.tab}").results(DocumentView)
+        return next(iter(views), None)
+
+    def _draw_tabs(self) -> None:
+        rule = "-" if self._ascii else "─"
+        parts: list[Part] = [rule * 2]
+        for tab in TABS:
+            name = f" {tab.capitalize()} "
+            parts.append((name, "bold reverse") if tab == self.tab else name)
+        parts.append(rule * 200)
+        self.query_one(TabBar).show(parts)
+
+    def _show(self, *, keep_place: bool = False) -> None:
+        if self._entry is not None and self._shown.get(self.tab) == self._entry:
+            return
+        self.run_worker(self._fill(self.tab, self._entry, keep_place), group="pane", exclusive=True)
+
+    async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
+        if tab == "summary":
+            await self._fill_summary(entry, keep_place)
+        else:
+            await self._fill_document(tab, entry)
+        self._shown[tab] = entry
+
+    async def _fill_summary(self, entry: Entry | None, keep_place: bool) -> None:
+        lines = [Line("no entry", kind="muted")]
+        if entry is not None:
+            # Made of documents and their types: not imported before there is an entry to show.
+            from ..summary import summarize
+
+            lines = await asyncio.to_thread(summarize, self._directory, entry)
+        self.query_one(LinesView).set_lines(lines, keep_place=keep_place)
+
+    async def _fill_document(self, tab: Literal["manifest", "config"], entry: Entry | None) -> None:
+        from .document_view import DocumentView
+
+        view = self.document_view
+        if view is None:
+            view = DocumentView(id=tab)
+            await self.mount(view)
+        names = names_of(entry.descriptor) if entry else {}
+        if not names:
+            view.clear("no lookup can reach a file of this entry" if entry else "no entry")
+            return
+        try:
+            raw = await asyncio.to_thread(read_regular, self._directory / names[FileKind(tab)])
+        except StorageError as error:
+            view.clear(error.message)
+            return
+        await view.show_document(raw, error=await asyncio.to_thread(_document_error, tab, raw))
+
+
+def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentError | None:
+    """What the daemon would refuse in the document."""
+    try:
+        if tab == "manifest":
+            Document.manifest(raw)
+        else:
+            Document.config(raw)
+    except DocumentError as error:
+        return error
+    return None

@@ -1,0 +1,170 @@
+"""Labelled lines of text: summaries, explanations, plans and help. Scrolls; repaints only the lines that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from rich.cells import cell_len, chop_cells
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from ocitui.text import clean
+
+Kind = Literal["plain", "heading", "good", "bad", "muted"]
+_WIDEST_LABEL = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A text with a label before it; a text too long for the width goes on in lines below."""
+
+    text: str = ""
+    label: str = ""
+    kind: Kind = "plain"
+
+
+def heading(text: str) -> Line:
+    return Line(text, kind="heading")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    label: str
+    text: str
+    kind: Kind
+
+
+class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
+    """Shows lines; what comes from the disk is cleaned here."""
+
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "lines(-1)", "Line up", show=False),
+        Binding("down,j", "lines(1)", "Line down", show=False),
+        Binding("pageup", "pages(-1)", "Page up", show=False),
+        Binding("pagedown", "pages(1)", "Page down", show=False),
+        Binding("home,g", "top", "First line", show=False),
+        Binding("end,G", "bottom", "Last line", show=False),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "lines-view--plain",
+        "lines-view--heading",
+        "lines-view--good",
+        "lines-view--bad",
+        "lines-view--muted",
+        "lines-view--label",
+    }
+    DEFAULT_CSS = """
+    LinesView {
+        height: 1fr;
+        overflow: hidden auto;
+        scrollbar-size: 0 1;
+        background: $background;
+        color: $foreground;
+        & > .lines-view--heading { text-style: bold; color: $text-primary; }
+        & > .lines-view--good { color: $text-success; }
+        & > .lines-view--bad { color: $text-error; text-style: bold; }
+        & > .lines-view--muted, & > .lines-view--label { color: $text-muted; }
+    }
+    """
+
+    def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: tuple[Line, ...] = tuple(lines)
+        self._rows: list[_Row] = []
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return self._lines
+
+    def set_lines(self, lines: Iterable[Line], *, keep_place: bool = False) -> None:
+        """Show other lines, from the top unless ``keep_place``."""
+        self._lines = tuple(lines)
+        if not keep_place:
+            self.scroll_to(y=0, animate=False, immediate=True)
+        self._lay_out()
+
+    def text(self) -> str:
+        """All the text as it is laid out, for tests and for copying."""
+        return "\n".join(f"{row.label} {row.text}".strip() for row in self._rows)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width = self.size.width
+        if width <= 0:
+            return
+        old, self._rows = self._rows, list(_rows(self._lines, width))
+        self.virtual_size = Size(width, len(self._rows))
+        changed = [y for y in range(max(len(old), len(self._rows))) if old[y : y + 1] != self._rows[y : y + 1]]
+        top = int(self.scroll_offset.y)
+        regions = [Region(0, y - top, width, 1) for y in changed if top <= y < top + self.size.height]
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        row_number = y + int(self.scroll_offset.y)
+        blank = self.get_component_rich_style("lines-view--plain")
+        if row_number >= len(self._rows):
+            return Strip.blank(width, blank)
+        row = self._rows[row_number]
+        segments = []
+        if row.label:
+            segments.append(Segment(row.label, self.get_component_rich_style("lines-view--label")))
+        style: Style = self.get_component_rich_style(f"lines-view--{row.kind}")
+        segments.append(Segment(row.text, style))
+        return Strip(segments).adjust_cell_length(width, blank)
+
+    def action_lines(self, count: int) -> None:
+        self.scroll_relative(y=count, animate=False)
+
+    def action_pages(self, count: int) -> None:
+        self.scroll_relative(y=count * max(self.size.height - 1, 1), animate=False)
+
+    def action_top(self) -> None:
+        self.scroll_home(animate=False)
+
+    def action_bottom(self) -> None:
+        self.scroll_end(animate=False)
+
+
+def _rows(lines: Sequence[Line], width: int) -> Iterable[_Row]:
+    """The lines cut to the width, labels in a column of their own."""
+    labels = [cell_len(clean(line.label)) for line in lines if line.label]
+    column = min(max(labels, default=0), _WIDEST_LABEL, max(width // 3, 1))
+    for line in lines:
+        indent = column + 2 if line.label else 0
+        room = max(width - indent, 1)
+        pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
+        for number, piece in enumerate(pieces):
+            label = clean(line.label)[:column] if number == 0 else ""
+            yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
+
+
+def clean_lines(text: str) -> list[str]:
+    """The text's own lines, each one cleaned."""
+    return [clean(part.expandtabs()) for part in text.split("\n")]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Cut at blanks where that loses little, else anywhere."""
+    if cell_len(text) <= width:
+        return [text]
+    if not text.isascii():
+        return chop_cells(text, width)
+    pieces = []
+    while len(text) > width:
+        blank = text.rfind(" ", width // 2, width + 1)
+        cut = blank if blank > 0 else width
+        pieces.append(text[:cut])
+        text = text[cut:].lstrip(" ") if blank > 0 else text[cut:]
+    return [*pieces, text]
