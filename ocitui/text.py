@@ -55,5 +55,5 @@ def timestamp(seconds: float | None) -> str:
         return "-"
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return f"@{seconds:.0f}"
