@@ -31,8 +31,8 @@ class PlannedFile:
 class DeletePlan:
     """The entries that leave the index, the files that go to the trash, the files another format keeps in place.
 
-    ``uncovered`` are entries of one of these names that a lookup would find instead: deleting what wins a name rolls
-    the name back to them. Two plans are equal where they would do the same to the same files.
+    ``uncovered`` are other images that one of these names stands for afterwards: deleting what wins a name rolls it
+    back to them. Two plans are equal where they would do the same to the same files.
     """
 
     keys: tuple[Key, ...]
@@ -63,8 +63,14 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     gone, kept = discardable(root, left, wanted)
     files = tuple(PlannedFile(m.name, m.size, m.modified_ns) for m in moved_to_trash(root, "", gone))
     names = dict.fromkeys(d.image_name for d in entries if d.image_name)
-    uncovered = tuple(found for name in names if (found := left.by_name(name)))
+    uncovered = tuple(found for name in names if (found := _newly_winning(index, left, name)))
     return DeletePlan(tuple(sorted(wanted, key=str)), entries, files, tuple(kept), uncovered)
+
+
+def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
+    """The entry that a name stands for afterwards, where that is another image than before."""
+    before, after = index.by_name(name), left.by_name(name)
+    return after if before is not None and after is not None and before.digest != after.digest else None
 
 
 def delete(space: Workspace, base: IndexFile, keys: Collection[Key], agreed: DeletePlan | None) -> Transaction:
