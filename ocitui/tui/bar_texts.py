@@ -86,16 +86,16 @@ def status_parts(
 
 
 def key_parts(actions: Sequence[Action], off: Collection[str], width: int) -> list[Part]:
-    """Keys with their labels, those that are off dimmed; as many as fit."""
+    """Keys with their labels, those that are off struck out; the first ones that fit, and always the last two."""
+    lengths = [len(action.key_label) + len(action.label) + 3 for action in actions]
+    room = width - sum(lengths[-2:])
     parts: list[Part] = []
-    used = 0
-    for action in actions:
-        text = f" {action.key_label} {action.label} "
-        if used + len(text) > width:
-            break
-        used += len(text)
-        if action.name in off:
-            parts.append((text, "dim strike"))
-        else:
-            parts.extend([(f" {action.key_label}", "bold"), f" {action.label} "])
+    for number, (action, length) in enumerate(zip(actions, lengths, strict=True)):
+        if number < len(actions) - 2:
+            if room < length:
+                room = 0
+                continue
+            room -= length
+        label_style = "dim strike" if action.name in off else ""
+        parts.extend([(f" {action.key_label}", label_style or "bold"), (f" {action.label} ", label_style)])
     return parts

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import Document, DocumentError, Entry, ImageConfiguration, ImageManifest, StorageError
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_PACKED_FORMAT,
+    ANNOTATION_REFERENCE,
+    Document,
+    DocumentError,
+    Entry,
+    ImageConfiguration,
+    ImageManifest,
+    StorageError,
+)
 from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
 from ocitui.cache.entries import FileKind
 from ocitui.cache.files import read_regular
@@ -78,7 +88,8 @@ def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
         if error:
             yield Line(f"{error}; the daemon fails on it", label, "bad")
     yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "descriptor")
-    yield from (Line(value, key) for key, value in descriptor.annotations.items())
+    own = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
+    yield from (Line(value, key) for key, value in descriptor.annotations.items() if key not in own)
 
 
 def _files(directory: Path, entry: Entry) -> Iterator[Line]:

@@ -49,7 +49,8 @@ def plan_lines(plan: DeletePlan, host: str, *, kratad_runs: bool) -> list[Line]:
         lines.append(
             Line(f"{descriptor.image_name or 'no name'}  {descriptor.digest}", descriptor.format or "no format")
         )
-    lines += [Line(), heading(f"{len(plan.files)} files go to the trash, {human_size(plan.bytes_trashed)}")]
+    files = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
+    lines += [Line(), heading(f"{files} to the trash, {human_size(plan.bytes_trashed)}")]
     lines += [Line(file.name, human_size(file.size)) for file in plan.files]
     lines.append(
         Line("The room is free only once the trash is emptied; until then undo brings everything back.", kind="muted")
@@ -58,7 +59,7 @@ def plan_lines(plan: DeletePlan, host: str, *, kratad_runs: bool) -> list[Line]:
         lines += [Line(), heading("Kept, because another format of that digest uses them")]
         lines += [Line(name) for name in plan.kept]
     if plan.uncovered:
-        lines += [Line(), heading("These names will then resolve to an earlier entry")]
+        lines += [Line(), heading("These names will then stand for another image")]
         lines += [Line(f"{d.image_name}  {d.digest} {d.format or ''}", kind="bad") for d in plan.uncovered]
     if kratad_runs:
         text = "kratad is running: it keeps the index in memory, and its next store may bring these entries back."

@@ -246,6 +246,7 @@ class MainScreen(EntryActions):
     def _highlighted(self) -> None:
         self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
 
+    @on(EntryPane.Rested)
     @on(EntryTable.MarksChanged)
     @on(EntryTable.ViewChanged)
     def _counts_changed(self) -> None:

@@ -21,13 +21,14 @@ class Bar(Widget):
     }
     """
     content: reactive[Content] = reactive(Content(""))
+    ellipsis = True
 
     def show(self, parts: Sequence[Part]) -> None:
         """Show these; nothing is written when they are what is shown already."""
         self.content = Content.assemble(*parts)
 
     def render(self) -> Content:
-        return self.content.truncate(max(self.size.width, 1), ellipsis=True)
+        return self.content.truncate(max(self.size.width, 1), ellipsis=self.ellipsis)
 
 
 class HeaderBar(Bar):
@@ -35,7 +36,6 @@ class HeaderBar(Bar):
 
     DEFAULT_CSS = """
     HeaderBar {
-        dock: top;
         background: $primary;
         color: $text;
         text-style: bold;
@@ -73,7 +73,6 @@ class StatusBar(Bar):
 
     DEFAULT_CSS = """
     StatusBar {
-        dock: bottom;
         background: $panel;
         color: $foreground;
     }
@@ -85,7 +84,6 @@ class KeyBar(Bar):
 
     DEFAULT_CSS = """
     KeyBar {
-        dock: bottom;
         background: $background;
         color: $text-muted;
     }
@@ -94,6 +92,8 @@ class KeyBar(Bar):
 
 class TabBar(Bar):
     """The names of the pane's tabs."""
+
+    ellipsis = False
 
     DEFAULT_CSS = """
     TabBar {

@@ -51,6 +51,9 @@ class EntryPane(Vertical):
             super().__init__()
             self.tab = tab
 
+    class Rested(Message):
+        """The cursor rests: what follows it may be drawn."""
+
     def __init__(self, directory: Path, *, ascii: bool = False, id: str | None = None) -> None:
         super().__init__(id=id, classes="-summary")
         self._directory = directory
@@ -81,7 +84,11 @@ class EntryPane(Vertical):
         if at_once:
             self._show()
         else:
-            self._rest = self.set_timer(_REST_SECONDS, self._show)
+            self._rest = self.set_timer(_REST_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        self._show()
+        self.post_message(self.Rested())
 
     def refresh_entry(self, entry: Entry | None) -> None:
         """The same entry, whose files may have changed: read it again, without moving what is seen."""

@@ -66,6 +66,7 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
         height: 1fr;
         overflow: hidden auto;
         scrollbar-size: 0 1;
+        scrollbar-gutter: stable;
         background: $background;
         color: $foreground;
         & > .lines-view--heading { text-style: bold; color: $text-primary; }
@@ -99,7 +100,7 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        width = self.size.width
+        width = self.scrollable_content_region.width
         if width <= 0:
             return
         old, self._rows = self._rows, list(_rows(self._lines, width))
