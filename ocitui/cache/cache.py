@@ -248,4 +248,3 @@ class PackerCache:
         if seen is not None and seen.index is not None:
             with self._reading:
                 self._seen = seen
-

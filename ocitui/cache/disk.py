@@ -170,9 +170,7 @@ class Disk:
 
     def replace(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         """Move over whatever has the new name: for files of our own, and where `exchange` is not to be had."""
-        self._do(
-            "rename", new_name, lambda: os.rename(name, new_name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
-        )
+        self._do("rename", new_name, lambda: os.rename(name, new_name, src_dir_fd=source.fd, dst_dir_fd=target.fd))
 
     def exchange(self, source: Folder, name: str, target: Folder, other: str) -> bool:
         """Let two files change places at once; False where the file system cannot."""

@@ -31,9 +31,7 @@ def resolve(directory: Path, index: ImageIndex, name: ImageName, format: PackedF
     image = recall(directory, index, name, winner.digest, format)
     if image is None:
         return None
-    return ResolvedImage(
-        name=image.name, digest=image.digest, descriptor=image.descriptor, manifest=image.manifest
-    )
+    return ResolvedImage(name=image.name, digest=image.digest, descriptor=image.descriptor, manifest=image.manifest)
 
 
 def recall(

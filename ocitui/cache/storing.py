@@ -25,9 +25,7 @@ from .workspace import Workspace
 def check(packed: PackedImage) -> None:
     """Raises InvalidPackedImageError where the image cannot be an entry of the cache."""
     if packed.descriptor.digest != packed.digest:
-        raise InvalidPackedImageError(
-            f"the descriptor is for {packed.descriptor.digest}, the image is {packed.digest}"
-        )
+        raise InvalidPackedImageError(f"the descriptor is for {packed.descriptor.digest}, the image is {packed.digest}")
     if not usable_digest(packed.digest):
         raise InvalidPackedImageError(f"{packed.digest!r} cannot be a file name, so the daemon would never find it")
     try:

@@ -113,9 +113,7 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
         packed, *documents = file_names(digest, format_).values()
         gone[packed] = None
         others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
-        shared = any(
-            index.by_key(digest, other) or root.lstat(f"{digest}.{other}") is not None for other in others
-        )
+        shared = any(index.by_key(digest, other) or root.lstat(f"{digest}.{other}") is not None for other in others)
         (kept if shared else gone).update(dict.fromkeys(documents))
     present = [name for name in gone if name not in kept and root.lstat(name) is not None]
     return present, [name for name in kept if root.lstat(name) is not None]

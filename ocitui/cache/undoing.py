@@ -98,9 +98,7 @@ def _same_bytes(space: Workspace, moved: Moved) -> bool:
     return space.root.read(moved.name) == space.trash.read(moved.trash)
 
 
-def _files_leaving(
-    space: Workspace, target: Transaction, left: ImageIndex, returning: list[Descriptor]
-) -> list[str]:
+def _files_leaving(space: Workspace, target: Transaction, left: ImageIndex, returning: list[Descriptor]) -> list[str]:
     """The files the transaction brought in that nothing else needs; those that give way to an older one too.
 
     Raises ConflictError where such a file is not the one that was brought in.

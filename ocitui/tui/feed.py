@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocitui.cache import CacheDirectoryError, Descriptor, Difference, Entry, EntryKey, Health
+from ocitui.cache import CacheDirectoryError, Condition, Descriptor, Difference, Entry, EntryKey, Health
 from ocitui.cache.listing import Listing, make_entry
 
 # Past this many changes the table is loaded anew.
@@ -49,7 +49,9 @@ class EntryFeed:
 
     def absorb(self, difference: Difference) -> FeedChange:
         """What a difference, and the files it names, mean for the rows."""
-        touched = self._refresh_listing(difference.files)
+        gone = difference.health.condition is Condition.GONE
+        # A directory that is gone says nothing of its entries: the last good rows stay as they are.
+        touched = set[str]() if gone else self._refresh_listing(difference.files)
         listing = self._listing or Listing({})
         descriptors = dict(zip(difference.keys, difference.descriptors, strict=True))
         stale = descriptors if touched is None else self._keys_to_look_at(difference, descriptors, touched)
@@ -94,7 +96,6 @@ class EntryFeed:
                 self._listing = Listing.read(self._directory)
                 return None
         except CacheDirectoryError:
-            # The directory is gone: the last good rows stay, and the health says so.
             return set()
         return self._listing.refresh(self._directory, names)
 

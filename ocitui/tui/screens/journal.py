@@ -21,6 +21,14 @@ class JournalScreen(FullScreen[str | None]):
     """Dismissed with the id of a transaction to undo, or None."""
 
     AUTO_FOCUS = "OptionList"
+    CSS = """
+    JournalScreen OptionList {
+        height: 1fr;
+        border: none;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
+    """
     subject: ClassVar[str] = "journal"
     keys = (("enter", "Undo that one: a plan first"), ("esc", "Back"))
 

@@ -38,6 +38,7 @@ class VerdictScreen(FullScreen[None]):
         yield DocumentView("")
 
     def begin(self) -> None:
+        self.show_lines([Line("reading index.json; a torn one is given a second", kind="muted")])
         self._read()
 
     @work
