@@ -143,7 +143,7 @@ class ImageIndex:
         """The index with entries put in, verbatim, each before the entry that now has that position."""
         layout = self._roomy_layout()
         descriptors, last = list(self.descriptors), len(self.descriptors)
-        for position, descriptor in reversed(sorted(placed, key=lambda pair: pair[0])):
+        for position, descriptor in sorted(placed, key=lambda pair: pair[0])[::-1]:
             descriptors.insert(min(position, last), descriptor)
         if not isinstance(layout.separators, bytes):
             missing = max(len(descriptors) - 1 - len(layout.separators), 0)
