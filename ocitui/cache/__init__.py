@@ -1,90 +1,95 @@
 """krata's image cache, as an async library: `PackerCache` and what it takes and gives.
 
-The tree of errors is drawn in `ocitui.cache.errors`; what the daemon would do with an index is `judge_index`.
+The tree of errors is drawn in `ocitui.cache.errors`; what the daemon would do with an index is `judge_index`. A name is
+imported when it is first asked for, so that a program loads no more of the library than it uses.
 """
 
-from .cache import PackerCache
-from .descriptors import (
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_PACKED_FORMAT,
-    ANNOTATION_REFERENCE,
-    Descriptor,
-)
-from .documents import Document, ImageConfiguration, ImageManifest, Platform
-from .entries import Entry, EntryKey, EntryState, FileKind
-from .errors import (
-    CacheDirectoryError,
-    CacheError,
-    ConflictError,
-    CorruptIndexError,
-    DocumentError,
-    InvalidNameError,
-    InvalidPackedImageError,
-    LockedError,
-    NoSuchEntryError,
-    NoSuchTransactionError,
-    PlanChangedError,
-    ReadOnlyError,
-    StorageError,
-)
-from .files import DEFAULT_DIRECTORY
-from .filters import compile_filter
-from .formats import PackedFormat
-from .health import Condition, Health
-from .images import PackedImage, ResolvedImage
-from .index import ImageIndex
-from .journal import Transaction, TransactionKind, TransactionState
-from .lookup import Explanation, Reason
-from .names import ImageName
-from .plans import DeletePlan
-from .verdict import IndexOutcome, Verdict, examine_index, judge_index
-from .watch import Difference
+from __future__ import annotations
 
-__all__ = [
-    "ANNOTATION_IMAGE_NAME",
-    "ANNOTATION_PACKED_FORMAT",
-    "ANNOTATION_REFERENCE",
-    "DEFAULT_DIRECTORY",
-    "CacheDirectoryError",
-    "CacheError",
-    "Condition",
-    "ConflictError",
-    "CorruptIndexError",
-    "DeletePlan",
-    "Descriptor",
-    "Difference",
-    "Document",
-    "DocumentError",
-    "Entry",
-    "EntryKey",
-    "EntryState",
-    "Explanation",
-    "FileKind",
-    "Health",
-    "ImageConfiguration",
-    "ImageIndex",
-    "ImageManifest",
-    "ImageName",
-    "IndexOutcome",
-    "InvalidNameError",
-    "InvalidPackedImageError",
-    "LockedError",
-    "NoSuchEntryError",
-    "NoSuchTransactionError",
-    "PackedFormat",
-    "PackedImage",
-    "PackerCache",
-    "PlanChangedError",
-    "Platform",
-    "ReadOnlyError",
-    "Reason",
-    "ResolvedImage",
-    "StorageError",
-    "Transaction",
-    "TransactionKind",
-    "TransactionState",
-    "Verdict",
-    "compile_filter",
-    "examine_index",
-    "judge_index",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .cache import PackerCache as PackerCache
+    from .descriptors import ANNOTATION_IMAGE_NAME as ANNOTATION_IMAGE_NAME
+    from .descriptors import ANNOTATION_PACKED_FORMAT as ANNOTATION_PACKED_FORMAT
+    from .descriptors import ANNOTATION_REFERENCE as ANNOTATION_REFERENCE
+    from .descriptors import Descriptor as Descriptor
+    from .documents import Document as Document
+    from .documents import ImageConfiguration as ImageConfiguration
+    from .documents import ImageManifest as ImageManifest
+    from .documents import Platform as Platform
+    from .entries import Entry as Entry
+    from .entries import EntryKey as EntryKey
+    from .entries import EntryState as EntryState
+    from .entries import FileKind as FileKind
+    from .errors import CacheDirectoryError as CacheDirectoryError
+    from .errors import CacheError as CacheError
+    from .errors import ConflictError as ConflictError
+    from .errors import CorruptIndexError as CorruptIndexError
+    from .errors import DocumentError as DocumentError
+    from .errors import InvalidNameError as InvalidNameError
+    from .errors import InvalidPackedImageError as InvalidPackedImageError
+    from .errors import LockedError as LockedError
+    from .errors import NoSuchEntryError as NoSuchEntryError
+    from .errors import NoSuchTransactionError as NoSuchTransactionError
+    from .errors import PlanChangedError as PlanChangedError
+    from .errors import ReadOnlyError as ReadOnlyError
+    from .errors import StorageError as StorageError
+    from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
+    from .filters import compile_filter as compile_filter
+    from .formats import PackedFormat as PackedFormat
+    from .health import Condition as Condition
+    from .health import Health as Health
+    from .images import PackedImage as PackedImage
+    from .images import ResolvedImage as ResolvedImage
+    from .index import ImageIndex as ImageIndex
+    from .journal import Transaction as Transaction
+    from .journal import TransactionKind as TransactionKind
+    from .journal import TransactionState as TransactionState
+    from .lookup import Explanation as Explanation
+    from .lookup import Reason as Reason
+    from .names import ImageName as ImageName
+    from .plans import DeletePlan as DeletePlan
+    from .verdict import IndexOutcome as IndexOutcome
+    from .verdict import Verdict as Verdict
+    from .verdict import examine_index as examine_index
+    from .verdict import judge_index as judge_index
+    from .watch import Difference as Difference
+
+_NAMES = {
+    "cache": "PackerCache",
+    "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
+    "documents": "Document ImageConfiguration ImageManifest Platform",
+    "entries": "Entry EntryKey EntryState FileKind",
+    "errors": (
+        "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
+        "InvalidNameError InvalidPackedImageError LockedError NoSuchEntryError "
+        "NoSuchTransactionError PlanChangedError ReadOnlyError StorageError"
+    ),
+    "files": "DEFAULT_DIRECTORY",
+    "filters": "compile_filter",
+    "formats": "PackedFormat",
+    "health": "Condition Health",
+    "images": "PackedImage ResolvedImage",
+    "index": "ImageIndex",
+    "journal": "Transaction TransactionKind TransactionState",
+    "lookup": "Explanation Reason",
+    "names": "ImageName",
+    "plans": "DeletePlan",
+    "verdict": "IndexOutcome Verdict examine_index judge_index",
+    "watch": "Difference",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = list(_MODULE_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

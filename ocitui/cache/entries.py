@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from .descriptors import Descriptor
+if TYPE_CHECKING:
+    from .descriptors import Descriptor
 
 EntryKey = tuple[str, str, str, int]
 """Digest, format, image name, and how many equal ones stand before it: an entry's identity while it is listed."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine, Iterable
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from ocitui.cache import CacheError, PackerCache
 from ocitui.cache.daemon import DaemonState, find_daemon
 
 from .actions import ACTIONS
 from .options import ScreenOptions
 from .screens.main import MainScreen
 from .terminal import THEMES, Terminal
+
+if TYPE_CHECKING:
+    from ocitui.cache import CacheError, PackerCache
 
 
 class OcituiApp(App[int]):
@@ -35,11 +38,22 @@ class OcituiApp(App[int]):
         super().__init__(ansi_color=True if theme.startswith("ansi") else None)
         self.theme = theme
         self.host = socket.gethostname()
-        self.cache = PackerCache(options.directory, read_only=options.read_only, wait=options.wait)
         self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()
+
+    @cached_property
+    def cache(self) -> PackerCache:
+        """The core; imported and made after the first frame is painted."""
+        from ocitui.cache import PackerCache
+
+        return PackerCache(self.options.directory, read_only=self.options.read_only, wait=self.options.wait)
+
+    def finish_transaction(self) -> None:
+        """Return once no transaction is under way."""
+        if "cache" in self.__dict__:
+            self.cache.wait_for_transaction()
 
     def daemon_state(self) -> DaemonState:
         """The daemon as it is now: reads /proc, so not on the event loop."""

@@ -36,7 +36,7 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
     terminal = _terminal_modes()
 
     def leave(number: int, _: FrameType | None) -> None:
-        app.cache.wait_for_transaction()
+        app.finish_transaction()
         _restore_terminal(terminal)
         os._exit(128 + number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -11,16 +11,19 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from ocitui.cache import Difference
 from ocitui.cache.daemon import DaemonState
 
 from ..actions import BINDINGS, FOOTER
 from ..bar_texts import header_parts, key_parts, status_parts, trouble_parts
-from ..feed import EntryFeed, FeedChange
 from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from .entry_actions import EntryActions
+
+if TYPE_CHECKING:
+    from ocitui.cache import Difference
+
+    from ..feed import FeedChange
 
 _WIDE = 120
 _SMALLEST = (40, 10)
@@ -72,6 +75,8 @@ class MainScreen(EntryActions):
 
     @work(group="feed", exit_on_error=True)
     async def _follow_cache(self) -> None:
+        from ..feed import EntryFeed
+
         feed = EntryFeed(self.app.options.directory)
         async for difference in self.app.cache.watch():
             if not feed.listed and difference.descriptors:

@@ -11,15 +11,12 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from ocitui.cache import Document, DocumentError, Entry, StorageError
-from ocitui.cache.entries import FileKind
-from ocitui.cache.files import read_regular
-from ocitui.cache.listing import names_of
-
 from .bars import Part, TabBar
 from .lines_view import Line, LinesView
 
 if TYPE_CHECKING:
+    from ocitui.cache import DocumentError, Entry
+
     from .document_view import DocumentView
 
 Tab = Literal["summary", "manifest", "config"]
@@ -153,6 +150,10 @@ class EntryPane(Vertical):
         self.query_one(LinesView).set_lines(lines, keep_place=keep_place)
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: Entry | None) -> None:
+        from ocitui.cache import FileKind, StorageError
+        from ocitui.cache.files import read_regular
+        from ocitui.cache.listing import names_of
+
         from .document_view import DocumentView
 
         view = self.document_view
@@ -173,6 +174,8 @@ class EntryPane(Vertical):
 
 def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentError | None:
     """What the daemon would refuse in the document."""
+    from ocitui.cache import Document, DocumentError
+
     try:
         if tab == "manifest":
             Document.manifest(raw)
