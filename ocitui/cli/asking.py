@@ -1,0 +1,51 @@
+"""Questions before what cannot be taken back lightly: the host is named, and only the whole word yes confirms."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from ocitui.cache.daemon import find_daemon
+from ocitui.text import timestamp
+
+from .failures import CancelledError, UsageProblemError
+from .options import Settings
+from .output import ask, can_ask, say
+
+CONFIRMATION = "yes"
+
+
+class NotAskedError(UsageProblemError):
+    """There is nobody to ask."""
+
+    code = "not-confirmed"
+    default_hint = "look at what it says, then give --yes"
+
+
+def agree(settings: Settings, agreed: bool, lines: Sequence[str], question: str) -> None:
+    """Show what is about to be done, and ask unless it is ``agreed`` to already.
+
+    With a question the lines go where it goes, to standard error. Raises NotAskedError, CancelledError.
+    """
+    asking = not agreed and can_ask()
+    if asking or not settings.as_json:
+        for line in (*place(settings), *lines):
+            say(line, err=asking)
+    if agreed:
+        return
+    if not asking:
+        raise NotAskedError("nothing was done: there is no terminal to ask on")
+    if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
+        raise CancelledError("cancelled")
+
+
+def place(settings: Settings) -> list[str]:
+    """Where it is going to happen, and whether a daemon there will meet it."""
+    lines = [f"on {socket.gethostname()}, in {settings.directory.absolute()}"]
+    daemon = find_daemon(settings.directory)
+    if daemon.running:
+        lines.append(
+            f"kratad runs here since {timestamp(daemon.since)}: it keeps the index in memory, and its next store may "
+            "write back what it remembers"
+        )
+    return lines

@@ -1,0 +1,95 @@
+"""`ocitui delete`: a plan, a question, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, PlanChangedError, Transaction
+from ocitui.cache.index import Key
+from ocitui.text import human_size
+
+from .asking import NotAskedError, agree
+from .digests import find_digest
+from .exits import ExitCode
+from .failures import refuse_read_only
+from .options import Settings
+from .output import emit, fail, say
+from .running import cache_of, patiently, run_async
+from .transactions import transaction_json
+
+_TRIES = 3
+
+
+def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed: bool) -> ExitCode:
+    """Delete the entries of a digest, as planned and agreed to; a plan that no longer holds is made and shown again.
+
+    Raises NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
+    """
+    refuse_read_only(settings, "delete entries")
+    cache = cache_of(settings)
+    tries = 0
+    while True:
+        plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
+        try:
+            agree(settings, agreed, _explain(plan, lost_names), "delete?")
+            done = run_async(_carry_out(settings, cache, plan))
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, plan=plan_json(plan))
+            return ExitCode.USAGE
+        except PlanChangedError as error:
+            tries += 1
+            if agreed and tries == _TRIES:
+                raise
+            say(f"{error.message}: here is what would be done now", err=True)
+            continue
+        _tell(settings, plan, done)
+        return ExitCode.CLEAN
+
+
+async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str]) -> tuple[DeletePlan, list[str]]:
+    """The plan, and the names that no entry carries afterwards."""
+    descriptors = await cache.list()
+    digest = find_digest((d.digest for d in descriptors), digest_text)
+    keys: list[Key] = [d.key for d in descriptors if d.digest == digest]
+    if not keys:
+        raise NoSuchEntryError(f"there is no entry {digest}")
+    plan = await cache.plan_delete([(digest, format_) for format_ in formats] or list(dict.fromkeys(keys)))
+    left = {d.image_name for d in descriptors if d.key not in plan.keys}
+    lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
+    return plan, list(lost)
+
+
+async def _carry_out(settings: Settings, cache: PackerCache, plan: DeletePlan) -> Transaction:
+    return await patiently(settings.wait, lambda: cache.delete(plan.keys, plan))
+
+
+def plan_json(plan: DeletePlan) -> dict[str, Any]:
+    """A plan as programs read it."""
+    return {
+        "entries": [descriptor.as_dict() for descriptor in plan.entries],
+        "files": [{"name": file.name, "size": file.size} for file in plan.files],
+        "kept": list(plan.kept),
+        "uncovered": [descriptor.as_dict() for descriptor in plan.uncovered],
+        "bytes_trashed": plan.bytes_trashed,
+    }
+
+
+def _explain(plan: DeletePlan, lost_names: Sequence[str]) -> list[str]:
+    lines = ["these entries leave the index:"]
+    lines += [f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}" for d in plan.entries]
+    lines += ["these files go to the trash:"] if plan.files else ["no file goes to the trash"]
+    lines += [f"  {human_size(file.size):>5}  {file.name}" for file in plan.files]
+    lines += [f"  kept, as another format of this digest needs it: {name}" for name in plan.kept]
+    lines += [f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip() for d in plan.uncovered]
+    lines += [f"afterwards nothing carries the name {name}" for name in lost_names]
+    lines.append(f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied")
+    return lines
+
+
+def _tell(settings: Settings, plan: DeletePlan, done: Transaction) -> None:
+    if settings.as_json:
+        emit(settings, plan=plan_json(plan), transaction=transaction_json(done))
+        return
+    say("deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries")
+    say(f"transaction {done.id} (ocitui undo {done.id} brings it back)")

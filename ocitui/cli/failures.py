@@ -1,0 +1,83 @@
+"""What goes wrong in a command, said in one line, and the status it exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ocitui.cache.errors import (
+    CacheError,
+    InvalidNameError,
+    LockedError,
+    NoSuchEntryError,
+    NoSuchTransactionError,
+    ReadOnlyError,
+)
+
+from .exits import ExitCode
+from .options import Settings
+from .output import complain, fail
+
+
+class UsageProblemError(CacheError):
+    """The command cannot be carried out as it was typed."""
+
+    code = "usage"
+
+
+class AmbiguousDigestError(UsageProblemError):
+    code = "ambiguous-digest"
+    default_hint = "give more of its digits"
+
+
+class NoSuchDocumentError(CacheError):
+    code = "no-such-document"
+    default_hint = "ocitui list shows which files an entry has"
+
+
+class CancelledError(CacheError):
+    code = "cancelled"
+    default_hint = "nothing was changed"
+
+
+class InterruptedBySignalError(Exception):
+    """A signal ended the command; what was begun has ended whole."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(name)
+        self.number = number
+        self.name = name
+
+
+_STATUSES: tuple[tuple[type[CacheError], ExitCode], ...] = (
+    (LockedError, ExitCode.LOCKED),
+    (NoSuchEntryError, ExitCode.PROBLEMS),
+    (NoSuchTransactionError, ExitCode.PROBLEMS),
+    (NoSuchDocumentError, ExitCode.PROBLEMS),
+    (InvalidNameError, ExitCode.USAGE),
+    (UsageProblemError, ExitCode.USAGE),
+    (CancelledError, ExitCode.CANCELLED),
+    (CacheError, ExitCode.UNCHECKED),
+)
+
+
+def status_of(error: CacheError) -> ExitCode:
+    """The status a command exits with where this stopped it."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
+def reported(settings: Settings, command: Callable[[], ExitCode]) -> int:
+    """Run a command; an error is printed, and gives its status."""
+    try:
+        return command()
+    except CacheError as error:
+        fail(settings, error.code, error.message, error.hint)
+        return status_of(error)
+    except InterruptedBySignalError as error:
+        complain(f"interrupted by {error.name}", "a transaction that was begun has ended whole; see ocitui log")
+        return 128 + error.number
+
+
+def refuse_read_only(settings: Settings, doing: str) -> None:
+    """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
+    if settings.read_only:
+        raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")

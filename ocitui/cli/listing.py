@@ -1,0 +1,69 @@
+"""`ocitui list`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ocitui.cache import Entry, compile_filter
+from ocitui.text import human_age, human_size
+
+from .exits import ExitCode
+from .options import Settings
+from .output import emit, say
+from .running import cache_of, run_async
+from .tables import Column, lay_out, terminal_width
+
+_COLUMNS = (
+    Column("NAME", shrink=True),
+    Column("TAG", shrink=True),
+    Column("FORMAT"),
+    Column("DIGEST"),
+    Column("PLATFORM", rank=3),
+    Column("SIZE", right=True, rank=1),
+    Column("AGE", right=True, rank=2),
+    Column("STATE"),
+)
+
+
+def list_entries(settings: Settings, filter_text: str) -> ExitCode:
+    """Print the entries that pass the filter, in index order. Raises CorruptIndexError, CacheDirectoryError."""
+    passes = compile_filter(filter_text)
+    entries = [entry for entry in run_async(cache_of(settings).entries()) if passes(entry)]
+    if settings.as_json:
+        emit(settings, entries=[entry_json(entry) for entry in entries])
+        return ExitCode.CLEAN
+    now = time.time()
+    for line in lay_out(_COLUMNS, [_row(entry, now) for entry in entries], terminal_width()):
+        say(line)
+    return ExitCode.CLEAN
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """An entry as programs read it; ``name`` is the whole of it as the index has it."""
+    descriptor = entry.descriptor
+    return {
+        "name": descriptor.image_name,
+        "reference": descriptor.reference,
+        "digest": descriptor.digest,
+        "format": descriptor.format,
+        "media_type": descriptor.media_type,
+        "size": descriptor.size,
+        "packed_size": entry.packed_size,
+        "state": entry.state.word,
+        "descriptor": descriptor.as_dict(),
+    }
+
+
+def _row(entry: Entry, now: float) -> list[str]:
+    age = None if entry.modified is None else max(0.0, now - entry.modified)
+    return [
+        entry.name,
+        entry.reference,
+        entry.format,
+        entry.short_digest,
+        entry.platform,
+        human_size(entry.packed_size),
+        human_age(age),
+        entry.state.word,
+    ]

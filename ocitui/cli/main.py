@@ -1,0 +1,172 @@
+"""`ocitui`: a command, or the screen on a directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ocitui import __version__
+
+from .exits import ExitCode
+from .group import CommandGroup
+from .options import (
+    THEMES,
+    Given,
+    Settings,
+    default_directory,
+    directory_option,
+    json_option,
+    read_only_option,
+    wait_option,
+)
+
+BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
+_COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
+theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
+no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+
+
+class NoTerminalError(click.UsageError):
+    """There is nothing to draw the screen on."""
+
+    hint = "ocitui list, verdict and show need none; ocitui --help has them all"
+
+    def __init__(self) -> None:
+        super().__init__("there is no terminal to draw on")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenLook:
+    """How the screen is to look, as typed."""
+
+    theme: str | None = None
+    no_mouse: bool = False
+
+
+def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that open the screen."""
+    for option in (wait_option, no_mouse_option, theme_option, read_only_option, directory_option):
+        function = option(function)
+    return function
+
+
+@click.group(
+    cls=CommandGroup,
+    invoke_without_command=True,
+    subcommand_metavar="[DIR | COMMAND [ARGS]...]",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="ocitui")
+@screen_options
+@json_option
+@click.pass_context
+def cli(context: click.Context, /, theme: str | None, no_mouse: bool, **shared: Any) -> int:
+    """See, understand and change krata's image cache.
+
+    Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
+    """
+    context.obj = Given(**shared)
+    context.meta[GivenLook.__name__] = GivenLook(theme, no_mouse)
+    return ExitCode.CLEAN if context.invoked_subcommand else _open(context, Given(), GivenLook(), None)
+
+
+@click.command("open", hidden=True)
+@click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path))
+@screen_options
+@click.pass_context
+def open_command(
+    context: click.Context, /, directory_word: Path, theme: str | None, no_mouse: bool, **shared: Any
+) -> int:
+    """Open the screen on DIR."""
+    return _open(context, Given(**shared), GivenLook(theme, no_mouse), directory_word)
+
+
+cli.opener = open_command
+
+
+def _open(context: click.Context, given: Given, look: GivenLook, word: Path | None) -> int:
+    """Open the screen; gives its status. Raises NoTerminalError."""
+    _need_terminal()
+    from ocitui.tui.options import ScreenOptions
+    from ocitui.tui.start import run_screen
+
+    earlier: GivenLook = context.meta[GivenLook.__name__]
+    settings = given.over(context.find_object(Given) or Given()).settings
+    return run_screen(
+        ScreenOptions(
+            directory=word or settings.directory,
+            read_only=settings.read_only,
+            theme=look.theme or earlier.theme,
+            mouse=not (look.no_mouse or earlier.no_mouse),
+            wait=settings.wait,
+        )
+    )
+
+
+def _need_terminal() -> None:
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
+        raise NoTerminalError
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line; gives the status to exit with. Every error is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        status = _run(list(args))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        return _output_failed(error)
+    return status
+
+
+def _run(args: list[str]) -> int:
+    if instruction := os.environ.get(_COMPLETION_VARIABLE):
+        from .completion import complete
+
+        return complete(cli, instruction)
+    try:
+        with cli.make_context("ocitui", args) as context:
+            return int(cli.invoke(context))
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        return _usage_problem(error, args)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        return ExitCode.CANCELLED
+
+
+def _usage_problem(error: click.ClickException, args: list[str]) -> int:
+    from .output import fail
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "ocitui"
+    message = error.format_message().rstrip(".")
+    hint = getattr(error, "hint", f"see {path} --help")
+    given = context.find_object(Given) if context else None
+    directory = (given.directory if given else None) or default_directory()
+    fail(Settings(directory, as_json="--json" in args), "usage", " ".join(message.split()), hint)
+    return ExitCode.USAGE
+
+
+def _output_failed(error: OSError) -> int:
+    """Standard output takes no more; what is left to write goes nowhere, so that Python's exit does not fail too."""
+    from .output import complain
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+    complain(f"the output cannot be written: {error.strerror}{where}", "")
+    return ExitCode.UNCHECKED

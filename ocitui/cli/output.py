@@ -1,0 +1,63 @@
+"""The one place that writes: lines for people, JSON for programs, errors for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import Any, TextIO
+
+import click
+
+from ocitui.text import clean
+
+from .options import Settings
+
+SCHEMA = 1
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print one line; whatever in it could command the terminal is replaced."""
+    click.echo(clean(text), err=err)
+
+
+def ask(question: str) -> str:
+    """Put a question on standard error and read the answer's line; empty at the end of input."""
+    click.echo(f"{clean(question)} ", err=True, nl=False)
+    return sys.stdin.readline().strip()
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to see a question and answer it."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is there and is a terminal; one that was closed before the program began is None."""
+    return stream is not None and stream.isatty()
+
+
+def emit(settings: Settings, **keys: Any) -> None:
+    """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
+    common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
+    click.echo(json.dumps(common | keys, indent=2))
+
+
+def emit_bytes(data: bytes) -> None:
+    """Print a document as it is, byte for byte."""
+    stream = click.get_binary_stream("stdout")
+    stream.write(data)
+    stream.flush()
+
+
+def complain(message: str, hint: str) -> None:
+    """Print an error's one line on standard error."""
+    say(f"ocitui: {message} ({hint})" if hint else f"ocitui: {message}", err=True)
+
+
+def fail(settings: Settings, code: str, message: str, hint: str, **keys: Any) -> None:
+    """Print an error, with --json as a document too, which has ``keys`` besides."""
+    complain(message, hint)
+    if settings.as_json:
+        emit(settings, **keys, error={"code": code, "message": message, "hint": hint})

@@ -1,0 +1,98 @@
+"""Rows of text in columns that fit a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ocitui.text import clean
+
+from .output import is_terminal
+
+_GAP = "  "
+_NARROWEST = 8
+ELLIPSIS = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``right`` aligns numbers. A column with a ``rank`` is left out where room is short, the highest rank first;
+    before the last are left out, those that ``shrink`` do so."""
+
+    title: str
+    right: bool = False
+    rank: int = 0
+    shrink: bool = False
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal on standard output; None where it is not one, and nothing is to be cut."""
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+
+
+def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """The title line and a line for each row, at most ``width`` cells wide."""
+    cells = [[clean(text) or "-" for text in row] for row in rows]
+    lines = [[column.title for column in columns], *cells]
+    widths = [max(map(cell_width, texts)) for texts in zip(*lines, strict=True)]
+    shown = _fit(columns, widths, width)
+    for line in lines:
+        yield _GAP.join(_pad(line[at], widths[at], columns[at].right) for at in shown).rstrip()
+
+
+def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:
+    """Which columns are shown; ``widths`` are narrowed in place."""
+    shown = list(range(len(columns)))
+    if width is None:
+        return shown
+    for at in sorted((at for at in shown if columns[at].rank), key=lambda at: -columns[at].rank):
+        if _excess(shown, widths, width) - _slack(columns, shown, widths) <= 0:
+            break
+        shown.remove(at)
+    for at in shown:
+        if columns[at].shrink:
+            widths[at] -= max(0, min(_excess(shown, widths, width), widths[at] - _NARROWEST))
+    for at in reversed(shown):
+        widths[at] -= max(0, min(_excess(shown, widths, width), widths[at] - 1))
+    return shown
+
+
+def _excess(shown: list[int], widths: list[int], width: int) -> int:
+    return sum(widths[at] for at in shown) + len(_GAP) * (len(shown) - 1) - width
+
+
+def _slack(columns: Sequence[Column], shown: list[int], widths: list[int]) -> int:
+    return sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink)
+
+
+def cell_width(text: str) -> int:
+    """How many cells a terminal takes for it."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    if cell_width(text) > width:
+        text = _cut(text, width)
+    filling = " " * (width - cell_width(text))
+    return filling + text if right else text + filling
+
+
+def _cut(text: str, width: int) -> str:
+    kept, room = "", width - 1
+    for character in text:
+        room -= _character_width(character)
+        if room < 0:
+            break
+        kept += character
+    return kept + ELLIPSIS

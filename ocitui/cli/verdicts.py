@@ -1,0 +1,35 @@
+"""`ocitui verdict`: what the daemon would do with index.json."""
+
+from __future__ import annotations
+
+from ocitui.cache import IndexOutcome, Verdict
+
+from .exits import ExitCode
+from .options import Settings
+from .output import emit, say
+from .running import cache_of, run_async
+
+
+def give_verdict(settings: Settings) -> ExitCode:
+    """Print the verdict. Raises CacheDirectoryError where the index cannot be read."""
+    verdict = run_async(cache_of(settings).examine())
+    if settings.as_json:
+        emit(
+            settings,
+            outcome=verdict.outcome.value,
+            entries=verdict.entries,
+            message=verdict.message,
+            line=verdict.line,
+            column=verdict.column,
+        )
+    else:
+        _explain(verdict)
+    return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
+
+
+def _explain(verdict: Verdict) -> None:
+    say(f"{verdict.outcome}: {verdict.consequence}")
+    if verdict.message:
+        say(f"index.json breaks here: {verdict.place}")
+    if verdict.outcome is IndexOutcome.RESET:
+        say("do not restart a running daemon: it may still hold the good index in memory")
