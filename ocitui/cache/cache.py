@@ -97,13 +97,13 @@ class PackerCache:
 
     async def index(self) -> ImageIndex:
         """The index as it is now. Raises CorruptIndexError, CacheDirectoryError."""
-        return (await asyncio.to_thread(self._current)).index or ImageIndex.empty()
+        return (await asyncio.to_thread(self._current)).contents
 
     async def entries(self) -> Entries:
         """An entry for each descriptor, in order, with its files' state by one listing of the directory."""
 
         def read() -> Entries:
-            index = self._current().index or ImageIndex.empty()
+            index = self._current().contents
             return Listing.read(self.directory).entries(index.descriptors)
 
         return await asyncio.to_thread(read)
@@ -184,7 +184,7 @@ class PackerCache:
         return watch_index(self.directory, self._adopt)
 
     async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
-        return await asyncio.to_thread(lambda: action(self._current().index or ImageIndex.empty()))
+        return await asyncio.to_thread(lambda: action(self._current().contents))
 
     async def _write(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
         return await asyncio.to_thread(self._write_now, doing, action)

@@ -8,46 +8,31 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import msgspec
 
 from . import schema
-from .descriptors import Descriptor, parse_sound, sound_descriptor
+from .descriptors import Descriptor
 from .errors import DocumentError
-from .serde import Struct, next_element
+from .index_reader import Layout, Pieces
+from .serde import Struct
 from .serde_scanner import Scanner
 
 EMPTY_INDEX = (
     b'{\n  "schemaVersion": 2,\n  "mediaType": "application/vnd.oci.image.index.v1+json",\n  "manifests": []\n}\n'
 )
 _INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
-# A descriptor ends at one of its first closing braces; those with more nested objects are read step by step.
-_BRACES_TRIED = 6
 
 Key = tuple[str, str | None]
 """Digest and format: what the daemon recalls an entry by."""
+Placement = tuple[int, Descriptor, bytes | None]
+"""Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
 
 class NotUtf8Error(DocumentError):
     """The bytes are not UTF-8: the one fault for which the daemon refuses to start and leaves the file alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The bytes around the descriptors; ``separators`` stand between them, one where all are alike."""
-
-    head: bytes
-    opening: bytes
-    separators: bytes | tuple[bytes, ...]
-    closing: bytes
-    tail: bytes
-
-
-# What the daemon's pretty printer writes between two descriptors, from the one's last line to the other's brace.
-_PRETTY_OPENING, _PRETTY_END, _PRETTY_BETWEEN, _PRETTY_CLOSING = b"\n    ", b"\n    }", b",\n    ", b"\n  "
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +51,7 @@ class ImageIndex:
         Raises NotUtf8Error or DocumentError, with the place, where the daemon would not load it.
         """
         _check_utf8(data)
-        pieces = _Pieces(data, {} if previous is None else {d.raw: d for d in previous.descriptors})
+        pieces = Pieces(data, {} if previous is None else {d.raw: d for d in previous.descriptors})
         scanner = Scanner(data)
         _schema_with(pieces).read(scanner)
         scanner.end()
@@ -139,16 +124,41 @@ class ImageIndex:
             {**self._by_name, descriptor.image_name: descriptor},
         )
 
-    def inserted(self, placed: Sequence[tuple[int, Descriptor]]) -> ImageIndex:
+    def inserted(self, placed: Sequence[Placement]) -> ImageIndex:
         """The index with entries put in, verbatim, each before the entry that now has that position."""
         layout = self._roomy_layout()
-        descriptors, last = list(self.descriptors), len(self.descriptors)
-        for position, descriptor in sorted(placed, key=lambda pair: pair[0])[::-1]:
-            descriptors.insert(min(position, last), descriptor)
-        if not isinstance(layout.separators, bytes):
-            missing = max(len(descriptors) - 1 - len(layout.separators), 0)
-            layout = replace(layout, separators=(*layout.separators, *[_default_separator(layout)] * missing))
-        return self._of(layout, descriptors)
+        default = _default_separator(layout)
+        descriptors: list[Descriptor] = []
+        separators: list[bytes] = []
+        for gap_after, descriptor, gap_before in self._woven(placed):
+            if descriptors:
+                separators.append(gap_after or gap_before or default)
+            descriptors.append(descriptor)
+        alike = len(set(separators)) <= 1
+        return self._of(
+            replace(layout, separators=(separators or [default])[0] if alike else tuple(separators)), descriptors
+        )
+
+    def _woven(self, placed: Sequence[Placement]) -> Iterator[tuple[bytes | None, Descriptor, bytes | None]]:
+        """Old and new entries in order, each with what its predecessor wants after itself, and it before itself."""
+        newcomers: dict[int, list[Placement]] = {}
+        for one in placed:
+            newcomers.setdefault(min(one[0], len(self)), []).append(one)
+        gap_after: bytes | None = None
+        for position in range(len(self) + 1):
+            for _, descriptor, gap in newcomers.get(position, ()):
+                yield gap_after, descriptor, gap
+                gap_after = None if position else gap
+            if position < len(self):
+                yield gap_after, self.descriptors[position], self.gap(position - 1) if position else None
+                gap_after = None
+
+    def gap(self, position: int) -> bytes | None:
+        """The comma and white space after the entry at a position; None after the last."""
+        if not 0 <= position < len(self) - 1:
+            return None
+        separators = self.layout.separators
+        return separators if isinstance(separators, bytes) else separators[position]
 
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
@@ -192,101 +202,5 @@ def _check_utf8(data: bytes) -> None:
         raise NotUtf8Error("stream did not contain valid UTF-8", line=line, column=column) from None
 
 
-def _schema_with(pieces: _Pieces) -> Struct:
+def _schema_with(pieces: Pieces) -> Struct:
     return replace(schema.IMAGE_INDEX, fields={**schema.IMAGE_INDEX.fields, "manifests": pieces})
-
-
-class _Pieces:
-    """The manifests array as a type for the strict reader: it takes the array apart without walking each descriptor.
-
-    After `read`, ``descriptors`` holds its elements, ``layout`` the white space and commas among them, and
-    ``start`` and ``end`` the offsets just inside its brackets.
-    """
-
-    def __init__(self, data: bytes, known: dict[bytes, Descriptor]) -> None:
-        self._data = data
-        self._known = known
-        self.descriptors: list[Descriptor] = []
-        self.layout = Layout(b"", b"", b",", b"", b"")
-        self.start = self.end = 0
-
-    def read(self, scanner: Scanner) -> None:
-        if scanner.peek_value() != b"[":
-            schema.IMAGE_INDEX.fields["manifests"].read(scanner)
-        self.start = scanner.at + 1
-        if not self._read_pretty():
-            self._read_stepwise(scanner)
-        scanner.at = self.end + 1
-
-    def _read_pretty(self) -> bool:
-        """Take the array apart where it is laid out as the daemon does; False where it is not, or one is unsound.
-
-        A string holds no line break, so the text between two descriptors is found wherever it stands; that each
-        piece reads as a whole object proves that it stood between two.
-        """
-        data, start = self._data, self.start + len(_PRETTY_OPENING)
-        if not data.startswith(_PRETTY_OPENING, self.start):
-            return False
-        last = data.find(_PRETTY_END + _PRETTY_CLOSING + b"]", start) + len(_PRETTY_END)
-        if last < start or data.find(b"\\", start, last) >= 0:
-            return False
-        self.end = last + len(_PRETTY_CLOSING)
-        raws = _cut(data, start, last)
-        parsed = self._with_known(raws) if self._known else parse_sound(raws, data.count(b'"', start, last))
-        if parsed is None:
-            return False
-        self.layout = Layout(b"", _PRETTY_OPENING, _PRETTY_BETWEEN, _PRETTY_CLOSING, b"")
-        self.descriptors = parsed
-        return True
-
-    def _with_known(self, raws: list[bytes]) -> list[Descriptor] | None:
-        found = [self._known.get(raw) for raw in raws]
-        if None in found:
-            found = [known or sound_descriptor(raw) for known, raw in zip(found, raws, strict=True)]
-        return None if None in found else cast(list[Descriptor], found)
-
-    def _read_stepwise(self, scanner: Scanner) -> None:
-        """Take the array apart element by element, where it is broken or spaced unevenly."""
-        data, parsed, gaps = self._data, list[Descriptor](), list[bytes]()
-        scanner.at = before = self.start
-        while next_element(scanner, first=not parsed):
-            scanner.peek()
-            start = scanner.at
-            descriptor = _whole_descriptor(data, start)
-            if descriptor is None:
-                schema.DESCRIPTOR.read(scanner)
-                descriptor = Descriptor.parse(data[start : scanner.at])
-            scanner.at = start + len(descriptor.raw)
-            gaps.append(data[before:start])
-            parsed.append(descriptor)
-            before = scanner.at
-        self.end = scanner.at
-        closing = data[before : self.end]
-        alike = len(set(gaps[1:])) <= 1
-        separators = (gaps[1] if len(gaps) > 1 else b",") if alike else tuple(gaps[1:])
-        self.layout = Layout(b"", gaps[0] if gaps else b"", separators, closing, b"")
-        self.descriptors = parsed
-
-
-def _cut(data: bytes, start: int, last: int) -> list[bytes]:
-    """The text from ``start`` to ``last``, cut between what ends and begins as descriptors do."""
-    pieces: list[bytes] = []
-    append, find, between = pieces.append, data.find, _PRETTY_END + _PRETTY_BETWEEN
-    brace, gap = len(_PRETTY_END), len(between)
-    while (end := find(between, start, last)) >= 0:
-        append(data[start : end + brace])
-        start = end + gap
-    append(data[start:last])
-    return pieces
-
-
-def _whole_descriptor(data: bytes, start: int) -> Descriptor | None:
-    """The descriptor that begins here, if it is a sound object with few braces; cheaper than reading it strictly."""
-    end = start
-    for _ in range(_BRACES_TRIED):
-        end = data.find(b"}", end) + 1
-        if not end:
-            return None
-        if descriptor := sound_descriptor(data[start:end]):
-            return descriptor
-    return None

@@ -46,6 +46,11 @@ class IndexFile:
     def exists(self) -> bool:
         return self.signature is not None
 
+    @property
+    def contents(self) -> ImageIndex:
+        """The index; an empty one where there is no file."""
+        return ImageIndex.empty() if self.index is None else self.index
+
     def require_sound(self, directory: Path) -> None:
         """Raises CorruptIndexError where the daemon would reset or refuse."""
         if not self.verdict.sound:
@@ -92,7 +97,7 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
         data = file.read()
     settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
     verdict, index = examine_index(data, previous)
-    return IndexFile(_signature(found), verdict, index, None if index else data, settled)
+    return IndexFile(_signature(found), verdict, index, data if index is None else None, settled)
 
 
 def read_patiently(directory: Path, previous: ImageIndex | None = None) -> IndexFile:

@@ -38,11 +38,13 @@ class TransactionState(StrEnum):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """A descriptor taken out of the index: its bytes, its position, and the next one that stayed, if any."""
+    """A descriptor taken out of the index: its bytes, its position, the next one that stayed, if any, and the comma
+    and white space that went with it."""
 
     raw: str
     position: int
     before: str | None = None
+    gap: str | None = None
 
     @property
     def descriptor(self) -> Descriptor:

@@ -78,7 +78,7 @@ def delete(space: Workspace, base: IndexFile, keys: Collection[Key], agreed: Del
 
     Raises NoSuchEntryError, and PlanChangedError where the plan is no longer the ``agreed`` one.
     """
-    index = base.index or ImageIndex.empty()
+    index = base.contents
     plan = make_plan(space.root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")

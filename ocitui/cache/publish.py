@@ -36,14 +36,13 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageI
     """
     if is_link(space.directory):
         raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
-    source = base.index
+    source = base.contents
     for _ in range(_ATTEMPTS):
-        current = base.index or ImageIndex.empty()
-        new = edit(source or current)
+        new = edit(source)
         if not _put_in_place(space, base, new, draft):
             base = read_patiently(space.directory)
             base.require_sound(space.directory)
-            source = base.index
+            source = base.contents
             continue
         displaced = _displaced(space, base, draft)
         if displaced is None or displaced is base.index:
@@ -112,5 +111,5 @@ def _displaced(space: Workspace, base: IndexFile, draft: str) -> ImageIndex | No
         if found is not None or time.monotonic() >= deadline:
             # Kept whatever comes of the merge; and where a writer died in it, what is on disk stands.
             space.disk.rename(space.staging, draft, space.trash, f"{draft}~{secrets.token_hex(4)}~{INDEX_NAME}")
-            return found or base.index
+            return base.index if found is None else found
         time.sleep(_PAUSE)

@@ -15,7 +15,6 @@ from .entries import FileKind
 from .errors import InvalidPackedImageError
 from .files import file_names, usable_digest
 from .images import PackedImage
-from .index import ImageIndex
 from .index_file import IndexFile
 from .journal import Placed, Removed, TransactionKind, begin
 from .transactions import moved_to_trash, removals, run
@@ -59,7 +58,7 @@ def store(space: Workspace, base: IndexFile, packed: PackedImage) -> PackedImage
 
 
 def _store(space: Workspace, base: IndexFile, packed: PackedImage, *, copy: bool) -> PackedImage:
-    index = base.index or ImageIndex.empty()
+    index = base.contents
     descriptor = entry_descriptor(packed)
     key = descriptor.key
     transaction = begin(TransactionKind.STORE)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+from .descriptors import Descriptor
 from .disk import Folder
 from .errors import CacheError, StorageError
 from .files import INDEX_NAME, config_name, file_names, known_format, manifest_name, usable_digest
@@ -51,7 +52,7 @@ def recover(space: Workspace) -> list[Transaction]:
     if pending:
         seen = read_patiently(space.directory)
         seen.require_sound(space.directory)
-        index = seen.index or ImageIndex.empty()
+        index = seen.contents
         pending = [
             finish(space, left, index) if _published(space, left, index) else roll_back(space, left)
             for left in reversed(pending)
@@ -130,15 +131,19 @@ def moved_to_trash(root: Folder, transaction_id: str, names: Collection[str]) ->
 
 
 def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
-    """The entries of these keys, each with the next entry that stays."""
+    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
     removed: list[Removed] = []
-    before: str | None = None
-    for position in range(len(index.descriptors) - 1, -1, -1):
-        descriptor = index.descriptors[position]
+    descriptors = index.descriptors
+    first_kept = next((at for at, d in enumerate(descriptors) if d.key not in keys), len(descriptors))
+    before: Descriptor | None = None
+    for position in range(len(descriptors) - 1, -1, -1):
+        descriptor = descriptors[position]
         if descriptor.key in keys:
-            removed.append(Removed(descriptor.raw.decode(), position, before))
+            gap = index.gap(position if position < first_kept else position - 1)
+            neighbour = before and before.raw.decode()
+            removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap and gap.decode()))
         else:
-            before = descriptor.raw.decode()
+            before = descriptor
     return removed[::-1]
 
 

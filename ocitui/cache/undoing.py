@@ -9,7 +9,7 @@ import msgspec
 
 from .descriptors import Descriptor
 from .errors import ConflictError, NoSuchTransactionError
-from .index import ImageIndex
+from .index import ImageIndex, Key, Placement
 from .index_file import IndexFile
 from .journal import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
 from .transactions import moved_to_trash, needed, removals, run
@@ -31,7 +31,7 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     """
     if target.state is not TransactionState.DONE:
         raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
-    index = base.index or ImageIndex.empty()
+    index = base.contents
     added = [one.descriptor for one in target.added]
     keys = {descriptor.key for descriptor in added}
     left = index.without(keys)
@@ -47,10 +47,10 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
         removed=removals(index, keys) if keys else [],
         added=[one for one in target.removed if one.descriptor in returning],
         discarded=moved_to_trash(space.root, reversal.id, [name for name in leaving if name not in displaced]),
-        opening=target.opening,
-        closing=target.closing,
+        opening=index.layout.opening.decode(),
+        closing=index.layout.closing.decode(),
     )
-    return run(space, reversal, base, _reinsertion(reversal, keys))
+    return run(space, reversal, base, _reinsertion(target, reversal.added, keys))
 
 
 def _returning(index: ImageIndex, left: ImageIndex, target: Transaction) -> list[Descriptor]:
@@ -117,32 +117,32 @@ def _files_leaving(space: Workspace, target: Transaction, left: ImageIndex, retu
     return leaving
 
 
-def _reinsertion(reversal: Transaction, keys: set[tuple[str, str | None]]) -> Callable[[ImageIndex], ImageIndex]:
-    """The edit of the index: out with ``keys``, and the removed descriptors back where they were."""
+def _reinsertion(target: Transaction, returning: list[Removed], keys: set[Key]) -> Callable[[ImageIndex], ImageIndex]:
+    """The edit of the index: out with ``keys``, and the ``returning`` back where they were."""
 
     def edit(current: ImageIndex) -> ImageIndex:
         left = current.without(keys)
-        placed = [
-            (_position(left, removed, reversal.added), removed.descriptor)
-            for removed in reversal.added
-            if left.by_key(*removed.descriptor.key) is None
-        ]
-        if not placed:
-            return left
-        restored = left.inserted(placed)
-        if not left.descriptors:
-            restored = restored.with_gaps(reversal.opening.encode(), reversal.closing.encode())
+        placed = _placements(left, [one for one in returning if left.by_key(*one.descriptor.key) is None])
+        restored = left.inserted(placed) if placed else left
+        # Empty brackets have nothing before what they close with, however it was written.
+        if not left.descriptors and (placed or not target.opening):
+            return restored.with_gaps(target.opening.encode(), target.closing.encode())
         return restored
 
     return edit
 
 
-def _position(index: ImageIndex, removed: Removed, all_removed: list[Removed]) -> int:
-    """Where a descriptor goes back: before its old neighbour, or where it was when that one is gone."""
-    earlier = sum(other.position < removed.position for other in all_removed)
-    expected = removed.position - earlier
-    if removed.before is None:
-        return len(index)
-    neighbour = removed.before.encode()
-    places = [at for at, descriptor in enumerate(index.descriptors) if descriptor.raw == neighbour]
-    return min(places, key=lambda at: abs(at - expected)) if places else min(expected, len(index))
+def _placements(left: ImageIndex, returning: list[Removed]) -> list[Placement]:
+    """Where descriptors go back: before their old neighbour, or where they were when that one is gone."""
+    places: dict[bytes, list[int]] = {}
+    for at, descriptor in enumerate(left.descriptors):
+        places.setdefault(descriptor.raw, []).append(at)
+    placed: list[Placement] = []
+    for earlier, removed in enumerate(sorted(returning, key=lambda one: one.position)):
+        expected = min(removed.position - earlier, len(left))
+        at = len(left)
+        if removed.before is not None:
+            neighbours = places.get(removed.before.encode(), [expected])
+            at = min(neighbours, key=lambda place: abs(place - expected))
+        placed.append((at, removed.descriptor, removed.gap.encode() if removed.gap else None))
+    return placed

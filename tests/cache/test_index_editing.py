@@ -1,0 +1,156 @@
+"""The index edited: whatever its layout, only what was asked for changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ocitui.cache import Descriptor, ImageIndex, PackerCache
+from tests.cache.support import entry, index_bytes, stored
+
+SPACES = [b"", b" ", b"\n", b"\r\n", b"\t", b"  ", b"\n    ", b"\r\n\t"]
+GAPS = [space + b"," + other for space in SPACES[:5] for other in SPACES]
+BEFORE = [
+    b'{"schemaVersion":2,"manifests":[',
+    b'{\n  "schemaVersion": 2,\n  "mediaType": "m",\n  "manifests": [',
+    b'\n{"x":[{"manifests":[]}],"schemaVersion":2, "manifests" : [',
+    b'{\r\n\t"schemaVersion": 2,\r\n\t"manifests": [',
+    b'{\n    "annotations": {"a": "]"},\n    "schemaVersion": 2,\n    "manifests": [',
+]
+AFTER = [b"]}", b"]\n}\n", b'],"artifactType":"["}', b'] , "later": {"manifests": [1]}}\n\n', b"]\r\n}"]
+RAWS = [
+    lambda fields: json.dumps(fields).encode(),
+    lambda fields: json.dumps(fields, separators=(",", ":")).encode(),
+    lambda fields: json.dumps(fields, indent=2).encode(),
+    lambda fields: json.dumps(fields, indent="\t").encode().replace(b"\n", b"\r\n"),
+    lambda fields: json.dumps(fields, indent=2).encode().replace(b"\n", b"\n    "),
+    lambda fields: json.dumps({"unknown": {"digest": "é", "deep": [{}]}, **fields, "later": None}).encode(),
+    lambda fields: json.dumps(fields).encode().replace(b"sha256", b"sha25\\u0036"),
+]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An index with its descriptors' own bytes, the white space around them, and the numbers of the entries."""
+
+    data: bytes
+    raws: list[bytes]
+    numbers: list[int]
+
+
+@st.composite
+def indexes(draw: st.DrawFn) -> Drawn:
+    numbers = draw(st.lists(st.integers(0, 6), max_size=6))
+    even = draw(st.booleans())
+    write, gap = draw(st.sampled_from(RAWS)), draw(st.sampled_from(GAPS))
+    raws = [(write if even else draw(st.sampled_from(RAWS)))(entry(number)) for number in numbers]
+    data = draw(st.sampled_from(BEFORE)) + draw(st.sampled_from(SPACES))
+    for at, raw in enumerate(raws):
+        data += (b"" if at == 0 else gap if even else draw(st.sampled_from(GAPS))) + raw
+    return Drawn(data + (draw(st.sampled_from(SPACES)) if raws else b"") + draw(st.sampled_from(AFTER)), raws, numbers)
+
+
+def digests(index: ImageIndex) -> list[str]:
+    return [descriptor.digest for descriptor in index.descriptors]
+
+
+def read_back(index: ImageIndex) -> ImageIndex:
+    """The index as another program would find it; the same as it is held."""
+    data = index.to_bytes()
+    again = ImageIndex.parse(data)
+    assert again.to_bytes() == data
+    assert [d.raw for d in again.descriptors] == [d.raw for d in index.descriptors]
+    assert [d["digest"] for d in json.loads(data)["manifests"]] == digests(index)
+    for descriptor in index.descriptors:
+        assert index.by_key(*descriptor.key) == again.by_key(*descriptor.key)
+        name = descriptor.image_name or ""
+        assert index.by_name(name) == again.by_name(name)
+    return again
+
+
+@given(indexes())
+def test_read_and_written_unchanged(drawn: Drawn) -> None:
+    index = ImageIndex.parse(drawn.data)
+    assert index.to_bytes() == drawn.data
+    assert [d.raw for d in index.descriptors] == drawn.raws
+    assert ImageIndex.parse(drawn.data, index).to_bytes() == drawn.data
+
+
+@given(indexes(), st.integers(0, 6))
+def test_an_entry_is_appended(drawn: Drawn, number: int) -> None:
+    index = ImageIndex.parse(drawn.data)
+    new = index.appended(Descriptor.from_dict(entry(number)))
+    again = read_back(new)
+    assert [d.raw for d in again.descriptors[:-1]] == drawn.raws
+    assert again.descriptors[-1].as_dict() == entry(number)
+    assert again.layout.head == index.layout.head
+    assert again.layout.tail == index.layout.tail
+    if drawn.raws:
+        assert new.to_bytes().startswith(drawn.data[: drawn.data.rindex(drawn.raws[-1]) + len(drawn.raws[-1])])
+
+
+@given(indexes(), st.sets(st.integers(0, 6)))
+def test_entries_are_taken_out(drawn: Drawn, doomed: set[int]) -> None:
+    index = ImageIndex.parse(drawn.data)
+    keys = {Descriptor.from_dict(entry(number)).key for number in doomed}
+    again = read_back(index.without(keys))
+    kept = [raw for number, raw in zip(drawn.numbers, drawn.raws, strict=True) if number not in doomed]
+    assert [d.raw for d in again.descriptors] == kept
+    assert (again.layout.head, again.layout.tail) == (index.layout.head, index.layout.tail)
+
+
+@given(indexes(), st.lists(st.tuples(st.integers(0, 8), st.integers(10, 14)), max_size=4))
+def test_entries_are_put_in(drawn: Drawn, placed: list[tuple[int, int]]) -> None:
+    index = ImageIndex.parse(drawn.data)
+    newcomers = [(at, Descriptor.from_dict(entry(number)), None) for at, number in placed]
+    again = read_back(index.inserted(newcomers))
+    expected: list[str] = []
+    for position in range(len(drawn.raws) + 1):
+        expected += [d.digest for at, d, _ in newcomers if min(at, len(drawn.raws)) == position]
+        expected += digests(index)[position : position + 1]
+    assert digests(again) == expected
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(indexes(), st.sets(st.integers(0, 6), min_size=1), st.booleans())
+async def test_a_delete_undone_leaves_the_same_bytes(
+    tmp_path: Path, drawn: Drawn, doomed: set[int], restart: bool
+) -> None:
+    keys = {Descriptor.from_dict(entry(number)).key for number in doomed & set(drawn.numbers)}
+    if not keys:
+        return
+    (tmp_path / "index.json").write_bytes(drawn.data)
+    cache = PackerCache(tmp_path)
+    transaction = await cache.delete([(digest, format_) for digest, format_ in keys if format_])
+    deleted = (tmp_path / "index.json").read_bytes()
+    undo = await (PackerCache(tmp_path) if restart else cache).undo(transaction.id)
+    assert (tmp_path / "index.json").read_bytes() == drawn.data
+    await PackerCache(tmp_path).undo(undo.id)
+    assert (tmp_path / "index.json").read_bytes() == deleted
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(indexes(), st.integers(0, 6))
+async def test_a_store_undone_leaves_the_same_bytes(tmp_path: Path, drawn: Drawn, number: int) -> None:
+    (tmp_path / "index.json").write_bytes(drawn.data)
+    await stored(PackerCache(tmp_path), tmp_path / "source", str(number))
+    await PackerCache(tmp_path).undo()
+    assert (tmp_path / "index.json").read_bytes() == drawn.data
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_what_is_appended_looks_as_the_daemon_writes_it(count: int) -> None:
+    index = ImageIndex.parse(index_bytes(entry(number) for number in range(count)))
+    for number in range(count, count + 3):
+        index = index.appended(Descriptor.from_dict(entry(number)))
+    assert index.to_bytes() == index_bytes(entry(number) for number in range(count + 3))
+
+
+async def test_a_first_store_writes_what_the_daemon_would(tmp_path: Path) -> None:
+    image = await stored(PackerCache(tmp_path), tmp_path / "source", "one", name="host/a:1")
+    assert (tmp_path / "index.json").read_bytes() == index_bytes([image.descriptor.as_dict()])
