@@ -15,7 +15,7 @@ from .exits import ExitCode
 from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, fail, say
-from .running import cache_of, patiently, run_async
+from .running import cache_of, run_async
 from .transactions import transaction_json
 
 _TRIES = 3
@@ -33,7 +33,7 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
         plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
         try:
             agree(settings, agreed, _explain(plan, lost_names), "delete?")
-            done = run_async(_carry_out(settings, cache, plan))
+            done = run_async(cache.delete(plan.keys, plan))
         except NotAskedError as error:
             fail(settings, error.code, error.message, error.hint, plan=plan_json(plan))
             return ExitCode.USAGE
@@ -58,10 +58,6 @@ async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str
     left = {d.image_name for d in descriptors if d.key not in plan.keys}
     lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
     return plan, list(lost)
-
-
-async def _carry_out(settings: Settings, cache: PackerCache, plan: DeletePlan) -> Transaction:
-    return await patiently(settings.wait, lambda: cache.delete(plan.keys, plan))
 
 
 def plan_json(plan: DeletePlan) -> dict[str, Any]:

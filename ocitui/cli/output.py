@@ -46,9 +46,9 @@ def emit(settings: Settings, **keys: Any) -> None:
 
 def emit_bytes(data: bytes) -> None:
     """Print a document as it is, byte for byte."""
-    stream = click.get_binary_stream("stdout")
-    stream.write(data)
-    stream.flush()
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def complain(message: str, hint: str) -> None:

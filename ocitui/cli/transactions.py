@@ -16,7 +16,7 @@ from .exits import ExitCode
 from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, say
-from .running import cache_of, patiently, run_async
+from .running import cache_of, run_async
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -56,7 +56,7 @@ def undo(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCo
     target = run_async(_find(cache, transaction_id))
     if _author(target.by) != _author(whoami()):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
-    done = run_async(patiently(settings.wait, lambda: cache.undo(target.id)))
+    done = run_async(cache.undo(target.id))
     if settings.as_json:
         emit(settings, transaction=transaction_json(done))
     else:

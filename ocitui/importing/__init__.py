@@ -1,1 +1,22 @@
-"""Brings images into a cache: sources, layers, one tar stream, a packer."""
+"""Bringing images into a cache: packed files, with their manifest and config.
+
+`inspect_packed` says what is there and what speaks against it, `import_packed` brings it in.
+"""
+
+from .errors import NamedOtherwiseError, NoRoomError, SourceError, UnsupportedSourceError
+from .packed import PackedSource, import_packed, inspect_packed
+from .sources import PackedFiles, find_packed_files
+from .staging import Progress
+
+__all__ = [
+    "NamedOtherwiseError",
+    "NoRoomError",
+    "PackedFiles",
+    "PackedSource",
+    "Progress",
+    "SourceError",
+    "UnsupportedSourceError",
+    "find_packed_files",
+    "import_packed",
+    "inspect_packed",
+]

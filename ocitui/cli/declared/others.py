@@ -12,7 +12,7 @@ from ..options import THEMES
 @click.option("--keep", is_flag=True, help="Leave the cache there; without a terminal it is only made.")
 @click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
-def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> ExitCode:
+def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     """Make a small cache with a few faults in it, in a temporary directory, and open it."""
     from ..demo import run_demo
 
