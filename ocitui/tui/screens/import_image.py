@@ -11,6 +11,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.message import Message
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -68,10 +69,21 @@ class ImportScreen(FullScreen[str | None]):
     subject: ClassVar[str] = "import"
     keys = (("enter", "Next field, then look"), ("→", "Complete a path"), ("esc", "Back"))
 
+    class Copied(Message):
+        """So many bytes of the packed file are staged; a newer one replaces those that wait."""
+
+        def __init__(self, done: int, total: int) -> None:
+            super().__init__()
+            self.done = done
+            self.total = total
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, ImportScreen.Copied)
+
     def __init__(self) -> None:
         super().__init__()
         self._source: PackedSource | None = None
-        self._name: ImageName | None = None
+        self._image_name: ImageName | None = None
         self._running = False
 
     def compose_body(self) -> Iterable[Widget]:
@@ -117,20 +129,20 @@ class ImportScreen(FullScreen[str | None]):
         if source.problems or not self._text("name"):
             self.say("not to be imported as it is")
             return
-        self._source, self._name = source, name
+        self._source, self._image_name = source, name
         self.query_one(LinesView).focus()
         self.show_keys([("y", "Import"), ("tab", "Fields"), ("esc", "Back")])
         self.say(f"on {self.app.host}: nothing is changed before y")
 
     def action_start(self, rename: bool) -> None:
-        if self._source is None or self._name is None or self._running:
+        if self._source is None or self._image_name is None or self._running:
             return
         if reason := self.main.refusal("import_image"):
             self.say(f"not done: {reason}")
             return
         self._running = True
         self.show_keys([("ctrl+c", "Stop")])
-        self._import(self._source, self._name, rename)
+        self._import(self._source, self._image_name, rename)
 
     @work(group="import")
     async def _import(self, source: PackedSource, name: ImageName, rename: bool) -> None:
@@ -148,8 +160,12 @@ class ImportScreen(FullScreen[str | None]):
             self._running = False
 
     def _progress(self, done: int, total: int) -> None:
-        """Called from the copying thread."""
-        self.app.call_from_thread(self.say, f"copying: {human_size(done)} of {human_size(total)}")
+        """Called from the copying thread, which touches no widget."""
+        self.post_message(self.Copied(done, total))
+
+    @on(Copied)
+    def _copied(self, event: Copied) -> None:
+        self.say(f"copying: {human_size(event.done)} of {human_size(event.total)}")
 
     def action_stop(self) -> None:
         if self._running:

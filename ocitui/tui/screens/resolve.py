@@ -32,20 +32,20 @@ class ResolveScreen(FullScreen[None]):
 
     def __init__(self, name: str, format: str) -> None:
         super().__init__()
-        self._name = name
+        self._asked = name
         self._format = known_format(format) or PackedFormat.SQUASHFS
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="field"):
             yield Static("Name", classes="field-label")
-            yield Input(self._name, id="name")
+            yield Input(self._asked, id="name")
         with Horizontal(classes="field"):
             yield Static("Format", classes="field-label")
             yield Static(self._format, id="format")
         yield LinesView()
 
     def begin(self) -> None:
-        if self._name:
+        if self._asked:
             self._ask()
 
     def action_next_format(self, by: int) -> None:
