@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,19 +13,19 @@ from . import lookup, plans, storing, undoing
 from .descriptors import Descriptor
 from .disk import Disk, storage_errors
 from .entries import Entry
-from .errors import ConflictError, CorruptIndexError, ReadOnlyError
+from .errors import CacheError, CorruptIndexError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, usable_digest
 from .formats import PackedFormat
 from .images import PackedImage, ResolvedImage
 from .index import ImageIndex, Key
-from .index_file import IndexFile, is_link, look, read_once, read_patiently
+from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
 from .journal import Transaction, TransactionState
 from .listing import Listing
 from .lookup import Explanation
 from .names import ImageName
 from .plans import DeletePlan
 from .resetting import reset_index
-from .transactions import recover
+from .transactions import clear_staging, recover
 from .verdict import IndexOutcome, Verdict
 from .watch import Difference, watch_index
 from .workspace import Workspace, open_journal, open_workspace
@@ -194,15 +195,17 @@ class PackerCache:
             raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
         with self._writing:
             base = self._current()
-            if is_link(self.directory):
-                raise ConflictError(
-                    "index.json is a link and is not written", hint="replace the link with the file itself"
-                )
+            refuse_link(self.directory)
             with storage_errors(doing), open_workspace(self.directory, self._disk, doing, self.wait) as space:
                 recover(space)
                 base = self._current()
                 try:
                     result = action(space, base)
+                except (OSError, CacheError):
+                    # Not left to the next writer: a copy may be what fills the disk.
+                    with suppress(OSError):
+                        clear_staging(space)
+                    raise
                 finally:
                     self._adopt(space.published)
                 found = look(self.directory)
@@ -221,7 +224,10 @@ class PackerCache:
                 self._writing,
                 open_workspace(self.directory, self._disk, "reset the index", self.wait) as space,
             ):
-                reset_index(space)
+                # Another program may have done it while this one waited for the lock.
+                seen = read_patiently(self.directory)
+                if seen.index is None and seen.verdict.outcome is not IndexOutcome.ERROR:
+                    reset_index(space, seen)
         self._current()
 
     def _current(self) -> IndexFile:

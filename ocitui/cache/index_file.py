@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import CacheDirectoryError, CorruptIndexError
+from .errors import CacheDirectoryError, ConflictError, CorruptIndexError
 from .files import INDEX_NAME, check_directory
 from .index import ImageIndex
 from .verdict import IndexOutcome, Verdict, examine_index
@@ -69,8 +69,10 @@ def look(directory: Path) -> Signature | None:
     return _signature(found)
 
 
-def is_link(directory: Path) -> bool:
-    return (directory / INDEX_NAME).is_symlink()
+def refuse_link(directory: Path) -> None:
+    """Raises ConflictError where index.json is a link: what it leads to is not ours to write."""
+    if (directory / INDEX_NAME).is_symlink():
+        raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
 
 
 def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:

@@ -53,8 +53,10 @@ def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -
 
 
 def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
-    """Raises NoSuchEntryError where a key has no entry."""
+    """Raises NoSuchEntryError where a key has no entry, or there is none to delete."""
     wanted = set(keys)
+    if not wanted:
+        raise NoSuchEntryError("no entry was named")
     for digest, format_ in wanted:
         if index.by_key(digest, format_) is None:
             raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from .errors import ConflictError
 from .files import INDEX_NAME
 from .index import ImageIndex
-from .index_file import PATIENCE_SECONDS, IndexFile, is_link, look, read_patiently
+from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
 from .verdict import IndexOutcome, Verdict, examine_index
 from .workspace import Workspace
 
@@ -34,8 +34,7 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageI
     ``edit`` must take any sound index: it is made again on whatever another writer left. Raises OSError,
     CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
     """
-    if is_link(space.directory):
-        raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
+    refuse_link(space.directory)
     source = base.contents
     for _ in range(_ATTEMPTS):
         new = edit(source)
@@ -47,10 +46,21 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageI
         displaced = _displaced(space, base, draft)
         if displaced is None or displaced is base.index:
             return new
-        # What stands on disk is ours; what it displaced has to be merged in.
-        base, source = read_patiently(space.directory), displaced
+        # What stands on disk is ours, or came after it; what it displaced has to be merged in.
+        common, base = base.contents, read_patiently(space.directory)
         base.require_sound(space.directory)
+        ours = base.index is not None and new.matches(base.index.to_bytes())
+        source = displaced if ours else _merged(base.contents, common, displaced)
     raise ConflictError("index.json is rewritten all the time", hint="see what writes it, then try again")
+
+
+def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageIndex:
+    """``now`` with what another writer made of ``common``."""
+    before, after = ({d.raw for d in index.descriptors} for index in (common, theirs))
+    added = [d for d in theirs.descriptors if d.raw not in before]
+    outdated = {d.key for d in added} | {d.key for d in common.descriptors if d.raw not in after}
+    left = now.without(outdated)
+    return left.inserted([(len(left), descriptor, None) for descriptor in added])
 
 
 def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str) -> bool:
@@ -70,6 +80,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
         space.disk.replace(space.staging, draft, space.root, INDEX_NAME)
+    space.index_changed = True
     space.disk.sync_folder(space.root)
     _note_published(space, new, written)
     return True

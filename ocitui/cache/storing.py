@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -75,7 +76,9 @@ def _store(space: Workspace, base: IndexFile, packed: PackedImage, *, copy: bool
     )
     run(space, transaction, base, lambda current: current.without({key}).appended(descriptor))
     if copied:
-        space.disk.unlink_outside(packed.path)
+        # The image is in the cache all the same where its source is on a file system that may not be written.
+        with suppress(OSError):
+            space.disk.unlink_outside(packed.path)
     path = space.directory / names[FileKind.PACKED]
     return replace(packed, path=path, descriptor=descriptor)
 

@@ -11,11 +11,12 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from .descriptors import Descriptor
 from .disk import Folder
-from .errors import CacheError, StorageError
+from .errors import CacheError, ConflictError, NoSuchTransactionError, StorageError
 from .files import INDEX_NAME, config_name, file_names, known_format, manifest_name, usable_digest
 from .formats import PackedFormat
 from .index import ImageIndex, Key
@@ -28,21 +29,31 @@ Identity = tuple[str, str | None, str | None]
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit) -> Transaction:
-    """Make a transaction durable, then make its steps; rolls back where one fails before the index is published."""
+    """Make a transaction durable, then make its steps; rolls back where one fails before the index is changed.
+
+    Raises StorageError where one fails later: the next writer then finishes the transaction.
+    """
     space.journal.write(transaction)
     try:
         _bring_in(space, transaction)
         index = publish(space, base, edit, _draft(transaction))
-    except (OSError, CacheError):
+    except (OSError, CacheError) as error:
+        if space.index_changed:
+            raise _unfinished(transaction, error) from error
         roll_back(space, transaction)
         raise
     try:
         return finish(space, transaction, index)
     except OSError as error:
-        raise StorageError(
-            f"the index is changed, but not every file could be moved to the trash: {error.strerror}",
-            hint=f"transaction {transaction.id} will be finished by the next command that writes",
-        ) from error
+        raise _unfinished(transaction, error) from error
+
+
+def _unfinished(transaction: Transaction, error: OSError | CacheError) -> StorageError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return StorageError(
+        f"the index was changed, but a step after it failed: {reason}",
+        hint=f"transaction {transaction.id} will be finished by the next command that writes",
+    )
 
 
 def recover(space: Workspace) -> list[Transaction]:
@@ -57,7 +68,7 @@ def recover(space: Workspace) -> list[Transaction]:
             finish(space, left, index) if _published(space, left, index) else roll_back(space, left)
             for left in reversed(pending)
         ]
-    _clear_staging(space)
+    clear_staging(space)
     return pending
 
 
@@ -68,9 +79,10 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Tra
             _move(space, space.root, moved.name, space.trash, moved.trash)
     space.sync()
     if transaction.of is not None:
-        undone = space.journal.read(transaction.of)
-        if undone.state is TransactionState.DONE:
-            space.journal.mark(undone, TransactionState.UNDONE)
+        with suppress(NoSuchTransactionError, ConflictError):
+            undone = space.journal.read(transaction.of)
+            if undone.state is TransactionState.DONE:
+                space.journal.mark(undone, TransactionState.UNDONE)
     return space.journal.mark(transaction, TransactionState.DONE)
 
 
@@ -79,7 +91,7 @@ def roll_back(space: Workspace, transaction: Transaction) -> Transaction:
     for moved in reversed(transaction.discarded):
         _move(space, space.trash, moved.trash, space.root, moved.name)
     for placed in reversed(transaction.placed):
-        if _is(space.root.lstat(placed.name), placed):
+        if _is(space.root.lstat(placed.name), placed) and not _waiting(space, placed):
             _give_back(space, transaction, placed)
     for moved in reversed(transaction.displaced):
         _move(space, space.trash, moved.trash, space.root, moved.name)
@@ -140,8 +152,8 @@ def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
         descriptor = descriptors[position]
         if descriptor.key in keys:
             gap = index.gap(position if position < first_kept else position - 1)
-            neighbour = before and before.raw.decode()
-            removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap and gap.decode()))
+            neighbour = None if before is None else before.raw.decode()
+            removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap.decode() if gap else None))
         else:
             before = descriptor
     return removed[::-1]
@@ -158,6 +170,12 @@ def _bring_in(space: Workspace, transaction: Transaction) -> None:
             space.disk.rename(folder, name, space.root, placed.name)
     if transaction.displaced or transaction.placed:
         space.sync()
+
+
+def _waiting(space: Workspace, placed: Placed) -> bool:
+    """Whether a file is still where it comes from, so that it is not what stands in its place."""
+    folder, name = _source(space, placed)
+    return os.path.lexists(name) if folder is None else folder.lstat(name) is not None
 
 
 def _source(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
@@ -178,7 +196,15 @@ def _give_back(space: Workspace, transaction: Transaction, placed: Placed) -> No
         else:
             space.disk.rename(space.root, placed.name, folder, name)
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOENT, errno.EXDEV, errno.EACCES, errno.ENOTDIR):
+        if error.errno not in (
+            errno.EEXIST,
+            errno.ENOENT,
+            errno.EXDEV,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+        ):
             raise
         space.disk.rename(space.root, placed.name, space.trash, f"{transaction.id}~{placed.name}~back")
 
@@ -216,7 +242,7 @@ def _draft(transaction: Transaction) -> str:
     return f"{transaction.id}.index"
 
 
-def _clear_staging(space: Workspace) -> None:
+def clear_staging(space: Workspace) -> None:
     """Nothing is under way: an index left here may be one that was displaced and is kept, the rest are copies."""
     for name in space.staging.names():
         if name.endswith(".index"):

@@ -15,11 +15,13 @@ from .journal import Moved, Placed, Removed, Transaction, TransactionKind, Trans
 from .transactions import moved_to_trash, needed, removals, run
 from .workspace import Workspace
 
+_REVERSIBLE = (TransactionKind.STORE, TransactionKind.DELETE)
+
 
 def latest_undoable(transactions: list[Transaction]) -> Transaction:
     """The newest transaction that can be undone, undo itself apart. Raises NoSuchTransactionError."""
     for transaction in transactions:
-        if transaction.state is TransactionState.DONE and transaction.kind is not TransactionKind.UNDO:
+        if transaction.state is TransactionState.DONE and transaction.kind in _REVERSIBLE:
             return transaction
     raise NoSuchTransactionError("there is nothing to undo")
 
@@ -31,6 +33,11 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     """
     if target.state is not TransactionState.DONE:
         raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
+    if target.kind is TransactionKind.RESET:
+        raise ConflictError(
+            f"transaction {target.id} cannot be undone: a corrupt index is never written back",
+            hint="its bytes are in the trash",
+        )
     index = base.contents
     added = [one.descriptor for one in target.added]
     keys = {descriptor.key for descriptor in added}

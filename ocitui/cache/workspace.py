@@ -24,7 +24,8 @@ _JOURNAL, _TRASH, _STAGING = "journal", "trash", "staging"
 class Workspace:
     """``root`` is the cache directory; the others are ours, in `.ocitui` inside it.
 
-    ``published`` is the index as last written here, with the signature by which its file is known again.
+    ``index_changed`` is whether an index was written here; ``published`` is the last one, with the signature by which
+    its file is known again, None where somebody else is in it.
     """
 
     directory: Path
@@ -36,6 +37,7 @@ class Workspace:
     disk: Disk
     reserve: Reserve
     published: IndexFile | None = None
+    index_changed: bool = False
 
     def sync(self) -> None:
         """Make every rename so far durable."""

@@ -51,7 +51,8 @@ class Trace:
                 await self.open()
                 return {"ok": True}
             case "damage":
-                return self.damage(self.directory / step["file"], step["action"])
+                self.damage(self.directory / step["file"], step["action"])
+                return None
         try:
             return {"ok": await self.look_up(step)}
         except DocumentError as error:
