@@ -84,7 +84,7 @@ class ImportScreen(FullScreen[str | None]):
         super().__init__()
         self._source: PackedSource | None = None
         self._image_name: ImageName | None = None
-        self._running = False
+        self._importing = False
 
     def compose_body(self) -> Iterable[Widget]:
         for field, label, hint in _FIELDS:
@@ -135,12 +135,12 @@ class ImportScreen(FullScreen[str | None]):
         self.say(f"on {self.app.host}: nothing is changed before y")
 
     def action_start(self, rename: bool) -> None:
-        if self._source is None or self._image_name is None or self._running:
+        if self._source is None or self._image_name is None or self._importing:
             return
         if reason := self.main.refusal("import_image"):
             self.say(f"not done: {reason}")
             return
-        self._running = True
+        self._importing = True
         self.show_keys([("ctrl+c", "Stop")])
         self._import(self._source, self._image_name, rename)
 
@@ -157,7 +157,7 @@ class ImportScreen(FullScreen[str | None]):
             self.dismiss(f"{image.name} imported as {image.digest}, {image.format}; u undoes it")
             return
         finally:
-            self._running = False
+            self._importing = False
 
     def _progress(self, done: int, total: int) -> None:
         """Called from the copying thread, which touches no widget."""
@@ -168,13 +168,13 @@ class ImportScreen(FullScreen[str | None]):
         self.say(f"copying: {human_size(event.done)} of {human_size(event.total)}")
 
     def action_stop(self) -> None:
-        if self._running:
+        if self._importing:
             self.workers.cancel_group(self, "import")
-            self._running = False
+            self._importing = False
             self.say("stopped; the cache is as it was")
 
     def action_leave(self) -> None:
-        if self._running:
+        if self._importing:
             self.say("an import is running; ctrl+c stops it")
         else:
             self.dismiss(None)
