@@ -8,7 +8,7 @@ scripts can rely on::
     ├── CorruptIndexError        index.json is one the daemon would reset or refuse
     ├── InvalidNameError         not an image name (a ValueError too)
     ├── DocumentError            a manifest, config or descriptor the daemon's types refuse
-    ├── NoSuchEntryError         no descriptor of that digest and format (a LookupError too)
+    ├── NoSuchEntryError         no descriptor of that digest and format (a KeyError too)
     ├── NoSuchTransactionError   no transaction of that id (a LookupError too)
     ├── InvalidPackedImageError  what is to be stored is not an image that can be stored
     ├── ConflictError            something stands where a file or descriptor is to go
@@ -36,6 +36,9 @@ class CacheError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class CacheDirectoryError(CacheError):
@@ -71,7 +74,7 @@ class DocumentError(CacheError):
         self.column = column
 
 
-class NoSuchEntryError(CacheError, LookupError):
+class NoSuchEntryError(CacheError, KeyError):
     code = "no-such-entry"
     default_hint = "ocitui list shows every digest and format"
 
