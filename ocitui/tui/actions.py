@@ -191,7 +191,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_tab('config')", ("3",), "Config", "Show the config.", Group.PANE),
     Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab.", Group.PANE),
     Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before.", Group.PANE),
-    Action("switch_focus", ("tab",), "Other side", "Give the keys to the pane, or back to the table.", Group.PANE),
+    Action(
+        "switch_focus",
+        ("tab", "shift+tab"),
+        "Other side",
+        "Give the keys to the pane, or back to the table.",
+        Group.PANE,
+    ),
     Action(
         "matches",
         ("n", "N"),

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
 from ocitui.cache.daemon import DaemonState, find_daemon
 
 from .actions import ACTIONS
+from .ascii_only import AsciiOnly
 from .options import ScreenOptions
 from .screens.main import MainScreen
 from .terminal import THEMES, Terminal
 
 if TYPE_CHECKING:
-    from ocitui.cache import CacheError, PackerCache
+    from ocitui.cache import PackerCache
 
 
-class OcituiApp(App[int]):
+class OcituiApp(App[int], inherit_bindings=False):
     """Shows one cache. Every action calls the core; screens only ask it and show what it says."""
 
     TITLE = "ocitui"
-    COMMAND_PALETTE_BINDING = "colon"
+    # Textual would bind the palette's key above every input: no colon could be typed.
+    ENABLE_COMMAND_PALETTE = False
     ESCAPE_TO_MINIMIZE = False
-    CSS_PATH: ClassVar[str] = "ocitui.tcss"
+    CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
     BINDINGS: ClassVar[list[BindingType]] = []
 
     def __init__(self, options: ScreenOptions, terminal: Terminal | None = None) -> None:
@@ -36,9 +41,15 @@ class OcituiApp(App[int]):
         self.terminal = terminal or Terminal.of_environment()
         theme = THEMES[options.theme or self.terminal.theme]
         super().__init__(ansi_color=True if theme.startswith("ansi") else None)
+        self.use_command_palette = True
         self.theme = theme
         self.host = socket.gethostname()
         self.animation_level = "none"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Everything that is drawn goes through these: no colours, no character the terminal has not."""
+        filters = [NoColor()] if self.no_color else [*super().get_line_filters()]
+        return [*filters, AsciiOnly()] if self.terminal.ascii else filters
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()
@@ -59,10 +70,14 @@ class OcituiApp(App[int]):
         """The daemon as it is now: reads /proc, so not on the event loop."""
         return find_daemon(self.options.directory)
 
-    def show_error(self, error: CacheError) -> None:
-        """Say what went wrong and what to do about it."""
-        text = f"{error.message}\n{error.hint}" if error.hint else error.message
-        self.notify(text, title="Not done", severity="error", timeout=15, markup=False)
+    def why_read_only(self) -> str:
+        """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
+        if self.options.read_only:
+            return "started with --read-only"
+        directory = self.options.directory
+        if directory.is_dir() and not os.access(directory, os.W_OK):
+            return "this user may not write to the directory"
+        return ""
 
     def set_theme(self, name: str) -> None:
         """Change to the theme dark, light or ansi."""
@@ -74,7 +89,9 @@ class OcituiApp(App[int]):
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
         following = names[(names.index(current) + 1) % len(names)]
         self.set_theme(following)
-        self.notify(f"theme {following}; start with --theme {following} to keep it", timeout=4)
+        main = self.screen_stack[0]
+        if isinstance(main, MainScreen):
+            main.say(f"theme {following}; start with --theme {following} to keep it")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: the same table as the keys."""

@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.cells import cell_len
 
 from ocitui.cache import Condition, Health
 from ocitui.cache.daemon import DaemonState
 from ocitui.text import clean, human_size, timestamp
 
 from .actions import Action
+from .shorten import counted
 from .widgets.bars import Part
 
 
-def header_parts(
-    host: str,
-    directory: Path,
-    read_only: str,
-    total: int,
-    size: int,
-    problems: int,
-    health: Health,
-    daemon: DaemonState,
-    width: int,
-) -> list[Part]:
+@dataclass(frozen=True, slots=True)
+class HeaderFacts:
+    """What the header tells. ``read_only`` says why, empty where the cache may be written; ``health`` is None while
+    nothing was read yet."""
+
+    host: str
+    directory: Path
+    read_only: str
+    total: int
+    size: int
+    problems: int
+    health: Health | None
+    daemon: DaemonState
+
+
+def header_parts(facts: HeaderFacts, width: int) -> list[Part]:
     """Host and directory first; the directory gives way where the line is narrow."""
-    access = "ro" if read_only else "rw"
-    entries = f"{total} {'entry' if total == 1 else 'entries'} {human_size(size)}"
-    state = f"! {problems} {'problem' if problems == 1 else 'problems'}" if problems else "ok"
+    daemon = daemon_text(facts.daemon, short=width < _ROOM_FOR_MORE)
+    if facts.health is None:
+        parts = ["reading", daemon]
+    else:
+        entries = f"{counted(facts.total, 'entry', 'entries')} {human_size(facts.size)}"
+        parts = ["ro" if facts.read_only else "rw", entries, _state(facts.problems, facts.health), daemon]
+    return title_parts(facts.host, facts.directory, "  ".join(parts), width)
+
+
+def _state(problems: int, health: Health) -> str:
     if not health.sound:
-        state = f"! {health.condition}"
-    daemon_state = daemon_text(daemon, short=width < 110)
-    rest = f"  {access}  {entries}  {state}  {daemon_state} "
-    path = clean(str(directory))
-    room = width - len(host) - len(rest) - 2
-    if len(path) > room > 3:
-        path = f"..{path[-(room - 2) :]}"
-    return [f" {clean(host)} ", path, rest]
+        return f"! {health.condition}"
+    state = f"! {counted(problems, 'problem', 'problems')}" if problems else "ok"
+    return f"{state}, polling" if health.polling else state
+
+
+def title_parts(host: str, directory: Path, rest: str, width: int) -> list[Part]:
+    """Host, directory and the rest; the directory gives way, from its beginning, where the line is narrow."""
+    host, path = clean(host), clean(str(directory))
+    room = width - cell_len(host) - cell_len(rest) - 5
+    if cell_len(path) > room:
+        path = f"..{path[-(room - 2) :]}" if room > 4 else ""
+    return [f" {host} ", f"{path} " if path else "", f" {rest} "]
+
+
+_ROOM_FOR_MORE = 110
 
 
 def daemon_text(daemon: DaemonState, *, short: bool = False) -> str:

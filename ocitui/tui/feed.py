@@ -36,6 +36,7 @@ class EntryFeed:
         self._listing: Listing | None = None
         self._entries: dict[EntryKey, Entry] = {}
         self._order: list[EntryKey] = []
+        self._begun = False
 
     def preview(self, difference: Difference) -> FeedChange:
         """All entries with their state unknown yet: what can be shown before the directory is listed."""
@@ -43,15 +44,13 @@ class EntryFeed:
         entries = {key: make_entry(key, descriptor) for key, descriptor in pairs}
         return FeedChange(difference.health, entries, order=difference.keys, whole=True, total=len(entries))
 
-    @property
-    def listed(self) -> bool:
-        return self._listing is not None
-
     def absorb(self, difference: Difference) -> FeedChange:
         """What a difference, and the files it names, mean for the rows."""
         gone = difference.health.condition is Condition.GONE
         # A directory that is gone says nothing of its entries: the last good rows stay as they are.
         touched = set[str]() if gone else self._refresh_listing(difference.files)
+        # What the first sound reading gives is all there is, whatever the table shows from before.
+        first, self._begun = not self._begun and difference.health.sound, self._begun or difference.health.sound
         listing = self._listing or Listing({})
         descriptors = dict(zip(difference.keys, difference.descriptors, strict=True))
         stale = descriptors if touched is None else self._keys_to_look_at(difference, descriptors, touched)
@@ -66,7 +65,7 @@ class EntryFeed:
         self._entries.update(changed)
         order = difference.keys if difference.keys != self._order else None
         self._order = difference.keys
-        return self._change(difference.health, changed, removed, order)
+        return self._change(difference.health, changed, removed, order, whole=first)
 
     def _change(
         self,
@@ -74,8 +73,10 @@ class EntryFeed:
         changed: dict[EntryKey, Entry],
         removed: list[EntryKey],
         order: list[EntryKey] | None,
+        *,
+        whole: bool,
     ) -> FeedChange:
-        whole = len(changed) + len(removed) > _MANY
+        whole = whole or len(changed) + len(removed) > _MANY
         entries = {key: self._entries[key] for key in self._order} if whole else changed
         sizes = {(entry.digest, entry.format): entry.packed_size or 0 for entry in self._entries.values()}
         return FeedChange(

@@ -25,6 +25,7 @@ from ocitui.cache.files import read_regular
 from ocitui.cache.listing import names_of
 from ocitui.text import human_size, timestamp
 
+from .shorten import short_digests
 from .widgets.lines_view import Line, heading
 
 
@@ -99,11 +100,12 @@ def _files(directory: Path, entry: Entry) -> Iterator[Line]:
         try:
             found = os.lstat(directory / name)
         except OSError:
-            yield Line(f"missing: {name}", kind, "bad")
+            yield Line(f"missing: {short_digests(name)}", kind, "bad")
             continue
         regular = stat.S_ISREG(found.st_mode)
         kind_of_file = "" if regular else f", {_file_type(found.st_mode)}"
-        text = f"{human_size(found.st_size)} ({found.st_size} bytes){kind_of_file}, {timestamp(found.st_mtime)}, {name}"
+        size = f"{human_size(found.st_size)}, {found.st_size} bytes{kind_of_file}"
+        text = f"{size}, {timestamp(found.st_mtime)}, {short_digests(name)}"
         yield Line(text, kind, "plain" if regular else "bad")
 
 

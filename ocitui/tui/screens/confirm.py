@@ -80,6 +80,13 @@ class ConfirmScreen(FullScreen[str | None]):
         if not self._acting:
             self.dismiss(None)
 
+    def action_interrupt(self) -> None:
+        """A change under way is never cut in two; before it, this cancels."""
+        if self._acting:
+            self.say("at work; it is finished first, u undoes it")
+        else:
+            self.dismiss(None)
+
 
 def error_lines(error: CacheError) -> list[Line]:
     """An error as lines: what, and what to do."""

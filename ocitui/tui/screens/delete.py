@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from ocitui.cache import CacheError, DeletePlan, PlanChangedError
+from ocitui.cache import CacheError, DeletePlan, Descriptor, PlanChangedError
 from ocitui.text import human_size
 
+from ..shorten import short_digests
 from ..widgets.lines_view import Line, heading
 from .confirm import ConfirmScreen
 
 Key = tuple[str, str | None]
+# Past this many entries a digest's first digits have to do.
+WHOLE_DIGESTS = 3
 
 
 class DeleteScreen(ConfirmScreen):
@@ -42,26 +45,31 @@ class DeleteScreen(ConfirmScreen):
 
 
 def plan_lines(plan: DeletePlan, host: str, *, kratad_runs: bool) -> list[Line]:
-    """A plan in words."""
-    entries = "1 entry leaves" if len(plan.entries) == 1 else f"{len(plan.entries)} entries leave"
-    lines = [heading(f"On {host}: {entries} the index")]
-    for descriptor in plan.entries:
-        lines.append(
-            Line(f"{descriptor.image_name or 'no name'}  {descriptor.digest}", descriptor.format or "no format")
-        )
-    files = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
-    lines += [Line(), heading(f"{files} to the trash, {human_size(plan.bytes_trashed)}")]
-    lines += [Line(file.name, human_size(file.size)) for file in plan.files]
-    lines.append(
-        Line("The room is free only once the trash is emptied; until then undo brings everything back.", kind="muted")
-    )
-    if plan.kept:
-        lines += [Line(), heading("Kept, because another format of that digest uses them")]
-        lines += [Line(name) for name in plan.kept]
-    if plan.uncovered:
-        lines += [Line(), heading("These names will then stand for another image")]
-        lines += [Line(f"{d.image_name}  {d.digest} {d.format or ''}", kind="bad") for d in plan.uncovered]
+    """A plan in words: what matters most stands first, the long lists last."""
+    leave = "1 entry leaves" if len(plan.entries) == 1 else f"{len(plan.entries)} entries leave"
+    go = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
+    lines = [heading(f"On {host}: {leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})")]
     if kratad_runs:
         text = "kratad is running: it keeps the index in memory, and its next store may bring these entries back."
-        lines += [Line(), Line(text, kind="bad")]
+        lines.append(Line(text, kind="bad"))
+    if plan.uncovered:
+        lines += [Line(), heading("These names will then stand for another image")]
+        lines += [Line(f"{d.image_name} {short_digests(d.digest)}", d.format or "", "bad") for d in plan.uncovered]
+    lines += [Line(), heading("Out of the index")]
+    for descriptor in plan.entries:
+        lines += entry_lines(descriptor, whole=len(plan.entries) <= WHOLE_DIGESTS)
+    if plan.files:
+        lines += [Line(), heading("To the trash; undo brings it back, and the room is free once that is emptied")]
+        lines += [Line(short_digests(file.name), f"{human_size(file.size):>5}") for file in plan.files]
+    if plan.kept:
+        lines += [Line(), heading("Kept, because another format of that digest uses them")]
+        lines += [Line(short_digests(name), "kept") for name in plan.kept]
     return lines
+
+
+def entry_lines(descriptor: Descriptor, *, whole: bool) -> list[Line]:
+    """An entry by name, format and digest; ``whole`` gives all of the digest, in a line of its own."""
+    name, label = descriptor.image_name or "no name", descriptor.format or "no format"
+    if whole:
+        return [Line(name, label), Line(descriptor.digest)]
+    return [Line(f"{name} {short_digests(descriptor.digest)}", label)]

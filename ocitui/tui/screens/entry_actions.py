@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from textual.screen import Screen
@@ -32,10 +31,6 @@ class EntryActions(Screen[None]):
     @property
     def read_only(self) -> str:
         """Why the cache may not be written; empty where it may."""
-        if self.app.options.read_only:
-            return "started with --read-only"
-        if not os.access(self.app.options.directory, os.W_OK):
-            return "this user may not write to the directory"
         return ""
 
     def refusal(self, action: str) -> str:

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from ocitui.text import clean
 
-from ..bar_texts import daemon_text
+from ..bar_texts import daemon_text, title_parts
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
 from ..widgets.lines_view import Line, LinesView
 
@@ -29,6 +29,7 @@ class FullScreen(Screen[R]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
         Binding("f1", "show_help", "Help", show=False),
+        Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     app: OcituiApp
@@ -53,6 +54,9 @@ class FullScreen(Screen[R]):
     def begin(self) -> None:
         """Called once the screen stands."""
 
+    def on_resize(self) -> None:
+        self.draw_header()
+
     @property
     def main(self) -> MainScreen:
         """The screen below all others."""
@@ -65,13 +69,10 @@ class FullScreen(Screen[R]):
 
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
-        daemon = daemon_text(self.main.daemon, short=self.app.size.width < 110)
-        path = clean(str(self.app.options.directory))
-        title = f"  {self.subject}  {daemon} "
-        room = self.app.size.width - len(self.app.host) - len(title) - 2
-        if len(path) > room > 3:
-            path = f"..{path[-(room - 2) :]}"
-        self.query_one(HeaderBar).show([f" {clean(self.app.host)} ", path, title])
+        width = self.app.size.width
+        daemon = daemon_text(self.main.daemon, short=width < 110)
+        title = title_parts(self.app.host, self.app.options.directory, f"{self.subject}  {daemon}", width)
+        self.query_one(HeaderBar).show(title)
 
     def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
         parts: list[Part] = []
@@ -87,6 +88,10 @@ class FullScreen(Screen[R]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+    def action_interrupt(self) -> None:
+        """What runs on this screen is stopped by it; most have nothing that runs."""
+        self.say("nothing is running; esc goes back")
 
     def action_show_help(self) -> None:
         from .help import HelpScreen

@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from ..actions import ACTIONS, Group, key_label
 from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.question import Question
 from .full import FullScreen
 
 
@@ -29,7 +30,7 @@ class HelpScreen(FullScreen[None]):
     keys = (("type", "Search"), ("↑ ↓", "Scroll"), ("esc", "Back"))
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Input(placeholder="search the keys")
+        yield Question(placeholder="search the keys")
         yield LinesView()
 
     def begin(self) -> None:
@@ -41,6 +42,9 @@ class HelpScreen(FullScreen[None]):
 
     def action_scroll(self, by: int) -> None:
         self.query_one(LinesView).action_lines(by)
+
+    def action_show_help(self) -> None:
+        """It is shown already."""
 
 
 def help_lines(wanted: str) -> list[Line]:

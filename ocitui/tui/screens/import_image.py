@@ -23,6 +23,7 @@ from ocitui.importing.sources import find_packed_files
 from ocitui.text import human_size
 
 from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.question import Question
 from .confirm import error_lines
 from .full import FullScreen
 
@@ -91,7 +92,7 @@ class ImportScreen(FullScreen[str | None]):
             suggester = None if field == "name" else PathSuggester()
             with Horizontal(classes="field"):
                 yield Static(label, classes="field-label")
-                yield Input(id=field, placeholder=hint, suggester=suggester)
+                yield Question(id=field, placeholder=hint, suggester=suggester)
         yield LinesView()
 
     @on(Input.Changed)
@@ -172,6 +173,8 @@ class ImportScreen(FullScreen[str | None]):
             self.workers.cancel_group(self, "import")
             self._importing = False
             self.say("stopped; the cache is as it was")
+        else:
+            self.action_interrupt()
 
     def action_leave(self) -> None:
         if self._importing:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import on, work
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import OptionList
@@ -14,12 +15,19 @@ from textual.widgets.option_list import Option
 from ocitui.cache import CacheError, Transaction, TransactionKind, TransactionState
 from ocitui.text import clean, human_size, timestamp
 
+from ..shorten import counted
 from .full import FullScreen
 
 
 class JournalScreen(FullScreen[str | None]):
     """Dismissed with the id of a transaction to undo, or None."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "step('down')", "Down", show=False),
+        Binding("k", "step('up')", "Up", show=False),
+        Binding("g", "step('first')", "First", show=False),
+        Binding("G", "step('last')", "Last", show=False),
+    ]
     AUTO_FOCUS = "OptionList"
     CSS = """
     JournalScreen OptionList {
@@ -48,7 +56,11 @@ class JournalScreen(FullScreen[str | None]):
         self._transactions = {one.id: one for one in transactions}
         self.query_one(OptionList).add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
         size = human_size(sum(one.bytes_trashed for one in transactions if one.state is TransactionState.DONE))
-        self.say(f"{len(transactions)} transactions; what they moved to the trash: {size}" if transactions else "empty")
+        count = counted(len(transactions), "transaction", "transactions")
+        self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+
+    async def action_step(self, where: str) -> None:
+        await self.query_one(OptionList).run_action(f"cursor_{where}" if where in ("down", "up") else where)
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
@@ -60,13 +72,23 @@ class JournalScreen(FullScreen[str | None]):
 
 
 def row_text(transaction: Transaction) -> str:
-    """One transaction in a line."""
-    count = len(transaction.removed) or len(transaction.added)
-    entries = f"{count} {'entry' if count == 1 else 'entries'}"
+    """One transaction in a line: when, what, how it stands, what it was about, by whom."""
     state = (
         "pending: the next writer finishes it" if transaction.state is TransactionState.PENDING else transaction.state
     )
+    size = human_size(transaction.bytes_trashed)
     return clean(
-        f"{timestamp(transaction.started)}  {transaction.kind:<6}  {entries:<11} "
-        f"{human_size(transaction.bytes_trashed):>5}  {state}  {transaction.by}"
+        f"{timestamp(transaction.started)} {transaction.kind:<6} {state:<6} {size:>5}  "
+        f"{_about(transaction)}  {transaction.by}"
     )
+
+
+def _about(transaction: Transaction) -> str:
+    """The first entry's name without its registry, and how many there are besides."""
+    entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
+    keys = dict.fromkeys(entry.key for entry in entries)
+    if not entries:
+        return "no entry"
+    name = (entries[0].image_name or "no name").rpartition("/")[2]
+    more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
+    return f"{name} {entries[0].format or 'no format'}{more}"

@@ -14,16 +14,18 @@ from textual.widgets import Input
 from ocitui.cache.daemon import DaemonState
 
 from ..actions import BINDINGS, FOOTER
-from ..bar_texts import header_parts, key_parts, status_parts, trouble_parts
+from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
 from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
+from ..widgets.question import Question
 from .entry_actions import EntryActions
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference
 
     from ..feed import FeedChange
+    from ..widgets.document_view import DocumentView
 
 _WIDE = 120
 _SMALLEST = (40, 10)
@@ -41,6 +43,7 @@ class MainScreen(EntryActions):
         self.daemon = DaemonState()
         self._totals = (0, 0, 0)
         self._loaded = False
+        self._why_read_only = ""
         self._message = ""
         self._asking: Literal["", "filter", "search"] = ""
 
@@ -53,6 +56,7 @@ class MainScreen(EntryActions):
             yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
             yield EntryPane(self.app.options.directory, ascii=ascii_only)
         yield KeyBar()
+        yield Question(id="ask")
         yield StatusBar()
 
     def on_mount(self) -> None:
@@ -67,6 +71,15 @@ class MainScreen(EntryActions):
         self.begin_following()
         self._follow_daemon()
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the cache was read, however it is."""
+        return self._loaded
+
+    @property
+    def read_only(self) -> str:
+        return self._why_read_only
+
     def begin_following(self) -> None:
         self.workers.cancel_group(self, "feed")
         self._follow_cache()
@@ -79,10 +92,12 @@ class MainScreen(EntryActions):
 
         feed = EntryFeed(self.app.options.directory)
         async for difference in self.app.cache.watch():
-            if not feed.listed and difference.descriptors:
+            if not self._loaded and difference.descriptors:
                 self._apply(await asyncio.to_thread(feed.preview, difference))
-            self._apply(await asyncio.to_thread(feed.absorb, difference))
+            self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
+            change = await asyncio.to_thread(feed.absorb, difference)
             self._loaded = True
+            self._apply(change)
             self._note_removed_writes(difference)
 
     def _apply(self, change: FeedChange) -> None:
@@ -93,7 +108,8 @@ class MainScreen(EntryActions):
             table.apply(change.entries, change.removed, change.order)
         table.placeholder = self._placeholder(change)
         self.health = change.health
-        self._totals = (change.total, change.size, change.problems)
+        if change.health.sound or change.total:
+            self._totals = (change.total, change.size, change.problems)
         self._draw_header()
         self._draw_status()
         self._draw_keys()
@@ -173,10 +189,18 @@ class MainScreen(EntryActions):
         view = self.query_one(EntryPane).document_view
         self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
         self.add_class("-asking")
-        text = table.filter_text if self._asking == "filter" else ""
-        ask = Input(text, id="ask", placeholder=self._asking, select_on_focus=False)
-        self.mount(ask)
-        ask.focus()
+        question = self.query_one(Question)
+        question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a question is open every key is its own, but those that end it."""
+        return not self._asking or action in ("back", "interrupt")
+
+    @on(Input.Blurred, "#ask")
+    def _ask_left(self) -> None:
+        """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
+        if self._asking and self.app.app_focus:
+            self._end_asking(keep=True, focus=False)
 
     @on(Input.Changed, "#ask")
     def _ask_changed(self, event: Input.Changed) -> None:
@@ -192,17 +216,21 @@ class MainScreen(EntryActions):
         if search is not None and view is not None:
             view.search(search)
 
-    def _end_asking(self, *, keep: bool) -> None:
+    def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
+        found = f"{event.count}{' or more' if event.capped else ''}"
+        self.say(f"match {event.current} of {found}; n and N go on" if event.count else "no match")
+
+    def _end_asking(self, *, keep: bool, focus: bool = True) -> None:
         asking, self._asking = self._asking, ""
-        self.remove_class("-asking")
-        self.query("#ask").remove()
         table = self.query_one(EntryTable)
-        if asking == "filter":
-            if not keep:
-                table.filter_text = ""
+        view = self.query_one(EntryPane).document_view
+        if asking == "filter" and not keep:
+            table.filter_text = ""
+        if focus and asking == "filter":
             table.focus()
-        elif (view := self.query_one(EntryPane).document_view) is not None:
+        elif focus and view is not None:
             view.focus()
+        self.remove_class("-asking")
         self._draw_status()
 
     # Bars
@@ -213,20 +241,15 @@ class MainScreen(EntryActions):
         self._draw_status()
 
     def _draw_header(self) -> None:
-        total, size, problems = self._totals
-        self.query_one(HeaderBar).show(
-            header_parts(
-                self.app.host,
-                self.app.options.directory,
-                self.read_only,
-                total,
-                size,
-                problems,
-                self.health,
-                self.daemon,
-                self.size.width or 80,
-            )
+        facts = HeaderFacts(
+            self.app.host,
+            self.app.options.directory,
+            self.read_only,
+            *self._totals,
+            self.health if self._loaded else None,
+            self.daemon,
         )
+        self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
         self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon))
 
     def _draw_status(self) -> None:

@@ -14,7 +14,9 @@ from textual.widgets import Input, Static
 from ocitui.cache import CacheError, Explanation, ImageName, PackedFormat
 from ocitui.cache.files import known_format
 
+from ..shorten import short_digests
 from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.question import Question
 from .confirm import error_lines
 from .full import FullScreen
 
@@ -25,10 +27,12 @@ class ResolveScreen(FullScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "next_format(-1)", "Format", show=False, priority=True),
         Binding("down", "next_format(1)", "Format", show=False, priority=True),
+        Binding("pageup", "scroll(-1)", "Page up", show=False, priority=True),
+        Binding("pagedown", "scroll(1)", "Page down", show=False, priority=True),
     ]
     AUTO_FOCUS = "Input"
     subject: ClassVar[str] = "resolve"
-    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("esc", "Back"))
+    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
 
     def __init__(self, name: str, format: str) -> None:
         super().__init__()
@@ -38,7 +42,7 @@ class ResolveScreen(FullScreen[None]):
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="field"):
             yield Static("Name", classes="field-label")
-            yield Input(self._asked, id="name")
+            yield Question(self._asked, id="name")
         with Horizontal(classes="field"):
             yield Static("Format", classes="field-label")
             yield Static(self._format, id="format")
@@ -53,6 +57,9 @@ class ResolveScreen(FullScreen[None]):
         self._format = formats[(formats.index(self._format) + by) % len(formats)]
         self.query_one("#format", Static).update(self._format)
         self._ask()
+
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(LinesView).action_pages(pages)
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
@@ -73,12 +80,14 @@ class ResolveScreen(FullScreen[None]):
 def explanation_lines(explanation: Explanation) -> list[Line]:
     """Hit, miss or error, then the reasons."""
     if explanation.image is not None:
-        first = Line(f"HIT: {explanation.image.digest}", kind="good")
+        first = Line("HIT", kind="good")
     elif explanation.error:
-        first = Line(f"ERROR: {explanation.error}", kind="bad")
+        first = Line(f"ERROR: {short_digests(explanation.error)}", kind="bad")
     else:
         first = Line("MISS: the daemon would pull the image", kind="bad")
+    found = [Line(explanation.descriptor.digest)] if explanation.descriptor else []
     reasons = [
-        Line(reason.text, "+" if reason.ok else "x", "plain" if reason.ok else "bad") for reason in explanation.reasons
+        Line(short_digests(reason.text), "+" if reason.ok else "x", "plain" if reason.ok else "bad")
+        for reason in explanation.reasons
     ]
-    return [first, Line(), heading("Why"), *reasons]
+    return [first, *found, Line(), heading("Why"), *reasons]

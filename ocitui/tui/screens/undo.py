@@ -10,8 +10,10 @@ from ocitui.cache.lock import whoami
 from ocitui.cache.undoing import latest_undoable
 from ocitui.text import human_size, timestamp
 
+from ..shorten import short_digests
 from ..widgets.lines_view import Line, heading
 from .confirm import ConfirmScreen
+from .delete import WHOLE_DIGESTS, entry_lines
 
 
 class UndoScreen(ConfirmScreen):
@@ -49,23 +51,17 @@ def undo_lines(target: Transaction, host: str) -> list[Line]:
         Line(target.id, "transaction"),
         Line(target.by, "by", "plain" if target.by == whoami() else "bad"),
     ]
-    if target.removed:
-        lines += [Line(), heading("Entries that come back into the index")]
-        lines += [_entry_line(removed.raw) for removed in target.removed]
-    if target.added:
-        lines += [Line(), heading("Entries that leave the index")]
-        lines += [_entry_line(added.raw) for added in target.added]
-    if target.trashed:
-        lines += [Line(), heading(f"{len(target.trashed)} files come back from the trash")]
-        lines += [Line(moved.name, human_size(moved.size)) for moved in target.trashed]
-    if target.placed:
-        lines += [Line(), heading("Files that go to the trash, unless another entry needs them")]
-        lines += [Line(placed.name, human_size(placed.size)) for placed in target.placed]
+    back, away = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
+    for title, descriptors in (("Back into the index", back), ("Out of the index", away)):
+        if descriptors:
+            whole = len(descriptors) <= WHOLE_DIGESTS
+            lines += [Line(), heading(title)]
+            lines += [line for descriptor in descriptors for line in entry_lines(descriptor, whole=whole)]
+    for title, files in (
+        ("Back from the trash", target.trashed),
+        ("To the trash, unless another entry needs them", target.placed),
+    ):
+        if files:
+            lines += [Line(), heading(title)]
+            lines += [Line(short_digests(file.name), f"{human_size(file.size):>5}") for file in files]
     return lines
-
-
-def _entry_line(raw: str) -> Line:
-    from ocitui.cache import Descriptor
-
-    descriptor = Descriptor.parse(raw.encode())
-    return Line(f"{descriptor.image_name or 'no name'}  {descriptor.digest}", descriptor.format or "no format")

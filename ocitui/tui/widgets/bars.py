@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.content import Content
-from textual.reactive import reactive
 from textual.widget import Widget
 
 Part = tuple[str, str] | str
@@ -20,12 +19,18 @@ class Bar(Widget):
         width: 1fr;
     }
     """
-    content: reactive[Content] = reactive(Content(""))
+    content = Content("")
     ellipsis = True
 
     def show(self, parts: Sequence[Part]) -> None:
-        """Show these; nothing is written when they are what is shown already."""
-        self.content = Content.assemble(*parts)
+        """Show these; nothing is written when they are what is shown already, styles included."""
+        content = Content.assemble(*parts)
+        if not content.is_same(self.content):
+            self.content = content
+            self.changed()
+
+    def changed(self) -> None:
+        self.refresh()
 
     def render(self) -> Content:
         return self.content.truncate(max(self.size.width, 1), ellipsis=self.ellipsis)
@@ -60,9 +65,10 @@ class TroubleBar(Bar):
     }
     """
 
-    def show(self, parts: Sequence[Part]) -> None:
-        super().show(parts)
-        self.set_class(bool(parts), "-shown")
+    def changed(self) -> None:
+        # It is as high as its text.
+        self.refresh(layout=True)
+        self.set_class(bool(self.content.plain), "-shown")
 
     def render(self) -> Content:
         return self.content

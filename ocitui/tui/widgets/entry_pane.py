@@ -122,8 +122,8 @@ class EntryPane(Vertical):
     def _draw_tabs(self) -> None:
         rule = "-" if self._ascii else "─"
         parts: list[Part] = [rule * 2]
-        for tab in TABS:
-            name = f" {tab.capitalize()} "
+        for number, tab in enumerate(TABS, start=1):
+            name = f" {number} {tab.capitalize()} "
             parts.append((name, "bold reverse") if tab == self.tab else name)
         parts.append(rule * 200)
         self.query_one(TabBar).show(parts)

@@ -143,12 +143,22 @@ def _rows(lines: Sequence[Line], width: int) -> Iterable[_Row]:
     labels = [cell_len(clean(line.label)) for line in lines if line.label]
     column = min(max(labels, default=0), _WIDEST_LABEL, max(width // 3, 1))
     for line in lines:
-        indent = column + 2 if line.label else 0
+        indent = _indent(line, column, width)
         room = max(width - indent, 1)
         pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
         for number, piece in enumerate(pieces):
             label = clean(line.label)[:column] if number == 0 else ""
             yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
+
+
+def _indent(line: Line, column: int, width: int) -> int:
+    """Where the text begins; a word too long for its column is kept whole, close to its label, where it can be."""
+    if not line.label:
+        return 0
+    close, length = cell_len(clean(line.label)) + 1, cell_len(line.text)
+    if " " not in line.text and width - column - 2 < length <= width - close:
+        return close
+    return column + 2
 
 
 def clean_lines(text: str) -> list[str]:
@@ -157,15 +167,17 @@ def clean_lines(text: str) -> list[str]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Cut at blanks where that loses little, else anywhere."""
+    """Cut at blanks, and within a word only where a line cannot hold it."""
     if cell_len(text) <= width:
         return [text]
-    if not text.isascii():
-        return chop_cells(text, width)
-    pieces = []
-    while len(text) > width:
-        blank = text.rfind(" ", width // 2, width + 1)
-        cut = blank if blank > 0 else width
-        pieces.append(text[:cut])
-        text = text[cut:].lstrip(" ") if blank > 0 else text[cut:]
-    return [*pieces, text]
+    pieces = [""]
+    for word in text.split(" "):
+        line = f"{pieces[-1]} {word}" if pieces[-1] else word
+        if cell_len(line) <= width:
+            pieces[-1] = line
+        elif cell_len(word) <= width:
+            pieces.append(word)
+        else:
+            whole = chop_cells(line, width)
+            pieces[-1:] = whole
+    return pieces

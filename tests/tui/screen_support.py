@@ -1,0 +1,173 @@
+"""The real application on a cache, driven by a pilot: waits for conditions, and reads what is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from ocitui.cache import Condition
+from ocitui.cache.daemon import DaemonState
+from ocitui.tui.app import OcituiApp
+from ocitui.tui.options import ScreenOptions
+from ocitui.tui.screens.main import MainScreen
+from ocitui.tui.terminal import Terminal
+from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
+from ocitui.tui.widgets.entry_pane import EntryPane
+from ocitui.tui.widgets.entry_table import EntryTable
+from ocitui.tui.widgets.lines_view import LinesView
+
+from .entry_table_support import WritingDriver
+
+# Only a test that fails waits so long.
+LIMIT_SECONDS = 30.0
+SMALL, MIDDLE, WIDE = (80, 24), (100, 30), (120, 40)
+
+
+class Desk:
+    """The application under a pilot, and where to look at it."""
+
+    def __init__(self, app: OcituiApp, pilot: Pilot[int]) -> None:
+        self.app = app
+        self.pilot = pilot
+
+    @property
+    def main(self) -> MainScreen:
+        screen = self.app.screen_stack[0]
+        assert isinstance(screen, MainScreen)
+        return screen
+
+    @property
+    def table(self) -> EntryTable:
+        return self.main.query_one(EntryTable)
+
+    @property
+    def pane(self) -> EntryPane:
+        return self.main.query_one(EntryPane)
+
+    @property
+    def condition(self) -> Condition:
+        return self.main.health.condition
+
+    @property
+    def names(self) -> list[str]:
+        """Each shown row's name, format and state."""
+        rows = self.table._rows
+        shown = [rows.entries[rows.view.at(number)] for number in range(self.table.shown)]
+        return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
+
+    def bar(self, kind: type[Bar]) -> str:
+        """The whole text of a bar of the screen on top."""
+        return self.app.screen.query_one(kind).content.plain
+
+    @property
+    def header(self) -> str:
+        return self.bar(HeaderBar)
+
+    @property
+    def trouble(self) -> str:
+        return self.main.query_one(TroubleBar).content.plain
+
+    @property
+    def status(self) -> str:
+        return self.bar(StatusBar)
+
+    @property
+    def keys(self) -> str:
+        return self.bar(KeyBar)
+
+    @property
+    def lines(self) -> str:
+        """The lines of the screen on top, or of the pane's summary."""
+        return self.app.screen.query_one(LinesView).text()
+
+    @property
+    def top(self) -> str:
+        """Which screen is on top."""
+        return type(self.app.screen).__name__
+
+    @property
+    def text(self) -> str:
+        """What is drawn, line by line."""
+        return screen_text(self.app)
+
+    @property
+    def driver(self) -> WritingDriver:
+        driver = self.app._driver
+        assert isinstance(driver, WritingDriver)
+        return driver
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        await until(self.pilot, condition, what or condition)
+
+    async def rest(self) -> None:
+        """Until nothing more is written: the pane has followed, every message is handled."""
+        await self.until(lambda: self.pane._rest is None or not self.pane._rest._active.is_set(), "the pane rests")
+        quiet = 0
+        while quiet < 3:
+            before = len(self.driver.written)
+            await self.pilot.pause()
+            await asyncio.sleep(0.02)
+            quiet = quiet + 1 if len(self.driver.written) == before else 0
+
+    async def open(self, key: str, screen: str) -> None:
+        """Press a key and wait for the screen it opens."""
+        await self.press(key)
+        await self.until(lambda: self.top == screen, f"{screen} after {key}")
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], bool], what: object = "the condition") -> None:
+    """Let the application work until something is so; fails only when it never comes."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never came: {what}\n{screen_text(pilot.app)}")
+        await pilot.pause()
+        await asyncio.sleep(0.005)
+
+
+def screen_text(app: Any) -> str:
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+def make_app(directory: Path, **options: Any) -> OcituiApp:
+    """The application, of a fixed host and without a daemon, its output kept by the driver."""
+    terminal = Terminal(ascii=options.pop("ascii", False), theme="dark")
+    daemon = options.pop("daemon", DaemonState())
+    app = TestedApp(ScreenOptions(directory, **options), terminal)
+    app.daemon = daemon
+    return app
+
+
+class TestedApp(OcituiApp):
+    """The application, told what the daemon's state and the host are."""
+
+    daemon = DaemonState()
+
+    def __init__(self, options: ScreenOptions, terminal: Terminal) -> None:
+        super().__init__(options, terminal)
+        self.driver_class = WritingDriver
+        self.host = "host7"
+
+    def daemon_state(self) -> DaemonState:
+        return self.daemon
+
+
+@asynccontextmanager
+async def desk(directory: Path, size: tuple[int, int] = SMALL, **options: Any) -> AsyncIterator[Desk]:
+    """The application on a cache, once it has read it."""
+    app = make_app(directory, **options)
+    async with app.run_test(headless=False, size=size) as pilot:
+        one = Desk(app, pilot)
+        await one.until(lambda: one.main.loaded, "the first reading")
+        await one.rest()
+        yield one
