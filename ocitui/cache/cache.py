@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -25,7 +24,7 @@ from .lookup import Explanation
 from .names import ImageName
 from .plans import DeletePlan
 from .resetting import reset_index
-from .transactions import clear_staging, recover
+from .transactions import clear_after_failure, recover
 from .verdict import IndexOutcome, Verdict
 from .watch import Difference, watch_index
 from .workspace import Workspace, open_journal, open_workspace
@@ -202,9 +201,7 @@ class PackerCache:
                 try:
                     result = action(space, base)
                 except (OSError, CacheError):
-                    # Not left to the next writer: a copy may be what fills the disk.
-                    with suppress(OSError):
-                        clear_staging(space)
+                    clear_after_failure(space)
                     raise
                 finally:
                     self._adopt(space.published)

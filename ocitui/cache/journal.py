@@ -61,11 +61,13 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside."""
+    """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
+    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by."""
 
     name: str
     size: int
     modified_ns: int
+    inode: int
     trash: str | None = None
     staging: str | None = None
     path: str | None = None
@@ -150,6 +152,10 @@ class Journal:
             with suppress(ConflictError):
                 records.append(self._read(transaction_id, state))
         return records
+
+    def has_pending(self) -> bool:
+        """Whether there is the record of a pending transaction, readable or not."""
+        return any(name.endswith(_name("", TransactionState.PENDING)) for name in self._folder.names())
 
     def drop_drafts(self) -> None:
         """Remove records that were never finished: nothing had moved for them yet."""

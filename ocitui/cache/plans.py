@@ -14,7 +14,9 @@ from .errors import NoSuchEntryError, PlanChangedError
 from .index import ImageIndex, Key
 from .index_file import IndexFile
 from .journal import Moved, Transaction, TransactionKind, begin
-from .transactions import discardable, moved_to_trash, removals, run
+from .moves import moved_to_trash
+from .needs import discardable, removals
+from .transactions import run
 from .workspace import Workspace
 
 

@@ -9,7 +9,7 @@ from .files import INDEX_NAME
 from .index import EMPTY_INDEX
 from .index_file import IndexFile, refuse_link
 from .journal import Transaction, TransactionKind, TransactionState, begin
-from .transactions import moved_to_trash
+from .moves import moved_to_trash
 from .verdict import IndexOutcome, judge_index
 from .workspace import Workspace
 

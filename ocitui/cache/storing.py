@@ -18,7 +18,9 @@ from .files import file_names, usable_digest
 from .images import PackedImage
 from .index_file import IndexFile
 from .journal import Placed, Removed, TransactionKind, begin
-from .transactions import moved_to_trash, removals, run
+from .moves import moved_to_trash, placed_from
+from .needs import removals
+from .transactions import run
 from .workspace import Workspace
 
 
@@ -96,7 +98,7 @@ def _stage(space: Workspace, packed: PackedImage, transaction_id: str, *, copy: 
         return placed, False
     draft = f"{transaction_id}.{FileKind.PACKED}"
     file = _stage_packed(space, packed, names[FileKind.PACKED], draft, copy=copy)
-    return [file, *placed], file.staging is not None
+    return [file, *placed], file.path is None
 
 
 def _stage_document(space: Workspace, name: str, raw: bytes, draft: str) -> Placed:
@@ -110,7 +112,9 @@ def _stage_packed(space: Workspace, packed: PackedImage, name: str, draft: str, 
     movable = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_dev == os.fstat(space.root.fd).st_dev
     if movable and not copy:
         space.disk.sync_path(packed.path)
-        return Placed(name, found.st_size, found.st_mtime_ns, path=os.path.abspath(packed.path))
+        # What has to change places with it can do so only inside the cache.
+        staging = None if space.root.lstat(name) is None else draft
+        return placed_from(found, name, path=os.path.abspath(packed.path), staging=staging)
     space.disk.copy_in(packed.path, space.staging, draft)
     return _placed(space.staging, draft, name)
 
@@ -119,7 +123,7 @@ def _placed(staging: Folder, draft: str, name: str) -> Placed:
     found = staging.lstat(draft)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
-    return Placed(name, found.st_size, found.st_mtime_ns, staging=draft)
+    return placed_from(found, name, staging=draft)
 
 
 def _holds(root: Folder, name: str, raw: bytes) -> bool:

@@ -7,21 +7,16 @@ files no entry needs, and never an entry without its files.
 
 from __future__ import annotations
 
-import errno
-import os
+import secrets
 from collections import Counter
-from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 
-from .descriptors import Descriptor
-from .disk import Folder
 from .errors import CacheError, ConflictError, NoSuchTransactionError, StorageError
-from .files import INDEX_NAME, config_name, file_names, known_format, manifest_name, usable_digest
-from .formats import PackedFormat
-from .index import ImageIndex, Key
+from .index import ImageIndex
 from .index_file import IndexFile, read_patiently
-from .journal import Moved, Placed, Removed, Transaction, TransactionState
+from .journal import Removed, Transaction, TransactionState
+from .moves import all_in_place, bring_in, clear_displaced, move, send_back
+from .needs import needed
 from .publish import Edit, publish
 from .workspace import Workspace
 
@@ -35,7 +30,7 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit)
     """
     space.journal.write(transaction)
     try:
-        _bring_in(space, transaction)
+        bring_in(space, transaction)
         index = publish(space, base, edit, _draft(transaction))
     except (OSError, CacheError) as error:
         if space.index_changed:
@@ -74,9 +69,10 @@ def recover(space: Workspace) -> list[Transaction]:
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Transaction:
     """Make the steps that follow the index."""
+    clear_displaced(space, transaction)
     for moved in transaction.discarded:
         if not needed(index, moved.name):
-            _move(space, space.root, moved.name, space.trash, moved.trash)
+            move(space, space.root, moved.name, space.trash, moved.trash)
     space.sync()
     if transaction.of is not None:
         with suppress(NoSuchTransactionError, ConflictError):
@@ -89,134 +85,10 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Tra
 def roll_back(space: Workspace, transaction: Transaction) -> Transaction:
     """Undo the steps made so far, in reverse."""
     for moved in reversed(transaction.discarded):
-        _move(space, space.trash, moved.trash, space.root, moved.name)
-    for placed in reversed(transaction.placed):
-        if _is(space.root.lstat(placed.name), placed) and not _waiting(space, placed):
-            _give_back(space, transaction, placed)
-    for moved in reversed(transaction.displaced):
-        _move(space, space.trash, moved.trash, space.root, moved.name)
+        move(space, space.trash, moved.trash, space.root, moved.name)
+    send_back(space, transaction)
     space.sync()
     return space.journal.mark(transaction, TransactionState.VOID)
-
-
-def needed(index: ImageIndex, name: str) -> bool:
-    """Whether an entry of the index has this file."""
-    for format_ in PackedFormat:
-        for digest in {name.removesuffix(f".{format_}")} - {name}:
-            if index.by_key(digest, format_) is not None:
-                return True
-    for suffix in (manifest_name(""), config_name("")):
-        digest = name.removesuffix(suffix)
-        if digest != name and any(index.by_key(digest, format_) for format_ in PackedFormat):
-            return True
-    return False
-
-
-def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
-    """The files that nothing needs once entries of these keys are gone, and those that stay for other formats.
-
-    ``index`` is the one without them. A packed file that no entry names keeps its documents too.
-    """
-    gone: dict[str, None] = {}
-    kept: dict[str, None] = {}
-    for digest, format_annotation in keys:
-        format_ = known_format(format_annotation)
-        if format_ is None or not usable_digest(digest):
-            continue
-        packed, *documents = file_names(digest, format_).values()
-        gone[packed] = None
-        others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
-        shared = any(index.by_key(digest, other) or root.lstat(f"{digest}.{other}") is not None for other in others)
-        (kept if shared else gone).update(dict.fromkeys(documents))
-    present = [name for name in gone if name not in kept and root.lstat(name) is not None]
-    return present, [name for name in kept if root.lstat(name) is not None]
-
-
-def moved_to_trash(root: Folder, transaction_id: str, names: Collection[str]) -> list[Moved]:
-    """The moves of these files to the trash, as they are now."""
-    moves = []
-    for name in names:
-        found = root.lstat(name)
-        if found is not None:
-            moves.append(Moved(name, f"{transaction_id}~{name}", found.st_size, found.st_mtime_ns))
-    return moves
-
-
-def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
-    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
-    removed: list[Removed] = []
-    descriptors = index.descriptors
-    first_kept = next((at for at, d in enumerate(descriptors) if d.key not in keys), len(descriptors))
-    before: Descriptor | None = None
-    for position in range(len(descriptors) - 1, -1, -1):
-        descriptor = descriptors[position]
-        if descriptor.key in keys:
-            gap = index.gap(position if position < first_kept else position - 1)
-            neighbour = None if before is None else before.raw.decode()
-            removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap.decode() if gap else None))
-        else:
-            before = descriptor
-    return removed[::-1]
-
-
-def _bring_in(space: Workspace, transaction: Transaction) -> None:
-    for moved in transaction.displaced:
-        _move(space, space.root, moved.name, space.trash, moved.trash)
-    for placed in transaction.placed:
-        folder, name = _source(space, placed)
-        if folder is None:
-            space.disk.move_in(Path(name), space.root, placed.name)
-        else:
-            space.disk.rename(folder, name, space.root, placed.name)
-    if transaction.displaced or transaction.placed:
-        space.sync()
-
-
-def _waiting(space: Workspace, placed: Placed) -> bool:
-    """Whether a file is still where it comes from, so that it is not what stands in its place."""
-    folder, name = _source(space, placed)
-    return os.path.lexists(name) if folder is None else folder.lstat(name) is not None
-
-
-def _source(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
-    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
-    if placed.trash is not None:
-        return space.trash, placed.trash
-    if placed.staging is not None:
-        return space.staging, placed.staging
-    return None, placed.path or ""
-
-
-def _give_back(space: Workspace, transaction: Transaction, placed: Placed) -> None:
-    """Return a file to where it came from; to the trash where something else is there by now."""
-    folder, name = _source(space, placed)
-    try:
-        if folder is None:
-            space.disk.move_out(space.root, placed.name, Path(name))
-        else:
-            space.disk.rename(space.root, placed.name, folder, name)
-    except OSError as error:
-        if error.errno not in (
-            errno.EEXIST,
-            errno.ENOENT,
-            errno.EXDEV,
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-        ):
-            raise
-        space.disk.rename(space.root, placed.name, space.trash, f"{transaction.id}~{placed.name}~back")
-
-
-def _move(space: Workspace, source: Folder, name: str, target: Folder, new_name: str) -> None:
-    """Move a file that is there to a place that is free; anything else was done before, or is no longer ours to do."""
-    if source.lstat(name) is not None and target.lstat(new_name) is None:
-        space.disk.rename(source, name, target, new_name)
-
-
-def _is(found: os.stat_result | None, placed: Placed) -> bool:
-    return found is not None and (found.st_size, found.st_mtime_ns) == (placed.size, placed.modified_ns)
 
 
 def _published(space: Workspace, transaction: Transaction, index: ImageIndex) -> bool:
@@ -230,7 +102,7 @@ def _published(space: Workspace, transaction: Transaction, index: ImageIndex) ->
     if gone or set(added) - removed_too:
         return True
     # The same entry left and came back: the index cannot tell, so the files do.
-    return all(_is(space.root.lstat(placed.name), placed) for placed in transaction.placed)
+    return all_in_place(space, transaction)
 
 
 def _identity(removed: Removed) -> Identity:
@@ -243,9 +115,20 @@ def _draft(transaction: Transaction) -> str:
 
 
 def clear_staging(space: Workspace) -> None:
-    """Nothing is under way: an index left here may be one that was displaced and is kept, the rest are copies."""
+    """Empty the staging folder: copies are removed, and what may be the only one of its kind goes to the trash.
+
+    That is an index, which may have been displaced, and any file while there is a transaction that could not be read.
+    """
+    unsure = space.journal.has_pending()
     for name in space.staging.names():
-        if name.endswith(".index"):
-            space.disk.rename(space.staging, name, space.trash, f"{name}~{INDEX_NAME}")
+        if unsure or name.endswith(".index"):
+            space.disk.rename(space.staging, name, space.trash, f"{name}~{secrets.token_hex(4)}")
         else:
             space.disk.unlink(space.staging, name)
+
+
+def clear_after_failure(space: Workspace) -> None:
+    """Leave no copy behind, which may be what fills the disk; the next writer clears up what is not finished."""
+    with suppress(OSError):
+        if not space.journal.has_pending():
+            clear_staging(space)

@@ -12,7 +12,9 @@ from .errors import ConflictError, NoSuchTransactionError
 from .index import ImageIndex, Key, Placement
 from .index_file import IndexFile
 from .journal import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
-from .transactions import moved_to_trash, needed, removals, run
+from .moves import moved_to_trash, placed_from
+from .needs import needed, removals
+from .transactions import run
 from .workspace import Workspace
 
 _REVERSIBLE = (TransactionKind.STORE, TransactionKind.DELETE)
@@ -91,7 +93,7 @@ def _files_back(space: Workspace, target: Transaction) -> list[Placed]:
             raise ConflictError(
                 f"the trash no longer holds {moved.trash}", hint="import the image again to have its entry back"
             )
-        placed.append(Placed(moved.name, kept.st_size, kept.st_mtime_ns, trash=moved.trash))
+        placed.append(placed_from(kept, moved.name, trash=moved.trash))
     return placed
 
 

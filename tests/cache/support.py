@@ -104,7 +104,7 @@ def entry(number: int, *, name: str | None = None, format: str = "squashfs") -> 
 
 def write_cache(directory: Path, numbers: Iterable[int], formats: Iterable[PackedFormat] = (SQUASHFS,)) -> None:
     """A cache as the daemon leaves it, with an entry of each number in each format."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     descriptors = []
     for number in numbers:
         manifest, config = documents(str(number))

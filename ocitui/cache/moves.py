@@ -1,0 +1,157 @@
+"""A transaction's files moved into the cache and out of it, and back again.
+
+A file that replaces another changes places with it, so that the entry is never without one. Every move looks first at
+what is where: it may be made again after a crash, and what another program has put there meanwhile stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from .disk import Folder
+from .journal import Moved, Placed, Transaction
+from .workspace import Workspace
+
+_CANNOT_RETURN = (
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EXDEV,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def moved_to_trash(root: Folder, transaction_id: str, names: Collection[str]) -> list[Moved]:
+    """The moves of these files to the trash, as they are now."""
+    moves = []
+    for name in names:
+        found = root.lstat(name)
+        if found is not None:
+            moves.append(Moved(name, f"{transaction_id}~{name}", found.st_size, found.st_mtime_ns))
+    return moves
+
+
+def placed_from(found: os.stat_result, name: str, **source: str | None) -> Placed:
+    """The coming of this file under a name of the cache, from the trash, the staging folder or a path."""
+    return Placed(name, found.st_size, found.st_mtime_ns, found.st_ino, **source)
+
+
+def bring_in(space: Workspace, transaction: Transaction) -> None:
+    """Put every file in its place; what stood there goes to the trash."""
+    giving_way = {moved.name: moved for moved in transaction.displaced}
+    for placed in transaction.placed:
+        _bring(space, placed, giving_way.get(placed.name))
+    if transaction.placed:
+        space.sync()
+
+
+def clear_displaced(space: Workspace, transaction: Transaction) -> None:
+    """Take to the trash what changed places with a new file and was left there."""
+    giving_way = {moved.name: moved for moved in transaction.displaced}
+    for placed in transaction.placed:
+        old, (folder, name) = giving_way.get(placed.name), _source(space, placed)
+        if old is not None and folder is not None:
+            move(space, folder, name, space.trash, old.trash)
+
+
+def send_back(space: Workspace, transaction: Transaction) -> None:
+    """The reverse of `bring_in`, however far that came."""
+    giving_way = {moved.name: moved for moved in transaction.displaced}
+    for placed in reversed(transaction.placed):
+        old, (folder, name) = giving_way.get(placed.name), _source(space, placed)
+        if old is not None and folder is not None:
+            _swap_back(space, placed, old, folder, name)
+        elif _is(space.root.lstat(placed.name), placed) and not _waiting(folder, name):
+            _return(space, transaction, placed, space.root, placed.name)
+        if placed.path is not None and placed.staging is not None and space.staging.lstat(placed.staging) is not None:
+            _return(space, transaction, placed, space.staging, placed.staging)
+
+
+def move(space: Workspace, source: Folder, name: str, target: Folder, new_name: str) -> None:
+    """Move a file that is there to a place that is free; anything else was done before, or is no longer ours to do."""
+    if source.lstat(name) is not None and target.lstat(new_name) is None:
+        space.disk.rename(source, name, target, new_name)
+
+
+def all_in_place(space: Workspace, transaction: Transaction) -> bool:
+    return all(_is(space.root.lstat(placed.name), placed) for placed in transaction.placed)
+
+
+def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
+    disk, root = space.disk, space.root
+    if placed.path is not None and placed.staging is not None:
+        disk.move_in(Path(placed.path), space.staging, placed.staging)
+    folder, name = _source(space, placed)
+    if folder is None:
+        disk.move_in(Path(name), root, placed.name)
+    elif old is None or root.lstat(placed.name) is None:
+        disk.rename(folder, name, root, placed.name)
+    elif disk.exchange(folder, name, root, placed.name):
+        disk.rename(folder, name, space.trash, old.trash)
+    else:
+        disk.rename(root, placed.name, space.trash, old.trash)
+        disk.rename(folder, name, root, placed.name)
+
+
+def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, name: str) -> None:
+    """Give the old file its place again; the new one returns to where it came from."""
+    root, trash = space.root, space.trash
+    there = root.lstat(placed.name)
+    if there is None:
+        move(space, trash, old.trash, root, placed.name)
+        return
+    if not _is(there, placed):
+        # Not brought in yet, or replaced since by somebody else, whose file stays.
+        if folder.lstat(name) is not None and not _is(folder.lstat(name), placed):
+            move(space, folder, name, trash, old.trash)
+        return
+    move(space, trash, old.trash, folder, name)
+    waiting = folder.lstat(name)
+    if waiting is None or _is(waiting, placed):
+        return
+    if not space.disk.exchange(folder, name, root, placed.name):
+        space.disk.rename(folder, name, trash, old.trash)
+        space.disk.rename(root, placed.name, folder, name)
+        space.disk.rename(trash, old.trash, root, placed.name)
+
+
+def _return(space: Workspace, transaction: Transaction, placed: Placed, folder: Folder, name: str) -> None:
+    """Return a file to where it came from; to the trash where something else is there by now."""
+    try:
+        if placed.path is not None:
+            space.disk.move_out(folder, name, Path(placed.path))
+        else:
+            target, old_name = _source(space, placed)
+            assert target is not None
+            space.disk.rename(folder, name, target, old_name)
+    except OSError as error:
+        if error.errno not in _CANNOT_RETURN:
+            raise
+        space.disk.rename(folder, name, space.trash, f"{transaction.id}~{placed.name}~back")
+
+
+def _source(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
+    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
+    if placed.trash is not None:
+        return space.trash, placed.trash
+    if placed.staging is not None:
+        return space.staging, placed.staging
+    return None, placed.path or ""
+
+
+def _waiting(folder: Folder | None, name: str) -> bool:
+    """Whether a file is still where it comes from, so that it is not what stands in its place."""
+    return os.path.lexists(name) if folder is None else folder.lstat(name) is not None
+
+
+def _is(found: os.stat_result | None, placed: Placed) -> bool:
+    return found is not None and (found.st_size, found.st_mtime_ns, found.st_ino) == (
+        placed.size,
+        placed.modified_ns,
+        placed.inode,
+    )

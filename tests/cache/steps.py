@@ -1,0 +1,182 @@
+"""Writers that stop or fail at a given step, what they were doing, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import PackerCache, Transaction, TransactionState
+from ocitui.cache.disk import Disk
+from tests.cache.support import EROFS, OWN, SQUASHFS, digest_of, documents, make_image, write_cache
+
+Key = tuple[str, str]
+
+
+class Stop(BaseException):
+    """The program dies."""
+
+
+class StoppingDisk(Disk):
+    """Dies before its n-th step."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+        self.stopped = ""
+
+    def step(self, operation: str, name: str) -> None:
+        assert not self.stopped, f"{operation} {name} after the end at {self.stopped}"
+        if self.left == 0:
+            self.stopped = f"{operation} {name}"
+            raise Stop(self.stopped)
+        self.left -= 1
+
+
+class FailingDisk(Disk):
+    """Fails at its n-th step, or from there on."""
+
+    def __init__(self, at: int, code: int, *, for_good: bool) -> None:
+        super().__init__()
+        self.left = at
+        self.code = code
+        self.for_good = for_good
+        self.failed = ""
+
+    def step(self, operation: str, name: str) -> None:
+        self.left -= 1
+        if self.left == -1 or (self.left < 0 and self.for_good):
+            self.failed = self.failed or f"{operation} {name}"
+            raise OSError(self.code, os.strerror(self.code), name)
+
+
+def key(number: int, format: str = "squashfs") -> Key:
+    return digest_of(documents(str(number))[0]), format
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A cache, images to store beside it, and perhaps a transaction that was made already."""
+
+    directory: Path
+    sources: Path
+    done: str = ""
+
+    def copy(self, to: Path) -> Scene:
+        shutil.rmtree(to, ignore_errors=True)
+        shutil.copytree(self.directory, to / "cache")
+        shutil.copytree(self.sources, to / "sources")
+        return Scene(to / "cache", to / "sources", self.done)
+
+
+Act = Callable[[PackerCache, Scene], Awaitable[object]]
+
+
+def store(number: int, *, name: str = "new:1", digest_number: int | None = None) -> Act:
+    """Store the file that waits in the scene's sources, perhaps under another image's digest."""
+
+    async def act(cache: PackerCache, scene: Scene) -> object:
+        digest = None if digest_number is None else key(digest_number)[0]
+        return await cache.store(make_image(scene.sources / "packed", str(number), name=name, digest=digest))
+
+    return act
+
+
+def delete(*keys: Key) -> Act:
+    async def act(cache: PackerCache, _: Scene) -> object:
+        return await cache.delete(list(keys))
+
+    return act
+
+
+async def undo(cache: PackerCache, scene: Scene) -> object:
+    return await cache.undo(scene.done)
+
+
+FIRST: dict[str, Act] = {
+    "store": store(9),
+    "store-replacing": store(1),
+    "store-replacing-documents": store(9, digest_number=1),
+    "delete-one": delete(key(0)),
+    "delete-many": delete(key(0), key(1), key(1, "erofs")),
+    "delete-all": delete(*(key(number, form) for number in range(3) for form in ("squashfs", "erofs"))),
+    "delete-sharing-documents": delete(key(2)),
+}
+CASES = [*FIRST, *(f"undo-{name}" for name in FIRST)]
+
+
+async def prepare(case: str, folder: Path) -> tuple[Scene, Act]:
+    """The scene of a case, and what is to be interrupted in it."""
+    scene = Scene(folder / "cache", folder / "sources")
+    write_cache(scene.directory, range(3), (SQUASHFS, EROFS))
+    scene.sources.mkdir()
+    (scene.sources / "packed").write_bytes(b"a new packed file")
+    # Its folders are there already, as they are but once in a cache's life.
+    cache = PackerCache(scene.directory)
+    await cache.delete([key(2, "erofs")])
+    await cache.undo()
+    if not case.startswith("undo-"):
+        return scene, FIRST[case]
+    await FIRST[case.removeprefix("undo-")](cache, scene)
+    newest = (await cache.transactions())[0]
+    return Scene(scene.directory, scene.sources, newest.id), undo
+
+
+class Before:
+    """What there was, and must never be lost."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.bytes = bytes_of(scene)
+        self.index = (scene.directory / "index.json").read_bytes()
+        self.whole = {one for one in entries(scene) if complete(scene, one)}
+
+    def check(self, scene: Scene, where: str) -> None:
+        """At any moment: nothing lost, the index reads, its entries have the files they had."""
+        lost = self.bytes - bytes_of(scene)
+        assert not lost, f"lost at {where}: {list(lost)}"
+        for one in entries(scene):
+            assert complete(scene, one) or one not in self.whole, f"{one} without its files at {where}"
+
+    async def check_recovered(self, scene: Scene, where: str) -> list[Transaction]:
+        """After the next writer: nothing is under way, and what the index lost is in the journal."""
+        await PackerCache(scene.directory).store(make_image(scene.sources / "later", "later", name="later:1"))
+        self.check(scene, where)
+        transactions = await PackerCache(scene.directory).transactions()
+        assert all(one.state is not TransactionState.PENDING for one in transactions), where
+        assert os.listdir(scene.directory / OWN / "staging") == [], where
+        kept = Counter(one.raw for transaction in transactions for one in transaction.removed)
+        kept.update(json.dumps(one) for one in manifests(scene))
+        for descriptor in json.loads(self.index)["manifests"]:
+            assert any(json.loads(raw) == descriptor for raw in kept), f"{descriptor} lost at {where}"
+        return transactions
+
+
+def manifests(scene: Scene) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((scene.directory / "index.json").read_bytes())["manifests"]
+    return found
+
+
+def entries(scene: Scene) -> list[Key]:
+    found = json.loads((scene.directory / "index.json").read_bytes())["manifests"]
+    return [(one["digest"], one["annotations"]["dev.krata.oci.packer.format"]) for one in found]
+
+
+def complete(scene: Scene, one: Key) -> bool:
+    digest, format_ = one
+    names = (f"{digest}.{format_}", f"{digest}.manifest.json", f"{digest}.config.json")
+    return all((scene.directory / name).is_file() for name in names)
+
+
+def bytes_of(scene: Scene) -> Counter[bytes]:
+    """The content of every file of images and of the index, wherever it is by now."""
+    own = scene.directory / OWN
+    found: Counter[bytes] = Counter()
+    for folder in (scene.directory, own / "trash", own / "staging", scene.sources):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_file() and not path.name.endswith(("index.json", ".index")):
+                found[path.read_bytes()] += 1
+    return found

@@ -1,0 +1,53 @@
+"""A writer that dies between any two steps loses nothing, and the next one puts things right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import PackerCache, TransactionState
+from tests.cache.steps import CASES, Before, Stop, StoppingDisk, entries, prepare
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
+    template, act = await prepare(case, memory_path / "template")
+    known = {one.id for one in await PackerCache(template.directory).transactions()}
+    outcomes: set[TransactionState] = set()
+    for at in range(1000):
+        scene = template.copy(memory_path / "run")
+        before, disk = Before(scene), StoppingDisk(at)
+        try:
+            await act(PackerCache(scene.directory, disk=disk), scene)
+        except Stop:
+            before.check(scene, disk.stopped)
+            later, *rest = await before.check_recovered(scene, disk.stopped)
+            assert later.state is TransactionState.DONE
+            outcomes.update(one.state for one in rest if one.id not in known)
+        else:
+            before.check(scene, "the end")
+            break
+    assert at > 10
+    # Some were rolled back, some finished.
+    assert outcomes >= {TransactionState.VOID, TransactionState.DONE}
+
+
+async def test_what_a_dead_writer_left_is_only_reported_by_a_reader(memory_path: Path) -> None:
+    scene, act = await prepare("delete-many", memory_path)
+    before, at = entries(scene), 0
+    while entries(scene) == before:
+        with pytest.raises(Stop):
+            await act(PackerCache(scene.directory, disk=StoppingDisk(at)), scene)
+        at += 1
+    cache = PackerCache(scene.directory, read_only=True)
+    assert (await cache.transactions())[0].state is TransactionState.PENDING
+    await cache.list()
+    assert (await cache.transactions())[0].state is TransactionState.PENDING
+    await PackerCache(scene.directory).undo()
+    assert entries(scene) == before
