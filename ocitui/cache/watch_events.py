@@ -97,7 +97,6 @@ class DirectoryEvents:
             step=_STEP_MS,
             debounce=_DEBOUNCE_MS,
             stop_event=self._stop,
-            raise_interrupt=False,
         ):
             self.trouble = ""
             self._names.update(path[len(inside) :] for _, path in changes if path != own)
