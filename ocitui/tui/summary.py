@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
@@ -27,6 +28,10 @@ from ocitui.text import human_size, timestamp
 
 from .shorten import short_digests
 from .widgets.lines_view import Line, heading
+
+T = TypeVar("T")
+LARGEST_PARSED = 4 << 20
+"""Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +60,22 @@ def read_documents(directory: Path, entry: Entry) -> EntryDocuments:
     names = names_of(entry.descriptor)
     if not names:
         return EntryDocuments()
-    manifest, manifest_error = None, ""
-    config, config_error = None, ""
-    try:
-        manifest = Document.manifest(read_regular(directory / names[FileKind.MANIFEST]))
-    except (DocumentError, StorageError) as error:
-        manifest_error = _describe(error)
-    try:
-        config = Document.config(read_regular(directory / names[FileKind.CONFIG]))
-    except (DocumentError, StorageError) as error:
-        config_error = _describe(error)
+    manifest, manifest_error = _read(directory / names[FileKind.MANIFEST], Document.manifest)
+    config, config_error = _read(directory / names[FileKind.CONFIG], Document.config)
     return EntryDocuments(manifest, config, manifest_error, config_error)
 
 
-def _describe(error: DocumentError | StorageError) -> str:
-    if isinstance(error, DocumentError) and error.line:
-        return f"{error.message} at line {error.line} column {error.column}"
-    return error.message
+def _read(path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
+    """A document, or why there is none to show."""
+    try:
+        if path.is_file() and path.stat().st_size > LARGEST_PARSED:
+            return None, f"{human_size(path.stat().st_size)}: too large to be read for the screen"
+        return parse(read_regular(path)), ""
+    except DocumentError as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        return None, f"{error.message}{place}; the daemon fails on it"
+    except (StorageError, OSError) as error:
+        return None, f"{error}; the daemon fails on it"
 
 
 def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
@@ -87,7 +91,7 @@ def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
         yield Line(entry.state.word, "state", "bad")
     for label, error in (("manifest", documents.manifest_error), ("config", documents.config_error)):
         if error:
-            yield Line(f"{error}; the daemon fails on it", label, "bad")
+            yield Line(error, label, "bad")
     yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "descriptor")
     own = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
     yield from (Line(value, key) for key, value in descriptor.annotations.items() if key not in own)

@@ -173,9 +173,13 @@ class EntryPane(Vertical):
 
 
 def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentError | None:
-    """What the daemon would refuse in the document."""
+    """What the daemon would refuse in the document; of a very large one, the view finds what is no JSON."""
     from ocitui.cache import Document, DocumentError
 
+    from ..summary import LARGEST_PARSED
+
+    if len(raw) > LARGEST_PARSED:
+        return None
     try:
         if tab == "manifest":
             Document.manifest(raw)
