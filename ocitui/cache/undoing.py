@@ -44,10 +44,13 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     added = [one.descriptor for one in target.added]
     keys = {descriptor.key for descriptor in added}
     left = index.without(keys)
-    returning = _returning(index, left, target)
+    _check_added(index, added)
+    returning = _returning(left, target)
     reversal = begin(TransactionKind.UNDO, of=target.id)
     placed = _files_back(space, target)
     leaving = _files_leaving(space, target, left, [*returning])
+    if not (placed or leaving or returning or any(index.by_key(*one) for one in keys)):
+        raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
     displaced = [name for name in leaving if name in {file.name for file in placed}]
     reversal = msgspec.structs.replace(
         reversal,
@@ -62,7 +65,18 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     return run(space, reversal, base, _reinsertion(target, reversal.added, keys))
 
 
-def _returning(index: ImageIndex, left: ImageIndex, target: Transaction) -> list[Descriptor]:
+def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
+    """Raises ConflictError where another entry stands in the place of one that is to go."""
+    for descriptor in added:
+        there = index.by_key(*descriptor.key)
+        if there is not None and there.image_name != descriptor.image_name:
+            raise ConflictError(
+                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
+                hint="undo or delete that first",
+            )
+
+
+def _returning(left: ImageIndex, target: Transaction) -> list[Descriptor]:
     """The descriptors that come back. Raises ConflictError where another stands for the same digest and format."""
     returning = []
     for removed in target.removed:

@@ -55,7 +55,7 @@ def make_image(
 ) -> PackedImage:
     """An image to store; its packed file is written to ``path``, unless something is there."""
     manifest, config = documents(label)
-    digest = digest or digest_of(manifest)
+    digest = digest_of(manifest) if digest is None else digest
     if not os.path.lexists(path):
         path.write_bytes(f"packed {label} {format}".encode() if content is None else content)
     fields = {"mediaType": MANIFEST_TYPE, "digest": digest, "size": len(manifest)}
