@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from ocitui.cache import ImageName, PackedFormat, PackedImage, PackerCache, Transaction, TransactionKind
 from ocitui.importing import PackedSource, Progress, SourceError, find_packed_files, import_packed, inspect_packed
 from ocitui.text import human_size
@@ -18,7 +16,7 @@ from .exits import ExitCode
 from .failures import refuse_read_only
 from .listing import entry_json
 from .options import Settings
-from .output import emit, is_terminal, say
+from .output import draw_over, emit, is_terminal, say
 from .running import cache_of, run_async
 from .transactions import transaction_json
 
@@ -54,7 +52,7 @@ def import_image(settings: Settings, request: ImportRequest, name_text: str, ren
         stored = run_async(import_packed(cache, source, name, rename=rename, progress=progress))
     finally:
         if progress is not None:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            draw_over("")
     _tell(settings, cache, stored)
     return ExitCode.CLEAN
 
@@ -80,7 +78,7 @@ def progress_line() -> Progress | None:
         nonlocal drawn
         if time.monotonic() - drawn >= _REDRAW_SECONDS:
             drawn = time.monotonic()
-            click.echo(f"\rcopied {human_size(done)} of {human_size(total)}\x1b[K", err=True, nl=False)
+            draw_over(f"copied {human_size(done)} of {human_size(total)}")
 
     return draw
 

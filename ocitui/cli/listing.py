@@ -18,10 +18,10 @@ _COLUMNS = (
     Column("NAME", shrink=True),
     Column("TAG", shrink=True),
     Column("FORMAT"),
-    Column("DIGEST"),
-    Column("PLATFORM", rank=3),
-    Column("SIZE", right=True, rank=1),
-    Column("AGE", right=True, rank=2),
+    Column("DIGEST", rank=1),
+    Column("PLATFORM", rank=4),
+    Column("SIZE", right=True, rank=2),
+    Column("AGE", right=True, rank=3),
     Column("STATE"),
 )
 

@@ -125,7 +125,7 @@ def run(args: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        return _output_failed(error)
+        return _failed(error)
     return status
 
 
@@ -142,8 +142,15 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        click.echo(err=True)
+        _end_line()
         return ExitCode.CANCELLED
+
+
+def _end_line() -> None:
+    """Leave the line on which the terminal shows ^C."""
+    from .output import say
+
+    say(err=True)
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:
@@ -159,14 +166,16 @@ def _usage_problem(error: click.ClickException, args: list[str]) -> int:
     return ExitCode.USAGE
 
 
-def _output_failed(error: OSError) -> int:
-    """Standard output takes no more; what is left to write goes nowhere, so that Python's exit does not fail too."""
-    from .output import complain
+def _failed(error: OSError) -> int:
+    """The system refused what nothing above expected, mostly to write the output; gives the status.
 
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    What is left to write goes nowhere, so that Python's exit does not fail too.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         return BROKEN_PIPE
-    where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-    complain(f"the output cannot be written: {error.strerror}{where}", "")
+    from .output import complain
+
+    what = f"{error.filename}: " if error.filename else "the output cannot be written: "
+    complain(f"{what}{error.strerror or error}", "")
     return ExitCode.UNCHECKED

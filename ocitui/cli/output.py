@@ -8,8 +8,6 @@ import socket
 import sys
 from typing import Any, TextIO
 
-import click
-
 from ocitui.text import clean
 
 from .options import Settings
@@ -19,12 +17,12 @@ SCHEMA = 1
 
 def say(text: str = "", *, err: bool = False) -> None:
     """Print one line; whatever in it could command the terminal is replaced."""
-    click.echo(clean(text), err=err)
+    _write(clean(text) + "\n", sys.stderr if err else sys.stdout)
 
 
 def ask(question: str) -> str:
     """Put a question on standard error and read the answer's line; empty at the end of input."""
-    click.echo(f"{clean(question)} ", err=True, nl=False)
+    _write(f"{clean(question)} ", sys.stderr)
     return sys.stdin.readline().strip()
 
 
@@ -41,7 +39,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 def emit(settings: Settings, **keys: Any) -> None:
     """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
     common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
-    click.echo(json.dumps(common | keys, indent=2))
+    _write(json.dumps(common | keys, indent=2) + "\n", sys.stdout)
 
 
 def emit_bytes(data: bytes) -> None:
@@ -61,3 +59,15 @@ def fail(settings: Settings, code: str, message: str, hint: str, **keys: Any) ->
     complain(message, hint)
     if settings.as_json:
         emit(settings, **keys, error={"code": code, "message": message, "hint": hint})
+
+
+def draw_over(text: str) -> None:
+    """Draw the terminal's current line on standard error again, and leave the cursor in it."""
+    _write(f"\r{clean(text)}\x1b[K", sys.stderr)
+
+
+def _write(text: str, stream: TextIO | None) -> None:
+    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it."""
+    if stream is not None:
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,66 @@
+"""A demo cache to work on, and the command line run in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.cli.main import run
+
+ODD_NAME = "odd\x1b[31m\x07:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+Ocitui = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def pristine_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pristine") / "image"
+    make_demo_cache(directory, packers=False)
+    return directory
+
+
+@pytest.fixture
+def demo(tmp_path: Path, pristine_demo: Path) -> Path:
+    """A demo cache of tars: nine entries less one, a name carried twice, a missing config, an orphan, an odd name."""
+    return Path(shutil.copytree(pristine_demo, tmp_path / "demo"))
+
+
+@pytest.fixture
+def ocitui(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ocitui:
+    """Runs a command line. A torn index is not waited for."""
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+
+    def call(*words: str | Path) -> Outcome:
+        status = run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+def digest_of(ocitui: Ocitui, demo: Path, words: str) -> str:
+    """The digest of the first entry that a filter finds."""
+    digest: str = ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"][0]["digest"]
+    return digest

@@ -1,0 +1,103 @@
+"""The demo's cache: real images, the faults it promises, the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import ImageName, PackerCache
+from ocitui.cache.superblock import check_packed
+from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.cli.demo_images import FORGOTTEN, PROXY, QUEUE, SITE
+from tests.tools import need
+
+from .conftest import ODD_NAME, Ocitui
+
+
+def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("packers", [False, True])
+def test_it_is_the_same_each_time(packers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_demo_cache(tmp_path / "one", packers)
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    make_demo_cache(tmp_path / "two", packers)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+async def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
+    need("mksquashfs", "mkfs.erofs")
+    make_demo_cache(tmp_path)
+    cache = await PackerCache.open(tmp_path)
+    entries = await cache.entries()
+    assert [entry.format for entry in entries if entry.name == "busybox"] == ["squashfs", "erofs"]
+    assert {entry.format for entry in entries} == {"squashfs", "erofs", "tar"}
+    assert len({entry.digest for entry in entries if entry.name == "alpine"}) == 2
+    assert [entry.name for entry in entries if entry.state.bad] == ["registry.example.com:5000/team/site"]
+    assert {entry.platform for entry in entries} == {"linux/amd64", "linux/arm64/v8"}
+    assert any(entry.reference == "latest" for entry in entries)
+    assert not any(entry.digest == FORGOTTEN.digest for entry in entries)
+    assert (tmp_path / f"{FORGOTTEN.digest}.tar").exists()
+
+
+async def test_every_name_is_krata_s_spelling_and_every_sound_entry_recalls(demo: Path) -> None:
+    cache = await PackerCache.open(demo)
+    for entry in await cache.entries():
+        name = ImageName.parse(entry.descriptor.image_name or "")
+        assert str(name) == entry.descriptor.image_name
+        found = await cache.explain_recall(name, entry.digest, "tar")  # type: ignore[arg-type]
+        assert found.hit is (entry.digest != SITE.digest)
+        assert not found.error
+
+
+@pytest.mark.parametrize("packers", [False, True])
+def test_every_packed_file_is_whole_but_one(packers: bool, tmp_path: Path) -> None:
+    make_demo_cache(tmp_path, packers)
+    broken = [path.name for path in tmp_path.iterdir() if path.suffix != ".json" and check_packed(path).problem]
+    assert [name.startswith(QUEUE.digest) for name in broken] == [True]
+
+
+def test_documents_have_what_the_panes_show() -> None:
+    config = json.loads(PROXY.config_raw)
+    assert config["config"]["Labels"]
+    assert config["config"]["Env"]
+    assert sum(not step.get("empty_layer") for step in config["history"]) == len(config["rootfs"]["diff_ids"]) == 3
+    assert len(json.loads(PROXY.manifest_raw)["layers"]) == 3
+
+
+def test_the_odd_name_is_odd(demo: Path, ocitui: Ocitui) -> None:
+    names = [entry["name"] for entry in ocitui("list", "-C", demo, "--json").json["entries"]]
+    assert ODD_NAME in names
+
+
+def test_kept_without_a_terminal(tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = ocitui("demo", "--keep")
+    assert done.status == 0
+    directory = Path(done.out.removeprefix("the demo's cache is in ").strip())
+    assert directory.is_relative_to(tmp_path)
+    assert ocitui("list", "-C", directory).status == 0
+
+
+def test_removed_once_it_was_shown(tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def show(directory: Path, theme: str | None, mouse: bool) -> int:
+        seen.append(directory)
+        assert (directory / "index.json").exists()
+        assert (theme, mouse) == ("light", False)
+        return 0
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("ocitui.cli.demo.is_terminal", lambda _: True)
+    monkeypatch.setattr("ocitui.cli.demo._open_screen", show)
+    done = ocitui("demo", "--theme", "light", "--no-mouse")
+    assert done.status == 0
+    assert str(seen[0]) in done.out
+    assert os.listdir(tmp_path) == []

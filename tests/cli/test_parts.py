@@ -1,0 +1,121 @@
+"""Tables, digests, and which status each error gives."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocitui.cache import errors
+from ocitui.cli.digests import find_digest, is_whole
+from ocitui.cli.exits import ExitCode
+from ocitui.cli.failures import AmbiguousDigestError, CancelledError, UsageProblemError, status_of
+from ocitui.cli.tables import Column, cell_width, lay_out
+from ocitui.importing import NamedOtherwiseError, NoRoomError, SourceError, UnsupportedSourceError
+
+COLUMNS = (Column("NAME", shrink=True), Column("SIZE", right=True, rank=1), Column("PLACE", rank=2), Column("STATE"))
+
+
+def test_without_a_terminal_nothing_is_cut() -> None:
+    long = "n" * 300
+    lines = list(lay_out(COLUMNS, [[long, "1K", "here", "ok"], ["b", "22K", "", "bad"]], None))
+    assert lines == [
+        "NAME" + " " * 296 + "  SIZE  PLACE  STATE",
+        f"{long}    1K  here   ok",
+        "b" + " " * 299 + "   22K  -      bad",
+    ]
+
+
+def test_columns_leave_in_a_fixed_order() -> None:
+    row = ["a-rather-long-name", "1K", "somewhere", "ok"]
+    assert [next(lay_out(COLUMNS, [row], width)).split() for width in (80, 34, 30, 20)] == [
+        ["NAME", "SIZE", "PLACE", "STATE"],
+        ["NAME", "SIZE", "STATE"],
+        ["NAME", "SIZE", "STATE"],
+        ["NAME", "STATE"],
+    ]
+
+
+def test_no_rows_leave_the_titles() -> None:
+    assert list(lay_out(COLUMNS, [], 80)) == ["NAME  SIZE  PLACE  STATE"]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@given(st.lists(st.lists(TEXTS, min_size=4, max_size=4), max_size=6), st.integers(20, 120))
+def test_a_table_fits_and_is_clean(rows: list[list[str]], width: int) -> None:
+    for line in lay_out(COLUMNS, rows, width):
+        assert cell_width(line) <= width
+        assert "\x1b" not in line
+        assert "\n" not in line
+
+
+def test_wide_characters_take_two_cells() -> None:
+    assert cell_width("日本") == 4
+    assert cell_width("e\u0301") == 1
+    assert list(lay_out((Column("A"), Column("B")), [["日本", "x"], ["abcd", "y"]], None))[1:] == [
+        "日本  x",
+        "abcd  y",
+    ]
+
+
+A, B = "sha256:" + "ab" * 32, "sha256:" + "ac" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(A, A), ("ab", A), ("sha256:ac", B), (A + "0", A + "0"), ("zz", "zz"), (A[:-1], A)]
+)
+def test_digests_by_their_beginning(text: str, found: str) -> None:
+    assert find_digest([A, B, A], text) == found
+
+
+@pytest.mark.parametrize("text", ["a", "sha256:a"])
+def test_ambiguous_digests(text: str) -> None:
+    with pytest.raises(AmbiguousDigestError, match="begins 2 digests"):
+        find_digest([A, B], text)
+
+
+@pytest.mark.parametrize("text", ["", ":", "sha256:"])
+def test_no_digits_are_no_digest_even_where_there_is_one_entry(text: str) -> None:
+    with pytest.raises(UsageProblemError):
+        find_digest([A], text)
+
+
+def test_a_whole_digest_that_begins_another_is_itself() -> None:
+    assert find_digest(["sha256:ab", "sha256:abc"], "sha256:ab") == "sha256:ab"
+    assert is_whole(A)
+    assert not is_whole(A[:-1])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.LockedError, ExitCode.LOCKED),
+        (errors.NoSuchEntryError, ExitCode.PROBLEMS),
+        (errors.NoSuchTransactionError, ExitCode.PROBLEMS),
+        (errors.InvalidNameError, ExitCode.USAGE),
+        (AmbiguousDigestError, ExitCode.USAGE),
+        (CancelledError, ExitCode.CANCELLED),
+        *(
+            (kind, ExitCode.UNCHECKED)
+            for kind in (
+                errors.CacheError,
+                errors.CacheDirectoryError,
+                errors.CorruptIndexError,
+                errors.DocumentError,
+                errors.InvalidPackedImageError,
+                errors.ConflictError,
+                errors.PlanChangedError,
+                errors.ReadOnlyError,
+                errors.StorageError,
+                SourceError,
+                UnsupportedSourceError,
+                NamedOtherwiseError,
+                NoRoomError,
+            )
+        ),
+    ],
+)
+def test_every_error_has_its_status(error: type[errors.CacheError], status: ExitCode) -> None:
+    assert status_of(error("why")) is status

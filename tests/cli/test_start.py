@@ -1,0 +1,174 @@
+"""What is imported when, usage errors, and that the parts agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ocitui as package
+from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
+from ocitui.cli import options
+from ocitui.cli.completion import COMPLETION_VARIABLE
+from ocitui.cli.group import _COMMANDS
+from ocitui.cli.main import _COMPLETION_VARIABLE, cli
+
+from .conftest import Ocitui
+
+ALL_COMMANDS = list(_COMMANDS)
+
+
+def imported_by(*words: str | Path) -> set[str]:
+    """The modules that a command line imports, by its end."""
+    code = "import sys; from ocitui.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in ALL_COMMANDS)])
+def test_help_is_light(words: list[str]) -> None:
+    assert not imported_by(*words) & {"textual", "rich", "msgspec", "asyncio", "ocitui.cache"}
+
+
+@pytest.mark.parametrize("command", ["list", "verdict", "log", "undo"])
+def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None:
+    assert not imported_by(command, "-C", demo) & {"textual", "rich", "watchfiles"}
+
+
+def test_show_imports_no_textual(demo: Path, ocitui: Ocitui) -> None:
+    assert not imported_by("show", "-C", demo, "sha256:" + "0" * 64) & {"textual", "rich", "watchfiles"}
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_every_command_has_help(command: str, ocitui: Ocitui) -> None:
+    done = ocitui(command, "--help")
+    assert done.status == 0
+    assert done.out.startswith(f"Usage: ocitui {command}")
+    assert command in ocitui("--help").out
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS[:-2])
+def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitui: Ocitui) -> None:
+    help_text = ocitui(command, "--help").out
+    assert "-C DIR" in help_text
+    assert "--json" in help_text
+
+
+@pytest.mark.parametrize("command", ["delete", "undo", "import"])
+def test_every_command_that_writes_can_be_refused_and_can_wait(command: str, ocitui: Ocitui) -> None:
+    help_text = ocitui(command, "--help").out
+    assert "--read-only" in help_text
+    assert "--wait SECONDS" in help_text
+
+
+def test_version(ocitui: Ocitui) -> None:
+    assert ocitui("--version").out == f"ocitui, version {package.__version__}\n"
+
+
+def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
+    assert tuple(format_.value for format_ in PackedFormat) == options.FORMATS
+    assert options.DEFAULT_DIRECTORY == DEFAULT_DIRECTORY
+    assert _COMPLETION_VARIABLE == COMPLETION_VARIABLE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["./list"],
+        ["/nowhere/at/all"],
+        ["--no-mouse", "--theme", "ansi"],
+        ["list", "extra"],
+        ["list", "--nonsense"],
+        ["resolve"],
+        ["resolve", "a", "--format", "zip"],
+        ["show", "abc", "layers"],
+        ["undo", "--wait", "-1"],
+        ["delete", ""],
+        ["import", "packed:x"],
+        ["completion", "tcsh"],
+        ["demo"],
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(words: list[str], demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui(*words, *(["-C", demo] if words and words[0] == "delete" else []))
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.startswith("ocitui: ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_usage_error_as_json(ocitui: Ocitui) -> None:
+    done = ocitui("resolve", "--json")
+    assert done.status == 2
+    assert set(done.json) == {"schema", "host", "cache", "error"}
+    assert done.json["error"]["code"] == "usage"
+
+
+def test_without_a_terminal_the_screen_names_what_needs_none(ocitui: Ocitui) -> None:
+    done = ocitui("-C", "/tmp")
+    assert done.status == 2
+    assert "ocitui list" in done.err
+
+
+def test_the_directory_of_the_environment_and_of_the_options(
+    demo: Path, tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCITUI_CACHE", str(demo))
+    assert ocitui("list", "--json").json["cache"] == str(demo)
+    assert ocitui("list", "--json", "-C", tmp_path).json["cache"] == str(tmp_path)
+    assert ocitui("-C", tmp_path, "list", "--json").json["cache"] == str(tmp_path)
+    assert ocitui("-C", tmp_path, "list", "--json", "-C", demo).json["cache"] == str(demo)
+    monkeypatch.setenv("OCITUI_CACHE", "")
+    assert ocitui("verdict", "--json").json["cache"] == str(DEFAULT_DIRECTORY)
+
+
+def test_read_only_before_the_command_holds_for_it(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("--read-only", "-C", demo, "undo", "--json")
+    assert done.status == 4
+    assert done.json["error"]["code"] == "read-only"
+
+
+def test_the_module_and_the_program_are_the_same(demo: Path) -> None:
+    command = [sys.executable, "-m", "ocitui", "list", "--json", "-C", str(demo)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout)["schema"] == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, ocitui: Ocitui) -> None:
+    done = ocitui("completion", shell)
+    assert done.status == 0
+    assert COMPLETION_VARIABLE in done.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("ocitui ver", "plain,verdict"), ("ocitui list --fil", "plain,--filter"), ("ocitui ./", "dir,./")],
+)
+def test_completion_answers(typed: str, expected: str) -> None:
+    environment = {
+        **os.environ,
+        COMPLETION_VARIABLE: "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ocitui"], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
+    assert done.stdout.split() == [expected]
+    assert done.stderr == ""
+
+
+def test_every_command_is_there() -> None:
+    context = cli.make_context("ocitui", ["--json"], resilient_parsing=True)
+    for name in ALL_COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name

@@ -1,0 +1,272 @@
+"""delete, undo and log: plans, questions, transactions, and who is kept out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import journal
+from ocitui.cli import asking
+from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
+
+from .conftest import Ocitui
+
+COMMON = {"schema", "host", "cache"}
+UNKNOWN = "sha256:" + "0" * 64
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[int]:
+    """Another program works on the cache; gives the lock's descriptor."""
+    own = directory / ".ocitui"
+    own.mkdir(exist_ok=True)
+    fd = os.open(own / "lock", os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"somebody (process 1, me@there)")
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Somebody sits there and gives these answers; what they were asked is gathered."""
+    questions: list[str] = []
+    left = iter(answers)
+
+    def ask(question: str) -> str:
+        questions.append(question)
+        return next(left)
+
+    monkeypatch.setattr(asking, "can_ask", lambda: True)
+    monkeypatch.setattr(asking, "ask", ask)
+    return questions
+
+
+def test_delete_shows_the_plan_and_gives_the_transaction(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("delete", ALPINE.digest[:15], "--yes", "-C", demo)
+    assert done.status == 0
+    assert f"{ALPINE.digest}.tar" in done.out
+    assert f"afterwards alpine:3.19 stands for {OLD_ALPINE.digest} tar" in done.out
+    assert "no room is freed until the trash is emptied" in done.out
+    assert "transaction " in done.out
+    assert not list(demo.glob(f"{ALPINE.digest}*"))
+
+
+def test_delete_as_json(demo: Path, ocitui: Ocitui) -> None:
+    before = snapshot(demo)
+    done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
+    assert set(done.json) == COMMON | {"plan", "transaction"}
+    plan = done.json["plan"]
+    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed"}
+    assert [entry["digest"] for entry in plan["entries"]] == [ALPINE.digest]
+    assert [entry["digest"] for entry in plan["uncovered"]] == [OLD_ALPINE.digest]
+    assert {file["name"]: file["size"] for file in plan["files"]} == {
+        name: len(data) for name, data in before.items() if name.startswith(ALPINE.digest)
+    }
+    assert plan["bytes_trashed"] == sum(file["size"] for file in plan["files"])
+    (logged,) = ocitui("log", "--json", "-C", demo).json["transactions"]
+    assert logged == done.json["transaction"]
+    assert (logged["kind"], logged["state"]) == ("delete", "done")
+
+
+def test_undo_brings_everything_back(demo: Path, ocitui: Ocitui) -> None:
+    before = snapshot(demo)
+    deleted = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo).json["transaction"]
+    done = ocitui("undo", deleted["id"], "--json", "-C", demo)
+    assert done.status == 0
+    assert done.json["transaction"]["of"] == deleted["id"]
+    assert snapshot(demo) == before
+    log = ocitui("log", "-C", demo).out.splitlines()
+    assert [line.split()[4:6] for line in log[1:]] == [["done", "1"], ["undone", "1"]]
+
+
+def test_undo_without_an_id_takes_the_newest(demo: Path, ocitui: Ocitui) -> None:
+    before = snapshot(demo)
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    ocitui("delete", BUSYBOX.digest, "--yes", "-C", demo)
+    assert "undone: delete" in ocitui("undo", "-C", demo).out
+    assert list(demo.glob(f"{BUSYBOX.digest}*"))
+    assert ocitui("undo", "-C", demo).status == 0
+    assert snapshot(demo) == before
+    nothing = ocitui("undo", "-C", demo)
+    assert nothing.status == 1
+    assert ocitui("undo", "20200101-nothing", "-C", demo).status == 1
+
+
+def test_delete_of_one_format_keeps_what_another_needs(krata_cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("delete", "cf8c", "--format", "tar", "--format", "erofs", "--yes", "-C", krata_cache)
+    assert done.status == 0
+    assert "kept, as another format of this digest needs it" in done.out
+    left = ocitui("list", "-C", krata_cache, "--json", "--filter", "busybox").json["entries"]
+    assert [entry["format"] for entry in left] == ["squashfs"]
+    assert left[0]["state"] == "ok"
+
+
+def test_delete_without_a_format_takes_all_of_them(krata_cache: Path, ocitui: Ocitui) -> None:
+    before = snapshot(krata_cache)
+    assert ocitui("delete", "cf8c", "--yes", "-C", krata_cache).status == 0
+    assert ocitui("list", "-C", krata_cache, "--filter", "busybox", "--json").json["entries"] == []
+    assert ocitui("undo", "-C", krata_cache).status == 0
+    assert snapshot(krata_cache) == before
+
+
+@pytest.mark.parametrize("words", [[UNKNOWN], ["zzz"], [ALPINE.digest, "--format", "erofs"]])
+def test_delete_of_what_is_not_there(words: list[str], demo: Path, ocitui: Ocitui) -> None:
+    before = snapshot(demo)
+    done = ocitui("delete", *words, "--yes", "-C", demo, "--json")
+    assert done.status == 1
+    assert done.json["error"]["code"] == "no-such-entry"
+    assert snapshot(demo) == before
+
+
+def test_without_a_terminal_delete_needs_yes(demo: Path, ocitui: Ocitui) -> None:
+    before = snapshot(demo)
+    done = ocitui("delete", ALPINE.digest, "-C", demo)
+    assert done.status == 2
+    assert f"{ALPINE.digest}.tar" in done.out
+    assert "--yes" in done.err
+    as_json = ocitui("delete", ALPINE.digest, "-C", demo, "--json")
+    assert as_json.status == 2
+    assert set(as_json.json) == COMMON | {"plan", "error"}
+    assert snapshot(demo) == before
+
+
+@pytest.mark.parametrize("typed", ["", "y", "YES", "no", "yes please"])
+def test_only_the_whole_word_confirms(typed: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(demo)
+    answer(monkeypatch, typed)
+    done = ocitui("delete", ALPINE.digest, "-C", demo)
+    assert done.status == 130
+    assert done.out == ""
+    assert snapshot(demo) == before
+
+
+def test_the_question_names_the_host_and_the_cache(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "host7")
+    questions = answer(monkeypatch, "yes")
+    done = ocitui("delete", ALPINE.digest, "-C", demo)
+    assert done.status == 0
+    assert len(questions) == 1
+    assert done.err.startswith(f"on host7, in {demo}\n")
+
+
+def test_a_plan_that_no_longer_holds_is_shown_and_asked_again(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        if len(asked) == 1:
+            with open(demo / f"{ALPINE.digest}.tar", "ab") as packed:
+                packed.write(b"more")
+        return "yes"
+
+    monkeypatch.setattr(asking, "can_ask", lambda: True)
+    monkeypatch.setattr(asking, "ask", ask)
+    done = ocitui("delete", ALPINE.digest, "-C", demo)
+    assert done.status == 0
+    assert len(asked) == 2
+    assert "changed since the plan was shown" in done.err
+
+
+def test_the_daemon_is_named_in_the_question(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocitui.cache.daemon import DaemonState
+
+    monkeypatch.setattr(asking, "find_daemon", lambda _: DaemonState(7, 0.0, True))
+    assert "kratad runs here since 1970-01-01" in ocitui("delete", ALPINE.digest, "-C", demo).out
+
+
+def test_undo_of_somebody_else_s_transaction_asks(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "whoami", lambda: "ocitui (process 9, ann@elsewhere)")
+        ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    refused = ocitui("undo", "-C", demo)
+    assert refused.status == 2
+    assert "ann@elsewhere" in refused.out
+    answer(monkeypatch, "")
+    assert ocitui("undo", "-C", demo).status == 130
+    assert ocitui("undo", "--yes", "-C", demo).status == 0
+
+
+def test_read_only_is_refused_before_anything_is_asked(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(demo)
+    questions = answer(monkeypatch)
+    for words in (["delete", ALPINE.digest], ["undo"], ["import", "packed:x", "--name", "x"]):
+        done = ocitui(*words, "--read-only", "--json", "-C", demo)
+        assert done.status == 4
+        assert done.json["error"]["code"] == "read-only"
+    assert questions == []
+    assert snapshot(demo) == before
+    assert not (demo / ".ocitui").exists()
+
+
+def test_a_locked_cache_says_who_holds_it(demo: Path, ocitui: Ocitui) -> None:
+    with locked(demo):
+        done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
+    assert done.status == 5
+    assert done.json["error"]["code"] == "locked"
+    assert "me@there" in done.err
+
+
+def test_wait_waits_for_the_lock(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked(demo) as fd:
+
+        async def released(_: float) -> None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+        monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
+        assert ocitui("delete", ALPINE.digest, "--yes", "--wait", "60", "-C", demo).status == 0
+
+
+def test_a_transaction_that_was_never_ended_is_shown_and_left_alone(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    (record,) = (demo / ".ocitui" / "journal").glob("*.done.json")
+    record.rename(record.with_name(record.name.replace(".done.", ".pending.")))
+    done = ocitui("log", "-C", demo)
+    assert "pending" in done.out.splitlines()[1]
+    assert "next command that writes" in done.out.splitlines()[2]
+    assert list((demo / ".ocitui" / "journal").glob("*.pending.json"))
+
+
+def test_an_undo_that_meets_something_in_the_place(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    (demo / f"{ALPINE.digest}.tar").write_bytes(b"something else")
+    done = ocitui("undo", "--json", "-C", demo)
+    assert done.status == 4
+    assert done.json["error"]["code"] == "conflict"
+    assert (demo / f"{ALPINE.digest}.tar").read_bytes() == b"something else"
+
+
+def test_delete_of_entries_with_a_format_nobody_knows(demo: Path, ocitui: Ocitui) -> None:
+    index: dict[str, Any] = json.loads((demo / "index.json").read_text())
+    for entry in index["manifests"]:
+        if entry["digest"] == ALPINE.digest:
+            entry["annotations"]["dev.krata.oci.packer.format"] = "zip"
+    (demo / "index.json").write_text(json.dumps(index))
+    before = snapshot(demo)
+    assert ocitui("delete", ALPINE.digest, "--yes", "-C", demo).status == 0
+    assert ocitui("undo", "-C", demo).status == 0
+    assert json.loads(snapshot(demo)["index.json"]) == json.loads(before["index.json"])
+
+
+def test_a_delete_on_a_cache_that_is_gone(demo: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(demo)
+    assert ocitui("delete", ALPINE.digest, "--yes", "-C", demo).status == 4
+    assert ocitui("undo", "-C", demo).status == 4
