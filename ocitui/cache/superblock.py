@@ -84,9 +84,9 @@ def _squashfs_problem(head: bytes, size: int) -> str | None:
 
 
 def _table_problem(tables: list[int], used: int) -> str | None:
-    """Whether the tables stand in order: inodes, directories, fragments, ids."""
+    """Whether the tables stand in order: inodes, directories, fragments (which may be absent), ids."""
     ids, xattrs, inodes, directories, fragments, exports = tables
-    ordered = [table for table in (inodes, directories, fragments, ids) if table != _ABSENT]
+    ordered = [inodes, directories, *([] if fragments == _ABSENT else [fragments]), ids]
     if any(second <= first for first, second in pairwise(ordered)):
         return "its tables are out of order"
     if any(table >= used for table in (*ordered, xattrs, exports) if table != _ABSENT):

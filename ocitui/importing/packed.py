@@ -23,6 +23,7 @@ from ocitui.cache import (
     PackedFormat,
     PackedImage,
     PackerCache,
+    ReadOnlyError,
     StorageError,
 )
 from ocitui.cache.files import packed_name
@@ -93,6 +94,8 @@ async def import_packed(
     all. Raises SourceError, NamedOtherwiseError, NoRoomError, and what `PackerCache.store` raises.
     """
     image = source.image(name)
+    if cache.read_only:
+        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await _check_name(cache, image, rename)
     if _is_in_place(cache, image):
         return await cache.store(image)

@@ -1,0 +1,126 @@
+"""`ocitui import` and `ocitui inspect`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.importing.sources import FORMATS, Source, make_source
+
+from .conftest import Ocitui
+from .test_writing import locked
+
+COMMON = {"schema", "host", "cache"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return make_source(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return directory
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_import_gives_the_entry_and_the_transaction(format_: str, tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    source = make_source(tmp_path, format_)
+    done = ocitui("import", f"packed:{source.packed}", "--name", "busybox:1", "-C", cache, "--json")
+    assert done.status == 0
+    assert done.err == ""
+    assert set(done.json) == COMMON | {"entry", "transaction"}
+    assert done.json["entry"] == ocitui("list", "-C", cache, "--json").json["entries"][0]
+    assert done.json["entry"]["state"] == "ok"
+    assert done.json["transaction"] == ocitui("log", "-C", cache, "--json").json["transactions"][0]
+    assert ocitui("resolve", "busybox:1", "--format", format_, "-C", cache).status == 0
+    assert ocitui("undo", "-C", cache).status == 0
+    assert ocitui("list", "-C", cache, "--json").json["entries"] == []
+    assert sorted(os.listdir(cache)) == [".ocitui", "index.json"]
+
+
+def test_import_says_what_it_did(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("import", source.packed, "--name", "a:1", "-C", cache)
+    assert done.out.startswith(f"imported a:1 as tar, {source.digest}\ntransaction ")
+
+
+def test_a_name_is_taken_over_only_when_asked(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    words = ["import", source.packed, "-C", cache, "--name"]
+    assert ocitui(*words, "a:1").status == 0
+    refused = ocitui(*words, "a:2", "--json")
+    assert refused.status == 4
+    assert refused.json["error"]["code"] == "named-otherwise"
+    assert "--rename" in refused.err
+    assert ocitui(*words, "a:2", "--rename").status == 0
+    assert ocitui("undo", "-C", cache).status == 0
+    assert ocitui("list", "-C", cache, "--json").json["entries"][0]["name"] == "a:1"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--format", "erofs"], "source"),
+        (["--platform", "linux/amd64"], "source"),
+        (["--manifest", "/nowhere"], "source"),
+    ],
+)
+def test_imports_that_are_refused(words: list[str], code: str, source: Source, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("import", source.packed, "--name", "a:1", "-C", cache, "--json", *words)
+    assert done.status == 4
+    assert done.json["error"]["code"] == code
+    assert os.listdir(cache) == []
+
+
+def test_the_right_platform_passes(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    words = ["--name", "a:1", "--platform", "linux/arm64/v8", "-C", cache]
+    assert ocitui("import", source.packed, *words).status == 0
+
+
+@pytest.mark.parametrize("source_text", ["oci:x", "docker://alpine", "alpine:3", "/nowhere.tar"])
+def test_sources_that_cannot_be_imported(source_text: str, cache: Path, ocitui: Ocitui) -> None:
+    for words in (["import", source_text, "--name", "a:1"], ["inspect", source_text]):
+        done = ocitui(*words, "-C", cache)
+        assert done.status == 4
+        assert done.err.count("\n") == 1
+
+
+def test_an_import_into_a_corrupt_cache(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    (cache / "index.json").write_bytes(b"{")
+    done = ocitui("import", source.packed, "--name", "a:1", "-C", cache, "--json")
+    assert done.status == 4
+    assert done.json["error"]["code"] == "corrupt-index"
+    assert (cache / "index.json").read_bytes() == b"{"
+
+
+def test_an_import_into_a_locked_cache(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    with locked(cache):
+        assert ocitui("import", source.packed, "--name", "a:1", "-C", cache).status == 5
+    assert os.listdir(cache / ".ocitui" / "import") == []
+    assert ocitui("list", "-C", cache, "--json").json["entries"] == []
+
+
+def test_inspect(source: Source, ocitui: Ocitui) -> None:
+    done = ocitui("inspect", f"packed:{source.packed}", "--json")
+    assert done.status == 0
+    (image,) = done.json["images"]
+    assert image == {
+        "names": [],
+        "platform": "linux/arm64/v8",
+        "digest": source.digest,
+        "format": "tar",
+        "size": source.packed.stat().st_size,
+        "problems": [],
+    }
+    assert source.digest in ocitui("inspect", source.packed).out
+
+
+def test_inspect_of_what_could_not_be_imported(source: Source, ocitui: Ocitui) -> None:
+    source.config.write_bytes(b"")
+    done = ocitui("inspect", source.packed)
+    assert done.status == 1
+    assert "problem:" in done.out
+    assert ocitui("inspect", source.packed, "--json").json["images"][0]["problems"]
