@@ -91,12 +91,14 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
             f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
             hint="start ocitui as a user who may read it",
         ) from error
-    with open(fd, "rb", buffering=0) as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             return IndexFile(_signature(found), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
-        data = file.read()
+        data = _read_all(fd)
+    finally:
+        os.close(fd)
     settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
     verdict, index = examine_index(data, previous)
     return IndexFile(_signature(found), verdict, index, data if index is None else None, settled)
@@ -116,3 +118,9 @@ def read_patiently(directory: Path, previous: ImageIndex | None = None) -> Index
 
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _read_all(fd: int) -> bytes:
+    """A file from where it is to its end; without the copies that a buffered reader makes."""
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        return file.read()

@@ -25,7 +25,8 @@ class DirectoryEvents:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        # Names are told by their paths, which come back absolute.
+        self._directory = Path(os.path.abspath(directory))
         self._names: set[str] = set()
         self._everything = False
         self._wake = asyncio.Event()
@@ -66,10 +67,12 @@ class DirectoryEvents:
         while True:
             self._stop = asyncio.Event()
             self._inode = self._identity()
+            if self._inode is None:
+                await asyncio.sleep(_FIRST_PAUSE)
+                continue
             try:
-                if self._inode is not None:
-                    await self._watch()
-                    pause = _FIRST_PAUSE
+                await self._watch()
+                pause = _FIRST_PAUSE
             except (OSError, RuntimeError, ValueError, ExceptionGroup) as error:
                 self.trouble = f"events failed ({_cause(error)}); looking once a second"
                 pause = min(pause * 2, _LONGEST_PAUSE)

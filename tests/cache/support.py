@@ -89,7 +89,7 @@ def index_bytes(descriptors: Iterable[dict[str, Any]]) -> bytes:
 def entry(number: int, *, name: str | None = None, format: str = "squashfs") -> dict[str, Any]:
     """A descriptor of the index, as decoded JSON."""
     manifest, _ = documents(str(number))
-    name = name or f"mirror.gcr.io/library/image{number}:1"
+    name = name or f"image{number}:1"
     return {
         "mediaType": MANIFEST_TYPE,
         "digest": digest_of(manifest),
