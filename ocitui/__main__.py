@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line on this program's arguments; exits with its status."""
+    arguments = sys.argv[1:]
+    if _is_plain(arguments):
+        raise SystemExit(_open_screen(arguments))
     from ocitui.cli.main import run
 
-    raise SystemExit(run(sys.argv[1:]))
+    raise SystemExit(run(arguments))
+
+
+def _is_plain(arguments: list[str]) -> bool:
+    """Whether the screen is asked for in a way that needs no parser, whose import is a tenth of the screen's start.
+
+    A word with a slash names no command.
+    """
+    plain = not arguments or (len(arguments) == 1 and "/" in arguments[0] and not arguments[0].startswith("-"))
+    return plain and "_OCITUI_COMPLETE" not in os.environ and _has_terminal()
+
+
+def _has_terminal() -> bool:
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
+
+
+def _open_screen(arguments: list[str]) -> int:
+    from pathlib import Path
+
+    from ocitui.directory import default_directory
+    from ocitui.tui.options import ScreenOptions
+    from ocitui.tui.start import run_screen
+
+    return run_screen(ScreenOptions(Path(arguments[0]) if arguments else default_directory()))
 
 
 if __name__ == "__main__":

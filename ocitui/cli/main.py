@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ocitui import __version__
+from ocitui.directory import default_directory
 
 from .exits import ExitCode
 from .group import CommandGroup
@@ -20,7 +21,6 @@ from .options import (
     THEMES,
     Given,
     Settings,
-    default_directory,
     directory_option,
     json_option,
     read_only_option,

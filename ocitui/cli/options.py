@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -11,6 +10,8 @@ from typing import Any, Concatenate, ParamSpec
 
 import click
 
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
+
 from .exits import ExitCode
 
 P = ParamSpec("P")
@@ -18,8 +19,6 @@ F = Callable[..., Any]
 
 # The cache's own names for these are a heavy import; a test holds them together.
 FORMATS = ("squashfs", "erofs", "tar")
-DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
-DIRECTORY_VARIABLE = "OCITUI_CACHE"
 THEMES = ("dark", "light", "ansi")
 
 
@@ -55,11 +54,6 @@ class Given:
     @property
     def settings(self) -> Settings:
         return Settings(self.directory or default_directory(), self.as_json, self.read_only, self.wait or 0.0)
-
-
-def default_directory() -> Path:
-    """The cache that is meant where none is named."""
-    return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
 
 
 directory_option = click.option(
