@@ -35,23 +35,30 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageI
     CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
     """
     refuse_link(space.directory)
-    source = base.contents
+    # Updates of others that were displaced: the index each was made of, and what they made of it.
+    owed: list[tuple[ImageIndex, ImageIndex]] = []
+    ours: ImageIndex | None = None
     for _ in range(_ATTEMPTS):
-        new = edit(source)
-        if not _put_in_place(space, base, new, draft):
-            base = read_patiently(space.directory)
-            base.require_sound(space.directory)
-            source = base.contents
-            continue
-        displaced = _displaced(space, base, draft)
-        if displaced is None or displaced is base.index:
-            return new
-        # What stands on disk is ours, or came after it; what it displaced has to be merged in.
-        common, base = base.contents, read_patiently(space.directory)
+        new = edit(_with_owed(base.contents, owed, ours))
+        if _put_in_place(space, base, new, draft):
+            displaced = _displaced(space, base, draft)
+            if displaced is None or displaced is base.index:
+                return new
+            owed.append((base.contents, displaced))
+            ours = new
+        base = read_patiently(space.directory)
         base.require_sound(space.directory)
-        ours = base.index is not None and new.matches(base.index.to_bytes())
-        source = displaced if ours else _merged(base.contents, common, displaced)
     raise ConflictError("index.json is rewritten all the time", hint="see what writes it, then try again")
+
+
+def _with_owed(now: ImageIndex, owed: list[tuple[ImageIndex, ImageIndex]], ours: ImageIndex | None) -> ImageIndex:
+    """The index on disk with every displaced update in it again."""
+    if len(owed) == 1 and ours is not None and now.matches(ours.to_bytes()):
+        # Nobody wrote since: what was displaced is all there is to start from.
+        return owed[0][1]
+    for common, theirs in owed:
+        now = _merged(now, common, theirs)
+    return now
 
 
 def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageIndex:
