@@ -1,7 +1,8 @@
 """Room kept aside, so that delete and undo work on a full disk.
 
-Three files: one as large as the index needs, one for a transaction's record, both taken over in place and so safe from
-whoever else fills the disk; and a small one that is given up for the blocks of growing directories.
+A file as large as the index needs, one for the record of a large transaction, and small ones, each for the record of a
+small transaction or to be given up for the block by which a directory grows. A file is taken over and written in
+place, and so is safe from whoever else fills the disk.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import os
 
 from .disk import Disk, Folder
 
-_INDEX, _RECORD, _ROOM = "reserve-index", "reserve-record", "reserve-room"
+_INDEX, _RECORD = "reserve-index", "reserve-record"
+_SMALL = tuple(f"reserve-{number}" for number in range(32))
+_SMALL_SIZE = 1 << 13
 _SLACK = 1 << 16
-_SMALLEST_RECORD, _LARGEST_RECORD = 1 << 18, 1 << 24
+_LARGEST_RECORD = 1 << 24
+# Left to the daemon, whose next store else truncates its own index and cannot write it.
+_LEFT_FREE = 1 << 20
 
 
 class Reserve:
@@ -24,17 +29,17 @@ class Reserve:
 
     def lend_file(self, size: int) -> tuple[Folder, str] | None:
         """The smallest file kept aside that can hold ``size`` bytes; the caller moves it away and writes in place."""
-        kept = [(found.st_size, name) for name in (_INDEX, _RECORD) if (found := self._own.lstat(name))]
-        fitting = sorted(pair for pair in kept if pair[0] >= size)
-        return (self._own, fitting[0][1]) if fitting else None
+        kept = [(self._room(name), name) for name in (*_SMALL, _INDEX, _RECORD)]
+        fitting = min((pair for pair in kept if pair[0] >= size), default=None)
+        return (self._own, fitting[1]) if fitting else None
 
     def lend_room(self) -> bool:
-        """Free the small file's blocks; False when they were given up before."""
-        found = self._own.lstat(_ROOM)
-        if found is None or not found.st_size:
-            return False
-        self._disk.unlink(self._own, _ROOM)
-        return True
+        """Free a small file's blocks; False when all were given up before."""
+        for name in _SMALL:
+            if self._own.lstat(name) is not None:
+                self._disk.unlink(self._own, name)
+                return True
+        return False
 
     def take_displaced(self, folder: Folder, name: str) -> None:
         """Keep a file that is no longer wanted as the room for the next index."""
@@ -42,17 +47,27 @@ class Reserve:
 
     def refill(self, index_size: int) -> None:
         """Make the files as large as they should be, as far as there is room."""
-        record = min(max(2 * index_size, _SMALLEST_RECORD), _LARGEST_RECORD)
-        for name, size in ((_INDEX, index_size + _SLACK), (_RECORD, record), (_ROOM, _SLACK)):
-            found = self._own.lstat(name)
-            if found is None or found.st_size < size or found.st_blocks * 512 < size:
+        record = min(2 * index_size + _SLACK, _LARGEST_RECORD)
+        wanted = [(name, _SMALL_SIZE) for name in _SMALL] + [(_INDEX, index_size + _SLACK), (_RECORD, record)]
+        for name, size in wanted:
+            missing = size - self._room(name)
+            if missing > 0 and self._free() - missing > _LEFT_FREE + index_size:
                 self._allocate(name, size)
+
+    def _room(self, name: str) -> int:
+        """How many bytes can be written to a file without a new block."""
+        found = self._own.lstat(name)
+        return 0 if found is None else min(found.st_size, found.st_blocks * 512)
+
+    def _free(self) -> int:
+        found = os.fstatvfs(self._own.fd)
+        return found.f_bavail * found.f_frsize
 
     def _allocate(self, name: str, size: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._disk.step("allocate", name)
-            with open(os.open(name, flags, 0o600, dir_fd=self._own.fd), "wb") as file:
+            with open(os.open(name, flags, 0o600, dir_fd=self._own.fd), "wb", buffering=0) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError:
             # A reserve that cannot be had is no reason to fail what was asked for; the next transaction tries again.

@@ -1,0 +1,161 @@
+"""On a disk with not a byte left: delete and undo work, what cannot be done says so and changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import CacheError, ImageName, PackerCache, StorageError
+from tests.cache.steps import key
+from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, tree, write_cache
+from tests.tools import need
+
+
+def mounted(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.strip()}")
+
+
+@contextmanager
+def small_file_system(kind: str, tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    place, image = tmp_path / "mounted", tmp_path / "image"
+    place.mkdir()
+    if kind == "tmpfs":
+        mounted("-t", "tmpfs", "-o", "size=2m", "none", str(place))
+    else:
+        need("mkfs.ext4")
+        with open(image, "wb") as file:
+            file.truncate(8 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "1024", str(image)], check=True)
+        mounted("-o", "loop", str(image), str(place))
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A cache of six entries on a file system of a few megabytes."""
+    with small_file_system(request.param, tmp_path) as place:
+        write_cache(place / "cache", range(3), (SQUASHFS, EROFS))
+        yield place
+
+
+def fill(place: Path) -> None:
+    """Leave no room, not even for one more small file."""
+    for number in range(10_000):
+        try:
+            with open(place / f"filler{number}", "wb", buffering=0) as file:
+                for size in (1 << 16, 1 << 12, 1 << 8, 1):
+                    _write_until_full(file.fileno(), size)
+                os.fsync(file.fileno())
+                if file.tell() == 0:
+                    return
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+            return
+
+
+def _write_until_full(fd: int, size: int) -> None:
+    try:
+        while os.write(fd, b"x" * size):
+            pass
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
+async def test_delete_and_undo_without_room(small: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    await cache.undo()
+    before = tree(directory)
+    fill(small)
+    await cache.delete([key(0)])
+    assert digests_and_formats(directory)[0] == key(0, "erofs")
+    fill(small)
+    await cache.undo()
+    assert tree(directory) == before
+    fill(small)
+    everything = [descriptor.key for descriptor in await cache.list()]
+    transaction = await PackerCache(directory).delete(everything)
+    assert set(tree(directory)) == {"index.json"}
+    fill(small)
+    await PackerCache(directory).undo(transaction.id)
+    assert tree(directory) == before
+
+
+async def test_many_transactions_without_room(small: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    await cache.undo()
+    before = tree(directory)
+    for _ in range(10):
+        fill(small)
+        await cache.delete([key(1)])
+        fill(small)
+        await cache.undo()
+        assert tree(directory) == before
+
+
+async def test_a_store_without_room_leaves_all_as_it_was(small: Path, tmp_path: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    await cache.undo()
+    fill(small)
+    before = tree(directory)
+    image = make_image(tmp_path / "packed", content=b"x" * (1 << 20), format=TAR)
+    with pytest.raises(StorageError) as caught:
+        await cache.store(image)
+    assert caught.value.hint
+    assert image.path.stat().st_size == 1 << 20
+    assert tree(directory) == before
+    assert os.listdir(directory / ".ocitui" / "staging") == []
+    await cache.delete([key(0)])
+
+
+async def test_room_comes_back(small: Path, tmp_path: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    fill(small)
+    await cache.delete([key(1)])
+    for path in small.glob("filler*"):
+        path.unlink()
+    image = await stored(cache, tmp_path / "source", "new")
+    fill(small)
+    await cache.delete([(image.digest, "squashfs")])
+    for _ in range(4):
+        await cache.undo()
+    assert len(digests_and_formats(directory)) == 6
+
+
+async def test_a_first_write_without_room(small: Path) -> None:
+    """Nothing was kept aside yet; whether it works depends on what the file system has left for a directory."""
+    directory = small / "cache"
+    fill(small)
+    before = tree(directory)
+    cache = await PackerCache.open(directory)
+    assert await cache.recall(ImageName.parse("a"), key(0)[0], SQUASHFS) is not None
+    try:
+        await cache.delete([key(0)])
+    except CacheError as error:
+        assert isinstance(error, StorageError)
+        assert "No space left" in str(error)
+        assert tree(directory) == before
+    else:
+        await cache.undo()
+        assert tree(directory) == before
