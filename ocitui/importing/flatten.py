@@ -1,0 +1,129 @@
+"""Layers flattened into one tar stream, in two passes, nothing unpacked.
+
+The first pass reads every layer, checks it and merges the headers into a tree. Then every byte to come is known, and
+the second pass writes the tar, reading those layers again of which files are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import Protocol
+
+from .chunk_reader import ChunkReader
+from .decompress import Compression
+from .layer_errors import LayerError
+from .layers import LayerSource, OpenLayer
+from .limits import LayerLimits
+from .merge import Counter, merge_layers, naming
+from .plan import Plan
+from .tar_writer import END, padding
+
+_BUFFER = 1 << 20
+
+Write = Callable[[memoryview], None]
+
+
+class _Bodies(Protocol):
+    def __call__(self, offset: int, size: int) -> Iterator[bytes | memoryview]: ...
+
+
+class Flattening:
+    """An image's layers, opened; `plan` says what they come to, `write` writes it. A context manager."""
+
+    def __init__(self, sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter) -> None:
+        """Reads all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
+        self._layers: list[OpenLayer] = []
+        try:
+            for number, source in enumerate(sources, 1):
+                with naming(number):
+                    self._layers.append(OpenLayer(source))
+            self.plan = Plan(merge_layers(self._layers, limits, counter))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Flattening:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self._layers:
+            self._layers.pop().close()
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        return tuple(layer.diff_id for layer in self._layers)
+
+    def write(self, write: Write, counter: Counter) -> None:
+        """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
+        counter.done, counter.total, counter.files, counter.files_total = 0, self.plan.size, 0, self.plan.files
+        output = _Output(write, counter)
+        for header in self.plan.headers_before_files():
+            output.put(header)
+        for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
+            counter.layer = layer
+            with naming(layer):
+                self._write_files(self._layers[layer - 1], files, output, counter)
+        for header in self.plan.hard_links():
+            output.put(header)
+        output.put(END)
+        output.flush()
+
+    def _write_files(
+        self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], output: _Output, counter: Counter
+    ) -> None:
+        bodies = _bodies(layer)
+        tree = self.plan.tree
+        for inode, header in files:
+            output.put(header)
+            if size := tree.sizes[inode]:
+                for part in bodies(tree.offsets[inode], size):
+                    output.put(part)
+                output.put(bytes(padding(size)))
+            counter.files += 1
+        layer.check_unchanged()
+
+
+class _Output:
+    """Small pieces gathered into large writes."""
+
+    def __init__(self, write: Write, counter: Counter) -> None:
+        self._write = write
+        self._counter = counter
+        self._buffer = bytearray()
+
+    def put(self, data: bytes | memoryview) -> None:
+        self._buffer += data
+        if len(self._buffer) >= _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        with memoryview(self._buffer) as view:
+            self._write(view)
+        self._counter.add(len(self._buffer))
+        self._buffer.clear()
+
+
+def _bodies(layer: OpenLayer) -> _Bodies:
+    """What gives the bytes of a layer's files, asked for in the order that they have in it."""
+    return layer.part if layer.compression is Compression.NONE else _StreamBodies(layer)
+
+
+class _StreamBodies:
+    def __init__(self, layer: OpenLayer) -> None:
+        self._reader = ChunkReader(layer.chunks(lambda _: None))
+
+    def __call__(self, offset: int, size: int) -> Iterator[bytes | memoryview]:
+        self._reader.skip(offset - self._reader.position)
+        left = size
+        for part in self._reader.parts(size):
+            left -= len(part)
+            yield part
+        if left:
+            raise LayerError("it was cut while it was read")
