@@ -36,6 +36,12 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def is_host(text: str) -> bool:
+    """Whether this is a host as a reference holds it, with a port or without."""
+    match = _HOST.fullmatch(text)
+    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= _LARGEST_PORT))
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An image in a registry: ``domain`` is `docker.io` for the Hub, ``path`` whole (`library/alpine`).
@@ -92,8 +98,7 @@ def _split_domain(name: str) -> tuple[str, str]:
 
 
 def _check(text: str, domain: str, path: str, tag: str | None, digest: str | None) -> None:
-    host = _HOST.fullmatch(domain)
-    if host is None or (host[2] and (len(host[2]) > 5 or int(host[2]) > _LARGEST_PORT)):
+    if not is_host(domain):
         raise InvalidReferenceError(f"{text!r}: {domain!r} is not a host")
     if not _PATH.fullmatch(path):
         lower = " (a name is in lower case)" if _PATH.fullmatch(path.lower()) else ""

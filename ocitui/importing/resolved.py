@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 from ocitui.cache import Document, ImageConfiguration, ImageManifest, ImageName, Platform
 
 from .blobs import BlobStore
+from .layers import LayerSource
 
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
@@ -33,16 +33,6 @@ class Layer:
     media_type: str
     diff_id: str
     urls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFile:
-    """A layer on disk: ``length`` bytes of ``path`` from ``offset``, which have the layer's digest."""
-
-    layer: Layer
-    path: Path
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +87,12 @@ class SourceImage:
 
 
 class Source(Protocol):
-    """A place that holds images. ``close`` it at the end, or use `async with` of `opening.opened`."""
+    """A place that holds images, to be closed at the end."""
 
     @property
     def kind(self) -> SourceKind: ...
 
-    async def list(self) -> SourceListing:
+    async def listing(self) -> SourceListing:
         """All that it holds. Raises SourceError."""
 
     async def resolve(self) -> SourceImage:
@@ -110,7 +100,8 @@ class Source(Protocol):
 
     async def fetch(
         self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerFile]:
-        """The image's layers in order, each with its digest checked. Raises SourceError, StorageError."""
+    ) -> list[LayerSource]:
+        """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
+        is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
 
     async def close(self) -> None: ...

@@ -1,0 +1,241 @@
+"""Blobs that were downloaded or unpacked, kept until their image is in the cache, so that a pull can go on.
+
+A folder of `DIGEST` for whole blobs and `DIGEST.partial` for those on their way, digests being `sha256:` and 64
+hexadecimal digits. Two programs may use it at once: who writes a partial blob has it locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocitui.cache.disk import storage_errors
+
+from .partial_blob import SUFFIX, BusyError, PartialBlob
+from .references import is_digest
+from .source_errors import UnsoundSourceError
+
+Download = Callable[[PartialBlob], Awaitable[None]]
+"""Appends to the blob what is missing; it is called only where something is."""
+Progress = Callable[[str, int, int], None]
+Sleep = Callable[[float], Awaitable[None]]
+
+_CHUNK = 1 << 20
+# How often a blob is looked at that another program downloads.
+_LOOK = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A file of the store; ``size`` is what there is of it."""
+
+    digest: str
+    size: int
+    partial: bool
+    path: Path
+
+
+@dataclass(eq=False, slots=True)
+class _Shared:
+    """A download and those who wait for it."""
+
+    task: asyncio.Task[Path] | None = None
+    listeners: list[Progress] = field(default_factory=list)
+    waiting: int = 0
+
+    def report(self, digest: str, done: int, total: int) -> None:
+        for listener in self.listeners:
+            listener(digest, done, total)
+
+
+class BlobStore:
+    """A folder of blobs; it is made when the first blob comes."""
+
+    def __init__(self, directory: Path, *, sleep: Sleep = asyncio.sleep) -> None:
+        self.directory = directory
+        self._sleep = sleep
+        self._running: dict[str, _Shared] = {}
+        self.unpacking = asyncio.Lock()
+        """Held by who unpacks an archive into the store, so that two of them unpack it once."""
+
+    async def pause(self) -> None:
+        """Wait a little for another program that has a blob."""
+        await self._sleep(_LOOK)
+
+    def stored(self) -> list[StoredBlob]:
+        """What the store holds, by digest. Raises StorageError."""
+        blobs = []
+        with storage_errors("look at the blobs"):
+            for name in sorted(os.listdir(self.directory)) if self.directory.is_dir() else []:
+                digest, path = name.removesuffix(SUFFIX), self.directory / name
+                try:
+                    found = path.lstat()
+                except FileNotFoundError:
+                    continue
+                if is_digest(digest) and stat.S_ISREG(found.st_mode):
+                    blobs.append(StoredBlob(digest, found.st_size, name != digest, path))
+        return blobs
+
+    def size(self) -> int:
+        """The bytes of all blobs. Raises StorageError."""
+        return sum(blob.size for blob in self.stored())
+
+    def clear(self, digests: Iterable[str] | None = None) -> int:
+        """Remove these blobs, or all; those that are being written stay. Gives the bytes. Raises StorageError."""
+        wanted = None if digests is None else set(digests)
+        freed = 0
+        with storage_errors("remove blobs"):
+            for blob in self.stored():
+                if (wanted is None or blob.digest in wanted) and _remove_unlocked(blob.path):
+                    freed += blob.size
+        return freed
+
+    def make_directory(self) -> None:
+        """Raises StorageError."""
+        with storage_errors("make the folder for blobs"):
+            self.directory.mkdir(parents=True, exist_ok=True)
+
+    def find_whole(self, digest: str, size: int) -> Path | None:
+        """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError."""
+        path = self.directory / _checked(digest)
+        with storage_errors("read a blob"):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            with open(fd, "rb", buffering=0) as file:
+                if os.fstat(fd).st_size == size and f"sha256:{_hash(file.read)}" == digest:
+                    return path
+            path.unlink(missing_ok=True)
+        return None
+
+    async def fetch(self, digest: str, size: int, download: Download, progress: Progress | None = None) -> Path:
+        """The path of the whole blob; what is missing comes by ``download``. All who want a blob share one download,
+        which ends when the last of them is cancelled; what came is kept.
+
+        Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
+        """
+        _checked(digest)
+        shared = self._running.get(digest)
+        if shared is None:
+            shared = self._running[digest] = _Shared()
+            shared.task = asyncio.create_task(self._bring(digest, size, download, shared.report))
+        listener = progress or _ignore
+        shared.listeners.append(listener)
+        shared.waiting += 1
+        try:
+            return await self._join(digest, shared)
+        finally:
+            shared.waiting -= 1
+            shared.listeners.remove(listener)
+
+    async def _join(self, digest: str, shared: _Shared) -> Path:
+        assert shared.task is not None
+        try:
+            return await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            if shared.waiting == 1 and not shared.task.done():
+                self._forget(digest, shared)
+                shared.task.cancel()
+                await asyncio.wait([shared.task])
+            raise
+        finally:
+            if shared.task.done():
+                self._forget(digest, shared)
+                _look_at(shared.task)
+
+    def _forget(self, digest: str, shared: _Shared) -> None:
+        if self._running.get(digest) is shared:
+            del self._running[digest]
+
+    async def _bring(self, digest: str, size: int, download: Download, progress: Progress) -> Path:
+        whole = await asyncio.to_thread(self.find_whole, digest, size)
+        if whole is None:
+            self.make_directory()
+            whole = await self._download(digest, size, download, progress)
+        progress(digest, size, size)
+        return whole
+
+    async def _download(self, digest: str, size: int, download: Download, progress: Progress) -> Path:
+        while True:
+            try:
+                partial = await self._open(digest, size, progress)
+                break
+            except BusyError:
+                await self.pause()
+                if whole := await asyncio.to_thread(self.find_whole, digest, size):
+                    return whole
+        try:
+            return await _fill(partial, download)
+        finally:
+            await partial.close()
+
+    async def _open(self, digest: str, size: int, progress: Progress) -> PartialBlob:
+        def report(done: int) -> None:
+            progress(digest, done, size)
+
+        opening = asyncio.ensure_future(asyncio.to_thread(PartialBlob.open, self.directory, digest, size, report))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().close_here()
+            raise
+
+
+async def _fill(partial: PartialBlob, download: Download) -> Path:
+    """Download and finish; what was left by an earlier pull and turns out to be wrong is downloaded once more."""
+    if partial.done < partial.size:
+        await download(partial)
+        await partial.flush()
+    if partial.resumed and not partial.is_right and partial.done == partial.size:
+        await partial.restart()
+        await download(partial)
+        await partial.flush()
+    return await partial.finish()
+
+
+def _checked(digest: str) -> str:
+    if not is_digest(digest):
+        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
+    return digest
+
+
+def _hash(read: Callable[[int], bytes]) -> str:
+    hashed = hashlib.sha256()
+    while chunk := read(_CHUNK):
+        hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+def _remove_unlocked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _look_at(task: asyncio.Task[Path]) -> None:
+    """So that an error that nobody waits for is not reported as never looked at."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _ignore(digest: str, done: int, total: int) -> None:
+    """Progress that nobody wants."""

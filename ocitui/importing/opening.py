@@ -1,0 +1,145 @@
+"""Sources as an operator writes them, opened: skopeo's transports, a bare name, or a path that is looked at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocitui.cache import Platform
+
+from .archive import Archive
+from .docker_archive import DockerSource
+from .errors import SourceError, UnsupportedSourceError
+from .oci_layout import Selection, open_archive, open_directory
+from .references import is_digest
+from .registry.options import RegistryOptions
+from .resolved import Source, SourceKind
+from .source_errors import UnreadableSourceError
+from .threads import in_thread
+
+_REGISTRY = "docker://"
+_UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
+_DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """``platform`` is None for this machine's. ``registry`` is how to speak to one."""
+
+    platform: Platform | None = None
+    registry: RegistryOptions = field(default_factory=RegistryOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
+
+    kind: SourceKind
+    rest: str
+    path: Path
+    name: str | None = None
+    digest: str | None = None
+    number: int | None = None
+
+
+def recognise(text: str) -> Recognised:
+    """What kind of source this is: by its prefix, else by looking at the path.
+
+    Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there.
+    """
+    for kind in (SourceKind.OCI_ARCHIVE, SourceKind.DOCKER_ARCHIVE, SourceKind.OCI_LAYOUT):
+        if text.startswith(f"{kind}:"):
+            return _files(kind, text.removeprefix(f"{kind}:"))
+    if text.startswith(f"{SourceKind.PACKED}:"):
+        rest = text.removeprefix(f"{SourceKind.PACKED}:")
+        return Recognised(SourceKind.PACKED, rest, Path(rest))
+    if text.startswith(_REGISTRY):
+        rest = text.removeprefix(_REGISTRY)
+        return Recognised(SourceKind.REGISTRY, rest, Path())
+    if text.startswith(_UNSUPPORTED):
+        raise UnsupportedSourceError(
+            f"{text}: this kind of source is not read", hint="copy the image into an OCI layout with skopeo first"
+        )
+    return _by_looking(text)
+
+
+async def open_source(text: str, options: SourceOptions | None = None) -> Source:
+    """Open a source; nothing is written, and a registry is not asked yet. Raises SourceError.
+
+    Packed files are not opened here: UnsupportedSourceError.
+    """
+    options = options or SourceOptions()
+    found = await in_thread(lambda stop: recognise(text))
+    if found.kind is SourceKind.PACKED:
+        raise UnsupportedSourceError(f"{text} holds a packed image, not layers", hint="write it as packed:FILE")
+    if found.kind is SourceKind.REGISTRY:
+        # Its library takes a tenth of a second to load, which no other source needs.
+        from .registry.pull import RegistrySource
+
+        return RegistrySource(found.rest, options.platform, options.registry)
+    selection = Selection(found.name, found.digest, options.platform)
+    if found.kind is SourceKind.OCI_LAYOUT:
+        return open_directory(found.path, selection)
+    archive = await in_thread(lambda stop: Archive.read(found.path, stop))
+    if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
+        return DockerSource(archive, selection, found.number)
+    return open_archive(archive, selection)
+
+
+def _files(kind: SourceKind, rest: str) -> Recognised:
+    """A path, and after a colon or an at what is wanted there; a path that is there as a whole is just that."""
+    path, name, digest = rest, "", ""
+    if not Path(rest).exists():
+        if match := _DIGEST_AT_END.fullmatch(rest):
+            path, digest = match[1].removesuffix(":"), match[2]
+        else:
+            path, _, name = rest.partition(":")
+    if not path:
+        raise SourceError(f"{kind}:{rest} names no path")
+    if digest and not is_digest(digest):
+        raise SourceError(f"{digest!r} is not sha256: and 64 hexadecimal digits")
+    if not Path(path).exists():
+        raise UnreadableSourceError(f"{path} does not exist")
+    number = int(name[1:]) if kind is SourceKind.DOCKER_ARCHIVE and re.fullmatch(r"@[0-9]{1,6}", name) else None
+    return Recognised(kind, rest, Path(path), None if number is not None else name or None, digest or None, number)
+
+
+def _by_looking(text: str) -> Recognised:
+    path, is_path = Path(text), text.startswith(("/", "./", "../", "~"))
+    for candidate in (text, text.partition(":")[0], text.partition("@")[0]):
+        kind = _kind_of(Path(candidate)) if candidate else None
+        if kind is SourceKind.PACKED and candidate == text:
+            return Recognised(kind, text, path)
+        if kind is not None and kind is not SourceKind.PACKED:
+            return _files(kind, text)
+    if path.is_dir() and is_path:
+        raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout")
+    if is_path:
+        raise UnreadableSourceError(f"{text} does not exist")
+    return Recognised(SourceKind.REGISTRY, text, Path())
+
+
+def _kind_of(path: Path) -> SourceKind | None:
+    """What lies at a path; None where there is nothing that is a source.
+
+    An archive counts as Docker's until it is known what it holds.
+    """
+    if path.is_dir():
+        return SourceKind.OCI_LAYOUT if (path / "oci-layout").is_file() else None
+    if not path.is_file():
+        return None
+    if path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json").is_file():
+        return SourceKind.PACKED
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableSourceError(f"cannot read {path}: {error}") from error
+    if start.startswith(_COMPRESSED) or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
+        return SourceKind.DOCKER_ARCHIVE
+    return SourceKind.PACKED

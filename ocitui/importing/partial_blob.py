@@ -1,0 +1,196 @@
+"""One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it.
+
+Its bytes are hashed as they come. Writing and hashing run in a thread while the next bytes are received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ocitui.cache import CacheError
+from ocitui.cache.disk import storage_errors
+
+from .source_errors import UnsoundSourceError
+
+SUFFIX = ".partial"
+_CHUNK = 1 << 20
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+Report = Callable[[int], None]
+
+
+class BusyError(CacheError):
+    """Another program has the file; raised and caught in here."""
+
+    code = "blob-busy"
+
+
+class PartialBlob:
+    """The file of one blob. ``done`` counts the bytes that are there; ``resumed`` of them were there at the start.
+
+    ``report`` is called with ``done`` each time that it grew by about a megabyte, and at the end.
+    """
+
+    def __init__(self, path: Path, digest: str, size: int, fd: int, report: Report) -> None:
+        self.digest = digest
+        self.size = size
+        self.done = 0
+        self.resumed = 0
+        self._path = path
+        self._fd = fd
+        self._report = report
+        self._hash = hashlib.sha256()
+        self._gathered = bytearray()
+        self._writing: asyncio.Future[None] | asyncio.Future[Path] | None = None
+
+    @classmethod
+    def open(cls, folder: Path, digest: str, size: int, report: Report = lambda done: None) -> PartialBlob:
+        """Open and lock the blob's file, and hash what is there. Raises BusyError, StorageError."""
+        path = folder / f"{digest}{SUFFIX}"
+        with storage_errors("write a blob"):
+            fd = os.open(path, _OPEN, 0o644)
+            try:
+                _lock(fd, path)
+                blob = cls(path, digest, size, fd, report)
+                blob._take_what_is_there()
+            except BaseException:
+                os.close(fd)
+                raise
+        return blob
+
+    def _take_what_is_there(self) -> None:
+        there = os.fstat(self._fd).st_size
+        if there > self.size:
+            os.ftruncate(self._fd, 0)
+        while chunk := os.read(self._fd, _CHUNK):
+            self._hash.update(chunk)
+            self.done += len(chunk)
+        self.resumed = self.done
+
+    async def append(self, chunk: bytes) -> None:
+        """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
+        self._check_size(len(chunk))
+        self.done += len(chunk)
+        self._gathered += chunk
+        if len(self._gathered) >= _CHUNK:
+            await self._write_gathered()
+
+    def append_here(self, chunk: bytes) -> None:
+        """The same, at once and in this thread."""
+        self._check_size(len(chunk))
+        self.done += len(chunk)
+        self._write(chunk)
+
+    def _check_size(self, more: int) -> None:
+        if self.done + more > self.size:
+            raise UnsoundSourceError(f"{self.digest} is sent with more than the {self.size} bytes of its descriptor")
+
+    async def flush(self) -> None:
+        """Have all bytes in the file. Raises StorageError."""
+        await self._write_gathered()
+        await self._written()
+
+    async def _write_gathered(self) -> None:
+        """Begin to write what was gathered, once what was before is written."""
+        await self._written()
+        if self._gathered:
+            chunk, self._gathered = self._gathered, bytearray()
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
+            self._report(self.done)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            self._writing = None
+
+    def _write(self, chunk: bytes | bytearray) -> None:
+        self._hash.update(chunk)
+        with storage_errors("write a blob"):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    async def restart(self) -> None:
+        """Begin again: nothing of what is there counts. Raises StorageError."""
+        await self._written()
+        self._gathered.clear()
+        self.restart_here()
+
+    def restart_here(self) -> None:
+        """The same, in this thread."""
+        with storage_errors("write a blob"):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.sha256()
+        self.done = self.resumed = 0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the bytes are all there and have the digest; to be asked once all is in the file."""
+        return self.done == self.size and f"sha256:{self._hash.hexdigest()}" == self.digest
+
+    async def finish(self) -> Path:
+        """Give the file its name, on the disk. Raises UnsoundSourceError for wrong bytes, which are removed."""
+        finishing = asyncio.ensure_future(asyncio.to_thread(self.finish_here))
+        self._writing = finishing
+        return await asyncio.shield(finishing)
+
+    def finish_here(self) -> Path:
+        """The same, in this thread."""
+        with storage_errors("keep a blob"):
+            if not self.is_right:
+                self._path.unlink(missing_ok=True)
+                actual = f"sha256:{self._hash.hexdigest()}"
+                raise UnsoundSourceError(f"{self.digest} is sent as {self.done} bytes of the digest {actual}")
+            os.fsync(self._fd)
+            whole = self._path.with_name(self.digest)
+            self._path.rename(whole)
+            sync_folder(whole.parent)
+        return whole
+
+    async def close(self) -> None:
+        """Keep what came so far, and let go of the file."""
+        try:
+            await self._settle()
+        finally:
+            self.close_here()
+
+    async def _settle(self) -> None:
+        """Wait for the thread, and write the rest: a blob that is given up is resumed from its last byte."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            failed = self._writing.cancelled() or self._writing.exception() is not None
+            self._writing = None
+            if failed:
+                return
+        if self._gathered:
+            self._write(bytes(self._gathered))
+            self._gathered.clear()
+
+    def close_here(self) -> None:
+        """The same, in this thread."""
+        os.close(self._fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    """Raises BusyError where another has the file, or removed or renamed it between opening and locking."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        same = os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except (BlockingIOError, FileNotFoundError):
+        same = False
+    if not same:
+        raise BusyError(f"{path.name} is being downloaded by another program")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

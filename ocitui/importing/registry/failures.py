@@ -1,0 +1,124 @@
+"""What a registry or the way to it does wrong, in words for an operator; some of it passes when tried again."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpx2
+import msgspec
+
+from ..errors import SourceError
+from ..source_errors import DeniedError, NoSuchImageError, RegistryError
+
+_LONGEST_WAIT = 60
+_LONGEST_TEXT = 300
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class PassingError(Exception):
+    """Something that may go well the next time. ``wait`` is what the registry asked for, in seconds."""
+
+    def __init__(self, message: str, *, wait: float | None = None, connected: bool = True) -> None:
+        super().__init__(message)
+        self.message = message
+        self.wait = wait
+        self.connected = connected
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    code: str = ""
+    message: str = ""
+
+
+class _Faults(msgspec.Struct, frozen=True):
+    """The body of an error (distribution-spec, "Error codes"); token servers write `details`."""
+
+    errors: list[_Fault] = []
+    details: str = ""
+
+
+def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: float) -> SourceError | PassingError:
+    """What a failure on the way means."""
+    host = url.netloc.decode("ascii", "replace")
+    causes = list(_causes(error))
+    certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if certificate is not None:
+        return RegistryError(
+            f"the certificate of {host} is not to be trusted: {certificate.verify_message}",
+            hint="name the file of its authority with --tls-ca",
+        )
+    if isinstance(error, httpx2.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return RegistryError(f"{host} does not speak TLS", hint="give --plain-http if it is meant to speak plain http")
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return RegistryError(f"there is no host {url.host}", hint="see that the name is right and that DNS answers")
+    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.ProxyError):
+        return PassingError(f"{host} cannot be reached: {_said(error)}", connected=False)
+    if isinstance(error, httpx2.TimeoutException):
+        return PassingError(f"{host} sent nothing for {timeout:g} seconds")
+    return PassingError(f"{host} broke off: {_said(error)}")
+
+
+def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceError | PassingError:
+    """What a status that is no success means; ``what`` was asked for."""
+    host = response.url.netloc.decode("ascii", "replace")
+    status = printable(f"{response.status_code} {response.reason_phrase}")
+    said = _fault(body)
+    if response.status_code in (401, 403):
+        return DeniedError(f"{host} does not give {what}: {said or status}; it may not exist, or want a login")
+    if response.status_code == 404:
+        return NoSuchImageError(f"{host} has no {what}: {said or status}", hint="see that name, tag and host are right")
+    if response.status_code in _PASSING:
+        return PassingError(f"{host} answers {status}{said and f': {said}'}", wait=retry_after(response))
+    return RegistryError(f"{host} answers {status} for {what}{said and f': {said}'}")
+
+
+def retry_after(response: httpx2.Response) -> float | None:
+    """What `Retry-After` asks for, in seconds and at most a minute (RFC 9110, 10.2.3); None where it asks nothing."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text[:9]), _LONGEST_WAIT))
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        return None
+    left = (until - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return min(max(left, 0.0), _LONGEST_WAIT)
+
+
+def printable(text: str) -> str:
+    """A registry's words as a terminal may show them."""
+    text = "".join(mark if mark.isprintable() else " " for mark in text[:_LONGEST_TEXT])
+    return " ".join(text.split())
+
+
+def media_type(response: httpx2.Response) -> str:
+    """The content's type without its parameters; empty where it is not given."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _fault(body: bytes) -> str:
+    try:
+        faults = msgspec.json.decode(body, type=_Faults)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    first = faults.errors[0] if faults.errors else _Fault(message=faults.details)
+    return printable(first.message or first.code)
+
+
+def _said(error: Exception) -> str:
+    return printable(str(error)) or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 10:
+        yield error
+        seen += 1
+        error = error.__cause__ or error.__context__
