@@ -108,9 +108,12 @@ def _files(directory: Path, entry: Entry) -> Iterator[Line]:
             continue
         regular = stat.S_ISREG(found.st_mode)
         kind_of_file = "" if regular else f", {_file_type(found.st_mode)}"
-        size = f"{human_size(found.st_size)}, {found.st_size} bytes{kind_of_file}"
-        text = f"{size}, {timestamp(found.st_mtime)}, {short_digests(name)}"
+        text = f"{_size(found.st_size)}{kind_of_file}, {timestamp(found.st_mtime)}"
         yield Line(text, kind, "plain" if regular else "bad")
+
+
+def _size(size: int) -> str:
+    return f"{human_size(size)}, {size} bytes" if size >= 1024 else f"{size} bytes"
 
 
 def _file_type(mode: int) -> str:

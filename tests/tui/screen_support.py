@@ -110,7 +110,7 @@ class Desk:
 
     async def rest(self) -> None:
         """Until nothing more is written: the pane has followed, every message is handled."""
-        await self.until(lambda: self.pane._rest is None or not self.pane._rest._active.is_set(), "the pane rests")
+        await self.until(lambda: self.pane.at_rest, "the pane rests")
         quiet = 0
         while quiet < 3:
             before = len(self.driver.written)

@@ -78,13 +78,17 @@ class FullScreen(Screen[R]):
         parts: list[Part] = []
         for key, label in keys:
             parts.extend([(f" {key}", "bold"), f" {label} "])
-        self.query_one(KeyBar).show(parts)
+        for bar in self.query(KeyBar):
+            bar.show(parts)
 
     def show_lines(self, lines: Iterable[Line]) -> None:
-        self.query_one(LinesView).set_lines(lines)
+        # None is left for an answer that comes when the screen was just closed.
+        for view in self.query(LinesView):
+            view.set_lines(lines)
 
     def say(self, message: str) -> None:
-        self.query_one(StatusBar).show([f" {clean(message)}"])
+        for bar in self.query(StatusBar):
+            bar.show([f" {clean(message)}"])
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -77,6 +77,11 @@ class MainScreen(EntryActions):
         return self._loaded
 
     @property
+    def _stands(self) -> bool:
+        """Whether there is something to show on: a worker outlives the widgets for a moment when the program ends."""
+        return bool(self.query(EntryTable))
+
+    @property
     def read_only(self) -> str:
         return self._why_read_only
 
@@ -93,9 +98,13 @@ class MainScreen(EntryActions):
         feed = EntryFeed(self.app.options.directory)
         async for difference in self.app.cache.watch():
             if not self._loaded and difference.descriptors:
-                self._apply(await asyncio.to_thread(feed.preview, difference))
+                preview = await asyncio.to_thread(feed.preview, difference)
+                if self._stands:
+                    self._apply(preview)
             self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
             change = await asyncio.to_thread(feed.absorb, difference)
+            if not self._stands:
+                return
             self._loaded = True
             self._apply(change)
             self._note_removed_writes(difference)
@@ -134,6 +143,8 @@ class MainScreen(EntryActions):
     async def _follow_daemon(self) -> None:
         while True:
             state = await asyncio.to_thread(self.app.daemon_state)
+            if not self._stands:
+                return
             if state != self.daemon:
                 self.daemon = state
                 self._draw_header()

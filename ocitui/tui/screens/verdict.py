@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import work
 from textual.widget import Widget
 
-from ocitui.cache import CacheError, Condition, DocumentError, Health, Verdict
+from ocitui.cache import CacheError, Condition, DocumentError, Health, StorageError, Verdict
 from ocitui.cache.files import INDEX_NAME, read_regular
 
 from ..widgets.document_view import DocumentView
@@ -54,7 +54,11 @@ class VerdictScreen(FullScreen[None]):
     async def _show_bytes(self, verdict: Verdict) -> None:
         """The file as it is stored, at the place where it breaks."""
         view = self.query_one(DocumentView)
-        raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME)
+        try:
+            raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME)
+        except StorageError as error:
+            view.clear(error.message)
+            return
         await view.show_document(raw, error=DocumentError(verdict.message, line=verdict.line, column=verdict.column))
         view.focus()
 

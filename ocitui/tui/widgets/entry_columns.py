@@ -147,6 +147,16 @@ def fit(text: str, width: int, ellipsis: str, right: bool = False) -> str:
     return padding + text if right else text + padding
 
 
+def fit_end(text: str, width: int, ellipsis: str) -> str:
+    """The end of the text in exactly ``width`` cells: of a long name, the registry matters least."""
+    room = width - len(ellipsis)
+    if cell_len(text) <= width or room < 1:
+        return fit(text, width, ellipsis)
+    while cell_len(text) > room:
+        text = text[max(1, len(text) - room) :] if text.isascii() else text[1:]
+    return fit(ellipsis + text, width, "")
+
+
 class RowText(NamedTuple):
     """What a row shows but its age, which is computed when it is drawn; ``tone`` is how its state is coloured."""
 
@@ -161,8 +171,10 @@ def row_text(entry: Entry, layout: Layout, glyphs: Glyphs) -> RowText:
     for name, width in layout.widths.items():
         if name not in ("age", "state"):
             column = BY_NAME[name]
-            text = column.text(entry) if name != "name" else _name_text(entry, layout)
-            cells.append(fit(glyphs.text(text), width, glyphs.ellipsis, column.right))
+            if name == "name":
+                cells.append(fit_end(glyphs.text(_name_text(entry, layout)), width, glyphs.ellipsis))
+            else:
+                cells.append(fit(glyphs.text(column.text(entry)), width, glyphs.ellipsis, column.right))
     tone, glyph = _tone(entry, glyphs)
     state = fit(f"{glyph} {glyphs.text(entry.state.word)}", layout.widths["state"], glyphs.ellipsis)
     return RowText(" ".join(cells), state, tone)

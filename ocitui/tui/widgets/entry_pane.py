@@ -83,7 +83,14 @@ class EntryPane(Vertical):
         else:
             self._rest = self.set_timer(_REST_SECONDS, self._rested)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether what it shows is what it follows."""
+        busy = any(worker.group == "pane" and not worker.is_finished for worker in self.workers)
+        return self._rest is None and not busy
+
     def _rested(self) -> None:
+        self._rest = None
         self._show()
         self.post_message(self.Rested())
 
@@ -147,7 +154,8 @@ class EntryPane(Vertical):
             from ..summary import summarize
 
             lines = await asyncio.to_thread(summarize, self._directory, entry)
-        self.query_one(LinesView).set_lines(lines, keep_place=keep_place)
+        for view in self.query(LinesView):
+            view.set_lines(lines, keep_place=keep_place)
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: Entry | None) -> None:
         from ocitui.cache import FileKind, StorageError

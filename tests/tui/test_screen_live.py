@@ -1,0 +1,227 @@
+"""The screen follows the disk, and nothing moves under the operator's eyes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import Condition, index_file
+
+from .cache_support import (
+    ALPINE,
+    BUSYBOX,
+    NGINX,
+    SEVEN,
+    TEA,
+    Image,
+    add_files,
+    index_bytes,
+    make_cache,
+    many,
+    packed_path,
+    replace_index,
+    write_index,
+)
+from .screen_support import SMALL, WIDE, Desk, desk
+
+NEW = Image("docker.io/library/redis:7", ("squashfs",))
+
+
+def _write_in_place(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _truncate_then_write(path: Path, data: bytes) -> None:
+    """As the daemon does, which also makes no new file."""
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.flush()
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path, data: replace_index(path.parent, data), _truncate_then_write, _write_in_place],
+    ids=["rename", "truncate", "in place"],
+)  # fmt: skip
+async def test_entries_come_change_and_go(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    cache = make_cache(tmp_path / "image")
+    index = cache / "index.json"
+    async with desk(cache) as one:
+        add_files(cache, NEW)
+        write(index, index_bytes((*SEVEN, NEW)))
+        await one.until(lambda: one.names[-1:] == ["docker.io/library/redis squashfs ok"], "the new entry")
+        assert "8 entries" in one.header
+        renamed = {**NGINX.descriptor("squashfs"), "size": 999}
+        write(index, index_bytes((*SEVEN[:-1], NEW), [renamed]))
+        await one.until(lambda: one.names[-1:] == ["docker.io/library/nginx squashfs ok"], "the changed entry")
+        write(index, index_bytes((TEA,)))
+        await one.until(lambda: one.table.total == 1, "entries that went")
+        assert one.condition is Condition.SOUND
+        assert "7 entries left the index" in one.status
+        write(index, index_bytes(()))
+        await one.until(lambda: one.table.total == 0, "the last entry")
+        assert "the cache is empty" in one.text
+
+
+async def test_a_missing_file_changes_its_own_rows_only(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        sound = one.names
+        packed, config = packed_path(cache, BUSYBOX, "erofs"), cache / f"{ALPINE.digest}.config.json"
+        packed.rename(tmp_path / "aside")
+        await one.until(lambda: one.names[1].endswith("erofs no packed"), "the missing file")
+        assert [*one.names[:1], *one.names[2:]] == [*sound[:1], *sound[2:]]
+        assert "1 problem " in one.header
+        (tmp_path / "aside").rename(packed)
+        await one.until(lambda: one.names == sound, "the file again")
+        config.unlink()
+        await one.until(lambda: sum("no config" in name for name in one.names) == 3, "a document of three entries")
+        assert "3 problems" in one.header
+        config.mkdir()
+        await one.until(lambda: sum("config no file" in name for name in one.names) == 3, "a directory there")
+
+
+async def test_the_pane_follows_the_files_of_its_entry(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache, WIDE) as one:
+        packed_path(cache, BUSYBOX).unlink()
+        await one.until(lambda: "missing:" in one.lines, "the summary of the missing file")
+        assert "no packed" in one.lines
+
+
+async def _arrange(one: Desk) -> tuple[object, ...]:
+    """Somewhere in the middle: a filter, marks, a tab, a scroll position."""
+    await one.press("slash", *"fleet", "enter", *["pagedown"] * 3, "space", "j", "j", "space", "2")
+    await one.rest()
+    return _place(one)
+
+
+def _place(one: Desk) -> tuple[object, ...]:
+    table, entry = one.table, one.table.cursor_entry
+    assert entry is not None
+    top = table._rows.view.at(table.top)
+    first = table._rows.entries[top].name
+    return entry.name, set(table.marked), first, table.filter_text, one.pane.tab
+
+
+async def test_nothing_moves_under_the_operators_eyes(tmp_path: Path) -> None:
+    images = many(200)
+    cache = make_cache(tmp_path / "image", images)
+    async with desk(cache) as one:
+        arranged = await _arrange(one)
+        front, back = images[:5], images[150:]
+        write_index(cache, [*images[5:150], NEW, *back, *front])
+        await one.until(lambda: one.table.total == 201, "the new order")
+        await one.rest()
+        assert _place(one) == arranged
+        write_index(cache, [*many(400), NEW])
+        await one.until(lambda: one.table.total == 401, "many more")
+        await one.rest()
+        assert _place(one) == arranged
+        packed_path(cache, images[0]).unlink()
+        await one.until(lambda: "problem" in one.header)
+        assert _place(one) == arranged
+
+
+async def test_a_torn_index_is_no_news_for_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.watch.PATIENCE_SECONDS", 1e9)
+    cache = make_cache(tmp_path / "image")
+    index = cache / "index.json"
+    whole = index.read_bytes()
+    async with desk(cache) as one:
+        before = one.text
+        looks = _count_looks(monkeypatch)
+        index.write_bytes(whole[: len(whole) // 2])
+        await one.until(lambda: len(looks) > 5, "the torn file was looked at")
+        assert one.condition is Condition.SOUND
+        assert one.text == before
+        index.write_bytes(index_bytes((TEA,)))
+        await one.until(lambda: one.table.total == 1, "the whole file")
+
+
+def _count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    looks: list[None] = []
+
+    def look(directory: Path) -> object:
+        looks.append(None)
+        return index_file.look(directory)
+
+    monkeypatch.setattr("ocitui.cache.watch.look", look)
+    return looks
+
+
+async def test_a_corrupt_index_keeps_the_rows_and_is_mended(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    index = cache / "index.json"
+    whole = index.read_bytes()
+    async with desk(cache) as one:
+        rows = one.names
+        index.write_bytes(whole[:300])
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        assert one.names == rows
+        assert "7 entries" in one.header
+        assert "EOF while parsing" in one.trouble
+        packed_path(cache, TEA).unlink()
+        await one.until(lambda: any("no packed" in name for name in one.names), "files are still followed")
+        index.write_bytes(whole)
+        await one.until(lambda: one.condition is Condition.SOUND)
+        assert not one.trouble
+        assert len(one.names) == 7
+
+
+async def test_an_index_that_goes_keeps_the_rows(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        rows = one.names
+        (cache / "index.json").unlink()
+        await one.until(lambda: one.condition is Condition.MISSING)
+        assert one.names == rows
+        assert "last good rows" in one.trouble
+        write_index(cache, SEVEN[:2])
+        await one.until(lambda: one.table.total == 3)
+        assert one.condition is Condition.SOUND
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE])
+async def test_a_directory_that_goes_and_comes_again(tmp_path: Path, size: tuple[int, int]) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache, size) as one:
+        rows = one.names
+        shutil.rmtree(cache)
+        await one.until(lambda: one.condition is Condition.GONE)
+        assert one.names == rows
+        assert "the directory is gone" in one.trouble
+        make_cache(cache, SEVEN[:3])
+        await one.until(lambda: one.condition is Condition.SOUND and one.table.total == 6)
+        packed_path(cache, TEA).unlink()
+        await one.until(lambda: any("no packed" in name for name in one.names), "events of the new directory")
+
+
+async def test_refresh_begins_again(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.press("j", "space", "R")
+        await one.until(lambda: "read again" in one.status)
+        assert one.table.total == 7
+        assert len(one.table.marked) == 1
+        write_index(cache, ())
+        await one.press("f5")
+        await one.until(lambda: one.table.total == 0, "nothing is left of the rows before")
+
+
+async def test_refresh_while_it_is_corrupt_keeps_the_rows(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        (cache / "index.json").write_bytes(b"{")
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        looked = one.main._loaded
+        await one.press("R")
+        await one.rest()
+        assert looked
+        assert one.table.total == 7
+        assert "7 entries" in one.header
+        write_index(cache, (TEA,))
+        await one.until(lambda: one.table.total == 1)
