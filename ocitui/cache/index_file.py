@@ -87,16 +87,15 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
         return IndexFile(None, Verdict(IndexOutcome.CREATED), None)
     except OSError as error:
         check_directory(directory)
-        raise CacheDirectoryError(
-            f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
-            hint="start ocitui as a user who may read it",
-        ) from error
+        raise _unreadable(directory, error) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             return IndexFile(_signature(found), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
         data = _read_all(fd)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
     finally:
         os.close(fd)
     settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
@@ -118,6 +117,13 @@ def read_patiently(directory: Path, previous: ImageIndex | None = None) -> Index
 
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _unreadable(directory: Path, error: OSError) -> CacheDirectoryError:
+    hint = (
+        "start ocitui as a user who may read it" if isinstance(error, PermissionError) else "look at the disk's health"
+    )
+    return CacheDirectoryError(f"{directory / INDEX_NAME} cannot be read: {error.strerror}", hint=hint)
 
 
 def _read_all(fd: int) -> bytes:

@@ -129,18 +129,19 @@ class Journal:
         self._disk.sync_folder(self._folder)
 
     def mark(self, transaction: Transaction, state: TransactionState) -> Transaction:
-        """Change a transaction's state, durably."""
+        """Change a transaction's state. That is durable with the next record; were it lost before, the transaction
+        would be finished or rolled back once more, which changes nothing."""
         if transaction.state is not state:
             old, new = _name(transaction.id, transaction.state), _name(transaction.id, state)
             self._disk.replace(self._folder, old, self._folder, new)
-            self._disk.sync_folder(self._folder)
         return msgspec.structs.replace(transaction, state=state)
 
     def read(self, transaction_id: str) -> Transaction:
         """Raises NoSuchTransactionError."""
-        for state in TransactionState:
-            if self._folder.lstat(_name(transaction_id, state)) is not None:
-                return self._read(transaction_id, state)
+        for name in self._folder.names():
+            parsed = _parse_name(name)
+            if parsed is not None and parsed[0] == transaction_id:
+                return self._read(*parsed)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
     def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> list[Transaction]:
@@ -180,6 +181,13 @@ def _name(transaction_id: str, state: TransactionState) -> str:
 
 def _parse_name(name: str) -> tuple[str, TransactionState] | None:
     parts = name.split(".")
-    if len(parts) != 3 or parts[2] != "json" or parts[1] not in TransactionState.__members__.values():
+    if (
+        len(parts) != 3
+        or not parts[0]
+        or "/" in name
+        or "\0" in name
+        or parts[2] != "json"
+        or parts[1] not in TransactionState.__members__.values()
+    ):
         return None
     return parts[0], TransactionState(parts[1])

@@ -46,8 +46,10 @@ def bring_in(space: Workspace, transaction: Transaction) -> None:
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in transaction.placed:
         _bring(space, placed, giving_way.get(placed.name))
+    if transaction.displaced:
+        space.disk.sync_folder(space.trash)
     if transaction.placed:
-        space.sync()
+        space.disk.sync_folder(space.root)
 
 
 def clear_displaced(space: Workspace, transaction: Transaction) -> None:

@@ -114,11 +114,25 @@ def _still(space: Workspace, base: IndexFile) -> bool:
     return base.index.matches(latest.index.to_bytes())
 
 
+def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
+    """Whether a file is the one that was read, by all that a rename leaves as it is; false says nothing."""
+    was = base.signature
+    return (
+        was is not None
+        and base.settled
+        and found is not None
+        and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == was[:4]
+    )
+
+
 def _displaced(space: Workspace, base: IndexFile, draft: str) -> ImageIndex | None:
     """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced."""
     if space.staging.lstat(draft) is None or base.index is None:
         return None
     time.sleep(SETTLE_SECONDS)
+    if _untouched(space.staging.lstat(draft), base):
+        space.reserve.take_displaced(space.staging, draft)
+        return base.index
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         data = space.staging.read(draft)

@@ -42,8 +42,12 @@ class Reserve:
         return False
 
     def take_displaced(self, folder: Folder, name: str) -> None:
-        """Keep a file that is no longer wanted as the room for the next index."""
-        self._disk.replace(folder, name, self._own, _INDEX)
+        """Keep a file that is no longer wanted as the room for the next index, unless there is as much already."""
+        found = folder.lstat(name)
+        if found is not None and self._room(_INDEX) >= found.st_size:
+            self._disk.unlink(folder, name)
+        else:
+            self._disk.replace(folder, name, self._own, _INDEX)
 
     def refill(self, index_size: int) -> None:
         """Make the files as large as they should be, as far as there is room."""
@@ -51,7 +55,8 @@ class Reserve:
         wanted = [(name, _SMALL_SIZE) for name in _SMALL] + [(_INDEX, index_size + _SLACK), (_RECORD, record)]
         for name, size in wanted:
             missing = size - self._room(name)
-            if missing > 0 and self._free() - missing > _LEFT_FREE + index_size:
+            # As the index grows the reserve follows from time to time, not at each store.
+            if missing > min(_SLACK, size) // 2 and self._free() - missing > _LEFT_FREE + index_size:
                 self._allocate(name, size)
 
     def _room(self, name: str) -> int:

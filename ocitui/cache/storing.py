@@ -88,22 +88,26 @@ def _store(space: Workspace, base: IndexFile, packed: PackedImage, *, copy: bool
 def _stage(space: Workspace, packed: PackedImage, transaction_id: str, *, copy: bool) -> tuple[list[Placed], bool]:
     """Everything that is to be placed, on disk; and whether the packed file is a copy."""
     names = file_names(packed.digest, packed.format)
-    placed = [
-        _stage_document(space, names[kind], raw, f"{transaction_id}.{kind}")
-        for kind, raw in ((FileKind.CONFIG, packed.config.raw), (FileKind.MANIFEST, packed.manifest.raw))
-        if not _holds(space.root, names[kind], raw)
-    ]
+    documents = _stage_documents(space, packed, transaction_id)
     target = space.root.lstat(names[FileKind.PACKED])
     if target is not None and stat.S_ISREG(target.st_mode) and os.path.samestat(target, os.stat(packed.path)):
-        return placed, False
+        return documents, False
     draft = f"{transaction_id}.{FileKind.PACKED}"
     file = _stage_packed(space, packed, names[FileKind.PACKED], draft, copy=copy)
-    return [file, *placed], file.path is None
+    return [file, *documents], file.path is None
 
 
-def _stage_document(space: Workspace, name: str, raw: bytes, draft: str) -> Placed:
-    space.disk.write_new(space.staging, draft, raw)
-    return _placed(space.staging, draft, name)
+def _stage_documents(space: Workspace, packed: PackedImage, transaction_id: str) -> list[Placed]:
+    """The documents that are not in their place already, all written before the first is synced."""
+    names = file_names(packed.digest, packed.format)
+    drafts: dict[str, str] = {}
+    for kind, raw in ((FileKind.CONFIG, packed.config.raw), (FileKind.MANIFEST, packed.manifest.raw)):
+        if not _holds(space.root, names[kind], raw):
+            drafts[f"{transaction_id}.{kind}"] = names[kind]
+            space.disk.write_unsynced(space.staging, f"{transaction_id}.{kind}", raw)
+    for draft in drafts:
+        space.disk.sync_file(space.staging, draft)
+    return [_placed(space.staging, draft, name) for draft, name in drafts.items()]
 
 
 def _stage_packed(space: Workspace, packed: PackedImage, name: str, draft: str, *, copy: bool) -> Placed:

@@ -73,7 +73,8 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Tra
     for moved in transaction.discarded:
         if not needed(index, moved.name):
             move(space, space.root, moved.name, space.trash, moved.trash)
-    space.sync()
+    if transaction.trashed:
+        space.sync()
     if transaction.of is not None:
         with suppress(NoSuchTransactionError, ConflictError):
             undone = space.journal.read(transaction.of)

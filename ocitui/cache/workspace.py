@@ -40,8 +40,8 @@ class Workspace:
     index_changed: bool = False
 
     def sync(self) -> None:
-        """Make every rename so far durable."""
-        for folder in (self.trash, self.staging, self.root):
+        """Make every file's arrival in the trash or in the cache durable."""
+        for folder in (self.trash, self.root):
             self.disk.sync_folder(folder)
 
 

@@ -108,7 +108,7 @@ async def test_what_is_not_there(directory: Path) -> None:
     for keys in ([key(9)], [key(0), key(9)], [(key(0)[0], "tar")], [(key(0)[0], None)], []):
         with pytest.raises(NoSuchEntryError):
             await cache.delete(keys)
-    for transaction in ("nothing", "../lock", "", "a.b"):
+    for transaction in ("nothing", "../lock", "", "a.b", "nul\0", "x" * 500):
         with pytest.raises(NoSuchTransactionError):
             await cache.undo(transaction)
     assert tree(directory) == before

@@ -6,12 +6,12 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from ocitui.cache import CacheError, ImageName, PackerCache, StorageError
+from ocitui.cache import ImageName, PackerCache, StorageError
 from tests.cache.steps import key
 from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, tree, write_cache
 from tests.tools import need
@@ -62,7 +62,8 @@ def fill(place: Path) -> None:
                 if file.tell() == 0:
                     return
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            if error.errno != errno.ENOSPC:
+                raise
             return
 
 
@@ -150,12 +151,7 @@ async def test_a_first_write_without_room(small: Path) -> None:
     before = tree(directory)
     cache = await PackerCache.open(directory)
     assert await cache.recall(ImageName.parse("a"), key(0)[0], SQUASHFS) is not None
-    try:
+    with suppress(StorageError):
         await cache.delete([key(0)])
-    except CacheError as error:
-        assert isinstance(error, StorageError)
-        assert "No space left" in str(error)
-        assert tree(directory) == before
-    else:
         await cache.undo()
-        assert tree(directory) == before
+    assert tree(directory) == before

@@ -100,7 +100,7 @@ async def test_two_updates_one_at_the_exchange(case: str, memory_path: Path) -> 
     await act(PackerCache(scene.directory, disk=disk), scene)
     expected = set(digests_and_formats(scene.directory))
     exchange = disk.steps.index("exchange index.json")
-    for at in range(exchange + 1, exchange + 15):
+    for at in range(exchange + 1, len(disk.steps)):
         scene = template.copy(memory_path / "run")
         disk = InvadedDisk(scene.directory / "index.json", rename_over, exchange, at)
         await act(PackerCache(scene.directory, disk=disk), scene)

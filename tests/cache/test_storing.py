@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,6 +18,7 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
 )
+from ocitui.cache.disk import Disk, Folder
 from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, trash, tree, write_cache
 
 
@@ -196,6 +198,35 @@ async def test_read_only(directory: Path, source: Path) -> None:
         await cache.undo()
     assert (tree(directory), sorted(os.listdir(directory))) == (before, sorted(before))
     assert len(await cache.list()) == 2
+
+
+class Elsewhere(Disk):
+    """Where the packed file is: on another mount of the same file system, or one that may not be written."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        super().__init__()
+        self.read_only = read_only
+
+    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def unlink_outside(self, path: Path) -> None:
+        if self.read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        super().unlink_outside(path)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_file_that_can_only_be_copied(read_only: bool, directory: Path, source: Path) -> None:
+    cache = PackerCache(directory, disk=Elsewhere(read_only=read_only))
+    for content in (b"old", b"new"):
+        (source / "packed").unlink(missing_ok=True)
+        image = await cache.store(make_image(source / "packed", content=content))
+        assert image.path.read_bytes() == content
+    assert os.listdir(source) == (["packed"] if read_only else [])
+    assert os.listdir(directory / ".ocitui" / "staging") == []
+    await PackerCache(directory).undo()
+    assert image.path.read_bytes() == b"old"
 
 
 async def test_a_failed_store_leaves_the_packed_file(directory: Path, source: Path) -> None:
