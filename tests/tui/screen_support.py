@@ -81,6 +81,12 @@ class Desk:
     def keys(self) -> str:
         return self.bar(KeyBar)
 
+    def key_styles(self, label: str) -> str:
+        """The styles a label of the footer is drawn in."""
+        content = self.main.query_one(KeyBar).content
+        start = content.plain.index(label)
+        return " ".join(str(span.style) for span in content.spans if span.start <= start < span.end)
+
     @property
     def lines(self) -> str:
         """The lines of the screen on top, or of the pane's summary."""
@@ -90,6 +96,11 @@ class Desk:
     def top(self) -> str:
         """Which screen is on top."""
         return type(self.app.screen).__name__
+
+    @property
+    def focused(self) -> str:
+        """What kind of widget has the keys."""
+        return type(self.app.focused).__name__
 
     @property
     def text(self) -> str:

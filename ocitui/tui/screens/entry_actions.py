@@ -22,6 +22,8 @@ class EntryActions(Screen[None]):
     app: OcituiApp
     health = Health(Condition.SOUND)
 
+    own_deletions: frozenset[tuple[str, str | None]] = frozenset()
+
     def say(self, message: str) -> None:
         """Put a message in the status line."""
 
@@ -62,6 +64,7 @@ class EntryActions(Screen[None]):
             self.say("Delete: there is no entry under the cursor")
             return
         keys = list(dict.fromkeys(entry.descriptor.key for entry in entries))
+        self.own_deletions = frozenset(keys)
         from .delete import DeleteScreen
 
         self.app.push_screen(DeleteScreen(keys), self._deleted)

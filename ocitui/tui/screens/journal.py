@@ -54,7 +54,9 @@ class JournalScreen(FullScreen[str | None]):
             self.say(f"{error.message}: {error.hint}")
             return
         self._transactions = {one.id: one for one in transactions}
-        self.query_one(OptionList).add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
+        options = self.query_one(OptionList)
+        options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
+        options.action_first()
         size = human_size(sum(one.bytes_trashed for one in transactions if one.state is TransactionState.DONE))
         count = counted(len(transactions), "transaction", "transactions")
         self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")

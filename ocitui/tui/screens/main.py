@@ -107,7 +107,7 @@ class MainScreen(EntryActions):
                 return
             self._loaded = True
             self._apply(change)
-            self._note_removed_writes(difference)
+            self._note_removed(difference)
 
     def _apply(self, change: FeedChange) -> None:
         table = self.query_one(EntryTable)
@@ -134,9 +134,10 @@ class MainScreen(EntryActions):
             return "no entry matches the filter"
         return "the cache is empty" if change.health.sound else "no entries can be shown"
 
-    def _note_removed_writes(self, difference: Difference) -> None:
-        """A cursor over rows that went away stays near; the operator is told how many went."""
-        if difference.removed and not difference.added and len(difference.removed) > 1:
+    def _note_removed(self, difference: Difference) -> None:
+        """A cursor over rows that went away stays near; who did not delete them is told how many went."""
+        removed = {descriptor.key for descriptor in difference.removed.values()}
+        if len(difference.removed) > 1 and not difference.added and not removed <= self.own_deletions:
             self.say(f"{len(difference.removed)} entries left the index")
 
     @work(group="daemon")

@@ -1,0 +1,298 @@
+"""Every key of the table of actions does what it says, and no other key does anything."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual.widget import Widget
+from textual.widgets import Input
+
+from ocitui.tui.actions import ACTIONS, BY_NAME, readme_table
+from ocitui.tui.widgets.document_view import DocumentView
+from ocitui.tui.widgets.entry_table import EntryTable
+from ocitui.tui.widgets.lines_view import LinesView
+
+from .cache_support import BUSYBOX, make_cache
+from .screen_support import SMALL, Desk, desk
+
+Check = Callable[[Desk], Awaitable[None]]
+
+
+def _opens(screen: str) -> Check:
+    async def check(one: Desk) -> None:
+        await one.until(lambda: one.top == screen, screen)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen", "back")
+
+    return check
+
+
+def _says(text: str) -> Check:
+    async def check(one: Desk) -> None:
+        await one.until(lambda: text in one.status, text)
+
+    return check
+
+
+def _comes_true(condition: Callable[[Desk], bool]) -> Check:
+    async def check(one: Desk) -> None:
+        await one.until(lambda: condition(one))
+
+    return check
+
+
+async def _copies(one: Desk, text: str) -> None:
+    await one.until(lambda: "sent to the terminal" in one.status)
+    assert f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a" in one.driver.written
+
+
+async def _copies_digest(one: Desk) -> None:
+    await _copies(one, BUSYBOX.digest)
+
+
+async def _copies_name(one: Desk) -> None:
+    await _copies(one, BUSYBOX.name)
+
+
+async def _asks_for_a_filter(one: Desk) -> None:
+    await one.until(lambda: isinstance(one.app.focused, Input))
+    await one.press(*"tea", "enter")
+    assert one.table.shown == 1
+
+
+async def _quits(one: Desk) -> None:
+    await one.until(lambda: one.app._exit)
+    assert one.app.return_value == 0
+
+
+_DOES: dict[str, Check] = {
+    "resolve": _opens("ResolveScreen"),
+    "import_image": _opens("ImportScreen"),
+    "undo": _opens("UndoScreen"),
+    "journal": _opens("JournalScreen"),
+    "verdict": _opens("VerdictScreen"),
+    "refresh": _says("read again"),
+    "delete": _opens("DeleteScreen"),
+    "copy_digest": _copies_digest,
+    "copy_name": _copies_name,
+    "filter": _asks_for_a_filter,
+    "sort": _opens("SortScreen"),
+    "mark_all": _says("7 marked"),
+    "clear_marks": _comes_true(lambda one: not one.table.marked),
+    "show_tab('summary')": _comes_true(lambda one: one.pane.tab == "summary"),
+    "show_tab('manifest')": _comes_true(lambda one: one.pane.tab == "manifest"),
+    "show_tab('config')": _comes_true(lambda one: one.pane.tab == "config"),
+    "next_tab": _comes_true(lambda one: one.pane.tab == "manifest"),
+    "previous_tab": _comes_true(lambda one: one.pane.tab == "config"),
+    "switch_focus": _comes_true(lambda one: isinstance(one.app.focused, LinesView)),
+    "help": _opens("HelpScreen"),
+    "command_palette": _opens("CommandPalette"),
+    "next_theme": _comes_true(lambda one: one.app.theme == "textual-light"),
+    "interrupt": _says("nothing is running"),
+    "quit": _quits,
+}
+_PRESSES = [(action.name, key) for action in ACTIONS for key in action.keys if action.name in _DOES]
+
+
+@pytest.mark.parametrize(("action", "key"), _PRESSES)
+async def test_a_key_does_what_the_table_says(tmp_path: Path, action: str, key: str) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        if action == "clear_marks":
+            await one.press("space", "space")
+        await one.press(key)
+        await _DOES[action](one)
+
+
+def test_every_action_is_tried() -> None:
+    tried_elsewhere = {"back"} | {action.name for action in ACTIONS if action.handled_by_widget}
+    assert _DOES.keys() | tried_elsewhere == BY_NAME.keys()
+
+
+async def test_moving_marking_and_opening(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        rows: list[int | None] = []
+        for key in ("down", "j", "up", "k", "end", "home", "G", "g", "pagedown", "pageup"):
+            await one.press(key)
+            rows.append(one.table.cursor_row)
+        assert rows == [1, 2, 1, 0, 6, 0, 6, 0, 6, 0]
+        await one.press("space")
+        assert one.table.cursor_row == 1
+        assert "1 marked" in one.status
+        await one.press("enter")
+        await one.until(lambda: not one.table.display, "the whole pane")
+        assert one.focused == "LinesView"
+        await one.press("3")
+        await one.until(lambda: one.focused == "DocumentView", "the keys follow the tab")
+        await one.press("tab")
+        assert one.focused == "DocumentView"
+        await one.press("escape")
+        await one.until(lambda: one.app.focused is one.table)
+        assert one.table.display
+
+
+async def test_searching_a_document(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("2", "enter")
+        await one.until(lambda: isinstance(one.app.focused, DocumentView))
+        await one.press("slash", *"digest", "enter")
+        await one.until(lambda: "match 1 of 2" in one.status)
+        await one.press("n")
+        await one.until(lambda: "match 2 of 2" in one.status)
+        await one.press("N")
+        await one.until(lambda: "match 1 of 2" in one.status)
+        assert one.table.filter_text == ""
+        await one.press("slash", *"absent", "enter")
+        await one.until(lambda: "no match" in one.status)
+
+
+async def test_escape_clears_a_filter_first_and_never_quits(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("slash", *"busybox", "enter", "enter")
+        await one.until(lambda: not one.table.display)
+        await one.press("escape")
+        await one.until(lambda: one.table.display)
+        assert one.table.filter_text == "busybox"
+        await one.press("escape")
+        assert one.table.filter_text == ""
+        await one.press("escape", "escape")
+        await one.rest()
+        assert one.app.is_running
+
+
+async def test_escape_in_the_filter_takes_it_back(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("slash", *"tea", "escape")
+        assert one.table.shown == 7
+        # Keys that come at once, as over a slow link.
+        await one.press("slash", "escape", "slash", *"ngi", "enter")
+        assert one.table.shown == 1
+
+
+async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
+    typed = "ritvRdcCsaAg1[]:?qTjknN y"
+    keys = {":": "colon", "?": "question_mark", " ": "space", "[": "left_square_bracket", "]": "right_square_bracket"}
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press(
+            "slash", *(keys.get(character, character) for character in typed), "f5", "tab", "shift+tab", "f1"
+        )
+        assert one.top == "MainScreen"
+        assert one.table.filter_text == typed
+        assert isinstance(one.app.focused, Input)
+        await one.press("escape")
+        for key, screen in (("r", "ResolveScreen"), ("question_mark", "HelpScreen")):
+            await one.open(key, screen)
+            field = one.app.screen.query_one(Input)
+            field.value = ""
+            await one.press(*(keys.get(character, character) for character in typed))
+            assert field.value == typed
+            assert one.top == screen
+            await one.press("escape")
+        assert len(list((tmp_path / "image").glob(".ocitui"))) == 0
+
+
+async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("slash", *"busy")
+        await one.pilot.click(EntryTable, offset=(5, 2))
+        await one.until(lambda: one.app.focused is one.table)
+        assert one.table.filter_text == "busy"
+        await one.press("slash", "escape")
+        assert one.table.shown == 7
+
+
+_FILTERS = {
+    "busy": 2, "!busy": 5, "busy erofs": 1, "name:alpine": 3, "tag:3.19": 3, "format:tar": 1, "size>10M": 1,
+    "size<2M": 2, "state:bad": 1, "!state:bad": 6, "platform:": 7, "digest:sha256": 7, "alpine !tar !erofs": 1,
+}  # fmt: skip
+
+
+async def test_the_filter_narrows_as_it_is_typed(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    (cache / f"{BUSYBOX.digest}.erofs").unlink()
+    async with desk(cache) as one:
+        for text, shown in _FILTERS.items():
+            await one.press("slash")
+            one.app.screen.query_one("#ask", Input).value = text
+            await one.until(lambda shown=shown: one.table.shown == shown, text)  # type: ignore[misc]
+            assert f"{shown}/7" in one.status
+            await one.press("escape")
+
+
+async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image"), SMALL) as one:
+        await one.open("s", "SortScreen")
+        await one.press("n")
+        await one.until(lambda: one.table.sort_column == "name")
+        assert "Name▴" in one.text
+        assert one.names[0].startswith("docker.io/library/alpine")
+        await one.open("s", "SortScreen")
+        assert "name, now" in one.text
+        await one.press("n")
+        await one.until(lambda: "Name▾" in one.text)
+        await one.open("s", "SortScreen")
+        await one.press("end", "enter")
+        await one.until(lambda: one.table.sort_column == "state")
+        header = one.text.split("\n")[1]
+        await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
+        await one.until(lambda: one.table.sort_column == "size")
+        await one.open("s", "SortScreen")
+        await one.press("i")
+        await one.until(lambda: one.table.sort_column is None)
+        await one.open("s", "SortScreen")
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+
+
+async def test_themes_go_round(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        seen = []
+        for _ in range(3):
+            await one.press("T")
+            await one.rest()
+            seen.append(one.app.theme)
+        assert seen == ["textual-light", "ansi-dark", "textual-dark"]
+        assert "theme dark" in one.status
+
+
+async def test_the_command_palette_runs_actions(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("colon", "CommandPalette")
+        await one.press(*"journal")
+        await one.until(lambda: "Journal (t)" in one.text)
+        await one.press("down", "enter")
+        await one.until(lambda: one.top == "JournalScreen")
+
+
+async def test_every_bound_key_is_in_the_table(tmp_path: Path) -> None:
+    known = {key for action in ACTIONS for key in action.keys} | {"left", "right"}
+    inherited = {"super+c"}  # Textual's own, for terminals that have such a key
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("2", "3", "1")
+        await one.rest()
+        widgets: list[Widget] = [one.table, one.main.query_one(LinesView), *one.main.query(DocumentView), one.main]
+        bound = {key for widget in widgets for key in widget._bindings.key_to_bindings}
+        bound |= set(one.app._bindings.key_to_bindings)
+        assert bound - known - inherited == set()
+
+
+async def test_help_shows_every_key_and_finds_them(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image"), (120, 100)) as one:
+        await one.open("question_mark", "HelpScreen")
+        for action in ACTIONS:
+            assert f"{action.label}. {action.help[:30]}" in one.text
+        await one.press(*"clipboard")
+        await one.until(lambda: "Delete." not in one.text)
+        assert "Copy digest." in one.text
+        await one.press(*"xyz")
+        await one.until(lambda: "no key is about that" in one.text)
+
+
+def test_no_key_is_one_that_tmux_or_flow_control_takes() -> None:
+    taken = {"ctrl+a", "ctrl+b", "ctrl+h", "ctrl+j", "ctrl+s", "ctrl+q", "ctrl+enter"}
+    keys = [key for action in ACTIONS for key in action.keys]
+    assert not taken & set(keys)
+    assert len(keys) == len(set(keys))
+    assert all(f"`{action.key_label}`" in readme_table() for action in ACTIONS)
