@@ -66,8 +66,11 @@ class ImageIndex:
     @classmethod
     def _of(cls, layout: Layout, descriptors: list[Descriptor]) -> ImageIndex:
         by_format: dict[str | None, dict[str, Descriptor]] = {}
-        for format_ in {d.format for d in descriptors}:
-            by_format[format_] = {d.digest: d for d in reversed(descriptors) if d.format == format_}
+        for descriptor in reversed(descriptors):
+            same_format = by_format.get(descriptor.format)
+            if same_format is None:
+                same_format = by_format[descriptor.format] = {}
+            same_format[descriptor.digest] = descriptor
         return cls(layout, descriptors, by_format, {d.image_name: d for d in descriptors})
 
     def __len__(self) -> int:

@@ -48,21 +48,21 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     returning = _returning(left, target)
     reversal = begin(TransactionKind.UNDO, of=target.id)
     placed = _files_back(space, target)
-    leaving = _files_leaving(space, target, left, [*returning])
+    leaving = _files_leaving(space, target, left)
     if not (placed or leaving or returning or any(index.by_key(*one) for one in keys)):
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    displaced = [name for name in leaving if name in {file.name for file in placed}]
+    returned = {file.name for file in placed}
     reversal = msgspec.structs.replace(
         reversal,
-        displaced=moved_to_trash(space.root, reversal.id, displaced),
+        displaced=moved_to_trash(space.root, reversal.id, [name for name in leaving if name in returned]),
         placed=placed,
         removed=removals(index, keys) if keys else [],
-        added=[one for one in target.removed if one.descriptor in returning],
-        discarded=moved_to_trash(space.root, reversal.id, [name for name in leaving if name not in displaced]),
+        added=returning,
+        discarded=moved_to_trash(space.root, reversal.id, [name for name in leaving if name not in returned]),
         opening=index.layout.opening.decode(),
         closing=index.layout.closing.decode(),
     )
-    return run(space, reversal, base, _reinsertion(target, reversal.added, keys))
+    return run(space, reversal, base, _reinsertion(target, returning, keys))
 
 
 def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
@@ -76,14 +76,14 @@ def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
             )
 
 
-def _returning(left: ImageIndex, target: Transaction) -> list[Descriptor]:
+def _returning(left: ImageIndex, target: Transaction) -> list[Removed]:
     """The descriptors that come back. Raises ConflictError where another stands for the same digest and format."""
     returning = []
     for removed in target.removed:
         descriptor = removed.descriptor
         there = left.by_key(*descriptor.key)
         if there is None:
-            returning.append(descriptor)
+            returning.append(removed)
         elif there.as_dict() != descriptor.as_dict():
             raise ConflictError(
                 f"an entry {descriptor.digest} in format {descriptor.format} was stored since",
@@ -121,7 +121,7 @@ def _same_bytes(space: Workspace, moved: Moved) -> bool:
     return space.root.read(moved.name) == space.trash.read(moved.trash)
 
 
-def _files_leaving(space: Workspace, target: Transaction, left: ImageIndex, returning: list[Descriptor]) -> list[str]:
+def _files_leaving(space: Workspace, target: Transaction, left: ImageIndex) -> list[str]:
     """The files the transaction brought in that nothing else needs; those that give way to an older one too.
 
     Raises ConflictError where such a file is not the one that was brought in.
