@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache, TransactionState
-from tests.cache.steps import CASES, Before, Stop, StoppingDisk, entries, prepare
+from tests.cache.steps import CASES, Before, Stop, StoppingDisk, bytes_of, entries, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,28 @@ async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
     assert at > 10
     # Some were rolled back, some finished.
     assert outcomes >= {TransactionState.VOID, TransactionState.DONE}
+
+
+class StoppingWithoutExchange(StoppingDisk):
+    """On a file system where two files cannot change places."""
+
+    def exchange(self, *_: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "replacing" in case])
+async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path: Path) -> None:
+    template, act = await prepare(case, memory_path / "template")
+    for at in range(1000):
+        scene = template.copy(memory_path / "run")
+        before, disk = Before(scene), StoppingWithoutExchange(at)
+        try:
+            await act(PackerCache(scene.directory, disk=disk), scene)
+        except Stop:
+            assert not before.bytes - bytes_of(scene), disk.stopped
+            await before.check_recovered(scene, disk.stopped)
+        else:
+            break
 
 
 async def test_what_a_dead_writer_left_is_only_reported_by_a_reader(memory_path: Path) -> None:
