@@ -72,7 +72,7 @@ async def test_which_file(tmp_path: Path) -> None:
         file.write_text(json.dumps({"auths": {"ghcr.io": encoded(f"{user}:x")}}))
         return file
 
-    async def user(authfile: Path | None = None, **environment: str) -> str:
+    async def user(environment: dict[str, str], authfile: Path | None = None) -> str:
         options = RegistryOptions(authfile=authfile, environment=environment)
         found = await find_credentials("ghcr.io", "a", options)
         return found.username if found else ""
@@ -87,13 +87,13 @@ async def test_which_file(tmp_path: Path) -> None:
         "DOCKER_CONFIG": str(tmp_path / "docker"),
         "HOME": str(tmp_path / "home"),
     }
-    found = [await user(named, **everything), await user(**everything)]
+    found = [await user(everything, named), await user(everything)]
     for gone in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_CONFIG", "HOME"):
         del everything[gone]
-        found.append(await user(**everything))
+        found.append(await user(everything))
     assert found == ["named", "environment", "run", "docker", "home", ""]
     with pytest.raises(CredentialsError, match="does not exist"):
-        await user(tmp_path / "nothing")
+        await user({}, tmp_path / "nothing")
 
 
 def make_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:

@@ -10,7 +10,6 @@ import random
 
 import pytest
 
-from ocitui.cache import CacheError
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.source_errors import (
     DeniedError,

@@ -103,7 +103,7 @@ async def test_password(pull: Pull, registry: FaultyRegistry, image: Made, authf
 async def test_wrong_password(pull: Pull, registry: FaultyRegistry, image: Made, authfile: Path) -> None:
     TokenServer(registry, f"http://{registry.host}/token", "Basic another")
     pull.authfile = authfile
-    with pytest.raises(DeniedError, match="gives no token to anna: .*incorrect username or password"):
+    with pytest.raises(DeniedError, match=r"gives no token to anna: .*incorrect username or password"):
         await pull.run()
 
 

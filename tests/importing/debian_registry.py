@@ -1,0 +1,86 @@
+"""Debian's docker-registry on loopback, plain or with TLS and a password."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.importing.image_makers import run
+from tests.tools import need
+
+USER, PASSWORD = "anna", "let me in"
+# Of the password above; a program that makes one is not everywhere.
+_HASH = "$2b$04$zPcjCONqb2KO8K6pl2p38.IDyF3QYQqlBGiPOqB5Ctx40Ds2sKwui"
+_CONFIG = """\
+version: 0.1
+log: {{level: info, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {root}/storage}}, delete: {{enabled: false}}}}
+http: {{addr: "127.0.0.1:{port}", secret: ours{tls}}}
+{auth}
+"""
+
+
+@dataclass(frozen=True)
+class DebianRegistry:
+    """``ca`` is the file of the authority that signed its certificate; None where it speaks plain http."""
+
+    host: str
+    ca: Path | None = None
+
+    def put(self, source: str, name: str) -> None:
+        """Copy an image there with skopeo."""
+        login = [] if self.ca is None else ["--dest-creds", f"{USER}:{PASSWORD}"]
+        run("skopeo", "copy", "-q", "--dest-tls-verify=false", *login, source, f"docker://{self.host}/{name}")
+
+
+@contextmanager
+def debian_registry(root: Path, secure: bool) -> Iterator[DebianRegistry]:
+    """Run it until the end of the block."""
+    need("docker-registry", "skopeo", *(["openssl"] if secure else []))
+    port = _free_port()
+    config = root / "config.yml"
+    tls = f", tls: {{certificate: {root}/leaf.pem, key: {root}/leaf.key}}" if secure else ""
+    auth = f"auth: {{htpasswd: {{realm: ours, path: {root}/htpasswd}}}}" if secure else ""
+    if secure:
+        make_certificate(root)
+        (root / "htpasswd").write_text(f"{USER}:{_HASH}\n")
+    config.write_text(_CONFIG.format(root=root, port=port, tls=tls, auth=auth))
+    program = shutil.which("docker-registry") or ""
+    environment = {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"}
+    with subprocess.Popen([program, "serve", config], stderr=subprocess.PIPE, env=environment, text=True) as process:
+        try:
+            assert process.stderr is not None
+            log = []
+            for line in process.stderr:
+                log.append(line)
+                if "listening on" in line:
+                    break
+            else:
+                raise AssertionError(f"docker-registry ended: {''.join(log)}")
+            yield DebianRegistry(f"127.0.0.1:{port}", root / "ca.pem" if secure else None)
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def make_certificate(root: Path) -> None:
+    """An authority of our own (`ca.pem`) and a certificate of it for loopback (`leaf.pem`, `leaf.key`)."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    ca, leaf = root / "ca", root / "leaf"
+    run("openssl", "req", "-x509", *key, "-subj", "/CN=ours", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    signed = ("-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-addext", names, "-addext", "basicConstraints=CA:FALSE")
+    run("openssl", "req", "-x509", *key, *signed, "-subj", "/CN=leaf", "-keyout", f"{leaf}.key", "-out", f"{leaf}.pem")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,179 @@
+"""The blob store: whole and partial blobs, shared downloads, and what is left when one is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import StorageError
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.partial_blob import PartialBlob
+from ocitui.importing.source_errors import TransferError, UnsoundSourceError
+from tests.importing.registry_server import digest_of
+
+DATA = bytes(range(256)) * 20_000
+DIGEST = digest_of(DATA)
+
+
+async def append_rest(blob: PartialBlob) -> None:
+    for start in range(blob.done, len(DATA), 65_536):
+        await blob.append(DATA[start : start + 65_536])
+
+
+async def never(blob: PartialBlob) -> None:
+    raise AssertionError("nothing is missing")
+
+
+async def test_whole_blob(blobs: BlobStore) -> None:
+    seen: list[int] = []
+    path = await blobs.fetch(DIGEST, len(DATA), append_rest, lambda digest, done, total: seen.append(done))
+    assert path == blobs.directory / DIGEST
+    assert path.read_bytes() == DATA
+    assert seen == sorted(seen)
+    assert seen[-1] == len(DATA)
+    assert await blobs.fetch(DIGEST, len(DATA), never) == path
+    assert [(blob.digest, blob.size, blob.partial) for blob in blobs.stored()] == [(DIGEST, len(DATA), False)]
+    assert blobs.size() == len(DATA)
+
+
+async def test_empty_blob(blobs: BlobStore) -> None:
+    assert (await blobs.fetch(digest_of(b""), 0, never)).read_bytes() == b""
+
+
+async def test_two_share_one_download(blobs: BlobStore) -> None:
+    begun: list[PartialBlob] = []
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def download(blob: PartialBlob) -> None:
+        begun.append(blob)
+        started.set()
+        await go_on.wait()
+        await append_rest(blob)
+
+    seen: dict[int, int] = {}
+
+    def fetch(number: int) -> asyncio.Task[Path]:
+        def report(digest: str, done: int, total: int) -> None:
+            seen[number] = done
+
+        return asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download, report))
+
+    tasks = [fetch(number) for number in range(3)]
+    await started.wait()
+    tasks[0].cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert await asyncio.gather(*tasks[1:]) == [blobs.directory / DIGEST] * 2
+    assert len(begun) == 1
+    assert seen == {1: len(DATA), 2: len(DATA)}
+
+
+async def test_last_to_leave_ends_the_download(blobs: BlobStore) -> None:
+    begun = asyncio.Event()
+
+    async def download(blob: PartialBlob) -> None:
+        await blob.append(DATA[:3_000_001])
+        begun.set()
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download)) for _ in range(2)]
+    await begun.wait()
+    for task in tasks:
+        task.cancel()
+    assert {type(result) for result in await asyncio.gather(*tasks, return_exceptions=True)} == {asyncio.CancelledError}
+    assert [(blob.size, blob.partial) for blob in blobs.stored()] == [(3_000_001, True)]
+    assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
+
+
+async def test_error_reaches_all(blobs: BlobStore) -> None:
+    async def download(blob: PartialBlob) -> None:
+        await blob.append(DATA[:10])
+        raise TransferError("gone")
+
+    tasks = [blobs.fetch(DIGEST, len(DATA), download) for _ in range(2)]
+    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [TransferError] * 2
+    assert [(blob.size, blob.partial) for blob in blobs.stored()] == [(10, True)]
+
+
+async def test_wrong_bytes_are_removed(blobs: BlobStore) -> None:
+    async def download(blob: PartialBlob) -> None:
+        await blob.append(bytes(len(DATA)))
+
+    with pytest.raises(UnsoundSourceError):
+        await blobs.fetch(DIGEST, len(DATA), download)
+    assert blobs.stored() == []
+
+
+async def test_damaged_blob_is_fetched_again(blobs: BlobStore) -> None:
+    path = await blobs.fetch(DIGEST, len(DATA), append_rest)
+    path.write_bytes(DATA[:-1] + b"x")
+    assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:..", "../x", f"sha256:{'g' * 64}", DIGEST + "\n"])
+async def test_digest_that_is_none(blobs: BlobStore, digest: str) -> None:
+    with pytest.raises(UnsoundSourceError):
+        await blobs.fetch(digest, 1, append_rest)
+    assert not blobs.directory.exists()
+
+
+async def test_link_in_the_place_of_a_blob(blobs: BlobStore, tmp_path: Path) -> None:
+    blobs.make_directory()
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"theirs")
+    (blobs.directory / f"{DIGEST}.partial").symlink_to(outside)
+    with pytest.raises(StorageError):
+        await blobs.fetch(DIGEST, len(DATA), append_rest)
+    assert outside.read_bytes() == b"theirs"
+
+
+async def test_another_program_downloads_it(tmp_path: Path) -> None:
+    waited = 0
+    path = tmp_path / f"{DIGEST}.partial"
+    path.write_bytes(DATA)
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal waited
+        waited += 1
+        if waited == 3:  # the other is done
+            path.rename(tmp_path / DIGEST)
+            os.close(fd)
+
+    blobs = BlobStore(tmp_path, sleep=sleep)
+    assert (await blobs.fetch(DIGEST, len(DATA), never)).read_bytes() == DATA
+    assert waited == 3
+
+
+async def test_clear(blobs: BlobStore) -> None:
+    assert blobs.stored() == []
+    await blobs.fetch(DIGEST, len(DATA), append_rest)
+    (blobs.directory / "something else").write_bytes(b"stays")
+    busy = blobs.directory / f"{digest_of(b'busy')}.partial"
+    busy.write_bytes(b"bus")
+    fd = os.open(busy, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert blobs.clear([digest_of(b"other")]) == 0
+    assert blobs.clear() == len(DATA)
+    assert [blob.path for blob in blobs.stored()] == [busy]
+    os.close(fd)
+    assert blobs.clear([digest_of(b"busy")]) == 3
+    assert [path.name for path in blobs.directory.iterdir()] == ["something else"]
+
+
+async def test_no_room(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    blob = PartialBlob.open(tmp_path, DIGEST, len(DATA))
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, blob._fd)
+    os.close(full)
+    with pytest.raises(StorageError, match="No space left"):
+        await append_rest(blob)
+    await blob.close()

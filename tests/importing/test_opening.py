@@ -1,0 +1,145 @@
+"""What a source's text means, and platforms as they are written."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import Platform
+from ocitui.importing.errors import SourceError, UnsupportedSourceError
+from ocitui.importing.opening import open_source, recognise
+from ocitui.importing.platforms import fit, parse_platform, this_platform
+from ocitui.importing.resolved import SourceKind
+from ocitui.importing.source_errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError
+from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
+
+IMAGE = make_image(b"x")
+LAYOUT = layout_files(make_index(named(IMAGE, "v1")), *IMAGE.blobs)
+KINDS = [
+    ("docker://alpine:3.19", SourceKind.REGISTRY),
+    ("docker://layout", SourceKind.REGISTRY),
+    ("alpine", SourceKind.REGISTRY),
+    ("alpine:3.19", SourceKind.REGISTRY),
+    ("localhost:5000/foo", SourceKind.REGISTRY),
+    ("folder", SourceKind.REGISTRY),
+    ("folder/nothing", SourceKind.REGISTRY),
+    ("oci:layout", SourceKind.OCI_LAYOUT),
+    ("oci:layout:v1", SourceKind.OCI_LAYOUT),
+    (f"oci:layout@{IMAGE.digest}", SourceKind.OCI_LAYOUT),
+    ("layout", SourceKind.OCI_LAYOUT),
+    ("./layout", SourceKind.OCI_LAYOUT),
+    ("layout:v1", SourceKind.OCI_LAYOUT),
+    (f"layout@{IMAGE.digest}", SourceKind.OCI_LAYOUT),
+    ("oci-archive:layout.tar:v1", SourceKind.OCI_ARCHIVE),
+    ("docker-archive:image.tar", SourceKind.DOCKER_ARCHIVE),
+    ("image.tar", SourceKind.DOCKER_ARCHIVE),
+    ("image.tar:app:1", SourceKind.DOCKER_ARCHIVE),
+    ("image.tgz", SourceKind.DOCKER_ARCHIVE),
+    ("with:colon.tar", SourceKind.DOCKER_ARCHIVE),
+    ("packed:anything", SourceKind.PACKED),
+    ("image.squashfs", SourceKind.PACKED),
+    ("packed.tar", SourceKind.PACKED),
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    write_files(tmp_path / "layout", LAYOUT)
+    tar = make_tar({"manifest.json": b"[]"})
+    for name in ("image.tar", "with:colon.tar", "packed.tar"):
+        Path(name).write_bytes(tar)
+    Path("layout.tar").write_bytes(make_tar(LAYOUT))
+    Path("image.tgz").write_bytes(gzip.compress(tar))
+    Path("image.squashfs").write_bytes(b"hsqs" + bytes(600))
+    Path("packed.manifest.json").write_bytes(b"{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("text", "kind"), KINDS)
+def test_kinds(text: str, kind: SourceKind) -> None:
+    assert recognise(text).kind is kind
+
+
+def test_parts() -> None:
+    assert recognise("oci:layout:a/b:v1").name == "a/b:v1"
+    assert recognise(f"oci:layout@{IMAGE.digest}").digest == IMAGE.digest
+    assert recognise("docker-archive:image.tar:@12").number == 12
+    assert recognise("image.tar:app:1").name == "app:1"
+    assert recognise("with:colon.tar").path == Path("with:colon.tar")
+    assert recognise("docker://localhost:5000/a@b").rest == "localhost:5000/a@b"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("./nothing", UnreadableSourceError),
+        ("/nothing/at/all.tar", UnreadableSourceError),
+        ("oci:nothing", UnreadableSourceError),
+        ("oci:", SourceError),
+        ("oci:layout@sha256:1", SourceError),
+        ("./folder", UnreadableSourceError),
+        ("oci-archive:image.squashfs", UnreadableSourceError),
+        ("docker-daemon:alpine", UnsupportedSourceError),
+        ("containers-storage:alpine", UnsupportedSourceError),
+        ("dir:folder", UnsupportedSourceError),
+        ("packed:x", UnsupportedSourceError),
+        ("Not A Name", InvalidReferenceError),
+        ("docker://", InvalidReferenceError),
+    ],
+)
+async def test_refused(text: str, error: type[SourceError]) -> None:
+    with pytest.raises(error) as raised:
+        await open_source(text)
+    assert raised.value.message
+    assert raised.value.hint
+
+
+async def test_an_archive_that_is_a_layout() -> None:
+    source = await open_source("layout.tar")
+    assert source.kind is SourceKind.OCI_ARCHIVE
+    assert (await source.resolve()).digest == IMAGE.digest
+
+
+def test_the_client_is_loaded_only_for_registries() -> None:
+    script = "import sys, ocitui.importing.opening; sys.exit('httpx2' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        ("linux/amd64", Platform("amd64", "linux")),
+        ("amd64", Platform("amd64", "linux")),
+        ("x86_64", Platform("amd64", "linux")),
+        ("linux/arm64/v8", Platform("arm64", "linux")),
+        ("Linux/ARM64", Platform("arm64", "linux")),
+        ("linux/arm", Platform("arm", "linux", variant="v7")),
+        ("armhf", Platform("arm", "linux", variant="v7")),
+        ("linux/arm/6", Platform("arm", "linux", variant="v6")),
+        ("linux/amd64/v3", Platform("amd64", "linux", variant="v3")),
+    ],
+)
+def test_platforms(text: str, platform: Platform) -> None:
+    assert parse_platform(text) == platform
+
+
+@pytest.mark.parametrize("text", ["", "a/b/c/d", "linux/", "linux/a b", "/amd64"])
+def test_what_is_no_platform(text: str) -> None:
+    with pytest.raises(NoSuchImageError):
+        parse_platform(text)
+
+
+def test_later_variants_do_not_run() -> None:
+    v2, v3 = parse_platform("linux/amd64/v2"), parse_platform("linux/amd64/v3")
+    assert fit(v2, v3) is None
+    assert fit(v3, v2) is not None
+    assert fit(parse_platform("amd64"), v2) is None
+    assert fit(v3, parse_platform("amd64")) is not None
+    assert fit(v2, parse_platform("arm64")) is None
+    assert fit(this_platform(), this_platform()) is not None
