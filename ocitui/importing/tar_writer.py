@@ -79,8 +79,8 @@ def _block(
 
 
 def _records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs) -> list[bytes]:
+    # Names that are not UTF-8 stand as they are: every packer takes the bytes, and none knows "hdrcharset".
     records = [
-        *([_record(b"hdrcharset", b"BINARY")] if not (_is_text(name) and _is_text(link)) else []),
         *([_record(b"path", name)] if len(name) > _NAME_ROOM else []),
         *([_record(b"linkpath", link)] if len(link) > _NAME_ROOM else []),
         *([_record(b"uid", b"%d" % uid)] if uid > _MAX_OCTAL_ID else []),
@@ -88,14 +88,6 @@ def _records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xa
         *([_record(b"size", b"%d" % size)] if size > _MAX_OCTAL_SIZE else []),
     ]
     return records + [_record(b"SCHILY.xattr." + key, value) for key, value in xattrs]
-
-
-def _is_text(name: bytes) -> bool:
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _record(key: bytes, value: bytes) -> bytes:
