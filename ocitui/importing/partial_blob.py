@@ -44,7 +44,8 @@ class PartialBlob:
         self._fd = fd
         self._report = report
         self._hash = hashlib.sha256()
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
+        self._held = 0
         self._writing: asyncio.Future[None] | asyncio.Future[Path] | None = None
 
     @classmethod
@@ -75,8 +76,9 @@ class PartialBlob:
         """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
         self._check_size(len(chunk))
         self.done += len(chunk)
-        self._gathered += chunk
-        if len(self._gathered) >= _CHUNK:
+        self._gathered.append(chunk)
+        self._held += len(chunk)
+        if self._held >= _CHUNK:
             await self._write_gathered()
 
     def append_here(self, chunk: bytes) -> None:
@@ -98,8 +100,7 @@ class PartialBlob:
         """Begin to write what was gathered, once what was before is written."""
         await self._written()
         if self._gathered:
-            chunk, self._gathered = self._gathered, bytearray()
-            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, *self._taken()))
             self._report(self.done)
 
     async def _written(self) -> None:
@@ -107,7 +108,12 @@ class PartialBlob:
             await asyncio.shield(self._writing)
             self._writing = None
 
-    def _write(self, chunk: bytes | bytearray) -> None:
+    def _taken(self) -> list[bytes]:
+        chunks, self._gathered, self._held = self._gathered, [], 0
+        return chunks
+
+    def _write(self, *chunks: bytes) -> None:
+        chunk = b"".join(chunks)
         self._hash.update(chunk)
         with storage_errors("write a blob"):
             view = memoryview(chunk)
@@ -117,7 +123,7 @@ class PartialBlob:
     async def restart(self) -> None:
         """Begin again: nothing of what is there counts. Raises StorageError."""
         await self._written()
-        self._gathered.clear()
+        self._taken()
         self.restart_here()
 
     def restart_here(self) -> None:
@@ -168,8 +174,7 @@ class PartialBlob:
             if failed:
                 return
         if self._gathered:
-            self._write(bytes(self._gathered))
-            self._gathered.clear()
+            self._write(*self._taken())
 
     def close_here(self) -> None:
         """The same, in this thread."""

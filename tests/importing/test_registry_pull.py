@@ -12,6 +12,7 @@ import pytest
 
 from ocitui.cache import ImageName, Platform
 from ocitui.importing.blobs import BlobStore
+from ocitui.importing.errors import SourceError
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.registry.pull import RegistrySource
 from ocitui.importing.source_errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError
@@ -125,8 +126,8 @@ async def test_secrets_stay_off_plain_http_after_a_bad_certificate(blobs: BlobSt
 
 async def test_authority_that_is_none(blobs: BlobStore, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
-    with pytest.raises(Exception, match=r"ca\.pem holds no certificate"):
-        Pull("localhost/a", blobs, tls_ca=tmp_path / "ca.pem").source()
+    with pytest.raises(SourceError, match=r"ca\.pem holds no certificate"):
+        await Pull("localhost/a", blobs, tls_ca=tmp_path / "ca.pem").resolve()
 
 
 VARIANTS = {name: make_image(name.encode(), platform=name) for name in ("linux/arm/v6", "linux/arm/v7", "linux/arm64")}

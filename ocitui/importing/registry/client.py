@@ -38,13 +38,16 @@ class Fetched:
 
 
 class RegistryClient:
-    """Reads one repository of a registry; to be closed."""
+    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it.
+
+    That raises SourceError for a `tls_ca` which holds no certificate.
+    """
 
     def __init__(self, host: str, path: str, options: RegistryOptions) -> None:
         self.host = host
         self.path = path
         self.options = options
-        self._http = _http_client(options)
+        self._http: httpx2.AsyncClient | None = None
         self._base: httpx2.URL | None = None
         self._authorizer: Authorizer | None = None
         self._starting = asyncio.Lock()
@@ -58,7 +61,8 @@ class RegistryClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def manifest(self, wanted: str) -> Fetched:
         """The manifest or index of a tag or digest, tried again as often as the options say. Raises SourceError."""
@@ -160,6 +164,7 @@ class RegistryClient:
 
     async def _send_raw(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request with the fields and the timeout that all requests have. Raises httpx2.TransportError."""
+        assert self._http is not None
         request.headers.setdefault("Accept", "*/*")
         request.headers["User-Agent"] = CLIENT_ID
         request.headers["Accept-Encoding"] = "identity"
@@ -179,6 +184,9 @@ class RegistryClient:
     async def _start(self) -> httpx2.URL:
         """The registry's address; where it is on loopback, https is tried before http."""
         async with self._starting:
+            if self._http is None:
+                # Reading the system's authorities takes longer than a key's answer may.
+                self._http = await asyncio.to_thread(_http_client, self.options)
             if self._base is None:
                 scheme = "http" if self.options.plain_http or await self._speaks_http_only() else "https"
                 self._base = _parsed(f"{scheme}://{self.host}")
