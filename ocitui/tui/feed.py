@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ocitui.cache import CacheDirectoryError, Condition, Descriptor, Difference, Entry, EntryKey, Health
-from ocitui.cache.listing import Listing, make_entry
+from ocitui.cache.listing import Listing, make_entry, names_of
 
 # Past this many changes the table is loaded anew.
 _MANY = 500
@@ -16,7 +16,8 @@ _MANY = 500
 @dataclass(frozen=True, slots=True)
 class FeedChange:
     """``entries`` are new or changed ones, ``order`` the index order where it changed; ``whole`` means that
-    ``entries`` is all there is. ``size`` is that of all packed files, ``problems`` how many entries are not ok."""
+    ``entries`` is all there is. ``size`` is that of all packed files, ``problems`` how many entries are not ok,
+    ``files`` the names that may have changed, None for any."""
 
     health: Health
     entries: dict[EntryKey, Entry] = field(default_factory=dict)
@@ -26,6 +27,11 @@ class FeedChange:
     size: int = 0
     problems: int = 0
     total: int = 0
+    files: frozenset[str] | None = frozenset()
+
+    def concerns(self, entry: Entry) -> bool:
+        """Whether one of the entry's files may have changed, if only in what it holds."""
+        return self.files is None or not self.files.isdisjoint(names_of(entry.descriptor).values())
 
 
 class EntryFeed:
@@ -65,7 +71,8 @@ class EntryFeed:
         self._entries.update(changed)
         order = difference.keys if difference.keys != self._order else None
         self._order = difference.keys
-        return self._change(difference.health, changed, removed, order, whole=first)
+        change = self._change(difference.health, changed, removed, order, whole=first)
+        return replace(change, files=difference.files)
 
     def _change(
         self,

@@ -25,4 +25,6 @@ class Terminal:
         encoding = sys.stdout.encoding if sys.stdout is not None else None
         name = (encoding or locale.getpreferredencoding(do_setlocale=False)).lower().replace("-", "")
         many_colours = "256" in environment.get("TERM", "") or bool(environment.get("COLORTERM"))
-        return cls(ascii=name != "utf8", theme="dark" if many_colours else "ansi")
+        # Without colours, only the ansi theme still tells what is chosen from what is not.
+        plain = "NO_COLOR" in environment
+        return cls(ascii=name != "utf8", theme="dark" if many_colours and not plain else "ansi")

@@ -123,10 +123,10 @@ class Desk:
         """Until nothing more is written: the pane has followed, every message is handled."""
         await self.until(lambda: self.pane.at_rest, "the pane rests")
         quiet = 0
-        while quiet < 3:
+        while quiet < 2:
             before = len(self.driver.written)
             await self.pilot.pause()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
             quiet = quiet + 1 if len(self.driver.written) == before else 0
 
     async def open(self, key: str, screen: str) -> None:

@@ -40,7 +40,7 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        self.show_keys([("[ Cancel ]", "enter, esc"), ("y", self.verb)])
+        self.show_keys([("[ Cancel ]", "enter"), ("y", self.verb)])
         self.say(f"on {self.app.host}: nothing is changed before y")
 
     async def plan(self) -> Iterable[Line]:

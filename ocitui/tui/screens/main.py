@@ -126,7 +126,7 @@ class MainScreen(EntryActions):
         pane = self.query_one(EntryPane)
         if (entry is None) != (pane.entry is None) or (entry and pane.entry and entry.key != pane.entry.key):
             pane.follow(entry, at_once=True)
-        elif entry is not None and (change.whole or entry.key in change.entries):
+        elif entry is not None and (change.whole or entry.key in change.entries or change.concerns(entry)):
             pane.refresh_entry(entry)
 
     def _placeholder(self, change: FeedChange) -> str:
@@ -168,6 +168,13 @@ class MainScreen(EntryActions):
             self.query_one(EntryPane).focus_view()
         elif not self.has_class("-whole"):
             table.focus()
+
+    def _give_keys(self) -> None:
+        if self.focused is None and not self.has_class("-tiny"):
+            if self.has_class("-whole"):
+                self.query_one(EntryPane).focus_view()
+            else:
+                self.query_one(EntryTable).focus()
 
     @on(EntryTable.Opened)
     def _open_pane(self) -> None:
@@ -295,6 +302,8 @@ class MainScreen(EntryActions):
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
         self.set_class(width < _SMALLEST[0] or height < _SMALLEST[1], "-tiny")
+        # What had the keys was hidden, and lost them.
+        self.call_after_refresh(self._give_keys)
         self.set_class(width >= _WIDE, "-wide")
         self._draw_header()
         self._draw_keys()
