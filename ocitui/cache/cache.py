@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,7 +13,7 @@ from . import lookup, plans, storing, undoing
 from .descriptors import Descriptor
 from .disk import Disk, storage_errors
 from .entries import Entry
-from .errors import CacheError, CorruptIndexError, ReadOnlyError
+from .errors import CacheError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, usable_digest
 from .formats import PackedFormat
 from .images import PackedImage, ResolvedImage
@@ -30,6 +31,7 @@ from .watch import Difference, watch_index
 from .workspace import Workspace, open_journal, open_workspace
 
 R = TypeVar("R")
+_LOCK_POLL_SECONDS = 0.05
 # `PackerCache.list` hides the builtin from annotations inside the class.
 Entries = list[Entry]
 Transactions = list[Transaction]
@@ -52,6 +54,8 @@ class PackerCache:
         self._seen: IndexFile | None = None
         self._reading = threading.Lock()
         self._writing = threading.Lock()
+        # One thread of its own: queued writers never keep a lookup waiting.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
 
     @classmethod
     async def open(
@@ -71,7 +75,7 @@ class PackerCache:
         """
         cache = cls(Path(directory), read_only=read_only, wait=wait, disk=disk)
         if on_corrupt == "reset":
-            await asyncio.to_thread(cache._start_as_the_daemon)
+            await cache._patiently(cache._start_as_the_daemon)
         else:
             await asyncio.to_thread(cache._current)
         return cache
@@ -187,7 +191,22 @@ class PackerCache:
         return await asyncio.to_thread(lambda: action(self._current().contents))
 
     async def _write(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
-        return await asyncio.to_thread(self._write_now, doing, action)
+        return await self._patiently(lambda: self._write_now(doing, action))
+
+    async def _patiently(self, call: Callable[[], R]) -> R:
+        """Call in the writing thread, and again for ``wait`` seconds while another program holds the lock.
+
+        A cancelled call has no part in the wait, and leaves the thread to finish what it does.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.wait
+        while True:
+            try:
+                return await loop.run_in_executor(self._writer, call)
+            except LockedError:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
 
     def _write_now(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
         if self.read_only:
@@ -195,7 +214,7 @@ class PackerCache:
         with self._writing:
             base = self._current()
             refuse_link(self.directory)
-            with storage_errors(doing), open_workspace(self.directory, self._disk, doing, self.wait) as space:
+            with storage_errors(doing), open_workspace(self.directory, self._disk, doing) as space:
                 recover(space)
                 base = self._current()
                 try:
@@ -219,7 +238,7 @@ class PackerCache:
             with (
                 storage_errors("reset the index"),
                 self._writing,
-                open_workspace(self.directory, self._disk, "reset the index", self.wait) as space,
+                open_workspace(self.directory, self._disk, "reset the index") as space,
             ):
                 # Another program may have done it while this one waited for the lock.
                 seen = read_patiently(self.directory)

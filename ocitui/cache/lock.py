@@ -8,7 +8,6 @@ import getpass
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from .errors import LockedError
 LOCK_NAME = "lock"
 # A fixed length, so that a full disk never keeps the holder from being written.
 _RECORD_SIZE = 512
-_POLL_SECONDS = 0.05
 
 
 def whoami() -> str:
@@ -36,14 +34,11 @@ def _user() -> str:
 
 
 @contextmanager
-def hold_lock(own: Folder, doing: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a cache's own folder, waiting for at most ``wait`` seconds.
-
-    Raises LockedError, with the holder, when another program keeps it.
-    """
+def hold_lock(own: Folder, doing: str) -> Iterator[None]:
+    """Hold the lock of a cache's own folder. Raises LockedError, with the holder, when another program has it."""
     fd = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=own.fd)
     try:
-        _acquire(fd, wait)
+        _acquire(fd)
         _write_holder(fd, f"{whoami()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}: {doing}")
         yield
         _write_holder(fd, "")
@@ -51,18 +46,12 @@ def hold_lock(own: Folder, doing: str, wait: float = 0.0) -> Iterator[None]:
         os.close(fd)
 
 
-def _acquire(fd: int, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                holder = _read_holder(fd)
-                raise LockedError(f"the cache is locked by {holder}", holder=holder) from None
-        else:
-            return
-        time.sleep(_POLL_SECONDS)
+def _acquire(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _read_holder(fd)
+        raise LockedError(f"the cache is locked by {holder}", holder=holder) from None
 
 
 def _read_holder(fd: int) -> str:

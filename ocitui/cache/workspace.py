@@ -46,14 +46,14 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(directory: Path, disk: Disk, doing: str, wait: float) -> Iterator[Workspace]:
+def open_workspace(directory: Path, disk: Disk, doing: str) -> Iterator[Workspace]:
     """Open and lock a cache for writing. Raises LockedError, CacheDirectoryError, ReadOnlyError, StorageError."""
     check_directory(directory)
     with ExitStack() as stack:
         with storage_errors(doing):
             root = stack.enter_context(Folder.open(directory))
             own = stack.enter_context(_own_folder(root, disk))
-            stack.enter_context(hold_lock(own, doing, wait))
+            stack.enter_context(hold_lock(own, doing))
             disk.lender = reserve = Reserve(disk, own)
             stack.callback(setattr, disk, "lender", None)
             journal, trash, staging = (

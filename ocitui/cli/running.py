@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ocitui.cache import DeletePlan, LockedError, PackedImage, PackerCache, Transaction
-from ocitui.cache.index import Key
+from ocitui.cache import PackerCache
 
 from .failures import InterruptedBySignalError
 from .options import Settings
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOCK_POLL_SECONDS = 0.05
-
-
-class PatientCache(PackerCache):
-    """A cache whose writers wait ``patience`` seconds for the lock of another program; a signal ends the wait."""
-
-    patience = 0.0
-
-    async def store(self, packed: PackedImage) -> PackedImage:
-        store = super().store
-        return await _patiently(self.patience, lambda: store(packed))
-
-    async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
-        delete = super().delete
-        return await _patiently(self.patience, lambda: delete(keys, plan))
-
-    async def undo(self, transaction_id: str | None = None) -> Transaction:
-        undo = super().undo
-        return await _patiently(self.patience, lambda: undo(transaction_id))
 
 
 def cache_of(settings: Settings) -> PackerCache:
     """The cache a command works on; nothing is read yet, so that a corrupt index stops only what needs it."""
-    cache = PatientCache(settings.directory, read_only=settings.read_only)
-    cache.patience = settings.wait
-    return cache
+    return PackerCache(settings.directory, read_only=settings.read_only, wait=settings.wait)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -69,16 +47,3 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             raise
         raise InterruptedBySignalError(caught[0], caught[0].name) from None
-
-
-async def _patiently(wait: float, call: Callable[[], Awaitable[T]]) -> T:
-    """Write, and try again for ``wait`` seconds while another program holds the lock. Raises LockedError."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait
-    while True:
-        try:
-            return await call()
-        except LockedError:
-            if loop.time() >= deadline:
-                raise
-        await asyncio.sleep(_LOCK_POLL_SECONDS)

@@ -58,9 +58,7 @@ def first_paint(command: list[str], text: bytes) -> float:
 
 
 @pytest.mark.parametrize("entries", [10, 100_000])
-def test_the_first_frame_beside_a_bare_application(
-    tmp_path: Path, entries: int, rounds: int, figure: Figures
-) -> None:
+def test_the_first_frame_beside_a_bare_application(tmp_path: Path, entries: int, rounds: int, figure: Figures) -> None:
     cache = make_big_cache(tmp_path / "cache", entries)
     ratios = []
     for _ in range(rounds):

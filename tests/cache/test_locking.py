@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from ocitui.cache.disk import Disk
 from ocitui.cache.workspace import open_workspace
-with open_workspace(Path(sys.argv[1]), Disk(), "hold the lock", 0.0):
+with open_workspace(Path(sys.argv[1]), Disk(), "hold the lock"):
     print("held", flush=True)
     sys.stdin.read()
 """

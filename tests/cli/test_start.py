@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ocitui as package
+from ocitui import directory
 from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
 from ocitui.cli import options
 from ocitui.cli.completion import COMPLETION_VARIABLE
@@ -73,7 +74,7 @@ def test_version(ocitui: Ocitui) -> None:
 
 def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
     assert tuple(format_.value for format_ in PackedFormat) == options.FORMATS
-    assert options.DEFAULT_DIRECTORY == DEFAULT_DIRECTORY
+    assert directory.DEFAULT_DIRECTORY == DEFAULT_DIRECTORY
     assert _COMPLETION_VARIABLE == COMPLETION_VARIABLE
 
 
