@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 DAEMON_NAME = "kratad"
@@ -27,20 +29,21 @@ class DaemonState:
         return self.process is not None
 
 
-def find_daemon(directory: Path, proc: Path = Path("/proc")) -> DaemonState:
-    """The state of the daemon, for the cache in ``directory``."""
+def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
+    """The state of the daemon, for the cache in ``directory``; quick where it is still the process ``known``."""
     socket = directory.absolute().parent.parent / SOCKET_NAME
-    for process in _processes(proc):
+    for process in chain([] if known is None else [known], _processes(proc)):
         if _read(proc / str(process) / "comm").strip() == DAEMON_NAME:
             return DaemonState(process, _started(proc, process), socket.exists())
     return DaemonState(ours=socket.exists())
 
 
-def _processes(proc: Path) -> list[int]:
+def _processes(proc: Path) -> Iterator[int]:
     try:
-        return sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
+        names = os.listdir(proc)
     except OSError:
-        return []
+        return
+    yield from sorted(int(name) for name in names if name.isdecimal())
 
 
 def _started(proc: Path, process: int) -> float | None:

@@ -66,9 +66,9 @@ class OcituiApp(App[int], inherit_bindings=False):
         if "cache" in self.__dict__:
             self.cache.wait_for_transaction()
 
-    def daemon_state(self) -> DaemonState:
-        """The daemon as it is now: reads /proc, so not on the event loop."""
-        return find_daemon(self.options.directory)
+    def daemon_state(self, known: int | None = None) -> DaemonState:
+        """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
+        return find_daemon(self.options.directory, known=known)
 
     def why_read_only(self) -> str:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""

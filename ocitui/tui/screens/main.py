@@ -143,7 +143,7 @@ class MainScreen(EntryActions):
     @work(group="daemon")
     async def _follow_daemon(self) -> None:
         while True:
-            state = await asyncio.to_thread(self.app.daemon_state)
+            state = await asyncio.to_thread(self.app.daemon_state, self.daemon.process)
             if not self._stands:
                 return
             if state != self.daemon:
