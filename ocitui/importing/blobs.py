@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache.disk import storage_errors
@@ -41,17 +41,25 @@ class StoredBlob:
     path: Path
 
 
-@dataclass(eq=False, slots=True)
-class _Shared:
-    """A download and those who wait for it."""
+@dataclass(eq=False, frozen=True, slots=True)
+class _Waiter:
+    """One who wants a blob, and could download it."""
 
-    task: asyncio.Task[Path] | None = None
-    listeners: list[Progress] = field(default_factory=list)
-    waiting: int = 0
+    download: Download
+    progress: Progress
+
+
+class _Shared:
+    """A download and those who wait for it, one of whom (the first) carries it out."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Path] | None = None
+        self.carrier: _Waiter | None = None
+        self.waiters: list[_Waiter] = []
 
     def report(self, digest: str, done: int, total: int) -> None:
-        for listener in self.listeners:
-            listener(digest, done, total)
+        for waiter in self.waiters:
+            waiter.progress(digest, done, total)
 
 
 class BlobStore:
@@ -122,39 +130,45 @@ class BlobStore:
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
         _checked(digest)
-        shared = self._running.get(digest)
-        if shared is None:
-            shared = self._running[digest] = _Shared()
-            shared.task = asyncio.create_task(self._bring(digest, size, download, shared.report))
-        listener = progress or _ignore
-        shared.listeners.append(listener)
-        shared.waiting += 1
+        waiter = _Waiter(download, progress or _ignore)
+        shared = self._running.setdefault(digest, _Shared())
+        shared.waiters.append(waiter)
+        if shared.task is None:
+            self._carry(shared, waiter, digest, size)
         try:
-            return await self._join(digest, shared)
+            return await _result(shared)
         finally:
-            shared.waiting -= 1
-            shared.listeners.remove(listener)
+            shared.waiters.remove(waiter)
+            await self._leave(shared, waiter, digest, size)
 
-    async def _join(self, digest: str, shared: _Shared) -> Path:
-        assert shared.task is not None
-        try:
-            return await asyncio.shield(shared.task)
-        except asyncio.CancelledError:
-            if shared.waiting == 1 and not shared.task.done():
-                self._forget(digest, shared)
-                shared.task.cancel()
-                await asyncio.wait([shared.task])
-            raise
-        finally:
-            if shared.task.done():
-                self._forget(digest, shared)
-                _look_at(shared.task)
+    def _carry(self, shared: _Shared, waiter: _Waiter, digest: str, size: int) -> None:
+        """Have this waiter download, once who did so before has let go of the blob."""
+        before, shared.carrier = shared.task, waiter
+        shared.task = asyncio.create_task(self._bring(digest, size, waiter.download, shared.report, before))
 
-    def _forget(self, digest: str, shared: _Shared) -> None:
-        if self._running.get(digest) is shared:
+    async def _leave(self, shared: _Shared, waiter: _Waiter, digest: str, size: int) -> None:
+        """End a download that nobody waits for any more; others go on with what they brought along.
+
+        For whoever leaves may close the connections that it ran over.
+        """
+        task = shared.task
+        assert task is not None
+        if not shared.waiters and self._running.get(digest) is shared:
             del self._running[digest]
+        if task.done():
+            _look_at(task)
+        elif not shared.waiters or shared.carrier is waiter:
+            if shared.waiters:
+                self._carry(shared, shared.waiters[0], digest, size)
+            task.cancel()
+            await asyncio.wait([task])
+            _look_at(task)
 
-    async def _bring(self, digest: str, size: int, download: Download, progress: Progress) -> Path:
+    async def _bring(
+        self, digest: str, size: int, download: Download, progress: Progress, before: asyncio.Task[Path] | None
+    ) -> Path:
+        if before is not None:
+            await asyncio.wait([before])
         whole = await asyncio.to_thread(self.find_whole, digest, size)
         if whole is None:
             self.make_directory()
@@ -188,6 +202,19 @@ class BlobStore:
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().close_here()
             raise
+
+
+async def _result(shared: _Shared) -> Path:
+    """What the download gives, whoever carries it out in the end."""
+    while True:
+        task, me = shared.task, asyncio.current_task()
+        assert task is not None
+        assert me is not None
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if me.cancelling() or shared.task is task:
+                raise
 
 
 async def _fill(partial: PartialBlob, download: Download) -> Path:

@@ -71,6 +71,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     """
     fields = _fields(what, raw)
     said = fields.get("mediaType")
+    said = said if isinstance(said, str) else ""
     claimed = claimed.partition(";")[0].strip().lower()
     if fields.get("schemaVersion") == 1 or said in SCHEMA_1 or claimed in SCHEMA_1:
         raise UnsupportedImageError(
@@ -80,7 +81,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     if is_index and is_manifest:
         raise UnsoundSourceError(f"{what} is both an index and a manifest")
     by_fields = OCI_INDEX if is_index else OCI_MANIFEST if is_manifest else ""
-    found = said if isinstance(said, str) and said else claimed
+    found = said or claimed
     if found not in MANIFESTS | INDEXES:
         found = by_fields
     if not found or (found in INDEXES) != is_index:
@@ -150,5 +151,5 @@ def _fields(what: str, raw: bytes) -> dict[str, Any]:
     return fields
 
 
-def _kind(media_type: object) -> str:
-    return f"{str(media_type)[:80]!r}" if media_type else "a document of an unknown kind"
+def _kind(media_type: str) -> str:
+    return f"{media_type[:80]!r}" if media_type else "a document of an unknown kind"

@@ -236,7 +236,7 @@ def _check_version(files: LayoutFiles) -> None:
         raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
     try:
         version = msgspec.json.decode(raw, type=dict[str, Any]).get("imageLayoutVersion")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnsoundSourceError(f"oci-layout in {files.path} is not JSON: {error}") from error
     if not isinstance(version, str) or not version.startswith("1."):
         raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")

@@ -44,14 +44,11 @@ async def test_empty_blob(blobs: BlobStore) -> None:
     assert (await blobs.fetch(digest_of(b""), 0, never)).read_bytes() == b""
 
 
-async def test_two_share_one_download(blobs: BlobStore) -> None:
+async def test_several_share_one_download(blobs: BlobStore) -> None:
     begun: list[PartialBlob] = []
-    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def download(blob: PartialBlob) -> None:
         begun.append(blob)
-        started.set()
-        await go_on.wait()
         await append_rest(blob)
 
     seen: dict[int, int] = {}
@@ -62,15 +59,37 @@ async def test_two_share_one_download(blobs: BlobStore) -> None:
 
         return asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download, report))
 
+    assert set(await asyncio.gather(*map(fetch, range(3)))) == {blobs.directory / DIGEST}
+    assert len(begun) == 1
+    assert seen == dict.fromkeys(range(3), len(DATA))
+
+
+@pytest.mark.parametrize("leaving", [0, 1])
+async def test_others_go_on_when_one_leaves(blobs: BlobStore, leaving: int) -> None:
+    """What carries the download out may be gone with who leaves: its connections are closed."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+    carriers: list[tuple[int, int]] = []
+
+    def fetch(number: int) -> asyncio.Task[Path]:
+        async def download(blob: PartialBlob) -> None:
+            carriers.append((number, blob.done))
+            if not blob.done:
+                await blob.append(DATA[:1_500_000])
+                started.set()
+                await go_on.wait()
+            await append_rest(blob)
+
+        return asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download))
+
     tasks = [fetch(number) for number in range(3)]
     await started.wait()
-    tasks[0].cancel()
-    go_on.set()
+    tasks[leaving].cancel()
     with pytest.raises(asyncio.CancelledError):
-        await tasks[0]
-    assert await asyncio.gather(*tasks[1:]) == [blobs.directory / DIGEST] * 2
-    assert len(begun) == 1
-    assert seen == {1: len(DATA), 2: len(DATA)}
+        await tasks.pop(leaving)
+    go_on.set()
+    assert set(await asyncio.gather(*tasks)) == {blobs.directory / DIGEST}
+    assert carriers == ([(0, 0), (1, 1_500_000)] if leaving == 0 else [(0, 0)])
+    assert (blobs.directory / DIGEST).read_bytes() == DATA
 
 
 async def test_last_to_leave_ends_the_download(blobs: BlobStore) -> None:
