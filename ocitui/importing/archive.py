@@ -6,18 +6,23 @@ when its layers are wanted.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from backports import zstd
 from isal import igzip, igzip_lib
 
 from .archive_headers import Member, Stream, clean, read_members
 from .image_documents import LARGEST_CONFIG
 from .source_errors import UnreadableSourceError
 from .threads import Stop
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Take = Callable[[Member, Stream], None]
 """Called where the stream stands at a wanted member's first byte; it may read the member."""

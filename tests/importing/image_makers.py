@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.importing.registry_server import FaultyRegistry, digest_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -47,6 +53,10 @@ def make_tar(files: Mapping[str, bytes]) -> bytes:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return out.getvalue()
+
+
+def zstd_compress(data: bytes) -> bytes:
+    return zstd.compress(data)
 
 
 def make_config(*tars: bytes, platform: str = "linux/amd64", **fields: Any) -> bytes:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +20,16 @@ from ocitui.importing.image_documents import media_type_of, read_index, read_man
 from ocitui.importing.opening import open_source
 from ocitui.importing.source_errors import UnreadableSourceError
 from ocitui.importing.threads import Stop
-from tests.importing.image_makers import OCI_INDEX, describe, layout_files, make_image, make_index, make_tar, named
+from tests.importing.image_makers import (
+    OCI_INDEX,
+    describe,
+    layout_files,
+    make_image,
+    make_index,
+    make_tar,
+    named,
+    zstd_compress,
+)
 from tests.importing.registry_server import digest_of
 
 IMAGE = make_image(b"x")
@@ -42,7 +50,7 @@ async def read_all(path: Path) -> None:
 @given(
     st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4),
     st.integers(0, len(WHOLE)) | st.none(),
-    st.sampled_from([bytes, gzip.compress, zstd.compress]),
+    st.sampled_from([bytes, gzip.compress, zstd_compress]),
 )
 def test_bent_archives(changes: list[tuple[int, int]], length: int | None, compress: Any) -> None:
     data = bytearray(WHOLE)
@@ -94,7 +102,7 @@ def header(name: bytes, size: int, kind: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"g", b"5"])
 @pytest.mark.parametrize("size", [10 << 30, 1 << 70])
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd_compress])
 def test_claims_of_many_bytes(tmp_path: Path, kind: bytes, size: int, compress: Any) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(compress(header(b"file", size, kind) + bytes(4096)))

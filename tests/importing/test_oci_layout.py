@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from backports import zstd
 
 from ocitui.cache import Platform
 from ocitui.importing.blobs import BlobStore
@@ -36,6 +35,7 @@ from tests.importing.image_makers import (
     named,
     run,
     write_files,
+    zstd_compress,
 )
 from tests.importing.registry_server import digest_of
 from tests.tools import need, shared
@@ -43,7 +43,7 @@ from tests.tools import need, shared
 IMAGE = make_image(b"one" * 1000, b"two")
 OTHER = make_image(b"other")
 Compress = Callable[[bytes], bytes]
-COMPRESSIONS: dict[str, Compress] = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
+COMPRESSIONS: dict[str, Compress] = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd_compress}
 
 
 async def resolve(source: str, platform: str | None = "linux/amd64") -> SourceImage:
