@@ -20,7 +20,7 @@ from .merge import Counter, merge_layers, naming
 from .plan import Plan
 from .tar_writer import END, padding
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 18
 
 Write = Callable[[memoryview], None]
 
@@ -91,23 +91,25 @@ class Flattening:
 
 
 class _Output:
-    """Small pieces gathered into large writes."""
+    """Small pieces gathered into larger writes."""
 
     def __init__(self, write: Write, counter: Counter) -> None:
         self._write = write
         self._counter = counter
-        self._buffer = bytearray()
+        self._parts: list[bytes | memoryview] = []
+        self._size = 0
 
     def put(self, data: bytes | memoryview) -> None:
-        self._buffer += data
-        if len(self._buffer) >= _BUFFER:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _BUFFER:
             self.flush()
 
     def flush(self) -> None:
-        with memoryview(self._buffer) as view:
-            self._write(view)
-        self._counter.add(len(self._buffer))
-        self._buffer.clear()
+        self._write(memoryview(b"".join(self._parts)))
+        self._parts.clear()
+        self._counter.add(self._size)
+        self._size = 0
 
 
 def _bodies(layer: OpenLayer) -> _Bodies:
