@@ -88,6 +88,8 @@ class TarReader:
             if block == _ZEROS:
                 self._end(extended)
                 return
+            if len(block) < BLOCK:
+                raise LayerError("its tar is cut in a header")
             _check_sum(block)
             kind = _KINDS.get(block[156:157])
             if kind is None:

@@ -1,0 +1,146 @@
+"""Layer files: what they are compressed with, their digests, and files that lie."""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from backports import zstd
+
+from ocitui.importing.layer_errors import LayerDigestError, LayerError, LayerLimitError
+from ocitui.importing.layers import LayerSource, OpenLayer
+from ocitui.importing.limits import LayerLimits
+from tests.importing.layer_support import Item, flattened, layer, sources, tree_of_tar
+
+TAR = layer(Item("a", data=b"1" * 100_000), Item("b", data=os.urandom(300_000)), Item("c", data=b"3"))
+SKIPPABLE = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def in_parts(compress: Callable[[bytes], bytes]) -> bytes:
+    return b"".join(compress(TAR[at : at + 50_000]) for at in range(0, len(TAR), 50_000))
+
+
+FORMS = {
+    "plain": TAR,
+    "gzip": gzip.compress(TAR),
+    "gzip-members": in_parts(gzip.compress),
+    "gzip-padded": gzip.compress(TAR) + bytes(700),
+    "zstd": zstd.compress(TAR),
+    "zstd-frames": in_parts(zstd.compress),
+    "zstd-skippable": SKIPPABLE + zstd.compress(TAR) + SKIPPABLE,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_compression_is_read_off_the_bytes(form: str, tmp_path: Path) -> None:
+    (source,) = sources(tmp_path, [FORMS[form]])
+    known = replace(source, digest=digest(FORMS[form]), diff_id=digest(TAR), size=len(FORMS[form]))
+    assert tree_of_tar(flattened([known])).tree == tree_of_tar(flattened(sources(tmp_path / "plain", [TAR]))).tree
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_inside_another_file_is_read_in_place(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(b"before" + FORMS[form] + b"after")
+    source = LayerSource(path, size=len(FORMS[form]), offset=6, diff_id=digest(TAR))
+    assert set(tree_of_tar(flattened([source])).tree) == {".", "a", "b", "c"}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("plain", "gzip-padded", "zstd-skippable")])
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.99])
+def test_cut_layers_are_refused(form: str, left: float, tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match=r"layer 1: .*(cut|damaged)"):
+        flattened(sources(tmp_path, [FORMS[form][: int(len(FORMS[form]) * left)]]))
+
+
+def test_a_tar_without_its_end_needs_a_digest_to_vouch_for_it(tmp_path: Path) -> None:
+    short = layer(Item("a"))[:512]
+    (source,) = sources(tmp_path, [short])
+    with pytest.raises(LayerError, match="layer 1: its tar is cut"):
+        flattened([source])
+    assert "a" in tree_of_tar(flattened([replace(source, diff_id=digest(short))])).tree
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"digest": digest(b"")}, "its digest is sha256"),
+        ({"diff_id": digest(b"")}, "its uncompressed digest"),
+        ({"diff_id": "sha512:" + "0" * 128}, "its uncompressed digest .* is sha512"),
+        ({"size": 5}, "bytes for it, not 5"),
+        ({"size": 1 << 40}, "bytes for it, not"),
+        ({"offset": 1 << 40}, "bytes for it"),
+    ],
+)
+@pytest.mark.parametrize("form", ["plain", "gzip", "zstd"])
+def test_what_is_known_of_a_layer_is_checked(
+    form: str, known: dict[str, str | int], reason: str, tmp_path: Path
+) -> None:
+    (source,) = sources(tmp_path, [FORMS[form]])
+    with pytest.raises(LayerDigestError, match=reason) as caught:
+        flattened([replace(source, **known)])  # type: ignore[arg-type]
+    assert caught.value.layer == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bz2.compress(TAR), "bzip2"),
+        (lzma.compress(TAR), "xz"),
+        (gzip.compress(TAR) + b"more", r"cut|damaged"),
+        (gzip.compress(TAR) + bytes(99) + gzip.compress(TAR), "damaged"),
+        (gzip.compress(TAR)[:-5] + b"\0" + gzip.compress(TAR)[-4:], "damaged"),
+        (zstd.compress(TAR) + b"more", "damaged"),
+    ],
+)
+def test_other_bytes_are_refused(data: bytes, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match=reason):
+        flattened(sources(tmp_path, [data]))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
+def test_bombs_stop_at_the_limit(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    bomb = compress(layer(Item("zeros", data=bytes(60 << 20))))
+    assert len(bomb) < 1 << 20
+    with pytest.raises(LayerLimitError, match="claims"):
+        flattened(sources(tmp_path, [bomb]), LayerLimits(unpacked_bytes=10 << 20))
+    padded = compress(layer(Item("f")) + bytes(60 << 20))
+    with pytest.raises(LayerLimitError, match="unpack to more than"):
+        flattened(sources(tmp_path, [padded]), LayerLimits(unpacked_bytes=10 << 20))
+
+
+@pytest.mark.parametrize("kind", ["absent", "directory", "fifo"])
+def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "layer"
+    if kind == "directory":
+        path.mkdir()
+    if kind == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(LayerError, match="layer 1: "):
+        flattened([LayerSource(path)])
+
+
+@pytest.mark.parametrize("source", [{"digest": "md5:00"}, {"diff_id": "sha256:../x"}, {"media_type": "x+encrypted"}])
+def test_sources_that_make_no_sense_are_refused(source: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match="layer 1: "):
+        flattened([LayerSource(tmp_path / "layer", **source)])  # type: ignore[arg-type]
+
+
+def test_a_layer_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
+    (source,) = sources(tmp_path, [TAR])
+    opened = OpenLayer(source)
+    os.truncate(source.path, 1000)
+    with pytest.raises(LayerError, match="changed while it was read"):
+        opened.check_unchanged()
+    with pytest.raises(LayerError, match="cut while it was read"):
+        list(opened.part(0, len(TAR)))
+    opened.close()
