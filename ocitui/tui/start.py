@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,6 +18,8 @@ from .options import ScreenOptions
 _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM)
 # Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
+_STANDARD_INPUT, _STANDARD_ERROR = 0, 2
+_LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
 
 
 def run_screen(options: ScreenOptions) -> int:
@@ -50,18 +53,32 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
 
 def _terminal_modes() -> list[Any] | None:
     try:
-        return termios.tcgetattr(sys.stdin.fileno())
+        return termios.tcgetattr(_STANDARD_INPUT)
     except (termios.error, OSError, ValueError):
         return None
 
 
 def _restore_terminal(modes: list[Any] | None) -> None:
-    """Give the terminal back as it was, without waiting for one that takes nothing."""
+    """Give the terminal back as it was; one that takes nothing is waited for only so long."""
     if modes is None:
         return
     with suppress(OSError, ValueError, termios.error):
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
-        descriptor = sys.stdout.fileno()
-        os.set_blocking(descriptor, False)
-        os.write(descriptor, _RESET)
-        os.set_blocking(descriptor, True)
+        termios.tcsetattr(_STANDARD_INPUT, termios.TCSANOW, modes)
+        # Textual draws on standard error. What it still has to draw goes nowhere, so that these bytes are the last.
+        terminal = os.dup(_STANDARD_ERROR)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STANDARD_ERROR)
+        os.set_blocking(terminal, False)
+        _write(terminal, _RESET)
+        os.set_blocking(terminal, True)
+
+
+def _write(terminal: int, data: bytes) -> None:
+    """Write to a terminal that may be busy with what was drawn last."""
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while data and (left := deadline - time.monotonic()) > 0:
+        select.select([], [terminal], [], left)
+        try:
+            data = data[os.write(terminal, data) :]
+        except BlockingIOError:
+            time.sleep(_PAUSE)

@@ -68,7 +68,9 @@ def read_documents(directory: Path, entry: Entry) -> EntryDocuments:
 def _read(path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
     """A document, or why there is none to show."""
     try:
-        if path.is_file() and path.stat().st_size > LARGEST_PARSED:
+        if not path.is_file():
+            return None, "not there as a regular file: a miss for the daemon"
+        if path.stat().st_size > LARGEST_PARSED:
             return None, f"{human_size(path.stat().st_size)}: too large to be read for the screen"
         return parse(read_regular(path)), ""
     except DocumentError as error:

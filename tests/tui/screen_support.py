@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from textual import events
+from textual.keys import key_to_character
 from textual.pilot import Pilot
 
 from ocitui.cache import Condition
@@ -116,6 +118,13 @@ class Desk:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
 
+    def send_at_once(self, *keys: str) -> None:
+        """Keys that come in one go, as over a slow line: none is handled before the last has come."""
+        for key in keys:
+            event = events.Key(key, key_to_character(key))
+            event.set_sender(self.app)
+            self.driver.send_message(event)
+
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         await until(self.pilot, condition, what or condition)
 
@@ -169,7 +178,7 @@ class TestedApp(OcituiApp):
         self.driver_class = WritingDriver
         self.host = "host7"
 
-    def daemon_state(self) -> DaemonState:
+    def daemon_state(self, known: int | None = None) -> DaemonState:
         return self.daemon
 
 

@@ -193,6 +193,23 @@ async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
         assert len(list((tmp_path / "image").glob(".ocitui"))) == 0
 
 
+async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        one.send_at_once("j", "slash", *"tea", "enter", "space", "r")
+        await one.until(lambda: one.top == "ResolveScreen")
+        assert one.table.filter_text == "tea"
+        assert len(one.table.marked) == 1
+        await one.press("escape")
+        one.send_at_once("slash", "escape", "slash", *"ngi", "enter", "d")
+        await one.until(lambda: one.top == "DeleteScreen")
+        await one.press("escape")
+        assert one.table.shown == 1
+        one.send_at_once("escape", "end", "d", "y", "enter", "G", "g", "j")
+        await one.until(lambda: one.table.cursor_row == 1)
+        await one.rest()
+        assert one.table.total == 7
+
+
 async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.press("slash", *"busy")

@@ -21,11 +21,13 @@ class EntryActions(Screen[None]):
 
     app: OcituiApp
     health = Health(Condition.SOUND)
-
     own_deletions: frozenset[tuple[str, str | None]] = frozenset()
 
     def say(self, message: str) -> None:
         """Put a message in the status line."""
+
+    def draw_status(self) -> None:
+        """Show the status line as it is now."""
 
     def begin_following(self) -> None:
         """Follow the cache from the beginning."""

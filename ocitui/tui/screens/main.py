@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Input
 
 from ocitui.cache.daemon import DaemonState
 
@@ -18,21 +17,20 @@ from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trou
 from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
-from ..widgets.question import Question
-from .entry_actions import EntryActions
+from ..widgets.question import OneLineQuestion
+from .asking import Asking
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference
 
     from ..feed import FeedChange
-    from ..widgets.document_view import DocumentView
 
 _WIDE = 120
 _SMALLEST = (40, 10)
 _DAEMON_SECONDS = 10.0
 
 
-class MainScreen(EntryActions):
+class MainScreen(Asking):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
@@ -45,7 +43,6 @@ class MainScreen(EntryActions):
         self._loaded = False
         self._why_read_only = ""
         self._message = ""
-        self._asking: Literal["", "filter", "search"] = ""
 
     def compose(self) -> ComposeResult:
         ascii_only = self.app.terminal.ascii
@@ -56,12 +53,12 @@ class MainScreen(EntryActions):
             yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
             yield EntryPane(self.app.options.directory, ascii=ascii_only)
         yield KeyBar()
-        yield Question(id="ask")
+        yield OneLineQuestion(self.end_asking, id="ask")
         yield StatusBar()
 
     def on_mount(self) -> None:
         self._draw_header()
-        self._draw_status()
+        self.draw_status()
         self._draw_keys()
         self.query_one("#tiny", Bar).show(["too small; q quits"])
         # The first frame is painted before anything is read.
@@ -120,7 +117,7 @@ class MainScreen(EntryActions):
         if change.health.sound or change.total:
             self._totals = (change.total, change.size, change.problems)
         self._draw_header()
-        self._draw_status()
+        self.draw_status()
         self._draw_keys()
         entry = table.cursor_entry
         pane = self.query_one(EntryPane)
@@ -191,7 +188,7 @@ class MainScreen(EntryActions):
         """One step back: from a question, the whole pane, the pane, a filter."""
         table = self.query_one(EntryTable)
         if self._asking:
-            self._end_asking(keep=False)
+            self.end_asking(keep=False)
         elif self.has_class("-whole"):
             self.remove_class("-whole")
             table.focus()
@@ -199,65 +196,14 @@ class MainScreen(EntryActions):
             table.focus()
         elif table.filter_text:
             table.filter_text = ""
-            self._draw_status()
-
-    # Filter and search
-
-    def action_filter(self) -> None:
-        table = self.query_one(EntryTable)
-        view = self.query_one(EntryPane).document_view
-        self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
-        self.add_class("-asking")
-        question = self.query_one(Question)
-        question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a question is open every key is its own, but those that end it."""
-        return not self._asking or action in ("back", "interrupt")
-
-    @on(Input.Blurred, "#ask")
-    def _ask_left(self) -> None:
-        """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
-        if self._asking and self.app.app_focus:
-            self._end_asking(keep=True, focus=False)
-
-    @on(Input.Changed, "#ask")
-    def _ask_changed(self, event: Input.Changed) -> None:
-        if self._asking == "filter":
-            self.query_one(EntryTable).filter_text = event.value
-            self._draw_status()
-
-    @on(Input.Submitted, "#ask")
-    def _ask_submitted(self, event: Input.Submitted) -> None:
-        search = event.value if self._asking == "search" else None
-        self._end_asking(keep=True)
-        view = self.query_one(EntryPane).document_view
-        if search is not None and view is not None:
-            view.search(search)
-
-    def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
-        found = f"{event.count}{' or more' if event.capped else ''}"
-        self.say(f"match {event.current} of {found}; n and N go on" if event.count else "no match")
-
-    def _end_asking(self, *, keep: bool, focus: bool = True) -> None:
-        asking, self._asking = self._asking, ""
-        table = self.query_one(EntryTable)
-        view = self.query_one(EntryPane).document_view
-        if asking == "filter" and not keep:
-            table.filter_text = ""
-        if focus and asking == "filter":
-            table.focus()
-        elif focus and view is not None:
-            view.focus()
-        self.remove_class("-asking")
-        self._draw_status()
+            self.draw_status()
 
     # Bars
 
     def say(self, message: str) -> None:
         """Put a message in the status line; it stays until the next one."""
         self._message = message
-        self._draw_status()
+        self.draw_status()
 
     def _draw_header(self) -> None:
         facts = HeaderFacts(
@@ -271,7 +217,8 @@ class MainScreen(EntryActions):
         self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
         self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon))
 
-    def _draw_status(self) -> None:
+    def draw_status(self) -> None:
+        """Show where the cursor is, the filter, the marks and what was said last."""
         table = self.query_one(EntryTable)
         self.query_one(StatusBar).show(
             status_parts(
@@ -297,7 +244,7 @@ class MainScreen(EntryActions):
     @on(EntryTable.MarksChanged)
     @on(EntryTable.ViewChanged)
     def _counts_changed(self) -> None:
-        self._draw_status()
+        self.draw_status()
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size

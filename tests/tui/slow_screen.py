@@ -1,0 +1,28 @@
+"""A program for tests: the screen on a disk that takes its time. Arguments: the cache, and a file to make once a
+transaction is under way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from ocitui.cache.disk import Disk, Folder
+from ocitui.tui.options import ScreenOptions
+from ocitui.tui.start import run_screen
+
+
+def main(cache: Path, marker: Path) -> int:
+    sync = Disk.sync_folder
+
+    def slow_sync(disk: Disk, folder: Folder) -> None:
+        marker.touch()
+        time.sleep(0.3)
+        sync(disk, folder)
+
+    Disk.sync_folder = slow_sync  # type: ignore[method-assign,assignment]
+    return run_screen(ScreenOptions(cache))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,107 @@
+"""The program in a terminal of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from tests.tools import ROOT
+
+LIMIT_SECONDS = 60.0
+_ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+
+
+class ProgramInPty:
+    """Runs Python with these arguments in a pty; the exit status is the shell's, 128 and the signal's number."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.output = b""
+        self.status: int | None = None
+        self.process, self.fd = pty.fork()
+        if self.process == 0:
+            os.environ.update(_ENVIRONMENT)
+            os.execv(sys.executable, [sys.executable, *arguments])
+        self.resize(80, 24)
+
+    def resize(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def press(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
+
+    def read(self) -> None:
+        """Take what was written, waiting a moment for it."""
+        if select.select([self.fd], [], [], 0.02)[0]:
+            try:
+                self.output += os.read(self.fd, 1 << 16)
+            except OSError:
+                return
+
+    def wait_for(self, text: str) -> None:
+        """Read until this was written; what was written up to it is dropped."""
+        self.until(lambda: text.encode() in self.output, text)
+        self.output = self.output.partition(text.encode())[2]
+
+    def until(self, condition: Callable[[], bool], what: str, *, reading: bool = True) -> None:
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"never came: {what}; last: {self.output[-2000:]!r}"
+            if reading:
+                self.read()
+            else:
+                time.sleep(0.02)
+
+    def waiting_bytes(self) -> int:
+        """What the program wrote and nobody read."""
+        return int(struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4))[0])
+
+    def fill(self) -> None:
+        """Stop reading, and have it repaint until the terminal takes no more."""
+        still, before = 0, -1
+        while still < 20:
+            for width in (79, 80):
+                self.resize(width, 24)
+                os.kill(self.process, signal.SIGWINCH)
+                time.sleep(0.02)
+            still, before = (still + 1 if self.waiting_bytes() == before else 0), self.waiting_bytes()
+
+    def echoes(self) -> bool:
+        """Whether the terminal echoes what is typed, as a shell's does and a screen's does not."""
+        return bool(termios.tcgetattr(self.fd)[3] & termios.ECHO)
+
+    def ended(self) -> bool:
+        if self.status is None:
+            process, status = os.waitpid(self.process, os.WNOHANG)
+            if process:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def __enter__(self) -> ProgramInPty:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        if not self.ended():
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def screen_on(cache: Path) -> ProgramInPty:
+    """The program as an operator starts it."""
+    return ProgramInPty("-m", "ocitui", str(cache))
+
+
+def slow_screen_on(cache: Path, marker: Path) -> ProgramInPty:
+    """The screen on a disk that takes its time; ``marker`` is there once a transaction has begun to move things."""
+    return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker))

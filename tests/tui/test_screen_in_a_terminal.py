@@ -1,0 +1,173 @@
+"""The program in a real terminal: it starts, it leaves the terminal as it was, and a change under way ends whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import PackerCache, TransactionState
+from tests.tools import ROOT, need
+
+from .cache_support import BUSYBOX, SEVEN, make_cache, packed_path
+from .terminal_support import LIMIT_SECONDS, screen_on, slow_screen_on
+
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+def _entries(cache: Path) -> int:
+    return len(json.loads((cache / "index.json").read_bytes())["manifests"])
+
+
+async def _assert_whole(cache: Path) -> None:
+    """Either nothing of the deletion was done, or all of it; and all seven entries come back by undo."""
+    states = [one.state for one in await PackerCache(cache).transactions()]
+    assert set(states) <= {TransactionState.DONE}
+    assert _entries(cache) == 7 - len(states)
+    assert packed_path(cache, BUSYBOX).exists() is not bool(states)
+    if states:
+        await PackerCache(cache).undo()
+    assert _entries(cache) == 7
+    assert packed_path(cache, BUSYBOX).exists()
+
+
+def test_it_starts_shows_and_quits(tmp_path: Path) -> None:
+    with screen_on(make_cache(tmp_path / "image")) as program:
+        program.wait_for("7 entries")
+        assert not program.echoes()
+        program.press("q")
+        program.until(program.ended, "the end")
+        assert program.status == 0
+        program.until(lambda: b"\x1b[?1049l" in program.output, "the usual screen again")
+        assert program.echoes()
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_ends_it_and_restores_the_terminal(tmp_path: Path, number: int, status: int) -> None:
+    with screen_on(make_cache(tmp_path / "image")) as program:
+        program.wait_for("7 entries")
+        os.kill(program.process, number)
+        program.until(program.ended, "the end")
+        assert program.status == status
+        for mode in ("\x1b[?1049l", "\x1b[?25h", "\x1b[?1000l"):
+            program.until(lambda mode=mode: mode.encode() in program.output, "the mode is off")  # type: ignore[misc]
+        assert program.echoes()
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+async def test_a_deletion_under_way_is_finished(tmp_path: Path, number: int, status: int) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("7 entries")
+        program.press("d")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction")
+        os.kill(program.process, number)
+        program.until(program.ended, "the end")
+        assert program.status == status
+    assert _entries(cache) == 6
+    await _assert_whole(cache)
+
+
+async def test_a_line_that_goes_leaves_a_whole_deletion(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("7 entries")
+        program.press("d")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction")
+        os.close(program.fd)
+        program.fd = -1
+        program.until(program.ended, "the end", reading=False)
+    await _assert_whole(cache)
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+async def test_a_terminal_that_is_not_read(tmp_path: Path, number: int, status: int) -> None:
+    cache = make_cache(tmp_path / "image")
+    with screen_on(cache) as program:
+        program.wait_for("7 entries")
+        program.press("d")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.fill()
+        assert program.waiting_bytes() > 0
+        os.kill(program.process, number)
+        program.until(program.ended, "the end", reading=False)
+        assert program.status == status
+    await _assert_whole(cache)
+
+
+async def test_a_deletion_goes_on_while_nobody_reads(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("7 entries")
+        program.press("d")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction", reading=False)
+        program.fill()
+        program.until(lambda: not packed_path(cache, BUSYBOX).exists(), "the deletion", reading=False)
+        os.kill(program.process, signal.SIGTERM)
+        program.until(program.ended, "the end", reading=False)
+    await _assert_whole(cache)
+
+
+class _Tmux:
+    """A tmux server of its own, with one window."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = str(socket)
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(["tmux", "-S", self._socket, *arguments], capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def press(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def wait_for(self, text: str) -> str:
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while text not in (shown := self.run("capture-pane", "-p")):
+            assert time.monotonic() < deadline, f"never came: {text}\n{shown}"
+            time.sleep(0.05)
+        return shown
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[_Tmux]:
+    need("tmux")
+    server = _Tmux(tmp_path / "tmux")
+    server.run("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "sh")
+    yield server
+    server.run("kill-server")
+
+
+def test_in_tmux(tmp_path: Path, tmux: _Tmux) -> None:
+    cache = make_cache(tmp_path / "image", SEVEN)
+    command = shlex.join([sys.executable, "-m", "ocitui", str(cache)])
+    tmux.press(f"cd {shlex.quote(str(ROOT))}; {command}; echo status=$?; stty -a | grep -o -- '-*echo '", "Enter")
+    shown = tmux.wait_for("7 entries")
+    assert len(shown.rstrip("\n").split("\n")) == 24
+    tmux.press("j")
+    tmux.wait_for("2/7")
+    tmux.press("/")
+    tmux.press("-l", "name:tea")
+    tmux.wait_for("1/7")
+    tmux.press("Enter", "d")
+    tmux.wait_for("nothing is changed before y")
+    tmux.press("Enter", "Escape")
+    tmux.wait_for("3/7")
+    tmux.press("q")
+    tmux.wait_for("status=0")
+    tmux.wait_for("\necho")
