@@ -167,7 +167,7 @@ def test_in_tmux(tmp_path: Path, tmux: _Tmux) -> None:
     tmux.press("Enter", "d")
     tmux.wait_for("nothing is changed before y")
     tmux.press("Enter", "Escape")
-    tmux.wait_for("3/7")
+    tmux.wait_for("2/7")
     tmux.press("q")
     tmux.wait_for("status=0")
     tmux.wait_for("\necho")
