@@ -64,11 +64,12 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
             raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
     entries = tuple(d for d in index.descriptors if d.key in wanted)
     left = index.without(wanted)
-    gone, kept = discardable(root, left, wanted)
+    in_order = dict.fromkeys(d.key for d in entries)
+    gone, kept = discardable(root, left, in_order)
     files = tuple(PlannedFile(m.name, m.size, m.modified_ns) for m in moved_to_trash(root, "", gone))
     names = dict.fromkeys(d.image_name for d in entries if d.image_name)
     uncovered = tuple(found for name in names if (found := _newly_winning(index, left, name)))
-    return DeletePlan(tuple(sorted(wanted, key=str)), entries, files, tuple(kept), uncovered)
+    return DeletePlan(tuple(in_order), entries, files, tuple(kept), uncovered)
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -121,6 +121,7 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         self._banner_rows: list[str] = []
         self._matches: Matches | None = None
         self._awaiting_reveal: tuple[int, int] | None = None
+        self._at_error: Offset | None = None
 
     @property
     def line_count(self) -> int:
@@ -196,6 +197,9 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         self._measure()
         if self._awaiting_reveal and self._rows:
             self._reveal(*self._awaiting_reveal)
+        elif self._text and self._text.place is not None and self.scroll_offset == self._at_error:
+            # Nobody moved since: the place of the error stays in sight while the screen is laid out.
+            self._show_error(self._text.place)
 
     def on_unmount(self) -> None:
         self._supersede()
@@ -255,14 +259,18 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
     def _show_text(self, text: DocumentText) -> None:
         self._show(text)
         if text.place is not None:
-            self._reveal(text.place, text.place + 1)
+            self._show_error(text.place)
+
+    def _show_error(self, place: int) -> None:
+        self._reveal(place, place + 1)
+        self._at_error = self.scroll_offset
 
     def _show(self, text: DocumentText | None) -> None:
         self._search_generation += 1
         self._source = None
         self._text = text
         self._matches = None
-        self._awaiting_reveal = None
+        self._awaiting_reveal = self._at_error = None
         self._measure()
         self._go(x=0, y=0)
         self.refresh()

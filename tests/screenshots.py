@@ -1,0 +1,112 @@
+"""Makes the pictures in screenshots/, from the real application on the demo cache: `python -m tests.screenshots`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from ocitui.cache import Condition
+from ocitui.cache.daemon import DaemonState
+from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.tui.widgets.bars import KeyBar
+from tests.tools import ROOT
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk
+
+PICTURES = ROOT / "screenshots"
+_DIRECTORY = Path("krata/cache/image")
+# The demo's files are of June 2024; the ages are counted from two weeks later.
+_NOW = 1_718_452_800.0
+_DAEMON = DaemonState(812, 1_718_000_000.0, True)
+
+
+async def main_screen(one: Desk) -> None:
+    await one.press("down", "down", "down")
+    await one.rest()
+
+
+async def filtered(one: Desk) -> None:
+    await one.press("slash", *"state", "colon", *"bad", "enter")
+    await one.rest()
+
+
+async def delete_plan(one: Desk) -> None:
+    await one.press("down", "down", "space", "space")
+    await one.open("d", "DeleteScreen")
+    await one.until(lambda: "y" in one.bar(KeyBar), "the plan")
+
+
+async def corrupt(one: Desk) -> None:
+    data = (_DIRECTORY / "index.json").read_bytes()
+    (_DIRECTORY / "index.json").write_bytes(data[: len(data) // 2])
+    await one.until(lambda: one.condition is Condition.CORRUPT, "the corrupt index")
+    await one.rest()
+
+
+async def verdict(one: Desk) -> None:
+    await corrupt(one)
+    await one.open("v", "VerdictScreen")
+    await one.until(lambda: "overwrite" in one.lines, "the verdict")
+    await one.until(lambda: '65       "an' in one.text, "the place where the index breaks")
+
+
+async def resolve(one: Desk) -> None:
+    await one.press("down", "down", "down")
+    await one.open("r", "ResolveScreen")
+    await one.until(lambda: "MISS" in one.lines, "the answer")
+
+
+async def help_pages(one: Desk) -> None:
+    await one.open("question_mark", "HelpScreen")
+
+
+SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
+    "main": (SMALL, main_screen),
+    "wide": (WIDE, main_screen),
+    "filter": (SMALL, filtered),
+    "delete": (SMALL, delete_plan),
+    "corrupt": (SMALL, corrupt),
+    "verdict": (SMALL, verdict),
+    "resolve": (SMALL, resolve),
+    "help": (SMALL, help_pages),
+}
+
+
+@contextmanager
+def demo_cache() -> Iterator[Path]:
+    """A demo cache under a name that is the same everywhere, in a directory that goes with it."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        make_demo_cache(_DIRECTORY)
+        yield _DIRECTORY
+
+
+async def draw(scene: str) -> str:
+    """One scene as SVG."""
+    size, prepare = SCENES[scene]
+    with demo_cache() as directory, patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW):
+        async with desk(directory, size, daemon=_DAEMON) as one:
+            await prepare(one)
+            await one.pilot.pause()
+            return one.app.export_screenshot(title="ocitui")
+
+
+def normalized(svg: str) -> str:
+    """The drawing without what depends on the run: ids, and the sizes that another packer's release may change."""
+    return re.sub(r"\b\d+(\.\d)?[BKM]\b|\b\d+&#160;bytes", "SIZE", re.sub(r"terminal-\d+", "terminal", svg))
+
+
+def main() -> None:
+    PICTURES.mkdir(exist_ok=True)
+    for scene in SCENES:
+        svg = asyncio.run(draw(scene))
+        (PICTURES / f"{scene}.svg").write_text(svg.rstrip() + "\n")
+        os.write(1, f"{scene}.svg\n".encode())
+
+
+if __name__ == "__main__":
+    main()
