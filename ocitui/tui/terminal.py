@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import locale
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
 """The themes by the names an operator uses; ansi is the terminal's own sixteen colours."""
+
+_COERCED = "C.UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,20 @@ class Terminal:
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Terminal:
         """The terminal this program runs in, by its locale and the variables TERM and COLORTERM."""
-        encoding = sys.stdout.encoding if sys.stdout is not None else None
-        name = (encoding or locale.getpreferredencoding(do_setlocale=False)).lower().replace("-", "")
         many_colours = "256" in environment.get("TERM", "") or bool(environment.get("COLORTERM"))
         # Without colours, only the ansi theme still tells what is chosen from what is not.
         plain = "NO_COLOR" in environment
-        return cls(ascii=name != "utf8", theme="dark" if many_colours and not plain else "ansi")
+        return cls(ascii=not _shows_utf8(environment), theme="dark" if many_colours and not plain else "ansi")
+
+
+def _shows_utf8(environment: Mapping[str, str]) -> bool:
+    """Whether the locale is one of UTF-8, by the variables as locale(7) ranks them.
+
+    Not what Python makes of them: it takes UTF-8 for the C locale, whatever the terminal.
+    """
+    ranked = (environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    chosen = next((value for value in ranked if value), "")
+    if chosen == _COERCED and environment.get("LC_CTYPE") == _COERCED:
+        # Python sets this one itself where there is no locale (PEP 538); it cannot be told from an operator's own.
+        chosen = environment.get("LC_ALL") or environment.get("LANG") or ""
+    return "utf8" in chosen.lower().replace("-", "")

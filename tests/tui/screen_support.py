@@ -130,13 +130,18 @@ class Desk:
 
     async def rest(self) -> None:
         """Until nothing more is written: the pane has followed, every message is handled."""
-        await self.until(lambda: self.pane.at_rest, "the pane rests")
+        await self.settle()
         quiet = 0
         while quiet < 2:
             before = len(self.driver.written)
             await self.pilot.pause()
             await asyncio.sleep(0.01)
             quiet = quiet + 1 if len(self.driver.written) == before else 0
+
+    async def settle(self) -> None:
+        """Until the pane shows what is under the cursor."""
+        await self.until(lambda: self.pane.at_rest, "the pane rests")
+        await self.pilot.pause()
 
     async def open(self, key: str, screen: str) -> None:
         """Press a key and wait for the screen it opens."""
@@ -159,7 +164,7 @@ def screen_text(app: Any) -> str:
     return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
 
-def make_app(directory: Path, **options: Any) -> OcituiApp:
+def make_app(directory: Path, **options: Any) -> TestedApp:
     """The application, of a fixed host and without a daemon, its output kept by the driver."""
     terminal = Terminal(ascii=options.pop("ascii", False), theme="dark")
     daemon = options.pop("daemon", DaemonState())

@@ -76,7 +76,7 @@ async def test_no_color_is_obeyed(tmp_path: Path, theme: str, monkeypatch: pytes
     async with desk(make_cache(tmp_path / "image"), theme=theme) as one:
         written = await _tour(one)
         assert _colours(written) == set()
-        assert "\x1b[1" in written
+        assert "\x1b[1;7" in written, "the cursor's row is told by more than a colour"
 
 
 async def test_the_ansi_theme_has_the_terminals_own_colours_only(tmp_path: Path) -> None:

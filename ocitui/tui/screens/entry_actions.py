@@ -42,7 +42,8 @@ class EntryActions(Screen[None]):
         if action not in BY_NAME or not BY_NAME[action].writes:
             return ""
         if not self.health.sound:
-            return f"nothing is written while index.json is {self.health.condition}"
+            what = "the directory" if self.health.condition is Condition.GONE else "index.json"
+            return f"nothing is written while {what} is {self.health.condition}"
         return self.read_only
 
     def _may(self, action: str) -> bool:

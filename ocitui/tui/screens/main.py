@@ -93,18 +93,19 @@ class MainScreen(Asking):
         from ..feed import EntryFeed
 
         feed = EntryFeed(self.app.options.directory)
-        async for difference in self.app.cache.watch():
-            if not self._loaded and difference.descriptors:
-                preview = await asyncio.to_thread(feed.preview, difference)
-                if self._stands:
-                    self._apply(preview)
-            self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
-            change = await asyncio.to_thread(feed.absorb, difference)
-            if not self._stands:
-                return
-            self._loaded = True
-            self._apply(change)
-            self._note_removed(difference)
+        async with self.app.cache.watch() as differences:
+            async for difference in differences:
+                if not self._loaded and difference.descriptors:
+                    preview = await asyncio.to_thread(feed.preview, difference)
+                    if self._stands:
+                        self._apply(preview)
+                self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
+                change = await asyncio.to_thread(feed.absorb, difference)
+                if not self._stands:
+                    return
+                self._loaded = True
+                self._apply(change)
+                self._note_removed(difference)
 
     def _apply(self, change: FeedChange) -> None:
         table = self.query_one(EntryTable)

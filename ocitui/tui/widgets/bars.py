@@ -45,6 +45,7 @@ class HeaderBar(Bar):
         color: $text;
         text-style: bold;
         &:ansi { background: ansi_blue; color: ansi_bright_white; }
+        &:nocolor { text-style: bold reverse; }
     }
     """
 
@@ -62,6 +63,7 @@ class TroubleBar(Bar):
         display: none;
         &.-shown { display: block; }
         &:ansi { background: ansi_red; color: ansi_bright_white; }
+        &:nocolor { text-style: bold reverse; }
     }
     """
 

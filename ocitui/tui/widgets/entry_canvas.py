@@ -83,6 +83,9 @@ class EntryCanvas(ScrollView):
             color: $block-cursor-foreground;
             text-style: $block-cursor-text-style;
         }
+        &:nocolor > .entry-table--cursor {
+            text-style: bold reverse;
+        }
         & > .entry-table--marked {
             color: $text-accent;
             text-style: bold;

@@ -1,0 +1,122 @@
+"""How the screens look; `pytest --snapshot-update` takes what is drawn now for right."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from ocitui.cache import Condition
+from ocitui.cache.daemon import DaemonState
+
+from .cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
+from .screen_support import SMALL, WIDE, Desk, make_app
+
+Prepare = Callable[[Desk, Path], Awaitable[None]]
+Draws = Callable[..., bool]
+_DIRECTORY = Path("krata/cache/image")
+_RUNNING = DaemonState(process=812, since=MODIFIED, ours=True)
+
+
+async def _at_rest(_: Desk, __: Path) -> None:
+    return
+
+
+async def _faults(one: Desk, cache: Path) -> None:
+    packed_path(cache, BUSYBOX).unlink()
+    (cache / f"{NGINX.digest}.config.json").unlink()
+    await one.until(lambda: "2 problems" in one.header)
+    await one.press("j", "space", "space", "home")
+
+
+async def _corrupt(one: Desk, cache: Path) -> None:
+    index = (cache / "index.json").read_bytes()
+    replace_index(cache, index[: len(index) // 2])
+    await one.until(lambda: one.condition is Condition.CORRUPT)
+
+
+async def _verdict(one: Desk, cache: Path) -> None:
+    await _corrupt(one, cache)
+    await one.open("v", "VerdictScreen")
+    await one.until(lambda: "EOF while parsing" in one.lines)
+
+
+async def _plan(one: Desk, _: Path) -> None:
+    await one.press("j", "j")
+    await one.open("d", "DeleteScreen")
+    await one.until(lambda: "nothing is changed" in one.status)
+
+
+async def _plan_of_many(one: Desk, _: Path) -> None:
+    await one.press("a")
+    await one.open("d", "DeleteScreen")
+    await one.until(lambda: "nothing is changed" in one.status)
+
+
+async def _resolve(one: Desk, _: Path) -> None:
+    await one.open("r", "ResolveScreen")
+    await one.until(lambda: "HIT" in one.lines)
+
+
+async def _help(one: Desk, _: Path) -> None:
+    await one.open("question_mark", "HelpScreen")
+
+
+async def _sort(one: Desk, _: Path) -> None:
+    await one.open("s", "SortScreen")
+
+
+async def _filter(one: Desk, _: Path) -> None:
+    await one.press("slash", *"alpine")
+    await one.until(lambda: "3/7" in one.status or "3/8" in one.status)
+
+
+async def _broken_document(one: Desk, cache: Path) -> None:
+    (cache / f"{BUSYBOX.digest}.config.json").write_text('{"architecture": "amd64", "os": }')
+    await one.press("3")
+    await one.until(lambda: "expected value" in one.text)
+
+
+_PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
+    "main": (SMALL, _faults, {}),
+    "wide": (WIDE, _faults, {}),
+    "smallest": ((40, 10), _at_rest, {}),
+    "filter": (SMALL, _filter, {}),
+    "corrupt": (SMALL, _corrupt, {"daemon": _RUNNING}),
+    "verdict": (SMALL, _verdict, {"daemon": _RUNNING}),
+    "delete": (SMALL, _plan, {"daemon": _RUNNING}),
+    "delete many": (SMALL, _plan_of_many, {}),
+    "resolve": (SMALL, _resolve, {}),
+    "help": (SMALL, _help, {}),
+    "sort": (SMALL, _sort, {}),
+    "broken document": (SMALL, _broken_document, {}),
+    "read-only": (SMALL, _at_rest, {"read_only": True}),
+    "light": (SMALL, _faults, {"theme": "light"}),
+    "ansi": (SMALL, _faults, {"theme": "ansi"}),
+    "ascii": (SMALL, _faults, {"ascii": True}),
+    "light corrupt": (SMALL, _corrupt, {"theme": "light"}),
+    "ansi corrupt": (SMALL, _corrupt, {"theme": "ansi"}),
+}
+
+
+@pytest.mark.parametrize("picture", _PICTURES)
+def test_the_screen_looks_like_this(
+    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Draws
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ocitui.tui.widgets.entry_canvas.time", lambda: MODIFIED + 86_400)
+    make_cache(_DIRECTORY)
+    size, prepare, options = _PICTURES[picture]
+    app = make_app(_DIRECTORY, **options)
+
+    async def arrange(pilot: Pilot[int]) -> None:
+        one = Desk(app, pilot)
+        await one.until(lambda: one.main.loaded and one.main.daemon == app.daemon, "the first reading")
+        await one.settle()
+        await prepare(one, _DIRECTORY)
+        await one.settle()
+
+    assert snap_compare(app, terminal_size=size, run_before=arrange)
