@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .verdict import examine_index as examine_index
     from .verdict import judge_index as judge_index
     from .watch import Difference as Difference
+    from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
     "cache": "PackerCache",
@@ -78,7 +79,7 @@ _NAMES = {
     "names": "ImageName",
     "plans": "DeletePlan",
     "verdict": "IndexOutcome Verdict examine_index judge_index",
-    "watch": "Difference",
+    "watch": "Difference IndexWatch",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULE_OF)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -27,7 +27,7 @@ from .plans import DeletePlan
 from .resetting import reset_index
 from .transactions import clear_after_failure, recover
 from .verdict import IndexOutcome, Verdict
-from .watch import Difference, watch_index
+from .watch import IndexWatch
 from .workspace import Workspace, open_journal, open_workspace
 
 R = TypeVar("R")
@@ -183,9 +183,9 @@ class PackerCache:
         """What the daemon would do with index.json as it is now. Raises CacheDirectoryError."""
         return (await asyncio.to_thread(read_patiently, self.directory)).verdict
 
-    def watch(self) -> AsyncIterator[Difference]:
+    def watch(self) -> IndexWatch:
         """The index as a stream of differences, beginning with all of it; never raises for what the disk does."""
-        return watch_index(self.directory, self._adopt)
+        return IndexWatch(self.directory, self._adopt)
 
     async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
         return await asyncio.to_thread(lambda: action(self._current().contents))

@@ -23,7 +23,10 @@ _RECORD_SIZE = 512
 
 def whoami() -> str:
     """This program as another operator should see it."""
-    return f"{Path(sys.argv[0] or 'python').name} (process {os.getpid()}, {_user()}@{socket.gethostname()})"
+    program = Path(sys.argv[0] or "python")
+    # `python -m ocitui` runs a file that every package has.
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return f"{name} (process {os.getpid()}, {_user()}@{socket.gethostname()})"
 
 
 def _user() -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,9 +42,41 @@ class Difference:
     files: frozenset[str] | None = frozenset()
 
 
-def watch_index(directory: Path, adopt: Callable[[IndexFile], None]) -> AsyncIterator[Difference]:
-    """The stream; ``adopt`` is called with each sound index before its difference is given."""
-    return _Watch(directory, adopt).stream()
+class IndexWatch:
+    """The stream of differences of one directory, beginning with all of it. `aclose`, or ``async with``, ends it.
+
+    A call of `anext` that is cancelled loses nothing: the next one gives what it would have given.
+    """
+
+    def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
+        """``adopt`` is called with each sound index before its difference is given."""
+        self._stream = _Watch(directory, adopt).stream()
+        self._next: asyncio.Future[Difference] | None = None
+
+    def __aiter__(self) -> IndexWatch:
+        return self
+
+    async def __anext__(self) -> Difference:
+        coming = self._next = self._next or asyncio.ensure_future(anext(self._stream))
+        try:
+            return await asyncio.shield(coming)
+        finally:
+            if coming.done():
+                self._next = None
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        if self._next is not None:
+            self._next.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await self._next
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> IndexWatch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class _Watch:
@@ -59,7 +92,7 @@ class _Watch:
         self._health: Health | None = None
         self._folder: tuple[int, int] | None = None
 
-    async def stream(self) -> AsyncIterator[Difference]:
+    async def stream(self) -> AsyncGenerator[Difference, None]:
         events = DirectoryEvents(self._directory)
         try:
             names: frozenset[str] | None = None

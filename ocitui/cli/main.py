@@ -78,7 +78,7 @@ def cli(context: click.Context, /, theme: str | None, no_mouse: bool, **shared: 
 
 
 @click.command("open", hidden=True)
-@click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @screen_options
 @click.pass_context
 def open_command(
@@ -161,9 +161,18 @@ def _usage_problem(error: click.ClickException, args: list[str]) -> int:
     message = error.format_message().rstrip(".")
     hint = getattr(error, "hint", f"see {path} --help")
     given = context.find_object(Given) if context else None
-    directory = (given.directory if given else None) or default_directory()
+    directory = (given.directory if given else None) or _named_directory(args) or default_directory()
     fail(Settings(directory, as_json="--json" in args), "usage", " ".join(message.split()), hint)
     return ExitCode.USAGE
+
+
+def _named_directory(args: list[str]) -> Path | None:
+    """What stands behind -C in words that could not be parsed."""
+    for number, word in enumerate(args):
+        if word.startswith("-C"):
+            name = word.removeprefix("-C") or "".join(args[number + 1 : number + 2])
+            return Path(name) if name else None
+    return None
 
 
 def _failed(error: OSError) -> int:

@@ -60,7 +60,8 @@ directory_option = click.option(
     "-C",
     "directory",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    # Whether it can be read is the core's to say: it knows why, and what the status is.
+    type=click.Path(path_type=Path, readable=False),
     help=f"The cache directory [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -324,5 +324,18 @@ async def test_a_watch_that_is_closed_leaves_nothing_behind(directory: Path) -> 
         stream = PackerCache(directory).watch()
         async for _difference in stream:
             break
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
     assert asyncio.all_tasks() == before
+
+
+async def test_a_cancelled_wait_loses_nothing(directory: Path) -> None:
+    async with PackerCache(directory).watch() as stream:
+        first = await anext(stream)
+        assert first.health.sound
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        (directory / "unknown").touch()
+        assert (await anext(stream)).health.sound

@@ -173,3 +173,10 @@ def test_every_command_is_there() -> None:
         command = cli.get_command(context, name)
         assert command is not None
         assert command.name == name
+
+
+@pytest.mark.parametrize(
+    "words", [["list", "--json", "-C", "named", "extra"], ["resolve", "-Cnamed", "--json", "--no"]]
+)
+def test_a_usage_error_names_the_cache_that_was_named(words: list[str], ocitui: Ocitui) -> None:
+    assert ocitui(*words).json["cache"].endswith("/named")

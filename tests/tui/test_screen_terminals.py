@@ -186,3 +186,21 @@ async def test_a_step_of_the_cursor_writes_little(
             await one.press("j")
             await one.pilot.pause()
             assert 0 < len(one.driver.written[before:].encode()) <= most
+
+
+@pytest.mark.parametrize(
+    ("environment", "ascii_only"),
+    [
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "C.utf8"}, False),
+        ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, True),
+        ({"LC_ALL": "POSIX"}, True),
+        ({"LC_CTYPE": "de_DE.UTF-8", "LANG": "C"}, False),
+        ({"LC_CTYPE": "C.UTF-8"}, True),
+        ({"LC_CTYPE": "C.UTF-8", "LANG": "C.UTF-8"}, False),
+        ({"LANG": "de_DE.ISO-8859-1"}, True),
+        ({}, True),
+    ],
+)
+def test_only_a_locale_of_utf8_gets_more_than_ascii(environment: dict[str, str], ascii_only: bool) -> None:
+    assert Terminal.of_environment(environment).ascii is ascii_only

@@ -123,17 +123,27 @@ class ImportScreen(FullScreen[str | None]):
             )
             name = ImageName.parse(self._text("name"))
             source = await inspect_packed(files)
+            taken = await self._other_name(source, name)
         except CacheError as error:
             self.show_lines(error_lines(error))
             return
-        self.show_lines(source_lines(source, name))
+        self.show_lines([*source_lines(source, name), *taken])
         if source.problems or not self._text("name"):
             self.say("not to be imported as it is")
             return
         self._source, self._image_name = source, name
         self.query_one(LinesView).focus()
-        self.show_keys([("y", "Import"), ("tab", "Fields"), ("esc", "Back")])
-        self.say(f"on {self.app.host}: nothing is changed before y")
+        self.show_keys([("Y", "Rename") if taken else ("y", "Import"), ("tab", "Fields"), ("esc", "Back")])
+        self.say(f"on {self.app.host}: nothing is changed before {'Y' if taken else 'y'}")
+
+    async def _other_name(self, source: PackedSource, name: ImageName) -> list[Line]:
+        """What to say where the cache has the image under another name: it keeps one for a digest and format."""
+        index = await self.app.cache.index()
+        there = index.by_key(source.digest or "", source.format)
+        if there is None or there.image_name == str(name):
+            return []
+        text = f"The cache has it as {there.image_name or 'an entry without a name'}; Y gives that entry the new name."
+        return [Line(), Line(text, kind="bad")]
 
     def action_start(self, rename: bool) -> None:
         if self._source is None or self._image_name is None or self._importing:
@@ -150,7 +160,7 @@ class ImportScreen(FullScreen[str | None]):
         try:
             image = await import_packed(self.app.cache, source, name, rename=rename, progress=self._progress)
         except NamedOtherwiseError as error:
-            self.show_lines([*error_lines(error), Line("Y imports it under the new name; the old one is then gone.")])
+            self.show_lines([Line(error.message, kind="bad"), Line("Y gives that entry the new name.")])
             self.show_keys([("Y", "Rename"), ("esc", "Back")])
         except CacheError as error:
             self.show_lines(error_lines(error))

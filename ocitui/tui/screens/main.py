@@ -114,6 +114,9 @@ class MainScreen(Asking):
         elif change.entries or change.removed or change.order is not None:
             table.apply(change.entries, change.removed, change.order)
         table.placeholder = self._placeholder(change)
+        if change.health.condition is not self.health.condition:
+            # What was refused or said under the old one may no longer be true.
+            self._message = ""
         self.health = change.health
         if change.health.sound or change.total:
             self._totals = (change.total, change.size, change.problems)

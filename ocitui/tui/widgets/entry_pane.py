@@ -172,10 +172,12 @@ class EntryPane(Vertical):
         if not names:
             view.clear("no lookup can reach a file of this entry" if entry else "no entry")
             return
+        path = self._directory / names[FileKind(tab)]
         try:
-            raw = await asyncio.to_thread(read_regular, self._directory / names[FileKind(tab)])
+            raw = await asyncio.to_thread(read_regular, path)
         except StorageError as error:
-            view.clear(error.message)
+            missing = not await asyncio.to_thread(path.exists)
+            view.clear(f"missing: there is no {tab} file for this digest" if missing else error.message)
             return
         await view.show_document(raw, error=await asyncio.to_thread(_document_error, tab, raw))
 
