@@ -16,7 +16,8 @@ from .packer_process import PackerProcess
 from .pax import Xattrs
 
 _PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
-_NO_ROOM = "No space left on device"
+# What tools say of a full disk; tar speaks of the block that did not fit.
+_NO_ROOM = ("No space left on device", "Wrote only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class FedPacker:
         self.warnings += heard(self._process)
 
     def _explained(self, error: PackerError) -> PackerError | StorageError:
-        return no_room(self._output) if _NO_ROOM in self._process.said else error
+        return no_room(self._output) if any(words in self._process.said for words in _NO_ROOM) else error
 
 
 def heard(process: PackerProcess) -> list[str]:

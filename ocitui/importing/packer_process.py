@@ -98,6 +98,7 @@ class PackerProcess:
             code = self._process.wait(max(deadline - time.monotonic(), 1))
         except subprocess.TimeoutExpired:
             self._stalled()
+        self._close_errors()
         if code:
             raise PackerError(f"{self.name} failed with {_describe(code)}: {self._last_words()}")
 
@@ -106,8 +107,7 @@ class PackerProcess:
         self._process.kill()
         self._process.wait()
         self._close_input()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._close_errors()
 
     def _open_input(self) -> int:
         if self._process.stdin is None:
@@ -120,6 +120,10 @@ class PackerProcess:
     def _close_input(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def _close_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._process.stderr.close()
 
     def _wait(self, seconds: float, wanted: int) -> bool:
         """Hear what it says until ``wanted`` is ready. Raises PackerError once the time is over."""

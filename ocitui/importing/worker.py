@@ -97,7 +97,8 @@ class _Reporter:
     def enter(self, phase: Phase, counter: Counter) -> None:
         self._report(counter)
         self.phase = phase
-        self._report(counter)
+        if phase is Phase.FINISH:
+            self._report(counter)
 
     def _report(self, counter: Counter) -> None:
         progress = FlattenProgress(

@@ -1,0 +1,278 @@
+"""Flattening in a process of its own: progress, errors, and ends of every kind."""
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import CacheError, PackedFormat, StorageError
+from ocitui.importing.flatten_messages import (
+    FlattenProgress,
+    FlattenRequest,
+    PackedResult,
+    Phase,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_request,
+)
+from ocitui.importing.layer_errors import (
+    LayerDigestError,
+    LayerError,
+    LayerLimitError,
+    MissingToolError,
+    PackerError,
+    WorkerError,
+)
+from ocitui.importing.layers import LayerSource
+from ocitui.importing.limits import LayerLimits
+from ocitui.importing.packer_base import PackOptions
+from ocitui.importing.packing import FlattenOptions, flatten_and_pack
+from tests.importing.layer_support import Item, flattened, folder, layer, sources
+from tests.tools import need
+
+PROGRESS = FlattenProgress(Phase.WRITE, 1, 2, 3, 4, 5, 6)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> list[LayerSource]:
+    lower = layer(folder("d"), *(Item(f"d/{number}", data=os.urandom(3000)) for number in range(300)))
+    return sources(tmp_path / "layers", [lower, layer(Item("big", data=os.urandom(6 << 20)))])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    directory = tmp_path / "place"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def slow_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mksquashfs that makes its file, says its process id, and takes nothing. The FIFO that it says it to."""
+    said = tmp_path / "pid"
+    os.mkfifo(said)
+    program = tmp_path / "tools" / "mksquashfs"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
+        f'echo > "$2"; echo $$ > {said}; exec tail -f /dev/null\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return said
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and not only its status for a parent that does not ask."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether a process ends within half a minute; its descriptor is closed."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    try:
+        return bool(poll.poll(30_000))
+    finally:
+        os.close(pidfd)
+
+
+async def pid_from(fifo: Path) -> int:
+    return int(await asyncio.to_thread(fifo.read_text))
+
+
+async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) -> None:
+    heard: list[FlattenProgress] = []
+    result = await flatten_and_pack(image, place / "out", PackedFormat.TAR, progress=heard.append)
+    assert (place / "out").read_bytes() == flattened(image)
+    assert (result.files, result.entries, result.size) == (301, 303, (place / "out").stat().st_size)
+    assert list(dict.fromkeys(progress.phase for progress in heard)) == [Phase.READ, Phase.WRITE, Phase.FINISH]
+    for phase, total in ((Phase.READ, sum(source.path.stat().st_size for source in image)), (Phase.WRITE, result.size)):
+        steps = [progress for progress in heard if progress.phase is phase]
+        assert [step.done for step in steps] == sorted(step.done for step in steps)
+        assert steps[-1].done == total
+        assert {step.layers for step in steps} == {2}
+    assert heard[-1].files == heard[-1].files_total == 301
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+async def test_a_squashfs(image: list[LayerSource], place: Path) -> None:
+    need("mksquashfs")
+    result = await flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS)
+    assert (place / "out").read_bytes()[:4] == b"hsqs"
+    assert result.size == (place / "out").stat().st_size
+
+
+async def test_several_at_once(image: list[LayerSource], place: Path) -> None:
+    results = await asyncio.gather(
+        *(flatten_and_pack(image, place / f"out{number}", PackedFormat.TAR) for number in range(3))
+    )
+    assert len({result.path.read_bytes() for result in results}) == 1
+
+
+async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], place: Path) -> None:
+    options = FlattenOptions(LayerLimits(entries=20))
+    with pytest.raises(LayerLimitError, match="more than 20 entries") as caught:
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
+    assert (caught.value.layer, caught.value.hint) == (1, LayerLimitError.default_hint)
+    image[1].path.write_bytes(layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40)))
+    with pytest.raises(LayerError, match="owner") as refused:
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+    assert (refused.value.layer, refused.value.entry) == (2, b"x\xe9")
+    assert list(place.iterdir()) == []
+
+
+async def test_what_is_there_already_stays(image: list[LayerSource], place: Path) -> None:
+    (place / "out").write_bytes(b"mine")
+    with pytest.raises(PackerError, match="is there already"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+    assert (place / "out").read_bytes() == b"mine"
+
+
+async def test_a_directory_that_is_not_there(image: list[LayerSource], place: Path) -> None:
+    with pytest.raises(StorageError):
+        await flatten_and_pack(image, place / "absent" / "out", PackedFormat.TAR)
+
+
+async def test_cancelling_leaves_no_process_and_no_file(
+    image: list[LayerSource], place: Path, slow_packer: Path
+) -> None:
+    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    packer = await pid_from(slow_packer)
+    assert is_running(packer)
+    assert (place / "out").exists()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not is_running(packer)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", range(5))
+async def test_cancelling_at_any_moment(moment: int, image: list[LayerSource], place: Path) -> None:
+    """Before it begins, and at each of the four times at least that it says how far it is."""
+    need("mkfs.erofs")
+    heard: list[FlattenProgress] = []
+
+    def hear(progress: FlattenProgress) -> None:
+        heard.append(progress)
+        if len(heard) == moment:
+            task.cancel()
+
+    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.EROFS, progress=hear))
+    if not moment:
+        await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(place.iterdir()) == []
+
+
+async def test_a_killed_worker_is_said_and_takes_its_packer_along(
+    image: list[LayerSource], place: Path, slow_packer: Path
+) -> None:
+    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    packer = await pid_from(slow_packer)
+    os.kill(parent_of(packer), signal.SIGKILL)
+    with pytest.raises(WorkerError, match="ended with signal SIGKILL"):
+        await task
+    assert not is_running(packer)
+    assert list(place.iterdir()) == []
+
+
+async def test_a_killed_packer_is_said(image: list[LayerSource], place: Path, slow_packer: Path) -> None:
+    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    os.kill(await pid_from(slow_packer), signal.SIGKILL)
+    with pytest.raises(PackerError, match="mksquashfs failed with signal SIGKILL"):
+        await task
+    assert list(place.iterdir()) == []
+
+
+def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Path, slow_packer: Path) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from ocitui.cache import PackedFormat\n"
+        "from ocitui.importing.layers import LayerSource\n"
+        "from ocitui.importing.packing import flatten_and_pack\n"
+        "layers = [LayerSource(Path(name)) for name in sys.argv[2:]]\n"
+        "asyncio.run(flatten_and_pack(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
+    )
+    paths = [str(source.path) for source in image]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", script, str(place / "out"), *paths], cwd=root) as parent:
+        packer = int(slow_packer.read_text())
+        left = [os.pidfd_open(packer), os.pidfd_open(parent_of(packer))]
+        parent.kill()
+    assert all(map(has_ended, left))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def test_a_worker_that_cannot_start_says_why(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path and "lib" in path])
+    with pytest.raises(WorkerError, match="No module named"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
+def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
+    script = "import sys; from ocitui.importing.worker import main; sys.exit(main(1))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")
+    assert done.returncode == 1
+
+
+def test_the_worker_never_loads_the_screen() -> None:
+    script = "import sys, ocitui.importing.worker; print([name for name in sys.modules if name in ('textual', 'rich')])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_requests_come_through_whole() -> None:
+    source = LayerSource(Path("/caf\udce9"), "sha256:" + "0" * 64, 5, None, "text/plain", 7)
+    request = FlattenRequest(
+        (source, LayerSource(Path("x"))),
+        Path("/o\udcff"),
+        PackedFormat.EROFS,
+        LayerLimits(depth=3),
+        PackOptions(level=9),
+    )
+    assert decode_request(encode_request(request)) == request
+
+
+@pytest.mark.parametrize(
+    "answer", [PROGRESS, PackedResult(Path("/\udcff"), PackedFormat.TAR, 1, 2, 3, 4, ("a", "b"), ("w",))]
+)
+def test_answers_come_through_whole(answer: FlattenProgress | PackedResult) -> None:
+    assert decode_answer(encode_answer(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LayerError("why", layer=3, entry=b"\xff\n"),
+        LayerDigestError("why", layer=3),
+        LayerLimitError("why", hint="raise it"),
+        PackerError("why"),
+        MissingToolError("why", hint="apt"),
+        StorageError("why"),
+    ],
+)
+def test_errors_come_through_whole(error: CacheError) -> None:
+    back = decode_answer(encode_answer(error))
+    assert type(back) is type(error)
+    assert vars(back) == vars(error)

@@ -1,0 +1,328 @@
+"""Packed files unpacked again by the formats' own tools, and packers that fail."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import PackedFormat, StorageError
+from ocitui.importing.flatten import Flattening
+from ocitui.importing.flatten_messages import FlattenRequest, PackedResult
+from ocitui.importing.layer_errors import LayerError, MissingToolError, PackerError
+from ocitui.importing.layers import LayerSource
+from ocitui.importing.packer_base import Packer, PackOptions, RootDirectory
+from ocitui.importing.packers import start_packer
+from ocitui.importing.tar_headers import Kind
+from ocitui.importing.tar_writer import END, header
+from ocitui.importing.worker import flatten_request
+from tests.importing.layer_support import (
+    Found,
+    Item,
+    flattened,
+    folder,
+    hard,
+    layer,
+    link,
+    sources,
+    tree_of_directory,
+    tree_of_tar,
+)
+from tests.tools import need
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")
+ROOT = RootDirectory(0o755, os.getuid(), os.getgid(), 0, ())
+# A version 2 capability set: cap_net_raw, as ping has it.
+CAPABILITY = "\1\0\0\2\0 " + "\0" * 14
+LOWER = (
+    folder("./", 0o750, uid=5, gid=6, mtime=77),
+    folder("d", 0o1777, gid=3),
+    Item("d/file", data=b"content" * 40_000, uid=3_000_000, gid=70_000, mode=0o4755, xattrs={"user.a": "1\n2"}),
+    Item("d/ping", data=b"x", xattrs={"security.capability": CAPABILITY, "trusted.t": "y"}),
+    Item("empty"),
+    Item("gone", data=b"1"),
+    hard("d/hard", "d/file"),
+    hard("kept", "gone"),
+    link("s", "d/" + "t" * 150),
+    hard("s2", "s"),
+    Item("null", tarfile.CHRTYPE, device=(1, 3), mode=0o666),
+    Item("disk", tarfile.BLKTYPE, device=(8, 300)),
+    Item("pipe", tarfile.FIFOTYPE),
+    Item("caf\udce9", data=b"bytes"),
+    Item("n" * 200 + "/" + "\udcff" * 200, data=b"long"),
+)
+UPPER = (Item(".wh.gone"), Item("d/-dashes and spaces", data=b"z" * 200_000))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> list[LayerSource]:
+    return sources(tmp_path / "layers", [layer(*LOWER), layer(*UPPER)])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where packed files go, and nothing else."""
+    directory = tmp_path / "place"
+    directory.mkdir()
+    return directory
+
+
+def pack(
+    image: list[LayerSource], output: Path, format: PackedFormat, options: PackOptions | None = None
+) -> PackedResult:
+    return flatten_request(FlattenRequest(tuple(image), output, format, packing=options or PackOptions()))
+
+
+@contextmanager
+def mounted(image: Path, directory: Path) -> Iterator[Path]:
+    directory.mkdir()
+    done = subprocess.run(["mount", "-o", "loop,ro", image, directory], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.decode()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+def test_a_tar_is_written_as_it_is(image: list[LayerSource], place: Path) -> None:
+    result = pack(image, place / "out", PackedFormat.TAR)
+    assert (place / "out").read_bytes() == flattened(image)
+    assert result.size == result.tar_size == (place / "out").stat().st_size
+    assert result.entries == len(tree_of_tar(flattened(image)).tree)
+    assert len(result.diff_ids) == 2
+    assert result.warnings == ()
+
+
+@AS_ROOT
+@pytest.mark.parametrize("compression", [None, "zstd", "xz"])
+def test_a_squashfs_holds_the_tree(
+    compression: str | None, image: list[LayerSource], place: Path, tmp_path: Path
+) -> None:
+    need("mksquashfs", "unsquashfs")
+    result = pack(image, place / "out", PackedFormat.SQUASHFS, PackOptions(compression=compression))
+    tree = tmp_path / "tree"
+    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", tree, place / "out"], check=True, capture_output=True)
+    found = tree_of_directory(tree)
+    # The tool that unpacks does not change the owner of what it unpacks into.
+    assert_same(found, tree_of_tar(flattened(image)), root_owner=False)
+    listed = subprocess.run(["unsquashfs", "-lln", place / "out"], check=True, capture_output=True).stdout
+    assert listed.startswith(b"drwxr-x--- 5/6 ")
+    assert result.size == (place / "out").stat().st_size
+    assert result.warnings == ()
+    assert [path.name for path in place.iterdir()] == ["out"]
+    assert (place / "out").stat().st_uid == os.getuid()
+
+
+@AS_ROOT
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_an_erofs_holds_the_tree(
+    compression: str | None, image: list[LayerSource], place: Path, tmp_path: Path
+) -> None:
+    need("mkfs.erofs")
+    result = pack(image, place / "out", PackedFormat.EROFS, PackOptions(compression=compression))
+    with mounted(place / "out", tmp_path / "mount") as tree:
+        assert_same(tree_of_directory(tree), tree_of_tar(flattened(image)))
+    assert result.warnings == ()
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+def assert_same(found: Found, expected: Found, *, root_owner: bool = True) -> None:
+    if not root_owner:
+        for tree in (found.tree, expected.tree):
+            tree["."] = {key: value for key, value in tree["."].items() if key not in ("uid", "gid")}
+    assert found.tree == expected.tree
+    assert found.hardlinks == expected.hardlinks
+
+
+@pytest.mark.parametrize("format", PackedFormat)
+def test_nothing_is_written_over(format: PackedFormat, image: list[LayerSource], place: Path) -> None:
+    (place / "out").symlink_to("elsewhere")
+    with pytest.raises(PackerError, match="is there already"):
+        pack(image, place / "out", format)
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("format", PackedFormat)
+def test_a_layer_that_fails_under_way_leaves_nothing(
+    format: PackedFormat, image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("mksquashfs", "mkfs.erofs")
+    write = Flattening.write
+
+    def write_after_a_cut(self: Flattening, *arguments: object) -> None:
+        os.truncate(image[1].path, 2048)
+        write(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Flattening, "write", write_after_a_cut)
+    with pytest.raises(LayerError, match="layer 2: it was cut while it was read"):
+        pack(image, place / "out", format)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "tool", "package"),
+    [(PackedFormat.SQUASHFS, "mksquashfs", "squashfs-tools"), (PackedFormat.EROFS, "mkfs.erofs", "erofs-utils")],
+)
+def test_a_missing_tool_is_named_with_its_package(
+    format: PackedFormat, tool: str, package: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    with pytest.raises(MissingToolError, match=f"{tool} is not installed") as caught:
+        start(place / "out", format)
+    assert f"apt install {package}" in caught.value.hint
+
+
+def start(output: Path, format: PackedFormat, patience: float = 60, size: int = 1 << 20) -> Packer:
+    return start_packer(format, output, ROOT, size, PackOptions(patience=patience))
+
+
+def tool(directory: Path, name: str, script: str) -> None:
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose programs come before all others."""
+    directory = tmp_path / "tools"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return directory
+
+
+SPIN = "cat /dev/zero > /dev/null"
+HELP = 'case "$1" in -help|--help) printf "%b" "SYNTAX\\n-tar\\t--tar=X --quiet\\n"; exit 1;; esac\n'
+
+
+def test_a_lost_hard_link_is_an_error(place: Path) -> None:
+    need("mksquashfs")
+    packer = start(place / "out", PackedFormat.SQUASHFS)
+    packer.write(memoryview(header(b"d/", Kind.DIRECTORY, 0o755, 0, 0, 0, 0)))
+    packer.write(memoryview(header(b"d/h", Kind.HARD_LINK, 0o644, 0, 0, 0, 0, link=b"nowhere")))
+    packer.write(memoryview(header(b"d/f", Kind.FILE, 0o644, 0, 0, 0, 0) + END))
+    with pytest.raises(PackerError, match="lost a file: Could not resolve hardlink"):
+        packer.finish()
+    packer.abort()
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", [PackedFormat.SQUASHFS, PackedFormat.EROFS])
+def test_a_packer_that_dies_says_why(format: PackedFormat, tools: Path, place: Path) -> None:
+    for name in ("mksquashfs", "mkfs.erofs"):
+        tool(tools, name, HELP + "echo first >&2; echo the reason >&2; kill -9 $$")
+    packer = start(place / "out", format)
+    with pytest.raises(PackerError, match="signal SIGKILL: first; the reason"):
+        packer.write(memoryview(bytes(8 << 20)))
+    packer.abort()
+
+
+def test_a_packer_that_ends_early_with_success_has_failed(tools: Path, place: Path) -> None:
+    tool(tools, "mksquashfs", HELP + "exit 0")
+    packer = start(place / "out", PackedFormat.SQUASHFS)
+    with pytest.raises(PackerError, match="ended before its input did"):
+        packer.write(memoryview(bytes(8 << 20)))
+    packer.abort()
+
+
+@pytest.mark.parametrize(
+    "script", ["exec cat /dev/zero > /dev/null", "cat > /dev/null; exec cat /dev/zero > /dev/null"]
+)
+def test_a_packer_that_spins_is_ended(script: str, tools: Path, place: Path) -> None:
+    tool(tools, "mksquashfs", HELP + script)
+    packer = start(place / "out", PackedFormat.SQUASHFS, patience=0.2)
+    with pytest.raises(PackerError, match="did nothing for"):
+        write_and_finish(packer)
+    packer.abort()
+
+
+def write_and_finish(packer: Packer) -> None:
+    packer.write(memoryview(bytes(8 << 20)))
+    packer.finish()
+
+
+def test_a_packer_is_killed_before_its_input_ends(tools: Path, place: Path) -> None:
+    seen = place / "seen"
+    tool(tools, "mksquashfs", HELP + f"cat > /dev/null; echo whole > {seen}")
+    packer = start(place / "out", PackedFormat.SQUASHFS)
+    packer.write(memoryview(bytes(512)))
+    packer.abort()
+    assert not seen.exists()
+
+
+def test_a_chatty_packer_neither_blocks_nor_fills_memory(tools: Path, place: Path) -> None:
+    tool(tools, "mksquashfs", HELP + "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2; cat > /dev/null; echo > \"$2\"")
+    packer = start(place / "out", PackedFormat.SQUASHFS)
+    write_and_finish(packer)
+    assert sum(map(len, packer.warnings)) <= 1 << 16
+
+
+def test_newer_erofs_tools_read_the_tar_themselves(tools: Path, place: Path) -> None:
+    tool(tools, "mkfs.erofs", HELP + f'echo "$@" > {place}/said; for last; do :; done; cat > "$last"')
+    packer = start_packer(PackedFormat.EROFS, place / "out", ROOT, 512, PackOptions(compression="lz4hc", level=9))
+    packer.write(memoryview(b"x" * 512))
+    packer.finish()
+    assert (place / "said").read_text().split() == ["-zlz4hc,9", "--quiet", "--tar=f", str(place / "out")]
+    assert (place / "out").read_bytes() == b"x" * 512
+
+
+def test_without_a_newer_erofs_tool_it_takes_root(place: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool(tools, "mkfs.erofs", "echo usage")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(MissingToolError, match="only root can unpack") as caught:
+        start(place / "out", PackedFormat.EROFS)
+    assert "erofs-utils 1.7" in caught.value.hint
+
+
+def test_an_old_mksquashfs_is_named(place: Path, tools: Path) -> None:
+    tool(tools, "mksquashfs", "echo usage")
+    with pytest.raises(MissingToolError, match="does not read tars") as caught:
+        start(place / "out", PackedFormat.SQUASHFS)
+    assert "4.5" in caught.value.hint
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", directory], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("cannot mount a tmpfs")
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+
+
+@pytest.mark.parametrize("format", PackedFormat)
+def test_a_full_disk_is_said_and_left_clean(format: PackedFormat, small: Path, tmp_path: Path) -> None:
+    need("mksquashfs", "mkfs.erofs")
+    image = sources(tmp_path / "layers", [layer(Item("noise", data=os.urandom(3 << 20)))])
+    with pytest.raises(StorageError, match="no room"):
+        pack(image, small / "out", format)
+    assert list(small.iterdir()) == []
+
+
+def test_a_tar_that_meets_the_end_of_the_disk(small: Path) -> None:
+    packer = start(small / "out", PackedFormat.TAR, size=1000)
+    with pytest.raises(StorageError, match="No space left"):
+        packer.write(memoryview(bytes(2 << 20)))
+    packer.abort()
+    assert list(small.iterdir()) == []
+
+
+def test_the_tar_is_one_that_gnu_tar_takes_without_a_word(image: list[LayerSource]) -> None:
+    if shutil.which("tar") is None:
+        pytest.skip("no tar")
+    done = subprocess.run(["tar", "--list"], input=flattened(image), capture_output=True, check=True)
+    assert done.stderr == b""
+    with tarfile.open(fileobj=io.BytesIO(flattened(image))) as archive:
+        assert len(done.stdout.splitlines()) == len(archive.getmembers())
