@@ -201,6 +201,11 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
             # Nobody moved since: the place of the error stays in sight while the screen is laid out.
             self._show_error(self._text.place)
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """One that comes after the view was scrolled would show where it was before."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
     def on_unmount(self) -> None:
         self._supersede()
         self._search_generation += 1
