@@ -76,7 +76,7 @@ async def test_documents_and_where_they_are_wrong(tmp_path: Path) -> None:
         await one.until(lambda: "the daemon fails on it" in one.lines)
         config.unlink()
         await one.press("3")
-        await one.until(lambda: "cannot read" in one.text)
+        await one.until(lambda: "missing: there is no config file" in one.text)
 
 
 @pytest.mark.parametrize("megabytes", [0, 20])
