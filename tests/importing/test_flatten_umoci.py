@@ -50,8 +50,8 @@ def unpacked_by_umoci(directory: Path, layers: list[bytes]) -> Found | None:
     return None if done.returncode else tree_of_directory(root)
 
 
-def make_layout(layout: Path, layers: list[bytes]) -> None:
-    """An OCI layout of uncompressed layers, by the image-spec's image-layout.md."""
+def make_layout(layout: Path, layers: list[bytes], compressed: list[bytes] | None = None) -> None:
+    """An OCI layout of these layers, plain or in gzip, by the image-spec's image-layout.md."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -60,8 +60,9 @@ def make_layout(layout: Path, layers: list[bytes]) -> None:
         (blobs / digest).write_bytes(data)
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
-    descriptors = [put(data, "layer.v1.tar") for data in layers]
-    root = {"type": "layers", "diff_ids": [found["digest"] for found in descriptors]}
+    kind = "layer.v1.tar+gzip" if compressed else "layer.v1.tar"
+    descriptors = [put(data, kind) for data in compressed or layers]
+    root = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers]}
     config = put(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": root}).encode(), "config.v1+json")
     manifest = put(
         json.dumps({"schemaVersion": 2, "config": config, "layers": descriptors}).encode(), "manifest.v1+json"

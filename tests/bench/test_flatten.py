@@ -1,0 +1,195 @@
+"""Flattening and packing a five-layer image, beside the tools that do the like, in one run.
+
+``pytest tests/bench/test_flatten.py --benchmark-enable -s`` prints the ratios for 500 MB and 50,000 entries. An ordinary
+run takes a small image, to see that it works.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from isal import igzip
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from ocitui.importing.layers import LayerSource, OpenLayer
+from ocitui.importing.packer_base import PackOptions
+from ocitui.importing.tar_headers import Kind
+from ocitui.importing.tar_writer import END, header, padding
+from tests.importing.test_flatten_umoci import make_layout
+from tests.tools import ROOT, need
+
+LAYERS = 5
+FLATTEN = """
+import asyncio, sys
+from pathlib import Path
+from ocitui.cache import PackedFormat
+from ocitui.importing.layers import LayerSource
+from ocitui.importing.packing import flatten_and_pack
+
+layers = [LayerSource(Path(name)) for name in sys.argv[3:]]
+asyncio.run(flatten_and_pack(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))
+"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command and all that it started took; ``peak`` is the largest process."""
+
+    wall: float
+    cpu: float
+    peak_mib: float
+
+
+@pytest.fixture(scope="module")
+def many(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--benchmark-enable"))
+
+
+@pytest.fixture(scope="module")
+def rounds(many: bool) -> int:
+    return 5 if many else 1
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("flatten")
+
+
+@pytest.fixture(scope="module")
+def layers(place: Path, many: bool) -> list[Path]:
+    """Text and noise, half and half; every layer has as many entries, a twentieth of them links."""
+    noise = random.Random(1)
+    entries, size = (10_000, 10_000) if many else (200, 10_000)
+    pool = noise.randbytes(1 << 22) + b" ".join(b"%x" % noise.getrandbits(40) for _ in range(1 << 19))
+    return [make_layer(place / f"layer{number}", number, entries, size, pool) for number in range(LAYERS)]
+
+
+def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> Path:
+    chance = random.Random(layer)
+    with igzip.open(path, "wb", compresslevel=2) as file:
+        for number in range(entries):
+            name = b"usr/share/package%d/%04d/file%06d" % (layer, number // 12, number)
+            if number % 20 == 0:
+                file.write(header(name, Kind.SYMLINK, 0o777, 0, 0, 0, 1_600_000_000, link=b"../target"))
+                continue
+            length = min(int(chance.expovariate(1 / size) * 1.1), 100 * size)
+            at = chance.randrange(len(pool) - length)
+            file.write(header(name, Kind.FILE, 0o644, 0, 0, length, 1_600_000_000 + number))
+            file.write(pool[at : at + length] + bytes(padding(length)))
+        file.write(END)
+    return path
+
+
+def measured(command: list[str | Path], stdin: Path | None = None) -> Taken:
+    """Run a command to its end. Raises CalledProcessError."""
+    before = time.perf_counter()
+    with open(stdin or os.devnull, "rb") as file:
+        process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Taken(time.perf_counter() - before, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def flatten(format: str, output: Path, layers: list[Path]) -> Taken:
+    output.unlink(missing_ok=True)
+    return measured([sys.executable, "-c", FLATTEN, format, output, *layers])
+
+
+def alternately(rounds: int, *steps: Callable[[], Taken]) -> list[Taken]:
+    """The best of each step, all having the same chances on a machine that does other things too."""
+    runs = [[step() for step in steps] for _ in range(rounds)]
+    return [
+        Taken(
+            min(run.wall for run in runs_of_one),
+            min(run.cpu for run in runs_of_one),
+            max(run.peak_mib for run in runs_of_one),
+        )
+        for runs_of_one in zip(*runs, strict=True)
+    ]
+
+
+def report(benchmark: BenchmarkFixture, **figures: float) -> None:
+    benchmark.pedantic(lambda: None, rounds=1)  # type: ignore[no-untyped-call]
+    benchmark.extra_info.update({name: round(figure, 3) for name, figure in figures.items()})
+    print(", ".join(f"{name.replace('_', ' ')} {figure:.3g}" for name, figure in figures.items()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="umoci unpacks owners as root only")
+def test_cpu_beside_umoci_and_memory(benchmark: BenchmarkFixture, layers: list[Path], place: Path, rounds: int) -> None:
+    need("umoci")
+    layout = place / "layout"
+    make_layout(
+        layout, [igzip.decompress(path.read_bytes()) for path in layers], [path.read_bytes() for path in layers]
+    )
+
+    def unpack() -> Taken:
+        shutil.rmtree(place / "bundle", ignore_errors=True)
+        return measured(["umoci", "unpack", "--image", f"{layout}:x", place / "bundle"])
+
+    ours, umoci = alternately(rounds, lambda: flatten("tar", place / "out.tar", layers), unpack)
+    shutil.rmtree(place / "bundle")
+    shutil.rmtree(layout)
+    report(benchmark, cpu_to_umoci=ours.cpu / umoci.cpu, cpu_seconds=ours.cpu, peak_MiB=ours.peak_mib)
+    assert ours.peak_mib < 150
+
+
+def test_squashfs_beside_mksquashfs_fed_with_the_tar(
+    benchmark: BenchmarkFixture, layers: list[Path], place: Path, rounds: int
+) -> None:
+    need("mksquashfs")
+    tar, output = place / "ready.tar", place / "out.squashfs"
+    flatten("tar", tar, layers)
+
+    def pack(*memory: str) -> Taken:
+        options = ["-tar", "-comp", "gzip", "-Xcompression-level", "6", "-noappend", "-no-progress", "-quiet", *memory]
+        return measured(["mksquashfs", "-", output, *options], tar)
+
+    ours, plain, bounded = alternately(
+        rounds,
+        lambda: flatten("squashfs", output, layers),
+        pack,
+        lambda: pack("-mem", f"{PackOptions().memory_mib}M"),
+    )
+    report(
+        benchmark,
+        wall_to_mksquashfs=ours.wall / plain.wall,
+        wall_to_mksquashfs_with_our_memory=ours.wall / bounded.wall,
+        cpu_to_mksquashfs=ours.cpu / plain.cpu,
+        peak_MiB=ours.peak_mib,
+        peak_MiB_of_mksquashfs=plain.peak_mib,
+    )
+
+
+def test_tar_beside_copying_and_decompressing(
+    benchmark: BenchmarkFixture, layers: list[Path], place: Path, rounds: int
+) -> None:
+    tar, copy = place / "ready.tar", place / "copy.tar"
+    flatten("tar", tar, layers)
+
+    def copy_and_decompress() -> Taken:
+        before = time.perf_counter(), time.process_time()
+        for path in layers:
+            decompress(path)
+        decompressing = time.perf_counter() - before[0], time.process_time() - before[1]
+        copied = measured(["cp", "--reflink=never", tar, copy])
+        synced = measured(["sync", copy])
+        return Taken(decompressing[0] + copied.wall + synced.wall, decompressing[1] + copied.cpu + synced.cpu, 0)
+
+    ours, other = alternately(rounds, lambda: flatten("tar", place / "out.tar", layers), copy_and_decompress)
+    report(benchmark, wall_to_copy_and_decompress=ours.wall / other.wall, cpu_to_it=ours.cpu / other.cpu)
+
+
+def decompress(path: Path) -> None:
+    layer = OpenLayer(LayerSource(path))
+    for _ in layer.chunks(lambda _: None):
+        pass
+    layer.close()
