@@ -35,7 +35,8 @@ class DeleteScreen(ConfirmScreen):
     async def act(self) -> str:
         transaction = await self.app.cache.delete(self._keys, self._plan)
         count = len(transaction.removed)
-        return f"{count} {'entry' if count == 1 else 'entries'} deleted in {transaction.id}; u undoes it"
+        note = f" ({transaction.note})" if transaction.note else ""
+        return f"{count} {'entry' if count == 1 else 'entries'} deleted in {transaction.id}; u undoes it{note}"
 
     def failed(self, error: CacheError) -> None:
         if isinstance(error, PlanChangedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -138,7 +139,8 @@ class EntryPane(Vertical):
     def _show(self, *, keep_place: bool = False) -> None:
         if self._entry is not None and self._shown.get(self.tab) == self._entry:
             return
-        self.run_worker(self._fill(self.tab, self._entry, keep_place), group="pane", exclusive=True)
+        # Made when it starts: one that is replaced before leaves no coroutine that nobody awaits.
+        self.run_worker(partial(self._fill, self.tab, self._entry, keep_place), group="pane", exclusive=True)
 
     async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
         if tab == "summary":
