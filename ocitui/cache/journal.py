@@ -77,7 +77,8 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """One change of the cache. ``started`` is in seconds since the epoch; ``of`` is what an undo reverses.
 
     The steps are made in the order of the fields: ``displaced`` files give way to the trash, ``placed`` ones come in,
-    then the index loses ``removed`` and gains ``added``, then ``discarded`` files go to the trash.
+    then the index loses ``removed`` and gains ``added``, then ``discarded`` files go to the trash. ``note`` is what
+    there is to know of how it was done; the call that did it gives it, the journal does not keep it.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     opening: str = ""
     closing: str = ""
     state: TransactionState = TransactionState.PENDING
+    note: str = ""
 
     @property
     def trashed(self) -> list[Moved]:

@@ -87,6 +87,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
         space.disk.replace(space.staging, draft, space.root, INDEX_NAME)
+        space.compared_only = True
     space.index_changed = True
     space.disk.sync_folder(space.root)
     _note_published(space, new, written)

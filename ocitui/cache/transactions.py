@@ -11,6 +11,8 @@ import secrets
 from collections import Counter
 from contextlib import suppress
 
+import msgspec
+
 from .errors import CacheError, ConflictError, NoSuchTransactionError, StorageError
 from .index import ImageIndex
 from .index_file import IndexFile, read_patiently
@@ -21,6 +23,10 @@ from .publish import Edit, publish
 from .workspace import Workspace
 
 Identity = tuple[str, str | None, str | None]
+
+_COMPARED_ONLY = (
+    "this file system cannot exchange two files: an update that another program made in the same moment would be lost"
+)
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit) -> Transaction:
@@ -38,9 +44,10 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit)
         roll_back(space, transaction)
         raise
     try:
-        return finish(space, transaction, index)
+        done = finish(space, transaction, index)
     except OSError as error:
         raise _unfinished(transaction, error) from error
+    return msgspec.structs.replace(done, note=_COMPARED_ONLY) if space.compared_only else done
 
 
 def _unfinished(transaction: Transaction, error: OSError | CacheError) -> StorageError:

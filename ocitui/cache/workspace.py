@@ -25,7 +25,8 @@ class Workspace:
     """``root`` is the cache directory; the others are ours, in `.ocitui` inside it.
 
     ``index_changed`` is whether an index was written here; ``published`` is the last one, with the signature by which
-    its file is known again, None where somebody else is in it.
+    its file is known again, None where somebody else is in it. ``compared_only`` is whether the file system could not
+    exchange two files, so that the index was compared and replaced.
     """
 
     directory: Path
@@ -38,6 +39,7 @@ class Workspace:
     reserve: Reserve
     published: IndexFile | None = None
     index_changed: bool = False
+    compared_only: bool = False
 
     def sync(self) -> None:
         """Make every file's arrival in the trash or in the cache durable."""

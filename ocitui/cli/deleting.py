@@ -89,3 +89,5 @@ def _tell(settings: Settings, plan: DeletePlan, done: Transaction) -> None:
         return
     say("deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries")
     say(f"transaction {done.id} (ocitui undo {done.id} brings it back)")
+    if done.note:
+        say(f"note: {done.note}")

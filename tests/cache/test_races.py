@@ -164,6 +164,14 @@ async def test_without_the_exchange(case: str, memory_path: Path) -> None:
     assert results[0] == results[1]
 
 
+async def test_a_transaction_notes_that_there_was_no_exchange(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(2))
+    (first, second) = [descriptor.key for descriptor in await PackerCache(directory).list()]
+    assert (await PackerCache(directory).delete([first])).note == ""
+    assert "cannot exchange" in (await PackerCache(directory, disk=NoExchange()).delete([second])).note
+
+
 async def test_races_by_chance(memory_path: Path) -> None:
     """A writer that renames as fast as it can: nothing it adds is ever lost."""
     directory = memory_path / "cache"

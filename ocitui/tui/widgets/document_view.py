@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from textwrap import wrap
 from typing import ClassVar
@@ -161,7 +161,9 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
             self._forget_matches()
             self.post_message(self.SearchDone(self, 0, 0))
             return
-        search = partial(self._search, self._text, Needle(text), lambda: generation == self._search_generation)
+        search: Callable[[], Coroutine[None, None, None]] = partial(
+            self._search, self._text, Needle(text), lambda: generation == self._search_generation
+        )
         self.run_worker(search, group="document-search", exclusive=True)
 
     def next_match(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -140,7 +141,8 @@ class EntryPane(Vertical):
         if self._entry is not None and self._shown.get(self.tab) == self._entry:
             return
         # Made when it starts: one that is replaced before leaves no coroutine that nobody awaits.
-        self.run_worker(partial(self._fill, self.tab, self._entry, keep_place), group="pane", exclusive=True)
+        fill: Callable[[], Coroutine[None, None, None]] = partial(self._fill, self.tab, self._entry, keep_place)
+        self.run_worker(fill, group="pane", exclusive=True)
 
     async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
         if tab == "summary":
