@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
+from collections.abc import Iterator
 from textwrap import wrap
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.worker import Worker
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
@@ -161,10 +161,8 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
             self._forget_matches()
             self.post_message(self.SearchDone(self, 0, 0))
             return
-        search: Callable[[], Coroutine[None, None, None]] = partial(
-            self._search, self._text, Needle(text), lambda: generation == self._search_generation
-        )
-        self.run_worker(search, group="document-search", exclusive=True)
+        search = partial(self._search, self._text, Needle(text), lambda: generation == self._search_generation)
+        _: Worker[None] = self.run_worker(search, group="document-search", exclusive=True)
 
     def next_match(self) -> None:
         """Go to the next match, from the last to the first."""
@@ -323,6 +321,7 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         x = 0 if last < self._columns else max(last - self._columns * 2 // 3, 0)
         self._go(None if left <= column and last < left + self._columns else x, y)
 
+    @work(group="document-search", exclusive=True)
     async def _search(self, text: DocumentText, needle: Needle, alive: Alive) -> None:
         try:
             found = await asyncio.to_thread(find_all, text.data, needle, alive)

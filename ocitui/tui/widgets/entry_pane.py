@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
+from textual.worker import Worker
 
 from .bars import Part, TabBar
 from .lines_view import Line, LinesView
@@ -141,9 +141,10 @@ class EntryPane(Vertical):
         if self._entry is not None and self._shown.get(self.tab) == self._entry:
             return
         # Made when it starts: one that is replaced before leaves no coroutine that nobody awaits.
-        fill: Callable[[], Coroutine[None, None, None]] = partial(self._fill, self.tab, self._entry, keep_place)
-        self.run_worker(fill, group="pane", exclusive=True)
+        fill = partial(self._fill, self.tab, self._entry, keep_place)
+        _: Worker[None] = self.run_worker(fill, group="pane", exclusive=True)
 
+    @work(group="pane", exclusive=True)
     async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
         if tab == "summary":
             await self._fill_summary(entry, keep_place)
