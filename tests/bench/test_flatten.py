@@ -1,9 +1,10 @@
 """Flattening and packing a five-layer image, beside the tools that do the like, in one run.
 
-``pytest tests/bench/test_flatten.py --benchmark-enable -s`` prints the ratios for 500 MB and 50,000 entries. An ordinary
-run takes a small image, to see that it works.
+``pytest tests/bench/test_flatten.py --benchmark-enable -s`` prints the ratios for 500 MB and 50,000 entries. An
+ordinary run takes a small image, to see that it works.
 """
 
+import gzip
 import os
 import random
 import shutil
@@ -73,7 +74,7 @@ def layers(place: Path, many: bool) -> list[Path]:
 
 def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> Path:
     chance = random.Random(layer)
-    with igzip.open(path, "wb", compresslevel=2) as file:
+    with igzip.open(path, "wb", compresslevel=2) as file:  # type: ignore[no-untyped-call]
         for number in range(entries):
             name = b"usr/share/package%d/%04d/file%06d" % (layer, number // 12, number)
             if number % 20 == 0:
@@ -127,9 +128,7 @@ def report(benchmark: BenchmarkFixture, **figures: float) -> None:
 def test_cpu_beside_umoci_and_memory(benchmark: BenchmarkFixture, layers: list[Path], place: Path, rounds: int) -> None:
     need("umoci")
     layout = place / "layout"
-    make_layout(
-        layout, [igzip.decompress(path.read_bytes()) for path in layers], [path.read_bytes() for path in layers]
-    )
+    make_layout(layout, [gzip.decompress(path.read_bytes()) for path in layers], [path.read_bytes() for path in layers])
 
     def unpack() -> Taken:
         shutil.rmtree(place / "bundle", ignore_errors=True)

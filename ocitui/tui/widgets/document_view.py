@@ -16,7 +16,6 @@ from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.worker import Worker
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
@@ -161,8 +160,7 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
             self._forget_matches()
             self.post_message(self.SearchDone(self, 0, 0))
             return
-        search = partial(self._search, self._text, Needle(text), lambda: generation == self._search_generation)
-        _: Worker[None] = self.run_worker(search, group="document-search", exclusive=True)
+        self._search(self._text, Needle(text), lambda: generation == self._search_generation)
 
     def next_match(self) -> None:
         """Go to the next match, from the last to the first."""

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
-from textual.worker import Worker
 
 from .bars import Part, TabBar
 from .lines_view import Line, LinesView
@@ -140,10 +139,9 @@ class EntryPane(Vertical):
     def _show(self, *, keep_place: bool = False) -> None:
         if self._entry is not None and self._shown.get(self.tab) == self._entry:
             return
-        # Made when it starts: one that is replaced before leaves no coroutine that nobody awaits.
-        fill = partial(self._fill, self.tab, self._entry, keep_place)
-        _: Worker[None] = self.run_worker(fill, group="pane", exclusive=True)
+        self._fill(self.tab, self._entry, keep_place)
 
+    # A worker makes its coroutine when it starts: one that is replaced before leaves none that nobody awaits.
     @work(group="pane", exclusive=True)
     async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
         if tab == "summary":
