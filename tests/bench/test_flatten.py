@@ -10,10 +10,12 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 from isal import igzip
@@ -28,7 +30,7 @@ from tests.tools import ROOT, need
 
 LAYERS = 5
 FLATTEN = """
-import asyncio, sys
+import asyncio, resource, sys
 from pathlib import Path
 from ocitui.cache import PackedFormat
 from ocitui.importing.layers import LayerSource
@@ -36,16 +38,17 @@ from ocitui.importing.packing import flatten_and_pack
 
 layers = [LayerSource(Path(name)) for name in sys.argv[3:]]
 asyncio.run(flatten_and_pack(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a command and all that it started took; ``peak`` is the largest process."""
+    """What a command and all that it started took; ``peak_mib`` is the largest process, where the command says it."""
 
     wall: float
     cpu: float
-    peak_mib: float
+    peak_mib: float = 0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def many(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def rounds(many: bool) -> int:
-    return 5 if many else 1
+    return 3 if many else 1
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +75,14 @@ def layers(place: Path, many: bool) -> list[Path]:
     return [make_layer(place / f"layer{number}", number, entries, size, pool) for number in range(LAYERS)]
 
 
+def gzipped(path: Path) -> IO[bytes]:
+    file: IO[bytes] = igzip.open(path, "wb", compresslevel=2)  # type: ignore[no-untyped-call]
+    return file
+
+
 def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> Path:
     chance = random.Random(layer)
-    with igzip.open(path, "wb", compresslevel=2) as file:  # type: ignore[no-untyped-call]
+    with gzipped(path) as file:  # type: ignore[no-untyped-call]
         for number in range(entries):
             name = b"usr/share/package%d/%04d/file%06d" % (layer, number // 12, number)
             if number % 20 == 0:
@@ -91,13 +99,16 @@ def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> 
 def measured(command: list[str | Path], stdin: Path | None = None) -> Taken:
     """Run a command to its end. Raises CalledProcessError."""
     before = time.perf_counter()
-    with open(stdin or os.devnull, "rb") as file:
-        process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with open(stdin or os.devnull, "rb") as file, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=file, stdout=said, stderr=subprocess.DEVNULL, cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - before
+        said.seek(0)
+        last = said.read().strip()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Taken(time.perf_counter() - before, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Taken(wall, usage.ru_utime + usage.ru_stime, int(last) / 1024 if last.isdigit() else 0)
 
 
 def flatten(format: str, output: Path, layers: list[Path]) -> Taken:
@@ -128,7 +139,7 @@ def report(benchmark: BenchmarkFixture, **figures: float) -> None:
 def test_cpu_beside_umoci_and_memory(benchmark: BenchmarkFixture, layers: list[Path], place: Path, rounds: int) -> None:
     need("umoci")
     layout = place / "layout"
-    make_layout(layout, [gzip.decompress(path.read_bytes()) for path in layers], [path.read_bytes() for path in layers])
+    make_layout(layout, [b"".join(chunks(path)) for path in layers], [path.read_bytes() for path in layers])
 
     def unpack() -> Taken:
         shutil.rmtree(place / "bundle", ignore_errors=True)
@@ -163,7 +174,6 @@ def test_squashfs_beside_mksquashfs_fed_with_the_tar(
         wall_to_mksquashfs_with_our_memory=ours.wall / bounded.wall,
         cpu_to_mksquashfs=ours.cpu / plain.cpu,
         peak_MiB=ours.peak_mib,
-        peak_MiB_of_mksquashfs=plain.peak_mib,
     )
 
 
@@ -180,14 +190,18 @@ def test_tar_beside_copying_and_decompressing(
         decompressing = time.perf_counter() - before[0], time.process_time() - before[1]
         copied = measured(["cp", "--reflink=never", tar, copy])
         synced = measured(["sync", copy])
-        return Taken(decompressing[0] + copied.wall + synced.wall, decompressing[1] + copied.cpu + synced.cpu, 0)
+        return Taken(decompressing[0] + copied.wall + synced.wall, decompressing[1] + copied.cpu + synced.cpu)
 
     ours, other = alternately(rounds, lambda: flatten("tar", place / "out.tar", layers), copy_and_decompress)
     report(benchmark, wall_to_copy_and_decompress=ours.wall / other.wall, cpu_to_it=ours.cpu / other.cpu)
 
 
 def decompress(path: Path) -> None:
-    layer = OpenLayer(LayerSource(path))
-    for _ in layer.chunks(lambda _: None):
+    for _ in chunks(path):
         pass
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    layer = OpenLayer(LayerSource(path))
+    yield from layer.chunks(lambda _: None)
     layer.close()
