@@ -4,7 +4,6 @@
 ordinary run takes a small image, to see that it works.
 """
 
-import gzip
 import os
 import random
 import shutil
