@@ -81,7 +81,7 @@ def gzipped(path: Path) -> IO[bytes]:
 
 def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> Path:
     chance = random.Random(layer)
-    with gzipped(path) as file:  # type: ignore[no-untyped-call]
+    with gzipped(path) as file:
         for number in range(entries):
             name = b"usr/share/package%d/%04d/file%06d" % (layer, number // 12, number)
             if number % 20 == 0:
