@@ -148,6 +148,7 @@ def test_cpu_beside_umoci_and_memory(benchmark: BenchmarkFixture, layers: list[P
     shutil.rmtree(place / "bundle")
     shutil.rmtree(layout)
     report(benchmark, cpu_to_umoci=ours.cpu / umoci.cpu, cpu_seconds=ours.cpu, peak_MiB=ours.peak_mib)
+    assert ours.peak_mib < 150
 
 
 def test_squashfs_beside_mksquashfs_fed_with_the_tar(
