@@ -11,7 +11,8 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,18 @@ class BlobStore:
                 if (wanted is None or blob.digest in wanted) and _remove_unlocked(blob.path):
                     freed += blob.size
         return freed
+
+    @contextmanager
+    def held(self, paths: Iterable[Path]) -> Iterator[bool]:
+        """Keep those of these files that are blobs of the store from being cleared, by whatever program.
+
+        Gives false where one of them is gone already. Raises StorageError.
+        """
+        with ExitStack() as stack:
+            with storage_errors("hold blobs"):
+                mine = {path for path in paths if path.parent == self.directory}
+                held = [_hold(path, stack) for path in sorted(mine)]
+            yield all(held)
 
     def make_directory(self) -> None:
         """Raises StorageError."""
@@ -256,6 +269,17 @@ def _remove_unlocked(path: Path) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def _hold(path: Path, stack: ExitStack) -> bool:
+    """Whether the file is there and now locked, so that `clear` leaves it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _look_at(task: asyncio.Task[Path]) -> None:

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from ocitui.cache import (
     CacheError,
-    Descriptor,
     Document,
     DocumentError,
     ImageConfiguration,
@@ -29,14 +28,12 @@ from ocitui.cache import (
 from ocitui.cache.files import packed_name
 from ocitui.cache.superblock import check_packed
 
+from .describe import describe_image
 from .errors import NamedOtherwiseError, SourceError
 from .sources import PackedFiles, find_packed_files
 from .staging import Progress, StoppedError, staged_copy
 
 T = TypeVar("T")
-_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class PackedSource:
             digest=self.digest,
             path=self.files.packed,
             format=self.format,
-            descriptor=_descriptor(self.digest, self.manifest, self.config.value),
+            descriptor=describe_image(self.digest, self.manifest, self.config.value),
             config=self.config,
             manifest=self.manifest,
         )
@@ -229,18 +226,3 @@ def _check_config(manifest: ImageManifest, raw: bytes, problems: list[str]) -> N
 
 def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
-
-
-def _descriptor(digest: str, manifest: Document[ImageManifest], config: ImageConfiguration) -> Descriptor:
-    by_config = _DOCKER_MANIFEST if manifest.value.config.media_type == _DOCKER_CONFIG else _OCI_MANIFEST
-    platform = {"architecture": config.architecture, "os": config.os}
-    if config.variant is not None:
-        platform["variant"] = config.variant
-    return Descriptor.from_dict(
-        {
-            "mediaType": manifest.value.media_type or by_config,
-            "digest": digest,
-            "size": len(manifest.raw),
-            "platform": platform,
-        }
-    )

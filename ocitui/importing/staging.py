@@ -1,7 +1,7 @@
-"""A private copy of a source inside the cache, so that storing it is a rename and the source stays as it is.
+"""Private folders inside the cache's file system, one for each import, so that storing what was made is a rename.
 
-Copies lie in `.ocitui/import`, each locked by the program that makes it; one whose lock is free was left by a program
-that died, and is removed by the next import.
+They lie in `.ocitui/import`, each locked by the program that uses it; one whose lock is free was left by a program
+that died, and is removed at the next start.
 """
 
 from __future__ import annotations
@@ -9,29 +9,45 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import FileIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME, check_directory
 
-from .errors import NoRoomError, SourceError
+from .errors import SourceError
+from .room import check_room
 
 Progress = Callable[[int, int], None]
 """Called with the bytes copied and the bytes there are; from a thread of its own."""
 
 _FOLDER = "import"
 _CHUNK = 1 << 20
-# What an import leaves free, so that the daemon's and our own next writes find room.
-_MARGIN = 16 << 20
 
 
 class StoppedError(Exception):
     """Nobody waits for the copy any more."""
+
+
+@contextmanager
+def staging_folder(directory: Path) -> Iterator[Path]:
+    """An empty folder of this program's own, which is removed at the end with what is still in it.
+
+    Raises CacheDirectoryError, ReadOnlyError, StorageError.
+    """
+    check_directory(directory)
+    with storage_errors("make a folder to import into"), own_folder(directory, _FOLDER) as parent:
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        lock = _new_folder(parent, name)
+        try:
+            yield parent.path / name
+        finally:
+            shutil.rmtree(parent.path / name, ignore_errors=True)
+            os.close(lock)
 
 
 @contextmanager
@@ -40,54 +56,78 @@ def staged_copy(directory: Path, source: Path, progress: Progress | None, stop: 
 
     Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, StoppedError.
     """
-    check_directory(directory)
-    with storage_errors("stage the packed file"), _import_folder(directory) as folder:
-        name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        with _new_file(folder, name) as copy:
-            try:
-                _check_room(folder, _size(source))
-                _copy(source, copy.fileno(), progress, stop)
-                yield folder.path / name
-            finally:
-                Disk().unlink(folder, name)
+    with staging_folder(directory) as folder, storage_errors("stage the packed file"):
+        check_room(directory, _size(source))
+        copy = folder / "packed"
+        with open(copy, "xb", buffering=0) as file:
+            _copy(source, file.fileno(), progress, stop)
+        yield copy
+
+
+def remove_abandoned(directory: Path) -> int:
+    """Remove what imports left that were killed; gives how many there were. Raises ReadOnlyError, StorageError."""
+    if not (directory / OWN_NAME / _FOLDER).is_dir():
+        return 0
+    with storage_errors("remove what a killed import left"), own_folder(directory, _FOLDER) as parent, _locked(parent):
+        return _remove_abandoned(parent)
 
 
 @contextmanager
-def _import_folder(directory: Path) -> Iterator[Folder]:
+def own_folder(directory: Path, name: str) -> Iterator[Folder]:
+    """A folder inside `.ocitui`, made where it is not there, with the rights of the cache directory."""
     disk = Disk()
     with Folder.open(directory) as root:
         mode = stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777
         disk.make_folder(root, OWN_NAME, mode)
         with root.open_folder(OWN_NAME) as own:
-            disk.make_folder(own, _FOLDER, mode)
-            with own.open_folder(_FOLDER) as folder:
+            disk.make_folder(own, name, mode)
+            with own.open_folder(name) as folder:
                 yield folder
 
 
-def _new_file(folder: Folder, name: str) -> FileIO:
-    """A new file, open and locked, once those that nobody holds are removed."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fcntl.flock(folder.fd, fcntl.LOCK_EX)  # so that no file is seen between its making and its locking
+@contextmanager
+def _locked(folder: Folder) -> Iterator[None]:
+    """So that nothing is seen between its making and its locking."""
+    fcntl.flock(folder.fd, fcntl.LOCK_EX)
     try:
-        _remove_abandoned(folder)
-        copy = FileIO(os.open(name, flags, 0o644, dir_fd=folder.fd), "w")
-        fcntl.flock(copy.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return copy
+        yield
     finally:
         fcntl.flock(folder.fd, fcntl.LOCK_UN)
 
 
-def _remove_abandoned(folder: Folder) -> None:
-    for name in folder.names():
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+def _new_folder(parent: Folder, name: str) -> int:
+    """Make a folder, once those that nobody holds are removed; gives the descriptor that holds its lock."""
+    with _locked(parent):
+        _remove_abandoned(parent)
+        os.mkdir(name, 0o700, dir_fd=parent.fd)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+
+def _remove_abandoned(parent: Folder) -> int:
+    removed = 0
+    for name in parent.names():
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent.fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         else:
-            Disk().unlink(folder, name)
+            _remove(parent, name)
+            removed += 1
         finally:
             os.close(fd)
+    return removed
+
+
+def _remove(parent: Folder, name: str) -> None:
+    found = parent.lstat(name)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        shutil.rmtree(name, ignore_errors=True, dir_fd=parent.fd)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent.fd)
 
 
 def _size(source: Path) -> int:
@@ -95,13 +135,6 @@ def _size(source: Path) -> int:
         return source.stat().st_size
     except OSError as error:
         raise SourceError(f"cannot read {source}: {error.strerror}") from error
-
-
-def _check_room(folder: Folder, size: int) -> None:
-    found = os.fstatvfs(folder.fd)
-    free = found.f_bavail * found.f_frsize
-    if free < size + _MARGIN:
-        raise NoRoomError(f"{size} bytes are to come in, {_MARGIN} are to stay free, and there are only {free}")
 
 
 def _copy(source: Path, fd: int, progress: Progress | None, stop: threading.Event) -> None:

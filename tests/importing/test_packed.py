@@ -185,7 +185,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
 
 async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     Room = namedtuple("Room", "f_bavail f_frsize")
-    monkeypatch.setattr(os, "fstatvfs", lambda _: Room(1000, 4096))
+    monkeypatch.setattr(os, "statvfs", lambda _: Room(1000, 4096))
     found = await inspect_packed(str(source.packed))
     with pytest.raises(NoRoomError):
         await import_packed(cache, found, NAME)

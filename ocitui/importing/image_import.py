@@ -1,0 +1,246 @@
+"""One import from its source to the index: found, fetched, flattened, packed, stored.
+
+Everything is made in folders of ours inside the cache's file system. Until the last step, which is one transaction,
+the cache is as it was; what was downloaded is kept when an import does not come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from ocitui.cache import DocumentError, ImageName, PackedFormat, PackedImage, PackerCache, ReadOnlyError
+
+from .blobs import BlobStore
+from .describe import describe_image
+from .errors import NamedOtherwiseError, SourceError
+from .flatten_messages import PackedResult
+from .layers import LayerSource
+from .opening import open_source, recognise
+from .packed import import_packed, inspect_packed
+from .packing import flatten_and_pack
+from .progress import ImportPhase, ProgressCall, Tracker
+from .requests import ImportRequest
+from .resolved import Source, SourceImage, SourceKind
+from .room import check_room, while_there_is_room
+from .sources import find_packed_files
+from .staging import staging_folder
+from .unfinished import blob_store, recorded
+
+Key = tuple[str, PackedFormat]
+_ATTEMPTS = 3
+
+
+class ImportOutcome(StrEnum):
+    """STORED: packed and brought in. CACHED: it was there under this name, and nothing was done. RENAMED: it was there,
+    and the name now stands for it; nothing was packed."""
+
+    STORED = "stored"
+    CACHED = "cached"
+    RENAMED = "renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """``notes`` are for the operator: what could not be kept, what to know of the digest."""
+
+    image: PackedImage
+    outcome: ImportOutcome
+    notes: tuple[str, ...] = ()
+
+
+class ImageLocks:
+    """One import at a time for a digest and format; who waits finds the image in the cache then."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Key, asyncio.Lock] = {}
+        self._wanted: dict[Key, int] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: Key, tracker: Tracker) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._wanted[key] = self._wanted.get(key, 0) + 1
+        try:
+            if lock.locked():
+                tracker.enter(ImportPhase.WAIT)
+            async with lock:
+                yield
+        finally:
+            self._wanted[key] -= 1
+            if not self._wanted[key]:
+                del self._locks[key], self._wanted[key]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportDesk:
+    """What the imports of one program have in common; it belongs to one event loop."""
+
+    cache: PackerCache
+    blobs: BlobStore
+    locks: ImageLocks
+
+    @classmethod
+    def of(cls, cache: PackerCache) -> ImportDesk:
+        return cls(cache, blob_store(cache.directory), ImageLocks())
+
+
+async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
+    """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
+    downloaded stays, and `unfinished` names the import until it is forgotten.
+
+    Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError, WorkerError, and what
+    `PackerCache.store` raises.
+    """
+    if desk.cache.read_only:
+        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
+    name = request.image_name
+    await desk.cache.index()  # one that cannot be written is no reason to download first
+    request = await asyncio.to_thread(request.with_absolute_paths)
+    tracker = Tracker(progress)
+    tracker.enter(ImportPhase.INSPECT)
+    with recorded(desk.cache.directory, request):
+        if recognise(request.source).kind is SourceKind.PACKED:
+            return await _import_packed_files(desk, request, name, tracker)
+        source = await open_source(request.source, request.source_options(tracker.note))
+        try:
+            return await _import_from(desk, source, request, tracker)
+        finally:
+            await source.close()
+
+
+async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest, tracker: Tracker) -> ImportResult:
+    image = await source.resolve()
+    name = request.image_name or image.image_name
+    if name is None:
+        raise SourceError(f"{request.source} says no name for the image", hint="give the name it is to have")
+    async with desk.locks.hold((image.digest, request.format), tracker):
+        if not request.again:
+            there = await _find_cached(desk.cache, image.digest, request.format, name)
+            if there is not None:
+                return await _keep_cached(desk.cache, there, name, request.rename, image.notes)
+        await _check_name(desk.cache, image.digest, request.format, name, request.rename)
+        return await _bring_in(desk, source, image, name, request, tracker)
+
+
+async def _find_cached(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName) -> PackedImage | None:
+    """The image in the cache; None also where its files are not whole, so that it is brought in once more."""
+    try:
+        return await cache.recall(name, digest, format)
+    except DocumentError:
+        return None
+
+
+async def _keep_cached(
+    cache: PackerCache, there: PackedImage, name: ImageName, rename: bool, notes: tuple[str, ...]
+) -> ImportResult:
+    """Nothing is fetched or packed; at most the name is set, or made to win."""
+    await _check_name(cache, there.digest, there.format, name, rename)
+    winner = (await cache.index()).by_name(str(name))
+    if winner is not None and winner.key == there.descriptor.key:
+        return ImportResult(there, ImportOutcome.CACHED, notes)
+    stored = await cache.store(replace(there, name=name))
+    return ImportResult(stored, ImportOutcome.RENAMED, notes)
+
+
+async def _check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
+    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
+    there = (await cache.index()).by_key(digest, format)
+    if there is not None and there.image_name != str(name) and not rename:
+        raise NamedOtherwiseError(
+            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
+        )
+
+
+async def _bring_in(
+    desk: ImportDesk, source: Source, image: SourceImage, name: ImageName, request: ImportRequest, tracker: Tracker
+) -> ImportResult:
+    directory = desk.cache.directory
+    await asyncio.to_thread(_check_room_first, desk, source, image)
+    with staging_folder(directory) as folder:
+        output = folder / f"packed.{request.format}"
+        packed = await _fetch_and_pack(desk, source, image, output, request, tracker)
+        tracker.enter(ImportPhase.STORE)
+        stored = await _store(desk.cache, image, name, packed)
+    await asyncio.to_thread(_clear_blobs, desk.blobs, image)
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *packed.warnings))
+
+
+async def _fetch_and_pack(
+    desk: ImportDesk, source: Source, image: SourceImage, output: Path, request: ImportRequest, tracker: Tracker
+) -> PackedResult:
+    directory, blobs = desk.cache.directory, desk.blobs
+    if source.kind is SourceKind.REGISTRY:
+        tracker.expect_layers(image.layers)
+    for _ in range(_ATTEMPTS):
+        layers = await while_there_is_room(directory, source.fetch(image, blobs, tracker.downloaded))
+        with blobs.held(layer.path for layer in layers) as whole:
+            if whole:
+                return await _pack(directory, layers, output, request, tracker)
+    raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
+
+
+async def _pack(
+    directory: Path, layers: Sequence[LayerSource], output: Path, request: ImportRequest, tracker: Tracker
+) -> PackedResult:
+    work = flatten_and_pack(layers, output, request.format, request.flatten_options, tracker.flattened)
+    return await while_there_is_room(directory, work)
+
+
+async def _store(cache: PackerCache, image: SourceImage, name: ImageName, packed: PackedResult) -> PackedImage:
+    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
+    try:
+        return await cache.store(
+            PackedImage(
+                name=name,
+                digest=image.digest,
+                path=packed.path,
+                format=packed.format,
+                descriptor=describe_image(image.digest, image.manifest, image.config.value),
+                config=image.config,
+                manifest=image.manifest,
+            )
+        )
+    finally:
+        await cache.close()
+
+
+def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
+    """Room for what is to be downloaded and for the packed file, which is taken to be as large as the layers.
+
+    How large it will be is known only later: `while_there_is_room` sees to the rest. Raises NoRoomError.
+    """
+    sizes = {layer.digest: layer.size for layer in image.layers}
+    to_come = 0
+    if source.kind is SourceKind.REGISTRY:
+        there = {blob.digest: blob.size for blob in desk.blobs.stored()}
+        to_come = sum(max(size - there.get(digest, 0), 0) for digest, size in sizes.items())
+    check_room(desk.cache.directory, to_come + sum(sizes.values()))
+
+
+def _clear_blobs(blobs: BlobStore, image: SourceImage) -> None:
+    blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+
+
+async def _import_packed_files(
+    desk: ImportDesk, request: ImportRequest, name: ImageName | None, tracker: Tracker
+) -> ImportResult:
+    if name is None:
+        raise SourceError("packed files say no name for the image", hint="give the name it is to have")
+    found = await inspect_packed(find_packed_files(request.source, _path(request.manifest), _path(request.config)))
+    _check_platform(request, found.platform)
+    tracker.enter(ImportPhase.COPY)
+    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=tracker.copied)
+    return ImportResult(stored, ImportOutcome.STORED)
+
+
+def _check_platform(request: ImportRequest, platform: str) -> None:
+    if request.platform not in (None, platform):
+        raise SourceError(f"the image is for {platform or 'no platform'}, not {request.platform}")
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None

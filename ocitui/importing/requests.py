@@ -1,0 +1,92 @@
+"""What an import is asked to do, as it was typed: kept on disk while it runs, so that it can be gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import ImageName, PackedFormat
+
+from .limits import LayerLimits
+from .opening import SourceOptions, recognise
+from .packer_base import PackOptions
+from .packing import FlattenOptions
+from .platforms import parse_platform
+from .registry.options import RegistryOptions
+from .resolved import SourceKind
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image.
+
+    ``rename`` lets the name take over an entry of the same digest and format; ``again`` fetches and packs an image that
+    the cache has already. ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them.
+    No secret is in here: ``authfile`` is where credentials are.
+    """
+
+    source: str
+    name: str | None = None
+    format: PackedFormat = PackedFormat.SQUASHFS
+    platform: str | None = None
+    compression: str | None = None
+    level: int | None = None
+    max_bytes: int | None = None
+    max_entries: int | None = None
+    tls_ca: str | None = None
+    plain_http: bool = False
+    authfile: str | None = None
+    mirror: str | None = None
+    manifest: str | None = None
+    config: str | None = None
+    rename: bool = False
+    again: bool = False
+
+    @property
+    def image_name(self) -> ImageName | None:
+        """Raises InvalidNameError."""
+        return ImageName.parse(self.name) if self.name else None
+
+    def source_options(self, notify: Callable[[str], None] = lambda message: None) -> SourceOptions:
+        """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
+        return SourceOptions(
+            platform=parse_platform(self.platform) if self.platform else None,
+            registry=RegistryOptions(
+                tls_ca=_path(self.tls_ca),
+                plain_http=self.plain_http,
+                authfile=_path(self.authfile),
+                mirror=self.mirror,
+                notify=notify,
+            ),
+        )
+
+    @property
+    def flatten_options(self) -> FlattenOptions:
+        """How to flatten and pack."""
+        limits = LayerLimits()
+        return FlattenOptions(
+            LayerLimits(
+                unpacked_bytes=self.max_bytes or limits.unpacked_bytes, entries=self.max_entries or limits.entries
+            ),
+            PackOptions(compression=self.compression, level=self.level),
+        )
+
+    def with_absolute_paths(self) -> ImportRequest:
+        """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
+        found = recognise(self.source)
+        source = self.source
+        if found.kind is not SourceKind.REGISTRY:
+            rest = found.rest.removeprefix("./")
+            source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
+        files = {
+            name: os.path.abspath(path)
+            for name in ("tls_ca", "authfile", "manifest", "config")
+            if (path := getattr(self, name)) is not None
+        }
+        return msgspec.structs.replace(self, source=source, **files)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None

@@ -1,0 +1,114 @@
+"""Imports that were interrupted: what they were to do, and what of it was downloaded.
+
+A record lies in `.ocitui/imports` from an import's beginning to its end, locked by the program that carries it out; one
+whose lock is free was interrupted, by a hangup, a signal or a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import CacheDirectoryError, StorageError
+from ocitui.cache.disk import Folder, storage_errors
+from ocitui.cache.files import OWN_NAME
+from ocitui.cache.journal import new_id
+
+from .blobs import BlobStore
+from .requests import ImportRequest
+from .staging import own_folder
+
+_FOLDER, _BLOBS = "imports", "blobs"
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedImport:
+    """``started`` is in seconds since the epoch."""
+
+    id: str
+    started: float
+    request: ImportRequest
+
+
+def blob_store(directory: Path) -> BlobStore:
+    """Where blobs of a cache's imports are kept until their image is in."""
+    return BlobStore(directory / OWN_NAME / _BLOBS)
+
+
+@contextmanager
+def recorded(directory: Path, request: ImportRequest) -> Iterator[str]:
+    """Keep a record of an import while it runs; gives its id.
+
+    It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
+    Raises StorageError, ReadOnlyError.
+    """
+    with storage_errors("note what is to be imported"), own_folder(directory, _FOLDER) as folder:
+        name = f"{new_id()}.json"
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(fd, msgspec.json.encode(request))
+            yield name.removesuffix(".json")
+            _unlink(folder, name)
+        except Exception:
+            _unlink(folder, name)
+            raise
+        finally:
+            os.close(fd)
+
+
+def unfinished(directory: Path) -> list[UnfinishedImport]:
+    """The imports that were interrupted, the oldest first; nothing is changed. Raises StorageError."""
+    found = []
+    with storage_errors("look for interrupted imports"):
+        folder = directory / OWN_NAME / _FOLDER
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+            record = _read_free(folder / name)
+            if record is not None:
+                found.append(record)
+    return found
+
+
+def forget(directory: Path, import_id: str) -> None:
+    """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
+    try:
+        with storage_errors("forget an import"), own_folder(directory, _FOLDER) as folder:
+            name = f"{import_id}.json"
+            if "/" not in import_id and _read_free(folder.path / name, damaged=True) is not None:
+                _unlink(folder, name)
+    except CacheDirectoryError as error:
+        raise StorageError(error.message) from error
+
+
+def _read_free(path: Path, *, damaged: bool = False) -> UnfinishedImport | None:
+    """A record that nobody holds; None for others, and for a damaged one unless that is asked for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    with open(fd, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        started, data = os.fstat(fd).st_mtime, file.read()
+    try:
+        request = msgspec.json.decode(data, type=ImportRequest)
+    except ValueError:
+        if not damaged:
+            return None
+        request = ImportRequest(source="")
+    return UnfinishedImport(path.name.removesuffix(".json"), started, request)
+
+
+def _unlink(folder: Folder, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder.fd)
+    except FileNotFoundError:
+        return
