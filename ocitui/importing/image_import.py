@@ -29,7 +29,7 @@ from .resolved import Source, SourceImage, SourceKind
 from .room import check_room, while_there_is_room
 from .sources import find_packed_files
 from .staging import staging_folder
-from .unfinished import blob_store, recorded
+from .unfinished import blob_store
 
 Key = tuple[str, PackedFormat]
 _ATTEMPTS = 3
@@ -90,7 +90,7 @@ class ImportDesk:
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
     """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
-    downloaded stays, and `unfinished` names the import until it is forgotten.
+    downloaded stays. Who wants to go on with it later keeps a record of it: `unfinished.recorded`.
 
     Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError, WorkerError, and what
     `PackerCache.store` raises.
@@ -99,17 +99,16 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     name = request.image_name
     await desk.cache.index()  # one that cannot be written is no reason to download first
-    request = await asyncio.to_thread(request.with_absolute_paths)
     tracker = Tracker(progress)
     tracker.enter(ImportPhase.INSPECT)
-    with recorded(desk.cache.directory, request):
-        if recognise(request.source).kind is SourceKind.PACKED:
-            return await _import_packed_files(desk, request, name, tracker)
-        source = await open_source(request.source, request.source_options(tracker.note))
-        try:
-            return await _import_from(desk, source, request, tracker)
-        finally:
-            await source.close()
+    found = await asyncio.to_thread(recognise, request.source)
+    if found.kind is SourceKind.PACKED:
+        return await _import_packed_files(desk, request, name, tracker)
+    source = await open_source(request.source, request.source_options(tracker.note))
+    try:
+        return await _import_from(desk, source, request, tracker)
+    finally:
+        await source.close()
 
 
 async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest, tracker: Tracker) -> ImportResult:

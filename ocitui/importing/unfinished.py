@@ -46,8 +46,9 @@ def recorded(directory: Path, request: ImportRequest) -> Iterator[str]:
     """Keep a record of an import while it runs; gives its id.
 
     It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
-    Raises StorageError, ReadOnlyError.
+    Raises StorageError, ReadOnlyError, and SourceError where there is no such source.
     """
+    request = request.with_absolute_paths()
     with storage_errors("note what is to be imported"), own_folder(directory, _FOLDER) as folder:
         name = f"{new_id()}.json"
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
