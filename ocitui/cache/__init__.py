@@ -49,6 +49,19 @@ if TYPE_CHECKING:
     from .journal import TransactionState as TransactionState
     from .lookup import Explanation as Explanation
     from .lookup import Reason as Reason
+    from .mending import ChangeMode as ChangeMode
+    from .mending import Discard as Discard
+    from .mending import IndexEdit as IndexEdit
+    from .mending import IndexReplacement as IndexReplacement
+    from .mending import IndexSeen as IndexSeen
+    from .mending import Insert as Insert
+    from .mending import Mend as Mend
+    from .mending import Place as Place
+    from .mending import Remove as Remove
+    from .mending import Seen as Seen
+    from .mending import new_index as new_index
+    from .mending import see as see
+    from .mending import see_index as see_index
     from .names import ImageName as ImageName
     from .plans import DeletePlan as DeletePlan
     from .verdict import IndexOutcome as IndexOutcome
@@ -76,6 +89,9 @@ _NAMES = {
     "index": "ImageIndex",
     "journal": "Transaction TransactionKind TransactionState",
     "lookup": "Explanation Reason",
+    "mending": (
+        "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
+    ),
     "names": "ImageName",
     "plans": "DeletePlan",
     "verdict": "IndexOutcome Verdict examine_index judge_index",

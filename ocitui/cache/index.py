@@ -115,7 +115,7 @@ class ImageIndex:
     def appended(self, descriptor: Descriptor) -> ImageIndex:
         """The index with a new entry at the end, which wins its name; its bytes are laid out like the others."""
         layout = self._roomy_layout()
-        descriptor = msgspec.structs.replace(descriptor, raw=_laid_out(descriptor.raw, layout.opening))
+        descriptor = msgspec.structs.replace(descriptor, raw=self.laid_out(descriptor.raw))
         if not isinstance(layout.separators, bytes):
             layout = replace(layout, separators=(*layout.separators, _default_separator(layout)))
         same_format = self._by_format.get(descriptor.format, {})
@@ -166,6 +166,10 @@ class ImageIndex:
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
         return replace(self, layout=replace(self.layout, opening=opening, closing=closing))
+
+    def laid_out(self, raw: bytes) -> bytes:
+        """A descriptor's JSON, white space alone changed, as the others of this index are written."""
+        return _laid_out(raw, self._roomy_layout().opening)
 
     def _roomy_layout(self) -> Layout:
         """The layout for at least one entry: empty brackets are opened as the head is indented."""

@@ -1,0 +1,166 @@
+"""What a mend is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes.
+
+`PackerCache.mend` makes one as a single transaction and `PackerCache.undo` reverses it, byte for byte. A mend says of
+everything it names what it was when the mend was planned; where that is different by now, nothing is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .files import INDEX_NAME
+
+if TYPE_CHECKING:
+    from .disk import Folder
+
+
+class Seen(NamedTuple):
+    """What a name of the cache directory was, links not followed; ``kind`` is the file type of its mode."""
+
+    kind: int
+    size: int
+    modified_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Seen:
+        return cls(stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def see(path: Path) -> Seen | None:
+    """What stands at a path, for a mend to be bound to; None where nothing does. Raises OSError."""
+    try:
+        return Seen.of(os.lstat(path))
+    except FileNotFoundError:
+        return None
+
+
+class IndexSeen(NamedTuple):
+    """What index.json was: the sha256 of a regular file's bytes, what else stood there, or neither where it is absent."""
+
+    sha256: str = ""
+    other: Seen | None = None
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> IndexSeen:
+        return cls(hashlib.sha256(data).hexdigest())
+
+
+def see_index(directory: Path) -> IndexSeen:
+    """What index.json is, for a mend to be bound to; a link is not followed. Raises OSError."""
+    found = see(directory / INDEX_NAME)
+    if found is None or not stat.S_ISREG(found.kind):
+        return IndexSeen(other=found)
+    fd = os.open(directory / INDEX_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb", buffering=0) as file:
+        return IndexSeen.of_bytes(file.read())
+
+
+def see_index_in(root: Folder) -> IndexSeen:
+    """The same in an open directory."""
+    found = root.lstat(INDEX_NAME)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return IndexSeen(other=Seen.of(found) if found else None)
+    return IndexSeen.of_bytes(root.read(INDEX_NAME))
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A descriptor that leaves the index: its position, from 0, and its bytes there."""
+
+    position: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A descriptor that comes in, verbatim: before the one that has ``position`` now, or at the end."""
+
+    raw: bytes
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEdit:
+    """An edit of an index the daemon loads; what other programs write meanwhile survives it.
+
+    The same bytes removed and inserted move a descriptor; nothing is lost by that. ``seen`` may bind the edit to the
+    whole index; the descriptors it removes always bind it.
+    """
+
+    remove: tuple[Remove, ...] = ()
+    insert: tuple[Insert, ...] = ()
+    seen: IndexSeen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReplacement:
+    """A new index.json for one that is corrupt, of another kind, or absent; what stood there goes to the trash whole.
+
+    ``data`` must be an index the daemon loads; `new_index` makes one.
+    """
+
+    seen: IndexSeen
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A name of the cache directory that goes to the trash: a file, a link, a FIFO, or a directory with all in it."""
+
+    name: str
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file that comes in under a name of the cache directory; what stands there (``seen``) goes to the trash.
+
+    It is made of ``data``, or is the file at ``path``, or the one of that name in the trash. A file at a path is moved,
+    unless ``copy`` is set or it cannot be; then it is copied, and stays. ``source`` binds the mend to that file.
+    """
+
+    name: str
+    seen: Seen | None = None
+    data: bytes | None = None
+    path: Path | None = None
+    trash: str | None = None
+    copy: bool = False
+    source: Seen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMode:
+    """A regular file or directory whose permission bits change from ``old`` to ``new``."""
+
+    name: str
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """What is to change, in one transaction: files in, modes, the index, files out. A name may stand in it once."""
+
+    index: IndexEdit | IndexReplacement | None = None
+    discard: tuple[Discard, ...] = ()
+    place: tuple[Place, ...] = ()
+    modes: tuple[ChangeMode, ...] = ()
+
+
+def new_index(raws: Iterable[bytes]) -> bytes:
+    """The bytes of an index with these descriptors, in order, as the daemon lays one out.
+
+    Raises DocumentError where the daemon would refuse a descriptor.
+    """
+    from .descriptors import Descriptor
+    from .index import ImageIndex
+
+    index = ImageIndex.empty()
+    return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in raws]).to_bytes()
