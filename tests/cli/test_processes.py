@@ -168,6 +168,7 @@ import os, signal, sys
 from ocitui.cache.disk import Disk
 from ocitui.cli.main import run
 operation, number = sys.argv[1], int(sys.argv[2])
+signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # nohup ignores some
 def step(self, doing, name):
     if doing == operation and not sent:
         sent.append(1)
