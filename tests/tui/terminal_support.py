@@ -30,6 +30,7 @@ class ProgramInPty:
         self.process, self.fd = pty.fork()
         if self.process == 0:
             os.environ.update(_ENVIRONMENT)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
             os.execv(sys.executable, [sys.executable, *arguments])
         self.resize(80, 24)
 
