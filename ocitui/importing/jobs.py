@@ -6,12 +6,14 @@ Neither a terminal that is no longer read nor a busy screen holds them up, and t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from ocitui.cache import CacheError, PackerCache
 
@@ -60,16 +62,19 @@ class ImportQueue:
     """The imports of one program, those that have ended too. ``on_change`` is called with each new state of a job,
     from the queue's own thread.
 
-    Every method may be called from any thread.
+    Every method may be called from any thread, and `close` from a signal's handler: what it waits for needs no lock
+    that the interrupted thread may hold.
     """
 
     def __init__(self, cache: PackerCache, on_change: JobCall = lambda job: None, *, at_once: int = _AT_ONCE) -> None:
         self._cache = cache
         self._on_change = on_change
-        self._at_once = at_once
-        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        # Only the queue's own thread changes a job; a dict's single steps are atomic.
         self._jobs: dict[int, ImportJob] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: set[int] = set()
+        self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
         self._desk: ImportDesk | None = None
         self._turn = asyncio.Semaphore(at_once)
@@ -78,8 +83,7 @@ class ImportQueue:
     @property
     def jobs(self) -> list[ImportJob]:
         """Every import since the start, in the order they were asked for."""
-        with self._lock:
-            return list(self._jobs.values())
+        return list(self._jobs.values())
 
     @property
     def active(self) -> list[ImportJob]:
@@ -87,13 +91,15 @@ class ImportQueue:
         return [job for job in self.jobs if job.active]
 
     def submit(self, request: ImportRequest) -> int:
-        """Put an import at the end of the queue; gives its id."""
-        with self._lock:
+        """Put an import at the end of the queue; gives its id. One that is closed takes it as interrupted."""
+        with self._starting:
             if self._thread is None:
                 self._thread = _LoopThread()
-            number = len(self._jobs) + 1
-            self._jobs[number] = ImportJob(number, request)
-        self._thread.call(self._start, number)
+        number = next(self._numbers)
+        state = JobState.INTERRUPTED if self._leaving else JobState.WAITING
+        self._jobs[number] = ImportJob(number, request, state)
+        if not self._leaving:
+            self._thread.call(self._start, number)
         return number
 
     def cancel(self, number: int) -> None:
@@ -102,28 +108,32 @@ class ImportQueue:
             self._thread.call(self._cancel, number)
 
     def close(self) -> None:
-        """End all imports, packers included, and wait for that; the next start can go on with them."""
-        thread = self._thread
-        if thread is None or self._leaving:
-            return
+        """End all imports, packers included, and wait for that; the next start can go on with them.
+
+        Whoever calls it again meanwhile waits as well.
+        """
         self._leaving = True
-        thread.run(self._end_all())
-        thread.stop()
+        if self._thread is not None:
+            self._thread.end(self._end_all)
 
     # What follows runs on the queue's own loop.
 
     def _start(self, number: int) -> None:
-        self._tasks[number] = asyncio.get_running_loop().create_task(self._run(number))
+        task = self._tasks[number] = asyncio.get_running_loop().create_task(self._run(number))
+        task.add_done_callback(lambda ended: self._ended(number, ended))
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)
-        if task is not None:
+        # A second time would cut short what the first one has to clear away.
+        if task is not None and not task.cancelling():
+            self._cancelled.add(number)
             task.cancel()
 
     async def _end_all(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, number: int) -> None:
@@ -137,8 +147,15 @@ class ImportQueue:
             self._change(number, state=JobState.FAILED, error=error, ended=time.time())
         else:
             self._change(number, state=JobState.DONE, result=result, ended=time.time())
-        finally:
-            del self._tasks[number]
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        """Whatever an import ended with, it runs no more: cancelled before its first step, or failed unforeseen."""
+        del self._tasks[number]
+        if task.cancelled():
+            self._change(number, state=self._state_of_cancelled(number), ended=time.time())
+        elif (error := task.exception()) is not None:
+            known = CacheError(f"the import ended unforeseen: {error!r}", hint="the cache is as it was; try again")
+            self._change(number, state=JobState.FAILED, error=known, ended=time.time())
 
     async def _import(self, number: int, record: list[str]) -> ImportResult:
         if self._desk is None:
@@ -151,34 +168,46 @@ class ImportQueue:
                 return await import_image(self._desk, request, lambda now: self._change(number, progress=now))
 
     async def _end_cancelled(self, number: int, record: list[str]) -> None:
-        state = JobState.INTERRUPTED if self._leaving else JobState.CANCELLED
+        state = self._state_of_cancelled(number)
         if state is JobState.CANCELLED and record:
             with suppress(CacheError):
                 await asyncio.to_thread(forget, self._cache.directory, record[0])
         self._change(number, state=state, ended=time.time())
 
+    def _state_of_cancelled(self, number: int) -> JobState:
+        return JobState.CANCELLED if number in self._cancelled else JobState.INTERRUPTED
+
     def _change(self, number: int, **changes: object) -> None:
-        with self._lock:
-            job = self._jobs[number] = replace(self._jobs[number], **changes)  # type: ignore[arg-type]
+        job = self._jobs[number] = replace(self._jobs[number], **changes)  # type: ignore[arg-type]
         self._on_change(job)
 
 
 class _LoopThread:
-    """A thread that runs an event loop until it is told to stop."""
+    """A thread that runs an event loop until it is told to end."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ocitui-imports", daemon=True)
+        self._end: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="ocitui-imports", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[[int], None], number: int) -> None:
-        self._loop.call_soon_threadsafe(function, number)
+        # One that has ended by now does nothing any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, number)
 
-    def run(self, work: object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()  # type: ignore[arg-type]
-
-    def stop(self) -> None:
-        self.run(self._loop.shutdown_default_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this as the last thing, and return once the thread has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._begin_end, last)
         self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
+
+    def _begin_end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._end is None:
+            self._end = self._loop.create_task(last())
+            self._end.add_done_callback(lambda _: self._loop.stop())
