@@ -81,7 +81,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             rest = found.rest.removeprefix("./")
             source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
         files = {
-            name: os.path.abspath(path)
+            name: os.path.abspath(os.path.expanduser(path))
             for name in ("tls_ca", "authfile", "manifest", "config")
             if (path := getattr(self, name)) is not None
         }
