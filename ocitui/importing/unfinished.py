@@ -21,6 +21,7 @@ from ocitui.cache.files import OWN_NAME
 from ocitui.cache.journal import new_id
 
 from .blobs import BlobStore
+from .errors import SourceError
 from .requests import ImportRequest
 from .staging import own_folder
 
@@ -62,6 +63,52 @@ def recorded(directory: Path, request: ImportRequest) -> Iterator[str]:
             raise
         finally:
             os.close(fd)
+
+
+@contextmanager
+def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
+    """Go on with an interrupted import; gives what it was asked to do.
+
+    Its record is held meanwhile and removed at the end, but stays where that is an error: it can be tried again.
+    Raises StorageError, ReadOnlyError, and SourceError where there is no such record, or another program holds it.
+    """
+    with storage_errors("go on with an import"), own_folder(directory, _FOLDER) as folder:
+        name = f"{os.path.basename(import_id)}.json"
+        with _held(folder.path / name) as data:
+            yield _decoded(data, import_id)
+            _unlink(folder, name)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bytes]:
+    """A record that nobody else holds while this does."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _no_record(path) from error
+    with open(fd, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SourceError(
+                f"another program goes on with the import {path.stem}", hint="ocitui imports lists the others"
+            ) from error
+        if not os.fstat(fd).st_nlink:
+            raise _no_record(path)
+        yield file.read()
+
+
+def _no_record(path: Path) -> SourceError:
+    return SourceError(f"there is no interrupted import {path.stem}", hint="ocitui imports lists them")
+
+
+def _decoded(data: bytes, import_id: str) -> ImportRequest:
+    try:
+        return msgspec.json.decode(data, type=ImportRequest)
+    except ValueError as error:
+        raise SourceError(
+            f"the record of the import {import_id} is damaged", hint=f"ocitui imports --forget {import_id} removes it"
+        ) from error
 
 
 def unfinished(directory: Path) -> list[UnfinishedImport]:
