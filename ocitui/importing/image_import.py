@@ -19,9 +19,11 @@ from .blobs import BlobStore
 from .describe import describe_image
 from .errors import NamedOtherwiseError, SourceError
 from .flatten_messages import PackedResult
+from .image_tree import check_platform
 from .layers import LayerSource
 from .opening import open_source, recognise
 from .packed import import_packed, inspect_packed
+from .packer_choice import check_tool
 from .packing import flatten_and_pack
 from .progress import ImportPhase, ProgressCall, Tracker
 from .requests import ImportRequest
@@ -92,8 +94,8 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
     downloaded stays. Who wants to go on with it later keeps a record of it: `unfinished.recorded`.
 
-    Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError, WorkerError, and what
-    `PackerCache.store` raises.
+    Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is
+    fetched), WorkerError, and what `PackerCache.store` raises.
     """
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
@@ -158,6 +160,7 @@ async def _bring_in(
     desk: ImportDesk, source: Source, image: SourceImage, name: ImageName, request: ImportRequest, tracker: Tracker
 ) -> ImportResult:
     directory = desk.cache.directory
+    await asyncio.to_thread(check_tool, request.format, request.compression)
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(directory) as folder:
         output = folder / f"packed.{request.format}"
@@ -172,8 +175,7 @@ async def _fetch_and_pack(
     desk: ImportDesk, source: Source, image: SourceImage, output: Path, request: ImportRequest, tracker: Tracker
 ) -> PackedResult:
     directory, blobs = desk.cache.directory, desk.blobs
-    if source.kind is SourceKind.REGISTRY:
-        tracker.expect_layers(image.layers)
+    tracker.expect_layers(image.layers, remote=source.kind is SourceKind.REGISTRY)
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(directory, source.fetch(image, blobs, tracker.downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
@@ -230,15 +232,12 @@ async def _import_packed_files(
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give the name it is to have")
     found = await inspect_packed(find_packed_files(request.source, _path(request.manifest), _path(request.config)))
-    _check_platform(request, found.platform)
+    notes: tuple[str, ...] = ()
+    if found.config is not None:
+        notes = check_platform(found.config.value.platform, request.source_options().platform)
     tracker.enter(ImportPhase.COPY)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=tracker.copied)
-    return ImportResult(stored, ImportOutcome.STORED)
-
-
-def _check_platform(request: ImportRequest, platform: str) -> None:
-    if request.platform not in (None, platform):
-        raise SourceError(f"the image is for {platform or 'no platform'}, not {request.platform}")
+    return ImportResult(stored, ImportOutcome.STORED, notes)
 
 
 def _path(text: str | None) -> Path | None:

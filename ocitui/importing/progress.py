@@ -18,8 +18,9 @@ _LEAST_SECONDS = 0.5
 
 
 class ImportPhase(StrEnum):
-    """The steps in their order. WAIT is for another import of the same image; COPY is for packed files; FINISH is what
-    a packer does once it has everything, of which nobody knows how long it takes."""
+    """The steps in their order. WAIT is for another import of the same image; COPY is for packed files, and for
+    layers that are unpacked out of a compressed archive; FINISH is what a packer does once it has everything, of which
+    nobody knows how long it takes."""
 
     WAIT = "wait"
     INSPECT = "inspect"
@@ -95,6 +96,7 @@ class Tracker:
         self._meter = Meter(clock)
         self._phase: ImportPhase | None = None
         self._layers: dict[str, LayerProgress] = {}
+        self._fetch_phase = ImportPhase.DOWNLOAD
         self._told = 0.0
         self._note = ""
 
@@ -102,15 +104,18 @@ class Tracker:
         """A step begins, of which nothing is known yet."""
         self._tell(ImportProgress(phase))
 
-    def expect_layers(self, layers: tuple[Layer, ...]) -> None:
-        """The layers that a download is about."""
+    def expect_layers(self, layers: tuple[Layer, ...], *, remote: bool = True) -> None:
+        """The layers that are to be fetched; those that are not ``remote`` mostly lie in place already."""
+        self._fetch_phase = ImportPhase.DOWNLOAD if remote else ImportPhase.COPY
         self._layers = {layer.digest: LayerProgress(layer.digest, 0, layer.size) for layer in layers}
 
     def downloaded(self, digest: str, done: int, total: int) -> None:
         """Blob by blob, as `Source.fetch` reports it."""
         self._note = ""
+        is_new = digest not in self._layers or not self._layers[digest].done
         self._layers[digest] = LayerProgress(digest, done, total)
-        self._tell_download()
+        if self._fetch_phase is ImportPhase.DOWNLOAD or not (is_new and done == total):
+            self._tell_download()
 
     def note(self, message: str) -> None:
         """Why a registry is asked again."""
@@ -141,7 +146,7 @@ class Tracker:
         layers = tuple(self._layers.values())
         self._tell(
             ImportProgress(
-                ImportPhase.DOWNLOAD,
+                self._fetch_phase,
                 sum(layer.done for layer in layers),
                 sum(layer.total for layer in layers),
                 layers=layers,
