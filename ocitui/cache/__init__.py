@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     from .images import PackedImage as PackedImage
     from .images import ResolvedImage as ResolvedImage
     from .index import ImageIndex as ImageIndex
-    from .journal import Transaction as Transaction
-    from .journal import TransactionKind as TransactionKind
-    from .journal import TransactionState as TransactionState
+    from .journal import DamagedRecord as DamagedRecord
     from .lookup import Explanation as Explanation
     from .lookup import Reason as Reason
     from .mending import ChangeMode as ChangeMode
@@ -64,6 +62,9 @@ if TYPE_CHECKING:
     from .mending import see_index as see_index
     from .names import ImageName as ImageName
     from .plans import DeletePlan as DeletePlan
+    from .records import Transaction as Transaction
+    from .records import TransactionKind as TransactionKind
+    from .records import TransactionState as TransactionState
     from .verdict import IndexOutcome as IndexOutcome
     from .verdict import Verdict as Verdict
     from .verdict import examine_index as examine_index
@@ -87,13 +88,14 @@ _NAMES = {
     "health": "Condition Health",
     "images": "PackedImage ResolvedImage",
     "index": "ImageIndex",
-    "journal": "Transaction TransactionKind TransactionState",
+    "journal": "DamagedRecord",
     "lookup": "Explanation Reason",
     "mending": (
         "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
     ),
     "names": "ImageName",
     "plans": "DeletePlan",
+    "records": "Transaction TransactionKind TransactionState",
     "verdict": "IndexOutcome Verdict examine_index judge_index",
     "watch": "Difference IndexWatch",
 }

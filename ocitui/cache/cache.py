@@ -6,8 +6,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import lookup, plans, storing, undoing
 from .descriptors import Descriptor
@@ -19,16 +20,18 @@ from .formats import PackedFormat
 from .images import PackedImage, ResolvedImage
 from .index import ImageIndex, Key
 from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
-from .journal import Transaction, TransactionState
 from .listing import Listing
 from .lookup import Explanation
 from .names import ImageName
 from .plans import DeletePlan
-from .resetting import reset_index
+from .records import Transaction, TransactionState
 from .transactions import clear_after_failure, recover
 from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 from .workspace import Workspace, open_journal, open_workspace
+
+if TYPE_CHECKING:
+    from .mending import Mend
 
 R = TypeVar("R")
 _LOCK_POLL_SECONDS = 0.05
@@ -157,18 +160,40 @@ class PackerCache:
         wanted = [(digest, format_) for digest, format_ in keys]
         return await self._write("delete entries", lambda space, base: plans.delete(space, base, wanted, plan))
 
+    async def mend(self, mend: Mend) -> Transaction:
+        """Make a mend: files in, modes, the index, files out, in one transaction that `undo` reverses byte for byte.
+
+        It needs no sound index unless it edits one. Raises PlanChangedError where anything it names is not what was
+        seen, CorruptIndexError, DocumentError, LockedError, ConflictError, ReadOnlyError, StorageError.
+        """
+        from .mend_making import make_mend
+
+        previous = self._seen.index if self._seen else None
+        return await self._patiently(
+            lambda: self._mend_now("mend the cache", lambda space: make_mend(space, mend, previous))
+        )
+
     async def undo(self, transaction_id: str | None = None) -> Transaction:
         """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it.
 
         Raises NoSuchTransactionError, and ConflictError where something stands in the place.
         """
+        from .mend_undoing import undo_marked
+
+        doing = "undo a transaction"
 
         def act(space: Workspace, base: IndexFile) -> Transaction:
-            journal = space.journal
-            target = undoing.latest_undoable(journal.list()) if transaction_id is None else journal.read(transaction_id)
-            return undoing.undo(space, base, target)
+            target = undoing.find_target(space.journal, transaction_id)
+            return undo_marked(space, target) if target.marked else undoing.undo(space, base, target)
 
-        return await self._write("undo a transaction", act)
+        def undo_now() -> Transaction:
+            # Which one it is says whether the index has to read for it; under the lock it is looked up again.
+            target = self._peek(transaction_id)
+            if target is None or not target.marked:
+                return self._write_now(doing, act)
+            return self._mend_now(doing, lambda space: undo_marked(space, space.journal.read(target.id)))
+
+        return await self._patiently(undo_now)
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
@@ -228,7 +253,34 @@ class PackerCache:
                 space.reserve.refill(found.size if found else 0)
         return result
 
+    def _mend_now(self, doing: str, action: Callable[[Workspace], R]) -> R:
+        """Like `_write_now`, where the index may be absent or corrupt."""
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
+        with self._writing, storage_errors(doing), open_workspace(self.directory, self._disk, doing) as space:
+            recover(space, index_needed=False)
+            try:
+                result = action(space)
+            except (OSError, CacheError):
+                clear_after_failure(space)
+                raise
+            finally:
+                self._adopt(space.published)
+            found = look(self.directory)
+            if found is None:
+                self._forget()
+            space.reserve.refill(found.size if found else 0)
+        return result
+
+    def _peek(self, transaction_id: str | None) -> Transaction | None:
+        """The transaction that is to be undone, read without the lock; None where it takes the lock to tell."""
+        with suppress(OSError, CacheError), open_journal(self.directory) as journal:
+            return undoing.find_target(journal, transaction_id) if journal else None
+        return None
+
     def _start_as_the_daemon(self) -> None:
+        from .resetting import reset_index
+
         seen = read_patiently(self.directory)
         if seen.verdict.outcome is IndexOutcome.ERROR:
             seen.require_sound(self.directory)
@@ -264,6 +316,11 @@ class PackerCache:
             latest.require_sound(self.directory)
             self._seen = latest
             return latest
+
+    def _forget(self) -> None:
+        """Take an index that is absent as it is: it was taken away on purpose."""
+        with self._reading:
+            self._seen = None
 
     def _adopt(self, seen: IndexFile | None) -> None:
         """Take over a sound index that was read or written elsewhere in this program."""

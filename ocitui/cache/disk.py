@@ -190,6 +190,14 @@ class Disk:
             raise
         return True
 
+    def change_mode(self, folder: Folder, name: str, mode: int) -> None:
+        """Set the permission bits of a file or directory, never through a link."""
+        with Folder(
+            os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd), folder.path / name
+        ) as it:
+            self.step("chmod", name)
+            os.chmod(f"/proc/self/fd/{it.fd}", mode)
+
     def unlink(self, folder: Folder, name: str) -> None:
         """Remove a file of our own, if it is there."""
         self.step("unlink", name)

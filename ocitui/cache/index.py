@@ -103,7 +103,14 @@ class ImageIndex:
         doomed = set(keys)
         if all(self.by_key(*key) is None for key in doomed):
             return self
-        kept = [i for i, d in enumerate(self.descriptors) if (d.digest, d.format) not in doomed]
+        return self._keeping([i for i, d in enumerate(self.descriptors) if (d.digest, d.format) not in doomed])
+
+    def without_at(self, positions: Collection[int]) -> ImageIndex:
+        """The index less the entries at these positions."""
+        doomed = set(positions)
+        return self._keeping([i for i in range(len(self)) if i not in doomed]) if doomed else self
+
+    def _keeping(self, kept: list[int]) -> ImageIndex:
         descriptors = [self.descriptors[i] for i in kept]
         layout = self.layout
         if not isinstance(layout.separators, bytes):

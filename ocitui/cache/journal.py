@@ -1,118 +1,55 @@
-"""The journal: what each transaction takes out of the index and the directory, and puts in.
+"""The journal: the records of what each transaction takes out of the index and the directory, and puts in.
 
 A record is durable before anything moves. Its state is the ending of its file's name, so that a change of state is a
-rename, which works on a full disk too.
+rename, which works on a full disk too. So is how far a pending one came, where the index cannot tell.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
-from enum import StrEnum
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
-from .descriptors import Descriptor
 from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
-from .lock import whoami
+from .records import Transaction, TransactionState
+from .records import new_id as new_id
+
+PUBLISHING = "publishing-"
+"""The stage of a marked transaction whose index is written and about to be published; the draft's inode follows."""
+PUBLISHED = "published"
+"""The stage of a marked transaction that is to be finished, whatever the index says."""
 
 
-class TransactionKind(StrEnum):
-    STORE = "store"
-    DELETE = "delete"
-    UNDO = "undo"
-    RESET = "reset"
+_CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
 
 
-class TransactionState(StrEnum):
-    """PENDING: begun, and to be finished or rolled back by the next writer. DONE. UNDONE: reversed by a later one.
-    VOID: rolled back, as if it had never been."""
-
-    PENDING = "pending"
-    DONE = "done"
-    UNDONE = "undone"
-    VOID = "void"
-
-
-class Removed(msgspec.Struct, frozen=True):
-    """A descriptor taken out of the index: its bytes, its position, the next one that stayed, if any, and the comma
-    and white space that went with it."""
-
-    raw: str
-    position: int
-    before: str | None = None
-    gap: str | None = None
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor.parse(self.raw.encode())
-
-
-class Moved(msgspec.Struct, frozen=True):
-    """A file of the cache that goes to the trash, and its size in bytes and mtime then."""
-
-    name: str
-    trash: str
-    size: int
-    modified_ns: int
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by."""
-
-    name: str
-    size: int
-    modified_ns: int
-    inode: int
-    trash: str | None = None
-    staging: str | None = None
-    path: str | None = None
-
-
-class Transaction(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of the cache. ``started`` is in seconds since the epoch; ``of`` is what an undo reverses.
-
-    The steps are made in the order of the fields: ``displaced`` files give way to the trash, ``placed`` ones come in,
-    then the index loses ``removed`` and gains ``added``, then ``discarded`` files go to the trash. ``note`` is what
-    there is to know of how it was done; the call that did it gives it, the journal does not keep it.
-    """
+class RecordName(NamedTuple):
+    """What the name of a record's file says."""
 
     id: str
-    kind: TransactionKind
-    started: float
-    by: str
-    of: str | None = None
-    displaced: list[Moved] = []
-    placed: list[Placed] = []
-    removed: list[Removed] = []
-    added: list[Removed] = []
-    discarded: list[Moved] = []
-    opening: str = ""
-    closing: str = ""
-    state: TransactionState = TransactionState.PENDING
-    note: str = ""
-
-    @property
-    def trashed(self) -> list[Moved]:
-        return [*self.displaced, *self.discarded]
-
-    @property
-    def bytes_trashed(self) -> int:
-        return sum(moved.size for moved in self.trashed)
+    name: str
+    state: TransactionState
+    stage: str = ""
 
 
-def new_id() -> str:
-    """An id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+@dataclass(frozen=True, slots=True)
+class DamagedRecord:
+    """A record that cannot be read: the transaction's id and state, the file in the journal, and the reason."""
+
+    id: str
+    name: str
+    state: TransactionState
+    reason: str
 
 
-def begin(kind: TransactionKind, *, of: str | None = None) -> Transaction:
-    """An empty transaction of this program, now."""
-    return Transaction(id=new_id(), kind=kind, started=datetime.now(UTC).timestamp(), by=whoami(), of=of)
+# `Journal.list` hides the builtin from annotations inside the class.
+Transactions = list[Transaction]
+DamagedRecords = list[DamagedRecord]
+RecordNames = list[RecordName]
 
 
 class Journal:
@@ -124,9 +61,8 @@ class Journal:
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
-        data = msgspec.json.format(msgspec.json.encode(transaction), indent=1)
         draft = f"{transaction.id}.draft"
-        self._disk.write_new(self._folder, draft, data)
+        self._disk.write_new(self._folder, draft, _encoded(transaction))
         self._disk.rename(self._folder, draft, self._folder, _name(transaction.id, TransactionState.PENDING))
         self._disk.sync_folder(self._folder)
 
@@ -134,31 +70,65 @@ class Journal:
         """Change a transaction's state. That is durable with the next record; were it lost before, the transaction
         would be finished or rolled back once more, which changes nothing."""
         if transaction.state is not state:
-            old, new = _name(transaction.id, transaction.state), _name(transaction.id, state)
-            self._disk.replace(self._folder, old, self._folder, new)
-        return msgspec.structs.replace(transaction, state=state)
+            self._rename(transaction, state)
+        return msgspec.structs.replace(transaction, state=state, stage="")
+
+    def advance(self, transaction: Transaction, stage: str) -> Transaction:
+        """Note how far a pending transaction came; `sync` makes that durable."""
+        if transaction.stage != stage:
+            self._rename(transaction, stage or transaction.state)
+        return msgspec.structs.replace(transaction, stage=stage)
+
+    def sync(self) -> None:
+        self._disk.sync_folder(self._folder)
+
+    def keep_note(self, transaction: Transaction) -> None:
+        """Keep the note of a transaction that is done, as far as there is room for it."""
+        name, draft = _name(transaction.id, transaction.state), f"{transaction.id}.draft"
+        with suppress(OSError):
+            self._disk.write_new(self._folder, draft, _encoded(transaction))
+            self._disk.replace(self._folder, draft, self._folder, name)
 
     def read(self, transaction_id: str) -> Transaction:
-        """Raises NoSuchTransactionError."""
+        """Raises NoSuchTransactionError, and ConflictError where the record is damaged."""
         for name in self._folder.names():
             parsed = _parse_name(name)
-            if parsed is not None and parsed[0] == transaction_id:
-                return self._read(*parsed)
+            if parsed is not None and parsed.id == transaction_id:
+                return self._read(parsed)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
-    def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> list[Transaction]:
+    def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
         """The transactions in these states, newest first; a record that is damaged is left out."""
         wanted = set(states)
-        found = [parsed for name in self._folder.names() if (parsed := _parse_name(name)) and parsed[1] in wanted]
-        records: list[Transaction] = []
-        for transaction_id, state in sorted(found, reverse=True):
+        records: Transactions = []
+        for record in self._records():
+            if record.state in wanted:
+                with suppress(ConflictError):
+                    records.append(self._read(record))
+        return records
+
+    def damaged(self) -> DamagedRecords:
+        """The records that cannot be read, newest first."""
+        damaged: DamagedRecords = []
+        for record in self._records():
+            try:
+                self._read(record)
+            except ConflictError as error:
+                damaged.append(DamagedRecord(record.id, record.name, record.state, error.message))
+        return damaged
+
+    def since(self, moment: str) -> Transactions:
+        """The transactions begun at a moment (the beginning of an id) or later that changed the cache, newest first."""
+        newer = [one for one in self._records() if one.id >= moment and one.state not in _CHANGED_NOTHING]
+        records: Transactions = []
+        for record in newer:
             with suppress(ConflictError):
-                records.append(self._read(transaction_id, state))
+                records.append(self._read(record))
         return records
 
     def has_pending(self) -> bool:
         """Whether there is the record of a pending transaction, readable or not."""
-        return any(name.endswith(_name("", TransactionState.PENDING)) for name in self._folder.names())
+        return any(record.state is TransactionState.PENDING for record in self._records())
 
     def drop_drafts(self) -> None:
         """Remove records that were never finished: nothing had moved for them yet."""
@@ -166,30 +136,40 @@ class Journal:
             if name.endswith(".draft"):
                 self._disk.unlink(self._folder, name)
 
-    def _read(self, transaction_id: str, state: TransactionState) -> Transaction:
+    def _records(self) -> RecordNames:
+        found = [parsed for name in self._folder.names() if (parsed := _parse_name(name))]
+        return sorted(found, reverse=True)
+
+    def _rename(self, transaction: Transaction, label: str) -> None:
+        old = _name(transaction.id, transaction.stage or transaction.state)
+        self._disk.replace(self._folder, old, self._folder, _name(transaction.id, label))
+
+    def _read(self, record: RecordName) -> Transaction:
         try:
-            record = msgspec.json.decode(self._folder.read(_name(transaction_id, state)), type=Transaction)
+            found = msgspec.json.decode(self._folder.read(record.name), type=Transaction)
         except (ValueError, OSError) as error:
             raise ConflictError(
-                f"the record of transaction {transaction_id} cannot be read: {error}",
+                f"the record of transaction {record.id} cannot be read: {error}",
                 hint="its files are in the trash folder, named after it; nothing was lost",
             ) from error
-        return msgspec.structs.replace(record, state=state)
+        return msgspec.structs.replace(found, state=record.state, stage=record.stage)
 
 
-def _name(transaction_id: str, state: TransactionState) -> str:
-    return f"{transaction_id}.{state}.json"
+def _encoded(transaction: Transaction) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(transaction), indent=1)
 
 
-def _parse_name(name: str) -> tuple[str, TransactionState] | None:
+def _name(transaction_id: str, label: str) -> str:
+    return f"{transaction_id}.{label}.json"
+
+
+def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
-    if (
-        len(parts) != 3
-        or not parts[0]
-        or "/" in name
-        or "\0" in name
-        or parts[2] != "json"
-        or parts[1] not in TransactionState.__members__.values()
-    ):
+    if len(parts) != 3 or not parts[0] or "\0" in name or parts[2] != "json":
         return None
-    return parts[0], TransactionState(parts[1])
+    transaction_id, label, _ = parts
+    if label == PUBLISHED or label.startswith(PUBLISHING):
+        return RecordName(transaction_id, name, TransactionState.PENDING, label)
+    if label not in TransactionState.__members__.values():
+        return None
+    return RecordName(transaction_id, name, TransactionState(label))

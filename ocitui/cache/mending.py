@@ -42,7 +42,7 @@ def see(path: Path) -> Seen | None:
 
 
 class IndexSeen(NamedTuple):
-    """What index.json was: the sha256 of a regular file's bytes, what else stood there, or neither where it is absent."""
+    """What index.json was: the sha256 of a regular file's bytes, or what else stood there; neither if it is absent."""
 
     sha256: str = ""
     other: Seen | None = None
@@ -133,6 +133,10 @@ class Place:
     trash: str | None = None
     copy: bool = False
     source: Seen | None = None
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.data, self.path, self.trash)) != 1:
+            raise ValueError(f"{self.name} needs data, a path or a file of the trash, and one of them only")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,17 @@ what is where: it may be made again after a crash, and what another program has 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
 
 from .disk import Folder
-from .journal import Moved, Placed, Transaction
+from .records import Moved, Placed, Transaction
 from .workspace import Workspace
 
+_LONGEST_NAME = 255  # bytes, of a directory entry
+_SHORTENED = 180
 _CANNOT_RETURN = (
     errno.EEXIST,
     errno.ENOENT,
@@ -26,13 +29,22 @@ _CANNOT_RETURN = (
 )
 
 
+def trash_name(transaction_id: str, name: str) -> str:
+    """What a file is called in the trash; the end of a long name gives way to a hash of it."""
+    long = f"{transaction_id}~{name}"
+    if len(long.encode()) <= _LONGEST_NAME:
+        return long
+    short = name.encode()[:_SHORTENED].decode(errors="ignore")
+    return f"{transaction_id}~{short}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
 def moved_to_trash(root: Folder, transaction_id: str, names: Collection[str]) -> list[Moved]:
     """The moves of these files to the trash, as they are now."""
     moves = []
     for name in names:
         found = root.lstat(name)
         if found is not None:
-            moves.append(Moved(name, f"{transaction_id}~{name}", found.st_size, found.st_mtime_ns))
+            moves.append(Moved(name, trash_name(transaction_id, name), found.st_size, found.st_mtime_ns, found.st_ino))
     return moves
 
 
@@ -56,7 +68,7 @@ def clear_displaced(space: Workspace, transaction: Transaction) -> None:
     """Take to the trash what changed places with a new file and was left there."""
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in transaction.placed:
-        old, (folder, name) = giving_way.get(placed.name), _source(space, placed)
+        old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
         if old is not None and folder is not None:
             move(space, folder, name, space.trash, old.trash)
 
@@ -65,10 +77,10 @@ def send_back(space: Workspace, transaction: Transaction) -> None:
     """The reverse of `bring_in`, however far that came."""
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in reversed(transaction.placed):
-        old, (folder, name) = giving_way.get(placed.name), _source(space, placed)
+        old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
         if old is not None and folder is not None:
             _swap_back(space, placed, old, folder, name)
-        elif _is(space.root.lstat(placed.name), placed) and not _waiting(folder, name):
+        elif is_placed(space.root.lstat(placed.name), placed) and not _waiting(folder, name):
             _return(space, transaction, placed, space.root, placed.name)
         if placed.path is not None and placed.staging is not None and space.staging.lstat(placed.staging) is not None:
             _return(space, transaction, placed, space.staging, placed.staging)
@@ -81,14 +93,39 @@ def move(space: Workspace, source: Folder, name: str, target: Folder, new_name: 
 
 
 def all_in_place(space: Workspace, transaction: Transaction) -> bool:
-    return all(_is(space.root.lstat(placed.name), placed) for placed in transaction.placed)
+    return all(is_placed(space.root.lstat(placed.name), placed) for placed in transaction.placed)
+
+
+def source_of(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
+    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
+    if placed.trash is not None:
+        return space.trash, placed.trash
+    if placed.staging is not None:
+        return space.staging, placed.staging
+    return None, placed.path or ""
+
+
+def is_placed(found: os.stat_result | None, placed: Placed) -> bool:
+    """Whether a file is the one that was to come in."""
+    return found is not None and (found.st_size, found.st_mtime_ns, found.st_ino) == (
+        placed.size,
+        placed.modified_ns,
+        placed.inode,
+    )
+
+
+def is_moved(found: os.stat_result | None, moved: Moved) -> bool:
+    """Whether a file is the one that was to go."""
+    if found is None or (found.st_size, found.st_mtime_ns) != (moved.size, moved.modified_ns):
+        return False
+    return moved.inode in (0, found.st_ino)
 
 
 def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
     disk, root = space.disk, space.root
     if placed.path is not None and placed.staging is not None:
         disk.move_in(Path(placed.path), space.staging, placed.staging)
-    folder, name = _source(space, placed)
+    folder, name = source_of(space, placed)
     if folder is None:
         disk.move_in(Path(name), root, placed.name)
     elif old is None or root.lstat(placed.name) is None:
@@ -107,14 +144,14 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
     if there is None:
         move(space, trash, old.trash, root, placed.name)
         return
-    if not _is(there, placed):
+    if not is_placed(there, placed):
         # Not brought in yet, or replaced since by somebody else, whose file stays.
-        if folder.lstat(name) is not None and not _is(folder.lstat(name), placed):
+        if folder.lstat(name) is not None and not is_placed(folder.lstat(name), placed):
             move(space, folder, name, trash, old.trash)
         return
     move(space, trash, old.trash, folder, name)
     waiting = folder.lstat(name)
-    if waiting is None or _is(waiting, placed):
+    if waiting is None or is_placed(waiting, placed):
         return
     if not space.disk.exchange(folder, name, root, placed.name):
         space.disk.rename(folder, name, trash, old.trash)
@@ -128,7 +165,7 @@ def _return(space: Workspace, transaction: Transaction, placed: Placed, folder: 
         if placed.path is not None:
             space.disk.move_out(folder, name, Path(placed.path))
         else:
-            target, old_name = _source(space, placed)
+            target, old_name = source_of(space, placed)
             assert target is not None
             space.disk.rename(folder, name, target, old_name)
     except OSError as error:
@@ -137,23 +174,6 @@ def _return(space: Workspace, transaction: Transaction, placed: Placed, folder: 
         space.disk.rename(folder, name, space.trash, f"{transaction.id}~{placed.name}~back")
 
 
-def _source(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
-    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
-    if placed.trash is not None:
-        return space.trash, placed.trash
-    if placed.staging is not None:
-        return space.staging, placed.staging
-    return None, placed.path or ""
-
-
 def _waiting(folder: Folder | None, name: str) -> bool:
     """Whether a file is still where it comes from, so that it is not what stands in its place."""
     return os.path.lexists(name) if folder is None else folder.lstat(name) is not None
-
-
-def _is(found: os.stat_result | None, placed: Placed) -> bool:
-    return found is not None and (found.st_size, found.st_mtime_ns, found.st_ino) == (
-        placed.size,
-        placed.modified_ns,
-        placed.inode,
-    )

@@ -9,7 +9,7 @@ from .disk import Folder
 from .files import config_name, file_names, known_format, manifest_name, usable_digest
 from .formats import PackedFormat
 from .index import ImageIndex, Key
-from .journal import Removed
+from .records import Removed
 
 
 def needed(index: ImageIndex, name: str) -> bool:
@@ -47,13 +47,18 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
 
 def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
     """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
+    return removals_at(index, {at for at, descriptor in enumerate(index.descriptors) if descriptor.key in keys})
+
+
+def removals_at(index: ImageIndex, positions: Collection[int]) -> list[Removed]:
+    """The same for the entries at these positions."""
     removed: list[Removed] = []
     descriptors = index.descriptors
-    first_kept = next((at for at, d in enumerate(descriptors) if d.key not in keys), len(descriptors))
+    first_kept = next((at for at in range(len(descriptors)) if at not in positions), len(descriptors))
     before: Descriptor | None = None
     for position in range(len(descriptors) - 1, -1, -1):
         descriptor = descriptors[position]
-        if descriptor.key in keys:
+        if position in positions:
             gap = index.gap(position if position < first_kept else position - 1)
             neighbour = None if before is None else before.raw.decode()
             removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap.decode() if gap else None))

@@ -13,9 +13,9 @@ from .disk import Folder, storage_errors
 from .errors import NoSuchEntryError, PlanChangedError
 from .index import ImageIndex, Key
 from .index_file import IndexFile
-from .journal import Moved, Transaction, TransactionKind, begin
 from .moves import moved_to_trash
 from .needs import discardable, removals
+from .records import Moved, Transaction, TransactionKind, begin
 from .transactions import run
 from .workspace import Workspace
 

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from .errors import ConflictError
 from .files import INDEX_NAME
@@ -23,10 +24,24 @@ SETTLE_SECONDS = 0.02
 _ATTEMPTS = 50
 _PAUSE = 0.005
 
+COMPARED_ONLY = (
+    "this file system cannot exchange two files: an update that another program made in the same moment would be lost"
+)
+
 Edit = Callable[[ImageIndex], ImageIndex]
 
 
-def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageIndex:
+class Observer(Protocol):
+    """Is told just before an index is published and just after: see `marked.Marks`."""
+
+    def ready(self, inode: int) -> None: ...
+
+    def withdrawn(self) -> None: ...
+
+    def published(self) -> None: ...
+
+
+def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str, observer: Observer | None = None) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
     ``draft`` is a name in the staging folder, free to use; ``space.published`` notes what was written.
@@ -40,7 +55,7 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str) -> ImageI
     ours: ImageIndex | None = None
     for _ in range(_ATTEMPTS):
         new = edit(_with_owed(base.contents, owed, ours))
-        if _put_in_place(space, base, new, draft):
+        if _put_in_place(space, base, new, draft, observer):
             displaced = _displaced(space, base, draft)
             if displaced is None or displaced is base.index:
                 return new
@@ -70,7 +85,7 @@ def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageInd
     return left.inserted([(len(left), descriptor, None) for descriptor in added])
 
 
-def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str) -> bool:
+def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, observer: Observer | None) -> bool:
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
@@ -79,10 +94,14 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)
         return False
+    if observer and written:
+        observer.ready(written.st_ino)
     if not base.exists:
         try:
             space.disk.rename(space.staging, draft, space.root, INDEX_NAME)
         except FileExistsError:
+            if observer:
+                observer.withdrawn()
             space.disk.unlink(space.staging, draft)
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
@@ -90,6 +109,8 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
         space.compared_only = True
     space.index_changed = True
     space.disk.sync_folder(space.root)
+    if observer:
+        observer.published()
     _note_published(space, new, written)
     return True
 

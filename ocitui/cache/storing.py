@@ -17,9 +17,9 @@ from .errors import InvalidPackedImageError
 from .files import file_names, usable_digest
 from .images import PackedImage
 from .index_file import IndexFile
-from .journal import Placed, Removed, TransactionKind, begin
 from .moves import moved_to_trash, placed_from
 from .needs import removals
+from .records import Placed, Removed, TransactionKind, begin
 from .transactions import run
 from .workspace import Workspace
 

@@ -13,20 +13,17 @@ from contextlib import suppress
 
 import msgspec
 
-from .errors import CacheError, ConflictError, NoSuchTransactionError, StorageError
+from .errors import CacheError, ConflictError, NoSuchTransactionError
 from .index import ImageIndex
 from .index_file import IndexFile, read_patiently
-from .journal import Removed, Transaction, TransactionState
+from .marked import recover_marked
 from .moves import all_in_place, bring_in, clear_displaced, move, send_back
 from .needs import needed
-from .publish import Edit, publish
+from .publish import COMPARED_ONLY, Edit, publish
+from .records import Removed, Transaction, TransactionState, unfinished
 from .workspace import Workspace
 
 Identity = tuple[str, str | None, str | None]
-
-_COMPARED_ONLY = (
-    "this file system cannot exchange two files: an update that another program made in the same moment would be lost"
-)
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit) -> Transaction:
@@ -40,38 +37,41 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: Edit)
         index = publish(space, base, edit, _draft(transaction))
     except (OSError, CacheError) as error:
         if space.index_changed:
-            raise _unfinished(transaction, error) from error
+            raise unfinished(transaction, error) from error
         roll_back(space, transaction)
         raise
     try:
         done = finish(space, transaction, index)
     except OSError as error:
-        raise _unfinished(transaction, error) from error
-    return msgspec.structs.replace(done, note=_COMPARED_ONLY) if space.compared_only else done
+        raise unfinished(transaction, error) from error
+    if space.compared_only:
+        done = msgspec.structs.replace(done, note=COMPARED_ONLY)
+        space.journal.keep_note(done)
+    return done
 
 
-def _unfinished(transaction: Transaction, error: OSError | CacheError) -> StorageError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return StorageError(
-        f"the index was changed, but a step after it failed: {reason}",
-        hint=f"transaction {transaction.id} will be finished by the next command that writes",
-    )
+def recover(space: Workspace, *, index_needed: bool = True) -> list[Transaction]:
+    """Finish or roll back what a program that died left behind; gives those transactions in their new state.
 
-
-def recover(space: Workspace) -> list[Transaction]:
-    """Finish or roll back what a program that died left behind; gives those transactions in their new state."""
+    Raises CorruptIndexError where only the index can decide and it does not read; unless it is ``index_needed``, such a
+    transaction is left as it is.
+    """
     space.journal.drop_drafts()
-    pending = space.journal.list([TransactionState.PENDING])
-    if pending:
+    pending = space.journal.list([TransactionState.PENDING])[::-1]
+    recovered = [recover_marked(space, left) for left in pending if left.marked]
+    undecided = [left for left in pending if not left.marked]
+    if undecided:
         seen = read_patiently(space.directory)
+        if not index_needed and not seen.verdict.sound:
+            return recovered
         seen.require_sound(space.directory)
-        index = seen.contents
-        pending = [
-            finish(space, left, index) if _published(space, left, index) else roll_back(space, left)
-            for left in reversed(pending)
-        ]
+        recovered += [_recover(space, left, seen.contents) for left in undecided]
     clear_staging(space)
-    return pending
+    return recovered
+
+
+def _recover(space: Workspace, left: Transaction, index: ImageIndex) -> Transaction:
+    return finish(space, left, index) if _published(space, left, index) else roll_back(space, left)
 
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Transaction:

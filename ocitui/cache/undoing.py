@@ -8,16 +8,18 @@ from collections.abc import Callable
 import msgspec
 
 from .descriptors import Descriptor
+from .edits import placements
 from .errors import ConflictError, NoSuchTransactionError
-from .index import ImageIndex, Key, Placement
+from .index import ImageIndex, Key
 from .index_file import IndexFile
-from .journal import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
+from .journal import Journal
 from .moves import moved_to_trash, placed_from
 from .needs import needed, removals
+from .records import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
 from .transactions import run
 from .workspace import Workspace
 
-_REVERSIBLE = (TransactionKind.STORE, TransactionKind.DELETE)
+_REVERSIBLE = (TransactionKind.STORE, TransactionKind.DELETE, TransactionKind.MEND)
 
 
 def latest_undoable(transactions: list[Transaction]) -> Transaction:
@@ -28,13 +30,17 @@ def latest_undoable(transactions: list[Transaction]) -> Transaction:
     raise NoSuchTransactionError("there is nothing to undo")
 
 
+def find_target(journal: Journal, transaction_id: str | None) -> Transaction:
+    """The transaction of an id, or the newest that can be undone. Raises NoSuchTransactionError."""
+    return latest_undoable(journal.list()) if transaction_id is None else journal.read(transaction_id)
+
+
 def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     """Reverse a transaction: its files come back first, the index last; what it had brought in goes to the trash.
 
     Raises ConflictError where something stands in the place, or the trash no longer holds what is to come back.
     """
-    if target.state is not TransactionState.DONE:
-        raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
+    require_done(target)
     if target.kind is TransactionKind.RESET:
         raise ConflictError(
             f"transaction {target.id} cannot be undone: a corrupt index is never written back",
@@ -47,7 +53,7 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     _check_added(index, added)
     returning = _returning(left, target)
     reversal = begin(TransactionKind.UNDO, of=target.id)
-    placed = _files_back(space, target)
+    placed = files_back(space, target)
     leaving = _files_leaving(space, target, left)
     if not (placed or leaving or returning or any(index.by_key(*one) for one in keys)):
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
@@ -63,6 +69,17 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
         closing=index.layout.closing.decode(),
     )
     return run(space, reversal, base, _reinsertion(target, returning, keys))
+
+
+def require_done(target: Transaction) -> None:
+    """Raises ConflictError where a transaction is not one that can be undone."""
+    if target.state is TransactionState.EMPTIED:
+        raise ConflictError(
+            f"transaction {target.id} cannot be undone: the trash was emptied of its files",
+            hint="import the images again to have their entries back",
+        )
+    if target.state is not TransactionState.DONE:
+        raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
 
 
 def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
@@ -92,11 +109,11 @@ def _returning(left: ImageIndex, target: Transaction) -> list[Removed]:
     return returning
 
 
-def _files_back(space: Workspace, target: Transaction) -> list[Placed]:
+def files_back(space: Workspace, target: Transaction) -> list[Placed]:
     """The files that come back from the trash. Raises ConflictError where one cannot."""
     incoming = {file.name for file in target.placed}
     placed = []
-    for moved in target.trashed:
+    for moved in (*target.displaced, *target.discarded):
         kept = space.trash.lstat(moved.trash)
         there = space.root.lstat(moved.name)
         if there is not None and moved.name not in incoming:
@@ -145,7 +162,7 @@ def _reinsertion(target: Transaction, returning: list[Removed], keys: set[Key]) 
 
     def edit(current: ImageIndex) -> ImageIndex:
         left = current.without(keys)
-        placed = _placements(left, [one for one in returning if left.by_key(*one.descriptor.key) is None])
+        placed = placements(left, [one for one in returning if left.by_key(*one.descriptor.key) is None])
         restored = left.inserted(placed) if placed else left
         # Empty brackets have nothing before what they close with, however it was written.
         if not left.descriptors and (placed or not target.opening):
@@ -153,19 +170,3 @@ def _reinsertion(target: Transaction, returning: list[Removed], keys: set[Key]) 
         return restored
 
     return edit
-
-
-def _placements(left: ImageIndex, returning: list[Removed]) -> list[Placement]:
-    """Where descriptors go back: before their old neighbour, or where they were when that one is gone."""
-    places: dict[bytes, list[int]] = {}
-    for at, descriptor in enumerate(left.descriptors):
-        places.setdefault(descriptor.raw, []).append(at)
-    placed: list[Placement] = []
-    for earlier, removed in enumerate(sorted(returning, key=lambda one: one.position)):
-        expected = min(removed.position - earlier, len(left))
-        at = len(left)
-        if removed.before is not None:
-            neighbours = places.get(removed.before.encode(), [expected])
-            at = min(neighbours, key=lambda place: abs(place - expected))
-        placed.append((at, removed.descriptor, removed.gap.encode() if removed.gap else None))
-    return placed

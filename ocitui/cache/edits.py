@@ -1,0 +1,124 @@
+"""An edit of the index by positions, and its reverse: equal descriptors are told apart, and every gap comes back.
+
+`publish` may make an edit more than once, each time on what another program left. So an edit counts: what it took out
+or put in already it does not take out or put in again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from .descriptors import Descriptor
+from .index import ImageIndex, Placement
+from .records import Removed
+
+Gaps = tuple[bytes, bytes]
+"""The white space after the opening bracket and before the closing one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Descriptors that go and come, by their bytes and the positions they have before and after.
+
+    ``gaps`` are to stand inside the brackets where none of the old entries stays.
+    """
+
+    out: list[Removed]
+    into: list[Removed]
+    gaps: Gaps | None = None
+
+    def on(self, base: ImageIndex) -> Callable[[ImageIndex], ImageIndex]:
+        """The edit as `publish` makes it, begun on ``base``."""
+        wanted = {one.raw.encode() for one in (*self.out, *self.into)}
+        had = _counts(base, wanted)
+
+        def edit(current: ImageIndex) -> ImageIndex:
+            has = _counts(current, wanted)
+            out, into = self.out, self.into
+            if has != had:
+                out, into = _still_to_do(out, into, had, has)
+            left = current.without_at(positions(current, out))
+            edited = left.inserted(placements(left, into)) if into else left
+            if self.gaps is None or left.descriptors or (self.gaps[0] and not edited.descriptors):
+                return edited
+            return edited.with_gaps(*self.gaps)
+
+        return edit
+
+
+def positions(index: ImageIndex, wanted: Sequence[Removed]) -> set[int]:
+    """Where these descriptors stand, equal ones each at the nearest place; those that are gone have none."""
+    places = _places(index, {one.raw.encode() for one in wanted})
+    found: set[int] = set()
+    for one in wanted:
+        free = [place for place in places.get(one.raw.encode(), ()) if place not in found]
+        if free:
+            found.add(min(free, key=lambda place: abs(place - one.position)))
+    return found
+
+
+def placements(left: ImageIndex, returning: Sequence[Removed]) -> list[Placement]:
+    """Where descriptors go: before their neighbour, or where they were when that one is gone."""
+    places = _places(left, {one.before.encode() for one in returning if one.before is not None})
+    placed: list[Placement] = []
+    for earlier, removed in enumerate(sorted(returning, key=lambda one: one.position)):
+        expected = min(removed.position - earlier, len(left))
+        at = len(left)
+        if removed.before is not None:
+            neighbours = places.get(removed.before.encode(), [expected])
+            at = min(neighbours, key=lambda place: abs(place - expected))
+        placed.append((at, removed.descriptor, removed.gap.encode() if removed.gap else None))
+    return placed
+
+
+def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list[Removed]:
+    """The record of descriptors that come in, each before the one that has that position in ``left``."""
+    return [
+        Removed(
+            descriptor.raw.decode(),
+            position + earlier,
+            left.descriptors[position].raw.decode() if position < len(left) else None,
+        )
+        for earlier, (position, descriptor) in enumerate(sorted(wanted, key=lambda one: one[0]))
+    ]
+
+
+def _places(index: ImageIndex, raws: Collection[bytes]) -> dict[bytes, list[int]]:
+    places: dict[bytes, list[int]] = {}
+    for at, descriptor in enumerate(index.descriptors):
+        if descriptor.raw in raws:
+            places.setdefault(descriptor.raw, []).append(at)
+    return places
+
+
+def _counts(index: ImageIndex, raws: Collection[bytes]) -> Counter[bytes]:
+    return Counter(descriptor.raw for descriptor in index.descriptors if descriptor.raw in raws)
+
+
+def _still_to_do(
+    out: list[Removed], into: list[Removed], had: Counter[bytes], has: Counter[bytes]
+) -> tuple[list[Removed], list[Removed]]:
+    """What is left of an edit on an index that another program, or this one, has changed since it was begun."""
+    leaving, coming = (Counter(one.raw.encode() for one in part) for part in (out, into))
+    to_take, to_put = Counter[bytes](), Counter[bytes]()
+    for raw in {*leaving, *coming}:
+        gone, more = max(0, had[raw] - has[raw]), max(0, has[raw] - had[raw])
+        to_take[raw] = min(has[raw], max(0, leaving[raw] - gone))
+        # What only moves is put back as often as it is taken; what another program removed stays away.
+        moved = min(coming[raw], to_take[raw])
+        to_put[raw] = max(moved, coming[raw] - max(leaving[raw] - to_take[raw], more))
+    return _as_many(out, to_take), _as_many(into, to_put)
+
+
+def _as_many(wanted: list[Removed], counts: Counter[bytes]) -> list[Removed]:
+    """As many of each as is left to do, the last ones where not all are."""
+    left = Counter(counts)
+    kept: list[Removed] = []
+    for one in reversed(wanted):
+        raw = one.raw.encode()
+        if left[raw] > 0:
+            left[raw] -= 1
+            kept.append(one)
+    return kept[::-1]

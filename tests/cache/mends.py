@@ -1,0 +1,268 @@
+"""Mends of every kind, each on a cache of its own, for tests that interrupt them and that undo them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ocitui.cache import (
+    ChangeMode,
+    Discard,
+    ImageIndex,
+    IndexEdit,
+    IndexOutcome,
+    IndexReplacement,
+    Insert,
+    Mend,
+    PackerCache,
+    Place,
+    Remove,
+    Transaction,
+    judge_index,
+    new_index,
+    see,
+    see_index,
+)
+from tests.cache.steps import key
+from tests.cache.support import EROFS, OWN, SQUASHFS, entry, index_bytes, tree, write_cache
+
+Make = Callable[["MendScene"], Mend]
+Spoil = Callable[[Path], None]
+BAD = key(0)[0] + ".manifest.json"
+STRAY, FOLDER, LINK = "stray", "folder", "link"
+
+
+@dataclass(frozen=True)
+class MendScene:
+    """A cache that is to be mended, with files beside it, and perhaps a transaction that is to be undone."""
+
+    directory: Path
+    sources: Path
+    target: str = ""
+
+    def copy(self, to: Path) -> MendScene:
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir()
+        for folder in (self.directory, self.sources):
+            _copy(folder, to / folder.name)
+        return replace(self, directory=to / self.directory.name, sources=to / self.sources.name)
+
+    def index(self) -> ImageIndex:
+        return ImageIndex.parse((self.directory / "index.json").read_bytes())
+
+    def everything(self) -> Counter[tuple[str, bytes]]:
+        """The bytes of every file, link and directory's content, wherever it is by now; sound indexes apart, as their
+        descriptors are in the journal."""
+        own = self.directory / OWN
+        found: Counter[tuple[str, bytes]] = Counter()
+        for folder in (self.directory, self.sources, own / "trash", own / "staging"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                content = _content(path) if path != own else ("own", b"")
+                if content[0] != "own" and judge_index(content[1]) is not IndexOutcome.LOADED:
+                    found[content] += 1
+        return found
+
+
+def _copy(source: Path, to: Path) -> None:
+    """Like `shutil.copytree`, with FIFOs."""
+    to.mkdir()
+    for path in source.iterdir():
+        if path.is_symlink() or path.is_file():
+            shutil.copy2(path, to / path.name, follow_symlinks=False)
+        elif path.is_dir():
+            _copy(path, to / path.name)
+        else:
+            os.mkfifo(to / path.name)
+    shutil.copystat(source, to)
+
+
+def _content(path: Path) -> tuple[str, bytes]:
+    if path.is_symlink():
+        return "link", os.fsencode(os.readlink(path))
+    if path.is_file():
+        return "file", path.read_bytes()
+    if path.is_dir():
+        return "directory", b"\n".join(sorted(one.read_bytes() for one in path.iterdir()))
+    return "fifo", b""
+
+
+def states(scene: MendScene) -> dict[str, object]:
+    """What stands in the cache, directories with what they hold and modes included."""
+    found: dict[str, object] = dict(tree(scene.directory))
+    for path in scene.directory.iterdir():
+        if path.name != OWN and path.is_dir() and not path.is_symlink():
+            found[path.name] = _content(path)
+    return found
+
+
+def _nothing(directory: Path) -> None: ...
+
+
+def _bytes(data: bytes) -> Spoil:
+    return lambda directory: Path(directory / "index.json").write_bytes(data) and None
+
+
+def _absent(directory: Path) -> None:
+    (directory / "index.json").unlink()
+
+
+def _a_directory(directory: Path) -> None:
+    _absent(directory)
+    (directory / "index.json").mkdir()
+    (directory / "index.json" / "inside").write_bytes(b"inside")
+
+
+def _a_link(directory: Path) -> None:
+    (directory / "index.json").rename(directory / "elsewhere.json")
+    (directory / "index.json").symlink_to("elsewhere.json")
+
+
+def _a_dangling_link(directory: Path) -> None:
+    _absent(directory)
+    (directory / "index.json").symlink_to("nowhere")
+
+
+def _a_fifo(directory: Path) -> None:
+    _absent(directory)
+    os.mkfifo(directory / "index.json")
+
+
+def _duplicated(directory: Path) -> None:
+    (directory / "index.json").write_bytes(index_bytes([entry(0), entry(1), entry(0), entry(2)]))
+
+
+def replaced(scene: MendScene) -> Mend:
+    """The index rebuilt of two entries."""
+    raws = [Remove(at, descriptor.raw).raw for at, descriptor in enumerate(_rebuilt().descriptors)]
+    return Mend(index=IndexReplacement(see_index(scene.directory), new_index(raws)))
+
+
+def _rebuilt() -> ImageIndex:
+    return ImageIndex.parse(index_bytes([entry(1), entry(0)]))
+
+
+def replaced_with_files(scene: MendScene) -> Mend:
+    return replace(replaced(scene), discard=_discards(scene, STRAY), place=(_placed_data(scene),))
+
+
+def pointed(scene: MendScene) -> Mend:
+    first = scene.index().descriptors[0]
+    return Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),)))
+
+
+def deduplicated(scene: MendScene) -> Mend:
+    return Mend(index=IndexEdit((Remove(0, scene.index().descriptors[0].raw),)))
+
+
+def adopted(scene: MendScene) -> Mend:
+    raw = ImageIndex.parse(index_bytes([entry(7)])).descriptors[0].raw
+    return Mend(index=IndexEdit(insert=(Insert(raw, 1), Insert(raw))))
+
+
+def dropped(scene: MendScene) -> Mend:
+    index = scene.index()
+    return Mend(
+        index=IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in range(len(index)))),
+        discard=_discards(scene, f"{key(0)[0]}.squashfs", BAD),
+    )
+
+
+def discarded(scene: MendScene) -> Mend:
+    return Mend(discard=_discards(scene, BAD, STRAY, FOLDER, LINK))
+
+
+def placed_data(scene: MendScene) -> Mend:
+    return Mend(place=(_placed_data(scene), Place("new.manifest.json", data=b"{}")))
+
+
+def placed_path(scene: MendScene) -> Mend:
+    return Mend(
+        place=(
+            Place("moved", path=scene.sources / "moved"),
+            Place(STRAY, see(scene.directory / STRAY), path=scene.sources / "replacing"),
+            Place("copied", path=scene.sources / "copied", copy=True),
+        )
+    )
+
+
+def placed_from_trash(scene: MendScene) -> Mend:
+    kept = sorted(os.listdir(scene.directory / OWN / "trash"))[0]
+    return Mend(place=(Place(STRAY, see(scene.directory / STRAY), trash=kept),))
+
+
+def modes_changed(scene: MendScene) -> Mend:
+    return Mend(modes=(ChangeMode(STRAY, 0o200, 0o644), ChangeMode(FOLDER, 0o755, 0o700)))
+
+
+def everything(scene: MendScene) -> Mend:
+    last = scene.index().descriptors[-1]
+    return Mend(
+        index=IndexEdit((Remove(len(scene.index()) - 1, last.raw),), adopted(scene).index.insert),  # type: ignore[union-attr]
+        discard=_discards(scene, FOLDER, LINK),
+        place=(_placed_data(scene), Place("moved", path=scene.sources / "moved")),
+        modes=(ChangeMode(STRAY, 0o200, 0o644),),
+    )
+
+
+def _placed_data(scene: MendScene) -> Place:
+    return Place(BAD, see(scene.directory / BAD), data=b'{"the right": "manifest"}')
+
+
+def _discards(scene: MendScene, *names: str) -> tuple[Discard, ...]:
+    seen = [(name, see(scene.directory / name)) for name in names]
+    return tuple(Discard(name, one) for name, one in seen if one is not None)
+
+
+MENDS: dict[str, tuple[Spoil, Make]] = {
+    "corrupt": (_bytes(b'{"schemaVersion":2,'), replaced),
+    "empty": (_bytes(b""), replaced),
+    "not-utf8": (_bytes(b'\xff\xfe{"schemaVersion"'), replaced),
+    "absent": (_absent, replaced),
+    "directory": (_a_directory, replaced),
+    "link": (_a_link, replaced),
+    "dangling-link": (_a_dangling_link, replaced),
+    "fifo": (_a_fifo, replaced),
+    "corrupt-with-files": (_bytes(b"{}"), replaced_with_files),
+    "absent-with-files": (_absent, replaced_with_files),
+    "point": (_nothing, pointed),
+    "duplicate": (_duplicated, deduplicated),
+    "adopt": (_nothing, adopted),
+    "drop-all": (_nothing, dropped),
+    "discard": (_nothing, discarded),
+    "discard-beside-corrupt": (_bytes(b"corrupt"), discarded),
+    "place-data": (_nothing, placed_data),
+    "place-path": (_absent, placed_path),
+    "place-from-trash": (_nothing, placed_from_trash),
+    "modes": (_nothing, modes_changed),
+    "everything": (_nothing, everything),
+}
+
+
+async def mend_scene(name: str, folder: Path) -> tuple[MendScene, Make]:
+    """The scene of a mend, before it."""
+    scene = MendScene(folder / "cache", folder / "sources")
+    spoil, make = MENDS[name]
+    write_cache(scene.directory, range(3), (SQUASHFS, EROFS))
+    scene.sources.mkdir()
+    for source in ("moved", "replacing", "copied"):
+        (scene.sources / source).write_bytes(source.encode())
+    (scene.directory / STRAY).write_bytes(b"stray")
+    (scene.directory / STRAY).chmod(0o200)
+    (scene.directory / FOLDER).mkdir(0o755)
+    (scene.directory / FOLDER / "inside").write_bytes(b"inside a folder")
+    (scene.directory / LINK).symlink_to("nowhere")
+    # Something is in the trash already.
+    await PackerCache(scene.directory).delete([key(2), key(2, "erofs")])
+    spoil(scene.directory)
+    return scene, make
+
+
+async def undo_scene(name: str, folder: Path) -> tuple[MendScene, Transaction]:
+    """The scene of a mend, after it, and its transaction."""
+    scene, make = await mend_scene(name, folder)
+    done = await PackerCache(scene.directory).mend(make(scene))
+    return replace(scene, target=done.id), done
