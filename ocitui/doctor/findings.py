@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,7 +27,9 @@ class Severity(StrEnum):
 
 
 class Depth(StrEnum):
-    """How far an examination looks: QUICK at names, sizes and documents; HEADER at superblocks too; DEEP at all bytes."""
+    """How far an examination looks.
+
+    QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all bytes."""
 
     QUICK = "quick"
     HEADER = "header"
@@ -78,4 +81,9 @@ class Finding:
     def fingerprint(self) -> str:
         """The same as long as the finding does not change, wherever its entry stands in the index: 16 hex digits."""
         parts = (self.code, self.digest, self.format, self.name, self.file, self.seen)
-        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def worst(findings: Iterable[Finding]) -> Severity | None:
+    """The highest severity among them; None where there are none."""
+    return max((finding.severity for finding in findings), key=lambda severity: severity.rank, default=None)

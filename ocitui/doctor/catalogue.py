@@ -1,0 +1,272 @@
+"""Every fault by its code: how bad it is, what the daemon does about it, what mends it and what that could lose.
+
+The daemon's answers were measured on its real code. ``daemon`` and ``mend`` are what holds for most cases of a fault; a
+check that knows better says so in its finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocitui.cache import FileKind
+
+from .findings import Answer, Finding, Severity
+
+WIPES = "it logs an error at its start and overwrites index.json with an empty index: every entry is lost"
+REFUSES = "it refuses to start, and leaves the file alone"
+MISSES = (
+    "a miss: a launch or a pull by name pulls it again, but a stored zone is made anew by digest alone, which fails "
+    "and is not tried again"
+)
+FAILS = "an error at every lookup, which never heals by itself; once the file is moved aside it is a miss"
+GUEST_FAILS = "a hit: it never looks into the file, and the guest that is given it fails later"
+TAKES_IT = "a hit: it does not look at this"
+NOTHING = "nothing: it never sees this"
+_IMPORT_AGAIN = "restore it from the trash or a loop device that still holds it, else import the image again"
+_NAMES_LOST = "names that neither the bytes nor a backup hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row of the catalogue."""
+
+    code: str
+    severity: Severity
+    answer: Answer
+    daemon: str
+    mend: str = ""
+    loses: str = ""
+
+    def finding(
+        self,
+        seen: str,
+        *,
+        digest: str = "",
+        format: str = "",
+        name: str = "",
+        position: int | None = None,
+        file: str = "",
+        kind: FileKind | None = None,
+        severity: Severity | None = None,
+        answer: Answer | None = None,
+        daemon: str | None = None,
+        mend: str | None = None,
+        loses: str | None = None,
+    ) -> Finding:
+        """The fault as it was met; what is given here stands in place of what the catalogue says."""
+        return Finding(
+            self.code,
+            self.severity if severity is None else severity,
+            seen,
+            self.answer if answer is None else answer,
+            self.daemon if daemon is None else daemon,
+            self.mend if mend is None else mend,
+            self.loses if loses is None else loses,
+            digest,
+            format,
+            name,
+            position,
+            file,
+            kind,
+        )
+
+
+_INFO, _LOW, _WARNING = Severity.INFO, Severity.LOW, Severity.WARNING
+_MEDIUM, _HIGH, _CRITICAL = Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
+_HIT, _MISS, _ERROR = Answer.HIT, Answer.MISS, Answer.ERROR
+_WIPE, _NO_START, _IGNORED = Answer.WIPE, Answer.NO_START, Answer.IGNORED
+
+_SALVAGE = "keep the bytes aside, salvage every whole descriptor, join them with the newest backup and the files"
+_REJOIN = "join the newest backup with what the files themselves tell"
+
+_INDEX = (
+    Fault(
+        "index-missing",
+        _CRITICAL,
+        _MISS,
+        "it writes an empty index at its start: every lookup is a miss",
+        _REJOIN,
+        "names that no backup holds",
+    ),
+    Fault("index-unparsable", _CRITICAL, _WIPE, WIPES, _SALVAGE, _NAMES_LOST),
+    Fault("index-not-utf8", _HIGH, _NO_START, REFUSES, _SALVAGE, _NAMES_LOST),
+    Fault(
+        "index-schema",
+        _CRITICAL,
+        _WIPE,
+        WIPES,
+        "mend the field; where the manifests are gone, " + _REJOIN,
+        "names, where the manifests are gone and no backup holds them",
+    ),
+    Fault(
+        "descriptor-invalid",
+        _CRITICAL,
+        _WIPE,
+        "one such descriptor is enough: " + WIPES,
+        "move that descriptor, verbatim, to the trash",
+    ),
+    Fault(
+        "index-not-a-file",
+        _HIGH,
+        _NO_START,
+        REFUSES,
+        "move it aside, and copy the index in as a file of its own",
+    ),
+    Fault(
+        "index-emptied",
+        _CRITICAL,
+        _MISS,
+        "every lookup is a miss",
+        _REJOIN,
+        "names that no backup holds",
+    ),
+    Fault(
+        "index-overwritten",
+        _MEDIUM,
+        _IGNORED,
+        "the index that it keeps in memory won over the edit",
+        "make the edit again",
+    ),
+    Fault(
+        "index-shrunk",
+        _CRITICAL,
+        _MISS,
+        "what it has in memory is by now the bad copy: lookups of these entries are misses",
+        "join the backup, the files and today's index, in the backup's order, then by the time of the manifests",
+    ),
+)
+_DESCRIPTOR = (
+    Fault("digest-invalid", _HIGH, _MISS, MISSES, "move the descriptor to the trash"),
+    Fault("format-unknown", _MEDIUM, _MISS, MISSES, "write the format, where exactly one packed file fits"),
+    Fault(
+        "name-missing",
+        _LOW,
+        _MISS,
+        "recall by digest hits, resolve by name misses",
+        "give it a name",
+    ),
+    Fault(
+        "name-not-canonical",
+        _LOW,
+        _MISS,
+        "recall by digest hits, resolve misses: it looks for its own spelling",
+        "write the name as krata spells it",
+    ),
+    Fault(
+        "entry-duplicate",
+        _LOW,
+        _HIT,
+        "recall takes the first of them",
+        "keep the last, move the others to the trash",
+    ),
+    Fault(
+        "name-duplicate",
+        _INFO,
+        _HIT,
+        "resolve takes the last entry of a name, even where that one's files are gone",
+        loses="the tag is rolled back if the last entry of the name goes",
+    ),
+    Fault("size-mismatch", _INFO, _IGNORED, TAKES_IT),
+    Fault("latest-never-resolves", _INFO, _MISS, "it never resolves the tag latest from the cache: it pulls"),
+)
+_FILES = (
+    Fault(
+        "file-missing",
+        _HIGH,
+        _MISS,
+        MISSES,
+        _IMPORT_AGAIN + ", or drop the entry",
+    ),
+    Fault("file-not-regular", _HIGH, _MISS, MISSES, "move it aside, and never follow it"),
+    Fault(
+        "read-error",
+        _HIGH,
+        _ERROR,
+        "an error at every lookup, as long as the disk cannot read it",
+        "move it aside, and " + _IMPORT_AGAIN,
+        "the file",
+    ),
+)
+_DOCUMENTS = (
+    Fault(
+        "manifest-unparsable",
+        _HIGH,
+        _ERROR,
+        FAILS,
+        "restore the manifest from a copy with the right hash, else move it to the trash",
+    ),
+    Fault(
+        "config-unparsable",
+        _HIGH,
+        _ERROR,
+        FAILS,
+        "restore the config from a copy with the right hash, else move it to the trash",
+    ),
+    Fault(
+        "config-no-history", _HIGH, _ERROR, "an error at every lookup: OCI allows a config without history, it does not"
+    ),
+    Fault(
+        "manifest-digest",
+        _HIGH,
+        _HIT,
+        TAKES_IT,
+        "restore the manifest from a copy with the right hash, else move it to the trash",
+    ),
+    Fault(
+        "config-digest",
+        _HIGH,
+        _HIT,
+        TAKES_IT,
+        "restore the config from a copy with the right hash, else move it to the trash",
+    ),
+    Fault("manifest-is-index", _HIGH, _ERROR, FAILS, "move it to the trash"),
+    Fault("layers-disagree", _WARNING, _HIT, TAKES_IT),
+    Fault("platform-disagrees", _WARNING, _HIT, TAKES_IT),
+)
+_PACKED = (
+    Fault("packed-empty", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault("packed-truncated", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault("packed-incomplete", _HIGH, _HIT, GUEST_FAILS, "import the image again"),
+    Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault(
+        "packed-changed",
+        _HIGH,
+        _HIT,
+        "a hit: it never looks into the file, which it writes only when it stores",
+        "import the image again, or accept the file as it is by acknowledging this",
+    ),
+)
+_LISTING = (
+    Fault("orphan-entry", _LOW, _IGNORED, NOTHING, "adopt it, or move its files to the trash; neither by itself"),
+    Fault("orphan-file", _LOW, _IGNORED, NOTHING, "move it to the trash; never by itself"),
+    Fault("leftover-temporary", _LOW, _IGNORED, NOTHING, "remove it"),
+    Fault("unknown-file", _INFO, _IGNORED, NOTHING),
+    Fault("hardlinked", _LOW, _IGNORED, "it does not look; who writes through the other name changes this file too"),
+    Fault("wrong-mode", _LOW, _IGNORED, "as root it reads the file all the same", "change the mode, when asked to"),
+    Fault("case-collision", _LOW, _IGNORED, "it tells them apart; a file system that does not would hold only one"),
+    Fault(
+        "journal-damaged",
+        _LOW,
+        _IGNORED,
+        NOTHING,
+        "none: the files of that transaction lie in the trash, named after it",
+    ),
+    Fault(
+        "transaction-pending",
+        _LOW,
+        _IGNORED,
+        NOTHING,
+        "the next command that writes finishes it or rolls it back",
+    ),
+)
+_HOST = (
+    Fault("cache-read-only", _INFO, _IGNORED, "it cannot store, and answers from what is there"),
+    Fault("disk-full", _INFO, _IGNORED, "its next store truncates index.json and cannot write it again"),
+    Fault("daemon-running", _INFO, _IGNORED, "it keeps its index in memory, and writes it whole at its next store"),
+)
+
+CATALOGUE: dict[str, Fault] = {
+    fault.code: fault for fault in (*_INDEX, *_DESCRIPTOR, *_FILES, *_DOCUMENTS, *_PACKED, *_LISTING, *_HOST)
+}
+"""Every code there is."""

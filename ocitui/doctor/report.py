@@ -1,0 +1,136 @@
+"""What an examination gives: findings, and how far it looked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ocitui.cache import Verdict
+
+from .findings import Depth, Finding, Severity, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: by its format's own
+    tool; ``first_seen``: its hash was not known before, and is trusted from now on; ``earlier``: found sound so
+    shortly before that it was passed over."""
+
+    depth: Depth = Depth.QUICK
+    hashed: bool = False
+    read_through: bool = False
+    first_seen: bool = False
+    earlier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many entries were looked at, to what depth each at least; ``unchecked`` says what was left out, and why."""
+
+    entries: int = 0
+    quick: int = 0
+    header: int = 0
+    deep: int = 0
+    hashed: int = 0
+    read_through: int = 0
+    first_seen: int = 0
+    earlier: int = 0
+    bytes_read: int = 0
+    unchecked: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[str]) -> Coverage:
+        """Counted up, one for each entry."""
+        counts = Counter(reaches)
+
+        def count(test: str) -> int:
+            return sum(number for reach, number in counts.items() if getattr(reach, test))
+
+        quick, header, deep = (
+            sum(number for reach, number in counts.items() if reach.depth.rank >= depth.rank) for depth in Depth
+        )
+        return cls(
+            entries=counts.total(),
+            quick=quick,
+            header=header,
+            deep=deep,
+            hashed=count("hashed"),
+            read_through=count("read_through"),
+            first_seen=count("first_seen"),
+            earlier=count("earlier"),
+            bytes_read=bytes_read,
+            unchecked=tuple(unchecked),
+        )
+
+    def __str__(self) -> str:
+        """As ``12 entries: 12 header, 3 deep``."""
+        reached = [f"{self.header} {Depth.HEADER}"] if self.header else []
+        if self.quick > self.header:
+            reached.insert(0, f"{self.quick} {Depth.QUICK}")
+        reached += [f"{self.deep} {Depth.DEEP}"] if self.deep else []
+        extra = [f"{self.first_seen} first seen"] if self.first_seen else []
+        extra += [f"{self.earlier} found sound earlier"] if self.earlier else []
+        entries = "1 entry" if self.entries == 1 else f"{self.entries} entries"
+        return entries + (f": {', '.join(reached + extra)}" if reached else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``findings`` are in order: the worst first, then as the index has them.
+
+    ``entries`` and ``packed_bytes`` are what the cache holds; ``started`` is in seconds since the epoch, ``seconds``
+    how long it took; ``notes`` say what could not be done, such as writing to the ledger.
+    """
+
+    directory: Path
+    depth: Depth
+    findings: tuple[Finding, ...]
+    coverage: Coverage
+    verdict: Verdict
+    entries: int = 0
+    packed_bytes: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+    def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
+        """The findings of at least a severity, those that were acknowledged only when asked for."""
+        return [
+            finding
+            for finding in self.findings
+            if finding.severity.rank >= minimum.rank and (acknowledged or not finding.acknowledged)
+        ]
+
+    @property
+    def worst(self) -> Severity | None:
+        """The highest severity among the findings that are not acknowledged; None where there are none."""
+        return worst(self.shown(Severity.INFO))
+
+    def fails(self, bound: Severity) -> bool:
+        """Whether a finding that is not acknowledged is at least that bad; INFO never fails."""
+        return bool(self.shown(max(bound, Severity.LOW, key=lambda severity: severity.rank)))
+
+    def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
+        """The same report with these findings marked."""
+        return replace(self, findings=tuple(mark(self.findings, fingerprints)))
+
+
+def mark(findings: Iterable[Finding], fingerprints: frozenset[str]) -> Iterable[Finding]:
+    """Each finding, marked where it is acknowledged."""
+    if not fingerprints:
+        return findings
+    return [
+        replace(finding, acknowledged=True) if finding.fingerprint in fingerprints else finding for finding in findings
+    ]
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The worst first, then by place in the index, then by file and code."""
+    return tuple(sorted(findings, key=_rank))
+
+
+def _rank(finding: Finding) -> tuple[int, bool, int, str, str]:
+    position = finding.position
+    return -finding.severity.rank, position is None, position or 0, finding.file, finding.code

@@ -1,0 +1,98 @@
+"""A cache as it was found: index, files, and which entries there are to check."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from ocitui.cache import ANNOTATION_PACKED_FORMAT, Descriptor
+from ocitui.cache.files import manifest_name
+from ocitui.cache.index import Key
+
+from .descriptor_checks import DescriptorChecks
+from .document_checks import Carriers
+from .entry_checks import grouped
+from .files import CacheFiles, Facts
+from .findings import Finding
+from .history import History
+from .holdings import Holdings
+from .index_checks import check_index, shrunk
+from .index_reading import IndexReading, read_index
+from .listing_checks import collisions, inferred_formats, oddities, orphans, strangers
+
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """``named`` is whether the index tells what entries there are; else the files do."""
+
+    reading: IndexReading
+    facts: Facts
+    holdings: Holdings
+    named: bool
+
+    @classmethod
+    def of(cls, files: CacheFiles) -> Survey:
+        """Read the index and list the directory. Raises CacheDirectoryError."""
+        reading = read_index(files)
+        facts = files.survey()
+        holdings = Holdings(facts)
+        return cls(
+            reading, facts, holdings, reading.index is not None and bool(len(reading.index) or not holdings.files)
+        )
+
+    @property
+    def descriptors(self) -> Collection[Descriptor]:
+        """Those of the index, where it tells."""
+        return self.reading.index.descriptors if self.reading.index is not None and self.named else ()
+
+    def groups(self, keys: Collection[Key] | None) -> dict[str, Carriers]:
+        """The entries to check, by digest; only those of ``keys`` where they are given."""
+        groups: dict[str, Carriers] = {**grouped(self.descriptors)} if self.named else dict(self._by_files())
+        if keys is None:
+            return groups
+        wanted = {digest for digest, _ in keys}
+        return {
+            digest: [pair for pair in groups[digest] if pair[1].key in keys] for digest in groups if digest in wanted
+        }
+
+    def index_findings(self, checks: DescriptorChecks, history: History) -> list[Finding]:
+        """What is wrong with the index and its descriptors."""
+        findings = check_index(self.reading, self.holdings.complete, self.holdings.files, history)
+        if self.reading.index is None:
+            return findings
+        descriptors = self.reading.index.descriptors
+        return findings + checks.check(descriptors, inferred_formats(self.holdings, descriptors))
+
+    def listing_findings(self, history: History) -> Iterator[Finding]:
+        """What is odd about the directory. Where the index does not tell, no file is an orphan."""
+        if self.named and self.reading.index is not None:
+            yield from orphans(self.holdings, self.descriptors, shrunk(self.descriptors, history))
+        yield from strangers(self.facts, sorted(self.holdings.others))
+        yield from oddities(self.facts, self.facts)
+        yield from collisions(self.facts)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What all packed files hold."""
+        return sum(
+            self.facts[f"{digest}.{format_}"].size
+            for digest in self.holdings.digests()
+            for format_ in self.holdings.formats(digest)
+        )
+
+    def _by_files(self) -> Iterator[tuple[str, Carriers]]:
+        for digest in self.holdings.digests():
+            carriers = []
+            for format_ in self.holdings.formats(digest):
+                fact = self.facts.get(manifest_name(digest))
+                fields = {
+                    "mediaType": _MANIFEST_TYPE,
+                    "digest": digest,
+                    "size": fact.size if fact else 0,
+                    "annotations": {ANNOTATION_PACKED_FORMAT: str(format_)},
+                }
+                carriers.append((None, Descriptor.from_dict(fields)))
+            if carriers:
+                yield digest, carriers
