@@ -46,8 +46,6 @@ def test_one_program_at_a_time(interrupted: str, tmp_path: Path) -> None:
         resumed(tmp_path, interrupted),
     ):
         pass
-    with resumed(tmp_path, interrupted):
-        pass
     with pytest.raises(SourceError, match="there is no interrupted import"), resumed(tmp_path, interrupted):
         pass
 
