@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -20,7 +20,7 @@ from ocitui.cache import CacheError, PackerCache
 from .image_import import ImportDesk, ImportResult, import_image
 from .progress import ImportPhase, ImportProgress
 from .requests import ImportRequest
-from .unfinished import forget, recorded
+from .unfinished import forget, recorded, resumed
 
 _AT_ONCE = 2
 
@@ -38,10 +38,14 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportJob:
-    """An import as it stands; ``began`` and ``ended`` are seconds since the epoch, None where it has not."""
+    """An import as it stands; ``began`` and ``ended`` are seconds since the epoch, None where it has not.
+
+    ``resumes`` is the id of the interrupted import that it goes on with, empty where it is a new one.
+    """
 
     id: int
     request: ImportRequest
+    resumes: str = ""
     state: JobState = JobState.WAITING
     progress: ImportProgress = field(default_factory=lambda: ImportProgress(ImportPhase.WAIT))
     result: ImportResult | None = None
@@ -90,14 +94,14 @@ class ImportQueue:
         """Those that wait or run."""
         return [job for job in self.jobs if job.active]
 
-    def submit(self, request: ImportRequest) -> int:
+    def submit(self, request: ImportRequest, resumes: str = "") -> int:
         """Put an import at the end of the queue; gives its id. One that is closed takes it as interrupted."""
         with self._starting:
             if self._thread is None:
                 self._thread = _LoopThread()
         number = next(self._numbers)
         state = JobState.INTERRUPTED if self._leaving else JobState.WAITING
-        self._jobs[number] = ImportJob(number, request, state)
+        self._jobs[number] = ImportJob(number, request, resumes, state)
         if not self._leaving:
             self._thread.call(self._start, number)
         return number
@@ -161,11 +165,22 @@ class ImportQueue:
         if self._desk is None:
             self._desk = ImportDesk.of(self._cache)
         request = self._jobs[number].request
-        with recorded(self._cache.directory, request) as import_id:
+        with self._record(number) as import_id:
             record.append(import_id)
             async with self._turn:
                 self._change(number, state=JobState.RUNNING, began=time.time())
                 return await import_image(self._desk, request, lambda now: self._change(number, progress=now))
+
+    @contextmanager
+    def _record(self, number: int) -> Iterator[str]:
+        """The import's record, held as long as it runs; gives its id."""
+        job = self._jobs[number]
+        if job.resumes:
+            with resumed(self._cache.directory, job.resumes):
+                yield job.resumes
+        else:
+            with recorded(self._cache.directory, job.request) as import_id:
+                yield import_id
 
     async def _end_cancelled(self, number: int, record: list[str]) -> None:
         state = self._state_of_cancelled(number)
