@@ -1,0 +1,186 @@
+"""Files of entries: a good copy is put in their place; else a bad one goes aside, or the entry goes, if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ocitui.cache import FileKind, PackedFormat
+from ocitui.cache.files import known_format
+
+from ..catalogue import CATALOGUE
+from ..findings import Finding
+from ..restore import Copy, Restorer, WantedFile
+from .dropping import drop_step
+from .outcome import Outcome
+from .scene import Scene, entry_of
+from .steps import Change, Fate, Left, RepairStep, StepFile, StepKind
+from .wanted import Content, WantedFiles
+from .words import HIT, MISS
+
+CODES = frozenset(
+    {
+        "file-missing",
+        "file-not-regular",
+        "read-error",
+        "manifest-unparsable",
+        "config-unparsable",
+        "config-no-history",
+        "manifest-digest",
+        "config-digest",
+        "manifest-is-index",
+        "packed-empty",
+        "packed-magic",
+        "packed-truncated",
+        "packed-incomplete",
+        "packed-damaged",
+        "packed-changed",
+    }
+)
+_STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
+"""What is no worse for being left where it is, while nothing better is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The loop devices that hold packed files, by the file's name."""
+
+    by_name: Mapping[str, tuple[str, ...]]
+
+    def of(self, name: str) -> tuple[str, ...]:
+        return self.by_name.get(name, ())
+
+
+@dataclass(frozen=True, slots=True)
+class FileMends:
+    """Mends for the files of one digest after the other. ``drop``: entries may go whose files are gone or bad."""
+
+    scene: Scene
+    restorer: Restorer
+    holders: Holders
+    content: Content = lambda name: ""
+    drop: bool = False
+
+    async def plan(self, findings: Sequence[Finding]) -> Outcome:
+        """The steps for findings about files of entries, by digest in the order of the findings."""
+        outcome = Outcome()
+        by_digest: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_digest.setdefault(finding.digest, []).append(finding)
+        for digest, found in by_digest.items():
+            outcome += await self._plan_digest(digest, found)
+        return outcome
+
+    async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
+        outcome, lost = Outcome(), list[tuple[WantedFile, tuple[Finding, ...]]]()
+        files = WantedFiles(self.scene, self.restorer, self.content, digest)
+        async for wanted, concerned, copy in files.find(findings):
+            if copy is not None:
+                outcome.steps.append(self._restore(wanted, concerned, copy))
+            else:
+                lost.append((wanted, concerned))
+        bad = [(wanted, concerned) for wanted, concerned in lost if not _may_stay(concerned)]
+        if bad and self.drop and not self.scene.replaced:
+            return self._drop(digest, findings, [wanted for wanted, _ in bad], outcome)
+        for wanted, concerned in lost:
+            self._without_copy(wanted, concerned, outcome)
+        return outcome
+
+    def _restore(self, wanted: WantedFile, findings: tuple[Finding, ...], copy: Copy) -> RepairStep:
+        there = self.scene.seen_at(wanted.name)
+        place, fetch = copy.place(wanted, there), copy.to_fetch(wanted, there)
+        return RepairStep(
+            0,
+            StepKind.RESTORE_FILE,
+            f"Restore the {wanted.kind} file of {_entry(wanted, findings)} from {copy.where}",
+            findings,
+            (
+                StepFile(
+                    wanted.name, Fate.PLACED if there is None else Fate.REPLACED, there.size if there else copy.size
+                ),
+            ),
+            there.size if there else 0,
+            copy.size,
+            then=HIT,
+            source=copy.where,
+            # What somebody may have written on purpose is replaced only when it is chosen.
+            default=not any(finding.code == "packed-changed" for finding in findings),
+            used_by=self.holders.of(wanted.name),
+            change=Change(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
+        )
+
+    def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
+        """The entries that lack a file go; what could be restored for those that stay is restored."""
+        formats = {wanted.format for wanted in lost}
+        keys = {
+            descriptor.key
+            for descriptor in self.scene.carrying(digest)
+            if None in formats or known_format(descriptor.format) in formats
+        }
+        gone = {known_format(form) for _, form in keys}
+        staying = [d for d in self.scene.carrying(digest) if d.key not in keys]
+        kept = [step for step in outcome.steps if staying and not _is_of(step, gone)]
+        covered = {finding for step in kept for finding in step.findings}
+        concerned = tuple(finding for finding in findings if finding not in covered)
+        if not keys:
+            outcome.leave(concerned, "no descriptor names these files")
+            return outcome
+        return Outcome([*kept, drop_step(self.scene, keys, concerned, self.holders)], [])
+
+    def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
+        why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)
+        there = self.scene.seen_at(wanted.name)
+        if there is None or _may_stay(findings):
+            outcome.leave(findings, why, would)
+            return
+        discards = self.scene.discards([wanted.name])
+        outcome.steps.append(
+            RepairStep(
+                0,
+                StepKind.MOVE_ASIDE,
+                f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
+                findings,
+                self.scene.trashed(discards),
+                there.size,
+                then=MISS,
+                used_by=self.holders.of(wanted.name),
+                change=Change(discard=discards),
+            )
+        )
+        outcome.left.append(Left(_missing(wanted, findings[0]), why, would))
+
+
+def _may_stay(findings: Sequence[Finding]) -> bool:
+    return all(finding.code in _STAY for finding in findings)
+
+
+def _is_of(step: RepairStep, formats: set[PackedFormat | None]) -> bool:
+    """Whether a step restores the packed file of one of these formats."""
+    return any(step_file.name.endswith(f".{form}") for form in formats if form for step_file in step.files)
+
+
+def _entry(wanted: WantedFile, findings: Sequence[Finding]) -> str:
+    name = next((finding.name for finding in findings if finding.name), "")
+    return entry_of(wanted.digest, wanted.format or "", name)
+
+
+def _missing(wanted: WantedFile, like: Finding) -> Finding:
+    """What a check will find once the file went aside."""
+    return CATALOGUE["file-missing"].finding(
+        f"the {wanted.kind} file is not there",
+        digest=like.digest,
+        format=like.format,
+        name=like.name,
+        position=like.position,
+        file=wanted.name,
+        kind=wanted.kind,
+    )
+
+
+def _would(wanted: WantedFile) -> str:
+    """What the operator can still do."""
+    name = next((descriptor.image_name for descriptor in wanted.carriers if descriptor.image_name), "")
+    registry = f", or --registry for {name} by its digest" if name else ""
+    again = f"; import {name} again" if name else ""
+    what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
+    return f"--from a layout, an archive or another cache that holds {what}{registry}{again}; or --drop the entry"

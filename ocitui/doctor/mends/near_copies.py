@@ -1,0 +1,150 @@
+"""Copies on this host: in the trash, and under another name of the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ocitui.cache import CacheError, FileKind, PackedFormat, Seen, StorageError
+from ocitui.cache.files import OWN_NAME, config_name
+from ocitui.cache.superblock import check_packed
+
+from ..document_checks import has_digest
+from ..restore import Copy, WantedFile
+from .scene import Scene
+
+Recorded = Callable[[os.stat_result], str | None]
+"""The sha256 that was recorded of a file, by its stat; None where none was."""
+
+_TRASH = "trash"
+_CHUNK = 1 << 20
+_LARGEST_DOCUMENT = 1 << 26
+
+
+class TrashShelf:
+    """What earlier transactions took out of the cache, the newest first."""
+
+    label = "the trash"
+
+    def __init__(self, directory: Path, recorded: Recorded) -> None:
+        self._folder = directory / OWN_NAME / _TRASH
+        self._recorded = recorded
+        self._names: dict[str, list[str]] | None = None
+
+    async def find(self, wanted: WantedFile) -> Copy | None:
+        return await asyncio.to_thread(self._find, wanted)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _find(self, wanted: WantedFile) -> Copy | None:
+        for name in self._named(wanted.name):
+            path = self._folder / name
+            with suppress(OSError, CacheError):
+                copy = self._document(path, wanted) if wanted.format is None else self._packed(path, wanted)
+                if copy is not None:
+                    return copy
+        return None
+
+    def _named(self, wanted: str) -> list[str]:
+        if self._names is None:
+            self._names = {}
+            with suppress(OSError):
+                for name in sorted(os.listdir(self._folder), reverse=True):
+                    self._names.setdefault(name.partition("~")[2], []).append(name)
+        return self._names.get(wanted, [])
+
+    def _document(self, path: Path, wanted: WantedFile) -> Copy | None:
+        """Its bytes are copied, so that what took it to the trash can be undone all the same."""
+        raw = read_document(path)
+        return Copy(self.label, len(raw), data=raw) if has_digest(raw, wanted.content) else None
+
+    def _packed(self, path: Path, wanted: WantedFile) -> Copy | None:
+        found = os.lstat(path)
+        if wanted.format is None or not stat.S_ISREG(found.st_mode):
+            return None
+        known = good_packed(path, found, wanted, self._recorded)
+        if known is None:
+            return None
+        return Copy(self.label + known, found.st_size, trash=path.name, source=Seen.of(found))
+
+
+class SiblingShelf:
+    """The same config beside another manifest of the cache: images of one build may share it."""
+
+    label = "the documents of other entries"
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def find(self, wanted: WantedFile) -> Copy | None:
+        if wanted.kind is not FileKind.CONFIG:
+            return None
+        return await asyncio.to_thread(self._find, wanted)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _find(self, wanted: WantedFile) -> Copy | None:
+        for name in self._configs(wanted):
+            with suppress(OSError):
+                raw = read_document(self._scene.directory / name)
+                if has_digest(raw, wanted.content):
+                    return Copy(f"{name} beside it", len(raw), data=raw)
+        return None
+
+    def _configs(self, wanted: WantedFile) -> Iterator[str]:
+        ending = config_name("")
+        for name, fact in sorted(self._scene.facts.items()):
+            if fact.regular and fact.size == wanted.size and name.endswith(ending) and name != wanted.name:
+                yield name
+
+
+def read_document(path: Path) -> bytes:
+    """A small regular file's bytes, never through a link. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_DOCUMENT:
+            raise OSError(0, "no document", str(path))
+        return file.read()
+
+
+def good_packed(path: Path, found: os.stat_result, wanted: WantedFile, recorded: Recorded) -> str | None:
+    """Whether a packed file is good, and what is to be said of that in words; None where it is not.
+
+    Its bytes are read where something tells what they have to be. Raises OSError, StorageError.
+    """
+    if wanted.format is None or not is_whole(path, wanted.format):
+        return None
+    wants, was = wanted.content.removeprefix("sha256:"), recorded(found)
+    if not wants and was is None:
+        return None if wanted.strictly else " (whole by its headers; no sha256 of it was recorded)"
+    hashed = sha256_of(path)
+    if wants and hashed == wants:
+        return ""
+    # Another packing of the same image, which is as it was when it was recorded.
+    return " (packed another time)" if hashed == was and not wanted.strictly else None
+
+
+def is_whole(path: Path, format: PackedFormat) -> bool:
+    """Whether a file is of the format, and all there as far as its headers tell. Raises StorageError."""
+    check = check_packed(path)
+    return check.found is format and not check.problem
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal. Raises StorageError."""
+    hashed = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                hashed.update(chunk)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return hashed.hexdigest()
