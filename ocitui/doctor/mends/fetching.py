@@ -1,0 +1,112 @@
+"""Packed files brought into a folder of ours inside the cache's file system, and looked at, before any is placed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache.disk import storage_errors
+from ocitui.importing.errors import SourceError
+from ocitui.importing.flatten_messages import FlattenProgress
+from ocitui.importing.opening import SourceOptions, open_source
+from ocitui.importing.packing import flatten_and_pack
+from ocitui.importing.resolved import Source, SourceImage
+from ocitui.importing.room import check_room, while_there_is_room
+from ocitui.importing.threads import Stop, in_thread, on_loop
+from ocitui.importing.unfinished import blob_store
+
+from .near_copies import is_whole
+from .steps import Fetch, FetchKind
+
+Report = Callable[[str, int, int], None]
+"""Called with a file's name, the bytes done and all its bytes; on the event loop."""
+
+_CHUNK = 1 << 20
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Brings files for the cache in ``directory`` into ``folder``."""
+
+    directory: Path
+    folder: Path
+    access: SourceOptions
+    report: Report
+
+    async def bring(self, number: int, fetch: Fetch) -> Path:
+        """The path of the whole file. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError."""
+        output = self.folder / f"{number}.{fetch.format}"
+        if fetch.kind is FetchKind.IMPORT:
+            await self._pack(fetch, output)
+        else:
+            await self._copy(fetch, output)
+        if not await in_thread(lambda stop: is_whole(output, fetch.format)):
+            raise SourceError(f"{fetch.origin}: what was fetched is no whole {fetch.format}")
+        return output
+
+    async def _copy(self, fetch: Fetch, output: Path) -> None:
+        told = on_loop(self.report)
+
+        def work(stop: Stop) -> None:
+            copy_checked(fetch, output, lambda done: told(fetch.name, done, fetch.size), stop)
+
+        with storage_errors(f"copy {fetch.origin}"):
+            check_room(self.directory, fetch.size)
+            await in_thread(work)
+
+    async def _pack(self, fetch: Fetch, output: Path) -> None:
+        source = await open_source(fetch.origin, self.access)
+        try:
+            image = await source.resolve()
+            if image.digest != fetch.digest:
+                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
+            check_room(self.directory, 2 * image.size)
+            await self._flatten(source, image, fetch, output)
+        finally:
+            await source.close()
+
+    async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
+        blobs = blob_store(self.directory)
+
+        def packed(said: FlattenProgress) -> None:
+            self.report(fetch.name, said.done, said.total)
+
+        for _ in range(_ATTEMPTS):
+            layers = await while_there_is_room(
+                self.directory, source.fetch(image, blobs, lambda _, done, total: self.report(fetch.name, done, total))
+            )
+            with blobs.held(layer.path for layer in layers) as whole:
+                if whole:
+                    work = flatten_and_pack(layers, output, fetch.format, None, packed)
+                    await while_there_is_room(self.directory, work)
+                    break
+        else:
+            raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
+        blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+
+
+def copy_checked(fetch: Fetch, output: Path, done: Callable[[int], None], stop: Stop) -> None:
+    """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
+    hashed, left = hashlib.sha256(), fetch.size
+    with open(fetch.origin, "rb", buffering=0) as original, open(output, "xb", buffering=0) as copy:
+        while left and (chunk := original.read(min(_CHUNK, left))):
+            stop.check()
+            hashed.update(chunk)
+            _write(copy.fileno(), chunk)
+            left -= len(chunk)
+            done(fetch.size - left)
+        os.fsync(copy.fileno())
+    if left:
+        raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+    if fetch.sha256 and hashed.hexdigest() != fetch.sha256.removeprefix("sha256:"):
+        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
+
+
+def _write(fd: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
