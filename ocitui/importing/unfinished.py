@@ -17,7 +17,7 @@ import msgspec
 
 from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Folder, storage_errors
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import OWN_NAME, check_directory
 from ocitui.cache.journal import new_id
 
 from .blobs import BlobStore
@@ -47,9 +47,10 @@ def recorded(directory: Path, request: ImportRequest) -> Iterator[str]:
     """Keep a record of an import while it runs; gives its id.
 
     It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
-    Raises StorageError, ReadOnlyError, and SourceError where there is no such source.
+    Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such source.
     """
     request = request.with_absolute_paths()
+    check_directory(directory)
     with storage_errors("note what is to be imported"), own_folder(directory, _FOLDER) as folder:
         name = f"{new_id()}.json"
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
@@ -70,8 +71,10 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     """Go on with an interrupted import; gives what it was asked to do.
 
     Its record is held meanwhile and removed at the end, but stays where that is an error: it can be tried again.
-    Raises StorageError, ReadOnlyError, and SourceError where there is no such record, or another program holds it.
+    Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such record, or another
+    program holds it.
     """
+    check_directory(directory)
     with storage_errors("go on with an import"), own_folder(directory, _FOLDER) as folder:
         name = f"{os.path.basename(import_id)}.json"
         with _held(folder.path / name) as data:
