@@ -10,6 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .backups import Backup as Backup
+    from .backups import keep_backup as keep_backup
+    from .backups import keep_corrupt as keep_corrupt
+    from .backups import list_backups as list_backups
+    from .backups import list_corrupt as list_corrupt
+    from .backups import read_backup as read_backup
+    from .backups import read_corrupt as read_corrupt
     from .cache import PackerCache as PackerCache
     from .descriptors import ANNOTATION_IMAGE_NAME as ANNOTATION_IMAGE_NAME
     from .descriptors import ANNOTATION_PACKED_FORMAT as ANNOTATION_PACKED_FORMAT
@@ -73,6 +80,7 @@ if TYPE_CHECKING:
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
+    "backups": "Backup keep_backup keep_corrupt list_backups list_corrupt read_backup read_corrupt",
     "cache": "PackerCache",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",

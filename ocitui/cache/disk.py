@@ -131,6 +131,8 @@ class Disk:
             self.step("write", name)
             _write_all(file.fileno(), data)
             os.ftruncate(file.fileno(), len(data))
+            if not create:
+                os.fchmod(file.fileno(), 0o644)
             if like is not None:
                 _make_alike(file.fileno(), like)
             self.step("fsync", name)

@@ -14,7 +14,7 @@ from .index_file import IndexFile, read_patiently, refuse_link
 from .marked import run_marked
 from .mend_making import with_index_change
 from .modes import mode_of
-from .moves import is_placed, moved_to_trash, placed_from
+from .moves import moved_to_trash, placed_from
 from .needs import needed, removals_at
 from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind, TransactionState, begin
 from .swaps import is_same
@@ -101,7 +101,8 @@ def _files_leaving(space: Workspace, transaction_id: str, target: Transaction, r
         there = space.root.lstat(placed.name)
         if there is None:
             continue
-        if not is_placed(there, placed):
+        # Not by its inode: the cache may have been copied to another disk since.
+        if (there.st_size, there.st_mtime_ns) != (placed.size, placed.modified_ns):
             raise ConflictError(f"{placed.name} was replaced since")
         if _needed_since(space, target, placed.name):
             if placed.name in returning:

@@ -10,8 +10,10 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
+from .backups import keep_in
 from .errors import ConflictError
 from .files import INDEX_NAME
 from .index import ImageIndex
@@ -56,6 +58,7 @@ def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str, observer:
     for _ in range(_ATTEMPTS):
         new = edit(_with_owed(base.contents, owed, ours))
         if _put_in_place(space, base, new, draft, observer):
+            _settle(space, base, draft.partition("-")[0])
             displaced = _displaced(space, base, draft)
             if displaced is None or displaced is base.index:
                 return new
@@ -147,11 +150,19 @@ def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
     )
 
 
+def _settle(space: Workspace, base: IndexFile, moment: str) -> None:
+    """Wait for a writer that opened the old file to finish with it; meanwhile keep a backup of what was in it."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    if base.index is not None:
+        with suppress(OSError):
+            keep_in(space.own, base.index, moment, space.disk.step)
+        time.sleep(max(0.0, deadline - time.monotonic()))
+
+
 def _displaced(space: Workspace, base: IndexFile, draft: str) -> ImageIndex | None:
     """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced."""
     if space.staging.lstat(draft) is None or base.index is None:
         return None
-    time.sleep(SETTLE_SECONDS)
     if _untouched(space.staging.lstat(draft), base):
         space.reserve.take_displaced(space.staging, draft)
         return base.index

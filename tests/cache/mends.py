@@ -103,7 +103,10 @@ def _nothing(directory: Path) -> None: ...
 
 
 def _bytes(data: bytes) -> Spoil:
-    return lambda directory: Path(directory / "index.json").write_bytes(data) and None
+    def spoil(directory: Path) -> None:
+        (directory / "index.json").write_bytes(data)
+
+    return spoil
 
 
 def _absent(directory: Path) -> None:
