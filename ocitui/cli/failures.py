@@ -15,7 +15,7 @@ from ocitui.cache.errors import (
 
 from .exits import ExitCode
 from .options import Settings
-from .output import complain, fail
+from .output import fail
 
 
 class UsageProblemError(CacheError):
@@ -34,18 +34,25 @@ class NoSuchDocumentError(CacheError):
     default_hint = "ocitui list shows which files an entry has"
 
 
+class NoSuchImportError(CacheError):
+    code = "no-such-import"
+    default_hint = "ocitui imports lists them"
+
+
 class CancelledError(CacheError):
     code = "cancelled"
     default_hint = "nothing was changed"
 
 
 class InterruptedBySignalError(Exception):
-    """A signal ended the command; what was begun has ended whole."""
+    """A signal ended the command; what was begun has ended whole. ``message`` and ``hint`` say what is left of it."""
 
-    def __init__(self, number: int, name: str) -> None:
+    def __init__(self, number: int, name: str, message: str = "", hint: str = "") -> None:
         super().__init__(name)
         self.number = number
         self.name = name
+        self.message = message or f"interrupted by {name}"
+        self.hint = hint or "a transaction that was begun has ended whole; see ocitui log"
 
 
 _STATUSES: tuple[tuple[type[CacheError], ExitCode], ...] = (
@@ -53,6 +60,7 @@ _STATUSES: tuple[tuple[type[CacheError], ExitCode], ...] = (
     (NoSuchEntryError, ExitCode.PROBLEMS),
     (NoSuchTransactionError, ExitCode.PROBLEMS),
     (NoSuchDocumentError, ExitCode.PROBLEMS),
+    (NoSuchImportError, ExitCode.PROBLEMS),
     (InvalidNameError, ExitCode.USAGE),
     (UsageProblemError, ExitCode.USAGE),
     (CancelledError, ExitCode.CANCELLED),
@@ -73,7 +81,7 @@ def reported(settings: Settings, command: Callable[[], ExitCode]) -> int:
         fail(settings, error.code, error.message, error.hint)
         return status_of(error)
     except InterruptedBySignalError as error:
-        complain(f"interrupted by {error.name}", "a transaction that was begun has ended whole; see ocitui log")
+        fail(settings, "interrupted", error.message, error.hint)
         return 128 + error.number
 
 

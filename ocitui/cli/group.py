@@ -20,8 +20,9 @@ _COMMANDS = {
     "delete": ("writing", "Take entries out of the index and their files to the trash."),
     "undo": ("writing", "Reverse a transaction."),
     "log": ("reading", "List the transactions, newest first."),
-    "import": ("writing", "Bring an image into the cache."),
-    "inspect": ("writing", "Say what an image to be imported is."),
+    "import": ("importing", "Bring an image into the cache."),
+    "imports": ("importing", "List interrupted imports, and go on with them."),
+    "inspect": ("importing", "Say what an image to be imported is."),
     "demo": ("others", "Open a small cache made for trying things out."),
     "completion": ("others", "Print what makes a shell complete commands."),
 }

@@ -61,13 +61,17 @@ def fail(settings: Settings, code: str, message: str, hint: str, **keys: Any) ->
         emit(settings, **keys, error={"code": code, "message": message, "hint": hint})
 
 
-def draw_over(text: str) -> None:
-    """Draw the terminal's current line on standard error again, and leave the cursor in it."""
-    _write(f"\r{clean(text)}\x1b[K", sys.stderr)
-
-
 def _write(text: str, stream: TextIO | None) -> None:
-    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it."""
-    if stream is not None:
+    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it.
+
+    A terminal that hung up is no reason to fail: there is nobody to tell any more.
+    """
+    if stream is None:
+        return
+    try:
         stream.write(text)
         stream.flush()
+    except OSError:
+        if stream is not sys.stderr:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

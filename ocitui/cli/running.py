@@ -36,7 +36,8 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
 
     def stop(number: signal.Signals) -> None:
         caught.append(number)
-        task.cancel()
+        if len(caught) == 1:  # a second one would cut short what the first has to clear away
+            task.cancel()
 
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it

@@ -83,12 +83,13 @@ def _character_width(character: str) -> int:
 
 def _pad(text: str, width: int, right: bool) -> str:
     if cell_width(text) > width:
-        text = _cut(text, width)
+        text = cut(text, width)
     filling = " " * (width - cell_width(text))
     return filling + text if right else text + filling
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """The beginning that fits, with an ellipsis."""
     kept, room = "", width - 1
     for character in text:
         room -= _character_width(character)

@@ -1,4 +1,4 @@
-"""`ocitui import` and `ocitui inspect`."""
+"""`ocitui import` and `ocitui inspect` of packed files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_import_gives_the_entry_and_the_transaction(format_: str, tmp_path: Path
     done = ocitui("import", f"packed:{source.packed}", "--name", "busybox:1", "-C", cache, "--json")
     assert done.status == 0
     assert done.err == ""
-    assert set(done.json) == COMMON | {"entry", "transaction"}
+    assert set(done.json) == COMMON | {"entry", "transaction", "outcome", "notes"}
+    assert done.json["outcome"] == "stored"
     assert done.json["entry"] == ocitui("list", "-C", cache, "--json").json["entries"][0]
     assert done.json["entry"]["state"] == "ok"
     assert done.json["transaction"] == ocitui("log", "-C", cache, "--json").json["transactions"][0]
@@ -41,6 +42,8 @@ def test_import_gives_the_entry_and_the_transaction(format_: str, tmp_path: Path
     assert ocitui("undo", "-C", cache).status == 0
     assert ocitui("list", "-C", cache, "--json").json["entries"] == []
     assert sorted(os.listdir(cache)) == [".ocitui", "index.json"]
+    assert os.listdir(cache / ".ocitui" / "import") == []
+    assert os.listdir(cache / ".ocitui" / "imports") == []
 
 
 def test_import_says_what_it_did(source: Source, cache: Path, ocitui: Ocitui) -> None:
@@ -64,7 +67,7 @@ def test_a_name_is_taken_over_only_when_asked(source: Source, cache: Path, ocitu
     ("words", "code"),
     [
         (["--format", "erofs"], "source"),
-        (["--platform", "linux/amd64"], "source"),
+        (["--platform", "linux/amd64"], "no-such-image"),
         (["--manifest", "/nowhere"], "source"),
     ],
 )
@@ -72,15 +75,39 @@ def test_imports_that_are_refused(words: list[str], code: str, source: Source, c
     done = ocitui("import", source.packed, "--name", "a:1", "-C", cache, "--json", *words)
     assert done.status == 4
     assert done.json["error"]["code"] == code
-    assert os.listdir(cache) == []
+    assert not (cache / "index.json").exists()
+
+
+def test_a_name_is_needed_as_packed_files_say_none(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("import", source.packed, "-C", cache)
+    assert done.status == 4
+    assert "packed files say no name" in done.err
+
+
+def test_the_format_is_that_of_the_bytes(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    unnamed = source.packed.rename(source.packed.with_suffix(""))
+    refused = ocitui("import", f"packed:{unnamed}", "--name", "a:1", "--format", "squashfs", "-C", cache)
+    assert refused.status == 4
+    assert "is tar by its magic, not squashfs" in refused.err
+    assert (
+        ocitui("import", f"packed:{unnamed}", "--name", "a:1", "-C", cache, "--json").json["entry"]["format"] == "tar"
+    )
+
+
+def test_another_platform_is_noted(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("import", source.packed, "--name", "a:1", "-C", cache, "--json")
+    here = os.uname().machine
+    assert done.json["notes"] == ([] if here == "aarch64" else [done.json["notes"][0]])
+    assert here == "aarch64" or "the image is for linux/arm64/v8, this machine is" in done.json["notes"][0]
 
 
 def test_the_right_platform_passes(source: Source, cache: Path, ocitui: Ocitui) -> None:
-    words = ["--name", "a:1", "--platform", "linux/arm64/v8", "-C", cache]
-    assert ocitui("import", source.packed, *words).status == 0
+    for platform in ("linux/arm64/v8", "arm64", "linux/aarch64"):
+        words = ["--name", "a:1", "--platform", platform, "-C", cache]
+        assert ocitui("import", source.packed, *words).status == 0
 
 
-@pytest.mark.parametrize("source_text", ["oci:x", "docker://alpine", "alpine:3", "/nowhere.tar"])
+@pytest.mark.parametrize("source_text", ["oci:x", "docker://127.0.0.1:1/a", "127.0.0.1:1/a:3", "/nowhere.tar", "dir:x"])
 def test_sources_that_cannot_be_imported(source_text: str, cache: Path, ocitui: Ocitui) -> None:
     for words in (["import", source_text, "--name", "a:1"], ["inspect", source_text]):
         done = ocitui(*words, "-C", cache)
@@ -103,8 +130,8 @@ def test_an_import_into_a_locked_cache(source: Source, cache: Path, ocitui: Ocit
     assert ocitui("list", "-C", cache, "--json").json["entries"] == []
 
 
-def test_inspect(source: Source, ocitui: Ocitui) -> None:
-    done = ocitui("inspect", f"packed:{source.packed}", "--json")
+def test_inspect(source: Source, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("inspect", f"packed:{source.packed}", "--json", "-C", cache)
     assert done.status == 0
     (image,) = done.json["images"]
     assert image == {
@@ -113,9 +140,17 @@ def test_inspect(source: Source, ocitui: Ocitui) -> None:
         "digest": source.digest,
         "format": "tar",
         "size": source.packed.stat().st_size,
+        "layers": 1,
+        "taken": True,
+        "name": None,
+        "cached": [],
         "problems": [],
     }
     assert source.digest in ocitui("inspect", source.packed).out
+    assert ocitui("import", source.packed, "--name", "a:1", "-C", cache).status == 0
+    (image,) = ocitui("inspect", f"packed:{source.packed}", "--json", "-C", cache).json["images"]
+    assert image["cached"] == [{"format": "tar", "name": "a:1"}]
+    assert "cached:    as tar, named a:1" in ocitui("inspect", source.packed, "-C", cache).out
 
 
 def test_inspect_of_what_could_not_be_imported(source: Source, ocitui: Ocitui) -> None:

@@ -111,15 +111,6 @@ def test_with_a_piped_output_the_question_is_on_standard_error(demo: Path, tmp_p
     assert '"transaction"' in (tmp_path / "out").read_text()
 
 
-def test_import_shows_progress_and_leaves_a_clean_line(demo: Path, tmp_path: Path) -> None:
-    child = spawn("import", f"packed:{demo / ALPINE.digest}.tar", "--name", "a:1", "-C", tmp_path)
-    text, status = ended(child)
-    assert status == 0
-    assert "copied" in text
-    assert "\x1b[K" in text
-    assert f"imported a:1 as tar, {ALPINE.digest}" in text
-
-
 def test_a_reader_that_goes_away_is_no_error(demo: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "list", "-C", str(demo)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

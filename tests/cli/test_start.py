@@ -61,7 +61,7 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-@pytest.mark.parametrize("command", ["delete", "undo", "import"])
+@pytest.mark.parametrize("command", ["delete", "undo", "import", "imports"])
 def test_every_command_that_writes_can_be_refused_and_can_wait(command: str, ocitui: Ocitui) -> None:
     help_text = ocitui(command, "--help").out
     assert "--read-only" in help_text
@@ -92,7 +92,10 @@ def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
         ["show", "abc", "layers"],
         ["undo", "--wait", "-1"],
         ["delete", ""],
-        ["import", "packed:x"],
+        ["import"],
+        ["import", "127.0.0.1:1/a", "--format", "zip"],
+        ["imports", "--go-on", "--clear"],
+        ["imports", "20240601T120000-abcd"],
         ["completion", "tcsh"],
         ["demo"],
     ],

@@ -1,0 +1,159 @@
+"""What can be asked of an image's source and of an import: the options as they are typed. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from .options import FORMATS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    Text: TypeAlias = click.ParamType[str]
+    Number: TypeAlias = click.ParamType[int]
+else:
+    Text = Number = click.ParamType  # not generic before click 8.4
+
+F = Callable[..., Any]
+# These are known to the importing library too, which is a heavy import; a test holds them together.
+COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
+FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
+PREFIXES = (*FILE_PREFIXES, "docker://")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+_UNITS = " KMGTP"
+_FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSource:
+    """A source and how to read it; None and False where nothing was typed."""
+
+    source: str
+    format: str | None = None
+    platform: str | None = None
+    tls_ca: Path | None = None
+    plain_http: bool = False
+    authfile: Path | None = None
+    mirror: str | None = None
+    manifest: Path | None = None
+    config: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedImport(AskedSource):
+    """An import; ``max_bytes`` is in bytes."""
+
+    name: str | None = None
+    compression: str | None = None
+    level: int | None = None
+    max_bytes: int | None = None
+    max_entries: int | None = None
+    rename: bool = False
+    again: bool = False
+
+
+class SourceText(Text):
+    """A source; its kinds and the paths behind them can be completed."""
+
+    name = "source"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        prefix = next((prefix for prefix in PREFIXES if incomplete.startswith(prefix)), "")
+        if prefix in FILE_PREFIXES:
+            return [CompletionItem(prefix + path) for path in _paths_from(incomplete.removeprefix(prefix))]
+        begun = [CompletionItem(prefix) for prefix in PREFIXES if incomplete and prefix.startswith(incomplete)]
+        return begun or ([] if prefix else [CompletionItem(incomplete, type="file")])
+
+
+def _paths_from(begun: str) -> Iterator[str]:
+    """The paths that begin so; a directory ends with a slash."""
+    folder, _, name = begun.rpartition("/")
+    place = f"{folder}/" if "/" in begun else ""
+    try:
+        with os.scandir(os.path.expanduser(place) or ".") as found:
+            entries = sorted((entry.name, entry.is_dir()) for entry in found if entry.name.startswith(name))
+    except OSError:
+        return
+    for entry, is_folder in entries:
+        if name or not entry.startswith("."):
+            yield f"{place}{entry}{'/' if is_folder else ''}"
+
+
+class ByteSize(Number):
+    """Bytes, written as 64G or 1.5T: powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value))
+        size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
+        if size < 1:
+            self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
+        return size
+
+
+source_argument = click.argument("source", type=SourceText())
+_SOURCE_OPTIONS = (
+    click.option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="The image's platform, as linux/arm64 [default: this machine's].",
+    ),
+    click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),
+    click.option("--plain-http", is_flag=True, help="Speak http without TLS; this machine itself is asked so anyway."),
+    click.option(
+        "--authfile",
+        metavar="FILE",
+        type=_FILE,
+        help="Credentials [default: REGISTRY_AUTH_FILE, else those of skopeo login, else of docker login].",
+    ),
+    click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
+    click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
+    click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),
+)
+_IMPORT_OPTIONS = (
+    click.option("--name", help="The name the daemon will find it by [default: as the source calls it]."),
+    click.option(
+        "--format", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}; packed: as it is]."
+    ),
+    click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs]."),
+    click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs]."),
+    click.option(
+        "--max-bytes", metavar="SIZE", type=ByteSize(), help="The most that the layers may unpack to [default: 64G]."
+    ),
+    click.option(
+        "--max-entries",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="The most files that the layers may hold [default: 1000000].",
+    ),
+    click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
+    click.option("--again", is_flag=True, help="Fetch and pack it even where the cache has it already."),
+)
+
+
+def source_options(function: F) -> F:
+    """Give a command the options of a source; their values are fields of AskedSource."""
+    return _with_options(function, _SOURCE_OPTIONS)
+
+
+def import_options(function: F) -> F:
+    """Give a command the options of an import; their values are fields of AskedImport."""
+    return _with_options(function, (*_IMPORT_OPTIONS, *_SOURCE_OPTIONS))
+
+
+def _with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -1,0 +1,172 @@
+"""How far an import is, on standard error: one line drawn over and over on a terminal, else a line for each step."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
+from ocitui.text import clean, human_size
+
+from .options import Settings
+from .output import is_terminal, say
+from .tables import cell_width, cut
+
+_REDRAW_SECONDS = 0.25
+_TICK_SECONDS = 1.0
+# A rate is worth nothing once nothing has come for so long.
+_IDLE_SECONDS = 3.0
+_GAP = "  "
+
+
+@contextmanager
+def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
+    """What shows the progress of one import; it may be called in any thread. With --json only a terminal sees any."""
+    if sys.stderr is not None and is_terminal(sys.stderr):
+        line = _RedrawnLine(sys.stderr)
+        try:
+            yield line.show
+        finally:
+            line.end()
+    else:
+        yield _ignore if settings.as_json else _PhaseLines().show
+
+
+def _ignore(now: ImportProgress) -> None:
+    """Nobody wants to see it."""
+
+
+class _PhaseLines:
+    """A line when a step begins that takes its time, and one when a registry keeps it waiting."""
+
+    def __init__(self) -> None:
+        self._phase: ImportPhase | None = None
+        self._note = ""
+
+    def show(self, now: ImportProgress) -> None:
+        if now.phase is not self._phase and now.phase is not ImportPhase.INSPECT:
+            self._phase = now.phase
+            sizes = [human_size(now.total)] if now.total else []
+            sizes += [_counted(now.layers_total, "layer")] if now.layers_total else []
+            sizes += [_counted(now.files_total, "file")] if now.files_total else []
+            say(f"{now.phase}: {', '.join(sizes)}" if sizes else now.phase, err=True)
+        if now.note and now.note != self._note:
+            say(now.note, err=True)
+        self._note = now.note
+
+
+class _RedrawnLine:
+    """Draws in a thread of its own: a terminal that is not read for a while holds no import up."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._fd, self._encoding = stream.fileno(), stream.encoding
+        self._latest: ImportProgress | None = None
+        self._heard = 0.0
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ocitui-progress", daemon=True)
+        self._thread.start()
+
+    def show(self, now: ImportProgress) -> None:
+        self._latest, self._heard = now, time.monotonic()
+        self._news.set()
+
+    def end(self) -> None:
+        """Leave an empty line to whoever writes next."""
+        self._ended.set()
+        self._news.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        phase, since, drawn = None, 0.0, ""
+        with suppress(OSError):  # the terminal hung up
+            while not self._ended.is_set():
+                self._news.wait(_TICK_SECONDS)
+                self._news.clear()
+                now = self._latest
+                if now is None or self._ended.is_set():
+                    continue
+                clock = time.monotonic()
+                if now.phase is not phase:
+                    phase, since = now.phase, clock
+                text = progress_text(now, clock - since, clock - self._heard, self._width())
+                if text != drawn:
+                    self._draw(text)
+                    drawn = text
+                self._ended.wait(_REDRAW_SECONDS)
+            self._draw("")
+
+    def _width(self) -> int:
+        """The cells to draw in; the last one of the line is left, as a terminal may wrap there."""
+        return max(os.get_terminal_size(self._fd).columns - 1, 1)
+
+    def _draw(self, text: str) -> None:
+        os.write(self._fd, f"\r{clean(text)}\x1b[K".encode(self._encoding, "replace"))
+
+
+def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) -> str:
+    """One line of at most ``width`` cells. ``seconds`` is how long the step lasts already, ``idle`` for how long
+    nothing was heard.
+
+    Where it is narrow, files are left out first, then layers, the rate, and the time left.
+    """
+    parts = [str(now.phase), _bytes(now), _layers(now), _files(now), *_pace(now, seconds, idle)]
+    for at in (3, 2, 4, 5, 1):
+        if cell_width(_joined(parts)) <= width:
+            break
+        if not (now.note and at == 4):
+            parts[at] = ""
+    text = _joined(parts)
+    return text if cell_width(text) <= width else cut(text, width)
+
+
+def _joined(parts: list[str]) -> str:
+    return _GAP.join(part for part in parts if part)
+
+
+def _bytes(now: ImportProgress) -> str:
+    return f"{human_size(now.done)} of {human_size(now.total)}" if now.total else ""
+
+
+def _layers(now: ImportProgress) -> str:
+    if now.layers:
+        done = sum(layer.done == layer.total for layer in now.layers)
+        return f"{done} of {_counted(len(now.layers), 'layer')}"
+    return f"layer {now.layer} of {now.layers_total}" if now.layer else ""
+
+
+def _files(now: ImportProgress) -> str:
+    if now.files_total:
+        return f"{now.files} of {_counted(now.files_total, 'file')}"
+    return _counted(now.files, "file") if now.files else ""
+
+
+def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
+    """The rate and the time left; what is waited for instead, or how long it has lasted where nobody knows the end."""
+    if now.note:
+        return now.note, ""
+    if not now.total:
+        return "", human_span(seconds) if seconds >= _TICK_SECONDS else ""
+    if idle >= _IDLE_SECONDS and now.done < now.total:
+        return f"nothing for {human_span(idle)}", ""
+    rate = f"{human_size(round(now.rate))}/s" if now.rate is not None else ""
+    return rate, f"{human_span(now.left)} left" if now.left is not None else ""
+
+
+def human_span(seconds: float) -> str:
+    """``45s``, ``12m05s``, ``3h20m``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

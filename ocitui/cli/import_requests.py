@@ -1,0 +1,168 @@
+"""What was typed for an import, checked before anything is asked or written, as the importing library takes it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
+from ocitui.cache.superblock import check_packed
+from ocitui.importing.errors import SourceError
+from ocitui.importing.opening import recognise
+from ocitui.importing.packer_choice import check_choice
+from ocitui.importing.platforms import parse_platform
+from ocitui.importing.references import is_host
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.resolved import SourceKind
+from ocitui.importing.sources import PackedFiles, find_packed_files
+
+from .failures import UsageProblemError
+from .import_options import AskedImport, AskedSource
+
+_REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
+_PACKED_ONLY = ("manifest", "config")
+_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "again")
+
+_KINDS = {
+    SourceKind.OCI_LAYOUT: "an OCI layout",
+    SourceKind.OCI_ARCHIVE: "an OCI archive",
+    SourceKind.DOCKER_ARCHIVE: "an archive",
+    SourceKind.REGISTRY: "an image in a registry",
+    SourceKind.PACKED: "a packed file",
+}
+
+
+def read_request(asked: AskedSource) -> ImportRequest:
+    """How to read a source. Raises UsageProblemError, SourceError where there is no such path."""
+    kind = recognise(asked.source).kind
+    _refuse_others(asked, kind)
+    _check_platform(asked.platform)
+    _check_registry(asked)
+    return ImportRequest(
+        source=asked.source,
+        platform=asked.platform,
+        tls_ca=_text(asked.tls_ca),
+        plain_http=asked.plain_http,
+        authfile=_text(asked.authfile),
+        mirror=asked.mirror,
+        manifest=_text(asked.manifest),
+        config=_text(asked.config),
+    )
+
+
+def import_request(asked: AskedImport) -> ImportRequest:
+    """What an import is to do. Raises UsageProblemError, InvalidNameError, SourceError where there is no such path."""
+    read = read_request(asked)
+    if asked.name is not None:
+        _check_name(asked.name)
+    return msgspec.structs.replace(
+        read,
+        name=asked.name,
+        format=_format(asked),
+        compression=asked.compression,
+        level=asked.level,
+        max_bytes=asked.max_bytes,
+        max_entries=asked.max_entries,
+        rename=asked.rename,
+        again=asked.again,
+    )
+
+
+def packed_files(asked: AskedSource) -> PackedFiles | None:
+    """The files of a packed source; None for other sources. Raises SourceError."""
+    if recognise(asked.source).kind is not SourceKind.PACKED:
+        return None
+    format_ = PackedFormat(asked.format) if asked.format else None
+    return find_packed_files(asked.source, asked.manifest, asked.config, format_)
+
+
+def _format(asked: AskedImport) -> PackedFormat:
+    """A packed file's own format, else what was asked for, else the one that the daemon looks for."""
+    files = packed_files(asked)
+    if files is not None:
+        return _packed_format(files)
+    format_ = PackedFormat(asked.format or PackedFormat.SQUASHFS)
+    _as_usage(lambda: check_choice(format_, asked.compression, asked.level))
+    return format_
+
+
+def _packed_format(files: PackedFiles) -> PackedFormat:
+    """What the file is by its magic, where it is anything. Raises SourceError where another format was asked for."""
+    try:
+        found = check_packed(files.packed).found
+    except StorageError:
+        found = None
+    if found and files.format and found is not files.format:
+        raise SourceError(f"{files.packed} is {found} by its magic, not {files.format}")
+    return found or files.format or PackedFormat.SQUASHFS
+
+
+def _refuse_others(asked: AskedSource, kind: SourceKind) -> None:
+    """Raises UsageProblemError for what this kind of source would not heed."""
+    for fields, wanted, what in (
+        (_REGISTRY_ONLY, kind is SourceKind.REGISTRY, "a registry"),
+        (_PACKED_ONLY, kind is SourceKind.PACKED, "packed files"),
+        (_LAYERS_ONLY, kind is not SourceKind.PACKED, "images that are still to be packed"),
+    ):
+        given = [field for field in fields if getattr(asked, field, None) not in (None, False)]
+        if given and not wanted:
+            option = given[0].replace("_", "-")
+            raise UsageProblemError(
+                f"--{option} is for {what}, and {asked.source} is {_KINDS[kind]}", hint=f"leave out --{option}"
+            )
+    if kind is not SourceKind.PACKED and asked.format and not isinstance(asked, AskedImport):
+        raise UsageProblemError(f"{asked.source} is not packed yet, so it has no format", hint="leave out --format")
+
+
+def _check_name(text: str) -> None:
+    if not text:
+        raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
+    ImageName.parse(text)
+
+
+def _check_platform(text: str | None) -> None:
+    if text is not None:
+        _as_usage(lambda: parse_platform(text))
+
+
+def _check_registry(asked: AskedSource) -> None:
+    if asked.tls_ca is not None:
+        _check_authority(asked.tls_ca)
+    if asked.authfile is not None:
+        _check_authfile(asked.authfile)
+    if asked.mirror is not None and not is_host(asked.mirror):
+        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
+
+
+def _check_authority(path: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path.expanduser())
+    except OSError as error:  # ssl.SSLError is one
+        reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
+
+
+def _check_authfile(path: Path) -> None:
+    hint = "name a file that skopeo login or docker login wrote"
+    try:
+        json.loads(path.expanduser().read_bytes() or b"{}")
+    except OSError as error:
+        raise UsageProblemError(f"--authfile {path}: {error.strerror}", hint=hint) from error
+    except ValueError as error:
+        raise UsageProblemError(f"--authfile {path}: it is not JSON", hint=hint) from error
+
+
+def _as_usage(check: Callable[[], object]) -> None:
+    """What the library refuses of the options is a mistake in the command line."""
+    try:
+        check()
+    except CacheError as error:
+        raise UsageProblemError(error.message, hint=error.hint) from error
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,152 @@
+"""One import carried out by a command: its record, its progress, the question it may have, and what a signal leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ocitui.cache import CacheError, Entry, PackedImage, PackerCache, Transaction, TransactionKind
+from ocitui.cache.lock import whoami
+from ocitui.cache.lookup import LATEST
+from ocitui.importing.errors import NamedOtherwiseError
+from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
+from ocitui.importing.progress import ProgressCall
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.staging import remove_abandoned
+from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
+from ocitui.text import human_size
+
+from .asking import agree
+from .failures import InterruptedBySignalError
+from .import_progress import progress_shown
+from .options import Settings
+from .output import can_ask
+from .running import cache_of, run_async
+
+_LATEST_NOTE = (
+    "the daemon never finds the tag latest in its cache, it pulls it each time: give another name with --name"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of it; ``transaction`` is None where nothing had to be done."""
+
+    image: PackedImage
+    outcome: ImportOutcome
+    notes: tuple[str, ...]
+    entry: Entry | None
+    transaction: Transaction | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One import while it runs; ``import_id`` is its record's, ``is_new`` unless that was there before."""
+
+    settings: Settings
+    request: ImportRequest
+    import_id: str | None = None
+    is_new: bool = True
+    cache: PackerCache = field(init=False)
+    began: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.cache = cache_of(self.settings)
+
+    async def work(self, progress: ProgressCall) -> ImportResult:
+        await asyncio.to_thread(remove_abandoned, self.cache.directory)
+        with self._record():
+            return await import_image(ImportDesk.of(self.cache), self.request, progress)
+
+    @contextmanager
+    def _record(self) -> Iterator[None]:
+        if self.import_id is not None:
+            with resumed(self.cache.directory, self.import_id):
+                yield
+        else:
+            with recorded(self.cache.directory, self.request) as self.import_id:
+                yield
+
+    def explain(self, error: InterruptedBySignalError) -> InterruptedBySignalError:
+        """What the signal left. An operator's own is the end of it, another's leaves the record to go on with."""
+        stored = run_async(_find_store(self.cache, since=self.began))
+        cancelled = error.number == signal.SIGINT
+        if self.import_id is not None and (stored or (cancelled and self.is_new)):
+            with suppress(CacheError):
+                forget(self.cache.directory, self.import_id)
+        message = "cancelled" if cancelled else f"interrupted by {error.name}"
+        if stored is not None:
+            message, hint = f"{message}, but the image had been stored", f"ocitui undo {stored.id} takes it out again"
+        else:
+            hint = self._what_is_kept(to_go_on=not cancelled or not self.is_new)
+        return InterruptedBySignalError(error.number, error.name, message, hint)
+
+    def _what_is_kept(self, *, to_go_on: bool) -> str:
+        kept = 0
+        with suppress(CacheError):
+            kept = blob_store(self.cache.directory).size()
+        said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
+        said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
+        return "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
+
+
+def carry_out(settings: Settings, request: ImportRequest) -> Imported:
+    """Import an image. Where the cache has it under another name, the operator is asked, if there is one.
+
+    Raises NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
+    """
+    return _asking(_Run(settings, request))
+
+
+def go_on(settings: Settings, request: ImportRequest, import_id: str) -> Imported:
+    """The same for an interrupted import, whose record stays unless it comes to its end."""
+    return _asking(_Run(settings, request, import_id, is_new=False))
+
+
+def _asking(run: _Run) -> Imported:
+    try:
+        return _carried_out(run)
+    except NamedOtherwiseError as error:
+        if not can_ask():
+            raise
+        lines = [error.message, "an entry has one name; nothing is packed again, and the other name stands for nothing"]
+        agree(run.settings, False, lines, "give the entry the new name?")
+    renaming = msgspec.structs.replace(run.request, rename=True)
+    return _carried_out(_Run(run.settings, renaming, None if run.is_new else run.import_id, run.is_new))
+
+
+def _carried_out(run: _Run) -> Imported:
+    with progress_shown(run.settings) as progress:
+        try:
+            result = run_async(run.work(progress))
+        except InterruptedBySignalError as error:
+            raise run.explain(error) from None
+    return run_async(_looked_up(run.cache, result))
+
+
+async def _looked_up(cache: PackerCache, result: ImportResult) -> Imported:
+    image = result.image
+    transaction = None
+    if result.outcome is not ImportOutcome.CACHED:
+        transaction = await _find_store(cache, image=image)
+    entry = next((entry for entry in await cache.entries() if entry.descriptor.key == image.descriptor.key), None)
+    notes = result.notes + ((_LATEST_NOTE,) if image.name.reference == LATEST else ())
+    return Imported(image, result.outcome, notes, entry, transaction)
+
+
+async def _find_store(
+    cache: PackerCache, *, image: PackedImage | None = None, since: float = 0.0
+) -> Transaction | None:
+    """The newest transaction that this program stored an image with."""
+    for transaction in await cache.transactions():
+        keys = {added.descriptor.key for added in transaction.added}
+        is_mine = transaction.kind is TransactionKind.STORE and transaction.by == whoami()
+        if is_mine and transaction.started >= since and (image is None or image.descriptor.key in keys):
+            return transaction
+    return None

@@ -1,0 +1,150 @@
+"""`ocitui imports`: imports that were interrupted, and what was downloaded for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ocitui.cache import CacheError
+from ocitui.cache.files import check_directory
+from ocitui.importing.unfinished import UnfinishedImport, blob_store, forget, unfinished
+from ocitui.text import human_size, timestamp
+
+from .asking import agree
+from .exits import ExitCode
+from .failures import CancelledError, NoSuchImportError, UsageProblemError, refuse_read_only, status_of
+from .import_run import go_on
+from .imports import imported_json, tell_imported
+from .options import Settings
+from .output import complain, emit, say
+from .tables import Column, lay_out, terminal_width
+
+_COLUMNS = (
+    Column("ID"),
+    Column("INTERRUPTED", rank=2),
+    Column("FORMAT", rank=1),
+    Column("NAME", shrink=True, rank=3),
+    Column("SOURCE", shrink=True),
+)
+
+
+def list_interrupted(settings: Settings) -> ExitCode:
+    """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
+    check_directory(settings.directory)
+    found, kept = unfinished(settings.directory), blob_store(settings.directory).size()
+    if settings.as_json:
+        emit(settings, imports=[_record_json(one) for one in found], downloaded=kept)
+        return ExitCode.CLEAN
+    for line in lay_out(_COLUMNS, [_row(one) for one in found], terminal_width()) if found else []:
+        say(line)
+    if not found:
+        say("no import was interrupted")
+    else:
+        say("ocitui imports --go-on carries them out, --forget forgets them")
+    say(f"{human_size(kept)} that were downloaded are kept" + ("; --clear removes them" if kept else ""))
+    return ExitCode.CLEAN
+
+
+def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+    """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins.
+
+    Gives the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError.
+    """
+    refuse_read_only(settings, "import an image")
+    status, results = ExitCode.CLEAN, []
+    for one in _chosen(settings, import_ids):
+        try:
+            results.append(_record_json(one) | _go_on_with_one(settings, one))
+        except CancelledError:
+            raise
+        except CacheError as error:
+            complain(f"{one.request.source}: {error.message}", error.hint)
+            failure = {"code": error.code, "message": error.message, "hint": error.hint}
+            results.append(_record_json(one) | {"error": failure})
+            status = status or status_of(error)
+    if settings.as_json:
+        emit(settings, imports=results)
+    elif not results:
+        say("no import was interrupted")
+    return status
+
+
+def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+    """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
+    refuse_read_only(settings, "forget an import")
+    chosen = _chosen(settings, import_ids)
+    for one in chosen:
+        forget(settings.directory, one.id)
+    if settings.as_json:
+        emit(settings, forgotten=[_record_json(one) for one in chosen])
+        return ExitCode.CLEAN
+    for one in chosen:
+        say(f"forgotten: {one.request.source}")
+    if not chosen:
+        say("no import was interrupted")
+    return ExitCode.CLEAN
+
+
+def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
+    """Remove the downloaded blobs that no import uses. Raises NotAskedError, CancelledError, StorageError."""
+    refuse_read_only(settings, "remove what was downloaded")
+    check_directory(settings.directory)
+    blobs = blob_store(settings.directory)
+    freed = 0
+    if kept := blobs.size():
+        waiting = len(unfinished(settings.directory))
+        lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
+        lines += [f"{waiting} interrupted imports will have to download them again"] if waiting else []
+        agree(settings, agreed, lines, "remove them?")
+        freed = blobs.clear()
+    if settings.as_json:
+        emit(settings, removed=freed, downloaded=blobs.size())
+    else:
+        say(f"{human_size(freed)} were removed")
+    return ExitCode.CLEAN
+
+
+def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
+    """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
+    check_directory(settings.directory)
+    found = unfinished(settings.directory)
+    if not import_ids:
+        return found
+    chosen = [_find(found, text) for text in import_ids]
+    return [one for one in found if one in chosen]
+
+
+def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
+    candidates = [one for one in found if text and one.id.startswith(text)]
+    if not candidates:
+        raise NoSuchImportError(f"there is no interrupted import {text}")
+    if len(candidates) > 1 and text not in (one.id for one in candidates):
+        raise UsageProblemError(f"{text} begins {len(candidates)} imports", hint="give more of the ID")
+    return next((one for one in candidates if one.id == text), candidates[0])
+
+
+def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
+    if not settings.as_json:
+        say(f"{one.request.source} as {one.request.format}")
+    done = go_on(settings, one.request, one.id)
+    if not settings.as_json:
+        tell_imported(done)
+    return imported_json(done)
+
+
+def _record_json(one: UnfinishedImport) -> dict[str, Any]:
+    request = one.request
+    return {
+        "id": one.id,
+        "started": datetime.fromtimestamp(one.started, UTC).isoformat(),
+        "source": request.source,
+        "name": request.name,
+        "format": request.format.value,
+        "platform": request.platform,
+    }
+
+
+def _row(one: UnfinishedImport) -> list[str]:
+    request = one.request
+    return [one.id, timestamp(one.started), request.format, request.name or "", request.source]
