@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from ocitui.cache import ImageIndex, IndexSeen, Mend, PackerCache
+from ocitui.importing.opening import SourceOptions
 
-from .findings import Finding
+from .findings import Depth
+from .mends.compose import compose
+from .mends.making import concerns, make_plan
 from .mends.steps import (
     Fate,
     Fetch,
@@ -20,6 +22,7 @@ from .mends.steps import (
     StepFile,
     StepKind,
 )
+from .report import Report
 
 __all__ = [
     "Fate",
@@ -34,28 +37,23 @@ __all__ = [
     "plan_repair",
 ]
 
-SHORTEST_DIGEST = 12
-
-
-class Examined(Protocol):
-    """What a plan is made of: `examine.Report` is one."""
-
-    @property
-    def findings(self) -> Sequence[Finding]: ...
-
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; ``left`` is what stays.
 
-    ``seen`` is the index that the plan is bound to. Two plans are equal where they would do the same to the same files.
+    ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, and
+    ``depth`` how far the check looked that it was made of. Two plans are equal where they would do the same.
     """
 
     steps: tuple[RepairStep, ...]
     left: tuple[Left, ...]
     seen: IndexSeen
     chosen: frozenset[int]
+    notes: tuple[str, ...] = ()
+    depth: Depth = Depth.QUICK
     index: ImageIndex | None = field(default=None, repr=False, compare=False)
+    access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
 
     @property
     def made(self) -> tuple[RepairStep, ...]:
@@ -71,6 +69,12 @@ class RepairPlan:
         return sum(step.bytes_placed for step in self.made)
 
     @property
+    def used_by(self) -> tuple[str, ...]:
+        """The loop devices that hold files of entries which are dropped: who does that is asked twice."""
+        dropped = (step for step in self.made if step.kind is StepKind.DROP_ENTRY)
+        return tuple(dict.fromkeys(user for step in dropped for user in step.used_by))
+
+    @property
     def fetches(self) -> tuple[Fetch, ...]:
         """What has to be brought into the staging folder first."""
         return tuple(fetch for step in self.made for fetch in step.change.fetch)
@@ -82,33 +86,33 @@ class RepairPlan:
 
     def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
         """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings."""
-        return replace(self, chosen=frozenset(step.number for step in self.steps if selects(wanted, step)))
+        chosen = (step.number for step in self.steps if _selects(wanted, step))
+        return replace(self, chosen=frozenset(chosen))
 
     def mend(self, staged: Mapping[str, Path] | None = None) -> Mend:
-        """The steps as one change of the cache; ``staged`` are the files that were fetched, by their name.
+        """The chosen steps as one change of the cache; ``staged`` are the files that were fetched, by their name.
 
-        Raises ConflictError where two steps want the same file.
+        Raises ConflictError where two steps want the same file, or one was not fetched.
         """
-        raise NotImplementedError
+        return compose(self.index, self.seen, [step.change for step in self.made], staged)
 
 
-def selects(wanted: Collection[int | str], step: RepairStep) -> bool:
-    """Whether a step is among these."""
+def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
     return step.number in wanted or any(concerns(wanted, finding) for finding in step.findings)
 
 
-def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
-    """Whether a finding has one of these codes, digests or fingerprints."""
-    if finding.code in wanted or finding.fingerprint in wanted:
-        return True
-    digest, short = finding.digest, finding.digest.partition(":")[2]
-    return bool(digest) and any(
-        len(one) >= SHORTEST_DIGEST and (digest.startswith(one) or short.startswith(one))
-        for one in wanted
-        if isinstance(one, str)
-    )
-
-
-async def plan_repair(cache: PackerCache, report: Examined, options: RepairOptions | None = None) -> RepairPlan:
+async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions | None = None) -> RepairPlan:
     """What would mend these findings; nothing is written. Raises CacheDirectoryError where the directory is gone."""
-    raise NotImplementedError
+    options = options or RepairOptions()
+    made = await make_plan(cache, report, options)
+    steps = tuple(replace(step, number=number) for number, step in enumerate(made.outcome.steps, 1))
+    return RepairPlan(
+        steps,
+        tuple(made.outcome.left),
+        made.scene.seen,
+        frozenset(step.number for step in steps if step.default),
+        made.notes,
+        report.depth,
+        None if made.scene.replaced else made.scene.index,
+        options.access,
+    )

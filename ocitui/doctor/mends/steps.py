@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ocitui.cache import ChangeMode, Discard, IndexReplacement, Insert, PackedFormat, Place, Seen
+from ocitui.importing.opening import SourceOptions
 
 from ..findings import Finding
 
@@ -133,7 +134,8 @@ class RepairOptions:
     ``only`` are codes, digests (a beginning of 12 digits or more will do) or fingerprints of findings. ``adopt`` gives
     names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
     are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
-    them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest.
+    them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
+    how registries are spoken to.
     """
 
     only: frozenset[str] = frozenset()
@@ -145,4 +147,4 @@ class RepairOptions:
     change_modes: bool = False
     sources: tuple[str, ...] = ()
     registry: bool = False
-    use_backup: bool = True
+    access: SourceOptions = field(default_factory=SourceOptions)

@@ -1,0 +1,101 @@
+"""A plan put together: what was seen, the shelves to restore from, and each family's steps in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from ocitui.cache import CacheError, PackerCache
+
+from ..findings import Finding, Severity
+from ..report import Report
+from ..restore import Restorer, Shelf
+from . import descriptors, files, listing
+from .adopting import Adoption
+from .files import FileMends, Holders
+from .near_copies import SiblingShelf, TrashShelf
+from .outcome import Outcome
+from .scene import Scene, look_at
+from .source_copies import RegistryShelf, shelf_for
+from .steps import RepairOptions
+
+SHORTEST_DIGEST = 12
+_NONE = "there is no safe mend for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The parts of a plan."""
+
+    scene: Scene
+    outcome: Outcome
+    notes: tuple[str, ...]
+
+
+def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
+    """Whether a finding has one of these codes, digests (also the beginning of one) or fingerprints."""
+    if finding.code in wanted or finding.fingerprint in wanted:
+        return True
+    digest, short = finding.digest, finding.digest.partition(":")[2]
+    return bool(digest) and any(
+        len(one) >= SHORTEST_DIGEST and (digest.startswith(one) or short.startswith(one))
+        for one in wanted
+        if isinstance(one, str)
+    )
+
+
+async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) -> Made:
+    """Raises CacheDirectoryError."""
+    scene = await asyncio.to_thread(look_at, cache.directory)
+    findings = [finding for finding in report.findings if _is_wanted(finding, options)]
+    notes: list[str] = []
+    restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, notes), notes)
+    mends = FileMends(scene, restorer, Holders({}), drop=options.drop)
+    names = dict(options.names)
+    adoption = Adoption(scene, dict(options.adopt), {}, options.adopt_known)
+    try:
+        outcome = Outcome()
+        outcome += descriptors.plan_descriptors(scene, _of(findings, descriptors.CODES), names)
+        outcome += await mends.plan(_of(findings, files.CODES))
+        rest = _of(findings, listing.CODES)
+        outcome += await asyncio.to_thread(listing.plan_orphans, scene, rest, adoption, trash=options.trash_orphans)
+        outcome += listing.plan_rest(scene, rest, change_modes=options.change_modes)
+    finally:
+        await restorer.close()
+    _leave_the_rest(findings, outcome)
+    return Made(scene, outcome, tuple(restorer.notes))
+
+
+def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
+    if options.only:
+        return concerns(options.only, finding)
+    return not finding.acknowledged
+
+
+def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
+    return [finding for finding in findings if finding.code in codes]
+
+
+def _shelves(scene: Scene, options: RepairOptions, notes: list[str]) -> list[Shelf]:
+    shelves: list[Shelf] = [TrashShelf(scene.directory, _nothing_recorded), SiblingShelf(scene)]
+    for text in options.sources:
+        try:
+            shelves.append(shelf_for(text, options.access, _nothing_recorded))
+        except CacheError as error:
+            notes.append(f"{text}: {error.message}")
+    return [*shelves, RegistryShelf(options.access)] if options.registry else shelves
+
+
+def _nothing_recorded(found: os.stat_result) -> str | None:
+    return None
+
+
+def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
+    """What no step is about and no family has spoken of; what is only worth knowing is not said again."""
+    covered = {finding for step in outcome.steps for finding in step.findings}
+    covered |= {left.finding for left in outcome.left}
+    for finding in findings:
+        if finding not in covered and finding.severity is not Severity.INFO:
+            outcome.leave([finding], _NONE, finding.mend)

@@ -1,0 +1,75 @@
+"""Pointing a name: the entry that is to win moves to the end of the index; nothing is deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocitui.cache import (
+    ConflictError,
+    Descriptor,
+    ImageName,
+    IndexEdit,
+    Insert,
+    Mend,
+    NoSuchEntryError,
+    PackedFormat,
+    PackerCache,
+    Remove,
+    Transaction,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PointPlan:
+    """``entry`` stands at ``position`` now and goes to the end; ``winner`` is what the name stands for until then."""
+
+    name: ImageName
+    entry: Descriptor
+    position: int
+    winner: Descriptor
+
+    @property
+    def needed(self) -> bool:
+        """Whether the name stands for another image now."""
+        return self.winner.digest != self.entry.digest
+
+    @property
+    def then(self) -> str:
+        """What the daemon will do."""
+        if not self.needed:
+            return f"{self.name} resolves to {self.entry.digest} already"
+        return f"{self.name} resolves to {self.entry.digest}, no longer to {self.winner.digest}"
+
+
+async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: PackedFormat | None = None) -> PointPlan:
+    """How to make a name stand for a digest; without ``format`` the digest's last entry of that name moves.
+
+    Raises NoSuchEntryError where no entry carries both, CorruptIndexError.
+    """
+    index, spelling = await cache.index(), str(name)
+    found = [
+        position
+        for position, descriptor in enumerate(index.descriptors)
+        if descriptor.digest == digest
+        and descriptor.image_name == spelling
+        and (format is None or descriptor.format == format)
+    ]
+    winner = index.by_name(spelling)
+    if not found or winner is None:
+        raise NoSuchEntryError(
+            f"no entry of {digest} has the name {spelling}{f' as {format}' if format else ''}",
+            hint="ocitui list shows which names it has; ocitui import gives it another one",
+        )
+    return PointPlan(name, index.descriptors[found[-1]], found[-1], winner)
+
+
+async def point(cache: PackerCache, plan: PointPlan) -> Transaction:
+    """Move the entry to the end, where it wins its name.
+
+    Raises ConflictError where it wins already, PlanChangedError where it is no longer where it was, and what
+    `PackerCache.mend` raises.
+    """
+    if not plan.needed:
+        raise ConflictError(f"{plan.then}: there is nothing to do", hint="ocitui why shows how the daemon answers")
+    move = IndexEdit((Remove(plan.position, plan.entry.raw),), (Insert(plan.entry.raw),))
+    return await cache.mend(Mend(move))
