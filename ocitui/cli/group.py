@@ -17,6 +17,7 @@ _COMMANDS = {
     "recall": ("reading", "Say whether the daemon would find a packed file, and why."),
     "show": ("reading", "Print a manifest or config."),
     "verdict": ("reading", "Say what the daemon would do with index.json at its start."),
+    "check": ("examining", "Examine the cache: what is wrong, and what would mend it."),
     "delete": ("writing", "Take entries out of the index and their files to the trash."),
     "undo": ("writing", "Reverse a transaction."),
     "log": ("reading", "List the transactions, newest first."),

@@ -1,0 +1,133 @@
+"""What a check prints: findings and what they come to, for people at its end, for programs while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ocitui.cache import IndexOutcome
+from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.report import Report
+from ocitui.text import human_size
+
+from .asking import place
+from .doctor_options import AskedCheck
+from .finding_json import finding_json, summary_json
+from .findings_text import finding_lines, tally
+from .import_progress import human_span
+from .json_lines import JsonLines
+from .options import Settings
+from .output import say
+from .prose import counted, paragraph
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a check kept of the index: a note on each copy that was made."""
+
+    notes: tuple[str, ...] = ()
+
+
+class CheckOutput(Protocol):
+    """Where a check's findings go."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """Findings, as they are made."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        """The check is over; ``failed`` is whether it found what it was to fail on."""
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """The check was interrupted after these."""
+
+
+class JsonOutput:
+    """An object a line for each finding, the summary as the last."""
+
+    def __init__(self, settings: Settings, asked: AskedCheck, acknowledged: Collection[str]) -> None:
+        self._lines = JsonLines(settings)
+        self._minimum = Severity(asked.severity or Severity.INFO)
+        self._acknowledged = tuple(acknowledged)
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            if finding.severity.rank >= self._minimum.rank:
+                accepted = finding.acknowledged or finding.fingerprint.startswith(self._acknowledged)
+                self._lines.write("finding", **finding_json(replace(finding, acknowledged=accepted)))
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        summary = summary_json(report)
+        summary["notes"] += kept.notes
+        self._lines.write("summary", clean=not failed, **summary)
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """What was found is on its lines already."""
+
+
+class TextOutput:
+    """Findings by severity, worst first, then how far it looked and what the daemon would do."""
+
+    def __init__(self, settings: Settings, asked: AskedCheck) -> None:
+        self._settings, self._whole = settings, asked.show_all
+        lowest = Severity.INFO if asked.show_all else Severity.LOW
+        self._minimum = Severity(asked.severity or lowest)
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """They are shown in order, at the end."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        shown = report.shown(self._minimum, acknowledged=self._whole)
+        self._show(shown)
+        for line in (*_verdict(report), *_coverage(report), *_notes((*report.notes, *kept.notes))):
+            say(line)
+        say(_outcome(report, shown))
+        if failed:
+            say("ocitui repair shows what would mend it, and changes nothing")
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
+        if shown:
+            self._show(sorted(shown, key=lambda finding: -finding.severity.rank))
+            say("that is what was found so far")
+
+    def _show(self, findings: Sequence[Finding]) -> None:
+        for line in place(self._settings):
+            say(line)
+        say()
+        for line in finding_lines(findings, whole=self._whole):
+            say(line)
+
+
+def _verdict(report: Report) -> list[str]:
+    verdict = report.verdict
+    lines = paragraph(f"{verdict.outcome}: {verdict.consequence}", "index.json  ")
+    if verdict.message:
+        lines += paragraph(f"it breaks here: {verdict.place}", " " * 12)
+    if verdict.outcome is IndexOutcome.RESET:
+        lines += paragraph("do not restart a running daemon: it may still hold the good index", " " * 12)
+    return lines
+
+
+def _coverage(report: Report) -> list[str]:
+    read = report.coverage.bytes_read
+    cost = [f"{human_size(read)} read"] if read else []
+    cost += [f"in {human_span(report.seconds)}"] if report.seconds >= 1 else []
+    text = str(report.coverage) + (f"; {' '.join(cost)}" if cost else "")
+    lines = paragraph(text, "looked at   ")
+    return lines + _notes(report.coverage.unchecked, "not checked ")
+
+
+def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
+    return [line for note in notes for line in paragraph(note, first)]
+
+
+def _outcome(report: Report, shown: Sequence[Finding]) -> str:
+    """What was found, and how much of it is not shown."""
+    problems = report.shown(Severity.LOW)
+    hidden = [finding for finding in report.findings if finding not in set(shown)]
+    accepted = sum(finding.acknowledged for finding in hidden)
+    parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
+    parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
+    found = f"found       {tally(problems) or 'nothing wrong'}"
+    return found + (f"; not shown: {', '.join(parts)} (--all)" if parts else "")

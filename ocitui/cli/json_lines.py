@@ -1,0 +1,26 @@
+"""JSON for programs that read line by line: one object a line, each with the keys that every document has."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+from .options import Settings
+from .output import SCHEMA, say
+
+
+class JsonLines:
+    """Writes objects; each says of what ``type`` it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._common = {
+            "schema": SCHEMA,
+            "host": socket.gethostname(),
+            "cache": os.path.abspath(settings.directory),
+        }
+
+    def write(self, kind: str, /, **keys: Any) -> None:
+        # It is ASCII, which `say` leaves as it is.
+        say(json.dumps(self._common | {"type": kind} | keys, separators=(",", ":")))
