@@ -40,14 +40,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
-    """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; ``left`` is what stays.
+    """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; ``unmended`` is what none mends.
 
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, and
     ``depth`` how far the check looked that it was made of. Two plans are equal where they would do the same.
     """
 
     steps: tuple[RepairStep, ...]
-    left: tuple[Left, ...]
+    unmended: tuple[Left, ...]
     seen: IndexSeen
     chosen: frozenset[int]
     notes: tuple[str, ...] = ()
@@ -59,6 +59,16 @@ class RepairPlan:
     def made(self) -> tuple[RepairStep, ...]:
         """The steps that will be made."""
         return tuple(step for step in self.steps if step.number in self.chosen)
+
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """All findings that will be there afterwards, also those of steps that are not made."""
+        passed = [step for step in self.steps if step.number not in self.chosen]
+        return (
+            *(left for step in self.made for left in step.leaves),
+            *self.unmended,
+            *(Left(finding, "its step is not chosen", step.title) for step in passed for finding in step.findings),
+        )
 
     @property
     def bytes_trashed(self) -> int:

@@ -144,10 +144,10 @@ class FileMends:
                 there.size,
                 then=MISS,
                 used_by=self.holders.of(wanted.name),
+                leaves=(Left(_missing(wanted, findings[0]), why, would),),
                 change=Change(discard=discards),
             )
         )
-        outcome.left.append(Left(_missing(wanted, findings[0]), why, would))
 
 
 def _may_stay(findings: Sequence[Finding]) -> bool:

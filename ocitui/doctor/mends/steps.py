@@ -97,10 +97,20 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A finding that will be there afterwards: why, and what would mend it."""
+
+    finding: Finding
+    why: str
+    would: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RepairStep:
     """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
-    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen.
+    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen. ``leaves`` are
+    findings that come of it.
     """
 
     number: int
@@ -115,16 +125,8 @@ class RepairStep:
     source: str = ""
     default: bool = True
     used_by: tuple[str, ...] = ()
+    leaves: tuple[Left, ...] = ()
     change: Change = Change()
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A finding that the plan leaves, or that one of its steps leaves behind: why, and what would mend it."""
-
-    finding: Finding
-    why: str
-    would: str = ""
 
 
 @dataclass(frozen=True, slots=True)
