@@ -40,7 +40,7 @@ class LayerDigestError(LayerError):
 
 class LayerLimitError(LayerError):
     code = "layer-limit"
-    default_hint = "nothing was packed; raise the limit where the image is trusted"
+    default_hint = "nothing was packed; no sound image comes near this limit, which is fixed"
 
 
 class PackerError(CacheError):
@@ -56,6 +56,11 @@ class MissingToolError(PackerError):
 class WorkerError(CacheError):
     code = "worker"
     default_hint = "nothing was packed; see whether the machine ran out of memory, then try again"
+
+
+def raised_with(option: str) -> str:
+    """What to do about a limit that an option raises."""
+    return f"nothing was packed; where the image is trusted, {option} raises the limit"
 
 
 def printable(name: bytes) -> str:

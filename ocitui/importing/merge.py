@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .changesets import Changeset
 from .chunk_reader import ChunkReader
-from .layer_errors import LayerError, LayerLimitError
+from .layer_errors import LayerError, LayerLimitError, raised_with
 from .layers import OpenLayer
 from .limits import LayerLimits
 from .tar_headers import TarReader
@@ -62,7 +62,9 @@ class Merge:
             if entry.xattrs:
                 self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
             if self._entries > limits.entries:
-                raise LayerLimitError(f"the image has more than {limits.entries} entries, the limit")
+                raise LayerLimitError(
+                    f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
+                )
             if self._metadata > limits.metadata_bytes:
                 raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
             changeset.apply(entry)
@@ -73,7 +75,9 @@ class Merge:
         for chunk in chunks:
             self._bytes += len(chunk)
             if self._bytes > limit:
-                raise LayerLimitError(f"the layers unpack to more than {limit} bytes, the limit")
+                raise LayerLimitError(
+                    f"the layers unpack to more than {limit} bytes, the limit", hint=raised_with("--max-bytes")
+                )
             yield chunk
 
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from .chunk_reader import ChunkReader
-from .layer_errors import LayerError, LayerLimitError
+from .layer_errors import LayerError, LayerLimitError, raised_with
 from .limits import LayerLimits
 from .pax import PaxHeader, Xattrs, parse_pax
 
@@ -143,7 +143,10 @@ class TarReader:
         if size < 0:
             raise LayerError(f"its size {size} is out of range")
         if size > self._limits.unpacked_bytes:
-            raise LayerLimitError(f"it claims {size} bytes, more than the limit of {self._limits.unpacked_bytes}")
+            raise LayerLimitError(
+                f"it claims {size} bytes, more than the limit of {self._limits.unpacked_bytes}",
+                hint=raised_with("--max-bytes"),
+            )
 
     def _device(self, block: bytes) -> tuple[int, int]:
         if block[257:262] != b"ustar":
