@@ -139,7 +139,7 @@ _IMPORT_OPTIONS = (
         help="The most files that the layers may hold [default: 1000000].",
     ),
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
-    click.option("--again", is_flag=True, help="Fetch and pack it even where the cache has it already."),
+    click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
 )
 
 

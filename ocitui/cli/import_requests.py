@@ -25,7 +25,7 @@ from .import_options import AskedImport, AskedSource
 
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _PACKED_ONLY = ("manifest", "config")
-_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "again")
+_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries")
 
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",

@@ -61,7 +61,8 @@ class Preview:
 
     @property
     def notes(self) -> list[str]:
-        return list(dict.fromkeys((*self.listing.notes, *(self.chosen.notes if self.chosen else ()))))
+        notes = dict.fromkeys((*self.listing.notes, *(self.chosen.notes if self.chosen else ())))
+        return [note for note in notes if note not in self.problem]
 
 
 def inspect_source(settings: Settings, asked: AskedSource) -> ExitCode:
@@ -134,8 +135,8 @@ def _describe(preview: Preview, cached: Cached) -> list[str]:
     rows = [_row(image, chosen, cached) for image in listing.images]
     lines = list(lay_out(_COLUMNS, rows, terminal_width()))
     if chosen is not None:
-        name = chosen.image_name or "what --name says, as the source says no whole name"
-        lines.append(f"an import takes {chosen.digest}, named {name}")
+        named = f"named {chosen.image_name}" if chosen.image_name else "which needs a --name, as the source gives none"
+        lines.append(f"an import takes {chosen.digest}, {named}")
         lines += [f"the cache has it {text}" for text in _entries(cached.of(chosen.digest))]
     else:
         lines.append(f"an import takes none: {preview.problem}")
