@@ -81,10 +81,17 @@ ACTIONS: tuple[Action, ...] = (
         "import_image",
         ("i",),
         "Import",
-        "Bring a packed file in, with its manifest and config; they are checked first, and the source stays.",
+        "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is shown first.",
         Group.CACHE,
         writes=True,
         in_footer=True,
+    ),
+    Action(
+        "imports",
+        ("I",),
+        "Imports",
+        "How far imports are; cancel one, try it again, go on with one that was interrupted, remove downloads.",
+        Group.CACHE,
     ),
     Action(
         "undo",
@@ -217,9 +224,20 @@ ACTIONS: tuple[Action, ...] = (
     Action("command_palette", ("colon",), "Commands", "Find a command by its name.", Group.PROGRAM),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi.", Group.PROGRAM),
     Action(
-        "interrupt", ("ctrl+c",), "Interrupt", "Cancel what is running; it never leaves half a change.", Group.PROGRAM
+        "interrupt",
+        ("ctrl+c",),
+        "Interrupt",
+        "Cancel the import that runs, or what a screen is doing; it never leaves half a change.",
+        Group.PROGRAM,
     ),
-    Action("quit", ("q",), "Quit", "Leave; a transaction under way is finished first.", Group.PROGRAM, in_footer=True),
+    Action(
+        "quit",
+        ("q",),
+        "Quit",
+        "Leave; a transaction under way is finished first, and imports under way are asked about.",
+        Group.PROGRAM,
+        in_footer=True,
+    ),
 )
 
 BINDINGS = [action.binding for action in ACTIONS if not action.handled_by_widget]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
+from textual.message import Message
 from textual.screen import Screen
 
 from ocitui.cache.daemon import DaemonState, find_daemon
@@ -24,6 +26,12 @@ from .terminal import THEMES, Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
+
+    from .import_board import ImportBoard
+
+
+class ImportsChanged(Message):
+    """The imports are no longer as they were drawn."""
 
 
 class OcituiApp(App[int], inherit_bindings=False):
@@ -61,8 +69,33 @@ class OcituiApp(App[int], inherit_bindings=False):
 
         return PackerCache(self.options.directory, read_only=self.options.read_only, wait=self.options.wait)
 
-    def finish_transaction(self) -> None:
-        """Return once no transaction is under way."""
+    @cached_property
+    def imports(self) -> ImportBoard:
+        """The imports; what they need is loaded with the first of them."""
+        from .import_board import ImportBoard
+
+        return ImportBoard(self.cache, self._tell_imports)
+
+    @property
+    def has_imports(self) -> bool:
+        """Whether there is anything to know of imports, so that nothing is loaded to learn that there are none."""
+        return "imports" in self.__dict__
+
+    def _tell_imports(self) -> None:
+        """Called from the thread of the imports, which may outlive the event loop."""
+        with suppress(RuntimeError):
+            self.post_message(ImportsChanged())
+
+    def on_imports_changed(self) -> None:
+        self.imports.take_news()
+        for screen in self.screen_stack:
+            if (changed := getattr(screen, "imports_changed", None)) is not None:
+                changed()
+
+    def finish_work(self) -> None:
+        """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""
+        if self.has_imports:
+            self.imports.close()
         if "cache" in self.__dict__:
             self.cache.wait_for_transaction()
 

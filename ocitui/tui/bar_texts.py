@@ -94,15 +94,17 @@ def trouble_parts(health: Health, daemon: DaemonState) -> list[Part]:
 
 
 def status_parts(
-    row: int, shown: int, total: int, filter_text: str, marked: int, hidden_marks: int, message: str
+    row: int, shown: int, total: int, filter_text: str, marked: int, hidden_marks: int, imports: str, message: str
 ) -> list[Part]:
-    """Where the cursor is, what the filter shows, what is marked, and what was said last."""
+    """Where the cursor is, what the filter shows, what is marked, what is imported, and what was said last."""
     parts: list[Part] = [f" {row}/{shown}"]
     if filter_text:
         parts.append((f"  filter {clean(filter_text)!r}: {shown}/{total}", "bold"))
     if marked:
         hidden = f" ({hidden_marks} hidden)" if hidden_marks else ""
         parts.append((f"  {marked} marked{hidden}", "bold"))
+    if imports:
+        parts.append((f"  {imports}", "bold"))
     if message:
         parts.append(f"  {clean(message)}")
     return parts

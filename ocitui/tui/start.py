@@ -26,20 +26,29 @@ def run_screen(options: ScreenOptions) -> int:
     """Open the screen and stay until the operator leaves; gives the exit status."""
     app = OcituiApp(options)
     with _leaving_on_signals(app):
-        app.run(mouse=options.mouse)
+        try:
+            app.run(mouse=options.mouse)
+        finally:
+            app.finish_work()
     return app.return_code or 0
 
 
 @contextmanager
 def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
-    """SIGHUP and SIGTERM end the program once a transaction under way is whole.
+    """SIGHUP and SIGTERM end the program once a transaction under way is whole and imports are stopped.
 
     Not through the event loop: a terminal that is no longer read blocks it, and its signal handlers with it.
     """
     terminal = _terminal_modes()
 
+    leaving = False
+
     def leave(number: int, _: FrameType | None) -> None:
-        app.finish_transaction()
+        nonlocal leaving
+        if leaving:
+            return  # a second signal finds the first at work
+        leaving = True
+        app.finish_work()
         _restore_terminal(terminal)
         os._exit(128 + number)
 

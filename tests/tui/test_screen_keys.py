@@ -71,6 +71,7 @@ async def _quits(one: Desk) -> None:
 _DOES: dict[str, Check] = {
     "resolve": _opens("ResolveScreen"),
     "import_image": _opens("ImportScreen"),
+    "imports": _opens("ImportsScreen"),
     "undo": _opens("UndoScreen"),
     "journal": _opens("JournalScreen"),
     "verdict": _opens("VerdictScreen"),

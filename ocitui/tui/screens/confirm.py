@@ -22,6 +22,9 @@ class ConfirmScreen(FullScreen[str | None]):
         Binding("y", "confirm", "Confirm", show=False),
     ]
     verb: ClassVar[str] = "Do it"
+    stay: ClassVar[str] = "Cancel"
+    writes: ClassVar[bool] = True
+    """Whether it changes the cache, and so waits until that may be done."""
 
     def begin(self) -> None:
         self._ready = self._acting = False
@@ -40,8 +43,8 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        self.show_keys([("[ Cancel ]", "enter"), ("y", self.verb)])
-        self.say(f"on {self.app.host}: nothing is changed before y")
+        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb)])
+        self.say(f"on {self.app.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -51,15 +54,23 @@ class ConfirmScreen(FullScreen[str | None]):
         """Do what was planned; gives the message for the status line. Raises CacheError."""
         raise AssertionError("a screen of its own says this")
 
+    def asked(self) -> str:
+        """What the status line says while it waits for an answer."""
+        return "nothing is changed before y"
+
+    def acting(self) -> str:
+        """What the status line says once it was answered."""
+        return "at work; it is finished even if this window goes"
+
     def action_confirm(self) -> None:
         if not self._ready or self._acting:
             return
-        if reason := self.main.refusal("delete"):
+        if self.writes and (reason := self.main.refusal("delete")):
             self.say(f"not done: {reason}")
             return
         self._acting = True
         self.show_keys([])
-        self.say("at work; it is finished even if this window goes")
+        self.say(self.acting())
         self._run_act()
 
     @work(group="act")

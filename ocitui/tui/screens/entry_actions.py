@@ -46,7 +46,7 @@ class EntryActions(Screen[None]):
             return f"nothing is written while {what} is {self.health.condition}"
         return self.read_only
 
-    def _may(self, action: str) -> bool:
+    def may(self, action: str) -> bool:
         if reason := self.refusal(action):
             self.say(f"{BY_NAME[action].label}: {reason}")
             return False
@@ -61,7 +61,7 @@ class EntryActions(Screen[None]):
 
     def action_delete(self) -> None:
         entries = self.chosen()
-        if not self._may("delete"):
+        if not self.may("delete"):
             return
         if not entries:
             self.say("Delete: there is no entry under the cursor")
@@ -78,19 +78,19 @@ class EntryActions(Screen[None]):
             self.say(message)
 
     def action_undo(self) -> None:
-        if self._may("undo"):
+        if self.may("undo"):
             self._open_undo(None)
 
     def _open_undo(self, transaction_id: str | None) -> None:
         from .undo import UndoScreen
 
-        self.app.push_screen(UndoScreen(transaction_id), self._said)
+        self.app.push_screen(UndoScreen(transaction_id), self.said)
 
     def action_journal(self) -> None:
         from .journal import JournalScreen
 
         def chosen(transaction_id: str | None) -> None:
-            if transaction_id and self._may("undo"):
+            if transaction_id and self.may("undo"):
                 self._open_undo(transaction_id)
 
         self.app.push_screen(JournalScreen(), chosen)
@@ -102,13 +102,7 @@ class EntryActions(Screen[None]):
         name = (entry.descriptor.image_name or "") if entry else ""
         self.app.push_screen(ResolveScreen(clean(name), entry.format if entry else ""))
 
-    def action_import_image(self) -> None:
-        if self._may("import_image"):
-            from .import_image import ImportScreen
-
-            self.app.push_screen(ImportScreen(), self._said)
-
-    def _said(self, message: str | None) -> None:
+    def said(self, message: str | None) -> None:
         if message:
             self.say(message)
 
@@ -156,12 +150,6 @@ class EntryActions(Screen[None]):
     def _copy(self, text: str, what: str) -> None:
         self.app.copy_to_clipboard(text)
         self.say(f"{what} sent to the terminal")
-
-    def action_interrupt(self) -> None:
-        self.say("nothing is running; q quits")
-
-    async def action_quit(self) -> None:
-        self.app.exit(0)
 
     def action_command_palette(self) -> None:
         self.app.action_command_palette()

@@ -1,210 +1,255 @@
-"""Import: which file, under which name; what was found, before anything is written."""
+"""Import: from where, under which name, in which format; what was found, before anything is written."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import ClassVar
 
+import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from ocitui.cache import CacheError, ImageName
-from ocitui.importing.errors import NamedOtherwiseError
-from ocitui.importing.packed import PackedSource, import_packed, inspect_packed
-from ocitui.importing.sources import find_packed_files
-from ocitui.text import human_size
+from ocitui.cache import CacheError, PackedFormat
+from ocitui.importing.requests import ImportRequest
 
-from ..widgets.lines_view import Line, LinesView, heading
+from ..elsewhere import elsewhere
+from ..import_form import ADVANCED, BASIC, PLATFORM, SOURCE_FIELDS, SWITCHES, Field, make_request
+from ..preview import image_rows, preview_lines
+from ..sight import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
+from ..widgets.choice import Choice
+from ..widgets.lines_view import Line, LinesView
+from ..widgets.pick_list import PickList, PickRow
 from ..widgets.question import Question
+from ..widgets.source_suggester import PathSuggester
 from .confirm import error_lines
 from .full import FullScreen
 
-_FIELDS = (
-    ("file", "Packed file", "a .squashfs, .erofs or .tar file"),
-    ("name", "Name", "as the daemon is to find it, for example alpine:3.19"),
-    ("manifest", "Manifest", "FILE.manifest.json beside the packed file, unless named here"),
-    ("config", "Config", "FILE.config.json beside the packed file, unless named here"),
-)
-
-
-class PathSuggester(Suggester):
-    """Completes a path from what is on disk."""
-
-    def __init__(self) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-
-    async def get_suggestion(self, value: str) -> str | None:
-        return await asyncio.to_thread(_complete, value)
-
-
-def _complete(value: str) -> str | None:
-    """The first path that goes on from ``value``; None where there is none."""
-    folder, _, start = value.rpartition("/")
-    try:
-        names = sorted(os.listdir(os.path.expanduser(f"{folder}/" if "/" in value else ".")))
-    except OSError:
-        return None
-    found = next((name for name in names if start and name.startswith(start) and name != start), None)
-    if found is None:
-        return None
-    return f"{folder}/{found}" if "/" in value else found
+_FIELDS = (*BASIC, PLATFORM, *ADVANCED)
+_KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"), ("esc", "Back"))
 
 
 class ImportScreen(FullScreen[str | None]):
-    """Enter goes from field to field and then looks; `y` imports what was found."""
+    """Enter looks, and writes nothing; `y` puts the import of what was shown into the queue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "start(False)", "Import", show=False),
         Binding("Y", "start(True)", "Import and rename", show=False),
-        Binding("ctrl+c", "stop", "Stop", show=False, priority=True),
+        Binding("up", "field(-1)", "Field before", show=False),
+        Binding("down", "field(1)", "Next field", show=False),
+        Binding("f2", "more", "More options", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "#file"
+    AUTO_FOCUS = "#source"
     subject: ClassVar[str] = "import"
-    keys = (("enter", "Next field, then look"), ("→", "Complete a path"), ("esc", "Back"))
+    keys = _KEYS
 
-    class Copied(Message):
-        """So many bytes of the packed file are staged; a newer one replaces those that wait."""
+    class Noted(Message):
+        """Why a registry is asked again; a newer one replaces those that wait."""
 
-        def __init__(self, done: int, total: int) -> None:
+        def __init__(self, text: str) -> None:
             super().__init__()
-            self.done = done
-            self.total = total
+            self.text = text
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, ImportScreen.Copied)
+            return isinstance(message, ImportScreen.Noted)
 
     def __init__(self) -> None:
         super().__init__()
-        self._source: PackedSource | None = None
-        self._image_name: ImageName | None = None
-        self._importing = False
+        self._sight: Sight | None = None
+        self._seen: tuple[str, ...] = ()
+        self._request: ImportRequest | None = None
+        self._standing = Standing()
+        self._missing: dict[PackedFormat, str] = {}
+        self._name_is_ours = True
+
+    # The fields
 
     def compose_body(self) -> Iterable[Widget]:
-        for field, label, hint in _FIELDS:
-            suggester = None if field == "name" else PathSuggester()
-            with Horizontal(classes="field"):
-                yield Static(label, classes="field-label")
-                yield Question(id=field, placeholder=hint, suggester=suggester)
+        with Vertical(id="form"):
+            for field in BASIC:
+                yield _row(field)
+            yield Horizontal(_label("Format"), Choice([*PackedFormat], id="format"), classes="field")
+            yield _row(PLATFORM)
+            yield Horizontal(_label("More options"), Choice(["hidden", "shown"], id="more"), classes="field")
+            for _, fields in groupby(ADVANCED, lambda field: field.row):
+                yield _row(*fields, advanced=True)
+            switches = [(_label(label), Choice(["no", "yes"], id=id)) for id, label in SWITCHES]
+            yield Horizontal(*(widget for pair in switches for widget in pair), classes="field advanced")
+        yield PickList(id="images")
         yield LinesView()
 
+    def begin(self) -> None:
+        text = "enter looks at the source: what it holds is shown before anything is written"
+        self.show_lines([Line(text, kind="muted")])
+        self._look_for_packers()
+
+    @work
+    async def _look_for_packers(self) -> None:
+        """Mark the formats whose packer is missing, and choose one that is there."""
+        self._missing = await asyncio.to_thread(missing_packers)
+        for choice in self.query("#format").results(Choice):
+            choice.note({format_.value: what for format_, what in self._missing.items()})
+            if PackedFormat(choice.value) in self._missing:
+                choice.value = next(format_ for format_ in PackedFormat if format_ not in self._missing)
+
+    def _typed(self) -> dict[str, str]:
+        typed = {field.id: self.query_one(f"#{field.id}", Input).value.strip() for field in _FIELDS}
+        return typed | {id: self.query_one(f"#{id}", Choice).value for id in ("format", *(id for id, _ in SWITCHES))}
+
+    def _fill(self, field: str, text: str) -> None:
+        question = self.query_one(f"#{field}", Input)
+        with question.prevent(Input.Changed):
+            question.value = text
+
     @on(Input.Changed)
-    def _edited(self) -> None:
-        self._source = None
+    @on(Choice.Changed)
+    def _edited(self, event: Input.Changed | Choice.Changed) -> None:
+        """What was shown is no longer what is asked for."""
+        if isinstance(event, Choice.Changed) and event.choice.id == "more":
+            self.set_class(event.choice.value == "shown", "-more")
+            return
+        if isinstance(event, Input.Changed) and event.input.id == "name":
+            self._name_is_ours = not event.value
+        if self._request is not None:
+            self._request = None
+            self.show_keys(_KEYS)
+            self.say("changed: enter looks again")
+
+    def action_more(self) -> None:
+        more = self.query_one("#more", Choice)
+        more.action_step(1)
+        self.set_focus(self.query_one("#compression") if more.value == "shown" else self.query_one("#source"))
+
+    def action_field(self, by: int) -> None:
+        self.focus_next() if by > 0 else self.focus_previous()
+
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(LinesView).action_pages(pages)
+
+    # The look
 
     @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        """The two names that are needed come first; the documents' own fields may stay empty."""
-        if event.input.id == "file" and not self._text("name"):
-            self.query_one("#name").focus()
-        else:
-            self._look()
-
-    def _text(self, field: str) -> str:
-        return self.query_one(f"#{field}", Input).value.strip()
-
-    def _path(self, field: str) -> Path | None:
-        text = self._text(field)
-        return Path(text).expanduser() if text else None
+    @on(Choice.Submitted)
+    def _submitted(self) -> None:
+        self._look()
 
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
-        """Inspect the source and say what it is."""
+        """See what the source holds and what the cache has of it; the source is not asked twice for a mere name."""
+        typed = self._typed()
         try:
-            files = find_packed_files(
-                os.path.expanduser(self._text("file")), self._path("manifest"), self._path("config")
-            )
-            name = ImageName.parse(self._text("name"))
-            source = await inspect_packed(files)
-            taken = await self._other_name(source, name)
+            request = make_request(typed)
+            seen = tuple(typed[field] for field in SOURCE_FIELDS)
+            if self._sight is None or seen != self._seen or self._request is not None:
+                self.say(f"looking at {request.source}; ctrl+c stops it")
+                self._sight, self._seen = None, seen
+                self._sight = await elsewhere(lambda: look(request, self._note))
+            self._take_name(self._sight)
+            self._standing = await standing(self.app.cache, self._sight, make_request(self._typed()))
+            self._show(self._sight, make_request(self._typed()))
         except CacheError as error:
+            self._request = None
+            self._show_images([])
             self.show_lines(error_lines(error))
-            return
-        self.show_lines([*source_lines(source, name), *taken])
-        if source.problems or not self._text("name"):
-            self.say("not to be imported as it is")
-            return
-        self._source, self._image_name = source, name
-        self.query_one(LinesView).focus()
-        self.show_keys([("Y", "Rename") if taken else ("y", "Import"), ("tab", "Fields"), ("esc", "Back")])
-        self.say(f"on {self.app.host}: nothing is changed before {'Y' if taken else 'y'}")
+            self.show_keys(_KEYS)
+            self.say("nothing was changed")
 
-    async def _other_name(self, source: PackedSource, name: ImageName) -> list[Line]:
-        """What to say where the cache has the image under another name: it keeps one for a digest and format."""
-        index = await self.app.cache.index()
-        there = index.by_key(source.digest or "", source.format)
-        if there is None or there.image_name == str(name):
-            return []
-        text = f"The cache has it as {there.image_name or 'an entry without a name'}; Y gives that entry the new name."
-        return [Line(), Line(text, kind="bad")]
+    def _note(self, text: str) -> None:
+        """Called from the thread that looks."""
+        self.post_message(self.Noted(text))
+
+    def on_import_screen_noted(self, event: Noted) -> None:
+        self.say(event.text)
+
+    def _take_name(self, sight: Sight) -> None:
+        """Put the source's own name into its field, unless the operator wrote one."""
+        if self._name_is_ours:
+            self._fill("name", str(sight.name) if sight.name else "")
+
+    def _show(self, sight: Sight, request: ImportRequest) -> None:
+        rows = image_rows(sight)
+        self._show_images(rows)
+        self.show_lines(preview_lines(sight, self._standing, request, self._missing))
+        if not sight.can_be_taken:
+            self._wait_for_choice(bool(rows))
+        elif request.name is None:
+            self.query_one("#name").focus()
+            self.show_keys(_KEYS)
+            self.say("the source says no name: type the one it is to have")
+        else:
+            self._wait_for_start(request, several=bool(rows))
+
+    def _wait_for_choice(self, several: bool) -> None:
+        if several:
+            self.query_one(PickList).focus()
+            self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
+        self.say("choose one of them: enter takes it" if several else "not to be imported as it is")
+
+    def _wait_for_start(self, request: ImportRequest, *, several: bool) -> None:
+        self._request = request
+        self.query_one(PickList if several else LinesView).focus()
+        other = self._standing.is_other(request.name or "")
+        keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields"), ("esc", "Back")]
+        self.show_keys([*keys, ("enter", "Take another")] if several else keys)
+        self.say(f"on {self.app.host}: nothing is changed before {'Y' if other else 'y'}")
+
+    def _show_images(self, rows: Sequence[PickRow]) -> None:
+        images = self.query_one(PickList)
+        images.set_rows(rows)
+        images.set_class(bool(rows), "-shown")
+
+    @on(PickList.Picked)
+    def _picked(self, event: PickList.Picked) -> None:
+        """Write the chosen image into the fields, and look at it."""
+        if self._sight is None:
+            return
+        source, platform = chosen_source(self._typed()["source"], self._sight, int(event.key))
+        self._fill("source", source)
+        if platform is not None:
+            self._fill("platform", platform)
+        self._look()
+
+    # The start
 
     def action_start(self, rename: bool) -> None:
-        if self._source is None or self._image_name is None or self._importing:
+        request, sight = self._request, self._sight
+        if request is None or sight is None:
             return
-        if reason := self.main.refusal("import_image"):
+        if self._standing.is_other(request.name or "") and not rename:
+            self.say("not done: Y gives the entry that is there the new name")
+        elif reason := self.main.refusal("import_image"):
             self.say(f"not done: {reason}")
-            return
-        self._importing = True
-        self.show_keys([("ctrl+c", "Stop")])
-        self._import(self._source, self._image_name, rename)
-
-    @work(group="import")
-    async def _import(self, source: PackedSource, name: ImageName, rename: bool) -> None:
-        try:
-            image = await import_packed(self.app.cache, source, name, rename=rename, progress=self._progress)
-        except NamedOtherwiseError as error:
-            self.show_lines([Line(error.message, kind="bad"), Line("Y gives that entry the new name.")])
-            self.show_keys([("Y", "Rename"), ("esc", "Back")])
-        except CacheError as error:
-            self.show_lines(error_lines(error))
         else:
-            self.dismiss(f"{image.name} imported as {image.digest}, {image.format}; u undoes it")
-            return
-        finally:
-            self._importing = False
+            self._submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
 
-    def _progress(self, done: int, total: int) -> None:
-        """Called from the copying thread, which touches no widget."""
-        self.post_message(self.Copied(done, total))
+    def _submit(self, request: ImportRequest) -> None:
+        number = self.app.imports.submit(request)
+        self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
-    @on(Copied)
-    def _copied(self, event: Copied) -> None:
-        self.say(f"copying: {human_size(event.done)} of {human_size(event.total)}")
-
-    def action_stop(self) -> None:
-        if self._importing:
-            self.workers.cancel_group(self, "import")
-            self._importing = False
-            self.say("stopped; the cache is as it was")
-        else:
-            self.action_interrupt()
-
-    def action_leave(self) -> None:
-        if self._importing:
-            self.say("an import is running; ctrl+c stops it")
-        else:
-            self.dismiss(None)
+    def action_interrupt(self) -> None:
+        looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
+        for worker in looking:
+            worker.cancel()
+        self.say("stopped looking" if looking else "nothing is running; esc goes back")
 
 
-def source_lines(source: PackedSource, name: ImageName) -> list[Line]:
-    """What a source is, and what keeps it from being imported."""
-    lines = [heading("Found")]
-    lines += [
-        Line(f"{source.files.packed}", "packed file"),
-        Line(f"{source.format or 'unknown'}, {human_size(source.size)}", "format"),
-        Line(source.digest or "unknown", "digest"),
-        Line(source.platform or "unknown", "platform"),
-        Line(str(name) or "none: a name is needed", "krata's name", "plain" if str(name) else "bad"),
-    ]
-    if name.reference == "latest":
-        lines.append(Line("the daemon never resolves the tag latest from its cache", "note", "bad"))
-    if source.problems:
-        lines += [Line(), heading("It cannot be imported"), *(Line(problem, kind="bad") for problem in source.problems)]
-    return lines
+def _label(text: str) -> Static:
+    return Static(text, classes="field-label")
+
+
+def _row(*fields: Field, advanced: bool = False) -> Horizontal:
+    return Horizontal(*_widgets(fields), classes="field advanced" if advanced else "field")
+
+
+def _widgets(fields: Sequence[Field]) -> Iterator[Widget]:
+    for field in fields:
+        suggester = PathSuggester(sources=field.id == "source") if field.path else None
+        yield _label(field.label)
+        yield Question(id=field.id, placeholder=field.hint, suggester=suggester)

@@ -19,6 +19,7 @@ from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.question import OneLineQuestion
 from .asking import Asking
+from .importing import Importing
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference
@@ -30,7 +31,7 @@ _SMALLEST = (40, 10)
 _DAEMON_SECONDS = 10.0
 
 
-class MainScreen(Asking):
+class MainScreen(Importing, Asking):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
@@ -103,9 +104,11 @@ class MainScreen(Asking):
                 change = await asyncio.to_thread(feed.absorb, difference)
                 if not self._stands:
                     return
-                self._loaded = True
+                first, self._loaded = not self._loaded, True
                 self._apply(change)
                 self._note_removed(difference)
+                if first and not self._why_read_only:
+                    self.look_for_interrupted()
 
     def _apply(self, change: FeedChange) -> None:
         table = self.query_one(EntryTable)
@@ -232,6 +235,7 @@ class MainScreen(Asking):
                 table.filter_text,
                 len(table.marked),
                 table.hidden_marks,
+                self.imports_text,
                 self._message,
             )
         )

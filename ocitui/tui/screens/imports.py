@@ -1,0 +1,210 @@
+"""The imports: how far each is, and what can be done about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import ClassVar
+
+import msgspec
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from ocitui.cache import CacheError
+from ocitui.importing.errors import NamedOtherwiseError
+from ocitui.importing.jobs import ImportJob, JobState
+from ocitui.importing.unfinished import UnfinishedImport
+
+from ..import_texts import interrupted_lines, interrupted_row, job_lines, job_row, list_summary
+from ..throttle import Throttle
+from ..widgets.lines_view import Line, LinesView
+from ..widgets.pick_list import PickList
+from .full import FullScreen
+
+_DRAW_SECONDS = 0.25
+_AGAIN = (JobState.FAILED, JobState.CANCELLED)
+
+
+class ImportsScreen(FullScreen[str | None]):
+    """Each key is about the import under the cursor; none of them is enter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "cancel", "Cancel", show=False),
+        Binding("Y", "rename", "Rename", show=False),
+        Binding("r", "again", "Again", show=False),
+        Binding("g", "go_on", "Go on", show=False),
+        Binding("f", "forget", "Forget", show=False),
+        Binding("D", "downloads", "Downloads", show=False),
+        Binding("i", "import_image", "Import", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
+    ]
+    AUTO_FOCUS = "PickList"
+    subject: ClassVar[str] = "imports"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._downloaded = 0
+        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
+        self._ended = -1
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList(id="jobs")
+        yield LinesView(id="detail")
+
+    def begin(self) -> None:
+        self._draw()
+        jobs = self.app.imports.jobs
+        if jobs:
+            first = next((job for job in jobs if job.active), jobs[-1])
+            self.query_one(PickList).move_to(f"job{first.id}")
+
+    def imports_changed(self) -> None:
+        """Something is to be drawn, at most four times a second."""
+        self._throttle.ask()
+
+    # What is shown
+
+    def _draw(self) -> None:
+        board = self.app.imports
+        jobs = board.jobs
+        width = self.app.size.width
+        rows = [interrupted_row(one) for one in board.interrupted] + [job_row(job, width) for job in jobs]
+        for view in self.query(PickList):
+            view.set_rows(rows)
+            self._draw_detail()
+        ended = sum(not job.active for job in jobs)
+        if ended != self._ended:
+            self._ended = ended
+            self._look()
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        job, old = self._job, self._old
+        if job is not None:
+            lines = job_lines(job, self.app.imports.layers(job.id))
+        else:
+            lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
+        for view in self.query(LinesView):
+            view.set_lines(lines, keep_place=True)
+        self.show_keys(self._keys(job, old))
+
+    def _keys(self, job: ImportJob | None, old: UnfinishedImport | None) -> list[tuple[str, str]]:
+        keys = [("i", "Import")]
+        if job is not None and job.active:
+            keys.append(("x", "Cancel"))
+        if job is not None and job.state in _AGAIN:
+            keys.append(("Y", "Rename") if isinstance(job.error, NamedOtherwiseError) else ("r", "Again"))
+        if old is not None:
+            keys += [("g", "Go on"), ("f", "Forget")]
+        if self._downloaded:
+            keys.append(("D", "Downloads"))
+        return [*keys, ("esc", "Back")]
+
+    @work(group="look", exclusive=True)
+    async def _look(self) -> None:
+        """What lies on the disk: records of interrupted imports, and blobs."""
+        board = self.app.imports
+        try:
+            await asyncio.to_thread(board.read_interrupted)
+            self._downloaded = await asyncio.to_thread(board.downloaded)
+        except CacheError as error:
+            self.say(f"{error.message}: {error.hint}")
+            return
+        self.say(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+        self._throttle.ask()
+
+    @property
+    def _job(self) -> ImportJob | None:
+        key = self.query_one(PickList).key or ""
+        return self.app.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
+
+    @property
+    def _old(self) -> UnfinishedImport | None:
+        key = self.query_one(PickList).key
+        return next((one for one in self.app.imports.interrupted if f"old{one.id}" == key), None)
+
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(LinesView).action_pages(pages)
+
+    # What can be done
+
+    def _may(self) -> bool:
+        if reason := self.main.refusal("import_image"):
+            self.say(f"not done: {reason}")
+            return False
+        return True
+
+    def _begun(self, number: int) -> None:
+        self._draw()
+        self.query_one(PickList).move_to(f"job{number}")
+
+    def action_cancel(self) -> None:
+        job = self._job
+        if job is None or not job.active:
+            self.say("this import does not run")
+            return
+        self.app.imports.queue.cancel(job.id)
+        self.say("cancelling; what was downloaded is kept")
+
+    def action_interrupt(self) -> None:
+        self.action_cancel()
+
+    def action_again(self) -> None:
+        job = self._job
+        if job is not None and job.state in _AGAIN and self._may():
+            self._begun(self.app.imports.try_again(job))
+
+    def action_rename(self) -> None:
+        job = self._job
+        if job is not None and isinstance(job.error, NamedOtherwiseError) and self._may():
+            self._begun(self.app.imports.submit(msgspec.structs.replace(job.request, rename=True)))
+
+    def action_go_on(self) -> None:
+        old = self._old
+        if old is not None and self._may():
+            self._begun(self.app.imports.go_on(old))
+
+    def action_forget(self) -> None:
+        old = self._old
+        if old is not None and self._may():
+            self._forget(old)
+
+    @work(group="forget")
+    async def _forget(self, old: UnfinishedImport) -> None:
+        try:
+            await asyncio.to_thread(self.app.imports.forget, old)
+        except CacheError as error:
+            self.say(f"{error.message}: {error.hint}")
+        else:
+            self.say("forgotten; what it downloaded is still there, D removes it")
+            self._throttle.ask()
+
+    def action_downloads(self) -> None:
+        if not self._may():
+            return
+        if self.app.imports.active:
+            self.say("not done: imports are under way, and need what they downloaded; x cancels one")
+            return
+        from .downloads import DownloadsScreen
+
+        self.app.push_screen(DownloadsScreen(), self._removed)
+
+    def _removed(self, message: str | None) -> None:
+        if message:
+            self._downloaded = 0
+            self._draw_detail()
+            self.say(message)
+
+    def action_import_image(self) -> None:
+        if self._may():
+            from .import_image import ImportScreen
+
+            self.app.push_screen(ImportScreen(), self._imported)
+
+    def _imported(self, message: str | None) -> None:
+        if message:
+            jobs = self.app.imports.jobs
+            self._begun(jobs[-1].id)
+            self.say(message)

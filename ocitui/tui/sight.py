@@ -1,0 +1,150 @@
+"""What a source holds, looked at before anything is written. No widget in it; runs in an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
+from ocitui.importing.errors import SourceError
+from ocitui.importing.opening import open_source, recognise
+from ocitui.importing.packed import PackedSource, inspect_packed
+from ocitui.importing.packer_choice import check_tool
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.resolved import ListedImage, SourceImage, SourceKind, SourceListing
+from ocitui.importing.sources import find_packed_files
+
+_PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
+    be taken, and where there is none ``refusal`` says why."""
+
+    kind: SourceKind
+    listing: SourceListing | None = None
+    image: SourceImage | None = None
+    packed: PackedSource | None = None
+    refusal: CacheError | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The digest it would be stored under."""
+        if self.packed is not None:
+            return self.packed.digest
+        return self.image.digest if self.image else None
+
+    @property
+    def name(self) -> ImageName | None:
+        """What the source calls the image."""
+        return self.image.image_name if self.image else None
+
+    @property
+    def images(self) -> tuple[ListedImage, ...]:
+        return self.listing.images if self.listing else ()
+
+    def format(self, asked: PackedFormat) -> PackedFormat | None:
+        """The format it would be stored in: that of packed files cannot be chosen."""
+        return self.packed.format if self.packed is not None else asked
+
+    @property
+    def can_be_taken(self) -> bool:
+        return self.image is not None or (self.packed is not None and not self.packed.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
+    name. ``wins`` says whether that name stands for it already."""
+
+    there: bool = False
+    called: str = ""
+    wins: bool = False
+
+    def is_other(self, name: str) -> bool:
+        """Whether the entry has another name, which the new one would take over."""
+        return self.there and self.called != name
+
+
+async def look(request: ImportRequest, notify: Callable[[str], None]) -> Sight:
+    """Look at a source; ``notify`` is told why a registry is asked again. Raises SourceError."""
+    options = request.source_options(notify)
+    found = await asyncio.to_thread(recognise, request.source)
+    if found.kind is SourceKind.PACKED:
+        files = find_packed_files(request.source, _path(request.manifest), _path(request.config))
+        return Sight(found.kind, packed=await inspect_packed(files))
+    source = await open_source(request.source, options)
+    try:
+        listing = await source.listing()
+        try:
+            return Sight(source.kind, listing, await source.resolve())
+        except SourceError as error:
+            return Sight(source.kind, listing, refusal=error)
+    finally:
+        await source.close()
+
+
+async def standing(cache: PackerCache, sight: Sight, request: ImportRequest) -> Standing:
+    """What the cache has of what was found. Raises CacheError."""
+    format_ = sight.format(request.format)
+    if sight.digest is None or format_ is None:
+        return Standing()
+    index = await cache.index()
+    there = index.by_key(sight.digest, format_)
+    if there is None:
+        return Standing()
+    winner = index.by_name(there.image_name) if there.image_name else None
+    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key)
+
+
+def pinned(request: ImportRequest, sight: Sight) -> ImportRequest:
+    """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
+    if sight.kind is not SourceKind.REGISTRY or sight.image is None or "@" in request.source:
+        return request
+    from msgspec.structs import replace
+
+    return replace(request, source=f"{request.source}@{sight.image.digest}")
+
+
+def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None]:
+    """How to write the image of that number: the source, and the platform where only that tells it from others."""
+    image = sight.images[number]
+    same_names = [other for other in sight.images if other.names == image.names]
+    platform = str(image.platform) if image.platform else None
+    if sight.kind is SourceKind.REGISTRY:
+        alone = platform is not None and [str(other.platform) for other in same_names].count(platform) == 1
+        return (text, platform) if alone else (f"{text.partition('@')[0]}@{image.digest}", None)
+    found = recognise(text)
+    prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
+    base = f"{prefix}{found.path}"
+    if sight.kind is SourceKind.DOCKER_ARCHIVE:
+        return (f"{base}:{image.names[0]}" if image.names else f"{base}:@{number}"), None
+    if image.names and len(same_names) == 1:
+        return f"{base}:{image.names[0]}", None
+    return f"{base}@{image.digest}", None
+
+
+def expanded(text: str) -> str:
+    """The source with a home directory written out."""
+    prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
+    rest = text.removeprefix(prefix)
+    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
+
+
+def missing_packers() -> dict[PackedFormat, str]:
+    """The formats that cannot be packed here, and what to install; looks through PATH."""
+    missing = {}
+    for format_ in PackedFormat:
+        try:
+            check_tool(format_, None)
+        except CacheError as error:
+            missing[format_] = error.hint.partition(",")[0]
+    return missing
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None
