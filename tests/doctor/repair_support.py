@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from ocitui.cache import PackerCache
 from ocitui.cache.files import OWN_NAME
 from ocitui.doctor.examine import ExamineOptions
@@ -53,6 +55,13 @@ def contents(directory: Path) -> Counter[str]:
             if path.is_file() and not path.is_symlink() and not path.name.endswith(("index.json", ".index")):
                 counted[hashlib.sha256(path.read_bytes()).hexdigest()] += 1
     return counted
+
+
+def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing waits for another program to end its write."""
+    for module in ("index_file", "mend_making", "swaps"):
+        monkeypatch.setattr(f"ocitui.cache.{module}.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
 
 
 async def planned(directory: Path, depth: Depth = Depth.HEADER, **options: Any) -> tuple[Report, RepairPlan]:
