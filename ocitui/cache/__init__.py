@@ -68,10 +68,13 @@ if TYPE_CHECKING:
     from .mending import see as see
     from .mending import see_index as see_index
     from .names import ImageName as ImageName
+    from .overwriting import Overwritten as Overwritten
     from .plans import DeletePlan as DeletePlan
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
+    from .trash import EmptiedTrash as EmptiedTrash
+    from .trash import TrashedFile as TrashedFile
     from .verdict import IndexOutcome as IndexOutcome
     from .verdict import Verdict as Verdict
     from .verdict import examine_index as examine_index
@@ -102,8 +105,10 @@ _NAMES = {
         "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
     ),
     "names": "ImageName",
+    "overwriting": "Overwritten",
     "plans": "DeletePlan",
     "records": "Transaction TransactionKind TransactionState",
+    "trash": "EmptiedTrash TrashedFile",
     "verdict": "IndexOutcome Verdict examine_index judge_index",
     "watch": "Difference IndexWatch",
 }

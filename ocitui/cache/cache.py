@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from . import lookup, plans, storing, undoing
 from .descriptors import Descriptor
@@ -31,13 +31,18 @@ from .watch import IndexWatch
 from .workspace import Workspace, open_journal, open_workspace
 
 if TYPE_CHECKING:
+    from .journal import DamagedRecords
     from .mending import Mend
+    from .overwriting import Overwritten
+    from .trash import EmptiedTrash, TrashedFile
 
 R = TypeVar("R")
 _LOCK_POLL_SECONDS = 0.05
 # `PackerCache.list` hides the builtin from annotations inside the class.
 Entries = list[Entry]
 Transactions = list[Transaction]
+Overwrites: TypeAlias = "list[Overwritten]"
+Trashed: TypeAlias = "list[TrashedFile]"
 
 
 class PackerCache:
@@ -194,6 +199,63 @@ class PackerCache:
             return self._mend_now(doing, lambda space: undo_marked(space, space.journal.read(target.id)))
 
         return await self._patiently(undo_now)
+
+    async def redo(self, transaction_id: str) -> Transaction:
+        """Do again what another program's rewrite of the index undid of a transaction: see `overwritten`.
+
+        Raises NoSuchTransactionError, and ConflictError where it still stands or an entry's files are gone.
+        """
+        from .overwriting import redo
+
+        return await self._write(
+            "do a transaction again", lambda space, base: redo(space, base, space.journal.read(transaction_id))
+        )
+
+    async def overwritten(self) -> Overwrites:
+        """The newest transactions of which something no longer stands in the index, though none of ours took it back.
+
+        Newest first. Raises CorruptIndexError, StorageError.
+        """
+        from .overwriting import find_overwritten
+
+        return await self._look_up(lambda index: find_overwritten(self.directory, index))
+
+    async def trash(self) -> Trashed:
+        """Every file in the trash, newest first. Raises StorageError."""
+        from .trash import list_trash
+
+        return await asyncio.to_thread(list_trash, self.directory)
+
+    async def restore(self, names: Collection[str]) -> Transaction:
+        """Bring files back from the trash, by their names there, each to its place; `undo` reverses it.
+
+        Raises ConflictError where something stands in the place, LockedError, ReadOnlyError, StorageError.
+        """
+        from .trash import restore
+
+        return await self._patiently(
+            lambda: self._mend_now("restore from the trash", lambda space: restore(space, names))
+        )
+
+    async def empty_trash(self, before: float | None = None, ids: Collection[str] | None = None) -> EmptiedTrash:
+        """Remove files of the trash for good, and with that the undo of their transactions.
+
+        Those of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all that ended
+        where neither is given. Files that no readable record names go only by the id in their name. Raises
+        NoSuchTransactionError, LockedError, ReadOnlyError, StorageError.
+        """
+        from .trash import empty
+
+        return await self._patiently(lambda: self._mend_now("empty the trash", lambda space: empty(space, before, ids)))
+
+    async def damaged_records(self) -> DamagedRecords:
+        """The journal's records that cannot be read, newest first. Raises StorageError."""
+
+        def read() -> DamagedRecords:
+            with storage_errors("read the journal"), open_journal(self.directory) as journal:
+                return journal.damaged() if journal else []
+
+        return await asyncio.to_thread(read)
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""

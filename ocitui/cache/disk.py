@@ -208,6 +208,17 @@ class Disk:
         except FileNotFoundError:
             return
 
+    def remove(self, folder: Folder, name: str) -> None:
+        """Remove a file, or a directory with all in it, for good: only what is in the trash, and on request."""
+        import shutil
+
+        found = folder.lstat(name)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            self.step("rmtree", name)
+            shutil.rmtree(name, dir_fd=folder.fd)
+        else:
+            self.unlink(folder, name)
+
     def unlink_outside(self, path: Path) -> None:
         """Remove what was copied in from another file system."""
         self.step("unlink", str(path))

@@ -100,12 +100,7 @@ class Journal:
     def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
         """The transactions in these states, newest first; a record that is damaged is left out."""
         wanted = set(states)
-        records: Transactions = []
-        for record in self._records():
-            if record.state in wanted:
-                with suppress(ConflictError):
-                    records.append(self._read(record))
-        return records
+        return self._readable([record for record in self._records() if record.state in wanted])
 
     def damaged(self) -> DamagedRecords:
         """The records that cannot be read, newest first."""
@@ -119,9 +114,18 @@ class Journal:
 
     def since(self, moment: str) -> Transactions:
         """The transactions begun at a moment (the beginning of an id) or later that changed the cache, newest first."""
-        newer = [one for one in self._records() if one.id >= moment and one.state not in _CHANGED_NOTHING]
+        return self._readable([one for one in self._changes() if one.id >= moment])
+
+    def newest(self, count: int) -> Transactions:
+        """The newest transactions that changed the cache, newest first."""
+        return self._readable(self._changes()[:count])
+
+    def _changes(self) -> RecordNames:
+        return [record for record in self._records() if record.state not in _CHANGED_NOTHING]
+
+    def _readable(self, wanted: RecordNames) -> Transactions:
         records: Transactions = []
-        for record in newer:
+        for record in wanted:
             with suppress(ConflictError):
                 records.append(self._read(record))
         return records

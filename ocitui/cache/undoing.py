@@ -13,7 +13,7 @@ from .errors import ConflictError, NoSuchTransactionError
 from .index import ImageIndex, Key
 from .index_file import IndexFile
 from .journal import Journal
-from .moves import moved_to_trash, placed_from
+from .moves import is_moved, moved_to_trash, placed_from
 from .needs import needed, removals
 from .records import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
 from .transactions import run
@@ -117,7 +117,7 @@ def files_back(space: Workspace, target: Transaction) -> list[Placed]:
         kept = space.trash.lstat(moved.trash)
         there = space.root.lstat(moved.name)
         if there is not None and moved.name not in incoming:
-            if kept is not None and _same_bytes(space, moved):
+            if _same_bytes(space, moved) if kept is not None else is_moved(there, moved):
                 continue
             raise ConflictError(f"{moved.name} stands in the place of the file in the trash")
         if kept is None:

@@ -1,0 +1,176 @@
+"""The trash: what transactions took out of the cache, listed, brought back singly, and emptied only when asked."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .disk import Folder, storage_errors
+from .errors import ConflictError, NoSuchTransactionError
+from .files import INDEX_NAME, OWN_NAME
+from .journal import Journal
+from .mend_making import make_mend
+from .mending import Mend, Place, Seen
+from .records import Transaction, TransactionKind, TransactionState
+from .workspace import Workspace, open_journal
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFIFO: "fifo"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrashedFile:
+    """A file in the trash.
+
+    ``trash`` is its name there, ``name`` the one it had in the cache, empty where no record tells; ``transaction`` is
+    the id it came by, empty where its name tells none, and ``undoable`` whether that can be undone. ``kind`` is "file",
+    "link", "directory", "fifo" or "other", ``size`` is in bytes, of a directory with all in it; ``when`` is in seconds
+    since the epoch. ``recorded`` is whether a readable record names it.
+    """
+
+    trash: str
+    name: str
+    transaction: str
+    kind: str
+    size: int
+    when: float
+    undoable: bool
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EmptiedTrash:
+    """What was removed: bytes and files, a directory counted as one."""
+
+    bytes: int
+    files: int
+
+
+def list_trash(directory: Path) -> list[TrashedFile]:
+    """Every file in the trash, newest first. Raises StorageError."""
+    with storage_errors("list the trash"), open_journal(directory) as journal:
+        if journal is None:
+            return []
+        try:
+            with Folder.open(directory) as root, root.open_folder(OWN_NAME) as own, own.open_folder("trash") as trash:
+                return trashed_files(trash, journal)
+        except FileNotFoundError:
+            return []
+
+
+def trashed_files(trash: Folder, journal: Journal) -> list[TrashedFile]:
+    """The same in open folders. Raises OSError."""
+    transactions = {one.id: one for one in journal.list()}
+    names = {moved.trash: (one, moved.name) for one in transactions.values() for moved in one.trashed}
+    found: list[TrashedFile] = []
+    for file in trash.names():
+        there = trash.lstat(file)
+        if there is None:
+            continue
+        transaction, name = names.get(file, (None, ""))
+        by = transaction.id if transaction else _id_in(file)
+        transaction = transaction or transactions.get(by)
+        found.append(_file(trash, file, there, name, by, transaction))
+    return sorted(found, key=lambda one: (one.when, one.trash), reverse=True)
+
+
+def restore(space: Workspace, files: Collection[str]) -> Transaction:
+    """Bring files back from the trash, by their names there, each to the place it had.
+
+    Raises ConflictError where something stands there, or no place is known.
+    """
+    known = {file.trash: file for file in trashed_files(space.trash, space.journal)}
+    return make_mend(space, Mend(place=tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))))
+
+
+def empty(space: Workspace, before: float | None, ids: Collection[str] | None) -> EmptiedTrash:
+    """Remove the files of transactions that ended, and with that their undo.
+
+    ``before``, in seconds since the epoch, and ``ids`` say which; files that no readable record names go only by the id
+    in their name. Raises NoSuchTransactionError where an id has no file and no record.
+    """
+    files = trashed_files(space.trash, space.journal)
+    transactions = {one.id: one for one in space.journal.list()}
+    for wanted in ids or ():
+        if wanted not in transactions and not any(file.transaction == wanted for file in files):
+            raise NoSuchTransactionError(f"there is no transaction {wanted}")
+    chosen = [file for file in files if _is_chosen(file, transactions.get(file.transaction), before, ids)]
+    for transaction_id in {file.transaction for file in chosen}:
+        transaction = transactions.get(transaction_id)
+        if transaction is not None and transaction.state is TransactionState.DONE:
+            space.journal.mark(transaction, TransactionState.EMPTIED)
+    # No record may promise an undo by the time that the first file is gone.
+    space.journal.sync()
+    for file in chosen:
+        space.disk.remove(space.trash, file.trash)
+    return EmptiedTrash(sum(file.size for file in chosen), len(chosen))
+
+
+def _is_chosen(
+    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None
+) -> bool:
+    if before is not None and file.when >= before:
+        return False
+    if transaction is None:
+        return ids is not None and file.transaction != "" and file.transaction in ids
+    return transaction.state is not TransactionState.PENDING and (ids is None or transaction.id in ids)
+
+
+def _file(
+    trash: Folder, file: str, there: os.stat_result, name: str, by: str, transaction: Transaction | None
+) -> TrashedFile:
+    return TrashedFile(
+        trash=file,
+        name=name or _name_in(file),
+        transaction=by,
+        kind=_KINDS.get(stat.S_IFMT(there.st_mode), "other"),
+        size=sum(_sizes(trash, file, there)),
+        when=transaction.started if transaction else there.st_ctime,
+        undoable=transaction is not None and can_be_undone(transaction),
+        recorded=bool(name),
+    )
+
+
+def can_be_undone(transaction: Transaction) -> bool:
+    """Whether a transaction is of a kind and in a state that can be undone; what stands in the way may still refuse."""
+    return transaction.state is TransactionState.DONE and (
+        transaction.marked or transaction.kind is not TransactionKind.RESET
+    )
+
+
+def _return(space: Workspace, file: TrashedFile | None, name: str) -> Place:
+    if file is None:
+        raise ConflictError(f"the trash does not hold {name}", hint="ocitui trash lists what it holds")
+    if not file.name or file.name == INDEX_NAME:
+        raise ConflictError(f"{name} cannot be brought back by itself", hint="undo its transaction")
+    if space.root.lstat(file.name) is not None:
+        raise ConflictError(f"{file.name} stands in the place of the file in the trash")
+    found = space.trash.lstat(name)
+    return Place(file.name, trash=name, source=Seen.of(found) if found else None)
+
+
+def _id_in(file: str) -> str:
+    """The transaction a file's name in the trash begins with, as `moves` and `transactions` name it."""
+    head = file.partition("~")[0].partition(".")[0]
+    return head if "~" in file and head[:8].isdigit() else ""
+
+
+def _name_in(file: str) -> str:
+    """The name in the cache that a name in the trash tells, where no record does."""
+    parts = file.split("~")
+    return parts[1] if len(parts) == 2 and _id_in(file) and "." not in parts[0] else ""
+
+
+def _sizes(folder: Folder, name: str, there: os.stat_result) -> Iterator[int]:
+    """The sizes of a file, or of all files in a directory, in bytes; of what cannot be read, nothing."""
+    if not stat.S_ISDIR(there.st_mode):
+        yield there.st_size
+        return
+    with suppress(PermissionError, FileNotFoundError), folder.open_folder(name) as inner:
+        for inside in inner.names():
+            found = inner.lstat(inside)
+            if found is not None:
+                yield from _sizes(inner, inside, found)
