@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
-    """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends what is ``unmended``.
+    """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
 
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, and
     ``depth`` how far the check looked that it was made of. Two plans are equal where they would do the same.

@@ -1,0 +1,255 @@
+"""Good copies: where they are looked for, in which order, and what is taken for good."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import Discard, Mend, PackedFormat, PackerCache, PlanChangedError, see
+from ocitui.cache.superblock import check_packed
+from ocitui.doctor.plan import RepairPlan, StepKind
+from ocitui.importing.image_import import ImportDesk, import_image
+from ocitui.importing.opening import SourceOptions
+from ocitui.importing.registry.options import RegistryOptions
+from ocitui.importing.requests import ImportRequest
+from tests.doctor.examine_support import Sample, codes
+from tests.doctor.repair_support import nobody_else_writes, planned, repaired, standing, undone
+from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
+from tests.importing.registry_server import FaultyRegistry, serving
+from tests.tools import need
+
+SUFFIXES = ["squashfs", "manifest.json", "config.json"]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody_else_writes(monkeypatch)
+
+
+async def to_trash(directory: Path, *names: str) -> None:
+    """Out of the cache by a transaction of ours."""
+    discards = [Discard(name, seen) for name in names if (seen := see(directory / name)) is not None]
+    await PackerCache(directory).mend(Mend(discard=tuple(discards)))
+
+
+async def check_restored(directory: Path, plan: RepairPlan, whole: dict[str, Any]) -> None:
+    """The plan brings every byte back, and its undo takes it away again."""
+    damaged = standing(directory)
+    done = await repaired(directory, plan)
+    assert codes(done.report.findings) == set()
+    assert {name: one.content for name, one in standing(directory).items()} == whole
+    await undone(directory, done)
+    assert standing(directory) == damaged
+
+
+def bytes_in(directory: Path) -> dict[str, bytes]:
+    return {name: one.content for name, one in standing(directory).items()}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_missing_file_from_the_trash(sample: Sample, suffix: str) -> None:
+    whole = bytes_in(sample.directory)
+    await to_trash(sample.directory, sample.other_file(suffix).name)
+    _, plan = await planned(sample.directory)
+    assert [(step.kind, step.source.partition(" (")[0]) for step in plan.steps] == [
+        (StepKind.RESTORE_FILE, "the trash")
+    ]
+    assert plan.left == ()
+    await check_restored(sample.directory, plan, whole)
+
+
+async def test_all_three_files_from_the_trash_at_once(sample: Sample) -> None:
+    whole = bytes_in(sample.directory)
+    await to_trash(sample.directory, *(sample.other_file(suffix).name for suffix in SUFFIXES))
+    _, plan = await planned(sample.directory)
+    assert len(plan.steps) == 3
+    await check_restored(sample.directory, plan, whole)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_a_bad_file_from_the_trash(sample: Sample, suffix: str) -> None:
+    whole = bytes_in(sample.directory)
+    path = sample.other_file(suffix)
+    good = path.read_bytes()
+    await to_trash(sample.directory, path.name)
+    path.write_bytes(good[:100])
+    _, plan = await planned(sample.directory)
+    assert [step.kind for step in plan.steps] == [StepKind.RESTORE_FILE]
+    assert plan.bytes_trashed == 100
+    await check_restored(sample.directory, plan, whole)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_what_went_aside_for_being_bad_does_not_come_back(sample: Sample, suffix: str) -> None:
+    path = sample.other_file(suffix)
+    path.write_bytes(path.read_bytes()[:-200])
+    _, plan = await planned(sample.directory)
+    assert [step.kind for step in plan.steps] == [StepKind.MOVE_ASIDE]
+    await repaired(sample.directory, plan)
+    _, again = await planned(sample.directory)
+    assert again.steps == ()
+    assert [left.finding.code for left in again.left] == ["file-missing"]
+    assert "--from" in again.left[0].would
+    assert "the trash" in again.left[0].why
+
+
+async def test_the_config_of_a_sibling(sample: Sample) -> None:
+    config = sample.file("config.json").read_bytes()
+    fields = json.loads(sample.file("manifest.json").read_bytes())
+    manifest = json.dumps({**fields, "annotations": {"other": "build"}}).encode()
+    digest = sample.replace_documents(manifest, config)
+    whole = bytes_in(sample.directory)
+    sample.file("config.json", digest).unlink()
+    _, plan = await planned(sample.directory)
+    (step,) = plan.steps
+    assert step.source.startswith(sample.digest)
+    await check_restored(sample.directory, plan, whole)
+
+
+@dataclass
+class Imported:
+    """A cache that was imported into, and where its image came from."""
+
+    directory: Path
+    image: Made
+    layout: Path
+    registry: FaultyRegistry
+    name: str
+
+    def file(self, suffix: str) -> Path:
+        return self.directory / f"{self.image.digest}.{suffix}"
+
+    @property
+    def access(self) -> SourceOptions:
+        return SourceOptions(registry=RegistryOptions(tries=1, environment={}))
+
+
+@pytest.fixture
+async def imported(tmp_path: Path) -> AsyncIterator[Imported]:
+    need("mksquashfs", "mkfs.erofs")
+    image = make_image(b"one" * 999, b"two" * 999)
+    layout = write_files(tmp_path / "layout", layout_files(make_index(named(image, "v1")), *image.blobs))
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    async with serving(FaultyRegistry()) as registry:
+        put(registry, image, "v1")
+        name = f"{registry.host}/team/app:v1"
+        desk = ImportDesk.of(PackerCache(directory))
+        for form in (PackedFormat.SQUASHFS, PackedFormat.TAR):
+            await import_image(desk, ImportRequest(source=f"oci:{layout}", name=name, format=form))
+        yield Imported(directory, image, layout, registry, name)
+
+
+def as_archive(imported: Imported, folder: Path) -> str:
+    path = folder / "archive.tar"
+    files = {
+        str(one.relative_to(imported.layout)): one.read_bytes() for one in imported.layout.rglob("*") if one.is_file()
+    }
+    path.write_bytes(make_tar(files))
+    return f"oci-archive:{path}"
+
+
+def as_other_cache(imported: Imported, folder: Path) -> str:
+    return str(shutil.copytree(imported.directory, folder / "other", ignore=shutil.ignore_patterns(".ocitui")))
+
+
+def as_packed_file(imported: Imported, folder: Path) -> str:
+    return f"packed:{as_other_cache(imported, folder)}/{imported.image.digest}.squashfs"
+
+
+SOURCES: dict[str, Callable[[Imported, Path], str]] = {
+    "layout": lambda imported, _: f"oci:{imported.layout}",
+    "layout by its path": lambda imported, _: str(imported.layout),
+    "archive": as_archive,
+    "other cache": as_other_cache,
+    "packed file": as_packed_file,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, source: str, suffix: str) -> None:
+    text, whole = SOURCES[source](imported, tmp_path), imported.file(suffix).read_bytes()
+    imported.file(suffix).unlink()
+    _, without = await planned(imported.directory)
+    assert without.steps == ()
+    _, plan = await planned(imported.directory, sources=(text,))
+    (step,) = plan.steps
+    assert step.kind is StepKind.RESTORE_FILE
+    assert plan.notes == ()
+    before = standing(imported.directory)
+    done = await repaired(imported.directory, plan)
+    assert codes(done.report.findings) == set()
+    assert check_packed(imported.file("squashfs")).problem is None
+    if suffix != "squashfs" or "cache" in source:
+        assert imported.file(suffix).read_bytes() == whole
+    await undone(imported.directory, done)
+    assert standing(imported.directory) == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+async def test_from_the_registry_by_digest(imported: Imported, suffix: str) -> None:
+    imported.registry.manifests.pop("v1")
+    imported.file(suffix).unlink()
+    _, plan = await planned(imported.directory, registry=True, access=imported.access)
+    (step,) = plan.steps
+    assert step.source.endswith(f"/team/app@{imported.image.digest}")
+    done = await repaired(imported.directory, plan)
+    assert codes(done.report.findings) == set()
+    assert imported.registry.asked("/manifests/v1") == []
+    fetched = [request.path for request in imported.registry.asked("/blobs/")]
+    config = json.loads(imported.image.manifest)["config"]["digest"]
+    if suffix != "squashfs":
+        assert {path.rpartition("/")[2] for path in fetched} == {config}
+
+
+async def test_a_registry_is_not_asked_unless_allowed(imported: Imported) -> None:
+    imported.file("config.json").unlink()
+    asked = len(imported.registry.requests)
+    _, plan = await planned(imported.directory)
+    assert plan.steps == ()
+    assert "--registry" in plan.left[0].would
+    assert len(imported.registry.requests) == asked
+
+
+async def test_a_registry_that_has_another_image_by_now(imported: Imported) -> None:
+    imported.registry.manifests.clear()
+    imported.file("config.json").unlink()
+    _, plan = await planned(imported.directory, registry=True, access=imported.access)
+    assert plan.steps == ()
+
+
+async def test_a_source_that_cannot_be_read_is_said(sample: Sample, tmp_path: Path) -> None:
+    sample.other_file("config.json").unlink()
+    nowhere = tmp_path / "nowhere"
+    _, plan = await planned(sample.directory, sources=(f"oci:{nowhere}",))
+    assert plan.steps == ()
+    assert any(str(nowhere) in note for note in plan.notes)
+
+
+async def test_nothing_happens_where_a_file_changed_since(sample: Sample) -> None:
+    path = sample.other_file("config.json")
+    await to_trash(sample.directory, path.name)
+    _, plan = await planned(sample.directory)
+    path.write_bytes(b"{}")
+    before = standing(sample.directory)
+    with pytest.raises(PlanChangedError):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
+
+
+async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path: Path) -> None:
+    other = Path(as_other_cache(imported, tmp_path))
+    imported.file("squashfs").unlink()
+    _, plan = await planned(imported.directory, sources=(str(other),))
+    (other / f"{imported.image.digest}.squashfs").write_bytes(b"")
+    before = standing(imported.directory)
+    with pytest.raises(Exception, match="too early"):
+        await repaired(imported.directory, plan)
+    assert standing(imported.directory) == before
