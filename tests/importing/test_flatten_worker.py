@@ -124,7 +124,8 @@ async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], pl
     options = FlattenOptions(LayerLimits(entries=20))
     with pytest.raises(LayerLimitError, match="more than 20 entries") as caught:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
-    assert (caught.value.layer, caught.value.hint) == (1, LayerLimitError.default_hint)
+    assert caught.value.layer == 1
+    assert "--max-entries" in caught.value.hint
     image[1].path.write_bytes(layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40)))
     with pytest.raises(LayerError, match="owner") as refused:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
