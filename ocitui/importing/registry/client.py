@@ -18,6 +18,7 @@ from ..source_errors import DeniedError, RegistryError, UnsoundSourceError
 from .challenge import parse_challenges
 from .failures import PassingError, media_type, status_failure, transport_failure
 from .options import RegistryOptions, is_loopback, may_carry, origin_of
+from .pace import Pace
 from .retry import retried
 from .tokens import CLIENT_ID, Authorizer
 
@@ -78,7 +79,7 @@ class RegistryClient:
         async with self.get(url, what, {"Accept": ACCEPT}) as response:
             if media_type(response) in ("text/html", "application/xhtml+xml"):
                 raise RegistryError(f"{_host(response)} answers with a web page: it is no registry, or a proxy answers")
-            raw = await read_body(response, LARGEST_DOCUMENT, what)
+            raw = await self._read(response, LARGEST_DOCUMENT, what)
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
         if is_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
@@ -86,7 +87,7 @@ class RegistryClient:
 
     async def _small_blob(self, digest: str, largest: int) -> bytes:
         async with self.blob(digest, 0) as response:
-            return await read_body(response, largest, digest)
+            return await self._read(response, largest, digest)
 
     @asynccontextmanager
     async def blob(self, digest: str, offset: int, url: str | None = None) -> AsyncIterator[httpx2.Response]:
@@ -114,7 +115,7 @@ class RegistryClient:
         response = await self._logged_in(url, headers)
         try:
             if response.status_code not in (200, 206, 416):
-                body = await _beginning(response)
+                body = await self._beginning(response)
                 raise status_failure(response, body, what)
             _check_encoding(response)
             yield response
@@ -132,7 +133,7 @@ class RegistryClient:
             response = await self._redirected(url, headers, sent)
             if response.status_code != 401 or not self._is_ours(response.url):
                 return response
-            await _drain(response)
+            await self._drain(response)
             challenges = parse_challenges(response.headers.get_list("www-authenticate"))
             await self._authorizer.answer(challenges, sent)
         raise DeniedError(f"{self.host} refuses the token that its own server gave for {self.path}")
@@ -148,7 +149,7 @@ class RegistryClient:
             response = await self._send(httpx2.Request("GET", url, headers={**headers, **own}))
             if response.status_code not in _REDIRECTS:
                 return response
-            await _drain(response)
+            await self._drain(response)
             url = _parsed(response.headers.get("location", ""), response.url)
         raise RegistryError(f"{self.host} redirects more than {_MOST_REDIRECTS} times")
 
@@ -169,15 +170,59 @@ class RegistryClient:
         request.headers["User-Agent"] = CLIENT_ID
         request.headers["Accept-Encoding"] = "identity"
         request.extensions["timeout"] = self._http.timeout.as_dict()
-        return await self._http.send(request, stream=True)
+        longest = self.options.timeout + self.options.rate_seconds
+        try:
+            async with asyncio.timeout(longest):
+                return await self._http.send(request, stream=True)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout(f"no whole answer in {longest:g} seconds", request=request) from error
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
         response = await self._send(request)
         try:
-            return response, await _beginning(response)
+            return response, await self._beginning(response)
         except httpx2.TransportError as error:
             raise transport_failure(error, request.url, self.options.timeout) from error
+        finally:
+            await response.aclose()
+
+    async def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises PassingError where it comes too slowly, httpx2.TransportError."""
+        pace = Pace(self.options)
+        parts = response.aiter_raw()
+        while True:
+            with pace.waiting(_host(response)):
+                chunk = await anext(parts, b"")
+                pace.add(len(chunk))
+            if not chunk:
+                return
+            yield chunk
+
+    async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
+        """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
+        body = bytearray()
+        async for chunk in self.chunks(response):
+            body += chunk
+            if len(body) > largest:
+                raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
+        return bytes(body)
+
+    async def _beginning(self, response: httpx2.Response) -> bytes:
+        """So much of a body as says what is wrong, or is a token."""
+        body = bytearray()
+        async for chunk in self.chunks(response):
+            body += chunk
+            if len(body) >= _LARGEST_FAULT:
+                break
+        return bytes(body)
+
+    async def _drain(self, response: httpx2.Response) -> None:
+        """Read a short body to its end, so that the connection can be used again."""
+        try:
+            await self._beginning(response)
+        except (httpx2.TransportError, PassingError):
+            pass  # the next request finds another connection
         finally:
             await response.aclose()
 
@@ -203,36 +248,6 @@ class RegistryClient:
             return _is_no_tls(error)
         await response.aclose()
         return False
-
-
-async def read_body(response: httpx2.Response, largest: int, what: str) -> bytes:
-    """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > largest:
-            raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
-    return bytes(body)
-
-
-async def _beginning(response: httpx2.Response) -> bytes:
-    """So much of a body as says what is wrong, or is a token."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) >= _LARGEST_FAULT:
-            break
-    return bytes(body)
-
-
-async def _drain(response: httpx2.Response) -> None:
-    """Read a short body to its end, so that the connection can be used again."""
-    try:
-        await _beginning(response)
-    except httpx2.TransportError:
-        pass  # the next request finds another connection
-    finally:
-        await response.aclose()
 
 
 def _check_encoding(response: httpx2.Response) -> None:
@@ -279,4 +294,4 @@ def _host(response: httpx2.Response) -> str:
     return response.url.netloc.decode("ascii", "replace")
 
 
-__all__ = ["ACCEPT", "Fetched", "PassingError", "RegistryClient", "read_body"]
+__all__ = ["ACCEPT", "Fetched", "PassingError", "RegistryClient"]

@@ -55,7 +55,7 @@ async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> N
     async with client.blob(blob.digest, blob.done, url) as response:
         await _place(response, blob)
         _check_length(response, blob)
-        async for chunk in response.aiter_raw():
+        async for chunk in client.chunks(response):
             await blob.append(chunk)
     if blob.done < blob.size:
         raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,9 @@ def _nothing(message: str) -> None:
 class RegistryOptions:
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host.
 
-    ``mirror`` serves the Hub's images. ``timeout`` is the longest silence in seconds; ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why.
+    ``mirror`` serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than
+    ``least_rate`` bytes a second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off.
+    ``sleep`` waits between two of ``tries``, and ``notify`` is told why.
     """
 
     tls_ca: Path | None = None
@@ -33,9 +35,12 @@ class RegistryOptions:
     authfile: Path | None = None
     mirror: str | None = None
     timeout: float = 30
+    least_rate: float = 1024
+    rate_seconds: float = 60
     tries: int = 5
     parallel: int = 4
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = _nothing
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
