@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,15 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     config: str | None = None
     rename: bool = False
     again: bool = False
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ImportRequest:
+        """What `to_json` wrote. Raises ValueError."""
+        return msgspec.convert(json.loads(data), cls)
+
+    def to_json(self) -> bytes:
+        """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
+        return json.dumps(msgspec.to_builtins(self)).encode("ascii")
 
     @property
     def image_name(self) -> ImageName | None:

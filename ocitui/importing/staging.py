@@ -13,7 +13,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
@@ -40,9 +40,10 @@ def staging_folder(directory: Path) -> Iterator[Path]:
     Raises CacheDirectoryError, ReadOnlyError, StorageError.
     """
     check_directory(directory)
-    with storage_errors("make a folder to import into"), own_folder(directory, _FOLDER) as parent:
+    with own_folder(directory, _FOLDER) as parent:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        lock = _new_folder(parent, name)
+        with storage_errors("make a folder to import into"):
+            lock = _new_folder(parent, name)
         try:
             yield parent.path / name
         finally:
@@ -68,25 +69,44 @@ def remove_abandoned(directory: Path) -> int:
     """Remove what imports left that were killed; gives how many there were. Raises ReadOnlyError, StorageError."""
     if not (directory / OWN_NAME / _FOLDER).is_dir():
         return 0
-    with storage_errors("remove what a killed import left"), own_folder(directory, _FOLDER) as parent, _locked(parent):
+    with (
+        storage_errors("remove what a killed import left"),
+        own_folder(directory, _FOLDER) as parent,
+        locked(parent),
+    ):
         return _remove_abandoned(parent)
 
 
 @contextmanager
 def own_folder(directory: Path, name: str) -> Iterator[Folder]:
-    """A folder inside `.ocitui`, made where it is not there, with the rights of the cache directory."""
+    """A folder inside `.ocitui`, made where it is not there, with the rights of the cache directory.
+
+    Raises CacheDirectoryError, ReadOnlyError, StorageError; what is done in it has errors of its own.
+    """
+    with ExitStack() as stack:
+        with storage_errors(f"make the folder {OWN_NAME}/{name}"):
+            folder = _open_own_folder(directory, name, stack)
+        yield folder
+
+
+def _open_own_folder(directory: Path, name: str, stack: ExitStack) -> Folder:
     disk = Disk()
-    with Folder.open(directory) as root:
-        mode = stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777
-        disk.make_folder(root, OWN_NAME, mode)
-        with root.open_folder(OWN_NAME) as own:
-            disk.make_folder(own, name, mode)
-            with own.open_folder(name) as folder:
-                yield folder
+    root = stack.enter_context(Folder.open(directory))
+    mode = stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777
+    _make_folder(disk, root, OWN_NAME, mode)
+    own = stack.enter_context(root.open_folder(OWN_NAME))
+    _make_folder(disk, own, name, mode)
+    return stack.enter_context(own.open_folder(name))
+
+
+def _make_folder(disk: Disk, parent: Folder, name: str, mode: int) -> None:
+    # Another program may make it at the same moment.
+    with suppress(FileExistsError):
+        disk.make_folder(parent, name, mode)
 
 
 @contextmanager
-def _locked(folder: Folder) -> Iterator[None]:
+def locked(folder: Folder) -> Iterator[None]:
     """So that nothing is seen between its making and its locking."""
     fcntl.flock(folder.fd, fcntl.LOCK_EX)
     try:
@@ -97,7 +117,7 @@ def _locked(folder: Folder) -> Iterator[None]:
 
 def _new_folder(parent: Folder, name: str) -> int:
     """Make a folder, once those that nobody holds are removed; gives the descriptor that holds its lock."""
-    with _locked(parent):
+    with locked(parent):
         _remove_abandoned(parent)
         os.mkdir(name, 0o700, dir_fd=parent.fd)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.fd)
@@ -106,28 +126,28 @@ def _new_folder(parent: Folder, name: str) -> int:
 
 
 def _remove_abandoned(parent: Folder) -> int:
-    removed = 0
-    for name in parent.names():
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent.fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            _remove(parent, name)
-            removed += 1
-        finally:
-            os.close(fd)
-    return removed
+    return sum(_remove_unheld(parent, name) for name in parent.names())
 
 
-def _remove(parent: Folder, name: str) -> None:
-    found = parent.lstat(name)
-    if found is not None and stat.S_ISDIR(found.st_mode):
-        shutil.rmtree(name, ignore_errors=True, dir_fd=parent.fd)
-    else:
+def _remove_unheld(parent: Folder, name: str) -> bool:
+    """Whether there was something that nobody holds; only folders are ever held."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.fd)
+    except FileNotFoundError:
+        return False  # whoever held it removed it meanwhile
+    except NotADirectoryError:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent.fd)
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=parent.fd)
+        return True
+    finally:
+        os.close(fd)
 
 
 def _size(source: Path) -> int:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Folder, storage_errors
@@ -23,9 +22,10 @@ from ocitui.cache.journal import new_id
 from .blobs import BlobStore
 from .errors import SourceError
 from .requests import ImportRequest
-from .staging import own_folder
+from .staging import locked, own_folder
 
-_FOLDER, _BLOBS = "imports", "blobs"
+_FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
+_DRAFT = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,40 @@ def recorded(directory: Path, request: ImportRequest) -> Iterator[str]:
     """
     request = request.with_absolute_paths()
     check_directory(directory)
-    with storage_errors("note what is to be imported"), own_folder(directory, _FOLDER) as folder:
-        name = f"{new_id()}.json"
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+    with own_folder(directory, _FOLDER) as folder:
+        name = f"{new_id()}{_SUFFIX}"
+        with storage_errors("note what is to be imported"):
+            fd = _write(folder, name, request.to_json())
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(fd, msgspec.json.encode(request))
-            yield name.removesuffix(".json")
+            yield name.removesuffix(_SUFFIX)
             _unlink(folder, name)
         except Exception:
             _unlink(folder, name)
             raise
         finally:
             os.close(fd)
+
+
+def _write(folder: Folder, name: str, data: bytes) -> int:
+    """A new record; gives the descriptor that holds its lock. A program killed before its end leaves a draft only."""
+    with locked(folder):
+        _remove_drafts(folder)
+        draft = f"{name}{_DRAFT}"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            os.write(fd, data)
+            os.rename(draft, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def _remove_drafts(folder: Folder) -> None:
+    for name in folder.names():
+        if name.endswith(_DRAFT):
+            os.unlink(name, dir_fd=folder.fd)
 
 
 @contextmanager
@@ -75,8 +96,8 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     program holds it.
     """
     check_directory(directory)
-    with storage_errors("go on with an import"), own_folder(directory, _FOLDER) as folder:
-        name = f"{os.path.basename(import_id)}.json"
+    with own_folder(directory, _FOLDER) as folder:
+        name = f"{os.path.basename(import_id)}{_SUFFIX}"
         with _held(folder.path / name) as data:
             yield _decoded(data, import_id)
             _unlink(folder, name)
@@ -85,10 +106,11 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
 @contextmanager
 def _held(path: Path) -> Iterator[bytes]:
     """A record that nobody else holds while this does."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise _no_record(path) from error
+    with storage_errors("go on with an import"):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise _no_record(path) from error
     with open(fd, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,7 +129,7 @@ def _no_record(path: Path) -> SourceError:
 
 def _decoded(data: bytes, import_id: str) -> ImportRequest:
     try:
-        return msgspec.json.decode(data, type=ImportRequest)
+        return ImportRequest.from_json(data)
     except ValueError as error:
         raise SourceError(
             f"the record of the import {import_id} is damaged", hint=f"ocitui imports --forget {import_id} removes it"
@@ -119,8 +141,9 @@ def unfinished(directory: Path) -> list[UnfinishedImport]:
     found = []
     with storage_errors("look for interrupted imports"):
         folder = directory / OWN_NAME / _FOLDER
-        for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
-            record = _read_free(folder / name)
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        for name in names:
+            record = _read_free(folder / name) if name.endswith(_SUFFIX) else None
             if record is not None:
                 found.append(record)
     return found
@@ -130,7 +153,7 @@ def forget(directory: Path, import_id: str) -> None:
     """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
     try:
         with storage_errors("forget an import"), own_folder(directory, _FOLDER) as folder:
-            name = f"{import_id}.json"
+            name = f"{import_id}{_SUFFIX}"
             if "/" not in import_id and _read_free(folder.path / name, damaged=True) is not None:
                 _unlink(folder, name)
     except CacheDirectoryError as error:
@@ -139,9 +162,11 @@ def forget(directory: Path, import_id: str) -> None:
 
 def _read_free(path: Path, *, damaged: bool = False) -> UnfinishedImport | None:
     """A record that nobody holds; None for others, and for a damaged one unless that is asked for."""
+    if not _is_file(path):
+        return None
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return None
     with open(fd, "rb") as file:
         try:
@@ -150,16 +175,22 @@ def _read_free(path: Path, *, damaged: bool = False) -> UnfinishedImport | None:
             return None
         started, data = os.fstat(fd).st_mtime, file.read()
     try:
-        request = msgspec.json.decode(data, type=ImportRequest)
+        request = ImportRequest.from_json(data)
     except ValueError:
         if not damaged:
             return None
         request = ImportRequest(source="")
-    return UnfinishedImport(path.name.removesuffix(".json"), started, request)
+    return UnfinishedImport(path.name.removesuffix(_SUFFIX), started, request)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one that can be a record; what else lies there is not ours."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _unlink(folder: Folder, name: str) -> None:
-    try:
+    with storage_errors("remove the record of an import"), suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder.fd)
-    except FileNotFoundError:
-        return
