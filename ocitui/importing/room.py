@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import INDEX_NAME
 
 from .errors import NoRoomError
@@ -19,7 +20,9 @@ T = TypeVar("T")
 _LEAST_FREE = 16 << 20
 # The daemon writes its index anew at each store, and ocitui beside the old one.
 _INDEXES = 3
-_LOOK_SECONDS = 0.5
+_LONGEST_LOOK, _SHORTEST_LOOK = 0.5, 0.01
+# No disk is filled faster than this, in bytes a second.
+_FASTEST = 2 << 30
 
 
 def minimum_free(directory: Path) -> int:
@@ -31,13 +34,14 @@ def minimum_free(directory: Path) -> int:
 
 
 def free_bytes(directory: Path) -> int:
-    """What may still be written there. Raises OSError."""
-    found = os.statvfs(directory)
+    """What may still be written there. Raises StorageError."""
+    with storage_errors("see how much room there is"):
+        found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
 
 
 def check_room(directory: Path, size: int) -> None:
-    """Raises NoRoomError where ``size`` bytes more would leave less than the minimum free."""
+    """Raises NoRoomError where ``size`` bytes more would leave less than the minimum free, StorageError."""
     free, least = free_bytes(directory), minimum_free(directory)
     if free < size + least:
         raise NoRoomError(f"{size} bytes are to come in, {least} are to stay free, and there are only {free}")
@@ -46,7 +50,7 @@ def check_room(directory: Path, size: int) -> None:
 async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> T:
     """The outcome of ``work``, which is cancelled once less than the minimum is free, whoever took it.
 
-    Raises NoRoomError then.
+    Raises NoRoomError then, StorageError where nobody can tell.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_until_full(directory))
@@ -66,8 +70,9 @@ async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> 
 
 
 async def _until_full(directory: Path) -> None:
+    """Look the more often, the less there is."""
     while True:
-        free, least = await asyncio.to_thread(lambda: (free_bytes(directory), minimum_free(directory)))
-        if free < least:
+        spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
+        if spare < 0:
             return
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
