@@ -98,6 +98,7 @@ class Tracker:
         self._layers: dict[str, LayerProgress] = {}
         self._fetch_phase = ImportPhase.DOWNLOAD
         self._told = 0.0
+        self._at_end = False
         self._note = ""
 
     def enter(self, phase: ImportPhase) -> None:
@@ -112,8 +113,10 @@ class Tracker:
     def downloaded(self, digest: str, done: int, total: int) -> None:
         """Blob by blob, as `Source.fetch` reports it."""
         self._note = ""
-        is_new = digest not in self._layers or not self._layers[digest].done
-        self._layers[digest] = LayerProgress(digest, done, total)
+        before = self._layers[digest].done if digest in self._layers else 0
+        is_new = not before
+        # One that is begun anew stands still until it is where it was.
+        self._layers[digest] = LayerProgress(digest, max(done, before), total)
         if self._fetch_phase is ImportPhase.DOWNLOAD or not (is_new and done == total):
             self._tell_download()
 
@@ -130,11 +133,12 @@ class Tracker:
         self._tell(ImportProgress(ImportPhase.COPY, done, total))
 
     def flattened(self, said: FlattenProgress) -> None:
+        ends = said.phase is Phase.FINISH
         self._tell(
             ImportProgress(
                 _OF_FLATTENING[said.phase],
-                said.done,
-                said.total,
+                0 if ends else said.done,
+                0 if ends else said.total,
                 said.files,
                 said.files_total,
                 layer=said.layer,
@@ -158,12 +162,12 @@ class Tracker:
     def _tell(self, now: ImportProgress) -> None:
         new = now.phase is not self._phase
         if new:
-            self._phase, self._meter = now.phase, Meter(self._clock)
+            self._phase, self._meter, self._at_end = now.phase, Meter(self._clock), False
         self._meter.add(now.done)
-        at_end = 0 < now.total == now.done
+        at_end = 0 < now.total == now.done and not self._at_end
         if self._call is None or not (new or at_end or self._clock() - self._told >= _EVERY_SECONDS):
             return
-        self._told = self._clock()
+        self._told, self._at_end = self._clock(), 0 < now.total == now.done
         self._call(self._with_rate(now))
 
     def _with_rate(self, now: ImportProgress) -> ImportProgress:
