@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class BlobStore:
         self.directory = directory
         self._sleep = sleep
         self._running: dict[str, _Shared] = {}
+        self._wanted: Counter[str] = Counter()
         self.unpacking = asyncio.Lock()
         """Held by who unpacks an archive into the store, so that two of them unpack it once."""
 
@@ -96,14 +98,28 @@ class BlobStore:
         return sum(blob.size for blob in self.stored())
 
     def clear(self, digests: Iterable[str] | None = None) -> int:
-        """Remove these blobs, or all; those that are being written stay. Gives the bytes. Raises StorageError."""
-        wanted = None if digests is None else set(digests)
+        """Remove these blobs, or all; those that are `wanted`, held or being written stay. Gives the bytes.
+
+        Raises StorageError.
+        """
+        given = None if digests is None else set(digests)
         freed = 0
         with storage_errors("remove blobs"):
             for blob in self.stored():
-                if (wanted is None or blob.digest in wanted) and _remove_unlocked(blob.path):
+                goes = (given is None or blob.digest in given) and not self._wanted[blob.digest]
+                if goes and _remove_unlocked(blob.path):
                     freed += blob.size
         return freed
+
+    @contextmanager
+    def wanted(self, digests: Iterable[str]) -> Iterator[None]:
+        """Keep these from being cleared through this store, those too that are yet to come."""
+        mine = Counter(set(digests))
+        self._wanted += mine
+        try:
+            yield
+        finally:
+            self._wanted -= mine
 
     @contextmanager
     def held(self, paths: Iterable[Path]) -> Iterator[bool]:

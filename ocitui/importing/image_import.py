@@ -7,18 +7,21 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import DocumentError, ImageName, PackedFormat, PackedImage, PackerCache, ReadOnlyError
+from ocitui.cache import ImageName, PackedFormat, PackedImage, PackerCache, ReadOnlyError, StorageError
 
 from .blobs import BlobStore
+from .cached_image import ImportOutcome as ImportOutcome
+from .cached_image import ImportResult as ImportResult
+from .cached_image import check_name, find_cached, keep_cached, store_settled
 from .describe import describe_image
-from .errors import NamedOtherwiseError, SourceError
-from .flatten_messages import PackedResult
+from .errors import SourceError
+from .flatten_messages import FlattenProgress, PackedResult, Phase
+from .image_locks import ImageLocks
 from .image_tree import check_platform
 from .layers import LayerSource
 from .opening import open_source, recognise
@@ -33,48 +36,7 @@ from .sources import find_packed_files
 from .staging import staging_folder
 from .unfinished import blob_store
 
-Key = tuple[str, PackedFormat]
 _ATTEMPTS = 3
-
-
-class ImportOutcome(StrEnum):
-    """STORED: packed and brought in. CACHED: it was there under this name, and nothing was done. RENAMED: it was there,
-    and the name now stands for it; nothing was packed."""
-
-    STORED = "stored"
-    CACHED = "cached"
-    RENAMED = "renamed"
-
-
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """``notes`` are for the operator: what could not be kept, what to know of the digest."""
-
-    image: PackedImage
-    outcome: ImportOutcome
-    notes: tuple[str, ...] = ()
-
-
-class ImageLocks:
-    """One import at a time for a digest and format; who waits finds the image in the cache then."""
-
-    def __init__(self) -> None:
-        self._locks: dict[Key, asyncio.Lock] = {}
-        self._wanted: dict[Key, int] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Key, tracker: Tracker) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        self._wanted[key] = self._wanted.get(key, 0) + 1
-        try:
-            if lock.locked():
-                tracker.enter(ImportPhase.WAIT)
-            async with lock:
-                yield
-        finally:
-            self._wanted[key] -= 1
-            if not self._wanted[key]:
-                del self._locks[key], self._wanted[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,56 +79,29 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     image = await source.resolve()
     name = request.image_name or image.image_name
     if name is None:
-        raise SourceError(f"{request.source} says no name for the image", hint="give the name it is to have")
-    async with desk.locks.hold((image.digest, request.format), tracker):
-        if not request.again:
-            there = await _find_cached(desk.cache, image.digest, request.format, name)
+        raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
+    async with desk.locks.hold((image.digest, request.format), tracker) as turn:
+        if turn.is_fresh or not request.again:
+            there = await find_cached(desk.cache, image.digest, request.format, name)
             if there is not None:
-                return await _keep_cached(desk.cache, there, name, request.rename, image.notes)
-        await _check_name(desk.cache, image.digest, request.format, name, request.rename)
-        return await _bring_in(desk, source, image, name, request, tracker)
-
-
-async def _find_cached(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName) -> PackedImage | None:
-    """The image in the cache; None also where its files are not whole, so that it is brought in once more."""
-    try:
-        return await cache.recall(name, digest, format)
-    except DocumentError:
-        return None
-
-
-async def _keep_cached(
-    cache: PackerCache, there: PackedImage, name: ImageName, rename: bool, notes: tuple[str, ...]
-) -> ImportResult:
-    """Nothing is fetched or packed; at most the name is set, or made to win."""
-    await _check_name(cache, there.digest, there.format, name, rename)
-    winner = (await cache.index()).by_name(str(name))
-    if winner is not None and winner.key == there.descriptor.key:
-        return ImportResult(there, ImportOutcome.CACHED, notes)
-    stored = await cache.store(replace(there, name=name))
-    return ImportResult(stored, ImportOutcome.RENAMED, notes)
-
-
-async def _check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
-    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
-    there = (await cache.index()).by_key(digest, format)
-    if there is not None and there.image_name != str(name) and not rename:
-        raise NamedOtherwiseError(
-            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
-        )
+                await asyncio.to_thread(_clear_blobs, desk.blobs, image)
+                return await keep_cached(desk.cache, there, name, request.rename, image.notes)
+        await check_name(desk.cache, image.digest, request.format, name, request.rename)
+        result = await _bring_in(desk, source, image, name, request, tracker)
+        turn.is_fresh = True
+        return result
 
 
 async def _bring_in(
     desk: ImportDesk, source: Source, image: SourceImage, name: ImageName, request: ImportRequest, tracker: Tracker
 ) -> ImportResult:
-    directory = desk.cache.directory
     await asyncio.to_thread(check_tool, request.format, request.compression)
     await asyncio.to_thread(_check_room_first, desk, source, image)
-    with staging_folder(directory) as folder:
+    with staging_folder(desk.cache.directory) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         packed = await _fetch_and_pack(desk, source, image, output, request, tracker)
         tracker.enter(ImportPhase.STORE)
-        stored = await _store(desk.cache, image, name, packed)
+        stored = await store_settled(desk.cache, _packed_image(image, name, packed))
     await asyncio.to_thread(_clear_blobs, desk.blobs, image)
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *packed.warnings))
 
@@ -187,26 +122,34 @@ async def _fetch_and_pack(
 async def _pack(
     directory: Path, layers: Sequence[LayerSource], output: Path, request: ImportRequest, tracker: Tracker
 ) -> PackedResult:
-    work = flatten_and_pack(layers, output, request.format, request.flatten_options, tracker.flattened)
+    checked: set[Phase] = set()
+
+    def flattened(said: FlattenProgress) -> None:
+        if said.phase is Phase.WRITE and Phase.WRITE not in checked:
+            checked.add(Phase.WRITE)
+            _check_room_again(directory, request, said.total)
+        tracker.flattened(said)
+
+    work = flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
     return await while_there_is_room(directory, work)
 
 
-async def _store(cache: PackerCache, image: SourceImage, name: ImageName, packed: PackedResult) -> PackedImage:
-    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
-    try:
-        return await cache.store(
-            PackedImage(
-                name=name,
-                digest=image.digest,
-                path=packed.path,
-                format=packed.format,
-                descriptor=describe_image(image.digest, image.manifest, image.config.value),
-                config=image.config,
-                manifest=image.manifest,
-            )
-        )
-    finally:
-        await cache.close()
+def _check_room_again(directory: Path, request: ImportRequest, tar_size: int) -> None:
+    """Now that it is known how much it is; what is compressed takes less, nobody knows how much. Raises NoRoomError."""
+    if request.format is PackedFormat.TAR:
+        check_room(directory, tar_size)
+
+
+def _packed_image(image: SourceImage, name: ImageName, packed: PackedResult) -> PackedImage:
+    return PackedImage(
+        name=name,
+        digest=image.digest,
+        path=packed.path,
+        format=packed.format,
+        descriptor=describe_image(image.digest, image.manifest, image.config.value),
+        config=image.config,
+        manifest=image.manifest,
+    )
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
@@ -223,20 +166,35 @@ def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> N
 
 
 def _clear_blobs(blobs: BlobStore, image: SourceImage) -> None:
-    blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+    """What cannot be removed is no reason to fail: the image is in, and the store says what it holds."""
+    with suppress(StorageError):
+        blobs.clear(_digests_of(image))
+
+
+def _digests_of(image: SourceImage) -> set[str]:
+    return {digest for layer in image.layers for digest in (layer.digest, layer.diff_id)}
 
 
 async def _import_packed_files(
     desk: ImportDesk, request: ImportRequest, name: ImageName | None, tracker: Tracker
 ) -> ImportResult:
     if name is None:
-        raise SourceError("packed files say no name for the image", hint="give the name it is to have")
+        raise SourceError("packed files say no name for the image", hint="give it one with --name")
     found = await inspect_packed(find_packed_files(request.source, _path(request.manifest), _path(request.config)))
     notes: tuple[str, ...] = ()
     if found.config is not None:
         notes = check_platform(found.config.value.platform, request.source_options().platform)
+    if found.digest and found.format and not request.again:
+        there = await find_cached(desk.cache, found.digest, found.format, name)
+        if there is not None and not found.problems:
+            return await keep_cached(desk.cache, there, name, request.rename, notes)
     tracker.enter(ImportPhase.COPY)
-    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=tracker.copied)
+    loop = asyncio.get_running_loop()
+
+    def copied(done: int, total: int) -> None:
+        loop.call_soon_threadsafe(tracker.copied, done, total)
+
+    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)
     return ImportResult(stored, ImportOutcome.STORED, notes)
 
 

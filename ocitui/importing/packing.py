@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from .layer_errors import PackerError, WorkerError
 from .layers import LayerSource
 from .limits import LayerLimits
 from .packer_base import PackOptions
+from .threads import settled
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (
@@ -61,7 +62,7 @@ async def flatten_and_pack(
     try:
         return await _run(request, progress)
     except BaseException:
-        await _settled(asyncio.to_thread(_clear, output))
+        await settled(asyncio.to_thread(_clear, output))
         raise
 
 
@@ -74,7 +75,7 @@ async def _run(request: FlattenRequest, progress: Callable[[FlattenProgress], No
     finally:
         _kill(worker)
         # The packers hold the same error output open: its end is theirs.
-        await _settled(asyncio.gather(errors, worker.wait()))
+        await settled(asyncio.gather(errors, worker.wait()))
     if answer is None:
         raise WorkerError(_last_words(worker, errors.result()))
     if isinstance(answer, CacheError):
@@ -121,20 +122,6 @@ def _kill(worker: Process) -> None:
     if worker.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
-
-
-async def _settled(work: Awaitable[object]) -> None:
-    """Wait for work that has to be done even where the caller is cancelled meanwhile; then the cancellation goes on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
 
 
 def _last_words(worker: Process, errors: bytes) -> str:

@@ -1,10 +1,10 @@
-"""Work that reads much from a disk, in a thread that ends when nobody waits for it any more."""
+"""Work in threads: what reads much from a disk ends when nobody waits for it any more, what clears up goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from .resolved import BlobProgress
@@ -45,6 +45,20 @@ async def in_thread(work: Callable[[Stop], T]) -> T:
         if not running.cancelled():
             running.exception()  # so that nobody is told that it was never looked at
         raise
+
+
+async def settled(work: Awaitable[object]) -> None:
+    """Wait for work that has to be done even where the caller is cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 def on_loop(progress: BlobProgress | None) -> BlobProgress:
