@@ -16,6 +16,7 @@ from .exits import ExitCode
 from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, say
+from .prose import counted
 from .running import cache_of, run_async
 from .tables import Column, lay_out, terminal_width
 
@@ -25,6 +26,7 @@ _COLUMNS = (
     Column("KIND"),
     Column("STATE"),
     Column("ENTRIES", right=True),
+    Column("FILES", right=True, rank=2),
     Column("TRASH", right=True),
     Column("BY", rank=1),
 )
@@ -77,6 +79,11 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
         "removed": [removed.descriptor.as_dict() for removed in transaction.removed],
         "added": [added.descriptor.as_dict() for added in transaction.added],
         "bytes_trashed": transaction.bytes_trashed,
+        "files_trashed": [moved.name for moved in transaction.trashed],
+        "files_placed": [placed.name for placed in transaction.placed],
+        "index_replaced": transaction.swap is not None,
+        "modes": [{"name": mode.name, "old": f"{mode.old:o}", "new": f"{mode.new:o}"} for mode in transaction.modes],
+        "note": transaction.note or None,
     }
 
 
@@ -100,8 +107,21 @@ def _describe(transaction: Transaction) -> str:
 
 
 def _count(transaction: Transaction) -> str:
-    count = max(len(transaction.removed), len(transaction.added))
-    return "1 entry" if count == 1 else f"{count} entries"
+    """What it is about: the index as a whole, else entries; else, as of many a mend, only files."""
+    if transaction.swap is not None:
+        return "index.json as a whole"
+    entries, files = _entries(transaction), _files(transaction)
+    return counted(entries, "entry", "entries") if entries or not files else counted(files, "file")
+
+
+def _entries(transaction: Transaction) -> int:
+    return max(len(transaction.removed), len(transaction.added))
+
+
+def _files(transaction: Transaction) -> int:
+    """How many files went, came, or changed their mode; index.json is one of them only where it was replaced."""
+    moved = [moved.name for moved in transaction.trashed] + [placed.name for placed in transaction.placed]
+    return len({*moved, *(mode.name for mode in transaction.modes)})
 
 
 def _row(transaction: Transaction) -> list[str]:
@@ -110,7 +130,8 @@ def _row(transaction: Transaction) -> list[str]:
         timestamp(transaction.started),
         transaction.kind,
         transaction.state,
-        str(max(len(transaction.removed), len(transaction.added))),
-        human_size(transaction.bytes_trashed),
+        "index" if transaction.swap is not None else str(_entries(transaction)),
+        str(_files(transaction)),
+        human_size(0 if transaction.state is TransactionState.EMPTIED else transaction.bytes_trashed),
         transaction.by,
     ]

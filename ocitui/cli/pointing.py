@@ -1,0 +1,137 @@
+"""`ocitui point`: what the name stands for now, what it would, a question, one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ocitui.cache import (
+    Descriptor,
+    Explanation,
+    ImageName,
+    NoSuchEntryError,
+    PackedFormat,
+    PackerCache,
+    PlanChangedError,
+    Transaction,
+)
+from ocitui.cache.files import known_format
+from ocitui.doctor.point import PointPlan, plan_point, point
+
+from .asking import NotAskedError, agree
+from .digests import find_digest
+from .exits import ExitCode
+from .failures import refuse_read_only
+from .options import Settings
+from .output import emit, fail, say
+from .prose import paragraph, short_digest, shortened
+from .running import cache_of, run_async
+from .transactions import transaction_json
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Prospect:
+    """A plan, and what the daemon would answer for the entry it is about."""
+
+    plan: PointPlan
+    answer: Explanation | None
+
+    @property
+    def trouble(self) -> str:
+        """Why the daemon would not have the image, all the same."""
+        if self.answer is None:
+            return "its format is none that the daemon knows"
+        if self.answer.hit:
+            return ""
+        return self.answer.error or self.answer.reasons[-1].text
+
+
+def point_name(settings: Settings, name_text: str, digest_text: str, format_text: str | None, agreed: bool) -> ExitCode:
+    """Make a digest win its name, as shown and agreed to; nothing is done where it wins already.
+
+    Raises InvalidNameError, NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
+    """
+    refuse_read_only(settings, "point a name")
+    name, cache = ImageName.parse(name_text), cache_of(settings)
+    format_ = PackedFormat(format_text) if format_text else None
+    tries = 0
+    while True:
+        prospect = run_async(_look(cache, name, digest_text, format_))
+        if not prospect.plan.needed:
+            return _tell_settled(settings, prospect)
+        try:
+            agree(settings, agreed, _explain(prospect), "point the name?")
+            done = run_async(point(cache, prospect.plan))
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, plan=_plan_json(prospect))
+            return ExitCode.USAGE
+        except PlanChangedError as error:
+            tries += 1
+            if agreed and tries == _TRIES:
+                raise
+            say(f"{error.message}: here is what would be done now", err=True)
+            continue
+        _tell(settings, prospect, done)
+        return ExitCode.CLEAN
+
+
+async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> _Prospect:
+    descriptors = await cache.list()
+    # The digest need only be told from those of the same name; else from all, for the message.
+    named = [d.digest for d in descriptors if d.image_name == str(name)]
+    if not named:
+        raise NoSuchEntryError(f"no entry has the name {name}")
+    plan = await plan_point(cache, name, find_digest(named, digest_text), format_)
+    form = known_format(plan.entry.format)
+    answer = await cache.explain_recall(name, plan.entry.digest, form) if form else None
+    return _Prospect(plan, answer)
+
+
+def _plan_json(prospect: _Prospect) -> dict[str, Any]:
+    plan = prospect.plan
+    return {
+        "name": str(plan.name),
+        "entry": plan.entry.as_dict(),
+        "position": plan.position,
+        "winner": plan.winner.as_dict(),
+        "needed": plan.needed,
+        "then": plan.then,
+        "trouble": prospect.trouble or None,
+    }
+
+
+def _explain(prospect: _Prospect) -> list[str]:
+    plan = prospect.plan
+    lines = [
+        str(plan.name),
+        f"  stands for  {_short(plan.winner)}",
+        f"  will be     {_short(plan.entry)}",
+        f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted",
+    ]
+    if prospect.trouble:
+        lines += paragraph(f"the daemon would not find it all the same: {prospect.trouble}", "but ")
+    return lines
+
+
+def _short(descriptor: Descriptor) -> str:
+    return f"{short_digest(descriptor.digest)} {descriptor.format or 'without a format'}"
+
+
+def _tell_settled(settings: Settings, prospect: _Prospect) -> ExitCode:
+    if settings.as_json:
+        emit(settings, plan=_plan_json(prospect), transaction=None)
+    else:
+        say(f"{shortened(prospect.plan.then)}: nothing to do")
+    return ExitCode.CLEAN
+
+
+def _tell(settings: Settings, prospect: _Prospect, done: Transaction) -> None:
+    if settings.as_json:
+        emit(settings, plan=_plan_json(prospect), transaction=transaction_json(done))
+        return
+    say(shortened(prospect.plan.then))
+    say(f"transaction {done.id} (ocitui undo {done.id} points it back)")
+    if done.note:
+        say(f"note: {done.note}")
