@@ -90,10 +90,16 @@ class _State:
         out = [one for one in transaction.removed if _identity(one) not in touched]
         into = [one for one in transaction.added if _identity(one) not in touched]
         leaving, coming = {_identity(one) for one in out}, {_identity(one) for one in into}
+        returned = [one for one in out if _identity(one) not in coming and self._returned(transaction, one)]
+        keys = Counter(_key(one) for one in returned)
         return Overwritten(
             transaction,
-            tuple(one.descriptor for one in out if _identity(one) not in coming and self._returned(transaction, one)),
-            tuple(one.descriptor for one in into if _identity(one) not in leaving and not self._keys[_key(one)]),
+            tuple(one.descriptor for one in returned),
+            tuple(
+                one.descriptor
+                for one in into
+                if _identity(one) not in leaving and self._keys[_key(one)] <= keys[_key(one)]
+            ),
             tuple(one.descriptor for one in out if _identity(one) in coming and self._moved_back(transaction, one)),
         )
 
@@ -109,8 +115,12 @@ class _State:
             return False
         name = packed_name(descriptor.digest, format_)
         there = regular_file(self._directory / name)
-        went = any(moved.name == name for moved in transaction.trashed)
-        return there is not None and (went or there.st_mtime > transaction.started)
+        if there is None:
+            return False
+        ours = next((placed for placed in transaction.placed if placed.name == name), None)
+        if ours is not None:
+            return (there.st_size, there.st_mtime_ns) != (ours.size, ours.modified_ns)
+        return there.st_mtime > transaction.started or any(moved.name == name for moved in transaction.trashed)
 
     def _moved_back(self, transaction: Transaction, one: Removed) -> bool:
         """Whether an entry that was moved stands before its old neighbour again, and neither was stored since."""

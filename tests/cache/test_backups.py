@@ -1,0 +1,213 @@
+"""Backups of the index: each distinct one once, bounded, the last before a shrink kept, and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import (
+    Backup,
+    ImageIndex,
+    IndexReplacement,
+    Mend,
+    PackerCache,
+    StorageError,
+    keep_backup,
+    keep_corrupt,
+    list_backups,
+    list_corrupt,
+    new_index,
+    read_backup,
+    read_corrupt,
+    see_index,
+)
+from tests.cache.steps import FailingDisk, key
+from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, tree, write_cache
+
+
+def index_of(numbers: Iterable[int]) -> bytes:
+    return index_bytes(entry(number) for number in numbers)
+
+
+def contents(directory: Path) -> list[bytes]:
+    return [read_backup(directory, backup) for backup in list_backups(directory)]
+
+
+def test_each_distinct_sound_index_once(tmp_path: Path) -> None:
+    first, second = index_of(range(2)), index_of(range(3))
+    assert list_backups(tmp_path) == []
+    kept = keep_backup(tmp_path, first)
+    assert kept is not None
+    assert (kept.entries, kept.before_shrink) == (2, False)
+    assert keep_backup(tmp_path, ImageIndex.parse(first)) == kept
+    assert keep_backup(tmp_path, second) is not None
+    assert contents(tmp_path) == [second, first]
+    # Seen again, it is the newest.
+    assert keep_backup(tmp_path, first) is not None
+    assert contents(tmp_path) == [first, second]
+    assert kept.size < len(first)
+    assert all(path.name.endswith(".json.gz") for path in (tmp_path / OWN / "backups").iterdir())
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b'{"schemaVersion":2,"manifests":[{}]}'])
+def test_what_the_daemon_would_not_load_is_copied_aside(data: bytes, tmp_path: Path) -> None:
+    assert keep_backup(tmp_path, data) is None
+    kept = keep_corrupt(tmp_path, data)
+    assert kept is not None
+    assert keep_corrupt(tmp_path, data) == kept
+    assert keep_corrupt(tmp_path, index_of(range(2))) is None
+    assert list_corrupt(tmp_path) == [kept]
+    assert read_corrupt(tmp_path, kept) == data
+    assert list_backups(tmp_path) == []
+
+
+def test_bounded_by_number(tmp_path: Path) -> None:
+    for number in range(1, 60):
+        keep_backup(tmp_path, index_of(range(number)))
+        keep_corrupt(tmp_path, b"corrupt %d" % number)
+    assert [backup.entries for backup in list_backups(tmp_path)] == list(range(59, 9, -1))
+    corrupt = [read_corrupt(tmp_path, backup) for backup in list_corrupt(tmp_path)]
+    assert corrupt == [b"corrupt %d" % number for number in range(59, 39, -1)]
+
+
+def test_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keep_backup(tmp_path, index_of(range(100)))
+    assert kept is not None
+    monkeypatch.setattr("ocitui.cache.backups.MOST_BACKUP_BYTES", 3 * kept.size + kept.size // 2)
+    for number in range(101, 110):
+        keep_backup(tmp_path, index_of(range(number)))
+    assert [backup.entries for backup in list_backups(tmp_path)] == [109, 108, 107]
+    monkeypatch.setattr("ocitui.cache.backups.MOST_BACKUP_BYTES", 1)
+    keep_backup(tmp_path, index_of(range(110)))
+    assert [backup.entries for backup in list_backups(tmp_path)] == [110]
+
+
+def test_the_last_one_before_a_shrink_stays(tmp_path: Path) -> None:
+    keep_backup(tmp_path, index_of(range(100)))
+    for number in range(80):
+        keep_backup(tmp_path, index_of(range(number)))
+    backups = list_backups(tmp_path)
+    assert len(backups) == 50
+    assert (backups[-1].entries, backups[-1].before_shrink) == (100, True)
+    assert read_backup(tmp_path, backups[-1]) == index_of(range(100))
+
+
+def test_of_many_shrinks_the_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 80):
+        keep_backup(tmp_path, index_of(range(100 + number)))
+        keep_backup(tmp_path, index_of(range(number)))
+    backups = list_backups(tmp_path)
+    assert len(backups) == 50
+    assert [backup.entries for backup in backups if backup.before_shrink][:3] == [179, 178, 177]
+    monkeypatch.setattr("ocitui.cache.backups.MOST_BACKUP_BYTES", 1)
+    keep_backup(tmp_path, index_of(range(90)))
+    assert [backup.entries for backup in list_backups(tmp_path)] == [90, 179]
+
+
+async def test_a_shrink_of_our_own_is_none(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    write_cache(directory, range(5))
+    cache = PackerCache(directory)
+    await cache.delete([key(0), key(1)])
+    await stored(cache, tmp_path / "source", "new")
+    assert [(backup.entries, backup.before_shrink) for backup in list_backups(directory)] == [(3, False), (5, False)]
+    # One more is gone than was deleted.
+    await cache.delete([key(2)])
+    write_cache(directory, (3, 4))
+    await cache.delete([key(3)])
+    found = [(backup.entries, backup.before_shrink) for backup in list_backups(directory)]
+    assert found == [(2, False), (4, True), (3, False), (5, False)]
+
+
+async def test_a_writer_keeps_the_index_before_it(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    write_cache(directory, range(3))
+    cache, before = PackerCache(directory), (directory / "index.json").read_bytes()
+    await cache.delete([key(0)])
+    between = (directory / "index.json").read_bytes()
+    assert contents(directory) == [before]
+    await stored(cache, tmp_path / "source", "new")
+    assert contents(directory) == [between, before]
+    await cache.undo()
+    await cache.undo()
+    assert set(contents(directory)) >= {before, between}
+    (directory / "index.json").write_bytes(b"corrupt")
+    await cache.mend(Mend(index=IndexReplacement(see_index(directory), new_index([]))))
+    assert b"corrupt" not in contents(directory)
+
+
+def test_where_nothing_may_be_written(tmp_path: Path) -> None:
+    assert keep_backup(tmp_path / "absent", index_of(range(2))) is None
+    (tmp_path / OWN).write_bytes(b"not a folder")
+    assert keep_backup(tmp_path, index_of(range(2))) is None
+    assert keep_corrupt(tmp_path, b"corrupt") is None
+    (tmp_path / OWN).unlink()
+    (tmp_path / OWN).mkdir()
+    (tmp_path / OWN / "backups").symlink_to(tmp_path)
+    assert keep_backup(tmp_path, index_of(range(2))) is None
+    assert os.listdir(tmp_path) == [OWN]
+
+
+def test_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.shelf._LEFT_FREE", 1 << 62)
+    assert keep_backup(tmp_path, index_of(range(2))) is None
+    assert list_backups(tmp_path) == []
+
+
+async def test_one_that_cannot_be_written_keeps_nothing_from_working(memory_path: Path) -> None:
+    class Failing(FailingDisk):
+        def step(self, operation: str, name: str) -> None:
+            if name.endswith((".part", ".json.gz")):
+                raise OSError(self.code, os.strerror(self.code), name)
+
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    before = tree(directory)
+    for code in (errno.ENOSPC, errno.EIO, errno.EROFS):
+        cache = PackerCache(directory, disk=Failing(0, code, for_good=True))
+        await cache.delete([key(0)])
+        assert len(digests_and_formats(directory)) == 2
+        await cache.undo()
+        assert tree(directory) == before
+        assert list_backups(directory) == []
+        assert os.listdir(directory / OWN / "backups") == []
+
+
+def test_a_damaged_backup_is_said_to_be(tmp_path: Path) -> None:
+    kept = keep_backup(tmp_path, index_of(range(2)))
+    assert kept is not None
+    path = tmp_path / OWN / "backups" / kept.name
+    packed = path.read_bytes()
+    for damage in (b"", packed[:-10], packed[:30] + b"\0\0\0" + packed[33:]):
+        path.write_bytes(damage)
+        with pytest.raises(StorageError):
+            read_backup(tmp_path, kept)
+    path.unlink()
+    with pytest.raises(StorageError, match="gone"):
+        read_backup(tmp_path, kept)
+
+
+def test_what_a_dead_program_left_is_cleared(tmp_path: Path) -> None:
+    keep_backup(tmp_path, index_of(range(1)))
+    fresh, stale = (tmp_path / OWN / "backups" / f"{name}.part" for name in ("fresh", "stale"))
+    fresh.write_bytes(b"")
+    stale.write_bytes(b"")
+    os.utime(stale, (0, 0))
+    keep_backup(tmp_path, index_of(range(2)))
+    assert (fresh.exists(), stale.exists()) == (True, False)
+
+
+async def test_many_programs_at_once(tmp_path: Path) -> None:
+    def keep(start: int) -> list[Backup | None]:
+        return [keep_backup(tmp_path, index_of(range(number))) for number in range(start, start + 12)]
+
+    kept = await asyncio.gather(*(asyncio.to_thread(keep, start) for start in (0, 6, 12, 18)))
+    assert all(one is not None for part in kept for one in part)
+    found = contents(tmp_path)
+    assert set(found) == {index_of(range(number)) for number in range(30)}
+    assert not any(name.endswith(".part") for name in os.listdir(tmp_path / OWN / "backups"))

@@ -1,0 +1,177 @@
+"""An edit that another program's rewrite undid: noticed, and done again on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import (
+    ConflictError,
+    IndexEdit,
+    IndexReplacement,
+    Insert,
+    Mend,
+    NoSuchEntryError,
+    PackerCache,
+    Remove,
+    new_index,
+    see_index,
+)
+from tests.cache.steps import key
+from tests.cache.support import (
+    EROFS,
+    SQUASHFS,
+    digests_and_formats,
+    entry,
+    index_bytes,
+    make_image,
+    stored,
+    write_cache,
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache"
+    write_cache(folder, range(3), (SQUASHFS, EROFS))
+    return folder
+
+
+def memory_wins(directory: Path, *, with_entry: int = 50) -> None:
+    """The daemon stores another image: its index is as it was before the edit, with one more."""
+    descriptors = [entry(number, format=format_) for number in range(3) for format_ in ("squashfs", "erofs")]
+    (directory / "index.json").write_bytes(index_bytes([*descriptors, entry(with_entry)]))
+
+
+async def test_a_deletion(directory: Path) -> None:
+    cache = PackerCache(directory)
+    done = await cache.delete([key(0), key(1, "erofs")])
+    assert await cache.overwritten() == []
+    memory_wins(directory)
+    (found,) = await cache.overwritten()
+    assert found.transaction.id == done.id
+    assert [one.key for one in found.returned] == [key(0), key(1, "erofs")]
+    assert (found.missing, found.moved_back) == ((), ())
+    await cache.redo(done.id)
+    assert digests_and_formats(directory) == [key(0, "erofs"), key(1), key(2), key(2, "erofs"), key(50)]
+    assert await cache.overwritten() == []
+    with pytest.raises(ConflictError, match="still stands"):
+        await cache.redo(done.id)
+
+
+async def test_what_was_pulled_again_is_no_overwriting(directory: Path, tmp_path: Path) -> None:
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    image = make_image(directory / f"{key(0)[0]}.squashfs", "0", name="image0:1")
+    memory_wins(directory)
+    assert image.path.exists()
+    assert await cache.overwritten() == []
+
+
+async def test_a_store(directory: Path, tmp_path: Path) -> None:
+    cache = PackerCache(directory)
+    image = await stored(cache, tmp_path / "source", "new")
+    (done,) = await cache.transactions()
+    memory_wins(directory)
+    (found,) = await cache.overwritten()
+    assert [one.key for one in found.missing] == [(image.digest, "squashfs")]
+    await cache.redo(done.id)
+    assert digests_and_formats(directory)[-1] == (image.digest, "squashfs")
+    assert await cache.overwritten() == []
+    memory_wins(directory)
+    image.path.unlink()
+    with pytest.raises(ConflictError, match="not there any more"):
+        await cache.redo(done.id)
+
+
+async def test_a_store_that_replaced_an_entry(directory: Path, tmp_path: Path) -> None:
+    cache = PackerCache(directory)
+    await stored(cache, tmp_path / "source", "1", name="renamed:1", content=b"packed 1 squashfs")
+    (done,) = await cache.transactions()
+    memory_wins(directory)
+    (found,) = await cache.overwritten()
+    assert [one.image_name for one in found.returned] == ["image1:1"]
+    assert [one.key for one in found.missing] == [key(1)]
+    await cache.redo(done.id)
+    assert [one.image_name for one in await cache.list() if one.key == key(1)] == [found.missing[0].image_name]
+    assert await cache.overwritten() == []
+
+
+async def test_a_name_that_was_pointed(directory: Path) -> None:
+    entries = [entry(0, name="a:1"), entry(1, name="a:1"), entry(2)]
+    (directory / "index.json").write_bytes(index_bytes(entries))
+    cache = PackerCache(directory)
+    first = (await cache.list())[0]
+    done = await cache.mend(Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))))
+    pointed = (directory / "index.json").read_bytes()
+    assert await cache.overwritten() == []
+    (directory / "index.json").write_bytes(index_bytes([*entries, entry(9)]))
+    (found,) = await cache.overwritten()
+    assert [one.key for one in found.moved_back] == [key(0)]
+    await cache.redo(done.id)
+    winner = (await cache.index()).by_name("a:1")
+    assert winner is not None
+    assert winner.digest == key(0)[0]
+    assert await cache.overwritten() == []
+    assert pointed != (directory / "index.json").read_bytes()
+
+
+async def test_a_duplicate_that_came_back(directory: Path) -> None:
+    twice = [entry(0), entry(1), entry(0)]
+    (directory / "index.json").write_bytes(index_bytes(twice))
+    cache = PackerCache(directory)
+    done = await cache.mend(Mend(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))))
+    assert await cache.overwritten() == []
+    (directory / "index.json").write_bytes(index_bytes([*twice, entry(9)]))
+    (found,) = await cache.overwritten()
+    assert len(found.returned) == 1
+    await cache.redo(done.id)
+    assert digests_and_formats(directory) == [key(1), key(0), key(9)]
+
+
+async def test_a_later_transaction_has_the_last_word(directory: Path, tmp_path: Path) -> None:
+    cache = PackerCache(directory)
+    deleted = await cache.delete([key(0)])
+    await cache.undo()
+    assert await cache.overwritten() == []
+    await stored(cache, tmp_path / "source", "new")
+    await cache.delete([(make_image(tmp_path / "x", "new").digest, "squashfs")])
+    assert await cache.overwritten() == []
+    with pytest.raises(ConflictError, match="it is undone"):
+        await cache.redo(deleted.id)
+
+
+async def test_an_undo_that_was_overwritten(directory: Path) -> None:
+    cache, before = PackerCache(directory), digests_and_formats(directory)
+    await cache.delete([key(0)])
+    deleted = (directory / "index.json").read_bytes()
+    undone = await cache.undo()
+    (directory / "index.json").write_bytes(deleted)
+    (found,) = await cache.overwritten()
+    assert found.transaction.id == undone.id
+    await cache.redo(undone.id)
+    assert digests_and_formats(directory) == before
+
+
+async def test_what_came_before_a_new_index_is_not_asked(directory: Path) -> None:
+    cache = PackerCache(directory)
+    done = await cache.delete([key(0)])
+    (directory / "index.json").write_bytes(b"corrupt")
+    mended = await cache.mend(Mend(index=IndexReplacement(see_index(directory), new_index([]))))
+    memory_wins(directory)
+    assert await cache.overwritten() == []
+    with pytest.raises(ConflictError, match="whole index"):
+        await cache.redo(mended.id)
+    await cache.redo(done.id)
+    assert key(0) not in digests_and_formats(directory)
+
+
+async def test_nothing_is_to_be_redone(directory: Path) -> None:
+    cache = PackerCache(directory)
+    assert await cache.overwritten() == []
+    with pytest.raises(NoSuchEntryError):
+        await cache.delete([key(9)])
+    done = await cache.delete([key(0)])
+    with pytest.raises(ConflictError, match="still stands"):
+        await cache.redo(done.id)
