@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -21,6 +22,8 @@ _REDRAW_SECONDS = 0.25
 _TICK_SECONDS = 1.0
 # A rate is worth nothing once nothing has come for so long.
 _IDLE_SECONDS = 3.0
+# What is shown of a reason, at least.
+_LEAST_REASON = 12
 _GAP = "  "
 
 
@@ -51,13 +54,20 @@ class _PhaseLines:
     def show(self, now: ImportProgress) -> None:
         if now.phase is not self._phase and now.phase is not ImportPhase.INSPECT:
             self._phase = now.phase
-            sizes = [human_size(now.total)] if now.total else []
-            sizes += [_counted(now.layers_total, "layer")] if now.layers_total else []
-            sizes += [_counted(now.files_total, "file")] if now.files_total else []
-            say(f"{now.phase}: {', '.join(sizes)}" if sizes else now.phase, err=True)
+            say(_announcement(now), err=True)
         if now.note and now.note != self._note:
             say(now.note, err=True)
         self._note = now.note
+
+
+def _announcement(now: ImportProgress) -> str:
+    """What the step that begins has to do, as far as that is known."""
+    if not now.total:
+        return now.phase
+    sizes = [human_size(now.total)]
+    sizes += [_counted(now.layers_total, "layer")] if now.layers_total else []
+    sizes += [_counted(now.files_total, "file")] if now.files_total else []
+    return f"{now.phase}: {', '.join(sizes)}"
 
 
 class _RedrawnLine:
@@ -115,13 +125,27 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
 
     Where it is narrow, files are left out first, then layers, the rate, and the time left.
     """
+    if now.note:
+        return _waiting_text(now, width)
     parts = [str(now.phase), _bytes(now), _layers(now), _files(now), *_pace(now, seconds, idle)]
     for at in (3, 2, 4, 5, 1):
         if cell_width(_joined(parts)) <= width:
             break
-        if not (now.note and at == 4):
-            parts[at] = ""
-    text = _joined(parts)
+        parts[at] = ""
+    return _cut(_joined(parts), width)
+
+
+def _waiting_text(now: ImportProgress, width: int) -> str:
+    """Why a registry is asked again, and when, which is the end of the note and is cut last."""
+    reason, _, when = now.note.rpartition("; ")
+    for text in (_joined([str(now.phase), _bytes(now), now.note]), now.note):
+        if cell_width(text) <= width:
+            return text
+    room = width - cell_width(when) - len("; ")
+    return f"{_cut(reason, room)}; {when}" if reason and room > _LEAST_REASON else _cut(when, width)
+
+
+def _cut(text: str, width: int) -> str:
     return text if cell_width(text) <= width else cut(text, width)
 
 
@@ -137,7 +161,7 @@ def _layers(now: ImportProgress) -> str:
     if now.layers:
         done = sum(layer.done == layer.total for layer in now.layers)
         return f"{done} of {_counted(len(now.layers), 'layer')}"
-    return f"layer {now.layer} of {now.layers_total}" if now.layer else ""
+    return f"layer {now.layer} of {now.layers_total}" if now.layer and now.total else ""
 
 
 def _files(now: ImportProgress) -> str:
@@ -147,9 +171,7 @@ def _files(now: ImportProgress) -> str:
 
 
 def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
-    """The rate and the time left; what is waited for instead, or how long it has lasted where nobody knows the end."""
-    if now.note:
-        return now.note, ""
+    """The rate and the time left; else how long nothing came, or how long it has lasted where the end is not known."""
     if not now.total:
         return "", human_span(seconds) if seconds >= _TICK_SECONDS else ""
     if idle >= _IDLE_SECONDS and now.done < now.total:
@@ -159,8 +181,8 @@ def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
 
 
 def human_span(seconds: float) -> str:
-    """``45s``, ``12m05s``, ``3h20m``."""
-    whole = int(seconds)
+    """``45s``, ``12m05s``, ``3h20m``; a second that has begun counts."""
+    whole = math.ceil(seconds)
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

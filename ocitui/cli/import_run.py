@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ocitui.cache import CacheError, Entry, PackedImage, PackerCache, Transaction, TransactionKind
+from ocitui.cache import CacheError, Entry, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
 from ocitui.cache.lock import whoami
 from ocitui.cache.lookup import LATEST
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
+from ocitui.importing.opening import recognise
 from ocitui.importing.progress import ProgressCall
 from ocitui.importing.requests import ImportRequest
+from ocitui.importing.resolved import SourceKind
 from ocitui.importing.staging import remove_abandoned
 from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size
@@ -115,10 +117,25 @@ def _asking(run: _Run) -> Imported:
     except NamedOtherwiseError as error:
         if not can_ask():
             raise
-        lines = [error.message, "an entry has one name; nothing is packed again, and the other name stands for nothing"]
-        agree(run.settings, False, lines, "give the entry the new name?")
+        agree(run.settings, False, [error.message, *_about_renaming(run.request)], "give the entry the new name?")
     renaming = msgspec.structs.replace(run.request, rename=True)
     return _carried_out(_Run(run.settings, renaming, None if run.is_new else run.import_id, run.is_new))
+
+
+def _about_renaming(request: ImportRequest) -> list[str]:
+    """What to know before an entry is named anew."""
+    name = request.image_name or _name_in_registry(request.source)
+    new = f"would be named {name} instead" if name else "would take the name of the source"
+    return [f"it {new}; nothing is packed again, and the old name no longer stands for it", *_about_tag(name)]
+
+
+def _name_in_registry(source: str) -> ImageName | None:
+    found = recognise(source)
+    return ImageName.parse(found.rest) if found.kind is SourceKind.REGISTRY else None
+
+
+def _about_tag(name: ImageName | None) -> list[str]:
+    return [_LATEST_NOTE] if name is not None and name.reference == LATEST else []
 
 
 def _carried_out(run: _Run) -> Imported:
@@ -136,7 +153,7 @@ async def _looked_up(cache: PackerCache, result: ImportResult) -> Imported:
     if result.outcome is not ImportOutcome.CACHED:
         transaction = await _find_store(cache, image=image)
     entry = next((entry for entry in await cache.entries() if entry.descriptor.key == image.descriptor.key), None)
-    notes = result.notes + ((_LATEST_NOTE,) if image.name.reference == LATEST else ())
+    notes = (*result.notes, *_about_tag(image.name))
     return Imported(image, result.outcome, notes, entry, transaction)
 
 

@@ -45,6 +45,7 @@ def imported_json(done: Imported) -> dict[str, Any]:
 def tell_imported(done: Imported) -> None:
     """Say what came of an import."""
     say(_summary(done))
+    say(f"digest {done.image.digest}")
     if done.transaction is not None:
         say(f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})")
     for note in done.notes:
@@ -60,11 +61,11 @@ _UNDOING = {
 
 def _summary(done: Imported) -> str:
     image = done.image
-    what = f"{image.name} as {image.format}, {image.digest}"
+    what = f"{image.name} as {image.format}"
     if done.outcome is ImportOutcome.CACHED:
-        return f"the cache has {what} already; --again brings it in once more"
+        return f"the cache has {what} already (--again brings it in once more)"
     if done.outcome is ImportOutcome.RENAMED:
-        return f"the cache had it already; it is named {what} now"
+        return f"the cache had it already, and names it {what} now"
     return f"imported {what}"
 
 

@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("INTERRUPTED", rank=2),
     Column("FORMAT", rank=1),
     Column("NAME", shrink=True, rank=3),
-    Column("SOURCE", shrink=True),
+    Column("SOURCE"),
 )
 
 
@@ -95,7 +95,7 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
     if kept := blobs.size():
         waiting = len(unfinished(settings.directory))
         lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
-        lines += [f"{waiting} interrupted imports will have to download them again"] if waiting else []
+        lines += [f"interrupted imports that need them: at most {waiting}; they download them again"] if waiting else []
         agree(settings, agreed, lines, "remove them?")
         freed = blobs.clear()
     if settings.as_json:

@@ -48,7 +48,7 @@ def test_import_gives_the_entry_and_the_transaction(format_: str, tmp_path: Path
 
 def test_import_says_what_it_did(source: Source, cache: Path, ocitui: Ocitui) -> None:
     done = ocitui("import", source.packed, "--name", "a:1", "-C", cache)
-    assert done.out.startswith(f"imported a:1 as tar, {source.digest}\ntransaction ")
+    assert done.out.startswith(f"imported a:1 as tar\ndigest {source.digest}\ntransaction ")
 
 
 def test_a_name_is_taken_over_only_when_asked(source: Source, cache: Path, ocitui: Ocitui) -> None:
