@@ -1,0 +1,261 @@
+"""JSON that is broken somewhere, walked for the objects in it that are whole.
+
+An object is whole where its braces match and its members stand in order; what a scalar is matters to nobody here, so
+that a `NaN` does not hide where its object ends. A walk begins at an opening brace and ends with the object or at the
+first byte that cannot go on. Which braces open an object depends on where strings begin, and damage can turn that
+round: after a walk that failed, the braces that it took for text are to be tried as well.
+
+A walk marks every brace that it passes, and none is passed twice in the same sense, so that the work grows with the
+length of the text, whatever is in it.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from ocitui.cache import Descriptor
+
+_SPACE = rb"[ \t\r\n]*+"
+# A string ends with its line at the latest: no writer of JSON breaks one, so that a lost quote costs a line, no more.
+_TEXT = rb"[^\"\\\r\n]*+(?:\\[^\r\n][^\"\\\r\n]*+)*+"
+_STRING = b'"' + _TEXT + b'"'
+_KEY = b'"(' + _TEXT + b')"' + _SPACE + b":"
+_VALUE = _SPACE + b"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++|(?P<open>[\[{]))"
+
+# The first member belongs to it, so that most of what begins no object is passed over at once.
+_BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE + rb"[,}])")
+_MEMBER = re.compile(_SPACE + _KEY + _VALUE)
+_ELEMENT = re.compile(_VALUE)
+_COMMA = re.compile(_SPACE + b",")
+_OBJECT = ord("{")
+_CLOSING = {_OBJECT: re.compile(_SPACE + rb"\}"), ord("["): re.compile(_SPACE + rb"\]")}
+_BETWEEN = b" \t\r\n,"
+_ESCAPED = re.compile(rb"\\u([0-9A-Fa-f]{4})")
+
+
+class Role(IntEnum):
+    """What a value is to the index: the document itself, its list of entries, an entry, or anything else. A list of
+    the document under another name may be that of the entries all the same, when the name was damaged."""
+
+    DOCUMENT = 0
+    ENTRIES = 1
+    ENTRY = 2
+    OTHER = 3
+    LIST = 4
+    ELEMENT = 5
+
+
+class Keys(IntFlag):
+    """Which telling keys an object has."""
+
+    NONE = 0
+    MEDIA_TYPE = 1
+    DIGEST = 2
+    SIZE = 4
+    SCHEMA_VERSION = 8
+    MANIFESTS = 16
+    LAYERS = 32
+
+    @property
+    def descriptive(self) -> bool:
+        """Whether the object looks like a descriptor, be it one that lacks something."""
+        return bool(self & (Keys.MEDIA_TYPE | Keys.DIGEST | Keys.SIZE)) and not self.indexing
+
+    @property
+    def indexing(self) -> bool:
+        """Whether the object looks like an index."""
+        return bool(self & (Keys.SCHEMA_VERSION | Keys.MANIFESTS))
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the object looks like an index whose list of entries lost its name."""
+        telling = Keys.SCHEMA_VERSION | Keys.MANIFESTS | Keys.DIGEST | Keys.SIZE | Keys.LAYERS
+        return self & telling == Keys.SCHEMA_VERSION
+
+
+_KEYS = {
+    b"mediaType": int(Keys.MEDIA_TYPE),
+    b"digest": int(Keys.DIGEST),
+    b"size": int(Keys.SIZE),
+    b"schemaVersion": int(Keys.SCHEMA_VERSION),
+    b"manifests": int(Keys.MANIFESTS),
+    b"layers": int(Keys.LAYERS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole object from ``start`` to ``end``, or an entry written as an array; ``descriptor`` where it is known."""
+
+    start: int
+    end: int
+    keys: Keys
+    descriptor: Descriptor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One walk. ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it
+    that stand where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere.
+    ``stray`` is a member's value, right behind which a broken object breaks off. ``end`` is that place, or where the
+    whole object ends."""
+
+    start: int
+    end: int
+    keys: Keys
+    whole: Whole | None
+    inner: list[Whole]
+    others: list[Whole]
+    stray: Whole | None
+
+
+Shortcut = Callable[[int], Descriptor | None]
+"""The sound descriptor that begins at an offset, where that can be told at once."""
+
+
+def next_beginning(data: bytes, start: int) -> int:
+    """Where the next object with a member may begin; -1 where none does."""
+    match = _BEGINNING.search(data, start)
+    return -1 if match is None else match.start()
+
+
+class Walker:
+    """Walks through one text; ``shortcut`` spares the walk through most entries."""
+
+    def __init__(self, data: bytes, shortcut: Shortcut) -> None:
+        self._data = data
+        self._shortcut = shortcut
+        self._passed = bytearray(len(data))
+
+    def passed(self, start: int) -> bool:
+        """Whether a walk took the brace at this offset for the beginning of an object."""
+        return bool(self._passed[start])
+
+    def walk(self, start: int) -> Walk:
+        """Walk from the brace at ``start``, which none has passed."""
+        return _Steps(self._data, self._shortcut, self._passed, start).run()
+
+
+class _Steps:
+    """One walk under way: the containers that are open, the outermost first. There may be millions of them."""
+
+    def __init__(self, data: bytes, shortcut: Shortcut, passed: bytearray, start: int) -> None:
+        self._data = data
+        self._shortcut = shortcut
+        self._passed = passed
+        self._starts = array("q")
+        self._kinds = bytearray()
+        self._roles = bytearray()
+        self._keys = bytearray()
+        self._inner: list[Whole] = []
+        self._elements: list[Whole] = []
+        self._others: list[Whole] = []
+        self._last = (-1, -1, 0)
+        self._after_value = False
+        self._at = self._start = start
+
+    def run(self) -> Walk:
+        self._open(Role.DOCUMENT)
+        while self._starts:
+            if not self._step():
+                return self._ended(Keys(self._keys[0]), None)
+        whole = _whole(*self._last)
+        return self._ended(whole.keys, whole)
+
+    def _ended(self, keys: Keys, whole: Whole | None) -> Walk:
+        inner = self._elements if keys.nameless else self._inner
+        return Walk(self._start, self._at, keys, whole, inner, self._others, None if whole else self._stray())
+
+    def _step(self) -> bool:
+        """Go past a comma, read a value, or close what is open; False where none of these is there."""
+        if self._after_value:
+            if (comma := _COMMA.match(self._data, self._at)) is None:
+                return self._close()
+            self._at, self._after_value = comma.end(), False
+            return True
+        if self._kinds[-1] == _OBJECT:
+            match = _MEMBER.match(self._data, self._at)
+            return self._value(match, match[1]) if match else self._close()
+        match = _ELEMENT.match(self._data, self._at)
+        return self._value(match, b"") if match else self._close()
+
+    def _value(self, match: re.Match[bytes], key: bytes) -> bool:
+        known = _KEYS.get(_unescaped(key) if b"\\" in key else key, 0)
+        if known:
+            self._keys[-1] |= known
+        if match["open"] is None:
+            self._at, self._after_value = match.end(), True
+            return True
+        self._at = match.end() - 1
+        return self._open(_role_in(self._roles[-1], known, match["open"]))
+
+    def _open(self, role: Role) -> bool:
+        kind, start = self._data[self._at], self._at
+        if kind == _OBJECT:
+            if self._passed[start]:
+                return False
+            self._passed[start] = 1
+            if role is Role.ENTRY and (descriptor := self._shortcut(start)) is not None:
+                self._at, self._after_value = start + len(descriptor.raw), True
+                self._inner.append(Whole(start, self._at, Keys.NONE, descriptor))
+                return True
+        for column, value in ((self._kinds, kind), (self._roles, role), (self._keys, 0)):
+            column.append(value)
+        self._starts.append(start)
+        self._at, self._after_value = start + 1, False
+        return True
+
+    def _close(self) -> bool:
+        kind = self._kinds[-1]
+        match = _CLOSING[kind].match(self._data, self._at)
+        if match is None:
+            return False
+        self._at, self._after_value = match.end(), True
+        start, role, keys = self._starts.pop(), self._roles.pop(), self._keys.pop()
+        self._kinds.pop()
+        self._last = (start, self._at, keys)
+        if self._starts and (keys or role == Role.ENTRY):
+            self._note(kind, role, Keys(keys))
+        return True
+
+    def _note(self, kind: int, role: int, keys: Keys) -> None:
+        """Note the value that was closed. Where an object took the place of the list of entries, or the only entry
+        did, what looks like a descriptor is one."""
+        descriptive = kind == _OBJECT and keys.descriptive
+        if role == Role.ELEMENT and descriptive:
+            self._elements.append(_whole(*self._last))
+        if descriptive if role != Role.ENTRY else descriptive or self._kinds[-1] != _OBJECT:
+            listed = role in (Role.ENTRY, Role.ENTRIES)
+            (self._inner if listed else self._others).append(_whole(*self._last))
+
+    def _stray(self) -> Whole | None:
+        """The object that stood as a member's value where the walk broke off right behind it."""
+        start, end, keys = self._last
+        if start < self._starts[-1] or self._kinds[-1] != _OBJECT or self._data[end : self._at].strip(_BETWEEN):
+            return None
+        return None if self._inner and self._inner[-1].start == start else _whole(start, end, keys)
+
+
+def _whole(start: int, end: int, keys: int) -> Whole:
+    return Whole(start, end, Keys(keys))
+
+
+def _role_in(parent: int, key: int, kind: bytes) -> Role:
+    match parent:
+        case Role.DOCUMENT if key == Keys.MANIFESTS:
+            return Role.ENTRIES
+        case Role.DOCUMENT if kind == b"[":
+            return Role.LIST
+        case Role.ENTRIES:
+            return Role.ENTRY
+        case Role.LIST:
+            return Role.ELEMENT
+    return Role.OTHER
+
+
+def _unescaped(key: bytes) -> bytes:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), key)

@@ -1,0 +1,165 @@
+"""One text searched for descriptors: the whole ones in order, sound or refused, and what looks like one elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ocitui.cache import Descriptor, DocumentError
+from ocitui.cache.descriptors import sound_descriptor
+
+from .broken_json import Keys, Walk, Walker, Whole, next_beginning
+from .neighbours import Side, separated_by_comma, side_after, side_before, stands_in_list
+
+# Most descriptors have one brace inside and some 400 bytes; a walk finds the end of any other.
+_BRACES_TRIED = 4
+_BYTES_TRIED = 4096
+_DIGEST = b'"digest"'
+# A list of millions of empty objects is no list of entries, and would only fill the memory.
+_MOST_REFUSED = 200_000
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """A whole descriptor at ``start``: sound, or refused with the daemon's reason. ``stale``: see `Salvaged`."""
+
+    start: int
+    raw: bytes
+    descriptor: Descriptor | None
+    refusal: str = ""
+    stale: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """``elsewhere`` are the places of sound descriptors that stand where no entry does: start and end."""
+
+    found: list[Found] = field(default_factory=list)
+    elsewhere: list[tuple[int, int]] = field(default_factory=list)
+
+
+def scan(data: bytes) -> Scan:
+    """Search a text; the time it takes grows with its length, whatever is in it."""
+    return _Search(data).run()
+
+
+class _Search:
+    """A search under way. ``_ends`` tells where values end that were taken out of broken objects."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._walker = Walker(data, self._shortcut)
+        self._result = Scan()
+        self._ends: dict[int, int] = {}
+        self._refused = 0
+        self._after_index = False
+        self._foreign_end = -1
+
+    def run(self) -> Scan:
+        data, at = self._data, 0
+        while (start := next_beginning(data, at)) >= 0:
+            if self._walker.passed(start):
+                at = self._ends.get(start, start + 1)
+            elif (descriptor := self._shortcut(start)) is not None:
+                at = start + len(descriptor.raw)
+                self._take_lone(Whole(start, at, Keys.NONE, descriptor))
+            else:
+                at = self._follow(self._walker.walk(start))
+        self._result.found.sort(key=lambda found: found.start)
+        return self._result
+
+    def _follow(self, walk: Walk) -> int:
+        """Take what a walk found; gives where to search on."""
+        if walk.keys.indexing:
+            self._after_index = False
+        foreign = bool(walk.inner) and side_before(self._data, walk.start) in (Side.MEMBER, Side.FOREIGN)
+        for one in walk.inner:
+            self._take(one, elsewhere=foreign)
+        if walk.whole is None:
+            self._take_pieces(walk)
+            return walk.start + 1
+        if walk.keys.indexing:
+            self._after_index = True
+        elif walk.keys.descriptive:
+            self._take_lone(walk.whole)
+        else:
+            self._take_pieces(walk)
+        return walk.end
+
+    def _take_pieces(self, walk: Walk) -> None:
+        """Take what is whole in an object that is broken, or is nothing that is known, beside the entries in it."""
+        taken = {one.start: one for one in walk.inner}
+        stray = walk.stray
+        if stray is not None and stray.keys.descriptive and side_after(self._data, stray.end) is Side.LIST:
+            self._take(stray)
+            taken[stray.start] = stray
+        self._ends.update((one.start, one.end) for one in taken.values())
+        end = -1
+        for one in sorted([*taken.values(), *walk.others], key=lambda one: (one.start, -one.end)):
+            if one.start < end:
+                continue
+            end = one.end
+            if one.start not in taken:
+                self._take(one, elsewhere=True)
+                self._ends[one.start] = end
+
+    def _take_lone(self, one: Whole) -> None:
+        """Take an object that no other is known to hold, if it stands as an entry does."""
+        before = side_before(self._data, one.start)
+        if before is Side.LIST and separated_by_comma(self._data, self._foreign_end, one.start):
+            before = Side.FOREIGN
+        listed = stands_in_list(before, side_after(self._data, one.end))
+        if before is Side.FOREIGN:
+            self._foreign_end = one.end
+        self._take(one, elsewhere=not listed)
+
+    def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
+        raw = self._data[one.start : one.end]
+        descriptor, refusal = (one.descriptor, "") if one.descriptor else _judge(raw)
+        if elsewhere:
+            if descriptor is not None:
+                self._result.elsewhere.append((one.start, one.end))
+            return
+        self._refused += descriptor is None
+        if descriptor is not None or self._refused <= _MOST_REFUSED:
+            self._result.found.append(Found(one.start, raw, descriptor, refusal, self._after_index))
+
+    def _shortcut(self, start: int) -> Descriptor | None:
+        """The descriptor that begins here, if it is a sound one of the usual kind."""
+        data, most = self._data, start + _BYTES_TRIED
+        end = data.find(_DIGEST, start, most)
+        if end < 0:
+            return None
+        for _ in range(_BRACES_TRIED):
+            end = data.find(b"}", end, most) + 1
+            if not end:
+                return None
+            raw = data[start:end]
+            if (descriptor := sound_descriptor(raw)) is not None:
+                return descriptor if is_utf8(raw) else None
+        return None
+
+
+def is_utf8(raw: bytes) -> bool:
+    """Whether these bytes are UTF-8 throughout, as the daemon wants the whole file to be."""
+    if raw.isascii():
+        return True
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _judge(raw: bytes) -> tuple[Descriptor | None, str]:
+    """The descriptor, or why the daemon refuses it."""
+    if not is_utf8(raw):
+        return None, "it is not UTF-8"
+    try:
+        return Descriptor.parse(raw), ""
+    except DocumentError as error:
+        return None, error.message
