@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
@@ -12,7 +13,6 @@ from ocitui.cache import (
     Document,
     ImageName,
     Insert,
-    PackedFormat,
 )
 from ocitui.cache.files import config_name, known_format, manifest_name, packed_name
 from ocitui.importing.describe import describe_image
@@ -83,26 +83,30 @@ class Adoption:
 
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
-        form = known_format(finding.format)
-        if form is None:
-            raise CacheError(f"{finding.format!r} is no format")
-        made = self._made(finding.digest, form)
+        made = described(self.scene.directory, finding.digest, finding.format)
         if self._uses_known(finding):
             known = self._known(finding)
             assert known is not None
             return known
         name = ImageName.parse(self.names[finding.digest])
-        return made.with_annotations({ANNOTATION_PACKED_FORMAT: form.value, **dict(name_annotations(name))})
+        return made.with_annotations({ANNOTATION_PACKED_FORMAT: finding.format, **dict(name_annotations(name))})
 
-    def _made(self, digest: str, form: PackedFormat) -> Descriptor:
-        directory = self.scene.directory
-        raw_manifest = read_document(directory / manifest_name(digest))
-        raw_config = read_document(directory / config_name(digest))
-        manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
-        if not has_digest(raw_manifest, digest):
-            raise CacheError("its manifest is not the one of its digest")
-        if not has_digest(raw_config, manifest.value.config.digest):
-            raise CacheError("its config is not the one that its manifest names")
-        if not is_whole(directory / packed_name(digest, form), form):
-            raise CacheError(f"its packed file is no whole {form}")
-        return describe_image(digest, manifest, config.value)
+
+def described(directory: Path, digest: str, format: str) -> Descriptor:
+    """A descriptor made of an entry's files, without its annotations.
+
+    Raises CacheError and OSError where they are not what they have to be.
+    """
+    form = known_format(format)
+    if form is None:
+        raise CacheError(f"{format!r} is no format")
+    raw_manifest = read_document(directory / manifest_name(digest))
+    raw_config = read_document(directory / config_name(digest))
+    manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
+    if not has_digest(raw_manifest, digest):
+        raise CacheError("its manifest is not the one of its digest")
+    if not has_digest(raw_config, manifest.value.config.digest):
+        raise CacheError("its config is not the one that its manifest names")
+    if not is_whole(directory / packed_name(digest, form), form):
+        raise CacheError(f"its packed file is no whole {form}")
+    return describe_image(digest, manifest, config.value)

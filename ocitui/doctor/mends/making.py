@@ -7,14 +7,16 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ocitui.cache import CacheError, PackerCache
+from ocitui.cache import CacheError, PackerCache, Transaction
+from ocitui.cache.files import INDEX_NAME
 
 from ..findings import Finding, Severity
 from ..report import Report
 from ..restore import Restorer, Shelf
-from . import descriptors, files, listing
+from . import descriptors, files, indexes, listing
 from .adopting import Adoption
 from .files import FileMends, Holders
+from .joining import join
 from .near_copies import SiblingShelf, TrashShelf
 from .outcome import Outcome
 from .scene import Scene, look_at
@@ -57,8 +59,12 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     adoption = Adoption(scene, dict(options.adopt), {}, options.adopt_known)
     try:
         outcome = Outcome()
+        about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
+        if about_index:
+            joined = await asyncio.to_thread(join, scene, await _transactions(cache), names)
+            outcome += await asyncio.to_thread(indexes.plan_index, scene, about_index, joined, report.findings)
         outcome += descriptors.plan_descriptors(scene, _of(findings, descriptors.CODES), names)
-        outcome += await mends.plan(_of(findings, files.CODES))
+        outcome += await mends.plan([f for f in findings if f.code in files.CODES and f not in about_index])
         rest = _of(findings, listing.CODES)
         outcome += await asyncio.to_thread(listing.plan_orphans, scene, rest, adoption, trash=options.trash_orphans)
         outcome += listing.plan_rest(scene, rest, change_modes=options.change_modes)
@@ -66,6 +72,14 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
         await restorer.close()
     _leave_the_rest(findings, outcome)
     return Made(scene, outcome, tuple(restorer.notes))
+
+
+async def _transactions(cache: PackerCache) -> list[Transaction]:
+    """What was done here; nothing where the journal cannot be read."""
+    try:
+        return await cache.transactions()
+    except CacheError:
+        return []
 
 
 def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
