@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,9 +12,32 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import ImageName, PackerCache, StorageError
+from ocitui.cache import (
+    ImageName,
+    IndexEdit,
+    IndexReplacement,
+    Insert,
+    Mend,
+    PackerCache,
+    Place,
+    Remove,
+    StorageError,
+    new_index,
+    see,
+    see_index,
+)
 from tests.cache.steps import key
-from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, tree, write_cache
+from tests.cache.support import (
+    EROFS,
+    SQUASHFS,
+    TAR,
+    digests_and_formats,
+    entry,
+    make_image,
+    stored,
+    tree,
+    write_cache,
+)
 from tests.tools import need
 
 
@@ -155,3 +179,37 @@ async def test_a_first_write_without_room(small: Path) -> None:
         await cache.delete([key(0)])
         await cache.undo()
     assert tree(directory) == before
+
+
+async def test_a_mend_and_its_undo_without_room(small: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    await cache.undo()
+    (directory / "index.json").write_bytes(b"corrupt")
+    name = f"{key(0)[0]}.manifest.json"
+    before = tree(directory)
+    fill(small)
+    data = new_index(json.dumps(entry(number)).encode() for number in range(3))
+    place = Place(name, see(directory / name), data=b"{}")
+    done = await cache.mend(Mend(index=IndexReplacement(see_index(directory), data), place=(place,)))
+    assert (directory / "index.json").read_bytes() == data
+    fill(small)
+    await cache.undo(done.id)
+    assert tree(directory) == before
+
+
+async def test_a_name_is_pointed_and_the_trash_emptied_without_room(small: Path) -> None:
+    directory = small / "cache"
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    before = tree(directory)
+    fill(small)
+    first = (await cache.list())[0]
+    done = await cache.mend(Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))))
+    assert (await cache.list())[-1] == first
+    fill(small)
+    await cache.undo(done.id)
+    assert tree(directory) == before
+    fill(small)
+    assert (await cache.empty_trash()).files == 1

@@ -169,7 +169,10 @@ async def test_a_transaction_notes_that_there_was_no_exchange(memory_path: Path)
     write_cache(directory, range(2))
     (first, second) = [descriptor.key for descriptor in await PackerCache(directory).list()]
     assert (await PackerCache(directory).delete([first])).note == ""
-    assert "cannot exchange" in (await PackerCache(directory, disk=NoExchange()).delete([second])).note
+    done = await PackerCache(directory, disk=NoExchange()).delete([second])
+    assert "cannot exchange" in done.note
+    # The journal keeps it.
+    assert [one.note for one in await PackerCache(directory).transactions()] == [done.note, ""]
 
 
 async def test_races_by_chance(memory_path: Path) -> None:
