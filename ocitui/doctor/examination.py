@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from ocitui.cache import CacheError
 from ocitui.cache.index import Key
 from ocitui.importing.threads import Stop
 
+from .deep_checks import DeepChecks
 from .descriptor_checks import DescriptorChecks
 from .entry_checks import PackedFile, check_digest
 from .files import CacheFiles
@@ -17,22 +19,28 @@ from .findings import Depth, Finding
 from .history import NO_HISTORY, History
 from .host_checks import check_host
 from .index_reading import same_index
+from .ledger import Ledger
 from .own_checks import check_own
-from .pacing import Meter, Progress, in_parallel
+from .pacing import Brake, Meter, Progress, in_parallel
 from .packed_checks import check_header
-from .report import Coverage, Reach, Report, in_order
+from .reading import be_idle
+from .report import Coverage, Reach, Report, Unchecked, in_order
 from .survey import Survey
+from .tools import ToolOptions
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3
+_TOOLS = ToolOptions()
 _BATCH = 256
+_SECONDS_BETWEEN_WRITES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ExamineOptions:
     """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
     a second in all; ``older_than`` the seconds within which a file found sound is passed over. ``history`` is what the
-    index is compared with, found out where it is None; ``ledger_writes`` whether hashes are recorded."""
+    index is compared with, found out where it is None; ``ledger_writes`` whether hashes are recorded; ``tools`` bounds
+    outside programs."""
 
     depth: Depth = Depth.QUICK
     keys: frozenset[Key] | None = None
@@ -41,6 +49,7 @@ class ExamineOptions:
     older_than: float | None = None
     history: History | None = None
     ledger_writes: bool = True
+    tools: ToolOptions = _TOOLS
 
 
 class Examination:
@@ -59,16 +68,21 @@ class Examination:
         self._on_findings = on_findings
         self._history = options.history or NO_HISTORY
         self._findings: list[Finding] = []
+        self._unchecked = Unchecked()
+        self._notes: list[str] = []
         self._lock = threading.Lock()
         self._reaches: dict[Key, Reach] = {}
         self._began = time.time()
+        self._written = time.monotonic()
 
     def run(self) -> Report:
         began = time.monotonic()
         survey, packed = self._quick()
         if self._options.depth is not Depth.QUICK:
             packed = self._headers(packed)
-        coverage = Coverage.of(self._reached(survey), self._meter.bytes_read, ())
+        if self._options.depth is Depth.DEEP:
+            self._deep(packed)
+        coverage = Coverage.of(self._reached(survey), self._meter.bytes_read, self._unchecked.lines())
         return Report(
             self._files.directory,
             self._options.depth,
@@ -79,6 +93,7 @@ class Examination:
             survey.packed_bytes,
             self._began,
             time.monotonic() - began,
+            tuple(dict.fromkeys(self._notes)),
         )
 
     def _quick(self) -> tuple[Survey, list[PackedFile]]:
@@ -136,6 +151,46 @@ class Examination:
 
         in_parallel(packed, check, self._options.jobs, self._stop)
         return sound
+
+    def _deep(self, packed: list[PackedFile]) -> None:
+        """Read all bytes of each, the formats of one digest together."""
+        options = self._options
+        ledger = Ledger.open(self._files.directory)
+        if ledger.problem:
+            self._notes.append(ledger.problem)
+        brake = Brake(options.max_rate, self._stop)
+        checks = DeepChecks(
+            self._files, ledger, self._stop, self._meter, brake, self._unchecked, options.tools, options.older_than
+        )
+        self._meter.enter("deep", len(packed), sum(file.size for file in packed))
+        groups: dict[str, list[PackedFile]] = {}
+        for file in sorted(packed, key=lambda file: file.at["position"] or 0):
+            groups.setdefault(file.digest, []).append(file)
+
+        def check(group: list[PackedFile]) -> None:
+            be_idle()
+            for reading in checks.run(group):
+                self._reach(reading.file, reading.reach)
+                self._add(reading.findings)
+            self._meter.add(len(group))
+            self._write(ledger)
+
+        try:
+            in_parallel(groups.values(), check, options.jobs, self._stop)
+        finally:
+            self._write(ledger, last=True)
+
+    def _write(self, ledger: Ledger, *, last: bool = False) -> None:
+        """Write the ledger from time to time, so that a check that is ended can go on where it was."""
+        with self._lock:
+            due = last or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
+            if not self._options.ledger_writes or not due:
+                return
+            self._written = time.monotonic()
+        try:
+            ledger.flush()
+        except CacheError as error:
+            self._notes.append(f"the hashes were not recorded: {error}")
 
     def _reach(self, file: PackedFile, reach: Reach) -> None:
         self._reaches[file.digest, file.format] = reach

@@ -25,6 +25,22 @@ class Reach:
     earlier: bool = False
 
 
+class Unchecked:
+    """What was left out, and of how many files; any thread may call."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, set[str]] = {}
+
+    def __call__(self, reason: str, file: str) -> None:
+        self._files.setdefault(reason, set()).add(file)
+
+    def lines(self) -> list[str]:
+        return [
+            f"{next(iter(files)) if len(files) == 1 else f'{len(files)} files'}: {reason}"
+            for reason, files in sorted(self._files.items())
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How many entries were looked at, to what depth each at least; ``unchecked`` says what was left out, and why."""
