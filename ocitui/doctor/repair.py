@@ -16,6 +16,7 @@ from ocitui.importing.staging import staging_folder
 
 from .examine import ExamineOptions, examine
 from .findings import Finding, Severity
+from .ledger import record_stored
 from .mends.fetching import Fetcher
 from .plan import RepairPlan
 from .report import Report
@@ -48,7 +49,9 @@ async def apply_plan(
     progress: ProgressCall | None = None,
     check: ExamineOptions | None = None,
 ) -> Repaired:
-    """Make the chosen steps of a plan in one transaction, then check again, as deep as before unless ``check`` says.
+    """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
+
+    They are one transaction; an edit of ours that is made once more is another.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.mend` raise; the cache is then as it was.
@@ -69,7 +72,11 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
         if mend != Mend():
             tell(RepairProgress("mending"))
             transactions.append(await cache.mend(mend))
-        elif plan.made:
+            await asyncio.to_thread(_note_packed, cache.directory, plan)
+        for transaction_id in plan.redone:
+            tell(RepairProgress(f"doing transaction {transaction_id} again"))
+            transactions.append(await cache.redo(transaction_id))
+        if plan.made and not transactions:
             await asyncio.to_thread(_clean_up, cache.directory)
     return tuple(transactions)
 
@@ -90,6 +97,12 @@ async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> 
         finally:
             # A call that was cancelled leaves its transaction to end: its files are not to go before.
             await cache.close()
+
+
+def _note_packed(directory: Path, plan: RepairPlan) -> None:
+    """What was packed anew has other bytes than the ledger knew."""
+    for fetch in plan.fetches:
+        record_stored(directory, directory / fetch.name)
 
 
 def _telling(tell: ProgressCall) -> Callable[[str, int, int], None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from ocitui.cache import CacheError, PackerCache, Transaction
 from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.overwriting import Overwritten
 
 from ..findings import Finding, Severity
+from ..ledger import Ledger
 from ..report import Report
 from ..restore import Restorer, Shelf
 from . import descriptors, files, indexes, listing
@@ -19,6 +21,7 @@ from .files import FileMends, Holders
 from .joining import join
 from .near_copies import SiblingShelf, TrashShelf
 from .outcome import Outcome
+from .redoing import plan_redo
 from .scene import Scene, look_at
 from .source_copies import RegistryShelf, shelf_for
 from .steps import RepairOptions
@@ -54,7 +57,8 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     findings = [finding for finding in report.findings if _is_wanted(finding, options)]
     notes: list[str] = []
     restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, notes), notes)
-    mends = FileMends(scene, restorer, Holders({}), drop=options.drop)
+    ledger = await asyncio.to_thread(Ledger.open, scene.directory)
+    mends = FileMends(scene, restorer, Holders({}), partial(_content, ledger), options.drop)
     names = dict(options.names)
     adoption = Adoption(scene, dict(options.adopt), {}, options.adopt_known)
     try:
@@ -68,6 +72,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
         rest = _of(findings, listing.CODES)
         outcome += await asyncio.to_thread(listing.plan_orphans, scene, rest, adoption, trash=options.trash_orphans)
         outcome += listing.plan_rest(scene, rest, change_modes=options.change_modes)
+        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, scene))
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
@@ -78,6 +83,13 @@ async def _transactions(cache: PackerCache) -> list[Transaction]:
     """What was done here; nothing where the journal cannot be read."""
     try:
         return await cache.transactions()
+    except CacheError:
+        return []
+
+
+async def _overwritten(cache: PackerCache, scene: Scene) -> list[Overwritten]:
+    try:
+        return [] if scene.replaced else await cache.overwritten()
     except CacheError:
         return []
 
@@ -93,17 +105,19 @@ def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
 
 
 def _shelves(scene: Scene, options: RepairOptions, notes: list[str]) -> list[Shelf]:
-    shelves: list[Shelf] = [TrashShelf(scene.directory, _nothing_recorded), SiblingShelf(scene)]
+    shelves: list[Shelf] = [TrashShelf(scene.directory), SiblingShelf(scene)]
     for text in options.sources:
         try:
-            shelves.append(shelf_for(text, options.access, _nothing_recorded))
+            shelves.append(shelf_for(text, options.access))
         except CacheError as error:
             notes.append(f"{text}: {error.message}")
     return [*shelves, RegistryShelf(options.access)] if options.registry else shelves
 
 
-def _nothing_recorded(found: os.stat_result) -> str | None:
-    return None
+def _content(ledger: Ledger, name: str) -> str:
+    """The digest that a packed file should have; empty where nobody recorded it."""
+    record = ledger.look(name)
+    return f"sha256:{record.sha256}" if record is not None else ""
 
 
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:

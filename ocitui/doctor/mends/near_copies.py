@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ocitui.cache import CacheError, FileKind, PackedFormat, Seen, StorageError
 from ocitui.cache.files import OWN_NAME, config_name
@@ -17,9 +18,6 @@ from ocitui.cache.superblock import check_packed
 from ..document_checks import has_digest
 from ..restore import Copy, WantedFile
 from .scene import Scene
-
-Recorded = Callable[[os.stat_result], str | None]
-"""The sha256 that was recorded of a file, by its stat; None where none was."""
 
 _TRASH = "trash"
 _CHUNK = 1 << 20
@@ -31,9 +29,8 @@ class TrashShelf:
 
     label = "the trash"
 
-    def __init__(self, directory: Path, recorded: Recorded) -> None:
+    def __init__(self, directory: Path) -> None:
         self._folder = directory / OWN_NAME / _TRASH
-        self._recorded = recorded
         self._names: dict[str, list[str]] | None = None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
@@ -68,10 +65,10 @@ class TrashShelf:
         found = os.lstat(path)
         if wanted.format is None or not stat.S_ISREG(found.st_mode):
             return None
-        known = good_packed(path, found, wanted, self._recorded)
+        known = good_packed(path, wanted)
         if known is None:
             return None
-        return Copy(self.label + known, found.st_size, trash=path.name, source=Seen.of(found))
+        return Copy(self.label + known.words, found.st_size, trash=path.name, source=Seen.of(found))
 
 
 class SiblingShelf:
@@ -115,21 +112,29 @@ def read_document(path: Path) -> bytes:
         return file.read()
 
 
-def good_packed(path: Path, found: os.stat_result, wanted: WantedFile, recorded: Recorded) -> str | None:
-    """Whether a packed file is good, and what is to be said of that in words; None where it is not.
+class Goodness(NamedTuple):
+    """What is to be said of a good packed file, and its sha256 where it was read (else empty)."""
 
-    Its bytes are read where something tells what they have to be. Raises OSError, StorageError.
+    words: str
+    sha256: str = ""
+
+
+def good_packed(path: Path, wanted: WantedFile, recorded: str = "") -> Goodness | None:
+    """What makes a packed file good; None where it is not.
+
+    Its bytes are read where something tells what they have to be: what is wanted, or ``recorded``, the sha256 that
+    another ledger has of it. Raises OSError, StorageError.
     """
     if wanted.format is None or not is_whole(path, wanted.format):
         return None
-    wants, was = wanted.content.removeprefix("sha256:"), recorded(found)
-    if not wants and was is None:
-        return None if wanted.strictly else " (whole by its headers; no sha256 of it was recorded)"
+    wants = wanted.content.removeprefix("sha256:")
+    if not (wants or recorded):
+        return None if wanted.strictly else Goodness(" (whole by its headers; no sha256 of it was recorded)")
     hashed = sha256_of(path)
-    if wants and hashed == wants:
-        return ""
+    if hashed == wants:
+        return Goodness("", hashed)
     # Another packing of the same image, which is as it was when it was recorded.
-    return " (packed another time)" if hashed == was and not wanted.strictly else None
+    return Goodness(" (packed another time)", hashed) if hashed == recorded else None
 
 
 def is_whole(path: Path, format: PackedFormat) -> bool:

@@ -19,18 +19,19 @@ from ocitui.importing.source_errors import NoSuchImageError
 from ocitui.importing.sources import PackedFiles, find_packed_files
 
 from ..document_checks import has_digest
+from ..ledger import Ledger
 from ..restore import Copy, Shelf, WantedFile
-from .near_copies import Recorded, good_packed, read_document
+from .near_copies import good_packed, read_document
 from .steps import FetchKind
 
 
-def shelf_for(text: str, access: SourceOptions, recorded: Recorded) -> Shelf:
+def shelf_for(text: str, access: SourceOptions) -> Shelf:
     """What an operator names as a source. Raises SourceError where it is none."""
     path = Path(text).expanduser()
     if path.is_dir() and (path / INDEX_NAME).exists() and not (path / "oci-layout").exists():
-        return FilesShelf(text, CacheNames(path), recorded)
+        return FilesShelf(text, CacheNames(path))
     if recognise(text).kind is SourceKind.PACKED:
-        return FilesShelf(text, PackedNames(find_packed_files(text)), recorded)
+        return FilesShelf(text, PackedNames(find_packed_files(text)))
     return LayerShelf(text, access)
 
 
@@ -39,6 +40,12 @@ class CacheNames:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._ledger = Ledger.open(directory)
+
+    def recorded(self, name: str) -> str:
+        """The sha256 that this cache's ledger has of a packed file; empty where it has none."""
+        record = self._ledger.look(name)
+        return record.sha256 if record is not None else ""
 
     def manifests(self, digest: str) -> list[Path]:
         return [self._directory / manifest_name(digest)]
@@ -56,6 +63,9 @@ class PackedNames:
     def __init__(self, files: PackedFiles) -> None:
         self._files = files
 
+    def recorded(self, name: str) -> str:
+        return ""
+
     def manifests(self, digest: str) -> list[Path]:
         return [self._files.manifest]
 
@@ -69,10 +79,9 @@ class PackedNames:
 class FilesShelf:
     """Files as a cache has them; what they are is told by their bytes, not by their names."""
 
-    def __init__(self, text: str, names: CacheNames | PackedNames, recorded: Recorded) -> None:
+    def __init__(self, text: str, names: CacheNames | PackedNames) -> None:
         self.label = text
         self._names = names
-        self._recorded = recorded
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         return await asyncio.to_thread(self._find, wanted)
@@ -97,10 +106,17 @@ class FilesShelf:
         for path in self._names.packed(wanted.digest, format):
             with suppress(OSError):
                 found = os.stat(path)
-                known = good_packed(path, found, wanted, self._recorded) if stat.S_ISREG(found.st_mode) else None
+                regular = stat.S_ISREG(found.st_mode)
+                known = good_packed(path, wanted, self._names.recorded(wanted.name)) if regular else None
                 if known is not None:
                     origin = str(path.absolute())
-                    return Copy(self.label + known, found.st_size, fetch=FetchKind.COPY, origin=origin)
+                    return Copy(
+                        self.label + known.words,
+                        found.st_size,
+                        fetch=FetchKind.COPY,
+                        origin=origin,
+                        sha256=known.sha256,
+                    )
         return None
 
     def _documents(self, paths: list[Path]) -> Iterator[bytes]:
