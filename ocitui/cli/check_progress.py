@@ -1,11 +1,13 @@
-"""How far a check is, in one line."""
+"""How far a check or a repair is, in one line."""
 
 from __future__ import annotations
 
 from ocitui.doctor.pacing import Progress
+from ocitui.doctor.repair import RepairProgress
 from ocitui.text import human_size
 
 from .import_progress import human_span
+from .prose import shortened
 
 _GAP = "  "
 
@@ -28,3 +30,9 @@ def _rate(now: Progress) -> str:
 
 def _left(now: Progress) -> str:
     return "" if now.seconds_left is None else f"{human_span(now.seconds_left)} left"
+
+
+def repair_text(now: RepairProgress) -> str:
+    """As ``fetching cf8cb0583e76….squashfs  12M of 40M``."""
+    done = f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done)
+    return shortened(now.doing) + (f"{_GAP}{done}" if now.done or now.total else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from ocitui.cache import CorruptIndexError, Descriptor, ImageName, InvalidNameError, NoSuchEntryError, PackerCache
 from ocitui.cache.index import Key
@@ -24,7 +25,7 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
         descriptors: Sequence[Descriptor] = await cache.list()
         keys: Collection[Key] = [descriptor.key for descriptor in descriptors]
     except CorruptIndexError:
-        descriptors, keys = (), _keys_of_files(cache)
+        descriptors, keys = (), keys_of_files(cache.directory)
     return frozenset(key for word in words for key in _named(word, descriptors, keys))
 
 
@@ -52,7 +53,8 @@ def _named(word: str, descriptors: Iterable[Descriptor], keys: Collection[Key]) 
     return found
 
 
-def _keys_of_files(cache: PackerCache) -> list[Key]:
-    with CacheFiles(cache.directory) as files:
+def keys_of_files(directory: Path) -> list[Key]:
+    """The digests and formats of which there is a packed file. Raises CacheDirectoryError."""
+    with CacheFiles(directory) as files:
         holdings = Holdings(files.survey())
     return [(digest, format_) for digest in holdings.digests() for format_ in holdings.formats(digest)]

@@ -18,6 +18,7 @@ _COMMANDS = {
     "show": ("reading", "Print a manifest or config."),
     "verdict": ("reading", "Say what the daemon would do with index.json at its start."),
     "check": ("examining", "Examine the cache: what is wrong, and what would mend it."),
+    "repair": ("mending", "Show what would mend the cache; with --apply do it."),
     "point": ("mending", "Make a digest win its name; nothing is deleted."),
     "delete": ("writing", "Take entries out of the index and their files to the trash."),
     "undo": ("writing", "Reverse a transaction."),

@@ -20,6 +20,27 @@ from ..options import (
     writing,
     yes_option,
 )
+from ..repair_options import AskedRepair, repair_options
+
+
+@click.command("repair")
+@repair_options
+@yes_option
+@writing
+def repair_command(settings: Settings, /, agreed: bool, **asked: Any) -> ExitCode:
+    """Show what would mend the cache, step by step and with what it costs; with --apply do it.
+
+    What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
+    other formats of an image, and from what --from and --registry name. Nothing is dropped, adopted or given a name
+    unless an option says so. All of it is one transaction, which ocitui undo reverses; what is removed lies in the
+    trash.
+
+    After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
+    it exits with 0 where nothing is wrong, else with 1.
+    """
+    from ..repairing import repair
+
+    return repair(settings, AskedRepair(**asked), agreed)
 
 
 @click.command("point")

@@ -1,0 +1,128 @@
+"""What a repair prints: the plan, what was done, and what the check found afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ocitui.cache import Transaction
+from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.plan import RepairPlan
+from ocitui.doctor.repair import Repaired
+from ocitui.doctor.report import Report
+
+from .asking import place
+from .finding_json import counts_json, finding_json, verdict_json
+from .findings_text import SHORT_ID, entry_text, seen_text, tally
+from .options import Settings
+from .output import emit, say
+from .plan_json import plan_json
+from .plan_text import plan_lines
+from .prose import counted, paragraph
+from .transactions import transaction_json
+
+_MOST = 10
+
+
+class RepairOutput:
+    """Gathers what was planned and done, and says it: as it goes to people, as one document to programs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._plans: list[RepairPlan] = []
+        self._transactions: list[Transaction] = []
+
+    def planned(self, plan: RepairPlan) -> None:
+        """A plan that is about to be shown."""
+        self._plans.append(plan)
+
+    def forget(self) -> None:
+        """The newest plan no longer holds."""
+        self._plans.pop()
+
+    def would(self, report: Report, plan: RepairPlan) -> None:
+        """All there is to say where nothing is to be done yet."""
+        self.planned(plan)
+        if self._settings.as_json:
+            emit(self._settings, **self.so_far(), **_state(report))
+            return
+        for line in (*place(self._settings), *_findings(report), "", *plan_lines(plan)):
+            say(line)
+        for line in paragraph(_next_step(report, plan)):
+            say(line)
+
+    def unplanned(self, plan: RepairPlan) -> None:
+        """There is nothing to do, and so nothing to ask."""
+        self.planned(plan)
+        if not self._settings.as_json:
+            for line in (*place(self._settings), *plan_lines(plan)):
+                say(line)
+            say("there is nothing to do")
+
+    def made(self, repaired: Repaired) -> None:
+        """A plan was carried out."""
+        self._transactions += repaired.transactions
+        if self._settings.as_json:
+            return
+        for done in repaired.transactions:
+            say(f"mended; transaction {done.id}")
+            say(f"ocitui undo {done.id} takes it all back")
+            if done.note:
+                say(f"note: {done.note}")
+
+    def done(self, report: Report) -> None:
+        """The check that followed."""
+        if self._settings.as_json:
+            emit(self._settings, **self.so_far(), **_state(report))
+            return
+        for line in paragraph(f"{report.coverage}", "checked again: "):
+            say(line)
+        remaining = report.shown(Severity.LOW)
+        say("the cache is clean" if not remaining else f"what remains: {tally(remaining)}")
+        for line in _remaining(remaining):
+            say(line)
+
+    def so_far(self) -> dict[str, Any]:
+        """What programs are told of plans and transactions."""
+        transactions = [transaction_json(done) for done in self._transactions]
+        return {
+            "plan": plan_json(self._plans[0]) if self._plans else None,
+            "further_plans": [plan_json(plan) for plan in self._plans[1:]],
+            "transaction": transactions[-1] if transactions else None,
+            "transactions": transactions,
+        }
+
+
+def _state(report: Report) -> dict[str, Any]:
+    remaining = report.shown(Severity.LOW)
+    return {
+        "clean": not remaining,
+        "counts": counts_json(report.shown(Severity.INFO)),
+        "remaining": [finding_json(finding) for finding in remaining],
+        "verdict": verdict_json(report.verdict),
+        "coverage": str(report.coverage),
+    }
+
+
+def _findings(report: Report) -> Iterator[str]:
+    found = report.shown(Severity.LOW)
+    yield from paragraph(f"{report.coverage}; found {tally(found) or 'nothing wrong'}")
+    if not report.verdict.sound:
+        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
+
+
+def _next_step(report: Report, plan: RepairPlan) -> str:
+    if plan.made:
+        return "nothing was changed; the same with --apply asks, and does it"
+    if report.shown(Severity.LOW):
+        return "nothing can be done without a word from you: see above what you can do about what stays"
+    return "there is nothing to mend"
+
+
+def _remaining(findings: Sequence[Finding]) -> Iterator[str]:
+    for finding in findings[:_MOST]:
+        yield from paragraph(
+            f"{finding.code}: {entry_text(finding)}: {seen_text(finding)}", f"  {finding.fingerprint[:SHORT_ID]}  "
+        )
+    if len(findings) > _MOST:
+        yield f"  and {counted(len(findings) - _MOST, 'more')}"
