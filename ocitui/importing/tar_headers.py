@@ -189,8 +189,8 @@ class TarReader:
         return body
 
     def _skip(self, size: int, name: bytes) -> None:
-        padded = size + -size % BLOCK
-        if self._reader.skip(padded) < padded:
+        # The last entry's padding may be left out, as `umoci insert` does and Go's archive/tar allows: then it ends here.
+        if self._reader.skip(size + -size % BLOCK) < size:
             raise LayerError("its tar is cut in this entry", entry=name)
 
     def _number(self, block: bytes, start: int, length: int) -> int:

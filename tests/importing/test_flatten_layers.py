@@ -69,8 +69,9 @@ def test_cut_layers_are_refused(form: str, left: float, tmp_path: Path) -> None:
         flattened(sources(tmp_path, [FORMS[form][: int(len(FORMS[form]) * left)]]))
 
 
-def test_a_tar_without_its_end_needs_a_digest_to_vouch_for_it(tmp_path: Path) -> None:
-    short = layer(Item("a"))[:512]
+@pytest.mark.parametrize("length", [512, 512 + 700])
+def test_a_tar_without_its_end_needs_a_digest_to_vouch_for_it(length: int, tmp_path: Path) -> None:
+    short = layer(Item("a", data=bytes(700) if length > 512 else b""))[:length]
     (source,) = sources(tmp_path, [short])
     with pytest.raises(LayerError, match="layer 1: its tar is cut"):
         flattened([source])

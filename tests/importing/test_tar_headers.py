@@ -176,6 +176,13 @@ def test_cut_inside_an_entry(length: int) -> None:
         read(WHOLE[:length])
 
 
+@pytest.mark.parametrize("length", [1212, 1213, 1535, 1536])
+def test_the_last_entry_may_lack_its_padding(length: int) -> None:
+    reader = reader_of(WHOLE[:length])
+    assert [entry.size for entry in reader] == [700]
+    assert not reader.is_ended
+
+
 def test_a_tar_says_that_it_ends() -> None:
     for data, is_ended in ((raw(b"0", b"") + END, True), (raw(b"0", b"") + bytes(512), True), (raw(b"0", b""), False)):
         reader = reader_of(data)
