@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ocitui.cache import PackerCache
 from ocitui.importing.blobs import BlobStore
+from ocitui.importing.registry.options import RegistryOptions
+from tests.cache.support import write_cache
+from tests.importing.pipeline import Run
 from tests.importing.pulling import Pull
 from tests.importing.registry_server import FaultyRegistry, serving
 
@@ -27,3 +33,22 @@ def blobs(tmp_path: Path) -> BlobStore:
 def pull(registry: FaultyRegistry, blobs: BlobStore) -> Pull:
     """A pull of `team/app:v1` from the faulty registry."""
     return Pull(f"{registry.host}/team/app:v1", blobs)
+
+
+@pytest.fixture
+async def importing(tmp_path: Path) -> Run:
+    """Imports into a cache that has an entry already."""
+    directory = tmp_path / "cache"
+    write_cache(directory, [1])
+    return Run(await PackerCache.open(directory))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registries are asked again at once, and given up soon; nobody's credentials are used."""
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    options = partial(RegistryOptions, sleep=at_once, timeout=0.5, environment={})
+    monkeypatch.setattr("ocitui.importing.requests.RegistryOptions", options)
