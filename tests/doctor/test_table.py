@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.doctor.examine_support import Sample
+from ocitui.cache import ImageIndex, IndexOutcome, keep_backup
+from ocitui.doctor.findings import Answer
+from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 from tests.doctor.repair_support import (
     contents,
@@ -18,6 +20,7 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
+from tests.tools import CONFORMANCE, recorded
 
 
 @pytest.fixture(autouse=True)
@@ -39,5 +42,62 @@ async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sam
     assert not bytes_before - contents(sample.directory)
     assert worse_than_info(done.remaining) == left_by(plan)
     assert len(done.transactions) <= 1
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+INDEX_CASES = [case for case in CASES if case.code.startswith("index-") or case.code == "descriptor-invalid"]
+INDEX_CODES = {case.code for case in INDEX_CASES}
+
+
+@pytest.mark.parametrize("case", as_parameters(INDEX_CASES))
+async def test_an_index_with_a_backup_comes_back_whole(case: FaultCase, sample: Sample) -> None:
+    sound = ImageIndex.parse(sample.index.read_bytes())
+    assert keep_backup(sample.directory, sound)
+    case.make(sample)
+    before = standing(sample.directory)
+    _, plan = await planned(sample.directory)
+    done = await repaired(sample.directory, plan)
+    assert codes(done.report.findings) == set()
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert [descriptor.as_dict() for descriptor in mended.descriptors] == [one.as_dict() for one in sound.descriptors]
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+@pytest.mark.parametrize("case", as_parameters(INDEX_CASES))
+async def test_an_index_without_a_backup_keeps_every_entry(case: FaultCase, sample: Sample) -> None:
+    sound = ImageIndex.parse(sample.index.read_bytes())
+    case.make(sample)
+    _, plan = await planned(sample.directory)
+    (step,) = plan.steps
+    done = await repaired(sample.directory, plan)
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert sorted(mended_keys(mended)) == sorted(mended_keys(sound))
+    assert worse_than_info(done.remaining) == left_by(plan)
+    nameless = [one for one in mended.descriptors if one.image_name is None]
+    assert bool(nameless) == bool(step.loses)
+    assert all(one.digest.rpartition(":")[2][:12] in step.loses for one in nameless)
+
+
+def mended_keys(index: ImageIndex) -> list[tuple[str, str]]:
+    return [(descriptor.digest, descriptor.format or "") for descriptor in index.descriptors]
+
+
+@pytest.mark.parametrize("record", recorded("indexes.json"), ids=lambda record: record["case"])
+async def test_every_recorded_index(record: dict[str, Any], sample: Sample) -> None:
+    """The answer is the daemon's, and a repair leaves an index that it loads."""
+    sample.index.unlink()
+    if record["input"] is not None:
+        sample.index.write_bytes((CONFORMANCE / record["input"]).read_bytes())
+    before = standing(sample.directory)
+    report, plan = await planned(sample.directory)
+    answers = {finding.answer for finding in report.findings if finding.code in INDEX_CODES}
+    assert (Answer.WIPE in answers) == (record["outcome"] == "reset")
+    assert (Answer.NO_START in answers) == (record["outcome"] == "error")
+    done = await repaired(sample.directory, plan)
+    assert done.report.verdict.outcome is IndexOutcome.LOADED
+    if "index-emptied" not in codes(done.remaining):
+        assert worse_than_info(done.remaining) == left_by(plan)
     await undone(sample.directory, done)
     assert standing(sample.directory) == before

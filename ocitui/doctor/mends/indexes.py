@@ -39,6 +39,7 @@ REPLACED = frozenset(
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 CODES = REPLACED | REFILLED
 _LATER = "it shows once index.json reads again"
+_SHOWN = 3
 _PLAN_AGAIN = "make a new plan then"
 
 
@@ -152,11 +153,11 @@ def _would(finding: Finding) -> str:
 
 
 def _lost(joined: Joined) -> str:
-    nameless = joined.nameless
+    nameless = list(dict.fromkeys(short(descriptor.digest) for descriptor in joined.nameless))
     if not nameless:
         return ""
-    shown = ", ".join(dict.fromkeys(short(descriptor.digest) for descriptor in nameless[:3]))
-    more = f" and {len(nameless) - 3} more" if len(nameless) > 3 else ""
+    shown = ", ".join(nameless[:_SHOWN])
+    more = f" and {len(nameless) - _SHOWN} more" if len(nameless) > _SHOWN else ""
     return f"the name of {shown}{more}, which nothing tells: give it with --name DIGEST=NAME"
 
 

@@ -17,7 +17,9 @@ class Outcome:
     left: list[Left] = field(default_factory=list)
 
     def leave(self, findings: Iterable[Finding], why: str, would: str = "") -> None:
-        self.left += [Left(finding, why, would) for finding in findings]
+        """Each finding once, as it was left first."""
+        there = {left.finding for left in self.left}
+        self.left += [Left(finding, why, would) for finding in dict.fromkeys(findings) if finding not in there]
 
     def __iadd__(self, other: Outcome) -> Outcome:
         self.steps += other.steps
