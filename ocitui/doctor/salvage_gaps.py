@@ -40,6 +40,11 @@ class Gap(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
+def readable(piece: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The digests and the image names that can be read in a piece of an index, each once, in order."""
+    return _strings(_DIGESTS, piece), _strings(_NAMES, piece)
+
+
 def between(size: int, taken: Iterable[Part]) -> list[Part]:
     """What is left of ``size`` bytes around the parts that were taken, in order; parts of no length too."""
     left: list[Part] = []
@@ -124,7 +129,7 @@ def _stripped(data: bytes, start: int, end: int) -> Iterator[Gap]:
     piece = data[start:end].strip(_SEPARATOR)
     if piece:
         at = data.index(piece[:1], start)
-        digests, names = _strings(_DIGESTS, piece), _strings(_NAMES, piece)
+        digests, names = readable(piece)
         part = bool(digests or names) or b'"mediaType"' in piece
         what = "part of a descriptor" if part else _NOTHING
         yield Gap(at, len(piece), what, digests, names)
