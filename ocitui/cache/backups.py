@@ -109,9 +109,9 @@ def _keep(own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step)
     if newest is not None and len(index) < newest.entries and not _is_explained(own, newest, len(index)):
         shelf.rename(newest, newest._replace(pinned=True))
     there = next((copy for copy in copies if copy.content == content), None)
-    if there is not None:
+    if there is not None and (again := shelf.rename(there, there._replace(moment=moment))):
         # Seen again: it is the newest now.
-        return _backup(shelf.rename(there, there._replace(moment=moment)))
+        return _backup(again)
     kept = shelf.put(Copy(moment, len(index), content, False, 0), data, step)
     if kept is not None:
         shelf.prune()

@@ -96,9 +96,12 @@ class Shelf:
             raise
         return copy
 
-    def rename(self, copy: Copy, new: Copy) -> Copy:
-        """Give a copy another time or pin. Raises OSError."""
-        os.rename(copy.name, new.name, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+    def rename(self, copy: Copy, new: Copy) -> Copy | None:
+        """Give a copy another time or pin; None where another program has removed or renamed it. Raises OSError."""
+        try:
+            os.rename(copy.name, new.name, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+        except FileNotFoundError:
+            return None
         return new
 
     def prune(self) -> None:

@@ -245,6 +245,9 @@ MENDS: dict[str, tuple[Spoil, Make]] = {
 }
 
 
+REPLACING = (replaced, replaced_with_files, pointed, placed_data, placed_path, placed_from_trash, everything)
+
+
 async def mend_scene(name: str, folder: Path) -> tuple[MendScene, Make]:
     """The scene of a mend, before it."""
     scene = MendScene(folder / "cache", folder / "sources")

@@ -10,14 +10,18 @@ import pytest
 
 from ocitui.cache import Mend, PackerCache, Place, ReadOnlyError, Transaction, TransactionState
 from ocitui.cache.disk import Disk
-from tests.cache.mends import MENDS, MendScene, mend_scene, states, undo_scene
+from tests.cache.mends import MENDS, REPLACING, MendScene, mend_scene, states, undo_scene
 from tests.cache.steps import FailingDisk, Stop, StoppingDisk
 from tests.cache.support import OWN
 from tests.cache.test_failing_disk import refusal
 
 CASES = [*MENDS, *(f"undo-{name}" for name in MENDS)]
 PROBE = "probe"
-FAILURES = [(errno.ENOSPC, False), (errno.EIO, True), (errno.EROFS, True)]
+FAILURES = [(errno.ENOSPC, False), (errno.EIO, True)]
+KINDS = [(case, *failure) for case in CASES for failure in FAILURES]
+KINDS += [(case, errno.EROFS, True) for case in ("corrupt-with-files", "undo-everything")]
+# Only what takes another thing's place is done differently without the exchange.
+EXCHANGING = [case for case in CASES if MENDS[case.removeprefix("undo-")][1] in REPLACING]
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +105,7 @@ class WithoutExchange(StoppingDisk):
         return False
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EXCHANGING)
 async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path: Path) -> None:
     trial = Trial(case, memory_path)
     await trial.prepare()
@@ -118,8 +122,7 @@ async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path
             break
 
 
-@pytest.mark.parametrize(("code", "for_good"), FAILURES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "code", "for_good"), KINDS)
 async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, memory_path: Path) -> None:
     trial = Trial(case, memory_path)
     await trial.prepare()
