@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ocitui.cache import IndexOutcome
 from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.report import Report
 from ocitui.text import human_size
 
@@ -20,6 +21,8 @@ from .json_lines import JsonLines
 from .options import Settings
 from .output import say
 from .prose import counted, paragraph
+
+_HOST_CODES = ("cache-read-only", "disk-full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +48,15 @@ class CheckOutput(Protocol):
 class JsonOutput:
     """An object a line for each finding, the summary as the last."""
 
-    def __init__(self, settings: Settings, asked: AskedCheck, acknowledged: Collection[str]) -> None:
+    def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
         self._lines = JsonLines(settings)
         self._minimum = Severity(asked.severity or Severity.INFO)
-        self._acknowledged = tuple(acknowledged)
+        self._accepts = accepts
 
     def found(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
             if finding.severity.rank >= self._minimum.rank:
-                accepted = finding.acknowledged or finding.fingerprint.startswith(self._acknowledged)
+                accepted = finding.acknowledged or self._accepts(finding)
                 self._lines.write("finding", **finding_json(replace(finding, acknowledged=accepted)))
 
     def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
@@ -63,6 +66,20 @@ class JsonOutput:
 
     def stopped(self, findings: Sequence[Finding]) -> None:
         """What was found is on its lines already."""
+
+
+class MetricsOutput:
+    """Nothing but the metrics."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """They are counted in the end."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        for line in prometheus(report).splitlines():
+            say(line)
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """Half a check has no metrics."""
 
 
 class TextOutput:
@@ -79,11 +96,12 @@ class TextOutput:
     def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
         shown = report.shown(self._minimum, acknowledged=self._whole)
         self._show(shown)
-        for line in (*_verdict(report), *_coverage(report), *_notes((*report.notes, *kept.notes))):
+        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept.notes)))
+        for line in summary:
             say(line)
         say(_outcome(report, shown))
         if failed:
-            say("ocitui repair shows what would mend it, and changes nothing")
+            say("ocitui repair shows what would mend it; --acknowledge ID accepts a finding")
 
     def stopped(self, findings: Sequence[Finding]) -> None:
         shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
@@ -116,6 +134,12 @@ def _coverage(report: Report) -> list[str]:
     text = str(report.coverage) + (f"; {' '.join(cost)}" if cost else "")
     lines = paragraph(text, "looked at   ")
     return lines + _notes(report.coverage.unchecked, "not checked ")
+
+
+def _host(report: Report) -> list[str]:
+    """What bears on all that could be done about the findings."""
+    found = [finding for finding in report.findings if finding.code in _HOST_CODES]
+    return [line for one in found for line in paragraph(f"{one.code}: {one.seen}; {one.daemon}", "host        ")]
 
 
 def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:

@@ -8,51 +8,87 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
-from ocitui.cache import keep_backup, keep_corrupt
+from ocitui.cache import CacheDirectoryError, CacheError, keep_backup, keep_corrupt
 from ocitui.doctor.examine import ExamineOptions, examining
 from ocitui.doctor.files import CacheFiles
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.index_reading import read_index
 from ocitui.doctor.pacing import Progress
+from ocitui.doctor.prometheus import write_prometheus
 from ocitui.doctor.report import Report
 
-from .check_output import CheckOutput, JsonOutput, Kept, TextOutput
+from .acknowledging import Acceptance
+from .check_output import CheckOutput, JsonOutput, Kept, MetricsOutput, TextOutput
 from .check_progress import progress_text
 from .doctor_options import AskedCheck
 from .entry_words import find_keys
 from .exits import ExitCode
-from .failures import InterruptedBySignalError
+from .failures import InterruptedBySignalError, UsageProblemError, status_of
+from .json_lines import JsonLines
 from .options import Settings
 from .progress_line import line_shown
 from .running import cache_of, run_async
 
 
-def check(settings: Settings, asked: AskedCheck) -> ExitCode:
+def check(settings: Settings, asked: AskedCheck) -> int:
     """Examine the cache and say what is wrong with it.
 
-    Raises CacheDirectoryError, NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError.
+    Raises CacheDirectoryError, NoSuchEntryError, NoSuchFindingError, InterruptedBySignalError and others; with --json
+    they are a line like the rest.
     """
-    output = JsonOutput(settings, asked, ()) if settings.as_json else TextOutput(settings, asked)
+    to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
+    if to_stdout and settings.as_json:
+        raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
+    if not settings.as_json:
+        return _check(settings, asked, metrics_only=to_stdout)
+    try:
+        return _check(settings, asked)
+    except CacheError as error:
+        JsonLines(settings).fail(error.code, error.message, error.hint)
+        return status_of(error)
+    except InterruptedBySignalError as error:
+        JsonLines(settings).fail("interrupted", error.message, error.hint)
+        return 128 + error.number
+
+
+def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    acceptance = Acceptance.begin(settings, asked)
+    output: CheckOutput = MetricsOutput() if metrics_only else TextOutput(settings, asked)
+    if settings.as_json:
+        output = JsonOutput(settings, asked, acceptance.accepts)
     report, kept = _examine(settings, asked, output)
+    report = acceptance.end(report)
+    if asked.prometheus is not None and not metrics_only:
+        write_prometheus(report, asked.prometheus)
     failed = report.fails(Severity(asked.fail_on))
-    output.done(report, kept, failed=failed)
+    output.done(report, Kept((*kept.notes, *acceptance.notes)), failed=failed)
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
-def examine_options(asked: AskedCheck) -> ExamineOptions:
+def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
     """What is asked for, as the doctor takes it; the entries are not among it."""
-    options = ExamineOptions(Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than)
+    options = ExamineOptions(
+        Depth(asked.depth),
+        max_rate=asked.max_rate,
+        older_than=asked.older_than,
+        ledger_writes=not settings.read_only,
+    )
     return options if asked.jobs is None else replace(options, jobs=asked.jobs)
 
 
 def keep_index(directory: Path) -> Kept:
     """Copy a corrupt index aside, or keep a backup of a sound one; where that cannot be done nothing is kept."""
-    with CacheFiles(directory) as files:
-        reading = read_index(files)
+    try:
+        with CacheFiles(directory) as files:
+            reading = read_index(files)
+    except CacheDirectoryError:
+        return Kept()
     if reading.index is not None:
         keep_backup(directory, reading.index)
-    elif reading.data is not None and (copy := keep_corrupt(directory, reading.data)) is not None:
-        return Kept((f"the bytes of index.json are copied aside, as .ocitui/corrupt/{copy.name}",))
+    elif reading.data is not None:
+        copy = keep_corrupt(directory, reading.data)
+        kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
+        return Kept((f"the bytes of index.json {kept}",))
     return Kept()
 
 
@@ -63,7 +99,7 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
         keeping = None if settings.read_only else asyncio.create_task(asyncio.to_thread(keep_index, settings.directory))
-        report = await _follow(settings, replace(examine_options(asked), keys=keys), output, found, show)
+        report = await _follow(settings, replace(examine_options(settings, asked), keys=keys), output, found, show)
         return report, Kept() if keeping is None else await keeping
 
     try:

@@ -73,7 +73,7 @@ def status_of(error: CacheError) -> ExitCode:
     return next(status for kind, status in _STATUSES if isinstance(error, kind))
 
 
-def reported(settings: Settings, command: Callable[[], ExitCode]) -> int:
+def reported(settings: Settings, command: Callable[[], int]) -> int:
     """Run a command; an error is printed, and gives its status."""
     try:
         return command()

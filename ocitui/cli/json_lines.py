@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from .options import Settings
-from .output import SCHEMA, say
+from .output import SCHEMA, complain, say
 
 
 class JsonLines:
@@ -24,3 +24,8 @@ class JsonLines:
     def write(self, kind: str, /, **keys: Any) -> None:
         # It is ASCII, which `say` leaves as it is.
         say(json.dumps(self._common | {"type": kind} | keys, separators=(",", ":")))
+
+    def fail(self, code: str, message: str, hint: str) -> None:
+        """An error, for people on standard error, and as an object."""
+        complain(message, hint)
+        self.write("error", error={"code": code, "message": message, "hint": hint})

@@ -12,8 +12,6 @@ import click
 
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 
-from .exits import ExitCode
-
 P = ParamSpec("P")
 F = Callable[..., Any]
 
@@ -78,17 +76,17 @@ format_option = click.option(
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 
-def reading(function: Callable[Concatenate[Settings, P], ExitCode]) -> F:
+def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command -C and --json, and the function its Settings."""
     return directory_option(json_option(_with_settings(function)))
 
 
-def writing(function: Callable[Concatenate[Settings, P], ExitCode]) -> F:
+def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command that writes --read-only and --wait besides."""
     return directory_option(json_option(read_only_option(wait_option(_with_settings(function)))))
 
 
-def _with_settings(function: Callable[Concatenate[Settings, P], ExitCode]) -> F:
+def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
         from .failures import reported

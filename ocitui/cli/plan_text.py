@@ -27,8 +27,8 @@ def plan_lines(plan: RepairPlan) -> Iterator[str]:
         yield from _steps(offered)
     if plan.left:
         yield "what stays as it is:"
-        for (code, why, would), group in groupby(plan.left, key=_reason):
-            yield from _left(code, why, would, [left.finding for left in group])
+        for (code, why), group in groupby(plan.left, key=_reason):
+            yield from _left(code, why, list(group))
     for note in plan.notes:
         yield from paragraph(note, "note: ")
     yield from _balance(plan)
@@ -65,20 +65,29 @@ def _file(file: StepFile) -> str:
     return f"{shortened(file.name)}, {human_size(file.size)}, {file.fate}"
 
 
-def _reason(left: Left) -> tuple[str, str, str]:
-    return left.finding.code, left.why, left.would
+def _reason(left: Left) -> tuple[str, str]:
+    return left.finding.code, left.why
 
 
-def _left(code: str, why: str, would: str, findings: Sequence[Finding]) -> Iterator[str]:
-    yield f"  - {code}" + (f"  ({counted(len(findings), 'finding')})" if len(findings) > 1 else "")
-    for finding in findings[:_MOST_FILES]:
-        yield from paragraph(entry_text(finding), _ITEM.format(finding.fingerprint[:SHORT_ID]))
-    if len(findings) > _MOST_FILES:
-        yield _ITEM.format("") + f"and {len(findings) - _MOST_FILES} more"
+def _left(code: str, why: str, same: Sequence[Left]) -> Iterator[str]:
+    """Findings that stay for one reason; what would mend all of them is said once."""
+    shared = len({left.would for left in same}) == 1
+    yield f"  - {code}" + (f"  ({counted(len(same), 'finding')})" if len(same) > 1 else "")
+    for left in same[:_MOST_FILES]:
+        yield from paragraph(entry_text(left.finding), _ITEM.format(left.finding.fingerprint[:SHORT_ID]))
+        if not shared:
+            yield from _advice(left.would)
+    if len(same) > _MOST_FILES:
+        yield _ITEM.format("") + f"and {len(same) - _MOST_FILES} more"
     yield from paragraph(why, _ITEM.format("why"))
+    if shared:
+        yield from _advice(same[0].would)
+    yield ""
+
+
+def _advice(would: str) -> Iterator[str]:
     if would:
         yield from paragraph(would, _ITEM.format("you can"))
-    yield ""
 
 
 def _balance(plan: RepairPlan) -> Iterator[str]:

@@ -7,14 +7,13 @@ from typing import Any
 import click
 
 from ..doctor_options import AskedCheck, check_options
-from ..exits import ExitCode
 from ..options import Settings, writing
 
 
 @click.command("check")
 @check_options
 @writing
-def check_command(settings: Settings, /, **asked: Any) -> ExitCode:
+def check_command(settings: Settings, /, **asked: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
     No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
