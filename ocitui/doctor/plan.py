@@ -23,6 +23,7 @@ from .mends.steps import (
     StepKind,
 )
 from .report import Report
+from .sources import JoinedEntry
 
 __all__ = [
     "Fate",
@@ -43,7 +44,8 @@ class RepairPlan:
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
 
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, and
-    ``depth`` how far the check looked that it was made of. Two plans are equal where they would do the same.
+    ``depth`` how far the check looked that it was made of. ``joined`` are the three sources of an index that is to be
+    given entries back, side by side. Two plans are equal where they would do the same.
     """
 
     steps: tuple[RepairStep, ...]
@@ -52,6 +54,7 @@ class RepairPlan:
     chosen: frozenset[int]
     notes: tuple[str, ...] = ()
     depth: Depth = Depth.QUICK
+    joined: tuple[JoinedEntry, ...] = field(default=(), repr=False)
     index: ImageIndex | None = field(default=None, repr=False, compare=False)
     access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
 
@@ -123,6 +126,7 @@ async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions
         frozenset(step.number for step in steps if step.default),
         made.notes,
         report.depth,
+        made.joined.entries if made.joined is not None else (),
         None if made.scene.replaced else made.scene.index,
         options.access,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ocitui.cache import (
-    CacheError,
     Descriptor,
     DocumentError,
     ImageIndex,
@@ -21,7 +21,8 @@ from ..files import CacheFiles
 from ..findings import Finding, Severity
 from ..holdings import Holdings
 from ..listing_checks import inferred_formats, orphans
-from .joining import Joined, JoinedEntry, Origin
+from ..sources import Source
+from .joining import Joined
 from .outcome import Outcome
 from .scene import Scene, short
 from .steps import Change, Fate, Left, RepairStep, StepFile, StepKind
@@ -72,14 +73,14 @@ def _replace(
         RepairStep(
             0,
             StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {_count(len(index))}: {_origins(joined.entries)}",
+            f"Write index.json anew, with {_count(len(index))}: {_origins(joined.proposed)}",
             findings,
             (StepFile(INDEX_NAME, fate, size or len(data)),),
             size,
             len(data),
             then=f"it loads {_count(len(index))} at its next start",
             loses=_lost(joined),
-            source=_origins(joined.entries),
+            source=_origins(joined.proposed),
             leaves=leaves(scene, index, known),
             change=Change(replacement=IndexReplacement(scene.seen, data)),
         )
@@ -88,11 +89,12 @@ def _replace(
 
 def _whole_data(scene: Scene, joined: Joined) -> bytes | str:
     """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
-    if scene.index is not None and len(scene.index) == len(joined.entries) and scene.data is not None:
+    proposed = [descriptor for descriptor, _ in joined.proposed]
+    if scene.index is not None and scene.data is not None and proposed == scene.index.descriptors:
         return scene.data
     try:
-        return new_index(entry.descriptor.raw for entry in joined.entries)
-    except (CacheError, DocumentError) as error:
+        return new_index(descriptor.raw for descriptor in proposed)
+    except DocumentError as error:
         return f"no index can be made of what is left: {error.message}"
 
 
@@ -101,17 +103,18 @@ def _refill(
 ) -> None:
     index = scene.index
     assert index is not None
-    added = [entry for entry in joined.entries if entry.origin is not Origin.INDEX]
+    added = [pair for pair in joined.proposed if pair[1] is not Source.INDEX]
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
         return
-    inserts, position = [], 0
-    for entry in joined.entries:
-        if entry.origin is Origin.INDEX:
+    inserts: list[Insert] = []
+    position = 0
+    for descriptor, source in joined.proposed:
+        if source is Source.INDEX:
             position += 1
         else:
-            inserts.append(Insert(index.laid_out(entry.descriptor.raw), position))
-    whole = ImageIndex.parse(new_index(entry.descriptor.raw for entry in joined.entries))
+            inserts.append(Insert(index.laid_out(descriptor.raw), position))
+    whole = ImageIndex.parse(new_index(descriptor.raw for descriptor, _ in joined.proposed))
     outcome.steps.append(
         RepairStep(
             0,
@@ -119,7 +122,7 @@ def _refill(
             f"Put {_count(len(added))} back into index.json: {_origins(added)}",
             findings,
             (),
-            then=f"it loads {_count(len(joined.entries))} at its next start",
+            then=f"it loads {_count(len(whole))} at its next start",
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(scene, whole, known),
@@ -153,7 +156,7 @@ def _would(finding: Finding) -> str:
 
 
 def _lost(joined: Joined) -> str:
-    nameless = list(dict.fromkeys(short(descriptor.digest) for descriptor in joined.nameless))
+    nameless = [short(digest) for digest in joined.nameless]
     if not nameless:
         return ""
     shown = ", ".join(nameless[:_SHOWN])
@@ -161,9 +164,10 @@ def _lost(joined: Joined) -> str:
     return f"the name of {shown}{more}, which nothing tells: give it with --name DIGEST=NAME"
 
 
-def _origins(entries: Sequence[JoinedEntry]) -> str:
-    counts = [(origin, sum(entry.origin is origin for entry in entries)) for origin in Origin]
-    return ", ".join(f"{count} of {origin}" for origin, count in counts if count) or "empty"
+def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
+    words = {Source.INDEX: "the index", Source.BACKUP: "the backup", Source.FILES: "the files"}
+    counts = Counter(source for _, source in proposed)
+    return ", ".join(f"{counts[source]} of {words[source]}" for source in Source if counts[source]) or "empty"
 
 
 def _count(number: int) -> str:

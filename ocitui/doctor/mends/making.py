@@ -7,18 +7,19 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from ocitui.cache import CacheError, PackerCache, Transaction
+from ocitui.cache import CacheError, PackerCache
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.overwriting import Overwritten
 
 from ..findings import Finding, Severity
+from ..known_history import known_history
 from ..ledger import Ledger
 from ..report import Report
 from ..restore import Restorer, Shelf
 from . import descriptors, files, indexes, listing
 from .adopting import Adoption
 from .files import FileMends, Holders
-from .joining import join
+from .joining import Joined, join_sources
 from .near_copies import SiblingShelf, TrashShelf
 from .outcome import Outcome
 from .redoing import plan_redo
@@ -37,6 +38,7 @@ class Made:
     scene: Scene
     outcome: Outcome
     notes: tuple[str, ...]
+    joined: Joined | None
 
 
 def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
@@ -60,12 +62,15 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     ledger = await asyncio.to_thread(Ledger.open, scene.directory)
     mends = FileMends(scene, restorer, Holders({}), partial(_content, ledger), options.drop)
     names = dict(options.names)
-    adoption = Adoption(scene, dict(options.adopt), {}, options.adopt_known)
+    about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
+    history = await asyncio.to_thread(known_history, scene.directory, scene.index)
+    known = {(one.digest, one.format or ""): one for one in history.backup}
+    adoption = Adoption(scene, dict(options.adopt), known, options.adopt_known)
+    joined: Joined | None = None
     try:
         outcome = Outcome()
-        about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
         if about_index:
-            joined = await asyncio.to_thread(join, scene, await _transactions(cache), names)
+            joined = await asyncio.to_thread(join_sources, scene, history, names)
             outcome += await asyncio.to_thread(indexes.plan_index, scene, about_index, joined, report.findings)
         outcome += descriptors.plan_descriptors(scene, _of(findings, descriptors.CODES), names)
         outcome += await mends.plan([f for f in findings if f.code in files.CODES and f not in about_index])
@@ -76,15 +81,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
-    return Made(scene, outcome, tuple(restorer.notes))
-
-
-async def _transactions(cache: PackerCache) -> list[Transaction]:
-    """What was done here; nothing where the journal cannot be read."""
-    try:
-        return await cache.transactions()
-    except CacheError:
-        return []
+    return Made(scene, outcome, tuple(restorer.notes), joined)
 
 
 async def _overwritten(cache: PackerCache, scene: Scene) -> list[Overwritten]:
