@@ -7,6 +7,7 @@ from typing import Any
 from ocitui.doctor.plan import Left, RepairPlan, RepairStep
 
 from .finding_json import finding_json
+from .side_by_side import sources_json
 
 
 def plan_json(plan: RepairPlan) -> dict[str, Any]:
@@ -14,6 +15,7 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
     return {
         "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],
         "left": [_left_json(left) for left in plan.left],
+        "sources": sources_json(plan.joined),
         "notes": list(plan.notes),
         "bytes_trashed": plan.bytes_trashed,
         "bytes_placed": plan.bytes_placed,

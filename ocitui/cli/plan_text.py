@@ -11,6 +11,7 @@ from ocitui.text import human_size
 
 from .findings_text import SHORT_ID, entry_text
 from .prose import counted, paragraph, shortened
+from .side_by_side import source_lines
 
 _ITEM = "    {:<9} "
 _MOST_FINDINGS, _MOST_FILES = 4, 8
@@ -18,6 +19,10 @@ _MOST_FINDINGS, _MOST_FILES = 4, 8
 
 def plan_lines(plan: RepairPlan) -> Iterator[str]:
     """The whole plan."""
+    if plan.joined:
+        yield "what index.json held, as each source tells it:"
+        yield from source_lines(plan.joined)
+        yield ""
     offered = [step for step in plan.steps if step.number not in plan.chosen]
     if plan.made:
         yield "what is to be done:"

@@ -1,0 +1,101 @@
+"""The three sources of an index that was lost, side by side, entry by entry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ocitui.doctor.sources import Fact, JoinedEntry, Source
+
+from .prose import counted, paragraph, short_digest, text_width
+from .tables import Column, lay_out
+
+_COLUMNS = (
+    Column("", right=True),
+    Column("NAME", shrink=True),
+    Column("DIGEST"),
+    Column("FORMAT"),
+    Column("INDEX"),
+    Column("BACKUP"),
+    Column("FILES"),
+    Column("TAKEN FROM"),
+)
+_MOST_ROWS = 40
+_LOST = "(lost)"
+_HAS, _HAS_NOT, _BAD = "yes", "no", "bad"
+
+
+def source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
+    """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
+    numbered = list(enumerate(entries, 1))
+    shown = numbered if len(numbered) <= _MOST_ROWS else [pair for pair in numbered if _remarks(pair[1])][:_MOST_ROWS]
+    for line in lay_out(_COLUMNS, [_row(number, entry) for number, entry in shown], text_width() - 2):
+        yield f"  {line}"
+    if len(shown) < len(entries):
+        yield f"  {counted(len(entries) - len(shown), 'more entry', 'more entries')}; --json has them all"
+    for number, entry in shown:
+        for remark in _remarks(entry):
+            yield from paragraph(remark, f"  {number:>3} ")
+    yield from paragraph(_tally(entries), "  ")
+
+
+def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:
+    """The same as programs read it."""
+    return [_entry_json(entry) for entry in entries]
+
+
+def _row(number: int, entry: JoinedEntry) -> list[str]:
+    return [
+        str(number),
+        entry.name or _LOST,
+        short_digest(entry.digest),
+        entry.format or "none",
+        *(_cell(entry, source) for source in Source),
+        str(entry.taken_from) if entry.taken_from else "left out",
+    ]
+
+
+def _cell(entry: JoinedEntry, source: Source) -> str:
+    if source not in entry.sources:
+        return _HAS_NOT
+    return _BAD if source is Source.FILES and entry.problems else _HAS
+
+
+def _remarks(entry: JoinedEntry) -> list[str]:
+    """What is wrong with an entry, what is told differently, and what may help to name it."""
+    remarks = [_conflict(fact) for fact in entry.conflicts]
+    remarks += [f"files: {problem}" for problem in entry.problems]
+    if entry.name is None:
+        digest = short_digest(entry.digest)
+        hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
+        remarks.append(f"no source tells its name: --name {digest}=NAME" + (f"; perhaps {hints}" if hints else ""))
+    return remarks
+
+
+def _conflict(fact: Fact) -> str:
+    return f"{fact.what}: " + ", but ".join(f"the {source} says {value}" for source, value in fact.told)
+
+
+def _tally(entries: Sequence[JoinedEntry]) -> str:
+    counts = Counter(source for entry in entries for source in entry.sources)
+    index, backup, files = (counts[source] for source in Source)
+    named = sum(entry.name is not None for entry in entries)
+    total = f"{counted(len(entries), 'entry', 'entries')}, {named} with a name"
+    return f"{total}; told of by the index: {index}, by the backup: {backup}, by the files: {files}"
+
+
+def _entry_json(entry: JoinedEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "digest": entry.digest,
+        "format": entry.format,
+        "sources": [source.value for source in entry.sources],
+        "taken_from": entry.taken_from.value if entry.taken_from else None,
+        "descriptor": entry.descriptor.as_dict() if entry.descriptor else None,
+        "facts": {fact.what: {source.value: value for source, value in fact.told} for fact in entry.facts},
+        "conflicts": [fact.what for fact in entry.conflicts],
+        "lost": list(entry.lost),
+        "problems": list(entry.problems),
+        "hints": [{"text": hint.text, "source": hint.source} for hint in entry.hints],
+    }
