@@ -1,0 +1,258 @@
+"""Which loop devices hold packed files of a cache open, also files that are deleted by now.
+
+The kernel tells in sysfs (Documentation/ABI/testing/sysfs-block-loop) the path of each device's file, which ends with
+`` (deleted)`` once no name leads to it any more. LOOP_GET_STATUS64 (loop(4)) tells the file's device and inode, which
+hold where a bind mount or a link gives the cache another path; without the right to open the device they are not known.
+
+A file that is deleted and still held can be read back from its device. The device has whole sectors only: of a file
+whose size is no multiple of 512 its last bytes are not to be had. What packers write is padded to more than that; the
+superblock, or a recorded sha256, says whether all of it came back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import StorageError
+
+SECTOR = 512
+_GET_STATUS64 = 0x4C05
+# linux/loop.h, struct loop_info64: device, inode, offset and size limit are all that matters here.
+_STATUS = struct.Struct("=2Q8x2Q192x")
+_DELETED = " (deleted)"
+_CHUNK = 1 << 20
+_LOOP = re.compile(r"loop([0-9]+)")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_MOUNT_DEVICE, _MOUNT_POINT = 2, 4
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class LoopUse:
+    """A loop device that holds a file: ``device`` is its node, ``path`` the file's path as the kernel tells it.
+
+    ``readable_size`` is how many bytes the device gives: the file's size without the odd bytes of its last sector, or
+    less where the device is ``partial``, set up to show a part of the file. ``mounts`` are where it is mounted, as far
+    as this process sees, ``holders`` the devices on top of it; a guest that has it for a disk shows in neither.
+    ``identity`` is the file's device and inode, None where they cannot be had: then the path alone tells which file
+    it is.
+    """
+
+    device: Path
+    path: str
+    deleted: bool
+    read_only: bool
+    readable_size: int
+    partial: bool = False
+    mounts: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    identity: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Where the kernel tells of its devices; a test gives others."""
+
+    sys: Path = Path("/sys")
+    dev: Path = Path("/dev")
+    proc: Path = Path("/proc")
+
+
+def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[LoopUse]]:
+    """The uses of each file in the cache, by the file's path below ``directory``: its name, or a path in the trash.
+
+    A deleted file stands under the name that it had. What cannot be read is left out.
+    """
+    kernel = kernel or Kernel()
+    place, mounts = _Place(directory), _mounts(kernel.proc)
+    users: dict[str, list[LoopUse]] = defaultdict(list)
+    for block in _loops(kernel.sys):
+        use = _use(block, kernel, mounts)
+        name = None if use is None else place.name_of(use)
+        if use is not None and name is not None:
+            users[name].append(use)
+    return dict(users)
+
+
+def read_back(use: LoopUse, target_fd: int, size: int | None = None) -> int:
+    """Copy the file that a device holds, from its first byte, to an open file; gives the number of bytes.
+
+    ``size`` is the file's size in bytes where it is known, else all that the device gives is taken. What was read is to
+    be checked by its superblock or its sha256. Raises StorageError where the device holds another file by now, shows
+    only a part of its file or not as much as ``size``, or cannot be read.
+    """
+    if use.partial:
+        raise StorageError(f"{use.device} shows only a part of {use.path}")
+    size = use.readable_size if size is None else size
+    if size > use.readable_size:
+        raise StorageError(
+            f"{use.device} gives {use.readable_size} of {size} bytes",
+            hint=f"a loop device has no last sector that is not whole: {SECTOR} bytes",
+        )
+    try:
+        return _copy(use, target_fd, size)
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {use.path} back from {use.device}: {error.strerror}", hint="start ocitui as root"
+        ) from error
+
+
+def _copy(use: LoopUse, target_fd: int, size: int) -> int:
+    with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
+        status = _status(device.fileno())
+        if use.identity is not None and (status is None or status.identity != use.identity):
+            raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
+        done = 0
+        while done < size:
+            chunk = device.read(min(_CHUNK, size - done))
+            if not chunk:
+                raise StorageError(f"{use.device} ends after {done} of {size} bytes")
+            _write_all(target_fd, chunk)
+            done += len(chunk)
+    return done
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    identity: tuple[int, int]
+    partial: bool
+
+
+def _status(fd: int) -> _Status | None:
+    """What LOOP_GET_STATUS64 tells; None for what is no loop device, or holds nothing."""
+    buffer = bytearray(_STATUS.size)
+    try:
+        fcntl.ioctl(fd, _GET_STATUS64, buffer)
+    except OSError:
+        return None
+    device, inode, offset, limit = _STATUS.unpack(buffer)
+    return _Status((device, inode), bool(offset or limit))
+
+
+class _Place:
+    """The cache directory, known by its device and inode under whatever path."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._real = os.path.realpath(directory)
+        self._inodes: dict[int, str] | None = None
+        found = _stat(self._real)
+        self._device = -1 if found is None else found.st_dev
+
+    def name_of(self, use: LoopUse) -> str | None:
+        """The path below the directory of the file that a device holds; None for a file of elsewhere."""
+        name = self._by_path(use.path)
+        if use.identity is None or use.deleted:
+            return name
+        if name is not None and self._is(name, use.identity):
+            return name
+        return self._names_by_inode().get(use.identity[1]) if use.identity[0] == self._device else None
+
+    def _by_path(self, path: str) -> str | None:
+        real = os.path.realpath(path)
+        if real.startswith(f"{self._real}/"):
+            return real.removeprefix(f"{self._real}/")
+        parent, found = _stat(os.path.dirname(path)), _stat(self._real)
+        same = parent is not None and found is not None and os.path.samestat(parent, found)
+        return os.path.basename(path) if same else None
+
+    def _is(self, name: str, identity: tuple[int, int]) -> bool:
+        found = _stat(os.path.join(self._real, name))
+        return found is not None and (found.st_dev, found.st_ino) == identity
+
+    def _names_by_inode(self) -> dict[int, str]:
+        """Every name of the directory itself; asked for only where a path does not tell."""
+        if self._inodes is None:
+            self._inodes = {}
+            with suppress(OSError), os.scandir(self._real) as found:
+                self._inodes = {item.inode(): item.name for item in found}
+        return self._inodes
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _loops(sys: Path) -> list[Path]:
+    """The loop devices in the order of their numbers."""
+    try:
+        names = os.listdir(sys / "block")
+    except OSError:
+        return []
+    numbers = sorted(int(found[1]) for name in names if (found := _LOOP.fullmatch(name)))
+    return [sys / "block" / f"loop{number}" for number in numbers]
+
+
+def _use(block: Path, kernel: Kernel, mounts: dict[str, list[str]]) -> LoopUse | None:
+    """What a device holds; None where it holds nothing, or cannot be asked."""
+    path = _read(block / "loop" / "backing_file").removesuffix("\n")
+    sectors = _read(block / "size").strip()
+    if not path or not sectors.isdecimal():
+        return None
+    device = kernel.dev / block.name
+    status = _ask(device)
+    # A file may really be called so.
+    deleted = path.endswith(_DELETED) and not os.path.lexists(path)
+    return LoopUse(
+        device,
+        path.removesuffix(_DELETED) if deleted else path,
+        deleted,
+        _read(block / "ro").strip() == "1",
+        int(sectors) * SECTOR,
+        status.partial if status else _read(block / "loop" / "offset").strip() not in ("", "0"),
+        tuple(mounts.get(_read(block / "dev").strip(), ())),
+        tuple(_names(block / "holders")),
+        status.identity if status else None,
+    )
+
+
+def _ask(device: Path) -> _Status | None:
+    try:
+        fd = os.open(device, _OPEN)
+    except OSError:
+        return None
+    try:
+        return _status(fd)
+    finally:
+        os.close(fd)
+
+
+def _mounts(proc: Path) -> dict[str, list[str]]:
+    """Mount points by ``major:minor``, as proc(5) lists them for this process."""
+    mounts: dict[str, list[str]] = defaultdict(list)
+    for line in _read(proc / "self" / "mountinfo").splitlines():
+        fields = line.split(" ")
+        if len(fields) > _MOUNT_POINT:
+            mounts[fields[_MOUNT_DEVICE]].append(_OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[_MOUNT_POINT]))
+    return mounts
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    """A file of the kernel's; empty where there is none, as when the device let go of its file meanwhile."""
+    try:
+        return path.read_text(errors="surrogateescape")
+    except OSError:
+        return ""
