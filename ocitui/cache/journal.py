@@ -6,17 +6,19 @@ rename, which works on a full disk too. So is how far a pending one came, where 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
 from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
-from .records import Transaction, TransactionState
-from .records import new_id as new_id
+from .lock import whoami
+from .records import Transaction, TransactionKind, TransactionState
 
 PUBLISHING = "publishing-"
 """The stage of a marked transaction whose index is written and about to be published; the draft's inode follows."""
@@ -44,6 +46,16 @@ class DamagedRecord:
     name: str
     state: TransactionState
     reason: str
+
+
+def new_id() -> str:
+    """An id that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+
+
+def begin(kind: TransactionKind, *, of: str | None = None) -> Transaction:
+    """An empty transaction of this program, now."""
+    return Transaction(id=new_id(), kind=kind, started=datetime.now(UTC).timestamp(), by=whoami(), of=of)
 
 
 # `Journal.list` hides the builtin from annotations inside the class.

@@ -17,12 +17,13 @@ from .errors import ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, OWN_NAME
 from .index import ImageIndex
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
+from .journal import begin
 from .marked import run_marked
 from .mending import ChangeMode, Discard, IndexEdit, IndexReplacement, IndexSeen, Mend, Place, Seen, see_index_in
 from .modes import mode_of
 from .moves import moved_to_trash, placed_from
 from .needs import removals_at
-from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind, begin
+from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind
 from .verdict import IndexOutcome, examine_index, judge_index
 from .workspace import Workspace
 

@@ -11,12 +11,13 @@ from .errors import ConflictError
 from .files import INDEX_NAME
 from .index import ImageIndex
 from .index_file import IndexFile, read_patiently, refuse_link
+from .journal import begin
 from .marked import run_marked
 from .mend_making import with_index_change
 from .modes import mode_of
 from .moves import moved_to_trash, placed_from
 from .needs import needed, removals_at
-from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind, TransactionState, begin
+from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind, TransactionState
 from .swaps import is_same
 from .undoing import files_back, require_done
 from .workspace import Workspace

@@ -13,9 +13,10 @@ from .disk import Folder, storage_errors
 from .errors import NoSuchEntryError, PlanChangedError
 from .index import ImageIndex, Key
 from .index_file import IndexFile
+from .journal import begin
 from .moves import moved_to_trash
 from .needs import discardable, removals
-from .records import Moved, Transaction, TransactionKind, begin
+from .records import Moved, Transaction, TransactionKind
 from .transactions import run
 from .workspace import Workspace
 

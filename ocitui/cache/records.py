@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
 
 from .descriptors import Descriptor
 from .errors import CacheError, StorageError
-from .lock import whoami
 
 
 class TransactionKind(StrEnum):
@@ -134,16 +131,6 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bytes_trashed(self) -> int:
         return sum(moved.size for moved in self.trashed)
-
-
-def new_id() -> str:
-    """An id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
-
-
-def begin(kind: TransactionKind, *, of: str | None = None) -> Transaction:
-    """An empty transaction of this program, now."""
-    return Transaction(id=new_id(), kind=kind, started=datetime.now(UTC).timestamp(), by=whoami(), of=of)
 
 
 def unfinished(transaction: Transaction, error: OSError | CacheError) -> StorageError:

@@ -7,10 +7,11 @@ import msgspec
 from .files import INDEX_NAME
 from .index import EMPTY_INDEX
 from .index_file import IndexFile, refuse_link
+from .journal import begin
 from .marked import run_marked
 from .mend_making import replacement
 from .mending import IndexReplacement, see_index_in
-from .records import TransactionKind, begin
+from .records import TransactionKind
 from .workspace import Workspace
 
 

@@ -17,9 +17,10 @@ from .errors import InvalidPackedImageError
 from .files import file_names, usable_digest
 from .images import PackedImage
 from .index_file import IndexFile
+from .journal import begin
 from .moves import moved_to_trash, placed_from
 from .needs import removals
-from .records import Placed, Removed, TransactionKind, begin
+from .records import Placed, Removed, TransactionKind
 from .transactions import run
 from .workspace import Workspace
 

@@ -12,10 +12,10 @@ from .edits import placements
 from .errors import ConflictError, NoSuchTransactionError
 from .index import ImageIndex, Key
 from .index_file import IndexFile
-from .journal import Journal
+from .journal import Journal, begin
 from .moves import is_moved, moved_to_trash, placed_from
 from .needs import needed, removals
-from .records import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState, begin
+from .records import Moved, Placed, Removed, Transaction, TransactionKind, TransactionState
 from .transactions import run
 from .workspace import Workspace
 
