@@ -1,0 +1,199 @@
+"""What is typed for an import: read, checked early, and passed on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import PackedFormat
+from ocitui.cli import import_options
+from ocitui.cli.completion import COMPLETION_VARIABLE
+from ocitui.cli.failures import UsageProblemError
+from ocitui.cli.import_options import AskedImport, AskedSource, ByteSize
+from ocitui.cli.import_requests import import_request, read_request
+from ocitui.importing.errors import SourceError
+from ocitui.importing.limits import LayerLimits
+from ocitui.importing.packer_choice import COMPRESSIONS
+from ocitui.importing.resolved import SourceKind
+from tests.importing.debian_registry import make_certificate
+from tests.importing.image_makers import make_image
+from tests.tools import need
+
+from .conftest import Ocitui
+from .import_support import make_layout
+
+IMAGE = "docker://localhost:1/a:1"
+
+
+def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> None:
+    assert import_options.COMPRESSIONS == COMPRESSIONS
+    assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in import_options.PREFIXES}
+    said = " ".join(ocitui("import", "--help").out.split())
+    limits = LayerLimits()
+    assert f"unpack to [default: {limits.unpacked_bytes >> 30}G]" in said
+    assert f"hold [default: {limits.entries}]" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("500", 500), ("64G", 64 << 30), ("64g", 64 << 30), ("1.5K", 1536), ("2MiB", 2 << 20), ("1TB", 1 << 40)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert ByteSize().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "G", "-1G", "1X", "1 G", "1e9", "0.1"])
+def test_what_is_no_size(text: str, ocitui: Ocitui) -> None:
+    done = ocitui("import", IMAGE, f"--max-bytes={text}")
+    assert done.status == 2
+    assert "is not a size like 500M or 64G" in done.err
+
+
+def test_all_of_it_is_passed_on(tmp_path: Path) -> None:
+    auth = tmp_path / "auth.json"
+    auth.write_text("{}")
+    request = import_request(
+        AskedImport(
+            source=IMAGE,
+            name="a:1",
+            format="erofs",
+            compression="lz4hc",
+            level=9,
+            platform="linux/arm/v7",
+            max_bytes=1 << 20,
+            max_entries=5,
+            plain_http=True,
+            authfile=auth,
+            mirror="mirror.example.com:5000",
+            rename=True,
+            again=True,
+        )
+    )
+    assert (request.source, str(request.image_name), request.format) == (IMAGE, "a:1", PackedFormat.EROFS)
+    flatten = request.flatten_options
+    assert (flatten.packing.compression, flatten.packing.level) == ("lz4hc", 9)
+    assert (flatten.limits.unpacked_bytes, flatten.limits.entries) == (1 << 20, 5)
+    options = request.source_options()
+    assert str(options.platform) == "linux/arm/v7"
+    registry = options.registry
+    assert (registry.authfile, registry.mirror, registry.plain_http) == (auth, "mirror.example.com:5000", True)
+    assert (request.rename, request.again) == (True, True)
+
+
+def test_squashfs_is_what_the_daemon_looks_for() -> None:
+    assert import_request(AskedImport(source=IMAGE)).format is PackedFormat.SQUASHFS
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--platform", "linux//x"], "'linux//x' is not a platform"),
+        (["--name", ""], "a name of no characters"),
+        (["--name", "a.b:x/c"], "'x' is not a port"),
+        (["--level", "10"], "gzip in squashfs has levels 1 to 9"),
+        (["--format", "tar", "--compression", "gzip"], "tar has no compression gzip"),
+        (["--tls-ca", "/nowhere"], "--tls-ca /nowhere: No such file"),
+        (["--tls-ca", "/dev/null"], "no certificate in PEM"),
+        (["--authfile", "/nowhere"], "--authfile /nowhere: No such file"),
+        (["--authfile", __file__], "it is not JSON"),
+        (["--mirror", "https://x"], "--mirror https://x is not a host"),
+        (["--manifest", "x"], "--manifest is for packed files"),
+        (["--max-entries", "0"], "'--max-entries'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_asked(
+    words: list[str], said: str, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    done = ocitui("import", IMAGE, "-C", tmp_path, *words)
+    assert done.status == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (AskedImport(source="packed:x", level=3), "--level is for images that are still to be packed"),
+        (AskedImport(source="packed:x", max_bytes=3), "--max-bytes is for"),
+        (AskedSource(source="packed:x", mirror="m"), "--mirror is for a registry, and packed:x is a packed file"),
+        (AskedSource(source=IMAGE, format="tar"), "is not packed yet"),
+        (AskedSource(source=IMAGE, config=Path("x")), "--config is for packed files"),
+    ],
+)
+def test_options_that_would_not_be_heeded_are_refused(asked: AskedSource, said: str) -> None:
+    with pytest.raises(UsageProblemError, match=said):
+        import_request(asked) if isinstance(asked, AskedImport) else read_request(asked)
+
+
+def test_registry_options_of_a_layout_are_refused(tmp_path: Path, ocitui: Ocitui) -> None:
+    layout = make_layout(tmp_path / "layout", ("v1", make_image()))
+    for command in ("import", "inspect"):
+        assert "is an OCI layout" in ocitui(command, f"oci:{layout}", "--plain-http").err
+
+
+def test_an_authority_is_read(tmp_path: Path) -> None:
+    need("openssl")
+    make_certificate(tmp_path)
+    request = read_request(AskedSource(source=IMAGE, tls_ca=tmp_path / "ca.pem"))
+    assert request.tls_ca == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("name", ["image.tar", "image.TGZ", "some/dir/x.squashfs"])
+def test_a_file_that_is_not_there_is_no_name_in_a_registry(name: str) -> None:
+    with pytest.raises(SourceError, match="does not exist") as refused:
+        read_request(AskedSource(source=name))
+    assert f"docker://{name}" in refused.value.hint
+    assert read_request(AskedSource(source=f"docker://{name.lower()}")).source == f"docker://{name.lower()}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("do", ["plain,docker-archive:", "plain,docker://"]),
+        ("oci:la", ["plain,oci:layout/"]),
+        ("packed:sub/", ["plain,packed:sub/file"]),
+        ("packed:nowhere/", []),
+        ("docker://x", []),
+        ("./la", ["file,./la"]),
+        ("", ["file,"]),
+    ],
+)
+def test_sources_are_completed(typed: str, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file").touch()
+    assert _completions(f"ocitui import {typed}", 2, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ocitui import --max-", {"plain,--max-bytes", "plain,--max-entries"}),
+        ("ocitui import --compression lz", {"plain,lzo", "plain,lz4", "plain,lzma", "plain,lz4hc"}),
+        ("ocitui imports --", {"plain,--go-on", "plain,--forget", "plain,--clear", "plain,--yes"}),
+        ("ocitui inspect --pl", {"plain,--platform", "plain,--plain-http"}),
+        ("ocitui import --tls-ca x", {"file,x"}),
+    ],
+)
+def test_options_are_completed(typed: str, expected: set[str], tmp_path: Path) -> None:
+    assert expected <= set(_completions(typed, typed.count(" "), tmp_path))
+
+
+def _completions(typed: str, at: int, directory: Path) -> list[str]:
+    root = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        COMPLETION_VARIABLE: "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(at),
+    }
+    command = [sys.executable, "-m", "ocitui"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=directory)
+    assert done.stderr == ""
+    return done.stdout.split()

@@ -1,0 +1,197 @@
+"""Imports as processes that are interrupted: what is left of them, and what is gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.importing.image_makers import Made, make_image
+from tests.importing.registry_server import FaultyRegistry
+from tests.importing.test_flatten_worker import has_ended
+
+from .conftest import Ocitui
+from .import_support import (
+    LARGE,
+    downloaded,
+    make_layout,
+    put_image,
+    running,
+    snapshot,
+    staged,
+    stall,
+    wait_for,
+)
+
+TIMEOUT = 60
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+CAME = 3 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An import under way; ``mark`` is in the environment of all it starts."""
+
+    process: subprocess.Popen[str]
+    mark: str
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send it the signal; gives its status and what it said, once nothing of it is left."""
+        processes = [os.pidfd_open(pid) for pid in marked(self.mark)]
+        self.process.send_signal(number)
+        said = self.process.communicate(timeout=TIMEOUT)[1]
+        assert all(has_ended(process) for process in processes)
+        assert marked(self.mark) == []
+        return self.process.returncode, said
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that run with this in their environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                is_mine = mark.encode() in (process / "environ").read_bytes()
+            except OSError:
+                continue
+            if is_mine:
+                found.append(int(process.name))
+    return found
+
+
+def start(tmp_path: Path, *words: str | Path, path: Path | None = None) -> Started:
+    mark = f"OCITUI_TEST_MARK={tmp_path}"
+    environment = {**os.environ, "OCITUI_TEST_MARK": str(tmp_path)}
+    if path is not None:
+        environment["PATH"] = f"{path}:{environment['PATH']}"
+    process = subprocess.Popen(
+        # The tests themselves may run under nohup.
+        ["env", "--default-signal=HUP", sys.executable, "-m", "ocitui", *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    return Started(process, mark)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, ocitui: Ocitui) -> Path:
+    """A cache with one image in it."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    layout = make_layout(tmp_path / "first", ("first:1", make_image(b"first")))
+    assert ocitui("import", layout, "--format", "tar", "-C", directory).status == 0
+    return directory
+
+
+@pytest.fixture
+def registry() -> Iterator[FaultyRegistry]:
+    with running(FaultyRegistry()) as serving:
+        yield serving
+
+
+@pytest.fixture
+def image(registry: FaultyRegistry) -> Made:
+    """One whose second layer stops coming in the middle."""
+    image = put_image(registry, b"small", LARGE)
+    stall(registry, image, layer=1, after=CAME)
+    return image
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_in_the_middle_of_a_download(
+    number: signal.Signals, registry: FaultyRegistry, image: Made, tmp_path: Path, cache: Path, ocitui: Ocitui
+) -> None:
+    before = snapshot(cache)
+    words = [f"{registry.host}/team/app:1.0", "--format", "tar", "-C", str(cache)]
+    started = start(tmp_path, "import", *words)
+    wait_for(lambda: downloaded(cache) > 1 << 20, "a megabyte came")
+    status, said = started.end(number)
+    kept = downloaded(cache)
+    assert snapshot(cache) == before
+    if number is not signal.SIGKILL:
+        assert status == 128 + number
+        assert kept == len(image.layers[0]) + CAME
+        assert said.count("\n") == 2
+    listed = ocitui("imports", "-C", cache, "--json").json
+    assert listed["downloaded"] == kept
+    registry.rules.clear()
+    registry.requests.clear()
+    if number is signal.SIGINT:
+        assert "ocitui: cancelled (1.5M that were downloaded are kept, see ocitui imports)\n" in said
+        assert listed["imports"] == []
+        assert ocitui("import", *words).status == 0
+    else:
+        assert [one["source"] for one in listed["imports"]] == [words[0]]
+        done = ocitui("imports", "--go-on", "-C", cache, "--json")
+        assert (done.status, done.json["imports"][0]["outcome"]) == (0, "stored")
+    ranges = [request.headers["range"] for request in registry.requests if "range" in request.headers]
+    assert len(ranges) == 1
+    assert staged(cache) == []
+    assert downloaded(cache) == 0
+    assert ocitui("imports", "-C", cache, "--json").json["imports"] == []
+
+
+@pytest.fixture
+def slow_packer(tmp_path: Path) -> tuple[Path, Path]:
+    """A mksquashfs that begins and does not go on: the directory it is in, and the file that says that it began."""
+    said, tools = tmp_path / "began", tmp_path / "tools"
+    tools.mkdir()
+    program = tools / "mksquashfs"
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
+        f'echo > "$2"; echo > {said}; exec tail -f /dev/null\n'
+    )
+    program.chmod(0o755)
+    return tools, said
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_in_the_middle_of_packing(
+    number: signal.Signals, slow_packer: tuple[Path, Path], tmp_path: Path, cache: Path, ocitui: Ocitui
+) -> None:
+    before = snapshot(cache)
+    tools, began = slow_packer
+    layout = make_layout(tmp_path / "layout", ("second:1", make_image(LARGE)))
+    started = start(tmp_path, "import", layout, "-C", cache, path=tools)
+    wait_for(began.exists, "the packer began")
+    assert len(marked(started.mark)) >= 3
+    assert len(staged(cache)) == 1
+    status, said = started.end(number)
+    assert snapshot(cache) == before
+    left = ocitui("imports", "-C", cache, "--json").json
+    if number is signal.SIGKILL:
+        assert status == -number
+    else:
+        assert status == 128 + number
+        assert staged(cache) == []
+    if number is signal.SIGINT:
+        assert said.endswith("ocitui: cancelled (the cache is as it was)\n")
+        assert left["imports"] == []
+    else:
+        assert [one["source"] for one in left["imports"]] == [f"oci:{layout}"]
+    other = make_layout(tmp_path / "other", ("third:1", make_image(b"third")))
+    done = ocitui("import", other, "--format", "tar", "-C", cache)
+    assert done.status == 0
+    assert ("1 import was interrupted earlier; ocitui imports" in done.err) == (number is not signal.SIGINT)
+    assert staged(cache) == []
+
+
+def test_a_second_signal_changes_nothing(
+    registry: FaultyRegistry, image: Made, tmp_path: Path, cache: Path, ocitui: Ocitui
+) -> None:
+    started = start(tmp_path, "import", f"{registry.host}/team/app:1.0", "-C", cache, "--format", "tar")
+    wait_for(lambda: downloaded(cache) > 1 << 20, "a megabyte came")
+    started.process.send_signal(signal.SIGTERM)
+    status, said = started.end(signal.SIGTERM)
+    assert status in (128 + signal.SIGTERM, -signal.SIGTERM)  # it may come when all is done but the words
+    assert len(ocitui("imports", "-C", cache, "--json").json["imports"]) == 1
+    assert "Traceback" not in said

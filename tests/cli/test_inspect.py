@@ -1,0 +1,113 @@
+"""`ocitui inspect` of layouts, archives and registries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index
+from tests.importing.registry_server import FaultyRegistry
+from tests.tools import shared
+
+from .conftest import Ocitui
+from .import_support import make_layout, put_image, running
+
+COMMON = {"schema", "host", "cache"}
+AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return directory
+
+
+def test_a_layout_with_two_images(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    layout = make_layout(tmp_path / "layout", ("example.com/a/b:1", AMD64), ("v2", make_image(b"other")))
+    done = ocitui("inspect", f"oci:{layout}:example.com/a/b:1", "--json", "-C", cache)
+    assert done.status == 0
+    assert set(done.json) == COMMON | {"source", "kind", "images", "notes", "problems"}
+    first, second = done.json["images"]
+    assert first == {
+        "names": ["example.com/a/b:1"],
+        "platform": "linux/amd64",
+        "digest": AMD64.digest,
+        "size": len(AMD64.config) + len(AMD64.layers[0]),
+        "layers": 1,
+        "taken": True,
+        "name": "example.com/a/b:1",
+        "cached": [],
+    }
+    assert (second["taken"], second["name"]) == (False, None)
+    assert os.listdir(cache) == []
+    undecided = ocitui("inspect", layout, "-C", cache)
+    assert undecided.status == 1
+    assert "an import takes none: there are several images" in undecided.out
+
+
+def test_what_the_cache_has(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    layout = make_layout(tmp_path / "layout", ("a/b:1", AMD64))
+    assert ocitui("import", layout, "--format", "tar", "-C", cache).status == 0
+    (image,) = ocitui("inspect", layout, "--json", "-C", cache).json["images"]
+    assert image["cached"] == [{"format": "tar", "name": "a/b:1"}]
+    said = ocitui("inspect", layout, "-C", cache).out
+    assert f"an import takes {AMD64.digest}, named a/b:1\nthe cache has it as tar, named a/b:1\n" in said
+
+
+@pytest.mark.parametrize("data", [b"{", None])
+def test_a_cache_that_cannot_be_read_is_a_note(data: bytes | None, tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    layout = make_layout(tmp_path / "layout", ("a/b:1", AMD64))
+    if data is None:
+        cache.rmdir()
+    else:
+        (cache / "index.json").write_bytes(data)
+    done = ocitui("inspect", layout, "--json", "-C", cache)
+    assert done.status == 0
+    assert done.json["images"][0]["cached"] is None
+    assert "note: whether the cache has it is not known" in ocitui("inspect", layout, "-C", cache).out
+
+
+def test_platforms_of_a_registry(cache: Path, ocitui: Ocitui) -> None:
+    registry = FaultyRegistry()
+    for image in (AMD64, ARM64):
+        registry.add_manifest("application/vnd.oci.image.manifest.v1+json", image.manifest)
+        registry.add_blob(image.config)
+    registry.add_manifest(OCI_INDEX, make_index(in_index(AMD64, "linux/amd64"), in_index(ARM64, "linux/arm64")), "1.0")
+    with running(registry):
+        words = ["inspect", f"{registry.host}/team/app:1.0", "-C", cache]
+        done = ocitui(*words, "--platform", "arm64", "--json")
+        assert done.status == 0
+        assert [image["platform"] for image in done.json["images"]] == ["linux/amd64", "linux/arm64/v8"]
+        assert [image["taken"] for image in done.json["images"]] == [False, True]
+        none = ocitui(*words, "--platform", "linux/s390x", "--json")
+        assert none.status == 1
+        assert "there is no image for linux/s390x" in none.json["problems"][0]
+        assert none.json["notes"] == []
+        assert len(registry.asked(AMD64.digest)) == 0
+
+
+def test_a_registry_that_does_not_have_it(cache: Path, ocitui: Ocitui) -> None:
+    with running(FaultyRegistry()) as registry:
+        put_image(registry, b"x")
+        done = ocitui("inspect", f"{registry.host}/team/app:2.0", "-C", cache, "--json")
+    assert done.status == 4
+    assert done.json["error"]["code"] == "no-such-image"
+
+
+def test_an_archive_of_docker(cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("inspect", shared("images/dive-test-docker-image.tar"), "--json", "-C", cache)
+    assert done.status == 0
+    assert done.json["kind"] == "docker-archive"
+    (image,) = done.json["images"]
+    assert (image["names"], image["layers"], image["name"]) == (["dive-test:latest"], 14, "dive-test:latest")
+    assert any("docker save kept no manifest" in note for note in done.json["notes"])
+
+
+@pytest.mark.parametrize("name", ["ggcr-no_manifest.tar", "../README.md"])
+def test_what_is_no_image(name: str, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("inspect", f"docker-archive:{shared(f'images/{name}')}", "-C", cache)
+    assert done.status == 4
+    assert done.err.count("\n") == 1
