@@ -14,6 +14,7 @@ import msgspec
 from ocitui.cache import CacheError, Entry, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
 from ocitui.cache.lock import whoami
 from ocitui.cache.lookup import LATEST
+from ocitui.doctor.ledger import record_stored
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.opening import recognise
@@ -32,7 +33,7 @@ from .output import can_ask
 from .running import cache_of, run_async
 
 _LATEST_NOTE = (
-    "the daemon never finds the tag latest in its cache, it pulls it each time: give another name with --name"
+    "the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"
 )
 
 
@@ -144,7 +145,15 @@ def _carried_out(run: _Run) -> Imported:
             result = run_async(run.work(progress))
         except InterruptedBySignalError as error:
             raise run.explain(error) from None
+        if result.outcome is ImportOutcome.STORED:
+            _stored(run.settings, result.image)
     return run_async(_looked_up(run.cache, result))
+
+
+def _stored(settings: Settings, image: PackedImage) -> None:
+    """Note in the doctor's ledger what the packed file is now; it is all in memory still. A signal comes too late."""
+    with suppress(InterruptedBySignalError):
+        run_async(asyncio.to_thread(record_stored, settings.directory, image.path))
 
 
 async def _looked_up(cache: PackerCache, result: ImportResult) -> Imported:

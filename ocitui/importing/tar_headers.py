@@ -189,7 +189,7 @@ class TarReader:
         return body
 
     def _skip(self, size: int, name: bytes) -> None:
-        # The last entry's padding may be left out, as `umoci insert` does and Go's archive/tar allows: then it ends here.
+        # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
         if self._reader.skip(size + -size % BLOCK) < size:
             raise LayerError("its tar is cut in this entry", entry=name)
 
