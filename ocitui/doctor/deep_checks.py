@@ -95,7 +95,7 @@ class DeepChecks:
                 reading.known = self._ledger.look(file.name)
                 if self._is_fresh(reading):
                     reading.earlier = True
-                    self._meter.add(bytes=file.size)
+                    self._meter.add(bytes=file.size, read=False)
                 else:
                     self._hash(reading, opened)
                     self._read_through(reading, opened)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ocitui.cache import CacheError
 from ocitui.cache.index import Key
 from ocitui.importing.threads import Stop
 
+from .acknowledged import load_acknowledged
 from .deep_checks import DeepChecks
 from .descriptor_checks import DescriptorChecks
 from .entry_checks import PackedFile, check_digest
 from .files import CacheFiles
 from .findings import Depth, Finding
-from .history import NO_HISTORY, History
+from .history import History
 from .host_checks import check_host
 from .index_reading import same_index
+from .known_history import known_history
 from .ledger import Ledger
 from .own_checks import check_own
 from .pacing import Brake, Meter, Progress, in_parallel
 from .packed_checks import check_header
 from .reading import be_idle
-from .report import Coverage, Reach, Report, Unchecked, in_order
+from .report import Coverage, Reach, Report, Unchecked, in_order, mark
 from .survey import Survey
 from .tools import ToolOptions
 
@@ -66,11 +68,11 @@ class Examination:
         self._files, self._options, self._stop = files, options, stop
         self._meter = Meter(progress)
         self._on_findings = on_findings
-        self._history = options.history or NO_HISTORY
         self._findings: list[Finding] = []
         self._unchecked = Unchecked()
         self._notes: list[str] = []
         self._lock = threading.Lock()
+        self._acknowledged = self._accepted()
         self._reaches: dict[Key, Reach] = {}
         self._began = time.time()
         self._written = time.monotonic()
@@ -108,7 +110,13 @@ class Examination:
 
     def _check(self, survey: Survey) -> tuple[list[Finding], list[PackedFile]]:
         keys = self._options.keys
-        findings, packed = self._about_cache(survey) if keys is None else self._about(survey, keys), list[PackedFile]()
+        history = self._options.history or known_history(self._files.directory, survey.reading.index)
+        findings = survey.index_findings(DescriptorChecks(), history)
+        packed: list[PackedFile] = []
+        if keys is None:
+            findings += self._about_cache(survey, history)
+        else:
+            findings = [one for one in findings if one.position is None or (one.digest, one.format or None) in keys]
         groups = survey.groups(keys)
         self._meter.enter("quick", sum(map(len, groups.values())))
         done = 0
@@ -124,17 +132,19 @@ class Examination:
         self._meter.add(done)
         return findings, packed
 
-    def _about_cache(self, survey: Survey) -> list[Finding]:
-        findings = survey.index_findings(DescriptorChecks(), self._history)
-        findings += survey.listing_findings(self._history)
+    def _about_cache(self, survey: Survey, history: History) -> list[Finding]:
+        """What bears on no single entry of the index."""
+        findings = list(survey.listing_findings(history))
         findings += check_own(self._files.directory)
         findings += check_host(self._files.directory)
         return findings
 
-    def _about(self, survey: Survey, keys: Collection[Key]) -> list[Finding]:
-        """What bears on these entries: they and the index as a whole."""
-        findings = survey.index_findings(DescriptorChecks(), self._history)
-        return [one for one in findings if one.position is None or (one.digest, one.format or None) in keys]
+    def _accepted(self) -> frozenset[str]:
+        try:
+            return frozenset(load_acknowledged(self._files.directory))
+        except CacheError as error:
+            self._notes.append(error.message)
+            return frozenset()
 
     def _headers(self, packed: list[PackedFile]) -> list[PackedFile]:
         """Look into each; gives those that are whole as far as that shows."""
@@ -203,6 +213,7 @@ class Examination:
 
     def _add(self, findings: list[Finding]) -> None:
         if findings:
+            findings = mark(findings, self._acknowledged)
             with self._lock:
                 self._findings += findings
             self._on_findings(findings)

@@ -7,15 +7,12 @@ file with fewer lines in its place once most of them are old.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import stat
 import threading
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, unquote
@@ -26,6 +23,7 @@ from ocitui.cache import CacheError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 
+from .own_folder import own_folder, taking_turns
 from .reading import hash_file
 
 LEDGER_NAME = "ledger"
@@ -137,7 +135,11 @@ class Ledger:
         with self._lock:
             if not self._waiting:
                 return
-            with storage_errors("write to the ledger"), _own_folder(self._directory) as own, _turn(own):
+            with (
+                storage_errors("write to the ledger"),
+                own_folder(self._directory) as own,
+                taking_turns(own, _LOCK_NAME),
+            ):
                 self._append(own, b"".join(self._waiting))
                 self._lines += len(self._waiting)
                 self._waiting.clear()
@@ -213,24 +215,3 @@ def _read(data: bytes, into: dict[str, Recorded]) -> int:
                 b"w" in flags,
             )
     return len(lines) - 1
-
-
-@contextmanager
-def _own_folder(directory: Path) -> Iterator[Folder]:
-    """`.ocitui`, made where it is not there, with the rights of the cache directory."""
-    with Folder.open(directory) as root:
-        Disk().make_folder(root, OWN_NAME, stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777)
-        with root.open_folder(OWN_NAME) as own:
-            yield own
-
-
-@contextmanager
-def _turn(own: Folder) -> Iterator[None]:
-    """Be the only writer of the ledger."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(_LOCK_NAME, flags, 0o644, dir_fd=own.fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -60,10 +60,11 @@ class Meter:
             self._told = 0.0
         self.add()
 
-    def add(self, entries: int = 0, bytes: int = 0) -> None:
+    def add(self, entries: int = 0, bytes: int = 0, *, read: bool = True) -> None:
+        """So much is done; ``read`` is False for bytes that were passed over."""
         with self._lock:
             now, old = time.monotonic(), self._progress
-            self.bytes_read += bytes
+            self.bytes_read += bytes if read else 0
             self._progress = replace(
                 old, entries=old.entries + entries, bytes=old.bytes + bytes, seconds=now - self._began
             )

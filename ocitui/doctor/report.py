@@ -133,10 +133,10 @@ class Report:
         return replace(self, findings=tuple(mark(self.findings, fingerprints)))
 
 
-def mark(findings: Iterable[Finding], fingerprints: frozenset[str]) -> Iterable[Finding]:
+def mark(findings: Iterable[Finding], fingerprints: frozenset[str]) -> list[Finding]:
     """Each finding, marked where it is acknowledged."""
     if not fingerprints:
-        return findings
+        return list(findings)
     return [
         replace(finding, acknowledged=True) if finding.fingerprint in fingerprints else finding for finding in findings
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from ocitui.doctor.findings import Answer, Depth
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample
-from tests.importing.sources import documents, sha256
+from tests.importing.sources import documents, make_root, pack, sha256
 
 Make = Callable[[Sample], object]
 HIT, MISS, ERROR, IGNORED = Answer.HIT, Answer.MISS, Answer.ERROR, Answer.IGNORED
@@ -204,6 +205,35 @@ def hardlink(sample: Sample) -> None:
     os.link(sample.other_file("squashfs"), sample.directory.parent / "second-name")
 
 
+def repack(format: str, path: str, content: bytes | None = None, *, other: bool = False) -> Make:
+    """A file packed again without a path, or with other content there."""
+
+    def make(sample: Sample) -> None:
+        root = make_root(sample.directory.parent)
+        (root / "bin" / "tool").symlink_to("sh")
+        (root / path).unlink()
+        if content is not None:
+            (root / path).write_bytes(content)
+        target = sample.other_file(format) if other else sample.file(format)
+        target.unlink()
+        pack(format, root, target)
+
+    return make
+
+
+def repack_other(sample: Sample) -> None:
+    repack("squashfs", "bin/sh", other=True)(sample)
+
+
+def bend_block(sample: Sample) -> None:
+    """A bit in the first compressed block, which holds text."""
+    path = sample.other_file("squashfs")
+    content = bytearray(path.read_bytes())
+    (inodes,) = struct.unpack_from("<Q", content, 64)
+    content[inodes + 20] ^= 0x10
+    path.write_bytes(content)
+
+
 CASES = [
     FaultCase("index-missing", "removed", MISS, lambda sample: sample.index.unlink(), file="index.json"),
     FaultCase("index-unparsable", "empty", WIPE, index(b"")),
@@ -284,6 +314,11 @@ CASES = [
     FaultCase("packed-truncated", "tar", HIT, cut(8192, "tar"), Depth.HEADER, "tar"),
     FaultCase("packed-truncated", "tiny", HIT, cut(3), Depth.HEADER, "squashfs"),
     FaultCase("packed-damaged", "superblock", HIT, bend_superblock, Depth.HEADER, "erofs"),
+    FaultCase("packed-incomplete", "lists", HIT, repack("erofs", "etc/hosts"), Depth.DEEP, "erofs"),
+    FaultCase("packed-incomplete", "shorter", HIT, repack("tar", "etc/hosts", b"short"), Depth.DEEP, "tar"),
+    FaultCase("packed-incomplete", "program", HIT, repack_other, Depth.DEEP, "squashfs"),
+    FaultCase("packed-damaged", "block", HIT, bend_block, Depth.DEEP, "squashfs"),
+    FaultCase("case-collision", "notes", IGNORED, two_cases, file=OTHER_CASE),
     FaultCase("orphan-entry", "dropped", IGNORED, drop(3), file="squashfs"),
     FaultCase("orphan-entry", "format", IGNORED, drop(1), file="erofs"),
     FaultCase("orphan-file", "documents", IGNORED, lambda sample: (drop(3)(sample), remove("squashfs")(sample))),

@@ -19,11 +19,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_file, "PATIENCE_SECONDS", 0.0)
 
 
-@pytest.mark.parametrize("depth", [Depth.QUICK, Depth.HEADER])
+@pytest.mark.parametrize("depth", list(Depth))
 async def test_a_sound_cache_has_no_finding(sample: Sample, depth: Depth) -> None:
     report = await found(sample.directory, depth)
     assert all_codes(report.findings) == set()
-    assert str(report.coverage) == f"4 entries: 4 {depth}"
+    reached = {"quick": "4 quick", "header": "4 header", "deep": "4 header, 4 deep, 4 first seen"}
+    assert str(report.coverage) == f"4 entries: {reached[depth]}"
 
 
 async def test_the_sample_of_krata(krata_cache: Path) -> None:
@@ -35,7 +36,7 @@ async def test_the_sample_of_krata(krata_cache: Path) -> None:
 @pytest.mark.parametrize("case", as_parameters(CASES))
 async def test_found_with_its_code_and_nothing_else(case: FaultCase, sample: Sample) -> None:
     case.make(sample)
-    report = await found(sample.directory, Depth.HEADER)
+    report = await found(sample.directory, max(case.depth, Depth.HEADER, key=lambda depth: depth.rank))
     severity = CATALOGUE[case.code].severity
     wanted = {case.code}
     if severity is Severity.INFO:
@@ -49,7 +50,7 @@ async def test_found_with_its_code_and_nothing_else(case: FaultCase, sample: Sam
     assert finding.daemon
 
 
-@pytest.mark.parametrize("case", as_parameters([case for case in CASES if case.depth is Depth.HEADER]))
+@pytest.mark.parametrize("case", as_parameters([case for case in CASES if case.depth is not Depth.QUICK]))
 async def test_a_quick_check_does_not_look_into_packed_files(case: FaultCase, sample: Sample) -> None:
     case.make(sample)
     assert codes((await found(sample.directory)).findings) == set()

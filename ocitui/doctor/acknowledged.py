@@ -1,0 +1,80 @@
+"""Findings that somebody has seen and accepted: they stay so until they change.
+
+`.ocitui/acknowledged.json` holds their fingerprints, each with who accepted it, when, and what it said then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from time import time
+
+import msgspec
+
+from ocitui.cache import StorageError
+from ocitui.cache.disk import Disk, Folder, storage_errors
+from ocitui.cache.files import OWN_NAME
+from ocitui.cache.lock import whoami
+
+from .findings import Finding
+from .own_folder import own_folder, taking_turns
+
+ACKNOWLEDGED_NAME = "acknowledged.json"
+_DRAFT = "acknowledged.temporary"
+_LOCK = "acknowledged.lock"
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """``when`` is in seconds since the epoch."""
+
+    fingerprint: str
+    code: str
+    file: str
+    seen: str
+    by: str
+    when: float
+
+
+def load_acknowledged(directory: Path) -> dict[str, Acknowledgement]:
+    """By fingerprint; none where there is no such file. Raises StorageError where it cannot be read."""
+    path = directory / OWN_NAME / ACKNOWLEDGED_NAME
+    try:
+        data = path.read_bytes()
+        records = msgspec.json.decode(data, type=list[Acknowledgement])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(
+            f"{path} cannot be read: {reason}", hint="every finding is shown; remove the file to acknowledge anew"
+        ) from error
+    return {record.fingerprint: record for record in records}
+
+
+def acknowledge(directory: Path, findings: Iterable[Finding]) -> None:
+    """Accept these findings. Raises ReadOnlyError, StorageError."""
+    by, when = whoami(), time()
+    accepted = {
+        one.fingerprint: Acknowledgement(one.fingerprint, one.code, one.file, one.seen, by, when) for one in findings
+    }
+    _change(directory, accepted, ())
+
+
+def withdraw(directory: Path, fingerprints: Collection[str]) -> None:
+    """Have these findings shown again. Raises ReadOnlyError, StorageError."""
+    _change(directory, {}, fingerprints)
+
+
+def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str]) -> None:
+    with storage_errors("acknowledge findings"), own_folder(directory) as own, taking_turns(own, _LOCK):
+        records = {**load_acknowledged(directory), **accepted}
+        kept = [record for fingerprint, record in records.items() if fingerprint not in withdrawn]
+        _write(own, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def _write(own: Folder, data: bytes) -> None:
+    disk = Disk()
+    disk.unlink(own, _DRAFT)
+    disk.write_new(own, _DRAFT, data)
+    disk.replace(own, _DRAFT, own, ACKNOWLEDGED_NAME)
+    disk.sync_folder(own)

@@ -1,0 +1,197 @@
+"""Deep checks: what the ledger finds, what is said without it, and how the tools are kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ocitui.doctor import deep_checks
+from ocitui.doctor.findings import Depth
+from ocitui.doctor.ledger import Ledger
+from ocitui.doctor.tools import ToolOptions
+from tests.doctor.examine_support import Sample, all_codes, codes, found
+from tests.importing.sources import FORMATS
+
+DAMAGES = 1000
+
+
+def keep_time(path: Path, content: bytes) -> None:
+    """Write in place, as rot does: the stat stays."""
+    before = os.stat(path)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def flip(content: bytearray, chance: random.Random) -> None:
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+
+
+def zero(content: bytearray, chance: random.Random) -> None:
+    """A block of zeros, where something else was."""
+    at = chance.choice([at for at in range(0, len(content), 512) if any(content[at : at + 512])])
+    content[at : at + 512] = bytes(len(content[at : at + 512]))
+
+
+def cut(content: bytearray, chance: random.Random) -> None:
+    del content[chance.randrange(len(content)) :]
+
+
+DAMAGE: list[Callable[[bytearray, random.Random], None]] = [flip, zero, cut]
+
+
+async def test_a_flipped_bit_is_rot_where_the_stat_is_the_same(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    path = sample.file("erofs")
+    content = bytearray(path.read_bytes())
+    content[-5000] ^= 1
+    keep_time(path, bytes(content))
+    report = await found(sample.directory, Depth.DEEP)
+    assert codes(report.findings) == {"packed-damaged"}
+    assert "are still the same" in report.findings[0].seen
+    assert report.findings[0].format == "erofs"
+
+
+async def test_other_bytes_of_another_time_are_a_change(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    path = sample.file("tar")
+    path.write_bytes(path.read_bytes() + bytes(512))
+    report = await found(sample.directory, Depth.DEEP)
+    assert codes(report.findings) == {"packed-changed"}
+    assert "it was written since" in report.findings[0].seen
+
+
+async def test_a_file_that_was_only_touched_is_sound(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    os.utime(sample.file("tar"))
+    shutil.copy(sample.file("erofs"), sample.directory / "copy")
+    os.replace(sample.directory / "copy", sample.file("erofs"))
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == set()
+    assert str(report.coverage) == "4 entries: 4 header, 4 deep"
+
+
+async def test_what_reads_well_from_the_disk_is_no_rot(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    await found(sample.directory, Depth.DEEP)
+    real, name = deep_checks.hash_file, sample.file("tar").name
+    fd_names = "/proc/self/fd"
+    monkeypatch.setattr(
+        deep_checks,
+        "hash_file",
+        lambda file, passed: (
+            real(file, passed)[::-1]
+            if os.readlink(f"{fd_names}/{file.fileno()}").endswith(name)
+            else real(file, passed)
+        ),
+    )
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == set()
+    assert report.coverage.unchecked == (
+        f"{name}: it was read wrongly once, and rightly from the disk: see to the memory",
+    )
+
+
+async def test_every_damage_is_found_with_the_ledger(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    chance = random.Random(1)
+    originals = {format_: sample.file(format_).read_bytes() for format_ in FORMATS}
+    missed, keys = list[tuple[int, str]](), frozenset((sample.digest, format_) for format_ in FORMATS)
+    for number in range(DAMAGES // len(FORMATS)):
+        for format_ in FORMATS:
+            content = bytearray(originals[format_])
+            DAMAGE[number % len(DAMAGE)](content, chance)
+            keep_time(sample.file(format_), bytes(content))
+        report = await found(sample.directory, Depth.DEEP, keys=keys, ledger_writes=False)
+        bad = {one.format for one in report.findings if one.code.startswith("packed-")}
+        missed += [(number, format_) for format_ in FORMATS if format_ not in bad]
+        for format_ in FORMATS:
+            keep_time(sample.file(format_), originals[format_])
+    assert missed == []
+
+
+async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    original = path.read_bytes()
+    (inodes,) = (int.from_bytes(original[64:72], "little"),)
+    path.write_bytes(original[: inodes + 20] + bytes(16) + original[inodes + 36 :])
+    report = await found(sample.directory, Depth.DEEP)
+    assert codes(report.findings) == {"packed-damaged"}
+    assert Ledger.open(sample.directory).look(path.name) is None
+    assert report.coverage.first_seen == 3
+
+
+async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == set()
+    # A tar is read through here; the hash of the others is only first seen.
+    assert str(report.coverage) == "4 entries: 4 header, 1 deep, 4 first seen"
+    assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
+        "not read through: unsquashfs is not installed",
+        "not read through: fsck.erofs is not installed",
+    }
+    again = await found(sample.directory, Depth.DEEP)
+    assert (again.coverage.deep, again.coverage.hashed, again.coverage.read_through) == (4, 4, 1)
+
+
+async def test_a_tool_that_takes_too_long_is_ended(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("unsquashfs", "fsck.erofs"):
+        (folder / name).write_text("#!/bin/sh\nexec sleep 600\n")
+        (folder / name).chmod(0o755)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:3]:
+        if os.stat(parent).st_uid == os.getuid() and "pytest" in parent.name:
+            parent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.2))
+    assert all_codes(report.findings) == set()
+    assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
+        "not read through: unsquashfs took too long, and was ended",
+        "not read through: fsck.erofs took too long, and was ended",
+    }
+
+
+async def test_what_was_checked_shortly_before_is_passed_over(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    report = await found(sample.directory, Depth.DEEP, older_than=3600.0)
+    assert str(report.coverage) == "4 entries: 4 header, 4 found sound earlier"
+    assert report.coverage.bytes_read == 0
+    sample.file("tar").write_bytes(sample.file("tar").read_bytes() + bytes(512))
+    report = await found(sample.directory, Depth.DEEP, older_than=3600.0)
+    assert codes(report.findings) == {"packed-changed"}
+
+
+async def test_only_some_entries(sample: Sample) -> None:
+    report = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, "tar")}))
+    assert str(report.coverage) == "1 entry: 1 header, 1 deep, 1 first seen"
+    assert report.coverage.bytes_read == sample.file("tar").stat().st_size
+
+
+async def test_no_hash_is_written_where_none_is_to_be(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP, ledger_writes=False)
+    assert not (sample.directory / ".ocitui").exists()
+
+
+async def test_a_ledger_that_cannot_be_written_is_said(sample: Sample) -> None:
+    (sample.directory / ".ocitui").write_bytes(b"")
+    report = await found(sample.directory, Depth.DEEP)
+    assert any(note.startswith("the hashes were not recorded") for note in report.notes)
+    assert report.coverage.first_seen == 4
+
+
+async def test_the_rate_is_kept(sample: Sample) -> None:
+    size = (
+        sum(sample.file(format_).stat().st_size for format_ in FORMATS) + sample.other_file("squashfs").stat().st_size
+    )
+    report = await found(sample.directory, Depth.DEEP, max_rate=size * 2.0)
+    # The last read is free to begin when those before it are paid for.
+    assert report.seconds > 0.2
+    assert report.coverage.bytes_read == size

@@ -1,0 +1,156 @@
+"""The ledger: what was recorded is known again, whatever happens to the file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocitui.cache import StorageError
+from ocitui.doctor import ledger as ledger_module
+from ocitui.doctor.ledger import Ledger, record_stored
+from tests.doctor.examine_support import digest_of
+
+NAME = f"sha256:{'a' * 64}.squashfs"
+HASH = "b" * 64
+
+
+def ledger_file(directory: Path) -> Path:
+    return directory / ".ocitui" / "ledger"
+
+
+def record(directory: Path, *names: str, sha256: str = HASH) -> Ledger:
+    ledger = Ledger.open(directory)
+    for name in names:
+        ledger.record(name, os.stat(directory), sha256)
+    ledger.flush()
+    return ledger
+
+
+def test_what_was_recorded_is_known_to_the_next(tmp_path: Path) -> None:
+    ledger, packed = Ledger.open(tmp_path), tmp_path / NAME
+    packed.write_bytes(b"packed")
+    written = ledger.record(NAME, os.stat(packed), HASH, checked=12.9, read_through=True)
+    ledger.flush()
+    found = Ledger.open(tmp_path).look(NAME)
+    assert found == written
+    assert found is not None
+    assert (found.sha256, found.checked, found.read_through, found.whole) == (HASH, 12, True, False)
+    assert found.same_file(os.stat(packed))
+    os.utime(packed, (1, 1))
+    assert not found.same_file(os.stat(packed))
+
+
+def test_nothing_is_written_before_the_flush(tmp_path: Path) -> None:
+    Ledger.open(tmp_path).record(NAME, os.stat(tmp_path), HASH)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
+    record(tmp_path, NAME)
+    record(tmp_path, NAME, sha256="c" * 64)
+    found = Ledger.open(tmp_path).look(NAME)
+    assert found is not None
+    assert found.sha256 == "c" * 64
+
+
+@pytest.mark.parametrize("name", ["with space.tar", "ü.erofs", "a%20b.tar", "\udcff.squashfs", "line\nbreak.tar"])
+def test_any_name(name: str, tmp_path: Path) -> None:
+    record(tmp_path, name)
+    assert Ledger.open(tmp_path).look(name) is not None
+
+
+def test_a_torn_last_line_is_passed_over_and_ended(tmp_path: Path) -> None:
+    record(tmp_path, NAME, "other.tar")
+    path = ledger_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [Ledger.open(tmp_path).look(name) is not None for name in (NAME, "other.tar")] == [True, False]
+    record(tmp_path, "third.tar")
+    ledger = Ledger.open(tmp_path)
+    assert [ledger.look(name) is not None for name in (NAME, "other.tar", "third.tar")] == [True, False, True]
+
+
+@given(data=st.data())
+def test_a_damaged_line_is_never_believed(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("ledger")
+    record(directory, NAME)
+    path = ledger_file(directory)
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    found = Ledger.open(directory)
+    assert len(found) == 0 or at == len(content) - 1
+
+
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_a_ledger(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("ledger")
+    ledger_file(directory).parent.mkdir()
+    ledger_file(directory).write_bytes(data)
+    assert len(Ledger.open(directory)) == 0
+    record(directory, NAME)
+    assert Ledger.open(directory).look(NAME) is not None
+
+
+def test_old_lines_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_SLACK_LINES", 10)
+    for number in range(50):
+        record(tmp_path, NAME, sha256=f"{number:064x}")
+    lines = ledger_file(tmp_path).read_bytes().count(b"\n")
+    assert lines <= 13
+    found = Ledger.open(tmp_path).look(NAME)
+    assert found is not None
+    assert found.sha256 == f"{49:064x}"
+    assert sorted(os.listdir(tmp_path / ".ocitui")) == ["ledger", "ledger.lock"]
+
+
+def test_programs_write_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_SLACK_LINES", 10)
+
+    def write(writer: int) -> None:
+        for number in range(40):
+            record(tmp_path, f"{writer}-{number % 10}.tar", sha256=f"{number:064x}")
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger = Ledger.open(tmp_path)
+    found = {
+        f"{writer}-{number}.tar": ledger.look(f"{writer}-{number}.tar") for writer in range(4) for number in range(10)
+    }
+    assert {name: one.sha256 for name, one in found.items() if one} == {
+        f"{writer}-{number}.tar": f"{30 + number:064x}" for writer in range(4) for number in range(10)
+    }
+
+
+def test_a_stored_file_is_recorded_by_what_it_is(tmp_path: Path) -> None:
+    packed = tmp_path / NAME
+    packed.write_bytes(b"packed" * 1000)
+    record_stored(tmp_path, packed)
+    found = Ledger.open(tmp_path).look(NAME)
+    assert found is not None
+    assert found.sha256 == digest_of(packed)
+    assert found.same_file(os.stat(packed))
+    record_stored(tmp_path, packed, f"sha256:{HASH}")
+    found = Ledger.open(tmp_path).look(NAME)
+    assert found is not None
+    assert found.sha256 == HASH
+
+
+def test_where_it_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / ".ocitui").write_bytes(b"")
+    ledger = Ledger.open(tmp_path)
+    ledger.record(NAME, os.stat(tmp_path), HASH)
+    with pytest.raises(StorageError):
+        ledger.flush()
+    record_stored(tmp_path, tmp_path / "absent")
+    (tmp_path / ".ocitui").unlink()
+    ledger.flush()
+    assert Ledger.open(tmp_path).look(NAME) is not None
