@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocitui.cache import CacheError, ImageName
+from ocitui.cache import ImageName, NoSuchEntryError
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.findings import Finding
 from ocitui.doctor.plan import RepairOptions
@@ -21,7 +21,7 @@ _SOME_REGISTRY = "docker://localhost/any"
 _LEAST_DIGITS = 4
 
 
-class NoSuchFindingError(CacheError):
+class NoSuchFindingError(NoSuchEntryError):
     code = "no-such-finding"
     default_hint = "ocitui check shows the findings with their ids; --only also takes codes, digests and names"
 

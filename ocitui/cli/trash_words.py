@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from ocitui.cache import CacheError, Transaction, TrashedFile
+from ocitui.cache import NoSuchEntryError, Transaction, TrashedFile
 from ocitui.text import human_size, timestamp
 
 from .failures import UsageProblemError
@@ -17,7 +17,7 @@ _MOST_OF_ONE = 12
 NO_TRANSACTION = "no transaction"
 
 
-class NotInTrashError(CacheError):
+class NotInTrashError(NoSuchEntryError):
     code = "not-in-trash"
     default_hint = "ocitui trash lists what it holds"
 

@@ -1,0 +1,273 @@
+"""check: what it shows, what it prints for programs, what it keeps, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import list_backups, list_corrupt, read_corrupt
+from ocitui.cli import checking, doctor_options
+from ocitui.cli.demo_images import BUSYBOX, FORGOTTEN, QUEUE, SITE
+from ocitui.cli.failures import InterruptedBySignalError
+from ocitui.doctor.findings import Depth, Severity
+
+from .conftest import Ocitui, Outcome
+
+BAD = ("file-missing", "packed-truncated", "orphan-entry")
+
+
+def lines_of(done: Outcome) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def findings_of(done: Outcome) -> list[dict[str, Any]]:
+    return [line for line in lines_of(done) if line["type"] == "finding"]
+
+
+def id_of(ocitui: Ocitui, cache: Path, code: str) -> str:
+    found = findings_of(ocitui("check", "-C", cache, "--json"))
+    fingerprint: str = next(line["fingerprint"] for line in found if line["code"] == code)
+    return fingerprint
+
+
+def test_the_light_copies_of_the_doctor_s_words_agree() -> None:
+    assert tuple(depth.value for depth in Depth) == doctor_options.DEPTHS
+    assert tuple(severity.value for severity in Severity) == doctor_options.SEVERITIES
+
+
+def test_the_demo_s_faults_are_shown_worst_first_and_fit_the_screen(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo)
+    assert done.status == 1
+    assert done.err == ""
+    titles = [line for line in done.out.splitlines() if line.startswith(("CRITICAL", "HIGH", "LOW"))]
+    assert titles == ["HIGH  file-missing", "HIGH  packed-truncated", "LOW  orphan-entry"]
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert f"({SITE.digest[7:19]} tar)" in done.out
+    assert "index.json  loaded: the daemon would load" in done.out
+    assert "2 high, 1 low; not shown: 2 info (--all)" in done.out
+
+
+def test_what_is_said_of_a_finding(demo: Path, ocitui: Ocitui) -> None:
+    (demo / f"{BUSYBOX.digest}.tar").write_bytes(b"")
+    done = ocitui("check", "-C", demo, "--entry", "busybox:1.36")
+    block = done.out.split("\n\n")[1].splitlines()
+    assert block[0] == "HIGH  packed-empty"
+    assert block[1].split()[1:] == ["busybox:1.36", f"({BUSYBOX.digest[7:19]}", "tar)"]
+    assert [line[:12].strip() for line in block if line[2:3] != " "][2:] == ["daemon", "mend"]
+
+
+def test_json_is_an_object_a_line_and_the_last_is_the_summary(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--json")
+    assert done.status == 1
+    *found, summary = lines_of(done)
+    assert all({"schema", "host", "cache", "type"} <= set(line) for line in [*found, summary])
+    assert {line["code"] for line in found} >= set(BAD)
+    assert {"code", "severity", "entry", "file", "seen", "daemon", "mend", "loses", "fingerprint"} <= set(found[0])
+    missing = next(line for line in found if line["code"] == "file-missing")
+    assert missing["entry"]["digest"] == SITE.digest
+    assert missing["file"] == f"{SITE.digest}.config.json"
+    assert summary["type"] == "summary"
+    assert summary["counts"]["severity"]["high"] == 2
+    assert summary["counts"]["code"]["orphan-entry"] == 1
+    assert summary["verdict"]["outcome"] == "loaded"
+    assert summary["coverage"]["header"] == summary["coverage"]["entries"] == 8
+    assert summary["clean"] is False
+
+
+def test_a_sound_cache_is_clean(krata_cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", krata_cache)
+    assert done.status == 0
+    assert "nothing wrong" in done.out
+    assert ocitui("check", "-C", krata_cache, "--json").status == 0
+
+
+@pytest.mark.parametrize(("bound", "status"), [("low", 1), ("warning", 1), ("medium", 1), ("high", 1), ("critical", 0)])
+def test_fail_on_sets_what_fails(bound: str, status: int, demo: Path, ocitui: Ocitui) -> None:
+    assert ocitui("check", "-C", demo, "--fail-on", bound).status == status
+
+
+def test_info_is_shown_only_when_asked_for(demo: Path, ocitui: Ocitui) -> None:
+    assert "INFO" not in ocitui("check", "-C", demo).out
+    assert "INFO  name-duplicate" in ocitui("check", "-C", demo, "--all").out
+    assert "INFO  name-duplicate" in ocitui("check", "-C", demo, "--severity", "info").out
+    assert "LOW" not in ocitui("check", "-C", demo, "--severity", "medium").out
+    severities = {line["severity"] for line in findings_of(ocitui("check", "-C", demo, "--json", "--severity", "high"))}
+    assert severities == {"high"}
+
+
+def test_depth_says_how_far_it_looked(demo: Path, ocitui: Ocitui) -> None:
+    quick = ocitui("check", "-C", demo, "--depth", "quick")
+    assert "8 entries: 8 quick" in quick.out
+    assert "packed-truncated" not in quick.out
+    deep = lines_of(ocitui("check", "-C", demo, "--depth", "deep", "--json"))[-1]
+    assert deep["coverage"]["deep"] > 0
+    assert deep["coverage"]["bytes_read"] > 0
+
+
+@pytest.mark.parametrize("words", [[QUEUE.digest], [QUEUE.digest[7:15]], ["quay.io/example/queue:7.2"]])
+def test_one_entry_is_checked_by_digest_or_name(words: list[str], demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--json", "--entry", *words)
+    assert {line["code"] for line in findings_of(done)} == {"packed-truncated"}
+    assert lines_of(done)[-1]["coverage"]["entries"] == 1
+
+
+def test_an_entry_that_is_not_there(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--entry", "nowhere:1")
+    assert (done.status, done.out) == (1, "")
+    assert "there is no entry nowhere:1" in done.err
+
+
+def test_a_finding_that_is_acknowledged_stays_so_until_it_changes(demo: Path, ocitui: Ocitui) -> None:
+    for code in BAD:
+        fingerprint = id_of(ocitui, demo, code)
+        assert ocitui("check", "-C", demo, "--acknowledge", fingerprint[:8]).status in (0, 1)
+    done = ocitui("check", "-C", demo)
+    assert done.status == 0
+    assert "3 acknowledged (--all)" in done.out
+    assert "(acknowledged)" in ocitui("check", "-C", demo, "--all").out
+    marked = {line["code"]: line["acknowledged"] for line in findings_of(ocitui("check", "-C", demo, "--json"))}
+    assert marked["file-missing"] is True
+    assert marked["name-duplicate"] is False
+    os.truncate(demo / f"{QUEUE.digest}.tar", 7 * 512)
+    assert ocitui("check", "-C", demo).status == 1
+
+
+def test_what_was_acknowledged_can_be_forgotten(demo: Path, ocitui: Ocitui) -> None:
+    fingerprint = id_of(ocitui, demo, "orphan-entry")
+    as_json = ocitui("check", "-C", demo, "--acknowledge", fingerprint, "--json")
+    assert lines_of(as_json)[-1]["acknowledged"] == 1
+    assert [line["code"] for line in findings_of(as_json) if line["acknowledged"]] == ["orphan-entry"]
+    assert "orphan-entry" in ocitui("check", "-C", demo, "--forget", fingerprint[:6]).out
+    assert ocitui("check", "-C", demo, "--forget", fingerprint[:6]).status == 1
+    ocitui("check", "-C", demo, "--acknowledge", fingerprint)
+    assert "orphan-entry" in ocitui("check", "-C", demo, "--forget-acknowledged").out
+
+
+def test_no_such_finding_can_be_acknowledged(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--acknowledge", "0123456789abcdef")
+    assert (done.status, done.out) == (1, "")
+    assert "no finding has the id" in done.err
+    assert not (demo / ".ocitui" / "acknowledged.json").exists()
+
+
+def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, ocitui: Ocitui) -> None:
+    index = demo / "index.json"
+    sound = index.read_bytes()
+    ocitui("check", "-C", demo)
+    assert len(list_backups(demo)) == 1
+    index.write_bytes(sound[:700])
+    done = ocitui("check", "-C", demo)
+    assert done.status == 1
+    assert "CRITICAL  index-unparsable" in done.out
+    assert "do not restart a running daemon" in done.out
+    (kept,) = list_corrupt(demo)
+    assert read_corrupt(demo, kept) == sound[:700]
+    assert kept.name in done.out.replace("\n", "").replace(" ", "")
+    assert index.read_bytes() == sound[:700]
+
+
+def test_read_only_keeps_nothing(demo: Path, ocitui: Ocitui) -> None:
+    assert ocitui("check", "-C", demo, "--read-only", "--depth", "deep").status == 1
+    assert not (demo / ".ocitui").exists()
+    refused = ocitui("check", "-C", demo, "--read-only", "--acknowledge", "0123", "--json")
+    assert refused.status == 4
+    assert lines_of(refused)[-1]["error"]["code"] == "read-only"
+
+
+def test_metrics(demo: Path, ocitui: Ocitui, tmp_path: Path) -> None:
+    done = ocitui("check", "-C", demo, "--prometheus", "-")
+    assert done.status == 1
+    assert all(line.startswith(("#", "ocitui_cache_")) for line in done.out.splitlines())
+    target = tmp_path / "ocitui.prom"
+    assert "HIGH" in ocitui("check", "-C", demo, "--prometheus", target).out
+    assert f'severity="high"}} {2}' in target.read_text()
+    assert [path.name for path in tmp_path.glob("*prom*")] == ["ocitui.prom"]
+    assert ocitui("check", "-C", demo, "--prometheus", tmp_path / "nowhere" / "x.prom").status == 4
+    assert ocitui("check", "-C", demo, "--prometheus", "-", "--json").status == 2
+
+
+def test_what_cannot_be_checked_is_4_and_in_json_one_line(demo: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(demo)
+    assert ocitui("check", "-C", demo).status == 4
+    done = ocitui("check", "-C", demo, "--json")
+    assert done.status == 4
+    (line,) = lines_of(done)
+    assert line["error"]["code"] == "cache-directory"
+
+
+def test_a_long_list_is_cut_unless_all_of_it_is_wanted(demo: Path, ocitui: Ocitui) -> None:
+    for number in range(30):
+        (demo / f"sha256:{number:012x}{0:052x}.config.json").write_bytes(b"{}")
+    assert "and 20 more; --all shows them" in ocitui("check", "-C", demo).out
+    assert f"{29:012x}" in ocitui("check", "-C", demo, "--all").out
+
+
+def test_an_interrupted_check_shows_what_it_found(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = checking._follow
+
+    async def interrupted(*args: Any) -> None:
+        await follow(*args)
+        raise InterruptedBySignalError(signal.SIGINT, "SIGINT")
+
+    monkeypatch.setattr(checking, "_follow", interrupted)
+    done = ocitui("check", "-C", demo)
+    assert done.status == 130
+    assert "HIGH  file-missing" in done.out
+    assert "that is what was found so far" in done.out
+    as_json = ocitui("check", "-C", demo, "--json")
+    assert as_json.status == 130
+    assert lines_of(as_json)[-1]["error"]["code"] == "interrupted"
+
+
+def test_a_reader_that_goes_away_ends_the_check_quietly(demo: Path) -> None:
+    command = [sys.executable, "-m", "ocitui", "check", "--json", "-C", str(demo)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--depth", "deeper"],
+        ["--fail-on", "info"],
+        ["--jobs", "0"],
+        ["--max-rate", "fast"],
+        ["--older-than", "yesterday"],
+        ["--severity", "bad"],
+    ],
+)
+def test_usage(words: list[str], demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, *words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+
+
+def test_rates_and_spans_are_understood(demo: Path, ocitui: Ocitui) -> None:
+    words = ["--max-rate", "900M/s", "--older-than", "30d", "--jobs", "3", "--depth", "deep"]
+    assert ocitui("check", "-C", demo, *words).status == 1
+    assert "found sound earlier" in ocitui("check", "-C", demo, *words).out
+
+
+def test_a_name_cannot_command_the_terminal(demo: Path, ocitui: Ocitui) -> None:
+    for path in demo.glob("*.config.json"):
+        path.unlink()
+    done = ocitui("check", "-C", demo)
+    assert "\x1b" not in done.out
+    assert "odd" in done.out
+
+
+def test_orphans_of_the_demo_are_found_by_their_digest(demo: Path, ocitui: Ocitui) -> None:
+    found = findings_of(ocitui("check", "-C", demo, "--json"))
+    assert [line["entry"]["digest"] for line in found if line["code"] == "orphan-entry"] == [FORGOTTEN.digest]
