@@ -176,12 +176,12 @@ class Run:
         return list(dict.fromkeys(now.phase for now in self.heard))
 
     async def cancelled_at(self, phase: ImportPhase, source: str, **asked: Any) -> None:
-        """Import until this phase has begun and has something, then cancel, and see that it ends."""
-        request = ImportRequest(source=source, name=NAME, platform="linux/amd64", **asked)
+        """Import until this phase has begun (a download has a megabyte), then cancel, and see that it ends."""
+        request = ImportRequest(source=source, name=NAME, **{"platform": "linux/amd64", **asked})
 
         def hear(now: ImportProgress) -> None:
             self._hear(now)
-            if now.phase is phase and (now.done or phase is not ImportPhase.DOWNLOAD):
+            if now.phase is phase and (now.done > 1_000_000 or phase is not ImportPhase.DOWNLOAD):
                 task.cancel()
 
         task = asyncio.ensure_future(import_image(self.desk, request, hear))

@@ -143,7 +143,7 @@ async def test_another_name_has_to_be_asked_for(importing: Run, served: str, reg
     await importing(served, format=TAR)
     before, asked = in_cache(importing.directory), len(registry.asked("/blobs/"))
     for again in (False, True):
-        with pytest.raises(NamedOtherwiseError, match="in format tar as example.com/team/app:1") as refused:
+        with pytest.raises(NamedOtherwiseError, match=r"in format tar as example\.com/team/app:1") as refused:
             await importing(served, "other:2", format=TAR, again=again)
         assert "--rename" in refused.value.hint
     assert in_cache(importing.directory) == before
