@@ -7,12 +7,13 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from ocitui.doctor import deep_checks
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.ledger import Ledger
+from ocitui.doctor.reading import hash_file
 from ocitui.doctor.tools import ToolOptions
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
@@ -77,17 +78,13 @@ async def test_a_file_that_was_only_touched_is_sound(sample: Sample) -> None:
 
 async def test_what_reads_well_from_the_disk_is_no_rot(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     await found(sample.directory, Depth.DEEP)
-    real, name = deep_checks.hash_file, sample.file("tar").name
-    fd_names = "/proc/self/fd"
-    monkeypatch.setattr(
-        deep_checks,
-        "hash_file",
-        lambda file, passed: (
-            real(file, passed)[::-1]
-            if os.readlink(f"{fd_names}/{file.fileno()}").endswith(name)
-            else real(file, passed)
-        ),
-    )
+    name = sample.file("tar").name
+
+    def misread(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        sha256 = hash_file(file, passed)
+        return sha256[::-1] if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(name) else sha256
+
+    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", misread)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
     assert report.coverage.unchecked == (

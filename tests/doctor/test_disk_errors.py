@@ -1,0 +1,134 @@
+"""A disk that fails is a finding, never an error of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from ocitui.cache import CacheDirectoryError
+from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.findings import Answer, Depth, Finding, Severity
+from tests.doctor.examine_support import Sample, all_codes, found
+
+
+class BadDisk(CacheFiles):
+    """Fails with one error where a file's name ends so."""
+
+    def __init__(self, directory: Path, ending: str, code: int, *, at_stat: bool = False) -> None:
+        super().__init__(directory)
+        self._ending, self._code, self._at_stat = ending, code, at_stat
+
+    def _fail(self, name: str) -> None:
+        if name.endswith(self._ending):
+            raise OSError(self._code, os.strerror(self._code), name)
+
+    def lstat(self, name: str) -> os.stat_result:
+        if self._at_stat:
+            self._fail(name)
+        return super().lstat(name)
+
+    def open(self, name: str) -> BinaryIO:
+        self._fail(name)
+        return super().open(name)
+
+    def read(self, name: str, size: int) -> bytes:
+        self._fail(name)
+        return super().read(name, size)
+
+
+def bad_disk(ending: str, code: int = errno.EIO, *, at_stat: bool = False) -> Callable[[Path], CacheFiles]:
+    return lambda directory: BadDisk(directory, ending, code, at_stat=at_stat)
+
+
+async def the_finding(sample: Sample, open_files: Callable[[Path], CacheFiles], depth: Depth) -> Finding:
+    report = await found(sample.directory, depth, open_files=open_files)
+    (finding,) = (one for one in report.findings if one.severity is not Severity.INFO)
+    return finding
+
+
+@pytest.mark.parametrize("at_stat", [False, True])
+@pytest.mark.parametrize("kind", ["manifest", "config"])
+async def test_a_document_that_cannot_be_read(kind: str, at_stat: bool, sample: Sample) -> None:
+    disk = bad_disk(f"{sample.other}.{kind}.json", at_stat=at_stat)
+    finding = await the_finding(sample, disk, Depth.DEEP)
+    assert (finding.code, finding.kind, finding.answer) == ("read-error", kind, Answer.ERROR)
+    assert (finding.digest, finding.position) == (sample.other, 3)
+
+
+@pytest.mark.parametrize("depth", [Depth.HEADER, Depth.DEEP])
+async def test_a_packed_file_that_cannot_be_read(depth: Depth, sample: Sample) -> None:
+    finding = await the_finding(sample, bad_disk(f"{sample.other}.squashfs"), depth)
+    assert (finding.code, finding.kind, finding.answer) == ("read-error", "packed", Answer.HIT)
+
+
+async def test_an_index_that_cannot_be_read(sample: Sample) -> None:
+    report = await found(sample.directory, Depth.HEADER, open_files=bad_disk("index.json"))
+    assert all_codes(report.findings) == {"read-error"}
+    (finding,) = (one for one in report.findings if one.code == "read-error")
+    assert (finding.file, finding.answer, finding.severity) == ("index.json", Answer.NO_START, Severity.CRITICAL)
+    # The files are looked at all the same.
+    assert str(report.coverage) == "4 entries: 4 header"
+
+
+async def test_what_this_user_may_not_read_is_no_fault_of_the_disk(sample: Sample) -> None:
+    finding = await the_finding(sample, bad_disk(f"{sample.other}.config.json", errno.EACCES), Depth.QUICK)
+    assert (finding.code, finding.answer) == ("wrong-mode", Answer.IGNORED)
+
+
+async def test_an_error_in_the_middle_of_a_file(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        passed(1)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", fail)
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == {"read-error"}
+    assert len([one for one in report.findings if one.code == "read-error"]) == 4
+
+
+@pytest.mark.parametrize("place", ["absent", "file", "unlistable"])
+async def test_no_directory(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cache"
+    if place == "file":
+        path.write_bytes(b"")
+    if place == "unlistable":
+        path.mkdir()
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CacheDirectoryError):
+        await found(path)
+
+
+async def test_a_document_too_large_to_be_one(sample: Sample) -> None:
+    path = sample.other_file("manifest.json")
+    os.truncate(path, 1 << 40)
+    finding = await the_finding(sample, CacheFiles, Depth.QUICK)
+    assert finding.code == "manifest-unparsable"
+    assert "was not read" in finding.seen
+
+
+async def test_an_index_too_large_to_be_one(sample: Sample) -> None:
+    os.truncate(sample.index, 1 << 40)
+    finding = await the_finding(sample, CacheFiles, Depth.QUICK)
+    assert finding.code == "index-unparsable"
+
+
+async def test_a_file_replaced_by_a_pipe_meanwhile_is_not_waited_for(sample: Sample) -> None:
+    class Late(CacheFiles):
+        def open(self, name: str) -> BinaryIO:
+            if name.endswith(".tar") and not stat.S_ISFIFO(os.stat(name, dir_fd=self.fd).st_mode):
+                os.unlink(name, dir_fd=self.fd)
+                os.mkfifo(name, dir_fd=self.fd)
+            return super().open(name)
+
+    finding = await the_finding(sample, Late, Depth.DEEP)
+    assert (finding.code, finding.format) == ("read-error", "tar")
