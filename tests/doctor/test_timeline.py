@@ -1,0 +1,214 @@
+"""Which copy of the index is good: the four cases, from made-up facts and from real ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
+from ocitui.cache.backups import Backup, keep_backup
+from ocitui.cache.daemon import DaemonState
+from ocitui.cache.records import Removed
+from ocitui.directory import DEFAULT_DIRECTORY
+from ocitui.doctor.timeline import Assessment, Case, Confidence, TimelineFacts, assess, gather
+from ocitui.doctor.timeline_facts import ProcessState, process_state
+from tests.cache.support import SQUASHFS, entry, index_bytes, write_cache
+
+START = 1_000_000.0
+RUNS = DaemonState(77, START, True)
+EMPTY, FIVE = Verdict(IndexOutcome.LOADED), Verdict(IndexOutcome.LOADED, 5)
+RESET = Verdict(IndexOutcome.RESET, 0, "EOF while parsing a value", 1, 0)
+REFUSED = Verdict(IndexOutcome.ERROR, 0, "stream did not contain valid UTF-8", 1, 3)
+GONE = Verdict(IndexOutcome.CREATED)
+
+
+def backup(kept: float, entries: int) -> Backup:
+    return Backup("name", kept, entries, 100, False, "0" * 32)
+
+
+def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
+    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "now": START + 1000, **more}
+    return TimelineFacts(DEFAULT_DIRECTORY, daemon, verdict, **known)
+
+
+def deleted(at: float, count: int) -> Transaction:
+    removed = [Removed("{}", 0)] * count
+    return Transaction(id="1", kind=TransactionKind.DELETE, started=at, by="me", removed=removed)
+
+
+def told(assessment: Assessment) -> tuple[Case, Confidence]:
+    assert assessment.reasons
+    return assessment.case, assessment.confidence
+
+
+def texts(assessment: Assessment) -> list[str]:
+    return [command.text for command in assessment.commands]
+
+
+STOP, START_IT = "systemctl stop kratad", "systemctl start kratad"
+MEND = ["ocitui repair", "ocitui repair --apply"]
+PULL, CHECK = "kratactl image pull -o NAME", "ocitui check"
+
+
+@pytest.mark.parametrize("verdict", [RESET, REFUSED, GONE])
+def test_damage_under_a_running_daemon_came_after_its_start(verdict: Verdict) -> None:
+    found = assess(facts(verdict))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    assert texts(found) == [PULL, CHECK]
+    assert any("do not restart" in warning for warning in found.never)
+
+
+def test_a_backup_of_since_its_start_makes_it_certain() -> None:
+    found = assess(facts(RESET, backups=(backup(START + 50, 5), backup(START - 50, 4))))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.CERTAIN)
+
+
+def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> None:
+    found = assess(facts(RESET, backups=(backup(START + 50, 1), backup(START - 50, 5))))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
+    assert texts(found) == [STOP, *MEND, START_IT, CHECK]
+
+
+def test_on_a_full_disk_room_is_made_first() -> None:
+    found = assess(facts(RESET, free=4096))
+    assert texts(found) == ["", PULL, CHECK]
+    assert "4096 bytes" in found.commands[0].purpose
+
+
+def test_an_empty_index_written_at_its_start_was_wiped_by_it() -> None:
+    found = assess(facts(EMPTY, modified=START + 1, backups=(backup(START - 50, 5),)))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.CERTAIN)
+    assert any("do not pull" in warning for warning in found.never)
+
+
+def test_a_wipe_and_then_a_few_pulls() -> None:
+    few = Verdict(IndexOutcome.LOADED, 2)
+    found = assess(facts(few, modified=START + 500, backups=(backup(START + 400, 1), backup(START - 50, 5))))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
+
+
+def test_a_daemon_that_started_on_the_shrunk_index() -> None:
+    found = assess(facts(EMPTY, modified=START - 500, backups=(backup(START - 900, 5),)))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
+
+
+def test_an_index_emptied_long_after_its_start_was_emptied_by_somebody_else() -> None:
+    assert told(assess(facts(EMPTY, backups=(backup(START - 50, 5),)))) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    assert told(assess(facts(EMPTY))) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+
+
+def test_entries_that_were_there_since_its_start_are_in_its_memory() -> None:
+    few = Verdict(IndexOutcome.LOADED, 2)
+    found = assess(facts(few, modified=START + 500, backups=(backup(START + 400, 5),)))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+
+
+def test_where_its_start_is_not_known_nothing_is_stopped() -> None:
+    for verdict in (RESET, EMPTY):
+        found = assess(facts(verdict, DaemonState(77, None, True)))
+        assert told(found) == (Case.MEMORY_GOOD, Confidence.UNSURE)
+
+
+def test_our_own_deletions_are_no_loss() -> None:
+    known = facts(Verdict(IndexOutcome.LOADED, 2), backups=(backup(START + 50, 5),))
+    assert assess(known).case is Case.MEMORY_GOOD
+    explained = replace(known, transactions=(deleted(START + 60, 3),))
+    assert told(assess(explained)) == (Case.IN_STEP, Confidence.LIKELY)
+    assert assess(replace(known, transactions=(deleted(START + 60, 2),))).case is Case.MEMORY_GOOD
+    assert assess(facts(EMPTY, transactions=(deleted(START + 60, 5),))).case is Case.IN_STEP
+
+
+def test_in_step() -> None:
+    found = assess(facts(FIVE, backups=(backup(START + 50, 5), backup(START - 50, 3))))
+    assert told(found) == (Case.IN_STEP, Confidence.LIKELY)
+    assert found.commands == ()
+
+
+def test_hung() -> None:
+    found = assess(facts(RESET, answers=False))
+    assert told(found) == (Case.HUNG, Confidence.CERTAIN)
+    assert texts(found) == [*MEND, "systemctl restart kratad", CHECK]
+    waiting = facts(FIVE, process=ProcessState("D", "folio_wait_bit"))
+    assert told(assess(waiting)) == (Case.HUNG, Confidence.UNSURE)
+    assert "folio_wait_bit" in assess(waiting).reasons[0]
+    assert assess(replace(waiting, answers=True)).case is Case.IN_STEP
+
+
+@pytest.mark.parametrize("letter", ["S", "R", "I", ""])
+def test_a_process_that_sleeps_tells_nothing(letter: str) -> None:
+    assert assess(facts(FIVE, process=ProcessState(letter, "futex_wait_queue"))).case is Case.IN_STEP
+
+
+def test_stopped() -> None:
+    found = assess(facts(RESET, DaemonState()))
+    assert told(found) == (Case.STOPPED, Confidence.CERTAIN)
+    assert texts(found) == [STOP, *MEND, START_IT, CHECK]
+    assert "every entry lost" in found.never[0]
+    assert texts(assess(facts(REFUSED, DaemonState()))) == [
+        STOP,
+        *MEND,
+        "systemctl reset-failed kratad",
+        START_IT,
+        CHECK,
+    ]
+    assert texts(assess(facts(FIVE, DaemonState()))) == [START_IT]
+    assert texts(assess(facts(EMPTY, DaemonState(), backups=(backup(START, 5),)))) == [STOP, *MEND, START_IT, CHECK]
+
+
+def test_a_socket_without_a_process_may_be_of_a_daemon_outside_the_container() -> None:
+    assert told(assess(facts(RESET, DaemonState(ours=True)))) == (Case.STOPPED, Confidence.UNSURE)
+
+
+def test_the_daemon_of_another_cache_makes_unsure() -> None:
+    assert told(assess(facts(RESET, DaemonState(77, START, False)))) == (Case.MEMORY_GOOD, Confidence.UNSURE)
+
+
+def test_commands_name_a_cache_that_is_not_the_daemons_own(tmp_path: Path) -> None:
+    known = replace(facts(RESET, answers=False), directory=Path("/mnt/a b"))
+    assert texts(assess(known))[1] == "ocitui repair -C '/mnt/a b' --apply"
+
+
+async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    write_cache(tmp_path, range(3))
+    keep_backup(tmp_path, (tmp_path / "index.json").read_bytes())
+    async with await PackerCache.open(tmp_path) as cache:
+        await cache.delete([(entry(0)["digest"], SQUASHFS)])
+    os.utime(tmp_path / "index.json", (2000, 2000))
+    found = gather(tmp_path, proc=tmp_path / "nowhere")
+    assert (found.verdict.entries, found.modified, found.complete) == (2, 2000.0, 2)
+    assert [one.kind for one in found.transactions] == [TransactionKind.DELETE]
+    assert max(one.entries for one in found.backups) == 3
+    assert found.free
+    assert texts(assess(found)) == [START_IT]
+    (tmp_path / "index.json").write_bytes(index_bytes([entry(1)])[:-3])
+    assert gather(tmp_path, proc=tmp_path / "nowhere").verdict.outcome is IndexOutcome.RESET
+    (tmp_path / "index.json").unlink()
+    assert gather(tmp_path, proc=tmp_path / "nowhere").missing
+
+
+def test_gathering_where_there_is_no_cache(tmp_path: Path) -> None:
+    with pytest.raises(CacheDirectoryError):
+        gather(tmp_path / "nowhere")
+
+
+def test_a_real_daemon_that_is_stopped_in_its_tracks(tmp_path: Path) -> None:
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    with subprocess.Popen([shutil.copy(sleep, tmp_path / "kratad"), "600"]) as running:
+        try:
+            assert process_state(running.pid).trouble == ""
+            running.send_signal(signal.SIGSTOP)
+            os.waitpid(running.pid, os.WUNTRACED)
+            assert process_state(running.pid).trouble == "its process is stopped"
+        finally:
+            running.kill()
+    assert process_state(running.pid) == ProcessState()
+    assert process_state(None) == ProcessState()
