@@ -62,7 +62,7 @@ class Flattening:
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
-        counter.done, counter.total, counter.files, counter.files_total = 0, self.plan.size, 0, self.plan.files
+        counter.begin(self.plan.size, self.plan.files)
         output = _Output(write, counter)
         for header in self.plan.headers_before_files():
             output.put(header)

@@ -26,6 +26,10 @@ class Counter:
     files: int = 0
     files_total: int = 0
 
+    def begin(self, total: int, files_total: int = 0) -> None:
+        """A pass of so many bytes and files begins."""
+        self.done, self.total, self.files, self.files_total = 0, total, 0, files_total
+
     def add(self, count: int) -> None:
         self.done += count
         self.tick(self)

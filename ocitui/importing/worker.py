@@ -58,11 +58,14 @@ def flatten_request(request: FlattenRequest) -> PackedResult:
     reporter = _Reporter(len(request.layers))
     counter = Counter(reporter.tick)
     with Flattening(request.layers, request.limits, counter) as flattening:
-        reporter.enter(Phase.WRITE, counter)
         plan = flattening.plan
+        reporter.leave(counter)
+        counter.begin(plan.size, plan.files)
+        reporter.enter(Phase.WRITE, counter)
         packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.packing)
         try:
             flattening.write(packer.write, counter)
+            reporter.leave(counter)
             reporter.enter(Phase.FINISH, counter)
             packer.finish()
         except BaseException:
@@ -95,10 +98,12 @@ class _Reporter:
             self._report(counter)
 
     def enter(self, phase: Phase, counter: Counter) -> None:
-        self._report(counter)
         self.phase = phase
-        if phase is Phase.FINISH:
-            self._report(counter)
+        self._report(counter)
+
+    def leave(self, counter: Counter) -> None:
+        """The phase is at its end."""
+        self._report(counter)
 
     def _report(self, counter: Counter) -> None:
         progress = FlattenProgress(
