@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import StorageError
@@ -19,15 +19,11 @@ from .repair_requests import NoSuchFindingError, fingerprints
 
 @dataclass(slots=True)
 class Acceptance:
-    """Which findings are acknowledged, as a check begins; ``words`` are the ids of those that are to be.
-
-    ``notes`` say why it is not known which they are.
-    """
+    """Which findings are acknowledged, as a check begins; ``words`` are the ids of those that are to be."""
 
     directory: Path
     known: frozenset[str]
     words: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(cls, settings: Settings, asked: AskedCheck) -> Acceptance:
@@ -36,10 +32,10 @@ class Acceptance:
             refuse_read_only(settings, "acknowledge findings")
         try:
             known = list(load_acknowledged(settings.directory))
-        except StorageError as error:
+        except StorageError:
             if asked.forget:
                 raise
-            return cls(settings.directory, frozenset(), asked.acknowledge, [f"{error.message}; {error.hint}"])
+            known = []  # the examination says so, and shows every finding
         gone = known if asked.forget_all else [_one(word, known) for word in asked.forget]
         if gone:
             withdraw(settings.directory, gone)

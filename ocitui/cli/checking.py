@@ -61,7 +61,7 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     if asked.prometheus is not None and not metrics_only:
         write_prometheus(report, asked.prometheus)
     failed = report.fails(Severity(asked.fail_on))
-    output.done(report, Kept((*kept.notes, *acceptance.notes)), failed=failed)
+    output.done(report, kept, failed=failed)
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
@@ -74,6 +74,11 @@ def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
         ledger_writes=not settings.read_only,
     )
     return options if asked.jobs is None else replace(options, jobs=asked.jobs)
+
+
+async def keep_index_aside(settings: Settings) -> Kept:
+    """Do so in a thread, unless nothing may be written."""
+    return Kept() if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
 
 
 def keep_index(directory: Path) -> Kept:
@@ -98,9 +103,11 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
     async def work() -> tuple[Report, Kept]:
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
-        keeping = None if settings.read_only else asyncio.create_task(asyncio.to_thread(keep_index, settings.directory))
-        report = await _follow(settings, replace(examine_options(settings, asked), keys=keys), output, found, show)
-        return report, Kept() if keeping is None else await keeping
+        options = replace(examine_options(settings, asked), keys=keys)
+        return await asyncio.gather(
+            _follow(settings, options, output, found, show),
+            keep_index_aside(settings),
+        )
 
     try:
         with line_shown(progress_text) as show:

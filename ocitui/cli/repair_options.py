@@ -32,6 +32,7 @@ class AskedRepair:
     change_modes: bool = False
     sources: tuple[str, ...] = ()
     registry: bool = False
+    daemon_hangs: bool = False
     tls_ca: Path | None = None
     plain_http: bool = False
     authfile: Path | None = None
@@ -74,6 +75,9 @@ _OPTIONS = (
     click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
     click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are."),
     click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them."),
+    click.option(
+        "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
+    ),
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="For registries: trust this authority (PEM) too."),
     click.option("--plain-http", is_flag=True, help="For registries: speak http without TLS."),
     click.option("--authfile", metavar="FILE", type=_FILE, help="For registries: credentials."),

@@ -12,13 +12,14 @@ from ocitui.doctor.repair import Repaired
 from ocitui.doctor.report import Report
 
 from .asking import place
+from .assessment import assessment_json
 from .finding_json import counts_json, finding_json, verdict_json
 from .findings_text import SHORT_ID, entry_text, seen_text, tally
 from .options import Settings
 from .output import emit, say
 from .plan_json import plan_json
-from .plan_text import plan_lines
 from .prose import counted, paragraph
+from .repair_looking import Looked
 from .transactions import transaction_json
 
 _MOST = 10
@@ -29,35 +30,33 @@ class RepairOutput:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._plans: list[RepairPlan] = []
+        self._looks: list[Looked] = []
         self._transactions: list[Transaction] = []
 
-    def planned(self, plan: RepairPlan) -> None:
+    def planned(self, looked: Looked) -> None:
         """A plan that is about to be shown."""
-        self._plans.append(plan)
+        self._looks.append(looked)
 
-    def forget(self) -> None:
-        """The newest plan no longer holds."""
-        self._plans.pop()
+    def planned_anew(self, looked: Looked) -> None:
+        """A plan in place of one that no longer held."""
+        self._looks[-1] = looked
 
-    def would(self, report: Report, plan: RepairPlan) -> None:
+    def would(self) -> None:
         """All there is to say where nothing is to be done yet."""
-        self.planned(plan)
+        looked = self._looks[-1]
         if self._settings.as_json:
-            emit(self._settings, **self.so_far(), **_state(report))
+            emit(self._settings, **self.so_far(), **_state(looked.report))
             return
-        for line in (*place(self._settings), *_findings(report), "", *plan_lines(plan)):
+        for line in (*place(self._settings), *_findings(looked.report), "", *looked.lines()):
             say(line)
-        for line in paragraph(_next_step(report, plan)):
+        for line in paragraph(_next_step(looked.report, looked.plan)):
             say(line)
 
-    def unplanned(self, plan: RepairPlan) -> None:
-        """There is nothing to do, and so nothing to ask."""
-        self.planned(plan)
+    def nothing_to_do(self) -> None:
+        """There is no step to be made, and so nothing to ask."""
         if not self._settings.as_json:
-            for line in (*place(self._settings), *plan_lines(plan)):
+            for line in (*place(self._settings), *self._looks[-1].lines(), "there is nothing to do"):
                 say(line)
-            say("there is nothing to do")
 
     def made(self, repaired: Repaired) -> None:
         """A plan was carried out."""
@@ -85,9 +84,11 @@ class RepairOutput:
     def so_far(self) -> dict[str, Any]:
         """What programs are told of plans and transactions."""
         transactions = [transaction_json(done) for done in self._transactions]
+        first, *further = self._looks
         return {
-            "plan": plan_json(self._plans[0]) if self._plans else None,
-            "further_plans": [plan_json(plan) for plan in self._plans[1:]],
+            "assessment": assessment_json(first.assessment) if first.assessment else None,
+            "plan": plan_json(first.plan),
+            "further_plans": [plan_json(looked.plan) for looked in further],
             "transaction": transactions[-1] if transactions else None,
             "transactions": transactions,
         }

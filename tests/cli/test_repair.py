@@ -1,0 +1,295 @@
+"""repair: the plan is shown and nothing done; with --apply it is one transaction, checked again, and undone whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache.daemon import DaemonState
+from ocitui.cli import repairing
+from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
+from ocitui.doctor.plan import RepairPlan
+
+from .answering import answer
+from .conftest import Ocitui, Outcome
+
+QUEUE_FILE = f"{QUEUE.digest}.tar"
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def kinds(done: Outcome) -> list[str]:
+    return [step["kind"] for step in done.json["plan"]["steps"] if step["chosen"]]
+
+
+def left(done: Outcome) -> list[str]:
+    return [one["finding"]["code"] for one in done.json["plan"]["left"]]
+
+
+@pytest.fixture
+def sound(demo: Path, pristine_demo: Path) -> Path:
+    """The demo cache without its faults but one: a manifest that is not the one of its digest."""
+    (demo / f"{ALPINE.digest}.manifest.json").write_bytes(OLD_ALPINE.manifest_raw)
+    for image in (SITE, QUEUE, FORGOTTEN):
+        for path in demo.glob(f"{image.digest}.*"):
+            path.unlink()
+    index: dict[str, Any] = json.loads((demo / "index.json").read_text())
+    index["manifests"] = [one for one in index["manifests"] if one["digest"] not in (SITE.digest, QUEUE.digest)]
+    (demo / "index.json").write_text(json.dumps(index))
+    return demo
+
+
+def test_without_apply_the_plan_is_shown_and_nothing_done(demo: Path, ocitui: Ocitui) -> None:
+    before = files(demo)
+    done = ocitui("repair", "-C", demo)
+    assert done.status == 1
+    assert "what is to be done:" in done.out
+    assert "packed-truncated" in done.out
+    assert "goes to the trash" in done.out
+    assert "what stays as it is:" in done.out
+    assert f"--adopt {FORGOTTEN.digest[7:19]}=NAME" in done.out
+    assert "nothing was changed; the same with --apply asks, and does it" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert files(demo) == before
+
+
+def test_the_plan_as_json(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--json", "-C", demo)
+    assert done.status == 1
+    assert {"schema", "host", "cache", "plan", "transaction", "remaining"} <= set(done.json)
+    (step,) = (step for step in done.json["plan"]["steps"] if step["chosen"])
+    assert step["kind"] == "move-aside"
+    assert step["files"] == [{"name": QUEUE_FILE, "fate": "trashed", "size": (demo / QUEUE_FILE).stat().st_size}]
+    assert {"then", "loses", "bytes_trashed", "findings", "used_by"} <= set(step)
+    assert done.json["transaction"] is None
+
+
+def test_a_sound_cache_needs_nothing(krata_cache: Path, ocitui: Ocitui) -> None:
+    assert "there is nothing to mend" in ocitui("repair", "-C", krata_cache).out
+    done = ocitui("repair", "--apply", "-C", krata_cache)
+    assert done.status == 0
+    assert "there is nothing to do" in done.out
+    assert "the cache is clean" in done.out
+
+
+def test_it_is_mended_checked_and_undone(demo: Path, ocitui: Ocitui) -> None:
+    before = files(demo)
+    words = ["--drop", "--adopt", f"{FORGOTTEN.digest[7:15]}=forgotten:1", "--apply", "--yes"]
+    done = ocitui("repair", *words, "-C", demo)
+    assert done.status == 0
+    assert "the cache is clean" in done.out
+    assert "ocitui undo " in done.out
+    assert ocitui("check", "-C", demo).status == 0
+    assert ocitui("resolve", "forgotten:1", "--format", "tar", "-C", demo).status == 0
+    assert "mend" in ocitui("log", "-C", demo).out
+    assert ocitui("undo", "-C", demo).status == 0
+    assert files(demo) == before
+
+
+def test_what_remains_is_the_exit_status(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
+    assert done.status == 3
+    assert done.json["transaction"]["kind"] == "mend"
+    assert done.json["transactions"] == [done.json["transaction"]]
+    assert {one["code"] for one in done.json["remaining"]} == {"file-missing", "orphan-entry"}
+    assert done.json["clean"] is False
+
+
+def test_it_asks_before_it_does_anything(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(demo)
+    refused = ocitui("repair", "--apply", "-C", demo)
+    assert refused.status == 2
+    assert "Move the packed file of" in refused.out
+    as_json = ocitui("repair", "--apply", "--json", "-C", demo)
+    assert (as_json.status, set(as_json.json) >= {"plan", "error"}) == (2, True)
+    questions = answer(monkeypatch, "y")
+    assert ocitui("repair", "--apply", "-C", demo).status == 130
+    assert files(demo) == before
+    assert "yes" in questions[0]
+    answer(monkeypatch, "yes")
+    assert ocitui("repair", "--apply", "-C", demo).status == 3
+    assert not (demo / QUEUE_FILE).exists()
+
+
+def test_dropping_what_is_in_use_asks_twice(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(demo)
+    monkeypatch.setattr(RepairPlan, "used_by", property(lambda self: ("/dev/loop7",)))
+    assert ocitui("repair", "--drop", "--apply", "--yes", "-C", demo).status == 2
+    questions = answer(monkeypatch, "yes", "no")
+    done = ocitui("repair", "--drop", "--apply", "-C", demo)
+    assert (done.status, len(questions)) == (130, 2)
+    assert "/dev/loop7" in done.err
+    assert files(demo) == before
+    assert len(answer(monkeypatch, "yes")) == 0
+    assert ocitui("repair", "--drop", "--apply", "--yes", "-C", demo).status == 3
+
+
+@pytest.mark.parametrize("by", ["code", "id", "digest", "short digest", "name"])
+def test_it_can_be_narrowed(by: str, demo: Path, ocitui: Ocitui) -> None:
+    found = [json.loads(line) for line in ocitui("check", "--json", "-C", demo).out.splitlines()]
+    finding = next(one for one in found if one.get("code") == "packed-truncated")
+    word = {
+        "code": "packed-truncated",
+        "id": finding["fingerprint"][:8],
+        "digest": QUEUE.digest,
+        "short digest": QUEUE.digest[7:13],
+        "name": "quay.io/example/queue:7.2",
+    }[by]
+    done = ocitui("repair", "--json", "--only", word, "-C", demo)
+    assert kinds(done) == ["move-aside"]
+    assert left(done) == ["file-missing"]
+
+
+def test_no_finding_of_that_name(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--only", "0123456789ab", "--json", "-C", demo)
+    assert (done.status, done.json["error"]["code"]) == (1, "no-such-finding")
+    assert kinds(ocitui("repair", "--only", "index-missing", "--json", "-C", demo)) == []
+
+
+def test_a_document_comes_back_from_another_cache(
+    sound: Path, pristine_demo: Path, ocitui: Ocitui, tmp_path: Path
+) -> None:
+    words = ["repair", "--from", pristine_demo, "--apply", "--yes", "--json", "-C", sound]
+    done = ocitui(*words)
+    assert done.status == 0
+    assert kinds(done) == ["restore-file"]
+    assert (sound / f"{ALPINE.digest}.manifest.json").read_bytes() == ALPINE.manifest_raw
+
+
+def test_a_source_that_is_not_there_is_told_of(sound: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--from", "oci:/nowhere", "-C", sound)
+    assert "note: oci:/nowhere" in done.out
+
+
+def test_orphans_go_only_when_asked(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("repair", "--apply", "--yes", "-C", demo)
+    assert list(demo.glob(f"{FORGOTTEN.digest}.*"))
+    done = ocitui("repair", "--trash-orphans", "--only", "orphan-entry", "--apply", "--yes", "-C", demo)
+    assert done.status == 3
+    assert not list(demo.glob(f"{FORGOTTEN.digest}.*"))
+    assert FORGOTTEN.digest[7:19] in ocitui("trash", "-C", demo).out
+
+
+@pytest.mark.parametrize("damage", ["truncated", "utf-16", "emptied", "absent", "no entries", "a byte order mark"])
+def test_a_lost_index_is_joined_from_its_sources_and_undo_brings_the_damage_back(
+    damage: str, demo: Path, ocitui: Ocitui
+) -> None:
+    index = demo / "index.json"
+    sound = index.read_bytes()
+    ocitui("check", "-C", demo)
+    _damage(index, damage)
+    before = files(demo)
+    plan = ocitui("repair", "-C", demo)
+    assert "which copy is good: the daemon does not run" in plan.out
+    assert "what index.json held, as each source tells it:" in plan.out
+    done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
+    assert done.json["verdict"]["outcome"] == "loaded"
+    assert done.json["assessment"]["case"] == "stopped"
+    assert {one["name"] for one in done.json["plan"]["sources"]} >= {"debian:12", "alpine:3.19"}
+    names = [one["annotations"]["io.containerd.image.name"] for one in json.loads(sound)["manifests"]]
+    mended = json.loads(index.read_bytes())["manifests"]
+    assert [one["annotations"].get("io.containerd.image.name") for one in mended][: len(names)] == names
+    for transaction in reversed(done.json["transactions"]):
+        assert ocitui("undo", transaction["id"], "-C", demo).status == 0
+    assert files(demo) == before
+
+
+def test_names_that_were_lost_are_asked_for_and_given(demo: Path, ocitui: Ocitui) -> None:
+    (demo / "index.json").write_bytes(b"")
+    assert f"--name {ALPINE.digest[7:19]}=NAME" in ocitui("repair", "-C", demo).out
+    words = ["--name", f"{ALPINE.digest[7:15]}=alpine:3.19", "--apply", "--yes"]
+    assert ocitui("repair", *words, "-C", demo).status == 3
+    assert ocitui("resolve", "alpine:3.19", "--format", "tar", "--json", "-C", demo).json["digest"] == ALPINE.digest
+
+
+def test_a_running_daemon_changes_what_is_to_be_done(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ocitui.doctor import timeline_facts
+
+    (demo / "index.json").write_bytes(b"{")
+    monkeypatch.setattr(timeline_facts, "find_daemon", lambda *_: DaemonState(1, 0.0, True))
+    done = ocitui("repair", "-C", demo)
+    assert "the daemon's memory is good, the disk is not" in done.out
+    assert "do not restart or stop kratad" in done.out
+    assert "the daemon answers no more" in ocitui("repair", "--daemon-hangs", "-C", demo).out
+
+
+def test_a_plan_that_no_longer_holds_is_made_and_shown_again(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied = repairing._apply
+    times: list[int] = []
+
+    def meddle(settings: Any, plan: RepairPlan) -> Any:
+        times.append(1)
+        if len(times) == 1:
+            with open(demo / QUEUE_FILE, "ab") as packed:
+                packed.write(b"more")
+        return applied(settings, plan)
+
+    monkeypatch.setattr(repairing, "_apply", meddle)
+    done = ocitui("repair", "--apply", "--yes", "-C", demo)
+    assert (done.status, len(times)) == (3, 2)
+    assert "here is what would be done now" in done.err
+    assert not (demo / QUEUE_FILE).exists()
+
+
+def test_read_only_shows_the_plan_and_refuses_to_apply(demo: Path, ocitui: Ocitui) -> None:
+    assert ocitui("repair", "--read-only", "-C", demo).status == 1
+    assert not (demo / ".ocitui").exists()
+    done = ocitui("repair", "--read-only", "--apply", "--yes", "--json", "-C", demo)
+    assert (done.status, done.json["error"]["code"]) == (4, "read-only")
+
+
+def test_a_cache_that_is_gone(demo: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(demo)
+    assert ocitui("repair", "-C", demo).status == 4
+    assert ocitui("repair", "--apply", "--yes", "-C", demo).status == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--name", "abc"],
+        ["--name", "=alpine"],
+        ["--adopt", "abc"],
+        ["--adopt", "abcd=host:99999999/x/y"],
+        ["--mirror", "not a host"],
+        ["--tls-ca", "/nowhere.pem"],
+        ["--depth", "deepest"],
+    ],
+)
+def test_usage(words: list[str], demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", *words, "-C", demo)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+
+
+def test_adopt_without_a_value_takes_the_options_behind_it_for_options(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--adopt", "--json", "-C", demo)
+    assert done.status == 1
+    assert "orphan-entry" in left(done)
+
+
+def _damage(index: Path, damage: str) -> None:
+    data = index.read_bytes()
+    match damage:
+        case "truncated":
+            index.write_bytes(data[: len(data) // 2])
+        case "utf-16":
+            index.write_bytes(data.decode().encode("utf-16"))
+        case "emptied":
+            index.write_bytes(b"")
+        case "absent":
+            index.unlink()
+        case "no entries":
+            index.write_bytes(b'{"schemaVersion":2,"manifests":[]}')
+        case _:
+            index.write_bytes(b"\xef\xbb\xbf" + data)
