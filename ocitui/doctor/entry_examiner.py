@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class EntryExaminer:
 
     def examine(
         self, descriptors: Sequence[Descriptor], keys: Sequence[EntryKey], names: Collection[str] | None = None
-    ) -> Iterator[set[EntryKey]]:
+    ) -> Generator[set[EntryKey]]:
         """Look at what changed: in the index, and of ``names`` in the directory, any of them where it is None.
 
         Gives the entries whose findings may have changed, some hundred at a time. Who stops between two loses nothing:

@@ -40,6 +40,7 @@ class _Image:
 
     def __init__(self, file: BinaryIO) -> None:
         self._fd = file.fileno()
+        self._size = os.fstat(self._fd).st_size
         fields = self._unpack(_SUPERBLOCK, _SUPERBLOCK_AT)
         if not 9 <= fields[3] <= 16:
             raise NotCheckedError("its block size is none that is known")
@@ -77,9 +78,13 @@ class _Image:
             yield from _block_entries(content[at : at + self.block])
 
     def _read(self, at: int, size: int) -> bytes:
-        data = os.pread(self._fd, size, at) if size else b""
-        if len(data) != size:
+        if not size:
+            return b""
+        if at + size > self._size:
             raise NotCheckedError("a part of it lies beyond its end")
+        data = os.pread(self._fd, size, at)
+        if len(data) != size:
+            raise NotCheckedError("it was cut while it was read")
         return data
 
     def _unpack(self, form: struct.Struct, at: int) -> tuple[int, ...]:

@@ -76,7 +76,7 @@ def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
                     tree[path] = _member_node(member)
                 if len(tree) > _MOST_NODES:
                     raise NotCheckedError("it has too many files to compare")
-    except (tarfile.TarError, ValueError, EOFError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotCheckedError(f"its members cannot be listed: {error}") from error
     return tree
 
