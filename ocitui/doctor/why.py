@@ -1,0 +1,258 @@
+"""Why the daemon answers as it does: one chain from what was typed, by krata's spelling and the index, to each answer.
+
+The daemon's rules are those of `ocitui.cache.lookup`. The chain goes on where a lookup stops, to tell all that is
+wrong, and looks where the daemon does not: at the documents' digests, the packed file's header, its recorded sha256.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import (
+    CacheError,
+    Descriptor,
+    Explanation,
+    ImageIndex,
+    ImageName,
+    IndexOutcome,
+    PackedFormat,
+    PackerCache,
+    Reason,
+    StorageError,
+    Verdict,
+)
+from ocitui.cache.files import usable_digest
+from ocitui.cache.index_file import IndexFile, read_patiently
+from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
+
+from .files import CacheFiles
+from .findings import Answer
+from .holdings import Holdings
+from .ledger import Ledger
+from .salvage import salvage
+from .why_links import REPAIR, Link, Standing, file_links, ok_or_bad
+from .why_names import carrier_link, name_links
+
+__all__ = ["AmbiguousDigestError", "Chain", "FormatChain", "Link", "Standing", "why"]
+
+_DIGEST = re.compile(r"(?:sha(?:256|384|512):)?[0-9a-f]*")
+_SHORTEST = 4
+_MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
+_ERROR = "an error, at every lookup: no pull heals it"
+_SOME_NAME = ImageName.parse("image")
+
+
+class AmbiguousDigestError(CacheError):
+    """``choices`` are the digests that begin as what was typed."""
+
+    code = "ambiguous-digest"
+    default_hint = "type more of it"
+
+    def __init__(self, message: str, choices: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+@dataclass(frozen=True, slots=True)
+class FormatChain:
+    """The links of one format, and what the daemon answers in it; ``text`` says what follows from that."""
+
+    format: PackedFormat
+    links: tuple[Link, ...]
+    answer: Answer
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """``typed`` is what was asked for: a name, krata's spelling of which is ``name``, or the ``digest`` it stands for
+    (empty: none). ``links`` lead to it, and the chain goes on in each format.
+
+    ``assumed`` is whether the index is corrupt and what was salvaged of it was taken in its place: then the answers
+    are those after a repair, and ``outcome`` is what the daemon would do with the index as it is.
+    """
+
+    typed: str
+    name: str
+    digest: str
+    outcome: IndexOutcome
+    links: tuple[Link, ...]
+    formats: tuple[FormatChain, ...]
+    assumed: bool = False
+
+
+async def why(
+    cache: PackerCache | Path | str,
+    text: str,
+    format: PackedFormat | None = None,
+    *,
+    ledger: Ledger | None = None,
+    salvage_index: bool = False,
+) -> Chain:
+    """The chain for a name, or for a digest or its beginning; in one format, or in all there are.
+
+    With ``salvage_index``, what can be salvaged stands for an index that is corrupt. Raises AmbiguousDigestError,
+    InvalidNameError, CacheDirectoryError.
+    """
+    directory = cache.directory if isinstance(cache, PackerCache) else Path(cache)
+    return await asyncio.to_thread(lambda: _Asking(directory, format, ledger, salvage_index).why(text))
+
+
+class _Asking:
+    """One question, and the cache as it is while it is answered."""
+
+    def __init__(
+        self, directory: Path, format_: PackedFormat | None, ledger: Ledger | None, salvage_index: bool
+    ) -> None:
+        self._directory = directory
+        self._format = format_
+        self._ledger = ledger
+        seen = read_patiently(directory)
+        self._verdict = seen.verdict
+        self._links = [_index_link(seen.verdict)]
+        self._index = seen.contents
+        self._assumed = salvage_index and not seen.verdict.sound
+        if self._assumed:
+            self._index = self._salvaged(seen)
+        with CacheFiles(directory) as files:
+            self._holdings = Holdings(os.listdir(files.fd))
+
+    @property
+    def _known(self) -> bool:
+        """Whether the names and digests of the index are known."""
+        return self._verdict.sound or self._assumed
+
+    def why(self, text: str) -> Chain:
+        digest = self._find_digest(text)
+        if digest is None:
+            return self._by_name(text)
+        self._links.append(Link("digest", Standing.OK, digest))
+        self._links += self._carried(digest)
+        return self._chain(text, "", digest, self._formats(digest, _SOME_NAME))
+
+    def _salvaged(self, seen: IndexFile) -> ImageIndex:
+        found = salvage(seen.data or b"")
+        refused = f", {len(found.refused)} whole ones are refused by the daemon" if found.refused else ""
+        text = f"{len(found.sound)} descriptors can be salvaged{refused}, {len(found.gaps)} pieces are none"
+        self._links.append(Link("salvage", ok_or_bad(bool(found.sound)), text, REPAIR))
+        raws = b",".join(descriptor.raw for descriptor in found.descriptors)
+        return ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + raws + b"]}")
+
+    def _find_digest(self, text: str) -> str | None:
+        """The digest that was meant; None for a name. Raises AmbiguousDigestError."""
+        digits = text.rpartition(":")[2]
+        if not _DIGEST.fullmatch(text) or (digits == text and len(digits) < _SHORTEST):
+            return None
+        if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
+            return None
+        known = [descriptor.digest for descriptor in self._index.descriptors] + self._holdings.digests()
+        begun = tuple(dict.fromkeys(one for one in known if text in (one[: len(text)], _digits(one)[: len(text)])))
+        if text in begun or (not begun and digits != text):
+            return text
+        if len(begun) > 1:
+            raise AmbiguousDigestError(f"{text!r} begins {len(begun)} digests: {', '.join(begun)}", begun)
+        return begun[0] if begun else None
+
+    def _by_name(self, text: str) -> Chain:
+        name = ImageName.parse(text)
+        spelling = str(name)
+        if not self._known:
+            self._links.append(Link("name", Standing.OK, f"krata spells the name {spelling!r}"))
+            self._links.append(Link("carriers", Standing.UNKNOWN, "no name is known of an index that cannot be read"))
+            return self._chain(text, spelling, "", self._no_formats())
+        winner = None if name.reference == LATEST else self._index.by_name(spelling)
+        self._links += name_links(self._index, self._resolve(name), spelling, winner)
+        if winner is None:
+            return self._chain(text, spelling, "", self._no_formats())
+        formats = self._formats(winner.digest, name)
+        if not any(one.answer is Answer.HIT for one in formats):
+            self._links += self._other_carriers(spelling, winner)
+        return self._chain(text, spelling, winner.digest, formats)
+
+    def _resolve(self, name: ImageName) -> Explanation:
+        """The lookup in an index alone, whatever the files are."""
+        return explain_resolve(Path(os.devnull), self._index, name, self._format or PackedFormat.SQUASHFS)
+
+    def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
+        """Entries of the name that would be a hit, if one of them were the last."""
+        digests = dict.fromkeys(d.digest for d in self._index.descriptors if d.image_name == spelling)
+        for digest in digests:
+            if digest != winner.digest and any(one.answer is Answer.HIT for one in self._formats(digest, _SOME_NAME)):
+                advice = f"`ocitui point {spelling} {digest}` lets it win, and deletes nothing"
+                yield Link("carriers", Standing.OK, f"{digest} carries the name too, and would be a hit", advice)
+
+    def _carried(self, digest: str) -> Iterator[Link]:
+        """The names of a digest's entries, and whether each leads to it."""
+        if not self._known:
+            yield Link("names", Standing.UNKNOWN, "no name is known of an index that cannot be read")
+            return
+        places = [(at, one) for at, one in enumerate(self._index.descriptors, 1) if one.digest == digest]
+        for at, descriptor in places:
+            yield carrier_link(self._index, at, descriptor)
+        if not places:
+            advice = f"its files are there: {REPAIR}" if digest in self._holdings else ""
+            yield Link("names", Standing.BAD, "no entry has this digest", advice)
+
+    def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
+        if self._format is not None:
+            return (self._in_format(digest, name, self._format),)
+        there = {*self._holdings.formats(digest), *(d.format for d in self._index.descriptors if d.digest == digest)}
+        known = [format_ for format_ in PackedFormat if format_ in there] or [PackedFormat.SQUASHFS]
+        return tuple(self._in_format(digest, name, format_) for format_ in known)
+
+    def _in_format(self, digest: str, name: ImageName, format_: PackedFormat) -> FormatChain:
+        found = self._recall(name, digest, format_)
+        links = [self._entry_link(found, digest, format_)] if self._known else []
+        if usable_digest(digest):
+            links += file_links(self._directory, digest, format_, self._ledger)
+        else:
+            links.append(Link("files", Standing.BAD, f"{digest!r} cannot be a file name"))
+        return FormatChain(format_, tuple(links), *self._answer(found))
+
+    def _recall(self, name: ImageName, digest: str, format_: PackedFormat) -> Explanation:
+        try:
+            return explain_recall(self._directory, self._index, name, digest, format_)
+        except StorageError as error:
+            return Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
+
+    def _entry_link(self, found: Explanation, digest: str, format_: PackedFormat) -> Link:
+        reason = found.reasons[0]
+        orphan = not reason.ok and format_ in self._holdings.formats(digest)
+        return Link("entry", ok_or_bad(reason.ok), reason.text, f"its files are there: {REPAIR}" if orphan else "")
+
+    def _answer(self, found: Explanation) -> tuple[Answer, str]:
+        if not self._known:
+            return self._without_index()
+        if found.hit:
+            return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
+        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found.error else (Answer.MISS, _MISS)
+
+    def _no_formats(self) -> tuple[FormatChain, ...]:
+        """The answer where there is no digest to go on with."""
+        answer = (Answer.MISS, _MISS) if self._known else self._without_index()
+        return (FormatChain(self._format or PackedFormat.SQUASHFS, (), *answer),)
+
+    def _without_index(self) -> tuple[Answer, str]:
+        refuses = self._verdict.outcome is IndexOutcome.ERROR
+        return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
+
+    def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
+        outcome = self._verdict.outcome
+        return Chain(typed, name, digest, outcome, tuple(self._links), tuple(formats), self._assumed)
+
+
+def _index_link(verdict: Verdict) -> Link:
+    if verdict.outcome is IndexOutcome.LOADED:
+        return Link("index", Standing.OK, verdict.consequence)
+    if verdict.sound:
+        return Link("index", Standing.BAD, f"there is no index.json: {verdict.consequence}", REPAIR)
+    return Link("index", Standing.BAD, f"it is corrupt: {verdict.place}; {verdict.consequence}", REPAIR)
+
+
+def _digits(digest: str) -> str:
+    return digest.rpartition(":")[2]
