@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,30 +93,40 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
 def _files(kind: SourceKind, rest: str) -> Recognised:
     """A path, and after a colon or an at what is wanted there; a path that is there as a whole is just that."""
     path, name, digest = rest, "", ""
-    if not Path(rest).exists():
+    if not os.path.exists(rest):
         if match := _DIGEST_AT_END.fullmatch(rest):
             path, digest = match[1].removesuffix(":"), match[2]
         else:
-            path, _, name = rest.partition(":")
+            path, name = _path_before(":", rest)
     if not path:
         raise SourceError(f"{kind}:{rest} names no path")
     if digest and not is_digest(digest):
         raise SourceError(f"{digest!r} is not sha256: and 64 hexadecimal digits")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise UnreadableSourceError(f"{path} does not exist")
     number = int(name[1:]) if kind is SourceKind.DOCKER_ARCHIVE and re.fullmatch(r"@[0-9]{1,6}", name) else None
     return Recognised(kind, rest, Path(path), None if number is not None else name or None, digest or None, number)
 
 
+def _path_before(mark: str, text: str) -> tuple[str, str]:
+    """The shortest path before such a mark that is there, and what follows; up to the first mark where none is."""
+    parts = text.split(mark)
+    for count in range(1, len(parts)):
+        path = mark.join(parts[:count])
+        if path and os.path.exists(path):
+            return path, mark.join(parts[count:])
+    return parts[0], mark.join(parts[1:])
+
+
 def _by_looking(text: str) -> Recognised:
     path, is_path = Path(text), text.startswith(("/", "./", "../", "~"))
-    for candidate in (text, text.partition(":")[0], text.partition("@")[0]):
+    for candidate in (text, _path_before(":", text)[0], _path_before("@", text)[0]):
         kind = _kind_of(Path(candidate)) if candidate else None
         if kind is SourceKind.PACKED and candidate == text:
             return Recognised(kind, text, path)
         if kind is not None and kind is not SourceKind.PACKED:
             return _files(kind, text)
-    if path.is_dir() and is_path:
+    if os.path.isdir(path) and is_path:
         raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout")
     if is_path:
         raise UnreadableSourceError(f"{text} does not exist")
@@ -127,11 +138,11 @@ def _kind_of(path: Path) -> SourceKind | None:
 
     An archive counts as Docker's until it is known what it holds.
     """
-    if path.is_dir():
-        return SourceKind.OCI_LAYOUT if (path / "oci-layout").is_file() else None
-    if not path.is_file():
+    if os.path.isdir(path):
+        return SourceKind.OCI_LAYOUT if os.path.isfile(path / "oci-layout") else None
+    if not os.path.isfile(path):
         return None
-    if path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json").is_file():
+    if os.path.isfile(path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json")):
         return SourceKind.PACKED
     try:
         with open(path, "rb") as file:
