@@ -1,0 +1,153 @@
+"""Requests as they are kept: whole through JSON, and with paths that mean the same anywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
+from ocitui.importing.opening import recognise
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.source_errors import NoSuchImageError, UnreadableSourceError
+from tests.importing.image_makers import make_tar
+from tests.importing.pipeline import LAYERS, archive_of, image_of, layout_of
+from tests.tools import recorded
+
+IMAGE = image_of(*LAYERS)
+BAD_NAME = next(record["input"] for record in recorded("names.jsonl") if "error" in record and record["input"])
+# What a path on Linux may hold, those bytes too that are not UTF-8.
+TEXT = st.text() | st.binary().map(os.fsdecode)
+TEXTS = {
+    field.name: TEXT
+    for field in msgspec.structs.fields(ImportRequest)
+    if field.name in ("source", "name", "platform", "compression", "tls_ca", "authfile", "mirror", "manifest")
+}
+
+
+@given(
+    st.builds(
+        ImportRequest,
+        **TEXTS,
+        format=st.sampled_from(PackedFormat),
+        level=st.none() | st.integers(-100, 100),
+        max_bytes=st.none() | st.integers(0, 1 << 62),
+        rename=st.booleans(),
+        again=st.booleans(),
+    )
+)
+def test_through_json(request_: ImportRequest) -> None:
+    kept = request_.to_json()
+    assert kept.isascii()
+    assert ImportRequest.from_json(kept) == request_
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"{}", b'{"source": 1}', b'{"source": "a", "format": "zip"}', b"\xff"]
+)
+def test_what_is_no_request(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        ImportRequest.from_json(data)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with sources of every kind, its own name holding what separates a name from a path."""
+    place = tmp_path / "a:b@c"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    archive_of(layout_of(place / "layout", IMAGE), place / "layout.tar")
+    Path("image.tar").write_bytes(make_tar({"manifest.json": b"[]"}))
+    Path("with:colon.tar").write_bytes(make_tar({"manifest.json": b"[]"}))
+    Path("image.squashfs").write_bytes(b"hsqs" + bytes(600))
+    return place
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "oci:layout",
+        "oci:layout:x",
+        "oci:layout:a/b:v1",
+        f"oci:layout@{IMAGE.digest}",
+        "layout",
+        "./layout",
+        "./layout:x",
+        "layout:x",
+        f"layout@{IMAGE.digest}",
+        "oci-archive:layout.tar:x",
+        "oci-archive:./layout.tar",
+        "docker-archive:image.tar:example.com/a:1",
+        "docker-archive:image.tar:@0",
+        "image.tar",
+        "image.tar:example.com/a:1",
+        "with:colon.tar",
+        "packed:image.squashfs",
+        "image.squashfs",
+    ],
+    ids=str,
+)
+def test_paths_mean_the_same_anywhere(source: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recognise(source)
+    kept = ImportRequest(source=source).with_absolute_paths()
+    monkeypatch.chdir("/")
+    again = recognise(kept.source)
+    assert again.kind is found.kind
+    assert again.path == here / found.path
+    assert (again.name, again.digest, again.number) == (found.name, found.digest, found.number)
+    assert kept.with_absolute_paths() == kept
+
+
+@pytest.mark.parametrize("source", ["docker://alpine:3.19", "alpine", "localhost:5000/a/b@sha256:" + "0" * 64])
+def test_registries_are_kept_as_they_are(source: str, here: Path) -> None:
+    assert ImportRequest(source=source).with_absolute_paths().source == source
+
+
+def test_all_paths_are_made_absolute(here: Path) -> None:
+    request = ImportRequest(
+        source="packed:x", tls_ca="ca.pem", authfile="../auth.json", manifest="m.json", config="/c.json"
+    )
+    kept = request.with_absolute_paths()
+    assert (kept.tls_ca, kept.authfile) == (f"{here}/ca.pem", f"{here.parent}/auth.json")
+    assert (kept.manifest, kept.config) == (f"{here}/m.json", "/c.json")
+    with pytest.raises(UnreadableSourceError):
+        ImportRequest(source="oci:absent").with_absolute_paths()
+
+
+def test_options_of_a_request() -> None:
+    request = ImportRequest(
+        source="a",
+        name="alpine",
+        platform="arm64",
+        level=3,
+        compression="zstd",
+        max_entries=5,
+        max_bytes=7,
+        tls_ca="~/ca",
+        mirror="m",
+        plain_http=True,
+    )
+    notes: list[str] = []
+    options = request.source_options(notes.append)
+    assert request.image_name == ImageName.parse("alpine")
+    assert options.platform == Platform("arm64", "linux")
+    assert options.registry.tls_ca == Path("~/ca").expanduser()
+    assert (options.registry.mirror, options.registry.plain_http) == ("m", True)
+    options.registry.notify("why")
+    assert notes == ["why"]
+    made = request.flatten_options
+    assert (made.limits.entries, made.limits.unpacked_bytes) == (5, 7)
+    assert (made.packing.level, made.packing.compression) == (3, "zstd")
+    assert ImportRequest(source="a").flatten_options.limits.entries == 1_000_000
+    assert ImportRequest(source="a").image_name is None
+
+
+def test_what_cannot_be_asked() -> None:
+    with pytest.raises(InvalidNameError):
+        _ = ImportRequest(source="a", name=BAD_NAME).image_name
+    with pytest.raises(NoSuchImageError):
+        ImportRequest(source="a", platform="a/b/c/d").source_options()

@@ -1,0 +1,138 @@
+"""Records of imports: kept while they run, listed once nobody holds them, whole or not there at all."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import CacheDirectoryError, StorageError
+from ocitui.importing.errors import SourceError
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.unfinished import blob_store, forget, recorded, unfinished
+from tests.cache.support import OWN
+from tests.tools import ROOT
+
+REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
+
+
+def folder(directory: Path) -> Path:
+    return directory / OWN / "imports"
+
+
+def interrupt(directory: Path, request: ImportRequest = REQUEST) -> str:
+    """The id of an import whose program was told to leave."""
+    with pytest.raises(KeyboardInterrupt), recorded(directory, request) as import_id:
+        raise KeyboardInterrupt
+    return import_id
+
+
+def test_kept_while_it_runs(tmp_path: Path) -> None:
+    assert unfinished(tmp_path) == []
+    with recorded(tmp_path, REQUEST) as import_id:
+        (record,) = folder(tmp_path).iterdir()
+        assert record.name == f"{import_id}.json"
+        assert ImportRequest.from_json(record.read_bytes()) == REQUEST
+        assert stat.S_IMODE(record.stat().st_mode) == 0o600
+        assert unfinished(tmp_path) == [], "it is held"
+        forget(tmp_path, import_id)
+        assert record.exists(), "what runs is not forgotten"
+    assert list(folder(tmp_path).iterdir()) == []
+
+
+def test_an_import_that_fails_leaves_no_record(tmp_path: Path) -> None:
+    with pytest.raises(SourceError), recorded(tmp_path, REQUEST):
+        raise SourceError("no such thing")
+    assert list(folder(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_one_that_is_told_to_leave_stays(end: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(end), recorded(tmp_path, REQUEST) as import_id:
+        raise end
+    (left,) = unfinished(tmp_path)
+    assert (left.id, left.request) == (import_id, REQUEST)
+    assert left.started == pytest.approx((folder(tmp_path) / f"{import_id}.json").stat().st_mtime)
+
+
+def test_the_oldest_first(tmp_path: Path) -> None:
+    ids = [interrupt(tmp_path) for _ in range(3)]
+    assert [one.id for one in unfinished(tmp_path)] == ids
+    forget(tmp_path, ids[1])
+    assert [one.id for one in unfinished(tmp_path)] == [ids[0], ids[2]]
+
+
+def test_forgetting_what_is_not_there(tmp_path: Path) -> None:
+    for import_id in ("absent", "../../etc/passwd", ""):
+        forget(tmp_path, import_id)
+
+
+def test_errors_of_the_import_are_its_own(tmp_path: Path) -> None:
+    """What the import meets is not said to be a fault of the record."""
+    with pytest.raises(OSError, match="its own") as raised, recorded(tmp_path, REQUEST):
+        raise OSError(5, "its own")
+    assert not isinstance(raised.value, StorageError)
+
+
+def test_a_program_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal; from pathlib import Path\n"
+        "from ocitui.importing.requests import ImportRequest\n"
+        "from ocitui.importing.unfinished import recorded\n"
+        "with recorded(Path(sys.argv[1]), ImportRequest(source='docker://a/b:1')):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=False)
+    assert [one.request.source for one in unfinished(tmp_path)] == ["docker://a/b:1"]
+
+
+def test_paths_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.squashfs"
+    path.write_bytes(b"hsqs")
+    interrupt(tmp_path, ImportRequest(source=f"packed:{path}"))
+    assert [one.request.source for one in unfinished(tmp_path)] == [f"packed:{path}"]
+
+
+def test_what_else_lies_there(tmp_path: Path) -> None:
+    import_id = interrupt(tmp_path)
+    place = folder(tmp_path)
+    (place / "folder.json").mkdir()
+    os.mkfifo(place / "fifo.json")
+    (place / "link.json").symlink_to("/etc/passwd")
+    (place / "half.json").write_bytes(b'{"source": "a')
+    (place / "note").write_text("mine")
+    assert [one.id for one in unfinished(tmp_path)] == [import_id]
+    forget(tmp_path, "half")
+    assert not (place / "half.json").exists()
+
+
+def test_drafts_of_a_program_that_was_killed_are_removed(tmp_path: Path) -> None:
+    interrupt(tmp_path)
+    draft = folder(tmp_path) / "20260101T000000000000-aaaa.json.new"
+    draft.write_bytes(b"{")
+    assert len(unfinished(tmp_path)) == 1
+    with recorded(tmp_path, REQUEST):
+        assert not draft.exists()
+
+
+def test_a_record_that_somebody_reads_can_be_held(tmp_path: Path) -> None:
+    """Who lists the records at this moment does not make an import fail."""
+    import_id = interrupt(tmp_path)
+    with open(folder(tmp_path) / f"{import_id}.json", "rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        assert [one.id for one in unfinished(tmp_path)] == [import_id]
+        with recorded(tmp_path, REQUEST):
+            pass
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    with pytest.raises(CacheDirectoryError), recorded(tmp_path / "absent", REQUEST):
+        pass
+    assert unfinished(tmp_path / "absent") == []
+    assert blob_store(tmp_path).directory == tmp_path / OWN / "blobs"
