@@ -17,6 +17,7 @@ _COMMANDS = {
     "recall": ("reading", "Say whether the daemon would find a packed file, and why."),
     "show": ("reading", "Print a manifest or config."),
     "verdict": ("reading", "Say what the daemon would do with index.json at its start."),
+    "why": ("examining", "Say link by link why the daemon answers as it does."),
     "check": ("examining", "Examine the cache: what is wrong, and what would mend it."),
     "repair": ("mending", "Show what would mend the cache; with --apply do it."),
     "point": ("mending", "Make a digest win its name; nothing is deleted."),

@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from ..doctor_options import AskedCheck, check_options
-from ..options import Settings, writing
+from ..exits import ExitCode
+from ..options import FORMATS, Settings, reading, writing
+
+_ALL = "all"
 
 
 @click.command("check")
@@ -28,3 +31,27 @@ def check_command(settings: Settings, /, **asked: Any) -> int:
     from ..checking import check
 
     return check(settings, AskedCheck(**asked))
+
+
+@click.command("why")
+@click.argument("text", metavar="NAME|DIGEST")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([*FORMATS, _ALL]),
+    default=FORMATS[0],
+    show_default=True,
+    help="The packed format; all: every one that there is of it.",
+)
+@reading
+def why_command(settings: Settings, text: str, format_: str) -> ExitCode:
+    """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
+
+    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
+    DIGEST may be its beginning.
+
+    Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
+    """
+    from ..why_chain import explain_why
+
+    return explain_why(settings, text, None if format_ == _ALL else format_)
