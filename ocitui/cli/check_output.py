@@ -149,7 +149,8 @@ def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
 def _outcome(report: Report, shown: Sequence[Finding]) -> str:
     """What was found, and how much of it is not shown."""
     problems = report.shown(Severity.LOW)
-    hidden = [finding for finding in report.findings if finding not in set(shown)]
+    seen = set(shown)
+    hidden = [finding for finding in report.findings if finding not in seen]
     accepted = sum(finding.acknowledged for finding in hidden)
     parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
     parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []

@@ -29,6 +29,8 @@ from .options import Settings
 from .progress_line import line_shown
 from .running import cache_of, run_async
 
+_GOES_ON = "the same with --older-than 1d goes on: what was read is recorded"
+
 
 def check(settings: Settings, asked: AskedCheck) -> int:
     """Examine the cache and say what is wrong with it.
@@ -112,9 +114,10 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
     try:
         with line_shown(progress_text) as show:
             return run_async(work())
-    except InterruptedBySignalError:
+    except InterruptedBySignalError as error:
         output.stopped(found)
-        raise
+        hint = _GOES_ON if asked.depth == Depth.DEEP and not settings.read_only else "no entry was changed"
+        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
 
 
 async def _follow(

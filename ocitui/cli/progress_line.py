@@ -65,7 +65,7 @@ class _Line(Generic[T]):
                 self._draw("")
 
     def _draw(self, text: str) -> None:
-        # The last cell of the line is left: a terminal may wrap there.
-        width = max(os.get_terminal_size(self._fd).columns - 1, 1)
+        # The last cell of the line is left: a terminal may wrap there. One that does not say how wide it is has 80.
+        width = (os.get_terminal_size(self._fd).columns or 80) - 1
         fitting = text if cell_width(text) <= width else cut(text, width)
         os.write(self._fd, f"\r{clean(fitting)}\x1b[K".encode(self._encoding, "replace"))

@@ -80,6 +80,8 @@ class RepairOutput:
         say("the cache is clean" if not remaining else f"what remains: {tally(remaining)}")
         for line in _remaining(remaining):
             say(line)
+        if remaining and self._transactions:
+            say("ocitui repair shows what else can be done")
 
     def so_far(self) -> dict[str, Any]:
         """What programs are told of plans and transactions."""

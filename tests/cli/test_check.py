@@ -260,6 +260,22 @@ def test_rates_and_spans_are_understood(demo: Path, ocitui: Ocitui) -> None:
     assert "found sound earlier" in ocitui("check", "-C", demo, *words).out
 
 
+@pytest.mark.parametrize("words", [["check"], ["repair"], ["trash"], ["why", "alpine:3.19"]])
+def test_the_doctor_imports_nothing_of_the_screen(words: list[str], demo: Path) -> None:
+    code = "import sys; from ocitui.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *words, "-C", str(demo)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert not set(done.stderr.split()) & {"textual", "rich", "watchfiles", "httpx"}
+
+
+@pytest.mark.parametrize("words", [["check"], ["repair"], ["point"], ["trash", "restore"], ["trash", "empty"]])
+def test_what_writes_can_be_refused_and_can_wait(words: list[str], ocitui: Ocitui) -> None:
+    help_text = ocitui(*words, "--help").out
+    assert "--read-only" in help_text
+    assert "--wait SECONDS" in help_text
+    assert "--json" in help_text
+
+
 def test_a_name_cannot_command_the_terminal(demo: Path, ocitui: Ocitui) -> None:
     for path in demo.glob("*.config.json"):
         path.unlink()
