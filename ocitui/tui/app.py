@@ -21,6 +21,8 @@ from ocitui.cache.daemon import DaemonState, find_daemon
 from .actions import ACTIONS
 from .ascii_only import AsciiOnly
 from .options import ScreenOptions
+from .screens.full import FullScreen
+from .screens.importing import Importing
 from .screens.main import MainScreen
 from .terminal import THEMES, Terminal
 
@@ -88,9 +90,9 @@ class OcituiApp(App[int], inherit_bindings=False):
 
     def on_imports_changed(self) -> None:
         self.imports.take_news()
-        for screen in self.screen_stack:
-            if (changed := getattr(screen, "imports_changed", None)) is not None:
-                changed()
+        # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
+        if isinstance(self.screen, Importing | FullScreen):
+            self.screen.imports_changed()
 
     def finish_work(self) -> None:
         """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ocitui.cache import CacheDirectoryError, Condition, Descriptor, Difference, Entry, EntryKey, Health
+import msgspec
+
+from ocitui.cache import CacheDirectoryError, Condition, Descriptor, Difference, Entry, EntryKey, FileKind, Health
+from ocitui.cache.entries import EntryState
 from ocitui.cache.listing import Listing, make_entry, names_of
 
 # Past this many changes the table is loaded anew.
@@ -17,7 +21,7 @@ _MANY = 500
 class FeedChange:
     """``entries`` are new or changed ones, ``order`` the index order where it changed; ``whole`` means that
     ``entries`` is all there is. ``size`` is that of all packed files, ``problems`` how many entries are not ok,
-    ``files`` the names that may have changed, None for any."""
+    ``files`` the names that may have changed, None for any; ``examined`` are entries that were looked into anew."""
 
     health: Health
     entries: dict[EntryKey, Entry] = field(default_factory=dict)
@@ -28,17 +32,25 @@ class FeedChange:
     problems: int = 0
     total: int = 0
     files: frozenset[str] | None = frozenset()
+    examined: Collection[EntryKey] = ()
 
     def concerns(self, entry: Entry) -> bool:
-        """Whether one of the entry's files may have changed, if only in what it holds."""
+        """Whether one of the entry's files may have changed, if only in what it holds, or what is known of them."""
+        if entry.key in self.examined:
+            return True
         return self.files is None or not self.files.isdisjoint(names_of(entry.descriptor).values())
 
 
 class EntryFeed:
-    """Holds one directory's listing and the entries made of it."""
+    """Holds one directory's listing and the entries made of it. Any thread may call."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._lock = threading.Lock()
+        self._health = Health(Condition.SOUND)
+        # What was found in an entry's files, beside the state by the listing that it was found with.
+        self._judged: dict[EntryKey, tuple[EntryState, EntryState]] = {}
+        self._users: dict[str, str] = {}
         self._listing: Listing | None = None
         self._entries: dict[EntryKey, Entry] = {}
         self._order: list[EntryKey] = []
@@ -52,6 +64,44 @@ class EntryFeed:
 
     def absorb(self, difference: Difference) -> FeedChange:
         """What a difference, and the files it names, mean for the rows."""
+        with self._lock:
+            return self._absorb(difference)
+
+    def judge(self, states: Mapping[EntryKey, EntryState]) -> FeedChange:
+        """What a look into the files found, for the rows: it holds until the listing says something else."""
+        with self._lock:
+            listing, changed = self._listing or Listing({}), {}
+            for key, state in states.items():
+                if (entry := self._entries.get(key)) is None:
+                    self._judged.pop(key, None)
+                    continue
+                listed = listing.state(entry.descriptor)
+                if state == listed:
+                    self._judged.pop(key, None)
+                else:
+                    self._judged[key] = listed, state
+                if state != entry.state:
+                    changed[key] = msgspec.structs.replace(entry, state=state)
+            self._entries.update(changed)
+            change = self._change(self._health, changed, [], None, whole=False)
+            return replace(change, examined=states.keys())
+
+    def note_users(self, users: Mapping[str, str]) -> FeedChange:
+        """Which loop devices hold which packed file, by the file's name."""
+        with self._lock:
+            names = {name for name in {*users, *self._users} if users.get(name) != self._users.get(name)}
+            self._users = dict(users)
+            changed = {}
+            for key, entry in self._entries.items() if names else ():
+                if names.isdisjoint(names_of(entry.descriptor).values()):
+                    continue
+                changed[key] = msgspec.structs.replace(entry, used=self._used(entry))
+            self._entries.update(changed)
+            change = self._change(self._health, changed, [], None, whole=False)
+            return replace(change, examined=changed.keys())
+
+    def _absorb(self, difference: Difference) -> FeedChange:
+        self._health = difference.health
         gone = difference.health.condition is Condition.GONE
         # A directory that is gone says nothing of its entries: the last good rows stay as they are.
         touched = set[str]() if gone else self._refresh_listing(difference.files)
@@ -62,17 +112,30 @@ class EntryFeed:
         stale = descriptors if touched is None else self._keys_to_look_at(difference, descriptors, touched)
         changed = {}
         for key in stale:
-            entry = listing.entry(key, descriptors[key])
+            entry = self._known(listing.entry(key, descriptors[key]))
             if self._entries.get(key) != entry:
                 changed[key] = entry
         removed = [key for key in self._entries if key not in descriptors] if difference.removed else []
         for key in removed:
             del self._entries[key]
+            self._judged.pop(key, None)
         self._entries.update(changed)
         order = difference.keys if difference.keys != self._order else None
         self._order = difference.keys
         change = self._change(difference.health, changed, removed, order, whole=first)
         return replace(change, files=difference.files)
+
+    def _known(self, entry: Entry) -> Entry:
+        """The entry with what is known of it beyond the listing."""
+        listed, judged = self._judged.get(entry.key, (None, None))
+        state = judged if judged is not None and listed == entry.state else entry.state
+        used = self._used(entry) if self._users else ""
+        if state is entry.state and not used:
+            return entry
+        return msgspec.structs.replace(entry, state=state, used=used)
+
+    def _used(self, entry: Entry) -> str:
+        return self._users.get(names_of(entry.descriptor).get(FileKind.PACKED, ""), "")
 
     def _change(
         self,

@@ -6,8 +6,9 @@ import os
 import select
 import signal
 import termios
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -37,27 +38,42 @@ def run_screen(options: ScreenOptions) -> int:
 def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
     """SIGHUP and SIGTERM end the program once a transaction under way is whole and imports are stopped.
 
-    Not through the event loop: a terminal that is no longer read blocks it, and its signal handlers with it.
+    In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
+    that the kernel gave to another thread does not even wake it; what it writes here comes through always.
     """
     terminal = _terminal_modes()
 
-    leaving = False
-
-    def leave(number: int, _: FrameType | None) -> None:
-        nonlocal leaving
-        if leaving:
-            return  # a second signal finds the first at work
-        leaving = True
+    def leave(number: int) -> None:
         app.finish_work()
         _restore_terminal(terminal)
         os._exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in _LEAVING_SIGNALS}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    waiting = threading.Thread(target=_wait_for_signals, args=(reading, leave), name="ocitui-signals", daemon=True)
+    waiting.start()
+    former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, _noted) for number in _LEAVING_SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(former)
+        os.close(writing)
+        waiting.join()
+        os.close(reading)
+
+
+def _noted(number: int, _: FrameType | None) -> None:
+    """Without a handler of Python's, its number would not be written."""
+
+
+def _wait_for_signals(fd: int, leave: Callable[[int], None]) -> None:
+    """Read the numbers of signals as they come, until the other end is closed."""
+    while number := os.read(fd, 1):
+        if number[0] in _LEAVING_SIGNALS:
+            leave(number[0])
 
 
 def _terminal_modes() -> list[Any] | None:

@@ -195,4 +195,7 @@ async def desk(directory: Path, size: tuple[int, int] = SMALL, **options: Any) -
         one = Desk(app, pilot)
         await one.until(lambda: one.main.loaded, "the first reading")
         await one.rest()
-        yield one
+        try:
+            yield one
+        finally:
+            await asyncio.to_thread(app.finish_work)

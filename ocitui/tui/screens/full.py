@@ -90,6 +90,9 @@ class FullScreen(Screen[R]):
         for bar in self.query(StatusBar):
             bar.show([f" {clean(message)}"])
 
+    def imports_changed(self) -> None:
+        """Imports are no longer as they were drawn; called while the screen is on top."""
+
     def action_leave(self) -> None:
         self.dismiss(None)
 

@@ -34,13 +34,19 @@ class Importing(EntryActions):
 
         self.app.push_screen(ImportsScreen())
 
+    def on_screen_resume(self) -> None:
+        if self.app.has_imports:
+            self.imports_changed()
+
     def imports_changed(self) -> None:
-        """How imports stand is told once a second."""
+        """How imports stand is told once a second, while this screen is on top."""
         if self._throttle is None:
             self._throttle = Throttle(self, _STATUS_SECONDS, self._tell_imports)
         self._throttle.ask()
 
     def _tell_imports(self) -> None:
+        if self.app.screen is not self:
+            return
         from ..import_texts import end_text, short_text
 
         jobs = self.app.imports.jobs

@@ -60,6 +60,9 @@ class ImportsScreen(FullScreen[str | None]):
             first = next((job for job in jobs if job.active), jobs[-1])
             self.query_one(PickList).move_to(f"job{first.id}")
 
+    def on_screen_resume(self) -> None:
+        self.imports_changed()
+
     def imports_changed(self) -> None:
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()

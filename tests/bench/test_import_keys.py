@@ -1,0 +1,71 @@
+"""Keys while a large image is imported, beside the same keys at rest.
+
+Nothing is asserted on wall time. `pytest tests/bench/test_import_keys.py -s --benchmark-enable` prints the figures, by
+an image of 200 MB; the ordinary run looks whether they can be had, by a small one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ocitui.importing.unfinished import unfinished
+from tests.bench.big_cache import make_big_cache
+from tests.bench.terminal import TerminalRun, python
+from tests.tools import need
+from tests.tui.import_support import large_layout
+
+_SCREEN = "import sys; from ocitui.__main__ import main; sys.argv[1:] = [sys.argv[1]]; main()"
+
+
+def _answers(run: TerminalRun, enough: Callable[[int], bool]) -> list[float]:
+    """Seconds from a key to the first byte that is its answer: the cursor's row, not what an import draws."""
+    seconds: list[float] = []
+    row = 1
+    while not enough(len(seconds)):
+        down = row < 8
+        row += 1 if down else -7
+        start = len(run.output)
+        run.press(b"j" if down else b"g")
+        seconds.append(run.wait_for(b"\x1b[", start))
+        run.settle(0.03)
+    return seconds
+
+
+def _percentile(seconds: list[float], share: float) -> float:
+    return sorted(seconds)[min(int(len(seconds) * share), len(seconds) - 1)]
+
+
+def _begin(run: TerminalRun, layout: Path) -> None:
+    run.press(b"i")
+    run.wait_for(b"Source")
+    run.press(f"oci:{layout}\r".encode())
+    run.wait_for(b"says no name")
+    run.press(b"a:1\r")
+    run.wait_for(b"nothing is changed before y")
+    run.press(b"y")
+    run.wait_for(b"in the queue")
+
+
+def test_keys_during_an_import(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("mksquashfs")
+    wanted = request.config.getoption("--benchmark-enable")
+    cache = make_big_cache(tmp_path / "cache", 1_000)
+    layout = large_layout(tmp_path / "layout", 200 if wanted else 48)
+    with TerminalRun(python("-c", _SCREEN, str(cache))) as run:
+        run.wait_for(b"1000 entries")
+        run.settle(1.0)
+        at_rest = _answers(run, lambda count: count >= (200 if wanted else 20))
+        _begin(run, layout)
+        during = _answers(run, lambda count: count > 5 and b"imported as" in run.output)
+    assert not unfinished(cache)
+    with capsys.disabled():
+        for name, seconds in (("at rest", at_rest), ("during an import", during)):
+            middle, worst = statistics.median(seconds) * 1000, _percentile(seconds, 0.99) * 1000
+            print(f"\n    keys {name}: {len(seconds)}, median {middle:.1f} ms, 99th percentile {worst:.1f} ms", end="")
+        print(f"\n    ratio of the medians: {statistics.median(during) / statistics.median(at_rest):.2f}", end="")

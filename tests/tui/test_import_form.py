@@ -1,0 +1,278 @@
+"""The import form: it shows what a source holds before anything is written, and `y` begins just that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from ocitui.importing.jobs import JobState
+from ocitui.tui.widgets.choice import Choice
+from ocitui.tui.widgets.pick_list import PickList
+from ocitui.tui.widgets.source_suggester import complete_source
+from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
+from tests.importing.registry_server import FaultyRegistry, Reply, serving
+from tests.tools import need, shared
+
+from .cache_support import make_cache, tree
+from .import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
+from .screen_support import SMALL, WIDE, Desk, desk
+
+
+def _value(one: Desk, field: str) -> str:
+    return one.app.screen.query_one(f"#{field}", Input).value
+
+
+async def _previewed(one: Desk) -> None:
+    await one.until(lambda: "nothing is changed before" in one.status, "the preview")
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE])
+async def test_a_preview_and_then_an_import(tmp_path: Path, size: tuple[int, int]) -> None:
+    need("mksquashfs")
+    cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
+    before = tree(cache)
+    async with desk(cache, size) as one:
+        await look(one, f"oci:{layout}")
+        await _previewed(one)
+        assert "an OCI layout: 1 image" in one.lines
+        assert "linux/amd64, 1 layer" in one.lines
+        assert "it has nothing of this digest in format squashfs" in one.lines
+        assert _value(one, "name") == ALPINE
+        await one.press("enter", "enter")
+        await one.rest()
+        assert one.top == "ImportScreen"
+        assert tree(cache) == before
+        await one.press("y")
+        await one.until(lambda: one.table.total == 8, "the entry")
+        await one.until(lambda: "imported as sha256:" in one.status, "the end is told")
+        assert one.names[-1] == "registry.example.com/team/alpine squashfs ok"
+        await one.open("i", "ImportScreen")
+        await look_again(one, str(layout))
+        assert "under this name: nothing is fetched or packed" in " ".join(one.lines.split())
+
+
+async def look_again(one: Desk, source: str) -> None:
+    one.app.screen.query_one("#source", Input).value = source
+    await one.press("enter")
+    await _previewed(one)
+
+
+async def test_one_of_several_images_is_chosen(tmp_path: Path) -> None:
+    cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE, BUSYBOX)
+    async with desk(cache) as one:
+        await look(one, f"oci:{layout}")
+        await one.until(lambda: "choose one of them" in one.status, "the question which")
+        assert len(one.app.screen.query_one(PickList).rows) == 2
+        await one.press("y")
+        assert one.top == "ImportScreen"
+        await one.press("j", "enter")
+        await _previewed(one)
+        assert _value(one, "source") == f"oci:{layout}:{BUSYBOX}"
+        assert _value(one, "name") == BUSYBOX
+        await one.press("k", "enter")
+        await one.until(lambda: _value(one, "name") == ALPINE, "the other one")
+        assert _value(one, "source") == f"oci:{layout}:{ALPINE}"
+
+
+async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None:
+    images = {"one": make_image(b"1"), "two": make_image(b"2")}
+    layout = layout_of(tmp_path / "layout", **images)
+    platforms = ("linux/arm64", "linux/s390x")
+    index = make_index(*(in_index(image, name) for image, name in zip(images.values(), platforms, strict=True)))
+    (layout / "index.json").write_bytes(index)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await look(one, str(layout))
+        await one.until(lambda: "choose one of them" in one.status, "the question which")
+        await one.press("down", "enter")
+        await one.until(lambda: "type the one it is to have" in one.status, "a name is asked for")
+        assert _value(one, "source") == f"{layout}@{images['two'].digest}"
+        assert one.app.focused is one.app.screen.query_one("#name")
+        await one.press(*"a", "colon", *"1", "enter")
+        await _previewed(one)
+        assert images["two"].digest in one.lines
+
+
+@pytest.mark.parametrize("archive", ["dive-test-docker-image.tar", "dive-test-oci-gzip-image.tar"])
+async def test_archives_of_other_tools(tmp_path: Path, archive: str) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await look(one, str(shared(f"images/{archive}")))
+        await one.until(lambda: "digest" in one.lines, "what was found")
+        assert "1 image" in one.lines
+        assert ("docker save kept no manifest" in one.lines) == ("docker" in archive)
+
+
+async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image"), WIDE) as one:
+        platforms = {
+            name: put(registry, make_image(name.encode(), platform=name)) for name in ("linux/amd64", "linux/arm64")
+        }
+        registry.add_manifest(OCI_INDEX, make_index(*(in_index(i, name) for name, i in platforms.items())), "v1")
+        source = f"{registry.host}/team/app:v1"
+        await look(one, source)
+        await _previewed(one)
+        assert "a registry: 2 images" in one.lines
+        await one.press("down", "enter")
+        await one.until(lambda: _value(one, "platform") == "linux/arm64", "the platform")
+        await one.until(lambda: platforms["linux/arm64"].digest in one.lines, "the other image")
+        assert _value(one, "name") == source
+        await _previewed(one)
+        # What is fetched is what was shown, whatever the tag stands for by then.
+        put(registry, make_image(b"another"), "v1")
+        await one.press("y")
+        await one.until(lambda: one.table.total == 8, "the entry")
+        [job] = one.app.imports.jobs
+        assert job.request.source == f"{source}@{platforms['linux/arm64'].digest}"
+        assert (tmp_path / "image" / f"{platforms['linux/arm64'].digest}.squashfs").is_file()
+
+
+async def test_a_look_that_stalls_is_stopped(tmp_path: Path) -> None:
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image")) as one:
+        registry.always("/manifests/", Reply(body=b"{}", cut=1, stall=True))
+        await look(one, f"{registry.host}/team/app:v1")
+        await one.until(lambda: bool(registry.asked("/manifests/")), "the registry is asked")
+        assert "ctrl+c stops it" in one.status
+        await one.press("ctrl+c")
+        await one.until(lambda: "stopped looking" in one.status, "it is stopped")
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen", "back")
+
+
+async def test_a_digest_that_has_another_name(tmp_path: Path) -> None:
+    cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(cache) as one:
+        await begin(one, str(layout))
+        await one.until(lambda: one.table.total == 8, "the entry")
+        await look(one, str(layout))
+        await _previewed(one)
+        one.app.screen.query_one("#name", Input).focus()
+        one.app.screen.query_one("#name", Input).value = BUSYBOX
+        await one.until(lambda: "changed: enter looks again" in one.status)
+        await one.press("enter")
+        await one.until(lambda: "nothing is changed before Y" in one.status, "the question")
+        assert f"in format squashfs as {ALPINE}" in one.lines
+        await one.press("y")
+        assert one.top == "ImportScreen"
+        await one.press("Y")
+        await one.until(lambda: "is the name of sha256:" in one.status, "the entry has the new name")
+        await one.until(lambda: "registry.example.com/team/busybox squashfs ok" in one.names, "the row")
+        assert one.table.total == 8
+
+
+async def test_a_typed_name_stays(tmp_path: Path) -> None:
+    layout = layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        one.app.screen.query_one("#name", Input).value = "mine:1"
+        await look_again(one, str(layout))
+        assert _value(one, "name") == "mine:1"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("source", "", "no source yet"),
+        ("source", "/nowhere/at/all", "does not exist"),
+        ("source", "docker-daemon:a", "this kind of source is not read"),
+        ("level", "high", "is not a number"),
+        ("level", "11", "levels 1 to 9"),
+        ("max_bytes", "much", "is not a size"),
+        ("platform", "a/b/c/d", "is not a platform"),
+    ],
+)
+async def test_what_cannot_be_is_said(tmp_path: Path, field: str, text: str, says: str) -> None:
+    layout = layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        one.app.screen.query_one("#source", Input).value = str(layout)
+        one.app.screen.query_one(f"#{field}", Input).value = text
+        await one.press("enter")
+        await one.until(lambda: says in one.lines, says)
+        await one.press("y")
+        assert not one.app.has_imports
+
+
+async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) -> None:
+    layout = layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(make_cache(tmp_path / "image"), SMALL) as one:
+        await one.open("i", "ImportScreen")
+        assert "TLS CA file" not in one.text
+        await one.press("f2")
+        await one.until(lambda: "TLS CA file" in one.text, "the other options")
+        for label in (
+            "Compression",
+            "Level",
+            "Most bytes",
+            "Auth file",
+            "Mirror",
+            "Manifest",
+            "Config",
+            "Plain http",
+            "Again",
+        ):
+            assert label in one.text
+        await one.press(*"gzip", "tab", *"1", "shift+tab", "up", "up", "up", "right")
+        assert one.app.screen.query_one("#format", Choice).value == "erofs"
+        await one.press("left")
+        await look_again(one, str(layout))
+        await one.press("y")
+        await one.until(lambda: one.table.total == 8, "the entry")
+        [job] = one.app.imports.jobs
+        assert (job.request.compression, job.request.level) == ("gzip", 1)
+
+
+async def test_a_packer_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with desk(make_cache(tmp_path / "image"), WIDE) as one:
+        await one.open("i", "ImportScreen")
+        await one.until(lambda: "apt install squashfs-tools" in one.text, "the package")
+        assert "apt install erofs-utils" in one.text
+        assert one.app.screen.query_one("#format", Choice).value == "tar"
+
+
+async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:
+    packed = next(krata_cache.glob("*.erofs"))
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await look(one, f"packed:{packed}")
+        await one.until(lambda: "type the one it is to have" in one.status, "a name is asked for")
+        await one.press(*"a", "colon", *"1", "enter")
+        await _previewed(one)
+        assert "erofs, linux/" in one.lines
+        await one.press("y")
+        await one.until(lambda: one.table.total == 8, "the entry")
+        assert one.app.imports.jobs[0].state is JobState.DONE
+        assert packed.is_file()
+
+
+def test_sources_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "image.tar").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    begun = {
+        "oci:la": "oci:layout/",
+        f"docker-archive:{tmp_path}/im": f"docker-archive:{tmp_path}/image.tar",
+        "im": "image.tar",
+        "~/im": "~/image.tar",
+        "pack": "packed:",
+        "oci:layout/": None,
+        "image.tar": None,
+        "docker://la": None,
+        "": None,
+    }
+    assert {text: complete_source(text) for text in begun} == begun
+
+
+async def test_a_completed_path_is_taken_with_an_arrow(tmp_path: Path) -> None:
+    layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        field = one.app.screen.query_one("#source", Input)
+        field.value = f"oci:{tmp_path}/lay"
+        field.cursor_position = len(field.value)
+        await one.until(lambda: field._suggestion != "", "a suggestion")
+        await one.press("right", "enter")
+        await _previewed(one)
+        assert os.path.basename(os.path.normpath(field.value)) == "layout"

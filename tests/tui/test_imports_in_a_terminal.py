@@ -1,0 +1,140 @@
+"""Imports and the end of the program: packers are stopped, what was downloaded is kept, and the next start says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.unfinished import blob_store, unfinished
+from tests.importing.registry_server import FaultyRegistry
+from tests.tools import need
+
+from .cache_support import make_cache
+from .import_support import large_layout, registry_in_a_thread, stalled
+from .terminal_support import ProgramInPty, screen_on
+
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+def _begin(program: ProgramInPty, source: str) -> None:
+    program.wait_for("7 entries")
+    program.press("i")
+    program.wait_for("Source")
+    program.press(f"{source}\r")
+    program.wait_for("says no name")
+    program.press("a:1\r")
+    program.wait_for("nothing is changed before y")
+    program.press("y")
+
+
+def _staged(cache: Path) -> list[Path]:
+    return list((cache / ".ocitui" / "import").glob("*/packed.squashfs"))
+
+
+def _processes_about(cache: Path) -> list[str]:
+    """The command lines that name the cache, but for this one's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(cache) in command and int(process.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+def _assert_stopped(cache: Path) -> ImportRequest:
+    """Nothing is half done: no packer, no staging, an index as it was; and a record of what can be gone on with."""
+    assert _processes_about(cache) == []
+    assert list((cache / ".ocitui" / "import").glob("*")) == []
+    assert len(json.loads((cache / "index.json").read_bytes())["manifests"]) == 7
+    [record] = unfinished(cache)
+    return record.request
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layout whose packing takes longer than a signal."""
+    return large_layout(tmp_path_factory.mktemp("large") / "layout", 200)
+
+
+@pytest.mark.parametrize("reading", [True, False])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_stops_the_packer(tmp_path: Path, large: Path, number: int, status: int, reading: bool) -> None:
+    need("mksquashfs")
+    cache, layout = make_cache(tmp_path / "image"), large
+    with screen_on(cache) as program:
+        _begin(program, f"oci:{layout}")
+        program.until(lambda: bool(_staged(cache)), "a packer", reading=reading)
+        if not reading:
+            program.fill()
+        os.kill(program.process, number)
+        # A second one does not cut the first short.
+        os.kill(program.process, signal.SIGTERM)
+        program.until(program.ended, "the end", reading=reading)
+        assert program.status in (status, 143)
+    assert _assert_stopped(cache).source == f"oci:{layout}"
+    with screen_on(cache) as program:
+        program.wait_for("1 import was interrupted")
+
+
+def _begin_stalled(program: ProgramInPty, registry: FaultyRegistry, cache: Path) -> None:
+    stalled(registry)
+    program.wait_for("7 entries")
+    program.press("i")
+    program.wait_for("Source")
+    program.press(f"{registry.host}/team/app:v1\r")
+    program.wait_for("nothing is changed before y")
+    program.press("y")
+    program.until(lambda: blob_store(cache).size() > 60_000, "half of the layers")
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: int, status: int) -> None:
+    need("mksquashfs")
+    cache = make_cache(tmp_path / "image")
+    with registry_in_a_thread() as registry:
+        with screen_on(cache) as program:
+            _begin_stalled(program, registry, cache)
+            os.kill(program.process, number)
+            program.until(program.ended, "the end")
+            assert program.status == status
+        _assert_stopped(cache)
+        assert blob_store(cache).size() > 60_000
+        registry.rules.clear()
+        registry.requests.clear()
+        with screen_on(cache) as program:
+            program.wait_for("1 import was interrupted")
+            program.press("I")
+            program.wait_for("goes on with it")
+            program.press("g")
+            program.until(lambda: not unfinished(cache) and blob_store(cache).size() == 0, "it is brought in")
+            program.press("\x1b")
+            program.wait_for("8 entries")
+            program.press("q")
+            program.until(program.ended, "the end")
+            assert program.status == 0
+        assert any("range" in request.headers for request in registry.requests)
+
+
+def test_quitting_with_an_import_under_way(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    with registry_in_a_thread() as registry, screen_on(cache) as program:
+        _begin_stalled(program, registry, cache)
+        program.press("q")
+        program.wait_for("nothing is stopped before y")
+        program.press("\r")
+        program.wait_for("7 entries")
+        program.press("q")
+        program.wait_for("nothing is stopped before y")
+        program.press("y")
+        program.until(program.ended, "the end")
+        assert program.status == 0
+        assert program.echoes()
+    _assert_stopped(cache)
