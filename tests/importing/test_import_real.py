@@ -1,0 +1,161 @@
+"""Real and recorded images through the whole pipeline: conformance layers, other tools' archives, a large tree."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import PackedFormat
+from ocitui.importing.image_import import ImportOutcome
+from ocitui.importing.layer_errors import LayerError
+from ocitui.importing.source_errors import UnreadableSourceError
+from tests.cache.support import EROFS, SQUASHFS, TAR
+from tests.importing.image_makers import run
+from tests.importing.layer_support import Found
+from tests.importing.pipeline import (
+    NAME,
+    Run,
+    image_of,
+    in_cache,
+    layout_of,
+    packed_tree,
+    umoci_tree,
+    without_root_owner,
+)
+from tests.importing.test_packers import mounted
+from tests.tools import need, recorded, shared
+
+RECORDS = recorded("layers.json")
+FORMATS = (SQUASHFS, EROFS, TAR)
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")
+
+
+@AS_ROOT
+@pytest.mark.parametrize("number", range(len(RECORDS)), ids=[record["case"] for record in RECORDS])
+async def test_recorded_layers(number: int, importing: Run, tmp_path: Path) -> None:
+    """Each record in one of the formats in turn."""
+    need("mksquashfs", "unsquashfs", "mkfs.erofs")
+    record: dict[str, Any] = RECORDS[number]
+    format = FORMATS[number % len(FORMATS)]
+    compressed = {gzipped_tar(data): base64.b64decode(data) for data in record["layers"]}
+    image = image_of(*(gzipped_tar(data) for data in record["layers"]), compress=compressed.__getitem__)
+    source, before = f"oci:{layout_of(tmp_path / 'layout', image)}:x", in_cache(importing.directory)
+    if "error" in record["expect"]:
+        with pytest.raises(LayerError, match="layer 1, '"):
+            await importing(source, format=format)
+        assert in_cache(importing.directory) == before
+        importing.assert_nothing_left()
+        return
+    result = await importing(source, format=format)
+    await importing.assert_whole(image, NAME, format)
+    found = packed_tree(result.image.path, format, tmp_path / "tree")
+    assert_expected(found, record["expect"])
+
+
+def gzipped_tar(data: str) -> bytes:
+    import gzip
+
+    return gzip.decompress(base64.b64decode(data))
+
+
+def assert_expected(found: Found, expected: dict[str, Any]) -> None:
+    tree = dict(expected["tree"])
+    tree.setdefault(".", {"type": "directory", "mode": "755"})
+    assert found.tree == without_root_owner(Found(tree)).tree
+    assert found.hardlinks == sorted(map(sorted, expected["hardlinks"]))
+
+
+@AS_ROOT
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "archive",
+    [
+        "dive-test-docker-image.tar",
+        "dive-test-oci-gzip-image.tar",
+        "dive-test-oci-zstd-image.tar",
+        "ggcr-overwritten_file.tar",
+        "ggcr-whiteout_image.tar",
+        "ggcr-hello-world-v25.tar",
+        "ggcr-test_link.tar:bazel/v1/tarball:test_image_3",
+    ],
+)
+async def test_archives_by_other_tools(archive: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+    need("mksquashfs", "unsquashfs", "mkfs.erofs")
+    name, _, _ = archive.partition(":")
+    source = str(shared(f"images/{name}")) + archive.removeprefix(name)
+    result = await importing(source, format=format, platform=None)
+    assert result.outcome is ImportOutcome.STORED
+    await importing.assert_whole(None, NAME, format, result.image.digest)
+    found = packed_tree(result.image.path, format, tmp_path / "tree")
+    assert found.tree
+    assert not any(".wh." in path for path in found.tree)
+    importing.assert_nothing_left()
+
+
+async def test_an_archive_of_before_manifests(importing: Run) -> None:
+    with pytest.raises(UnreadableSourceError, match=r"Docker before 1\.10"):
+        await importing(str(shared("images/ggcr-no_manifest.tar")))
+
+
+@AS_ROOT
+async def test_the_same_tree_as_umoci_of_an_archive(importing: Run, tmp_path: Path) -> None:
+    need("umoci", "skopeo")
+    archive = shared("images/dive-test-docker-image.tar")
+    layout = tmp_path / "layout"
+    run("skopeo", "copy", "-q", f"docker-archive:{archive}", f"oci:{layout}:x")
+    result = await importing(f"oci:{layout}:x", format=TAR, platform=None)
+    found = packed_tree(result.image.path, TAR, tmp_path / "tree")
+    expected = without_root_owner(umoci_tree(layout, tmp_path / "umoci"))
+    assert found.tree == expected.tree
+    assert found.hardlinks == expected.hardlinks
+
+
+def large_root(tmp_path: Path) -> Path:
+    """A root filesystem by mmdebstrap where that is asked for, which takes a network; else this machine's Python."""
+    root = tmp_path / "root"
+    if os.environ.get("OCITUI_LARGE"):
+        need("mmdebstrap")
+        subprocess.run(["mmdebstrap", "--variant=minbase", "stable", str(root)], check=True)
+        return root
+    for found in (Path("/usr/lib/python3"), Path(os.__file__).parent):
+        if found.is_dir():
+            target = root / found.relative_to("/")
+            shutil.copytree(found, target, symlinks=True, ignore=shutil.ignore_patterns("site-packages", "test"))
+    (root / "hard").hardlink_to(next(path for path in root.rglob("*.py") if path.stat().st_size))
+    return root
+
+
+@AS_ROOT
+@pytest.mark.parametrize("format", [SQUASHFS, EROFS])
+async def test_a_large_image(format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+    """Read back through the kernel, file by file, it is what it was made of."""
+    need("mksquashfs", "mkfs.erofs", "umoci", "tar")
+    root = large_root(tmp_path)
+    layout = tmp_path / "layout"
+    run("umoci", "init", "--layout", str(layout))
+    run("umoci", "new", "--image", f"{layout}:x")
+    run("umoci", "insert", "--image", f"{layout}:x", str(root), "/")
+    result = await importing(f"oci:{layout}:x", format=format, platform=None)
+    importing.assert_nothing_left()
+    with mounted(result.image.path, tmp_path / "mount") as tree:
+        assert listing(tree) == listing(root)
+
+
+def listing(root: Path) -> dict[str, tuple[int, int, int, int, str]]:
+    """Every path with its mode, owner, names and content."""
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        content = os.readlink(path) if path.is_symlink() else ""
+        if path.is_file() and not path.is_symlink():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        links = 0 if path.is_dir() else status.st_nlink
+        found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, status.st_gid, links, content)
+    return found
