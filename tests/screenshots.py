@@ -16,6 +16,7 @@ from ocitui.cache.daemon import DaemonState
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.tui.widgets.bars import KeyBar
 from tests.tools import ROOT
+from tests.tui.import_support import layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 PICTURES = ROOT / "screenshots"
@@ -65,6 +66,19 @@ async def help_pages(one: Desk) -> None:
     await one.open("question_mark", "HelpScreen")
 
 
+async def import_form(one: Desk) -> None:
+    layout_with_names(Path("images"), *(f"registry.example.com/team/{name}" for name in ("web:4.2", "worker:4.2")))
+    await look(one, "oci:images:registry.example.com/team/web:4.2")
+    await one.until(lambda: "nothing is changed before y" in one.status, "the preview")
+
+
+async def imports(one: Desk) -> None:
+    show_jobs(one)
+    await one.open("I", "ImportsScreen")
+    await one.until(lambda: "4 imports" in one.status, "the list")
+    await one.press("j")
+
+
 SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "main": (SMALL, main_screen),
     "wide": (WIDE, main_screen),
@@ -73,6 +87,8 @@ SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "corrupt": (SMALL, corrupt),
     "verdict": (SMALL, verdict),
     "resolve": (SMALL, resolve),
+    "import": (SMALL, import_form),
+    "imports": (SMALL, imports),
     "help": (SMALL, help_pages),
 }
 

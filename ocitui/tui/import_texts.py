@@ -77,7 +77,7 @@ def end_text(job: ImportJob) -> str:
         }[job.result.outcome]
         return f"{image.name} {what}"
     if job.error is not None:
-        return f"import of {name} failed: {job.error.message}; I shows more"
+        return f"import of {name} failed; I shows more: {job.error.message}"
     return f"import of {name} {job.state}; the cache is as it was"
 
 

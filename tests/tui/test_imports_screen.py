@@ -154,7 +154,7 @@ async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: P
         await begin(one, str(layout))
         await one.until(lambda: one.table.total == 8, "the entry")
         one.app.imports.submit(ImportRequest(source=f"oci:{layout}", name=BUSYBOX))
-        await one.until(lambda: "failed: the cache has sha256:" in one.status)
+        await one.until(lambda: "failed; I shows more: the cache has sha256:" in one.status)
         await one.open("I", "ImportsScreen")
         await one.press("end")
         await one.until(lambda: "Y gives that entry the new name" in one.lines)

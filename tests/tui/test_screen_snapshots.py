@@ -13,6 +13,8 @@ from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
 
 from .cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
+from .import_support import ALPINE, layout_with_names, look, show_jobs
+from .import_support import BUSYBOX as BUSYBOX_NAME
 from .screen_support import SMALL, WIDE, Desk, make_app
 
 Prepare = Callable[[Desk, Path], Awaitable[None]]
@@ -80,6 +82,52 @@ async def _broken_document(one: Desk, cache: Path) -> None:
     await one.until(lambda: "expected value" in one.text)
 
 
+async def _form(one: Desk, _: Path) -> None:
+    await one.open("i", "ImportScreen")
+
+
+async def _options(one: Desk, _: Path) -> None:
+    await one.open("i", "ImportScreen")
+    await one.press("f2")
+    await one.until(lambda: "TLS CA file" in one.text)
+
+
+async def _preview(one: Desk, _: Path) -> None:
+    layout_with_names(Path("alpine"), ALPINE)
+    await look(one, "oci:alpine")
+    await one.until(lambda: "nothing is changed before y" in one.status)
+
+
+async def _choice(one: Desk, _: Path) -> None:
+    layout_with_names(Path("images"), ALPINE, BUSYBOX_NAME, "registry.example.com/team/tool:3")
+    await look(one, "oci:images")
+    await one.until(lambda: "choose one of them" in one.status)
+    await one.press("j")
+
+
+async def _importing(one: Desk, _: Path) -> None:
+    show_jobs(one)
+    await one.until(lambda: "importing 3: pack 41 %" in one.status)
+
+
+async def _imports(one: Desk, _: Path) -> None:
+    show_jobs(one)
+    await one.open("I", "ImportsScreen")
+    await one.until(lambda: "4 imports" in one.status)
+    await one.press("j")
+
+
+async def _failed_import(one: Desk, cache: Path) -> None:
+    await _imports(one, cache)
+    await one.press("home")
+
+
+async def _quit(one: Desk, _: Path) -> None:
+    show_jobs(one)
+    await one.open("q", "LeavingScreen")
+    await one.until(lambda: "nothing is stopped before y" in one.status)
+
+
 _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "main": (SMALL, _faults, {}),
     "wide": (WIDE, _faults, {}),
@@ -97,6 +145,18 @@ _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "light": (SMALL, _faults, {"theme": "light"}),
     "ansi": (SMALL, _faults, {"theme": "ansi"}),
     "ascii": (SMALL, _faults, {"ascii": True}),
+    "import form": (SMALL, _form, {}),
+    "import options": (SMALL, _options, {}),
+    "import preview": (SMALL, _preview, {"daemon": _RUNNING}),
+    "import choice": (SMALL, _choice, {}),
+    "import choice wide": (WIDE, _choice, {}),
+    "importing": (SMALL, _importing, {}),
+    "imports": (SMALL, _imports, {}),
+    "imports wide": (WIDE, _imports, {}),
+    "imports ascii": (SMALL, _imports, {"ascii": True}),
+    "imports light": (SMALL, _imports, {"theme": "light"}),
+    "import failed": (SMALL, _failed_import, {"theme": "ansi"}),
+    "quit": (SMALL, _quit, {"daemon": _RUNNING}),
     "light corrupt": (SMALL, _corrupt, {"theme": "light"}),
     "ansi corrupt": (SMALL, _corrupt, {"theme": "ansi"}),
 }
