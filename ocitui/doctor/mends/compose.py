@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 def compose(
-    index: ImageIndex | None, seen: IndexSeen, changes: Sequence[Change], staged: Mapping[str, Path] | None = None
+    index: ImageIndex | None,
+    seen: IndexSeen | None,
+    changes: Sequence[Change],
+    staged: Mapping[str, Path] | None = None,
 ) -> Mend:
     """The changes as one mend; ``staged`` are the paths of fetched files by their name.
 
@@ -47,7 +50,7 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 
 
 def _index_change(
-    index: ImageIndex | None, seen: IndexSeen, changes: Sequence[Change]
+    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[Change]
 ) -> IndexEdit | IndexReplacement | None:
     replacements = _once(change.replacement for change in changes if change.replacement is not None)
     if replacements:

@@ -18,7 +18,8 @@ from ocitui.importing.room import check_room, while_there_is_room
 from ocitui.importing.threads import Stop, in_thread, on_loop
 from ocitui.importing.unfinished import blob_store
 
-from .near_copies import is_whole
+from ..loop_devices import read_back, users_of
+from .near_copies import is_whole, sha256_of
 from .steps import Fetch, FetchKind
 
 Report = Callable[[str, int, int], None]
@@ -52,7 +53,9 @@ class Fetcher:
         told = on_loop(self.report)
 
         def work(stop: Stop) -> None:
-            copy_checked(fetch, output, lambda done: told(fetch.name, done, fetch.size), stop)
+            if fetch.kind is FetchKind.DEVICE:
+                return read_device(self.directory, fetch, output)
+            return copy_checked(fetch, output, lambda done: told(fetch.name, done, fetch.size), stop)
 
         with storage_errors(f"copy {fetch.origin}"):
             check_room(self.directory, fetch.size)
@@ -87,6 +90,19 @@ class Fetcher:
         else:
             raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
         blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+
+
+def read_device(directory: Path, fetch: Fetch, output: Path) -> None:
+    """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
+    uses = users_of(directory).get(fetch.name, ())
+    use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
+    if use is None:
+        raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
+    with open(output, "xb", buffering=0) as copy:
+        read_back(use, copy.fileno(), fetch.size)
+        os.fsync(copy.fileno())
+    if sha256_of(output) != fetch.sha256:
+        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
 def copy_checked(fetch: Fetch, output: Path, done: Callable[[int], None], stop: Stop) -> None:

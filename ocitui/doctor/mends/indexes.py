@@ -63,6 +63,9 @@ def _replace(
     scene: Scene, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
 ) -> None:
     data = _whole_data(scene, joined)
+    if scene.seen is None:
+        outcome.leave(findings, "what cannot be read cannot be kept", f"mv {scene.directory / INDEX_NAME} elsewhere")
+        return
     if isinstance(data, str):
         outcome.leave(findings, data, "give a good index.json")
         return

@@ -10,7 +10,7 @@ from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.needs import discardable
 
-from ..findings import Finding
+from ..findings import Finding, Severity
 from .adopting import Adoption
 from .outcome import MEND_INDEX_FIRST, UNLOADED, Outcome
 from .scene import Scene, short
@@ -54,6 +54,15 @@ def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) 
             outcome.steps.append(_remove(scene, finding))
         elif finding.code == "wrong-mode":
             _change_mode(scene, finding, outcome, allowed=change_modes)
+    return outcome
+
+
+def finish_first(findings: Sequence[Finding]) -> Outcome:
+    """The only step while an interrupted transaction waits: a writer finishes it or rolls it back, and changes files."""
+    inside = tuple(finding for finding in findings if finding.code == "transaction-pending")
+    outcome = Outcome([_clean_up(inside)])
+    others = [finding for finding in findings if finding not in inside and finding.severity is not Severity.INFO]
+    outcome.leave(others, "an interrupted transaction comes first", "make a new plan once it is finished")
     return outcome
 
 

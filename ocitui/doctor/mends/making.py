@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from ocitui.cache import CacheError, PackerCache
+from ocitui.cache import CacheError, PackerCache, TransactionState
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.overwriting import Overwritten
+from ocitui.cache.workspace import open_journal
 
 from ..findings import Finding, Severity
 from ..known_history import known_history
 from ..ledger import Ledger
+from ..loop_devices import users_of
 from ..report import Report
 from ..restore import Restorer, Shelf
 from . import descriptors, files, indexes, listing
 from .adopting import Adoption
+from .device_copies import DeviceShelf, Users
 from .files import FileMends, Holders
 from .joining import Joined, join_sources
 from .near_copies import SiblingShelf, TrashShelf
@@ -57,10 +62,14 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     """Raises CacheDirectoryError."""
     scene = await asyncio.to_thread(look_at, cache.directory)
     findings = [finding for finding in report.findings if _is_wanted(finding, options)]
+    if await asyncio.to_thread(_is_pending, scene.directory):
+        return Made(scene, listing.finish_first(findings), (), None)
     notes: list[str] = []
-    restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, notes), notes)
+    users = await asyncio.to_thread(users_of, scene.directory)
+    restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, users, notes), notes)
     ledger = await asyncio.to_thread(Ledger.open, scene.directory)
-    mends = FileMends(scene, restorer, Holders({}), partial(_content, ledger), options.drop)
+    holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
+    mends = FileMends(scene, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
     about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
     history = await asyncio.to_thread(known_history, scene.directory, scene.index)
@@ -84,6 +93,13 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     return Made(scene, outcome, tuple(restorer.notes), joined)
 
 
+def _is_pending(directory: Path) -> bool:
+    """Whether an interrupted transaction waits for a writer, which changes the cache before anything else is done."""
+    with suppress(OSError), open_journal(directory) as journal:
+        return journal is not None and bool(journal.list([TransactionState.PENDING]))
+    return False
+
+
 async def _overwritten(cache: PackerCache, scene: Scene) -> list[Overwritten]:
     try:
         return [] if scene.replaced else await cache.overwritten()
@@ -101,8 +117,8 @@ def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
     return [finding for finding in findings if finding.code in codes]
 
 
-def _shelves(scene: Scene, options: RepairOptions, notes: list[str]) -> list[Shelf]:
-    shelves: list[Shelf] = [TrashShelf(scene.directory), SiblingShelf(scene)]
+def _shelves(scene: Scene, options: RepairOptions, users: Users, notes: list[str]) -> list[Shelf]:
+    shelves: list[Shelf] = [TrashShelf(scene.directory), DeviceShelf(users), SiblingShelf(scene)]
     for text in options.sources:
         try:
             shelves.append(shelf_for(text, options.access))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
-from ocitui.cache.index_file import read_patiently
 
 from ..files import CacheFiles, Fact, Facts
+from ..index_reading import read_index
 from .steps import Fate, StepFile
 
 
@@ -20,14 +20,15 @@ from .steps import Fate, StepFile
 class Scene:
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
 
-    ``replaced``: index.json has to be replaced whole, so that no descriptor of it can be edited yet.
+    ``seen`` is None where index.json cannot be read. ``replaced``: index.json has to be replaced whole, so that no
+    descriptor of it can be edited yet.
     """
 
     directory: Path
     facts: Facts
     index: ImageIndex | None
     data: bytes | None
-    seen: IndexSeen
+    seen: IndexSeen | None
 
     @property
     def replaced(self) -> bool:
@@ -71,14 +72,15 @@ class Scene:
 def look_at(directory: Path) -> Scene:
     """Look at a cache. Raises CacheDirectoryError."""
     with CacheFiles(directory) as files:
-        facts = files.survey()
+        reading, facts = read_index(files), files.survey()
+    data = reading.data if reading.index is None else reading.index.to_bytes()
     found = facts.get(INDEX_NAME)
-    if found is None or not (found.regular or found.link):
-        return Scene(directory, facts, None, None, see_index(directory))
-    read = read_patiently(directory)
-    data = read.data if read.index is None else read.index.to_bytes()
-    seen = see_index(directory) if found.link or data is None else IndexSeen.of_bytes(data)
-    return Scene(directory, facts, read.index, data, seen)
+    try:
+        in_place = found is not None and found.regular and data is not None
+        seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
+    except OSError:
+        seen = None
+    return Scene(directory, facts, reading.index, data, seen)
 
 
 def seen_of(fact: Fact) -> Seen:
