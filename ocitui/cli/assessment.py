@@ -20,6 +20,7 @@ _CASES = {
     Case.HUNG: "the daemon answers no more",
     Case.STOPPED: "the daemon does not run",
 }
+_ONE_EDIT = "index-overwritten"
 _ITEM = "    {:<9} "
 
 
@@ -31,9 +32,9 @@ async def assess_now(directory: Path, hangs: bool) -> Assessment:
 
 def bears_on(assessment: Assessment, report: Report) -> bool:
     """Whether it matters to what was found: the index is not what it was, or the daemon is in trouble."""
-    if assessment.case in (Case.IN_STEP, Case.STOPPED):
-        return any(finding.code.startswith("index-") or not report.verdict.sound for finding in report.findings)
-    return True
+    if assessment.case not in (Case.IN_STEP, Case.STOPPED) or not report.verdict.sound:
+        return True
+    return any(finding.code.startswith("index-") and finding.code != _ONE_EDIT for finding in report.findings)
 
 
 def assessment_lines(assessment: Assessment) -> Iterator[str]:

@@ -63,7 +63,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             output.planned_anew(looked)
             continue
         output.made(repaired)
-        if not _replaces_index(looked.plan):
+        if not _brings_entries(looked.plan):
             return repaired.report
         looked = look_again(settings, asked, repaired.report)
         if looked.plan.made:
@@ -85,6 +85,6 @@ def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
         return run_async(apply_plan(cache_of(settings), plan, show))
 
 
-def _replaces_index(plan: RepairPlan) -> bool:
-    """Whether entries could not be mended yet, for want of an index that the daemon loads."""
-    return any(step.kind is StepKind.REPLACE_INDEX for step in plan.made)
+def _brings_entries(plan: RepairPlan) -> bool:
+    """Whether there are entries now that could not be mended before."""
+    return any(step.kind in (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES) for step in plan.made)
