@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +65,16 @@ def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("index_file", "mend_making", "swaps"):
         monkeypatch.setattr(f"ocitui.cache.{module}.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
+
+
+@contextmanager
+def in_memory(fallback: Path) -> Iterator[Path]:
+    """A directory on a file system in memory, where there is one: for thousands of writes."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield fallback
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ocitui-test-") as name:
+        yield Path(name)
 
 
 async def planned(directory: Path, depth: Depth = Depth.HEADER, **options: Any) -> tuple[Report, RepairPlan]:

@@ -58,7 +58,7 @@ def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) 
 
 
 def finish_first(findings: Sequence[Finding]) -> Outcome:
-    """The only step while an interrupted transaction waits: a writer finishes it or rolls it back, and changes files."""
+    """The only step while an interrupted transaction waits: a writer finishes it, or rolls it back, before all else."""
     inside = tuple(finding for finding in findings if finding.code == "transaction-pending")
     outcome = Outcome([_clean_up(inside)])
     others = [finding for finding in findings if finding not in inside and finding.severity is not Severity.INFO]
