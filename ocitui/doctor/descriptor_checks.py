@@ -67,6 +67,8 @@ class DescriptorChecks:
             digest, format_, name = descriptor.digest, descriptor.format, descriptor.image_name
             last[digest, format_, name] = position
             winners[name] = digest
+            if name not in usual and name is not None and _USUAL_NAME(name):
+                usual.add(name)
             if name not in usual or format_ not in _FORMATS or not _USUAL_DIGEST(digest):
                 findings += self._single(descriptor, position, inferred)
         if len(last) < len(descriptors) or len(winners) < len(descriptors):
@@ -103,8 +105,6 @@ def _format_fault(descriptor: Descriptor, at: Where, inferred: str) -> Finding:
 
 
 def _name_problem(name: str) -> tuple[str, str] | None:
-    if _USUAL_NAME(name):
-        return None
     try:
         parsed = ImageName.parse(name)
     except InvalidNameError as error:

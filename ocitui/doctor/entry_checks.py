@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ocitui.cache import Descriptor, FileKind, PackedFormat
-from ocitui.cache.files import packed_name
 
 from .catalogue import CATALOGUE
 from .descriptor_checks import Where, valid_digest, where
@@ -16,6 +15,7 @@ from .findings import Finding
 from .packed_checks import quick_standing
 
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
+_ENDINGS = {format_: f".{format_}" for format_ in PackedFormat}
 
 
 class PackedFile(NamedTuple):
@@ -25,7 +25,13 @@ class PackedFile(NamedTuple):
     format: PackedFormat
     name: str
     size: int
-    at: Where
+    descriptor: Descriptor
+    position: int | None
+
+    @property
+    def at(self) -> Where:
+        """What a finding says of its entry: the first of this digest and format."""
+        return where(self.descriptor, self.position)
 
 
 class DigestCheck(NamedTuple):
@@ -51,35 +57,46 @@ def grouped(descriptors: Iterable[Descriptor]) -> dict[str, list[tuple[int, Desc
 def check_digest(files: CacheFiles, facts: Facts, digest: str, carriers: Carriers) -> DigestCheck:
     """The quick check of every file of a digest; reads its two documents."""
     documents = DocumentChecks(files, facts, digest, carriers, document_place(carriers)).run()
-    findings, packed, lonely = list(documents.findings), list[PackedFile](), 0
-    for format_, at in _formats(carriers):
-        name = packed_name(digest, format_)
+    findings, missing = list(documents.findings), documents.missing
+    packed, lonely = list[PackedFile](), 0
+    for format_, (position, descriptor) in _formats(carriers):
+        name = f"{digest}{_ENDINGS[format_]}"
         fact = facts.get(name)
         if fact is not None and fact.plain and fact.size:
-            packed.append(PackedFile(digest, format_, name, fact.size, at))
+            packed.append(PackedFile(digest, format_, name, fact.size, descriptor, position))
             continue
+        at = where(descriptor, position)
         found = quick_standing(files, fact, name, at)
         if found.finding is not None:
-            if found.missing and len(documents.missing) == 2:
+            if found.missing and len(missing) == 2:
                 lonely += 1
                 findings.append(_nothing_there(name, at))
             else:
                 findings.append(found.finding)
         elif found.size is not None:
-            packed.append(PackedFile(digest, format_, name, found.size, at))
+            packed.append(PackedFile(digest, format_, name, found.size, descriptor, position))
     if not lonely or packed:
-        findings += documents.missing
+        findings += missing
     return DigestCheck(tuple(findings), tuple(packed))
 
 
-def _formats(carriers: Carriers) -> Iterator[tuple[PackedFormat, Where]]:
-    """Each format of the digest once, with the place of its first entry."""
-    seen = set()
-    for position, descriptor in carriers:
-        format_ = _FORMATS.get(descriptor.format)
-        if format_ is not None and format_ not in seen:
-            seen.add(format_)
-            yield format_, where(descriptor, position)
+def check_usual(facts: Facts, digest: str, carriers: Carriers) -> tuple[PackedFile, ...]:
+    """The packed files of a digest that has nothing wrong with it."""
+    return tuple(
+        PackedFile(digest, format_, name, facts[name].size, descriptor, position)
+        for format_, (position, descriptor) in _formats(carriers)
+        for name in (f"{digest}{_ENDINGS[format_]}",)
+    )
+
+
+def _formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
+    """Each format of the digest once, with its first entry."""
+    found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}
+    for carrier in carriers:
+        format_ = _FORMATS.get(carrier[1].format)
+        if format_ is not None and format_ not in found:
+            found[format_] = carrier
+    return found.items()
 
 
 def _nothing_there(name: str, at: Where) -> Finding:

@@ -17,6 +17,7 @@ from .files import CacheFiles, Facts
 from .findings import Finding
 from .holdings import Holdings, part_of
 from .listing_checks import inferred_formats, oddities
+from .usual_entries import unusual
 
 _BATCH = 256
 Findings = tuple[Finding, ...]
@@ -106,12 +107,13 @@ class EntryExaminer:
 
     def _check_files(self, files: CacheFiles, digests: Collection[str]) -> set[EntryKey]:
         changed: set[EntryKey] = set()
-        for digest in digests:
-            group = self._groups.get(digest)
-            if group is None:
-                continue
-            findings = check_digest(files, self._facts, digest, group).findings
-            findings += tuple(oddities(self._facts, _names_of(digest)))
+        known = [digest for digest in digests if digest in self._groups]
+        odd = set(unusual(files, self._facts, self._groups, known))
+        for digest in known:
+            group, findings = self._groups[digest], _NONE
+            if digest in odd:
+                findings = check_digest(files, self._facts, digest, group).findings
+                findings += tuple(oddities(self._facts, _names_of(digest)))
             if findings != self._of_files.get(digest, _NONE):
                 changed.update(self._keys[position] for position, _ in group)
             if findings:

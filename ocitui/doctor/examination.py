@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 from ocitui.cache import CacheError
 from ocitui.cache.index import Key
@@ -14,7 +15,8 @@ from ocitui.importing.threads import Stop
 from .acknowledged import load_acknowledged
 from .deep_checks import DeepChecks
 from .descriptor_checks import DescriptorChecks
-from .entry_checks import PackedFile, check_digest
+from .document_checks import Carriers
+from .entry_checks import PackedFile, check_digest, check_usual
 from .files import CacheFiles
 from .findings import Depth, Finding
 from .history import History
@@ -29,6 +31,7 @@ from .reading import be_idle
 from .report import Coverage, Reach, Report, Unchecked, in_order, mark
 from .survey import Survey
 from .tools import ToolOptions
+from .usual_entries import unusual
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3
@@ -71,6 +74,7 @@ class Examination:
         self._findings: list[Finding] = []
         self._unchecked = Unchecked()
         self._notes: list[str] = []
+        self._groups: dict[str, Carriers] = {}
         self._lock = threading.Lock()
         self._acknowledged = self._accepted()
         self._reaches: dict[Key, Reach] = {}
@@ -84,7 +88,7 @@ class Examination:
             packed = self._headers(packed)
         if self._options.depth is Depth.DEEP:
             self._deep(packed)
-        coverage = Coverage.of(self._reached(survey), self._meter.bytes_read, self._unchecked.lines())
+        coverage = Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked.lines())
         return Report(
             self._files.directory,
             self._options.depth,
@@ -117,19 +121,20 @@ class Examination:
             findings += self._about_cache(survey, history)
         else:
             findings = [one for one in findings if one.position is None or (one.digest, one.format or None) in keys]
-        groups = survey.groups(keys)
+        groups = self._groups = survey.groups(keys)
         self._meter.enter("quick", sum(map(len, groups.values())))
-        done = 0
-        for digest, carriers in groups.items():
-            check = check_digest(self._files, survey.facts, digest, carriers)
-            findings += check.findings
-            packed += check.packed
-            done += len(carriers)
-            if done >= _BATCH:
-                self._stop.check()
-                self._meter.add(done)
-                done = 0
-        self._meter.add(done)
+        deeper = self._options.depth is not Depth.QUICK
+        for digests in _batches(list(groups), _BATCH):
+            self._stop.check()
+            odd = set(unusual(self._files, survey.facts, groups, digests))
+            for digest in digests:
+                if digest in odd:
+                    check = check_digest(self._files, survey.facts, digest, groups[digest])
+                    findings += check.findings
+                    packed += check.packed
+                elif deeper:
+                    packed += check_usual(survey.facts, digest, groups[digest])
+            self._meter.add(sum(len(groups[digest]) for digest in digests))
         return findings, packed
 
     def _about_cache(self, survey: Survey, history: History) -> list[Finding]:
@@ -174,7 +179,7 @@ class Examination:
         )
         self._meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}
-        for file in sorted(packed, key=lambda file: file.at["position"] or 0):
+        for file in sorted(packed, key=lambda file: file.position or 0):
             groups.setdefault(file.digest, []).append(file)
 
         def check(group: list[PackedFile]) -> None:
@@ -205,11 +210,13 @@ class Examination:
     def _reach(self, file: PackedFile, reach: Reach) -> None:
         self._reaches[file.digest, file.format] = reach
 
-    def _reached(self, survey: Survey) -> Iterable[Reach]:
+    def _reached(self) -> Iterable[Reach]:
+        """How deep each entry was looked into."""
         quick = Reach()
-        for carriers in survey.groups(self._options.keys).values():
-            for _, descriptor in carriers:
-                yield self._reaches.get(descriptor.key, quick)
+        if not self._reaches:
+            return repeat(quick, sum(map(len, self._groups.values())))
+        pairs = (pair for carriers in self._groups.values() for pair in carriers)
+        return (self._reaches.get(descriptor.key, quick) for _, descriptor in pairs)
 
     def _add(self, findings: list[Finding]) -> None:
         if findings:
@@ -217,3 +224,7 @@ class Examination:
             with self._lock:
                 self._findings += findings
             self._on_findings(findings)
+
+
+def _batches(items: list[str], size: int) -> Iterator[list[str]]:
+    return (items[at : at + size] for at in range(0, len(items), size))

@@ -16,10 +16,14 @@ from ocitui.cache.files import INDEX_NAME, check_directory
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
+_PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
-    """A name of the directory, links not followed. ``failed`` is the error where its stat could not be had, else 0."""
+    """A name of the directory, links not followed. ``failed`` is the error where its stat could not be had, else 0.
+
+    ``plain`` is a regular file with one name, which its owner may read: nothing to say about.
+    """
 
     mode: int
     size: int = 0
@@ -29,6 +33,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     device: int = 0
     links: int = 1
     failed: int = 0
+    plain: bool = False
 
     @property
     def regular(self) -> bool:
@@ -37,11 +42,6 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     @property
     def link(self) -> bool:
         return stat.S_ISLNK(self.mode)
-
-    @property
-    def plain(self) -> bool:
-        """A regular file with one name, which its owner may read: nothing to say about."""
-        return self.mode & 0o170400 == 0o100400 and self.links == 1
 
     @property
     def word(self) -> str:
@@ -86,9 +86,12 @@ class CacheFiles:
         try:
             with os.scandir(self.fd) as found:
                 for item in found:
-                    fact = self.fact(item.name)
-                    if fact is not None:
-                        facts[item.name] = fact
+                    try:
+                        facts[item.name] = _fact(self.lstat_item(item))
+                    except FileNotFoundError:
+                        continue
+                    except OSError as error:
+                        facts[item.name] = Fact(0, failed=error.errno or errno.EIO)
         except OSError as error:
             raise CacheDirectoryError(f"{self.directory} cannot be listed: {error.strerror}") from error
         return facts
@@ -109,20 +112,15 @@ class CacheFiles:
     def fact(self, name: str) -> Fact | None:
         """None where nothing has the name."""
         try:
-            found = self.lstat(name)
+            return _fact(self.lstat(name))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             return Fact(0, failed=getattr(error, "errno", None) or errno.EINVAL)
-        return Fact(
-            found.st_mode,
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            found.st_ino,
-            found.st_dev,
-            found.st_nlink,
-        )
+
+    @staticmethod
+    def lstat_item(item: os.DirEntry[str]) -> os.stat_result:
+        return item.stat(follow_symlinks=False)
 
     def lstat(self, name: str) -> os.stat_result:
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
@@ -164,6 +162,21 @@ class CacheFiles:
     def read_index(self) -> bytes:
         with self.open(INDEX_NAME) as file:
             return file.read()
+
+
+def _fact(found: os.stat_result) -> Fact:
+    mode, links = found.st_mode, found.st_nlink
+    return Fact(
+        mode,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_ino,
+        found.st_dev,
+        links,
+        0,
+        mode & _PLAIN_MASK == _PLAIN and links == 1,
+    )
 
 
 def _rest(fd: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ocitui.cache import FileKind, PackedFormat
+from ocitui.cache import Descriptor, FileKind, PackedFormat
 from ocitui.cache.files import config_name, manifest_name
 
 from .descriptor_checks import valid_digest
@@ -99,9 +99,17 @@ class Holdings:
         ]
 
 
+def named_bits(descriptors: Iterable[Descriptor], named: dict[str, int]) -> None:
+    """Add the formats that descriptors name to those of their digests."""
+    get, bits = named.get, _BITS.get
+    for descriptor in descriptors:
+        digest = descriptor.digest
+        named[digest] = get(digest, 0) | (bits(descriptor.format or "", _PACKED) & _PACKED or _PACKED)
+
+
 def format_bits(formats: Iterable[str | None]) -> int:
     """Formats as one number; one that is not known stands for all."""
     bits = 0
     for format_ in formats:
-        bits |= _BITS.get(format_ or "", _PACKED) & _PACKED
+        bits |= _BITS.get(format_ or "", _PACKED) & _PACKED or _PACKED
     return bits

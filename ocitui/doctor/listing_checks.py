@@ -11,9 +11,10 @@ from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name,
 from .catalogue import CATALOGUE
 from .files import Fact, Facts
 from .findings import Finding
-from .holdings import Holdings, format_bits, part_of
+from .holdings import Holdings, format_bits, named_bits, part_of
 
 _OWN_PREFIX = OWN_NAME
+_FORMATS = frozenset(str(format_) for format_ in PackedFormat)
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
 
 
@@ -21,7 +22,7 @@ def inferred_formats(holdings: Holdings, descriptors: Iterable[Descriptor]) -> d
     """For each digest whose format is not known, the format of its packed file where there is exactly one."""
     inferred = {}
     for descriptor in descriptors:
-        if format_bits([descriptor.format]).bit_count() > 1:
+        if descriptor.format not in _FORMATS:
             formats = holdings.formats(descriptor.digest)
             if len(formats) == 1:
                 inferred[descriptor.digest] = str(formats[0])
@@ -34,9 +35,7 @@ def orphans(
     """Files that no descriptor names; ``spared`` are descriptors that are to count too."""
     named: dict[str, int] = {}
     for source in (descriptors, spared):
-        for descriptor in source:
-            digest = descriptor.digest
-            named[digest] = named.get(digest, 0) | format_bits((descriptor.format,))
+        named_bits(source, named)
     for digest in holdings.unnamed(named):
         yield from _orphans_of(holdings, digest, named.get(digest))
 
@@ -94,14 +93,13 @@ def _odd(name: str, fact: Fact, part: tuple[str, FileKind | PackedFormat] | None
         yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format_, file=name, kind=file_kind)
 
 
-def collisions(names: Iterable[str]) -> Iterator[Finding]:
+def collisions(names: Collection[str]) -> Iterator[Finding]:
     """Names that are equal but for case."""
-    every = set(names)
     first: dict[str, str] = {}
-    for name in sorted(every):
+    for name in sorted(name for name in names if not name.islower()):
         folded = name.lower()
         if folded == name:
             continue
-        other = folded if folded in every else first.setdefault(folded, name)
+        other = folded if folded in names else first.setdefault(folded, name)
         if other != name:
             yield CATALOGUE["case-collision"].finding(f"{other!r} differs from it only in case", file=name)

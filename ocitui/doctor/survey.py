@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from ocitui.cache import ANNOTATION_PACKED_FORMAT, Descriptor
+from ocitui.cache import ANNOTATION_PACKED_FORMAT, Descriptor, PackedFormat
 from ocitui.cache.files import manifest_name
 from ocitui.cache.index import Key
 
@@ -20,6 +20,7 @@ from .index_checks import check_index, shrunk
 from .index_reading import IndexReading, read_index
 from .listing_checks import collisions, inferred_formats, oddities, orphans, strangers
 
+_PACKED = tuple(f".{format_}" for format_ in PackedFormat)
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -76,11 +77,7 @@ class Survey:
     @property
     def packed_bytes(self) -> int:
         """What all packed files hold."""
-        return sum(
-            self.facts[f"{digest}.{format_}"].size
-            for digest in self.holdings.digests()
-            for format_ in self.holdings.formats(digest)
-        )
+        return sum([fact.size for name, fact in self.facts.items() if name.endswith(_PACKED)])
 
     def _by_files(self) -> Iterator[tuple[str, Carriers]]:
         for digest in self.holdings.digests():

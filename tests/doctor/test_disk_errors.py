@@ -33,6 +33,9 @@ class BadDisk(CacheFiles):
             self._fail(name)
         return super().lstat(name)
 
+    def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
+        return self.lstat(item.name)
+
     def open(self, name: str) -> BinaryIO:
         self._fail(name)
         return super().open(name)
