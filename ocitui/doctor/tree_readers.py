@@ -74,11 +74,18 @@ def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
                 path = member.name.encode("utf-8", "surrogateescape").strip(b"/").removeprefix(b"./").strip(b"/")
                 if path not in (b"", b"."):
                     tree[path] = _member_node(member)
+                    _add_parents(tree, path)
                 if len(tree) > _MOST_NODES:
                     raise NotCheckedError("it has too many files to compare")
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotCheckedError(f"its members cannot be listed: {error}") from error
     return tree
+
+
+def _add_parents(tree: dict[bytes, Node], path: bytes) -> None:
+    """The directories that a tar need not name, as they are made when it is unpacked."""
+    while (path := path.rpartition(b"/")[0]) and path not in tree:
+        tree[path] = Node(stat.S_IFDIR)
 
 
 def _member_node(member: tarfile.TarInfo) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,17 @@ def test_formats_of_one_root_lack_nothing(
     assert one is not None
     assert two is not None
     assert lacking(one, two) == []
+
+
+def test_a_tar_need_not_name_its_directories(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"x")
+    packed = tmp_path / "image.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(tmp_path / "a" / "b" / "c", "./a/b/c")
+    tree = read(packed, TAR).tree
+    assert tree == {b"a": FOLDER, b"a/b": FOLDER, b"a/b/c": FILE}
+    assert has_program(tree, b"/a/b/c")
 
 
 def test_what_is_lacking() -> None:
