@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from .layer_errors import LayerError
 
-CHUNK = 1 << 18
+CHUNK = 1 << 20
 """Bytes of one uncompressed chunk at most, whatever the ratio."""
 
 

@@ -7,6 +7,7 @@ the second pass writes the tar, reading those layers again of which files are le
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
 from types import TracebackType
 from typing import Protocol
@@ -18,6 +19,7 @@ from .layers import LayerSource, OpenLayer
 from .limits import LayerLimits
 from .merge import Counter, merge_layers, naming
 from .plan import Plan
+from .read_ahead import ReadAhead
 from .tar_writer import END, padding
 
 _BUFFER = 1 << 18
@@ -26,7 +28,11 @@ Write = Callable[[memoryview], None]
 
 
 class _Bodies(Protocol):
-    def __call__(self, offset: int, size: int) -> Iterator[bytes | memoryview]: ...
+    """The bytes of a layer's files, asked for in the order that they have in it."""
+
+    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]: ...
+
+    def close(self) -> None: ...
 
 
 class Flattening:
@@ -78,15 +84,15 @@ class Flattening:
     def _write_files(
         self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], output: _Output, counter: Counter
     ) -> None:
-        bodies = _bodies(layer)
         tree = self.plan.tree
-        for inode, header in files:
-            output.put(header)
-            if size := tree.sizes[inode]:
-                for part in bodies(tree.offsets[inode], size):
-                    output.put(part)
-                output.put(bytes(padding(size)))
-            counter.files += 1
+        with closing(_bodies(layer)) as bodies:
+            for inode, header in files:
+                output.put(header)
+                if size := tree.sizes[inode]:
+                    for part in bodies.read(tree.offsets[inode], size):
+                        output.put(part)
+                    output.put(bytes(padding(size)))
+                counter.files += 1
         layer.check_unchanged()
 
 
@@ -113,15 +119,29 @@ class _Output:
 
 
 def _bodies(layer: OpenLayer) -> _Bodies:
-    """What gives the bytes of a layer's files, asked for in the order that they have in it."""
-    return layer.part if layer.compression is Compression.NONE else _StreamBodies(layer)
+    return _PlainBodies(layer) if layer.compression is Compression.NONE else _StreamBodies(layer)
+
+
+class _PlainBodies:
+    def __init__(self, layer: OpenLayer) -> None:
+        self._layer = layer
+
+    def read(self, offset: int, size: int) -> Iterator[bytes]:
+        return self._layer.part(offset, size)
+
+    def close(self) -> None:
+        """The layer stays open."""
 
 
 class _StreamBodies:
     def __init__(self, layer: OpenLayer) -> None:
-        self._reader = ChunkReader(layer.chunks(lambda _: None))
+        self._chunks = ReadAhead(layer.chunks(lambda _: None))
+        self._reader = ChunkReader(self._chunks)
 
-    def __call__(self, offset: int, size: int) -> Iterator[bytes | memoryview]:
+    def close(self) -> None:
+        self._chunks.close()
+
+    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]:
         self._reader.skip(offset - self._reader.position)
         left = size
         for part in self._reader.parts(size):

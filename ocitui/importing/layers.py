@@ -13,7 +13,7 @@ from pathlib import Path
 from .decompress import Compression, compression_of, decompressed
 from .layer_errors import LayerDigestError, LayerError
 
-BLOCK = 1 << 18
+BLOCK = 1 << 20
 """Bytes read of a layer's file at a time."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _UNKNOWN_ALGORITHM = "sha256"

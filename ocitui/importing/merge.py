@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from .changesets import Changeset
@@ -11,6 +11,7 @@ from .chunk_reader import ChunkReader
 from .layer_errors import LayerError, LayerLimitError, raised_with
 from .layers import OpenLayer
 from .limits import LayerLimits
+from .read_ahead import ReadAhead
 from .tar_headers import TarReader
 from .tree import Tree
 
@@ -49,11 +50,12 @@ class Merge:
         """Read a layer to its end and apply it. Raises LayerError."""
         counter.layer = number
         with naming(number):
-            reader = ChunkReader(self._counted(layer.checked_chunks(counter.add)))
-            tar = TarReader(reader, self._limits)
-            self._apply(tar, number, counter)
-            # What follows the end of the tar belongs to the digest all the same.
-            reader.drain()
+            with closing(ReadAhead(layer.checked_chunks(counter.add))) as chunks:
+                reader = ChunkReader(self._counted(chunks))
+                tar = TarReader(reader, self._limits)
+                self._apply(tar, number, counter)
+                # What follows the end of the tar belongs to the digest all the same.
+                reader.drain()
             if not tar.is_ended and not layer.is_vouched_for:
                 raise LayerError("its tar is cut: it lacks the blocks of zeros that end it")
 

@@ -1,0 +1,127 @@
+"""Whole imports of a five-layer image out of an OCI layout, beside the tools that do part of it, in one run.
+
+``pytest tests/bench/test_import.py --benchmark-enable -s`` prints the ratios for 500 MB and 50,000 entries; nothing is
+asserted on wall time. An ordinary run takes a small image, to see that it works.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from ocitui.importing.packer_base import PackOptions
+from tests.bench.test_flatten import (
+    LAYERS,
+    Taken,
+    alternately,
+    chunks,
+    decompress,
+    flatten,
+    make_layer,
+    many,
+    measured,
+    report,
+    rounds,
+)
+from tests.importing.image_makers import layout_files, make_index, named, write_files
+from tests.importing.pipeline import image_of
+from tests.tools import need
+
+__all__ = ["many", "rounds"]
+AIM = 1.15
+IMPORT = """
+import asyncio, resource, sys
+from ocitui.cache import PackedFormat, PackerCache
+from ocitui.importing.image_import import ImportDesk, import_image
+from ocitui.importing.requests import ImportRequest
+
+async def main(format, directory, layout):
+    asked = {"format": PackedFormat(format), "platform": "linux/amd64"}
+    request = ImportRequest(source=f"oci:{layout}:x", name="bench:1", **asked)
+    await import_image(ImportDesk.of(PackerCache(directory)), request)
+
+asyncio.run(main(*sys.argv[1:]))
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+class Bench:
+    """An image as a layout, its layers and its flattened tar."""
+
+    def __init__(self, place: Path, many: bool) -> None:
+        self.place = place
+        noise = random.Random(1)
+        entries, size = (10_000, 10_000) if many else (200, 10_000)
+        pool = noise.randbytes(1 << 22) + b" ".join(b"%x" % noise.getrandbits(40) for _ in range(1 << 19))
+        self.layers = [make_layer(place / f"layer{number}", number, entries, size, pool) for number in range(LAYERS)]
+        compressed = {b"".join(chunks(path)): path.read_bytes() for path in self.layers}
+        image = image_of(*compressed, compress=compressed.__getitem__)
+        self.layout = write_files(place / "layout", layout_files(make_index(named(image, "x")), *image.blobs))
+        self.tar = place / "ready.tar"
+        flatten("tar", self.tar, self.layers)
+
+    def whole_import(self, format: str) -> Taken:
+        """Into a new cache."""
+        cache = self.place / "cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir()
+        return measured([sys.executable, "-c", IMPORT, format, cache, self.layout])
+
+    def mksquashfs(self, *memory: str) -> Taken:
+        options = ["-tar", "-comp", "gzip", "-Xcompression-level", "6", "-noappend", "-no-progress", "-quiet", *memory]
+        return measured(["mksquashfs", "-", self.place / "out.squashfs", *options], self.tar)
+
+    def copy_and_decompress(self) -> Taken:
+        """Of the layers and the ready tar, in this process and in cp; on the disk, as an import's file is."""
+        before = time.perf_counter(), time.process_time()
+        for path in self.layers:
+            decompress(path)
+        taken = time.perf_counter() - before[0], time.process_time() - before[1]
+        copied = measured(["cp", "--reflink=never", self.tar, self.place / "copy.tar"])
+        synced = measured(["sync", self.place / "copy.tar"])
+        return Taken(taken[0] + copied.wall + synced.wall, taken[1] + copied.cpu + synced.cpu)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, many: bool) -> Iterator[Bench]:
+    place = tmp_path_factory.mktemp("import")
+    yield Bench(place, many)
+    shutil.rmtree(place)
+
+
+def test_to_squashfs(benchmark: BenchmarkFixture, bench: Bench, rounds: int) -> None:
+    need("mksquashfs")
+    ours, plain, bounded = alternately(
+        rounds,
+        lambda: bench.whole_import("squashfs"),
+        bench.mksquashfs,
+        lambda: bench.mksquashfs("-mem", f"{PackOptions().memory_mib}M"),
+    )
+    report(
+        benchmark,
+        wall_to_mksquashfs=ours.wall / plain.wall,
+        wall_to_mksquashfs_with_our_memory=ours.wall / bounded.wall,
+        cpu_to_mksquashfs=ours.cpu / plain.cpu,
+        aim=AIM,
+        seconds=ours.wall,
+        peak_MiB=ours.peak_mib,
+    )
+
+
+def test_to_tar(benchmark: BenchmarkFixture, bench: Bench, rounds: int) -> None:
+    ours, other = alternately(rounds, lambda: bench.whole_import("tar"), bench.copy_and_decompress)
+    report(
+        benchmark,
+        wall_to_copy_and_decompress=ours.wall / other.wall,
+        cpu_to_it=ours.cpu / other.cpu,
+        seconds=ours.wall,
+        peak_MiB=ours.peak_mib,
+    )
+    assert ours.peak_mib < 150
