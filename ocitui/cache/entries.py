@@ -31,10 +31,11 @@ class EntryState(msgspec.Struct, frozen=True):
     irregular: tuple[FileKind, ...] = ()
     unusable: str = ""  # why no lookup can reach a file: the digest or the format
     unknown: bool = False  # the directory was not listed yet
+    problem: str = ""  # what a look into the files found
 
     @property
     def ok(self) -> bool:
-        return not (self.missing or self.irregular or self.unusable or self.unknown)
+        return not (self.missing or self.irregular or self.unusable or self.unknown or self.problem)
 
     @property
     def bad(self) -> bool:
@@ -46,8 +47,8 @@ class EntryState(msgspec.Struct, frozen=True):
             return "ok"
         if self.unknown:
             return "…"
-        if self.unusable:
-            return self.unusable
+        if self.unusable or self.problem:
+            return self.unusable or self.problem
         if len(self.missing) == len(FileKind):
             return "no files"
         words = [f"no {kind}" for kind in self.missing] + [f"{kind} no file" for kind in self.irregular]
@@ -69,11 +70,17 @@ def unusable_state(reason: str) -> EntryState:
     return EntryState(unusable=reason)
 
 
+@cache
+def problem_state(word: str) -> EntryState:
+    return EntryState(problem=word)
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One row: a descriptor, and what the directory holds for it.
 
     ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's
-    mtime, in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown.
+    mtime, in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown. ``used``
+    names the loop devices that hold the packed file, empty where none does or nobody looked.
     """
 
     key: EntryKey
@@ -86,6 +93,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     modified: float | None
     state: EntryState
     descriptor: Descriptor
+    used: str = ""
 
     @property
     def short_digest(self) -> str:

@@ -2,7 +2,8 @@
 
 Words are joined by AND; each is a substring of the name, tag, digest, format, platform or state, without regard to
 case; ``!word`` excludes; ``name: tag: digest: format: platform: state:`` look in one field; ``size>100M`` and
-``size<1G`` compare the packed file (powers of 1024); ``state:bad`` is every entry that is not ok.
+``size<1G`` compare the packed file (powers of 1024); ``state:bad`` is every entry that is not ok; ``used:`` every one
+whose packed file a loop device holds, ``used:loop3`` those that this one does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _FIELDS: dict[str, Callable[[Entry], str]] = {
     "format": lambda entry: entry.format,
     "platform": lambda entry: entry.platform,
     "state": lambda entry: entry.state.word,
+    "used": lambda entry: entry.used,
 }
 
 
@@ -46,6 +48,8 @@ def _compile_wanted(word: str) -> Predicate:
     if colon and field in _FIELDS:
         if field == "state" and wanted == "bad":
             return lambda entry: entry.state.bad
+        if field == "used":
+            return lambda entry: bool(entry.used) and wanted in entry.used
         read = _FIELDS[field]
         return lambda entry: wanted in read(entry).lower()
     return _compile_substring(word.lower())

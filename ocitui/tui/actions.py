@@ -150,8 +150,8 @@ ACTIONS: tuple[Action, ...] = (
         "filter",
         ("slash",),
         "Filter",
-        "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad size>100M. "
-        "In a document it searches.",
+        "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
+        "size>100M. In a document it searches.",
         Group.TABLE,
         in_footer=True,
     ),
@@ -196,6 +196,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("show_tab('summary')", ("1",), "Summary", "Show the summary.", Group.PANE),
     Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest.", Group.PANE),
     Action("show_tab('config')", ("3",), "Config", "Show the config.", Group.PANE),
+    Action("show_tab('problems')", ("4",), "Problems", "Show what is wrong with the entry.", Group.PANE),
     Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab.", Group.PANE),
     Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before.", Group.PANE),
     Action(

@@ -71,10 +71,11 @@ def daemon_text(daemon: DaemonState, *, short: bool = False) -> str:
     return f"kratad up since {timestamp(daemon.since)}"
 
 
-def trouble_parts(health: Health, daemon: DaemonState) -> list[Part]:
-    """What is wrong, what the daemon would do, what not to do; empty where all is well."""
+def trouble_parts(health: Health, daemon: DaemonState, alarm: str = "") -> list[Part]:
+    """What is wrong, what the daemon would do, what not to do; empty where all is well. ``alarm`` is what is wrong
+    with an index that the daemon would load."""
     if health.sound:
-        return []
+        return [f" ! {clean(alarm)}. p shows what can be done."] if alarm else []
     what = {
         Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
         Condition.CORRUPT: "index.json is corrupt",
@@ -89,7 +90,7 @@ def trouble_parts(health: Health, daemon: DaemonState) -> list[Part]:
     if daemon.running and health.condition in (Condition.CORRUPT, Condition.MISSING):
         parts.append(" Do not restart kratad: the good index may be in its memory.")
     if health.condition is Condition.CORRUPT:
-        parts.append(" v shows where.")
+        parts.append(" v shows where, p what can be done.")
     return parts
 
 

@@ -12,22 +12,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ocitui.cache import CacheDirectoryError, CacheError, Descriptor, EntryKey
+from ocitui.cache import CacheDirectoryError, CacheError, Descriptor, EntryKey, FileKind
 from ocitui.cache.entries import EntryState
 from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.cache_check import check_cache
 from ocitui.doctor.entry_examiner import EntryExaminer
-from ocitui.doctor.findings import Depth, Finding, Severity
+from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.loop_devices import users_of
 from ocitui.doctor.report import Report, mark
 
-from .entry_states import state_of
+from .entry_states import problems_of, state_of
 
 _STEP_SECONDS = 0.4
 # Looking at the whole cache takes no more than this share of a core, however often the cache changes.
 _SHARE = 0.1
-_BY_HEADER = ("packed-magic", "packed-truncated")
-_DEEPER = (*_BY_HEADER, "packed-incomplete", "packed-damaged", "packed-changed", "read-error")
+_ALARMING = ("index-emptied", "index-shrunk")
+_DEEPER = ("packed-magic", "packed-truncated", "packed-incomplete", "packed-damaged", "packed-changed", "read-error")
 FileIdentity = tuple[int, int, int]
 Findings = tuple[Finding, ...]
 
@@ -154,19 +154,16 @@ class Checkup:
         """What a deeper check found holds until the file is another one, or the next such check."""
         if report.depth is Depth.QUICK:
             return
-        gone = _DEEPER if report.depth is Depth.DEEP else _BY_HEADER
-        kept = {
-            key: (identity, tuple(one for one in findings if one.code not in gone))
-            for key, (identity, findings) in self._deeper.items()
-        }
-        found: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        found: dict[tuple[str, str], dict[str, Finding]] = defaultdict(dict)
         for one in report.findings:
-            if one.code in _DEEPER and one.kind == "packed" and one.format:
-                found[one.digest, one.format].append(replace(one, acknowledged=False))
-        before = self._deeper.keys() | found.keys()
+            if one.code in _DEEPER and one.kind is FileKind.PACKED and one.format:
+                found[one.digest, one.format][one.fingerprint] = replace(one, acknowledged=False)
+        kept = {} if report.depth is Depth.DEEP else self._deeper
+        before, self._deeper = self._deeper.keys() | found.keys(), {**kept}
         for key, findings in found.items():
-            kept[key] = _identity(self._directory / findings[0].file), (*kept.get(key, (None, ()))[1], *findings)
-        self._deeper = {key: value for key, value in kept.items() if value[1]}
+            _, earlier = kept.get(key, (None, ()))
+            all_found = tuple({**{one.fingerprint: one for one in earlier}, **findings}.values())
+            self._deeper[key] = _identity(self._directory / all_found[0].file), all_found
         latest = self._latest
         self.look_again(key for key in (latest.keys if latest else ()) if (key[0], key[1]) in before)
 
@@ -196,11 +193,20 @@ class Checkup:
         }
 
     @property
-    def alarms(self) -> Findings:
-        """What an operator must not miss: nearly all of it means that entries are gone."""
-        return tuple(
-            one for one in self.about_cache if one.severity.rank >= Severity.MEDIUM.rank and not one.acknowledged
-        )
+    def cache_problems(self) -> int:
+        """How many things are wrong beside the entries."""
+        return len(problems_of(self.about_cache))
+
+    @property
+    def alarm(self) -> str:
+        """What an operator must not miss, though the daemon would load the index: entries were lost; empty: nothing."""
+        worst = next((one for one in self.about_cache if one.code in _ALARMING and not one.acknowledged), None)
+        return worst.seen if worst is not None else ""
+
+    @property
+    def overwritten(self) -> Findings:
+        """Edits of ours that another writer undid."""
+        return tuple(one for one in self.about_cache if one.code == "index-overwritten")
 
 
 def users(directory: Path) -> dict[str, str]:

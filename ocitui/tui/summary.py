@@ -24,6 +24,7 @@ from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
 from ocitui.cache.entries import FileKind
 from ocitui.cache.files import read_regular
 from ocitui.cache.listing import names_of
+from ocitui.doctor.loop_devices import users_of
 from ocitui.text import human_size, timestamp
 
 from .shorten import short_digests
@@ -50,6 +51,7 @@ def summarize(directory: Path, entry: Entry) -> list[Line]:
     return [
         *_identity(entry, documents),
         *_files(directory, entry),
+        *_users(directory, entry),
         *_image(documents),
         *_layers(documents),
         *_runtime(documents),
@@ -112,6 +114,19 @@ def _files(directory: Path, entry: Entry) -> Iterator[Line]:
         kind_of_file = "" if regular else f", {_file_type(found.st_mode)}"
         text = f"{_size(found.st_size)}{kind_of_file}, {timestamp(found.st_mtime)}"
         yield Line(text, kind, "plain" if regular else "bad")
+
+
+def _users(directory: Path, entry: Entry) -> Iterator[Line]:
+    """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
+    uses = users_of(directory).get(names_of(entry.descriptor).get(FileKind.PACKED, ""), [])
+    if uses:
+        yield Line()
+        yield heading("Used by")
+    for use in uses:
+        parts = ["read-only" if use.read_only else "read-write"]
+        parts += [f"mounted at {mount}" for mount in use.mounts] + [f"under {holder}" for holder in use.holders]
+        parts += ["holds a deleted file of this name, which can be read back"] if use.deleted else []
+        yield Line(", ".join(parts), str(use.device), "bad" if use.deleted else "plain")
 
 
 def _size(size: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.big_cache import descriptor, index_bytes, make_big_cache
+from tests.bench.big_cache import index_bytes, make_big_cache
 from tests.bench.terminal import TerminalRun, python
 
 _BARE = """
@@ -91,7 +91,7 @@ def test_an_update_out_of_view_writes_nothing(tmp_path: Path) -> None:
         run.settle(2.0)
         start = len(run.output)
         draft = cache / "draft"
-        draft.write_bytes(index_bytes(1_000).replace(descriptor(900)["digest"].encode(), b"sha256:" + b"9" * 64))
+        draft.write_bytes(index_bytes(1_000).replace(b"team/app900:", b"team/new900:"))
         os.rename(draft, cache / "index.json")
         run.settle(2.0)
         assert run.output[start:] == b""

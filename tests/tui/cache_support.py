@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MODIFIED = 1_767_225_600.0  # 2026-01-01 00:00:00Z: the age of every file made here
 _MAGIC = {"squashfs": b"hsqs", "erofs": b"\0" * 1024 + b"\xe2\xe1\xf5\xe0", "tar": b"\0" * 257 + b"ustar"}
+_KEPT = r"(^|/)\.ocitui($|/backups|/corrupt)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,19 @@ def replace_index(directory: Path, data: bytes) -> None:
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, int, bytes]]:
-    """Everything below a directory: kind, size, mtime and bytes."""
+    """Everything below a directory but the copies that are kept of the index: kind, size, mtime and bytes."""
     found = {}
     for path in [directory, *sorted(directory.rglob("*"))]:
-        status = path.lstat()
+        status, name = path.lstat(), str(path.relative_to(directory))
+        if re.search(_KEPT, name):
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            found[name] = (status.st_mode, 0, 0, b"")
+            continue
         data = path.read_bytes() if stat.S_ISREG(status.st_mode) and status.st_size < 1 << 20 else b""
         if stat.S_ISLNK(status.st_mode):
             data = os.fsencode(os.readlink(path))
-        found[str(path.relative_to(directory))] = (status.st_mode, status.st_size, status.st_mtime_ns, data)
+        found[name] = (status.st_mode, status.st_size, status.st_mtime_ns, data)
     return found
 
 

@@ -19,6 +19,7 @@ from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.question import OneLineQuestion
 from .asking import Asking
+from .checking import Checking
 from .importing import Importing
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _SMALLEST = (40, 10)
 _DAEMON_SECONDS = 10.0
 
 
-class MainScreen(Importing, Asking):
+class MainScreen(Importing, Checking, Asking):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
@@ -52,7 +53,7 @@ class MainScreen(Importing, Asking):
         yield TroubleBar()
         with Container(id="body"):
             yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
-            yield EntryPane(self.app.options.directory, ascii=ascii_only)
+            yield EntryPane(self.app.options.directory, self.findings_of, ascii=ascii_only)
         yield KeyBar()
         yield OneLineQuestion(self.end_asking, id="ask")
         yield StatusBar()
@@ -75,7 +76,7 @@ class MainScreen(Importing, Asking):
         return self._loaded
 
     @property
-    def _stands(self) -> bool:
+    def stands(self) -> bool:
         """Whether there is something to show on: a worker outlives the widgets for a moment when the program ends."""
         return bool(self.query(EntryTable))
 
@@ -84,7 +85,8 @@ class MainScreen(Importing, Asking):
         return self._why_read_only
 
     def begin_following(self) -> None:
-        self.workers.cancel_group(self, "feed")
+        for group in ("feed", "checkup", "keep"):
+            self.workers.cancel_group(self, group)
         self._follow_cache()
 
     # The cache, as it changes
@@ -94,23 +96,25 @@ class MainScreen(Importing, Asking):
         from ..feed import EntryFeed
 
         feed = EntryFeed(self.app.options.directory)
+        self.begin_checking(feed)
         async with self.app.cache.watch() as differences:
             async for difference in differences:
                 if not self._loaded and difference.descriptors:
                     preview = await asyncio.to_thread(feed.preview, difference)
-                    if self._stands:
-                        self._apply(preview)
+                    if self.stands:
+                        self.apply_change(preview)
                 self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
                 change = await asyncio.to_thread(feed.absorb, difference)
-                if not self._stands:
+                if not self.stands:
                     return
                 first, self._loaded = not self._loaded, True
-                self._apply(change)
+                self.apply_change(change)
+                await self.changed(difference, change)
                 self._note_removed(difference)
                 if first and not self._why_read_only:
                     self.look_for_interrupted()
 
-    def _apply(self, change: FeedChange) -> None:
+    def apply_change(self, change: FeedChange) -> None:
         table = self.query_one(EntryTable)
         if change.whole:
             table.load(change.entries.values())
@@ -144,15 +148,19 @@ class MainScreen(Importing, Asking):
         if len(difference.removed) > 1 and not difference.added and not removed <= self.own_deletions:
             self.say(f"{len(difference.removed)} entries left the index")
 
+    def cache_checked(self) -> None:
+        self._draw_header()
+
     @work(group="daemon")
     async def _follow_daemon(self) -> None:
         while True:
             state = await asyncio.to_thread(self.app.daemon_state, self.daemon.process)
-            if not self._stands:
+            if not self.stands:
                 return
             if state != self.daemon:
                 self.daemon = state
                 self._draw_header()
+            await self.look_at_users()
             await asyncio.sleep(_DAEMON_SECONDS)
 
     # The pane
@@ -217,12 +225,13 @@ class MainScreen(Importing, Asking):
             self.app.host,
             self.app.options.directory,
             self.read_only,
-            *self._totals,
+            *self._totals[:2],
+            self._totals[2] + self.cache_problems,
             self.health if self._loaded else None,
             self.daemon,
         )
         self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
-        self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon))
+        self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon, self.alarm))
 
     def draw_status(self) -> None:
         """Show where the cursor is, the filter, the marks and what was said last."""

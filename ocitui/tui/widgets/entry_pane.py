@@ -1,8 +1,9 @@
-"""The pane of the entry under the cursor: summary, manifest and config in tabs."""
+"""The pane of the entry under the cursor: summary, manifest, config and problems in tabs."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -16,12 +17,14 @@ from .bars import Part, TabBar
 from .lines_view import Line, LinesView
 
 if TYPE_CHECKING:
-    from ocitui.cache import DocumentError, Entry
+    from ocitui.cache import DocumentError, Entry, EntryKey
+    from ocitui.doctor.findings import Finding
 
     from .document_view import DocumentView
 
-Tab = Literal["summary", "manifest", "config"]
-TABS: tuple[Tab, ...] = ("summary", "manifest", "config")
+Tab = Literal["summary", "manifest", "config", "problems"]
+TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
+_OF_LINES: tuple[Tab, ...] = ("summary", "problems")
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.12
 
@@ -34,7 +37,8 @@ class EntryPane(Vertical):
         background: $background;
         & > DocumentView { height: 1fr; display: none; }
         & > LinesView { display: none; }
-        &.-summary > LinesView { display: block; }
+        &.-summary > #summary { display: block; }
+        &.-problems > #problems { display: block; }
         &.-manifest > #manifest { display: block; }
         &.-config > #config { display: block; }
     }
@@ -52,9 +56,18 @@ class EntryPane(Vertical):
     class Rested(Message):
         """The cursor rests: what follows it may be drawn."""
 
-    def __init__(self, directory: Path, *, ascii: bool = False, id: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        findings_of: Callable[[EntryKey], Sequence[Finding] | None],
+        *,
+        ascii: bool = False,
+        id: str | None = None,
+    ) -> None:
+        """``findings_of`` tells what is wrong with an entry, None as long as nobody looked."""
         super().__init__(id=id, classes="-summary")
         self._directory = directory
+        self._findings_of = findings_of
         self._ascii = ascii
         self._entry: Entry | None = None
         self._shown: dict[Tab, Entry | None] = {}
@@ -63,6 +76,7 @@ class EntryPane(Vertical):
     def compose(self) -> ComposeResult:
         yield TabBar()
         yield LinesView(id="summary")
+        yield LinesView(id="problems")
 
     def on_mount(self) -> None:
         self._draw_tabs()
@@ -114,8 +128,8 @@ class EntryPane(Vertical):
 
     def focus_view(self) -> None:
         """Give the keys to the view of the open tab."""
-        if self.tab == "summary":
-            self.query_one(LinesView).focus()
+        if self.tab in _OF_LINES:
+            self.query_one(f"#{self.tab}", LinesView).focus()
         elif (view := self.document_view) is not None:
             view.focus()
 
@@ -146,6 +160,8 @@ class EntryPane(Vertical):
     async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
         if tab == "summary":
             await self._fill_summary(entry, keep_place)
+        elif tab == "problems":
+            await self._fill_problems(entry, keep_place)
         else:
             await self._fill_document(tab, entry)
         self._shown[tab] = entry
@@ -157,7 +173,18 @@ class EntryPane(Vertical):
             from ..summary import summarize
 
             lines = await asyncio.to_thread(summarize, self._directory, entry)
-        for view in self.query(LinesView):
+        self._show_lines("summary", lines, keep_place)
+
+    async def _fill_problems(self, entry: Entry | None, keep_place: bool) -> None:
+        lines = [Line("no entry", kind="muted")]
+        if entry is not None:
+            from ..finding_lines import entry_problem_lines
+
+            lines = entry_problem_lines(self._findings_of(entry.key))
+        self._show_lines("problems", lines, keep_place)
+
+    def _show_lines(self, tab: Tab, lines: Sequence[Line], keep_place: bool) -> None:
+        for view in self.query(f"#{tab}").results(LinesView):
             view.set_lines(lines, keep_place=keep_place)
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: Entry | None) -> None:

@@ -1,0 +1,159 @@
+"""The main screen and what is wrong: changes are looked into off the event loop, and copies of the index are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from textual import work
+
+from ocitui.cache import CacheError, Condition, EntryKey, IndexOutcome
+
+from .entry_actions import EntryActions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocitui.cache import Difference
+    from ocitui.doctor.findings import Finding
+
+    from ..checkup import Checkup
+    from ..feed import EntryFeed, FeedChange
+
+
+class Checking(EntryActions):
+    """First rows, then findings fill in; at rest nothing runs."""
+
+    checkup: Checkup | None = None
+    cache_problems = 0
+    """How many things are wrong beside the entries."""
+    alarm = ""
+    """The worst of these, where it means that entries are lost."""
+    _feed: EntryFeed | None = None
+    _told_overwritten: frozenset[str] = frozenset()
+
+    def apply_change(self, change: FeedChange) -> None:
+        """Show what changed."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether there is something to show on."""
+        return True
+
+    def begin_checking(self, feed: EntryFeed) -> None:
+        """Look into what this feed shows, from the beginning."""
+        self._feed, self._users = feed, dict[str, str]()
+        self._news, self._to_keep = asyncio.Event(), asyncio.Queue[Condition]()
+        self._look_into_entries()
+        self._keep_copies()
+
+    async def changed(self, difference: Difference, change: FeedChange) -> None:
+        """The cache changed, and its rows show so."""
+        if self.checkup is None:
+            self.checkup = await asyncio.to_thread(_make_checkup, self.app.options.directory)
+        self.checkup.tell(
+            difference.descriptors, difference.keys, difference.files, () if change.whole else change.entries
+        )
+        self._news.set()
+        condition, verdict = difference.health.condition, difference.health.verdict
+        loaded = verdict is not None and verdict.outcome is IndexOutcome.LOADED
+        if condition is Condition.CORRUPT or (condition is Condition.SOUND and loaded):
+            self._to_keep.put_nowait(condition)
+
+    def look_again(self) -> None:
+        """What was acknowledged, or found by a deeper check, is to be shown."""
+        if self.checkup is not None:
+            self.checkup.look_again()
+            self._news.set()
+
+    def findings_of(self, key: EntryKey) -> tuple[Finding, ...] | None:
+        """What is wrong with an entry; None as long as it was not looked into."""
+        if self.checkup is None:
+            return None
+        found = self.checkup.findings(key)
+        return found if found or self.checkup.complete else None
+
+    @work(group="checkup", exclusive=True)
+    async def _look_into_entries(self) -> None:
+        while True:
+            wait = self.checkup.seconds_to_wait if self.checkup is not None else None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), wait)
+            self._news.clear()
+            if self.checkup is not None and not await self._look_on(self.checkup):
+                return
+
+    async def _look_on(self, checkup: Checkup) -> bool:
+        """Look until there is nothing left to look into; gives whether there is still something to show it on."""
+        while (keys := await asyncio.to_thread(checkup.step)) is not None:
+            if not await self._show(keys, checkup):
+                return False
+        if await asyncio.to_thread(checkup.look_at_cache) and self.stands:
+            self.cache_problems, self.alarm = checkup.cache_problems, checkup.alarm
+            self._tell_overwritten(checkup.overwritten)
+            self.cache_checked()
+        return self.stands
+
+    async def _show(self, keys: set[EntryKey], checkup: Checkup) -> bool:
+        feed = self._feed
+        if keys and feed is not None:
+            states = await asyncio.to_thread(checkup.states, keys)
+            change = await asyncio.to_thread(feed.judge, states)
+            if self.stands and feed is self._feed:
+                self.apply_change(change)
+        return self.stands
+
+    def cache_checked(self) -> None:
+        """Other things are wrong beside the entries than before."""
+
+    def _tell_overwritten(self, edits: tuple[Finding, ...]) -> None:
+        """Say of an edit that another writer undid, once, that it can be made again."""
+        new = [one for one in edits if one.fingerprint not in self._told_overwritten]
+        self._told_overwritten = frozenset(one.fingerprint for one in edits)
+        if new and self.health.sound:
+            self.say(f"{new[0].seen}: p offers it again")
+
+    async def look_at_users(self) -> None:
+        """Which loop devices hold packed files; nothing is drawn where that is as it was."""
+        if self._feed is None:
+            return
+        from ..checkup import users
+
+        feed, found = self._feed, await asyncio.to_thread(users, self.app.options.directory)
+        if found != self._users and feed is self._feed:
+            self._users = found
+            change = await asyncio.to_thread(feed.note_users, found)
+            if self.stands:
+                self.apply_change(change)
+
+    @work(group="keep", exclusive=True)
+    async def _keep_copies(self) -> None:
+        """Copies of each index that is seen, of corrupt ones too; with --read-only nothing is written."""
+        while True:
+            condition = await self._to_keep.get()
+            while not self._to_keep.empty():
+                condition = self._to_keep.get_nowait()
+            if not self.read_only:
+                with suppress(CacheError):
+                    await self._keep(condition)
+
+    async def _keep(self, condition: Condition) -> None:
+        from ocitui.cache import keep_backup
+
+        directory = self.app.options.directory
+        if condition is Condition.SOUND:
+            index = await self.app.cache.index()
+            await asyncio.to_thread(keep_backup, directory, index)
+            return
+        from ocitui.doctor.keeping import keep_index
+
+        if (said := await asyncio.to_thread(keep_index, directory)) and self.stands:
+            self.say(said)
+
+
+def _make_checkup(directory: Path) -> Checkup:
+    """In a thread: the doctor is loaded with it."""
+    from ..checkup import Checkup
+
+    return Checkup(directory)

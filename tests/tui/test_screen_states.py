@@ -1,0 +1,162 @@
+"""What the rows and the problems tab say of entries: first the files, then what a look into them finds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import Condition, list_backups, list_corrupt, read_corrupt
+from ocitui.doctor.acknowledged import acknowledge
+from ocitui.doctor.entry_examiner import quick_check_entry
+from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.findings import Depth
+
+from .cache_support import ALPINE, BUSYBOX, NGINX, TEA, make_cache, packed_path, replace_index, tree, write_index
+from .screen_support import Desk, desk
+
+
+def row(one: Desk, image: str, format: str = "squashfs") -> str:
+    """The state of an image's row."""
+    return next(text.removeprefix(f"{image} {format} ") for text in one.names if text.startswith(f"{image} {format}"))
+
+
+async def test_a_document_that_the_daemon_refuses_makes_a_bad_row(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        (cache / f"{NGINX.digest}.config.json").write_text("{")
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "config")
+        assert "! 1 problem" in one.header
+        (cache / f"{NGINX.digest}.config.json").write_bytes(NGINX.config)
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+        await one.until(lambda: "problem" not in one.header)
+
+
+async def test_what_is_wrong_from_the_beginning_is_found_by_itself(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    (cache / f"{BUSYBOX.digest}.manifest.json").write_bytes(BUSYBOX.manifest + b" ")
+    packed_path(cache, TEA).unlink()
+    async with desk(cache) as one:
+        await one.until(lambda: row(one, "docker.io/library/busybox") == "wrong hash")
+        assert row(one, "docker.io/library/busybox", "erofs") == "wrong hash"
+        assert row(one, "registry.example.com:5000/tea/pot") == "no packed"
+        assert "! 3 problems" in one.header
+        await one.press("slash", *"state", "colon", *"bad", "enter")
+        await one.until(lambda: one.table.shown == 3)
+
+
+async def test_the_problems_tab_says_what_was_seen_and_what_mends_it(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.press("4")
+        await one.until(lambda: "no problem is known" in one.text)
+        (cache / f"{BUSYBOX.digest}.config.json").write_text("{")
+        await one.until(lambda: "HIGH  config-unparsable" in one.text)
+        for word in ("seen", "daemon", "mend", "an error at every lookup"):
+            assert word in one.text
+        await one.press("1")
+        await one.until(lambda: "EOF while parsing" in one.text)
+
+
+async def test_what_is_acknowledged_is_no_problem(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, NGINX).unlink()
+    async with desk(cache) as one:
+        await one.until(lambda: "! 1 problem" in one.header)
+        descriptor = next(d for d in await one.app.cache.list() if d.digest == NGINX.digest)
+        acknowledge(cache, quick_check_entry(cache, descriptor))
+        one.main.look_again()
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+        await one.until(lambda: "problem" not in one.header)
+
+
+async def test_what_a_deeper_check_found_holds_until_the_file_is_another_one(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    report = await examine(cache, ExamineOptions(Depth.HEADER, ledger_writes=False))
+    async with desk(cache) as one:
+        checkup = one.main.checkup
+        assert checkup is not None
+        await asyncio.to_thread(checkup.take_report, report)
+        one.main.look_again()
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
+        draft = tmp_path / "draft"
+        draft.write_bytes(b"hsqs another")
+        draft.rename(packed_path(cache, NGINX))
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+
+
+async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(tmp_path / "image")
+    held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
+    monkeypatch.setattr("ocitui.tui.checkup.users", lambda _: held)
+    async with desk(cache) as one:
+        await one.main.look_at_users()
+        await one.press("slash", *"used", "colon", "enter")
+        await one.until(lambda: one.table.shown == 1)
+        assert one.names == ["docker.io/library/alpine erofs ok"]
+        monkeypatch.setattr("ocitui.tui.checkup.users", lambda _: {})
+        await one.main.look_at_users()
+        await one.until(lambda: one.table.shown == 0)
+
+
+async def test_entries_that_left_the_index_without_a_word(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.until(lambda: bool(list_backups(cache)))
+        write_index(cache, ())
+        await one.until(lambda: "holds no entry, beside" in one.trouble)
+        assert "p shows" in one.trouble
+        write_index(cache, (BUSYBOX, TEA, ALPINE))
+        await one.until(lambda: "of the newest backup is gone" in one.trouble)
+        write_index(cache, (BUSYBOX, TEA, ALPINE, NGINX))
+        await one.until(lambda: not one.trouble)
+
+
+async def test_files_that_nobody_names_count_as_a_problem(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    (cache / f"sha256:{'a' * 64}.squashfs").write_bytes(b"hsqs")
+    async with desk(cache) as one:
+        await one.until(lambda: "! 1 problem" in one.header)
+
+
+async def test_each_sound_index_that_is_seen_is_kept(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (BUSYBOX,))
+    async with desk(cache) as one:
+        await one.until(lambda: [kept.entries for kept in list_backups(cache)] == [2])
+        make_cache(cache, (BUSYBOX, TEA))
+        await one.until(lambda: [kept.entries for kept in list_backups(cache)] == [3, 2])
+
+
+async def test_the_bytes_of_a_corrupt_index_are_copied_aside(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    broken = (cache / "index.json").read_bytes()[:-20]
+    replace_index(cache, broken)
+    before = tree(cache)
+    async with desk(cache) as one:
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until(lambda: "copied aside" in one.status)
+        [copy] = list_corrupt(cache)
+        assert read_corrupt(cache, copy) == broken
+    assert tree(cache) == before
+
+
+async def test_with_read_only_nothing_is_written(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache, read_only=True) as one:
+        (cache / f"{NGINX.digest}.config.json").write_text("{")
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "config")
+        replace_index(cache, b"{")
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.rest()
+    assert not (cache / ".ocitui").exists()
+
+
+async def test_an_edit_that_was_overwritten_is_said(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        index = (cache / "index.json").read_bytes()
+        await one.app.cache.delete([(TEA.digest, "squashfs")])
+        await one.until(lambda: one.table.total == 6)
+        replace_index(cache, index)
+        await one.until(lambda: "is gone from the index again: p offers it again" in one.status)
