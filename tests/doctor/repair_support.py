@@ -49,6 +49,11 @@ def _standing(path: Path) -> Standing:
     return Standing(status.st_mode, 0, content)
 
 
+def bytes_in(directory: Path) -> dict[str, bytes]:
+    """The bytes of every file of a cache."""
+    return {name: one.content for name, one in standing(directory).items()}
+
+
 def contents(directory: Path) -> Counter[str]:
     """The sha256 of every file of the cache or its trash; sound indexes apart."""
     own = directory / OWN_NAME

@@ -19,7 +19,7 @@ from ocitui.importing.opening import SourceOptions
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.requests import ImportRequest
 from tests.doctor.examine_support import Sample, codes
-from tests.doctor.repair_support import nobody_else_writes, planned, repaired, standing, undone
+from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tools import need
@@ -46,10 +46,6 @@ async def check_restored(directory: Path, plan: RepairPlan, whole: dict[str, Any
     assert {name: one.content for name, one in standing(directory).items()} == whole
     await undone(directory, done)
     assert standing(directory) == damaged
-
-
-def bytes_in(directory: Path) -> dict[str, bytes]:
-    return {name: one.content for name, one in standing(directory).items()}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

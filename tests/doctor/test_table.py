@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import ImageIndex, IndexOutcome, keep_backup
-from ocitui.doctor.findings import Answer
+from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
+from ocitui.doctor.findings import Answer, Depth
+from ocitui.doctor.repair import apply_plan
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 from tests.doctor.repair_support import (
@@ -36,9 +37,11 @@ ALLOWING = {"drop": True, "trash_orphans": True, "change_modes": True}
 async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sample: Sample) -> None:
     case.make(sample)
     before, bytes_before = standing(sample.directory), contents(sample.directory)
-    _, plan = await planned(sample.directory, **options)
+    depth = max(case.depth, Depth.HEADER, key=lambda depth: depth.rank)
+    report, plan = await planned(sample.directory, depth, **options)
+    assert case.code in {finding.code for finding in report.findings}
     assert standing(sample.directory) == before
-    done = await repaired(sample.directory, plan)
+    done = await apply_plan(PackerCache(sample.directory), plan)
     assert not bytes_before - contents(sample.directory)
     assert worse_than_info(done.remaining) == left_by(plan)
     assert len(done.transactions) <= 1

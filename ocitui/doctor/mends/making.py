@@ -28,6 +28,7 @@ from .joining import Joined, join_sources
 from .near_copies import SiblingShelf, TrashShelf
 from .outcome import Outcome
 from .redoing import plan_redo
+from .remembered import remembered
 from .scene import Scene, look_at
 from .source_copies import RegistryShelf, shelf_for
 from .steps import RepairOptions
@@ -72,13 +73,14 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     mends = FileMends(scene, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
     about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
-    history = await asyncio.to_thread(known_history, scene.directory, scene.index)
-    known = {(one.digest, one.format or ""): one for one in history.backup}
+    orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
+    known = await asyncio.to_thread(remembered, scene.directory, orphans)
     adoption = Adoption(scene, dict(options.adopt), known, options.adopt_known)
     joined: Joined | None = None
     try:
         outcome = Outcome()
         if about_index:
+            history = await asyncio.to_thread(known_history, scene.directory, scene.index)
             joined = await asyncio.to_thread(join_sources, scene, history, names)
             outcome += await asyncio.to_thread(indexes.plan_index, scene, about_index, joined, report.findings)
         outcome += descriptors.plan_descriptors(scene, _of(findings, descriptors.CODES), names)

@@ -1,0 +1,216 @@
+"""Repairs beside a daemon that writes, from a loop device, of an edit that was overwritten, and of what was left."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import Descriptor, ImageIndex, PackerCache, PlanChangedError, ReadOnlyError, keep_backup, new_index
+from ocitui.cache.disk import Disk
+from ocitui.doctor.examine import ExamineOptions
+from ocitui.doctor.findings import Depth
+from ocitui.doctor.history import History
+from ocitui.doctor.ledger import Ledger, record_stored
+from ocitui.doctor.plan import RepairOptions, StepKind, plan_repair
+from ocitui.doctor.repair import RepairProgress, apply_plan
+from tests.cache.support import entry
+from tests.doctor.examine_support import Sample, codes, copied, digest_of, flipped, found
+from tests.doctor.fault_makers import CASES
+from tests.doctor.loops import loop_device
+from tests.doctor.repair_support import (
+    bytes_in,
+    nobody_else_writes,
+    planned,
+    repaired,
+    standing,
+    undone,
+    worse_than_info,
+)
+
+BY_NAME = {str(case): case for case in CASES}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody_else_writes(monkeypatch)
+
+
+class Daemon:
+    """Keeps its index in memory, and writes all of it at each store, with no lock."""
+
+    def __init__(self, index: Path) -> None:
+        self.index = index
+        self.memory: dict[str, Any] = json.loads(index.read_bytes())
+        self.stored: list[str] = []
+
+    def store(self) -> None:
+        one = entry(next(_numbers), name=f"theirs{len(self.stored)}:1")
+        self.memory["manifests"].append(one)
+        self.stored.append(one["digest"])
+        with open(self.index, "wb") as file:
+            file.write(json.dumps(self.memory, indent=2).encode())
+
+    def read(self) -> None:
+        """Take over what stands on disk, as it does only at its start."""
+        self.memory = json.loads(self.index.read_bytes())
+
+
+class InvadedDisk(Disk):
+    """The daemon stores before one of the steps of a repair."""
+
+    def __init__(self, daemon: Daemon, at: int) -> None:
+        super().__init__()
+        self.daemon, self.left = daemon, at
+
+    def step(self, operation: str, name: str) -> None:
+        if self.left == 0:
+            self.daemon.store()
+        self.left -= 1
+
+
+REPAIRS = ["entry-duplicate-twice", "format-unknown-case", "packed-empty-empty", "digest-invalid-short"]
+
+
+@pytest.mark.parametrize("case", REPAIRS)
+async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample: Sample, tmp_path: Path) -> None:
+    for at in range(200):
+        sample = copied(made_sample, tmp_path / str(at))
+        BY_NAME[case].make(sample)
+        stood = ImageIndex.parse(sample.index.read_bytes())
+        _, plan = await planned(sample.directory)
+        disk = InvadedDisk(Daemon(sample.index), at)
+        await apply_plan(PackerCache(sample.directory, disk=disk), plan, check=ExamineOptions())
+        there = [descriptor.digest for descriptor in ImageIndex.parse(sample.index.read_bytes()).descriptors]
+        assert set(disk.daemon.stored) <= set(there), at
+        assert {one.digest for one in stood.descriptors} - set(there) <= {"sha256:abc"}, at
+        if disk.left >= 0:
+            break
+    assert at > 10
+
+
+async def test_a_plan_for_positions_is_bound_to_its_index(sample: Sample) -> None:
+    backup = ImageIndex.parse(sample.index.read_bytes()).descriptors
+    sample.edit_index(lambda fields: fields["manifests"].pop(0))
+    plan = await plan_with(sample, backup)
+    assert [step.kind for step in plan.steps] == [StepKind.ADD_ENTRIES]
+    Daemon(sample.index).store()
+    before = standing(sample.directory)
+    with pytest.raises(PlanChangedError):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
+
+
+async def plan_with(sample: Sample, backup: list[Descriptor]) -> Any:
+    assert keep_backup(sample.directory, new_index(one.raw for one in backup))
+    report = await found(sample.directory, history=History(backup))
+    return await plan_repair(PackerCache(sample.directory), report)
+
+
+async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:
+    whole = ImageIndex.parse(sample.index.read_bytes()).descriptors
+    sample.edit_index(lambda fields: fields.update(manifests=[]))
+    Daemon(sample.index).store()
+    theirs = ImageIndex.parse(sample.index.read_bytes()).descriptors[0]
+    before = standing(sample.directory)
+    plan = await plan_with(sample, whole)
+    (step,) = [step for step in plan.steps if step.kind is StepKind.ADD_ENTRIES]
+    done = await repaired(sample.directory, plan)
+    mended = ImageIndex.parse(sample.index.read_bytes()).descriptors
+    assert [one.as_dict() for one in mended] == [one.as_dict() for one in (*whole, theirs)]
+    assert not step.loses
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+async def test_an_edit_that_was_overwritten_is_offered_again(sample: Sample) -> None:
+    daemon = Daemon(sample.index)
+    cache = PackerCache(sample.directory)
+    transaction = await cache.delete([(sample.other, "squashfs")])
+    daemon.store()
+    report = await found(sample.directory, history=History(overwritten=[transaction]))
+    plan = await plan_repair(cache, report, RepairOptions())
+    (step,) = [step for step in plan.steps if step.kind is StepKind.REDO]
+    assert step.number not in plan.chosen
+    assert "index-overwritten" in {left.finding.code for left in plan.left}
+    done = await repaired(sample.directory, plan.narrowed([step.number]))
+    assert len(done.transactions) == 1
+    assert (sample.other, "squashfs") not in [one.key for one in await cache.list()]
+    assert daemon.stored[0] in [one.digest for one in await cache.list()]
+
+
+async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    whole = bytes_in(sample.directory)
+    with loop_device(path) as device:
+        path.unlink()
+        _, plan = await planned(sample.directory)
+        (step,) = plan.steps
+        assert str(device) in step.source
+        assert step.used_by == (str(device),)
+        done = await repaired(sample.directory, plan)
+        assert codes(done.report.findings) == set()
+        assert bytes_in(sample.directory) == whole
+
+
+async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    sample.other_file("manifest.json").unlink()
+    with loop_device(path) as device:
+        _, plan = await planned(sample.directory, drop=True)
+        assert plan.used_by == (str(device),)
+        _, careful = await planned(sample.directory)
+        assert careful.used_by == ()
+
+
+async def test_the_ledger_says_which_copy_is_good(sample: Sample, tmp_path: Path) -> None:
+    path = sample.other_file("squashfs")
+    record_stored(sample.directory, path)
+    other = copied(sample, tmp_path / "other").directory
+    content = path.read_bytes()
+    (other / path.name).write_bytes(flipped(content, 40_000))
+    path.unlink()
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    assert plan.steps == ()
+    (other / path.name).write_bytes(content)
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    await repaired(sample.directory, plan)
+    record = Ledger.open(sample.directory).look(path.name)
+    assert record is not None
+    assert record.sha256 == digest_of(path)
+    assert record.same_file(os.stat(path))
+
+
+async def test_rot_is_restored_from_another_cache(sample: Sample, tmp_path: Path) -> None:
+    path = sample.other_file("squashfs")
+    record_stored(sample.directory, path)
+    whole, stat = path.read_bytes(), path.stat()
+    other = copied(sample, tmp_path / "other").directory
+    path.write_bytes(flipped(whole, 40_000))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    _, plan = await planned(sample.directory, Depth.DEEP, sources=(str(other),))
+    (step,) = plan.steps
+    assert [finding.code for finding in step.findings] == ["packed-damaged"]
+    done = await apply_plan(PackerCache(sample.directory), plan)
+    assert worse_than_info(done.remaining) == {}
+    assert path.read_bytes() == whole
+
+
+async def test_a_reader_repairs_nothing(sample: Sample) -> None:
+    sample.other_file("manifest.json").write_bytes(b"")
+    _, plan = await planned(sample.directory)
+    with pytest.raises(ReadOnlyError):
+        await apply_plan(PackerCache(sample.directory, read_only=True), plan)
+
+
+async def test_progress_is_told(sample: Sample) -> None:
+    sample.other_file("manifest.json").write_bytes(b"")
+    _, plan = await planned(sample.directory)
+    told: list[RepairProgress] = []
+    await apply_plan(PackerCache(sample.directory), plan, told.append)
+    assert [one.doing for one in told] == ["mending", "checking again"]
