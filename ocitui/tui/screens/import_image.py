@@ -125,7 +125,10 @@ class ImportScreen(FullScreen[str | None]):
     def action_more(self) -> None:
         more = self.query_one("#more", Choice)
         more.action_step(1)
-        self.set_focus(self.query_one("#compression") if more.value == "shown" else self.query_one("#source"))
+        shown = more.value == "shown"
+        self.set_class(shown, "-more")
+        # What is not drawn yet cannot have the keys.
+        self.call_after_refresh(self.set_focus, self.query_one("#compression" if shown else "#source"))
 
     def action_field(self, by: int) -> None:
         self.focus_next() if by > 0 else self.focus_previous()
