@@ -8,19 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ocitui.doctor.report import Report
-from ocitui.doctor.timeline import Assessment, Case, assess, gather
+from ocitui.doctor.assessment_texts import CASES, bears_on
+from ocitui.doctor.timeline import Assessment, assess, gather
 
 from .prose import paragraph
 
-_CASES = {
-    Case.IN_STEP: "nothing speaks against the index on disk",
-    Case.MEMORY_GOOD: "the daemon's memory is good, the disk is not",
-    Case.MEMORY_EMPTIED: "the daemon's memory has lost it too",
-    Case.HUNG: "the daemon answers no more",
-    Case.STOPPED: "the daemon does not run",
-}
-_ONE_EDIT = "index-overwritten"
+__all__ = ["assess_now", "assessment_json", "assessment_lines", "bears_on"]
+
 _ITEM = "    {:<9} "
 
 
@@ -30,16 +24,9 @@ async def assess_now(directory: Path, hangs: bool) -> Assessment:
     return assess(facts)
 
 
-def bears_on(assessment: Assessment, report: Report) -> bool:
-    """Whether it matters to what was found: the index is not what it was, or the daemon is in trouble."""
-    if assessment.case not in (Case.IN_STEP, Case.STOPPED) or not report.verdict.sound:
-        return True
-    return any(finding.code.startswith("index-") and finding.code != _ONE_EDIT for finding in report.findings)
-
-
 def assessment_lines(assessment: Assessment) -> Iterator[str]:
     """The case, what it follows from, what to do and what not."""
-    yield from paragraph(f"{_CASES[assessment.case]} ({assessment.confidence})", "which copy is good: ")
+    yield from paragraph(f"{CASES[assessment.case]} ({assessment.confidence})", "which copy is good: ")
     for reason in assessment.reasons:
         yield from paragraph(reason, _ITEM.format("because"))
     for number, command in enumerate(assessment.commands, 1):
