@@ -204,6 +204,18 @@ async def test_an_orphan_of_before_the_backup_stays_one(sample: Sample) -> None:
     assert len(ImageIndex.parse(sample.index.read_bytes())) == 3
 
 
+async def test_what_goes_keeps_its_mode(sample: Sample) -> None:
+    BY_NAME["wrong-mode-packed"].make(sample)
+    BY_NAME["config-digest-other"].make(sample)
+    before = standing(sample.directory)
+    _, plan = await planned(sample.directory, drop=True, change_modes=True)
+    assert set(kinds(plan)) == {StepKind.DROP_ENTRY, StepKind.CHANGE_MODE}
+    done = await repaired(sample.directory, plan)
+    assert codes(done.remaining) == set()
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
 async def test_two_steps_do_not_share_a_file(several: Sample) -> None:
     _, plan = await planned(several.directory)
     step = next(step for step in plan.steps if step.kind is StepKind.MOVE_ASIDE)

@@ -38,9 +38,11 @@ def compose(
     placed = _once(place for change in changes for place in change.place)
     fetched = [_placed(fetch, staged or {}) for fetch in _once(fetch for change in changes for fetch in change.fetch)]
     discarded = _once(item for change in changes for item in change.discard)
-    modes = _once(mode for change in changes for mode in change.modes)
     places = [*placed, *fetched]
-    _check_names([place.name for place in places] + [item.name for item in discarded])
+    names = [place.name for place in places] + [item.name for item in discarded]
+    _check_names(names)
+    # The mode of what goes anyway stays, so that it comes back with it.
+    modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
     return Mend(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
 
 
