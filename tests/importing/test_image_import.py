@@ -29,7 +29,7 @@ from tests.importing.pipeline import (
     umoci_tree,
     without_root_owner,
 )
-from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
+from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of
 from tests.importing.sources import make_source
 from tests.tools import need
 
@@ -205,11 +205,21 @@ async def test_who_waits_for_another_carries_on(
     how: str, importing: Run, served: str, registry: FaultyRegistry
 ) -> None:
     layer = f"/blobs/{digest_of(IMAGE.layers[0])}"
-    refused = [Reply(403)] if how == "failed" else []
-    registry.once(layer, Reply(body=IMAGE.layers[0], cut=100, stall=True), *refused)
+    stalled, refused = Reply(body=IMAGE.layers[0], cut=100, stall=True), [Reply(403)]
+
+    def answer(request: Request) -> Reply | None:
+        """The layer stalls until somebody waits; then the first is refused, where that is how it ends."""
+        if layer not in request.path:
+            return None
+        if ImportPhase.WAIT not in importing.phases:
+            return stalled
+        return refused.pop() if how == "failed" and refused else None
+
+    registry.rules.append(answer)
     first = asyncio.ensure_future(importing(served, format=TAR))
+    await until(lambda: bool(registry.asked(layer)))
     second = asyncio.ensure_future(importing(served, format=TAR))
-    await until(lambda: bool(registry.asked(layer)) and ImportPhase.WAIT in importing.phases)
+    await until(lambda: ImportPhase.WAIT in importing.phases)
     if how == "cancelled":
         first.cancel()
     outcome = (await asyncio.gather(first, return_exceptions=True))[0]

@@ -16,7 +16,7 @@ from ocitui.importing.image_import import import_image
 from ocitui.importing.progress import ImportPhase
 from ocitui.importing.staging import remove_abandoned
 from ocitui.importing.unfinished import resumed, unfinished
-from tests.cache.support import OWN, SQUASHFS, until
+from tests.cache.support import OWN, SQUASHFS, TAR, until
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import NAME, Run, Sessions, image_of, in_cache, staged
@@ -160,8 +160,8 @@ async def test_the_next_import_removes_what_is_left(importing: Run, served: str,
     while (await program.stdout.readline()).strip() != b"stands":
         pass
     (mine,) = staged(importing.directory)
-    await importing(served, "another:1", format="tar")
+    await importing(served, "another:1", format=TAR)
     assert staged(importing.directory) == [mine], "what another program uses stays"
     await kill(program)
-    await importing(served, "another:1", format="tar", again=True)
+    await importing(served, "another:1", format=TAR, again=True)
     assert staged(importing.directory) == []
