@@ -81,6 +81,7 @@ class DeepChecks:
     def run(self, group: Sequence[PackedFile]) -> list[Reading]:
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
         readings = [self._read(file) for file in group]
+        self._read_for_comparison(readings)
         self._compare([one for one in readings if not one.earlier])
         for reading in readings:
             if reading.sound and reading.stat is not None:
@@ -102,6 +103,19 @@ class DeepChecks:
         except OSError as error:
             reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
         return reading
+
+    def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
+        """Read through once more what was passed over, where another format of the image has a tree to compare with."""
+        if all(reading.tree is None for reading in readings):
+            return
+        for reading in readings:
+            if reading.read_through and reading.tree is None and reading.sound:
+                try:
+                    with self._files.open(reading.file.name) as opened:
+                        reading.tree = ReadThrough(opened, reading.file.format, self._tools, self._stop).run().tree
+                except OSError as error:
+                    file = reading.file
+                    reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
 
     def _is_fresh(self, reading: Reading) -> bool:
         """Whether it was found sound so shortly before, and not written since, that it is passed over."""

@@ -12,6 +12,7 @@ import msgspec
 
 from ocitui.cache import Transaction, TransactionState
 from ocitui.cache.files import OWN_NAME
+from ocitui.cache.journal import PUBLISHED, PUBLISHING
 from ocitui.cache.lock import LOCK_NAME
 
 from .catalogue import CATALOGUE
@@ -21,6 +22,7 @@ _LOCKS = Path("/proc/locks")
 _OLD_SECONDS = 600.0
 _STAGING, _JOURNAL = "staging", "journal"
 _DRAFT, _TEMPORARY = ".draft", ".temporary"
+_UNFINISHED = (TransactionState.PENDING, PUBLISHING, PUBLISHED)
 
 
 def check_own(directory: Path) -> Iterator[Finding]:
@@ -76,5 +78,5 @@ def _check_record(path: Path, *, busy: bool) -> Iterator[Finding]:
         seen = f"the record of transaction {parts[0]} cannot be read: {reason}"
         yield CATALOGUE["journal-damaged"].finding(seen, file=file)
         return
-    if not busy and len(parts) == 3 and parts[1] == TransactionState.PENDING:
+    if not busy and len(parts) == 3 and parts[1].startswith(_UNFINISHED):
         yield CATALOGUE["transaction-pending"].finding(f"transaction {parts[0]} was interrupted", file=file)
