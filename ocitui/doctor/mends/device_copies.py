@@ -26,7 +26,7 @@ class DeviceShelf:
         self._users = users
 
     async def find(self, wanted: WantedFile) -> Copy | None:
-        return await asyncio.to_thread(self._find, wanted)
+        return await asyncio.to_thread(self._find, wanted) if wanted.name in self._users else None
 
     async def close(self) -> None:
         """Nothing is held open."""

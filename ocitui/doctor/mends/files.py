@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class FileMends:
             by_digest.setdefault(finding.digest, []).append(finding)
         for digest, found in by_digest.items():
             outcome += await self._plan_digest(digest, found)
+            await asyncio.sleep(0)  # where nothing is to be waited for, others have their turn all the same
         return outcome
 
     async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:

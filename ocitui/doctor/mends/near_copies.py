@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -34,13 +33,17 @@ class TrashShelf:
         self._names: dict[str, list[str]] | None = None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
-        return await asyncio.to_thread(self._find, wanted)
+        if self._names is None:
+            self._names = await asyncio.to_thread(self._listed)
+        names = self._names.get(wanted.name)
+        # A thread for each of 100,000 files that nobody trashed would take minutes.
+        return await asyncio.to_thread(self._find, wanted, names) if names else None
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _find(self, wanted: WantedFile) -> Copy | None:
-        for name in self._named(wanted.name):
+    def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
+        for name in names:
             path = self._folder / name
             with suppress(OSError, CacheError):
                 copy = self._document(path, wanted) if wanted.format is None else self._packed(path, wanted)
@@ -48,13 +51,13 @@ class TrashShelf:
                     return copy
         return None
 
-    def _named(self, wanted: str) -> list[str]:
-        if self._names is None:
-            self._names = {}
-            with suppress(OSError):
-                for name in sorted(os.listdir(self._folder), reverse=True):
-                    self._names.setdefault(name.partition("~")[2], []).append(name)
-        return self._names.get(wanted, [])
+    def _listed(self) -> dict[str, list[str]]:
+        """The names in the trash by the name that each file had, the newest first."""
+        names: dict[str, list[str]] = {}
+        with suppress(OSError):
+            for name in sorted(os.listdir(self._folder), reverse=True):
+                names.setdefault(name.partition("~")[2], []).append(name)
+        return names
 
     def _document(self, path: Path, wanted: WantedFile) -> Copy | None:
         """Its bytes are copied, so that what took it to the trash can be undone all the same."""
@@ -78,28 +81,34 @@ class SiblingShelf:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+        self._by_size: dict[int, list[str]] | None = None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
-        return await asyncio.to_thread(self._find, wanted)
+        if self._by_size is None:
+            self._by_size = self._configs()
+        names = [name for name in self._by_size.get(wanted.size, []) if name != wanted.name]
+        return await asyncio.to_thread(self._find, wanted, names) if names else None
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _find(self, wanted: WantedFile) -> Copy | None:
-        for name in self._configs(wanted):
+    def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
+        for name in names:
             with suppress(OSError):
                 raw = read_document(self._scene.directory / name)
                 if has_digest(raw, wanted.content):
                     return Copy(f"{name} beside it", len(raw), data=raw)
         return None
 
-    def _configs(self, wanted: WantedFile) -> Iterator[str]:
-        ending = config_name("")
+    def _configs(self) -> dict[int, list[str]]:
+        """The configs of the cache by their size in bytes."""
+        ending, names = config_name(""), dict[int, list[str]]()
         for name, fact in sorted(self._scene.facts.items()):
-            if fact.regular and fact.size == wanted.size and name.endswith(ending) and name != wanted.name:
-                yield name
+            if fact.regular and name.endswith(ending):
+                names.setdefault(fact.size, []).append(name)
+        return names
 
 
 def read_document(path: Path) -> bytes:
