@@ -6,13 +6,13 @@ from ocitui.doctor.pacing import Progress
 from ocitui.doctor.repair import RepairProgress
 from ocitui.text import human_size
 
-from .import_progress import human_span
+from .progress_line import human_span
 from .prose import shortened
 
 _GAP = "  "
 
 
-def progress_text(now: Progress) -> str:
+def progress_text(now: Progress, _: int) -> str:
     """As ``deep  1.2G of 3.4G  450M/s  5s left``."""
     return _GAP.join(part for part in (now.phase, _done(now), _rate(now), _left(now)) if part)
 
@@ -32,7 +32,7 @@ def _left(now: Progress) -> str:
     return "" if now.seconds_left is None else f"{human_span(now.seconds_left)} left"
 
 
-def repair_text(now: RepairProgress) -> str:
+def repair_text(now: RepairProgress, _: int) -> str:
     """As ``fetching cf8cb0583e76….squashfs  12M of 40M``."""
     done = f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done)
     return shortened(now.doing) + (f"{_GAP}{done}" if now.done or now.total else "")

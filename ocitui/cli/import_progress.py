@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TextIO
+from contextlib import contextmanager
 
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
-from ocitui.text import clean, human_size
+from ocitui.text import human_size
 
 from .options import Settings
 from .output import is_terminal, say
-from .tables import cell_width, cut
+from .progress_line import fitting, human_span, line_shown
+from .tables import cell_width
 
-_REDRAW_SECONDS = 0.25
-_TICK_SECONDS = 1.0
+# A step that takes less does not say how long it lasts.
+_SHORT_SECONDS = 1.0
 # A rate is worth nothing once nothing has come for so long.
 _IDLE_SECONDS = 3.0
 # What is shown of a reason, at least.
@@ -31,11 +28,8 @@ _GAP = "  "
 def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
     """What shows the progress of one import; it may be called in any thread. With --json only a terminal sees any."""
     if sys.stderr is not None and is_terminal(sys.stderr):
-        line = _RedrawnLine(sys.stderr)
-        try:
-            yield line.show
-        finally:
-            line.end()
+        with line_shown(_Words()) as show:
+            yield show
     else:
         yield _ignore if settings.as_json else _PhaseLines().show
 
@@ -70,53 +64,20 @@ def _announcement(now: ImportProgress) -> str:
     return f"{now.phase}: {', '.join(sizes)}"
 
 
-class _RedrawnLine:
-    """Draws in a thread of its own: a terminal that is not read for a while holds no import up."""
+class _Words:
+    """What the line says, which depends on how long a step lasts, and for how long nothing was heard."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._fd, self._encoding = stream.fileno(), stream.encoding
+    def __init__(self) -> None:
         self._latest: ImportProgress | None = None
-        self._heard = 0.0
-        self._news = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ocitui-progress", daemon=True)
-        self._thread.start()
+        self._heard = self._since = 0.0
 
-    def show(self, now: ImportProgress) -> None:
-        self._latest, self._heard = now, time.monotonic()
-        self._news.set()
-
-    def end(self) -> None:
-        """Leave an empty line to whoever writes next."""
-        self._ended.set()
-        self._news.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        phase, since, drawn = None, 0.0, ""
-        with suppress(OSError):  # the terminal hung up
-            while not self._ended.is_set():
-                self._news.wait(_TICK_SECONDS)
-                self._news.clear()
-                now = self._latest
-                if now is None or self._ended.is_set():
-                    continue
-                clock = time.monotonic()
-                if now.phase is not phase:
-                    phase, since = now.phase, clock
-                text = progress_text(now, clock - since, clock - self._heard, self._width())
-                if text != drawn:
-                    self._draw(text)
-                    drawn = text
-                self._ended.wait(_REDRAW_SECONDS)
-            self._draw("")
-
-    def _width(self) -> int:
-        """The cells to draw in; the last one of the line is left, as a terminal may wrap there."""
-        return max(os.get_terminal_size(self._fd).columns - 1, 1)
-
-    def _draw(self, text: str) -> None:
-        os.write(self._fd, f"\r{clean(text)}\x1b[K".encode(self._encoding, "replace"))
+    def __call__(self, now: ImportProgress, width: int) -> str:
+        clock = time.monotonic()
+        if self._latest is None or now.phase is not self._latest.phase:
+            self._since = clock
+        if now is not self._latest:
+            self._latest, self._heard = now, clock
+        return progress_text(now, clock - self._since, clock - self._heard, width)
 
 
 def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) -> str:
@@ -132,7 +93,7 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
         if cell_width(_joined(parts)) <= width:
             break
         parts[at] = ""
-    return _cut(_joined(parts), width)
+    return fitting(_joined(parts), width)
 
 
 def _waiting_text(now: ImportProgress, width: int) -> str:
@@ -142,11 +103,7 @@ def _waiting_text(now: ImportProgress, width: int) -> str:
         if cell_width(text) <= width:
             return text
     room = width - cell_width(when) - len("; ")
-    return f"{_cut(reason, room)}; {when}" if reason and room > _LEAST_REASON else _cut(when, width)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if cell_width(text) <= width else cut(text, width)
+    return f"{fitting(reason, room)}; {when}" if reason and room > _LEAST_REASON else fitting(when, width)
 
 
 def _joined(parts: list[str]) -> str:
@@ -173,21 +130,11 @@ def _files(now: ImportProgress) -> str:
 def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
     """The rate and the time left; else how long nothing came, or how long it has lasted where the end is not known."""
     if not now.total:
-        return "", human_span(seconds) if seconds >= _TICK_SECONDS else ""
+        return "", human_span(seconds) if seconds >= _SHORT_SECONDS else ""
     if idle >= _IDLE_SECONDS and now.done < now.total:
         return f"nothing for {human_span(idle)}", ""
     rate = f"{human_size(round(now.rate))}/s" if now.rate is not None else ""
     return rate, f"{human_span(now.left)} left" if now.left is not None else ""
-
-
-def human_span(seconds: float) -> str:
-    """``45s``, ``12m05s``, ``3h20m``; a second that has begun counts."""
-    whole = math.ceil(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
 def _counted(number: int, what: str) -> str:
