@@ -38,7 +38,7 @@ class Verdict:
         """What a start of the daemon would mean, in words."""
         return {
             IndexOutcome.CREATED: "the daemon would start with an empty cache and write an empty index",
-            IndexOutcome.LOADED: f"the daemon would load {self.entries} entries",
+            IndexOutcome.LOADED: f"the daemon would load {self.entries} {'entry' if self.entries == 1 else 'entries'}",
             IndexOutcome.RESET: "the daemon would overwrite it with an empty index: every entry lost",
             IndexOutcome.ERROR: "the daemon would refuse to start",
         }[self.outcome]

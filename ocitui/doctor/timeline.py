@@ -94,7 +94,7 @@ def _case(facts: TimelineFacts) -> Told:
     fuller = fuller_backup(facts)
     if fuller is not None or _is_emptied(facts):
         return _shrunk(facts, fuller)
-    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {facts.verdict.entries} entries, and nothing had more"]
+    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {_entries(facts.verdict.entries)}, and nothing had more"]
 
 
 def _stopped(facts: TimelineFacts) -> Told:
@@ -174,10 +174,15 @@ def _is_emptied(facts: TimelineFacts) -> bool:
 
 
 def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
-    now = f"the index has {facts.verdict.entries} entries"
+    now = f"the index has {_entries(facts.verdict.entries)}" if facts.verdict.sound else "the index cannot be read"
+    now = "there is no index" if facts.missing else now
     if fuller is None:
         return f"{now}, and there are the files of {facts.complete}"
     return f"{now}, the backup{_at(fuller.kept)} has {fuller.entries}, and no transaction took them out"
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
 
 
 def _at(moment: float | None) -> str:
@@ -227,7 +232,7 @@ def _start(facts: TimelineFacts) -> Procedure:
         return [Command("systemctl start kratad", "the index is sound")], []
     refused = facts.verdict.outcome is IndexOutcome.ERROR
     commands = [
-        Command("systemctl stop kratad", "so that its service does not start it meanwhile"),
+        Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
         *_mend(facts),
         *(
             [Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")]
@@ -237,7 +242,15 @@ def _start(facts: TimelineFacts) -> Procedure:
         Command("systemctl start kratad", "it reads the mended index"),
         Command(_ocitui(facts, "check"), "see that all is well"),
     ]
-    return commands, [f"do not start kratad before the index is mended: {facts.verdict.consequence}"]
+    return commands, [f"do not start kratad before the index is mended: {_loss(facts)}"]
+
+
+def _loss(facts: TimelineFacts) -> str:
+    """What a start on today's index would come to."""
+    if facts.verdict.outcome is not IndexOutcome.LOADED:
+        return facts.verdict.consequence
+    left = facts.verdict.entries
+    return f"it would know only {_entries(left)}" if left else "it would know no entry"
 
 
 def _in_step(facts: TimelineFacts) -> Procedure:

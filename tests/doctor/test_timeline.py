@@ -162,6 +162,20 @@ def test_stopped() -> None:
     assert texts(assess(facts(EMPTY, DaemonState(), backups=(backup(START, 5),)))) == [STOP, *MEND, START_IT, CHECK]
 
 
+@pytest.mark.parametrize(
+    ("left", "warning"), [(0, "it would know no entry"), (1, "it would know only 1 entry"), (3, "only 3 entries")]
+)
+def test_stopped_before_a_shrunk_index(left: int, warning: str) -> None:
+    found = assess(facts(Verdict(IndexOutcome.LOADED, left), DaemonState(), backups=(backup(500, 9),)))
+    assert found.case is Case.STOPPED
+    assert found.never[0].endswith(warning)
+
+
+def test_a_corrupt_index_has_no_count() -> None:
+    reasons = assess(facts(RESET, DaemonState(), backups=(backup(500, 9),))).reasons
+    assert any(reason.startswith("the index cannot be read, the backup") for reason in reasons)
+
+
 def test_a_socket_without_a_process_may_be_of_a_daemon_outside_the_container() -> None:
     assert told(assess(facts(RESET, DaemonState(ours=True)))) == (Case.STOPPED, Confidence.UNSURE)
 
