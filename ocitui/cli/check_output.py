@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ocitui.cache import IndexOutcome
-from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.report import Report
 from ocitui.text import human_size
@@ -16,10 +16,10 @@ from .asking import place
 from .doctor_options import AskedCheck
 from .finding_json import finding_json, summary_json
 from .findings_text import finding_lines, tally
-from .import_progress import human_span
 from .json_lines import JsonLines
 from .options import Settings
 from .output import say
+from .progress_line import human_span
 from .prose import counted, paragraph
 
 _HOST_CODES = ("cache-read-only", "disk-full")
@@ -86,7 +86,7 @@ class TextOutput:
     """Findings by severity, worst first, then how far it looked and what the daemon would do."""
 
     def __init__(self, settings: Settings, asked: AskedCheck) -> None:
-        self._settings, self._whole = settings, asked.show_all
+        self._settings, self._asked, self._whole = settings, asked, asked.show_all
         lowest = Severity.INFO if asked.show_all else Severity.LOW
         self._minimum = Severity(asked.severity or lowest)
 
@@ -99,9 +99,9 @@ class TextOutput:
         summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept.notes)))
         for line in summary:
             say(line)
-        say(_outcome(report, shown))
+        say(_outcome(report, shown, self._asked))
         if failed:
-            say("ocitui repair shows what would mend it; --acknowledge ID accepts a finding")
+            say(f"{_repair(self._asked.depth)} shows what would mend it; --acknowledge ID accepts a finding")
 
     def stopped(self, findings: Sequence[Finding]) -> None:
         shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
@@ -146,7 +146,12 @@ def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
     return [line for note in notes for line in paragraph(note, first)]
 
 
-def _outcome(report: Report, shown: Sequence[Finding]) -> str:
+def _repair(depth: str) -> str:
+    """The command that looks as deep as the check did: what is found deeper is not remembered."""
+    return "ocitui repair" if depth in (Depth.QUICK, Depth.HEADER) else f"ocitui repair --depth {depth}"
+
+
+def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
     problems = report.shown(Severity.LOW)
     seen = set(shown)
@@ -155,4 +160,10 @@ def _outcome(report: Report, shown: Sequence[Finding]) -> str:
     parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
     parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
     found = f"found       {tally(problems) or 'nothing wrong'}"
-    return found + (f"; not shown: {', '.join(parts)} (--all)" if parts else "")
+    return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
+
+
+def _more(asked: AskedCheck) -> str:
+    """How the rest is shown."""
+    words = [] if asked.show_all else ["--all"]
+    return " ".join([*words, "without --severity"] if asked.severity else words)

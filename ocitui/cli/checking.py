@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
-from ocitui.cache import CacheDirectoryError, CacheError, keep_backup, keep_corrupt
+from ocitui.cache import CacheError
 from ocitui.doctor.examine import ExamineOptions, examining
-from ocitui.doctor.files import CacheFiles
 from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.doctor.index_reading import read_index
+from ocitui.doctor.keeping import keep_index
 from ocitui.doctor.pacing import Progress
 from ocitui.doctor.prometheus import write_prometheus
 from ocitui.doctor.report import Report
@@ -79,24 +77,9 @@ def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
 
 
 async def keep_index_aside(settings: Settings) -> Kept:
-    """Do so in a thread, unless nothing may be written."""
-    return Kept() if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
-
-
-def keep_index(directory: Path) -> Kept:
-    """Copy a corrupt index aside, or keep a backup of a sound one; where that cannot be done nothing is kept."""
-    try:
-        with CacheFiles(directory) as files:
-            reading = read_index(files)
-    except CacheDirectoryError:
-        return Kept()
-    if reading.index is not None:
-        keep_backup(directory, reading.index)
-    elif reading.data is not None:
-        copy = keep_corrupt(directory, reading.data)
-        kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
-        return Kept((f"the bytes of index.json {kept}",))
-    return Kept()
+    """Copy a corrupt index aside, or keep a backup of a sound one, in a thread, unless nothing may be written."""
+    note = "" if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
+    return Kept((note,) if note else ())
 
 
 def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, Kept]:

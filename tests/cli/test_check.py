@@ -55,6 +55,23 @@ def test_the_demo_s_faults_are_shown_worst_first_and_fit_the_screen(demo: Path, 
     assert "2 high, 1 low; not shown: 2 info (--all)" in done.out
 
 
+def test_what_is_not_shown_and_how_it_would_be(demo: Path, ocitui: Ocitui) -> None:
+    assert "2 high, 1 low, 2 info (--all without --severity)" in _said(ocitui, demo, "--severity", "critical")
+    assert "2 info (without --severity)" in _said(ocitui, demo, "--severity", "critical", "--all")
+    assert "not shown" not in _said(ocitui, demo, "--all")
+
+
+@pytest.mark.parametrize(
+    ("depth", "command"), [("quick", "ocitui repair shows"), ("deep", "ocitui repair --depth deep shows")]
+)
+def test_the_repair_it_names_looks_as_deep(demo: Path, ocitui: Ocitui, depth: str, command: str) -> None:
+    assert _said(ocitui, demo, "--depth", depth).splitlines()[-1].startswith(command)
+
+
+def _said(ocitui: Ocitui, demo: Path, *options: str) -> str:
+    return ocitui("check", "-C", demo, *options).out
+
+
 def test_what_is_said_of_a_finding(demo: Path, ocitui: Ocitui) -> None:
     (demo / f"{BUSYBOX.digest}.tar").write_bytes(b"")
     done = ocitui("check", "-C", demo, "--entry", "busybox:1.36")
