@@ -27,7 +27,9 @@ def latest_undoable(transactions: list[Transaction]) -> Transaction:
     for transaction in transactions:
         if transaction.state is TransactionState.DONE and transaction.kind in _REVERSIBLE:
             return transaction
-    raise NoSuchTransactionError("there is nothing to undo")
+    undone = any(transaction.state is TransactionState.DONE for transaction in transactions)
+    hint = "an undo is undone by its ID; ocitui log shows every transaction" if undone else ""
+    raise NoSuchTransactionError("there is nothing to undo", hint=hint)
 
 
 def find_target(journal: Journal, transaction_id: str | None) -> Transaction:

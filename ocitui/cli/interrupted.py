@@ -42,7 +42,7 @@ def list_interrupted(settings: Settings) -> ExitCode:
         say("no import was interrupted")
     else:
         say("ocitui imports --go-on carries them out, --forget forgets them")
-    say(f"{human_size(kept)} that were downloaded are kept" + ("; --clear removes them" if kept else ""))
+    say(f"{human_size(kept)} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
     return ExitCode.CLEAN
 
 
@@ -101,7 +101,7 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
     if settings.as_json:
         emit(settings, removed=freed, downloaded=blobs.size())
     else:
-        say(f"{human_size(freed)} were removed")
+        say(f"{human_size(freed)} were removed" if freed else "there was nothing to remove")
     return ExitCode.CLEAN
 
 

@@ -62,8 +62,10 @@ directory_option = click.option(
     type=click.Path(path_type=Path, readable=False),
     help=f"The cache directory [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 read_only_option = click.option("--read-only", is_flag=True, help="Refuse whatever would write.")
+# For those who always type it: a command that only reads has nothing to refuse.
+_read_only_anyway_option = click.option("--read-only", is_flag=True, hidden=True)
 wait_option = click.option(
     "--wait",
     metavar="SECONDS",
@@ -78,7 +80,7 @@ yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without a
 
 def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command -C and --json, and the function its Settings."""
-    return directory_option(json_option(_with_settings(function)))
+    return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
 
 
 def writing(function: Callable[Concatenate[Settings, P], int]) -> F:

@@ -40,7 +40,8 @@ def show_log(settings: Settings) -> ExitCode:
     if settings.as_json:
         emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
         return ExitCode.CLEAN
-    for line in lay_out(_COLUMNS, [_row(transaction) for transaction in transactions], terminal_width()):
+    rows = [_row(transaction) for transaction in transactions]
+    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
         say(line)
     if any(transaction.state is TransactionState.PENDING for transaction in transactions):
         say(_PENDING_NOTE)

@@ -51,10 +51,10 @@ def keep_blob(cache: Path) -> Path:
 
 def test_nothing(cache: Path, ocitui: Ocitui) -> None:
     done = ocitui("imports", "-C", cache)
-    assert (done.status, done.out) == (0, "no import was interrupted\n0B that were downloaded are kept\n")
+    assert (done.status, done.out) == (0, "no import was interrupted\nno downloads are kept\n")
     assert ocitui("imports", "--go-on", "-C", cache).out == "no import was interrupted\n"
     assert ocitui("imports", "--forget", "-C", cache).out == "no import was interrupted\n"
-    assert ocitui("imports", "--clear", "-C", cache).out == "0B were removed\n"
+    assert ocitui("imports", "--clear", "-C", cache).out == "there was nothing to remove\n"
     assert ocitui("imports", "-C", cache / "nowhere").status == 4
 
 

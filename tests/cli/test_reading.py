@@ -192,7 +192,16 @@ def test_verdict_on_a_corrupt_index_says_where_and_warns(demo: Path, ocitui: Oci
 
 def test_log_of_an_untouched_cache(demo: Path, ocitui: Ocitui) -> None:
     assert ocitui("log", "-C", demo, "--json").json["transactions"] == []
+    assert ocitui("log", "-C", demo).out == "there is no transaction\n"
     assert not (demo / ".ocitui").exists()
+
+
+@pytest.mark.parametrize("words", [["list"], ["verdict"], ["log"], ["show", ALPINE.digest], ["recall", "x"]])
+def test_reading_commands_take_read_only_from_whoever_always_types_it(
+    demo: Path, ocitui: Ocitui, words: list[str]
+) -> None:
+    plain = ocitui(*words, "-C", demo)
+    assert ocitui(*words, "-C", demo, "--read-only") == plain
 
 
 def test_nothing_that_commands_a_terminal_is_printed(demo: Path, ocitui: Ocitui) -> None:

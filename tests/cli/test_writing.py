@@ -104,6 +104,7 @@ def test_undo_without_an_id_takes_the_newest(demo: Path, ocitui: Ocitui) -> None
     assert snapshot(demo) == before
     nothing = ocitui("undo", "-C", demo)
     assert nothing.status == 1
+    assert "an undo is undone by its ID" in nothing.err
     assert ocitui("undo", "20200101-nothing", "-C", demo).status == 1
 
 
