@@ -15,13 +15,14 @@ import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 from ocitui.cache import Descriptor
 
 _SPACE = rb"[ \t\r\n]*+"
 # A string ends with its line at the latest: no writer of JSON breaks one, so that a lost quote costs a line, no more.
-_TEXT = rb"[^\"\\\r\n]*+(?:\\[^\r\n][^\"\\\r\n]*+)*+"
+# Nor does one go on through NULs: such a hole may have taken any number of brackets with it.
+_TEXT = rb"[^\"\\\r\n\x00]*+(?:\\[^\r\n\x00][^\"\\\r\n\x00]*+)*+"
 _STRING = b'"' + _TEXT + b'"'
 _KEY = b'"(' + _TEXT + b')"' + _SPACE + b":"
 _VALUE = _SPACE + b"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++|(?P<open>[\[{]))"
@@ -49,51 +50,44 @@ class Role(IntEnum):
     ELEMENT = 5
 
 
-class Keys(IntFlag):
-    """Which telling keys an object has."""
+# Which telling keys an object has, as one number: flags of their own class would cost more than all the rest.
+_MEDIA_TYPE, _DIGEST, _SIZE, _SCHEMA_VERSION, _MANIFESTS, _LAYERS = (1 << bit for bit in range(6))
+NO_KEYS = 0
 
-    NONE = 0
-    MEDIA_TYPE = 1
-    DIGEST = 2
-    SIZE = 4
-    SCHEMA_VERSION = 8
-    MANIFESTS = 16
-    LAYERS = 32
 
-    @property
-    def descriptive(self) -> bool:
-        """Whether the object looks like a descriptor, be it one that lacks something."""
-        return bool(self & (Keys.MEDIA_TYPE | Keys.DIGEST | Keys.SIZE)) and not self.indexing
+def is_descriptive(keys: int) -> bool:
+    """Whether an object with these keys looks like a descriptor, be it one that lacks something."""
+    return keys & (_MEDIA_TYPE | _DIGEST | _SIZE) != 0 and not is_indexing(keys)
 
-    @property
-    def indexing(self) -> bool:
-        """Whether the object looks like an index."""
-        return bool(self & (Keys.SCHEMA_VERSION | Keys.MANIFESTS))
 
-    @property
-    def nameless(self) -> bool:
-        """Whether the object looks like an index whose list of entries lost its name."""
-        telling = Keys.SCHEMA_VERSION | Keys.MANIFESTS | Keys.DIGEST | Keys.SIZE | Keys.LAYERS
-        return self & telling == Keys.SCHEMA_VERSION
+def is_indexing(keys: int) -> bool:
+    """Whether an object with these keys looks like an index."""
+    return keys & (_SCHEMA_VERSION | _MANIFESTS) != 0
+
+
+def _is_nameless(keys: int) -> bool:
+    """Whether an object with these keys looks like an index whose list of entries lost its name."""
+    return keys & ~_MEDIA_TYPE == _SCHEMA_VERSION
 
 
 _KEYS = {
-    b"mediaType": int(Keys.MEDIA_TYPE),
-    b"digest": int(Keys.DIGEST),
-    b"size": int(Keys.SIZE),
-    b"schemaVersion": int(Keys.SCHEMA_VERSION),
-    b"manifests": int(Keys.MANIFESTS),
-    b"layers": int(Keys.LAYERS),
+    b"mediaType": _MEDIA_TYPE,
+    b"digest": _DIGEST,
+    b"size": _SIZE,
+    b"schemaVersion": _SCHEMA_VERSION,
+    b"manifests": _MANIFESTS,
+    b"layers": _LAYERS,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole object from ``start`` to ``end``, or an entry written as an array; ``descriptor`` where it is known."""
+    """A whole object from ``start`` to ``end``, or an entry written as an array. ``keys`` are the telling ones that it
+    has, for `is_descriptive` and `is_indexing`; ``descriptor`` is there where it is known."""
 
     start: int
     end: int
-    keys: Keys
+    keys: int
     descriptor: Descriptor | None = None
 
 
@@ -106,7 +100,7 @@ class Walk:
 
     start: int
     end: int
-    keys: Keys
+    keys: int
     whole: Whole | None
     inner: list[Whole]
     others: list[Whole]
@@ -162,12 +156,12 @@ class _Steps:
         self._open(Role.DOCUMENT)
         while self._starts:
             if not self._step():
-                return self._ended(Keys(self._keys[0]), None)
-        whole = _whole(*self._last)
+                return self._ended(self._keys[0], None)
+        whole = Whole(*self._last)
         return self._ended(whole.keys, whole)
 
-    def _ended(self, keys: Keys, whole: Whole | None) -> Walk:
-        inner = self._elements if keys.nameless else self._inner
+    def _ended(self, keys: int, whole: Whole | None) -> Walk:
+        inner = self._elements if _is_nameless(keys) else self._inner
         return Walk(self._start, self._at, keys, whole, inner, self._others, None if whole else self._stray())
 
     def _step(self) -> bool:
@@ -201,7 +195,7 @@ class _Steps:
             self._passed[start] = 1
             if role is Role.ENTRY and (descriptor := self._shortcut(start)) is not None:
                 self._at, self._after_value = start + len(descriptor.raw), True
-                self._inner.append(Whole(start, self._at, Keys.NONE, descriptor))
+                self._inner.append(Whole(start, self._at, NO_KEYS, descriptor))
                 return True
         for column, value in ((self._kinds, kind), (self._roles, role), (self._keys, 0)):
             column.append(value)
@@ -219,34 +213,30 @@ class _Steps:
         self._kinds.pop()
         self._last = (start, self._at, keys)
         if self._starts and (keys or role == Role.ENTRY):
-            self._note(kind, role, Keys(keys))
+            self._note(kind, role, keys)
         return True
 
-    def _note(self, kind: int, role: int, keys: Keys) -> None:
+    def _note(self, kind: int, role: int, keys: int) -> None:
         """Note the value that was closed. Where an object took the place of the list of entries, or the only entry
         did, what looks like a descriptor is one."""
-        descriptive = kind == _OBJECT and keys.descriptive
+        descriptive = kind == _OBJECT and is_descriptive(keys)
         if role == Role.ELEMENT and descriptive:
-            self._elements.append(_whole(*self._last))
+            self._elements.append(Whole(*self._last))
         if descriptive if role != Role.ENTRY else descriptive or self._kinds[-1] != _OBJECT:
             listed = role in (Role.ENTRY, Role.ENTRIES)
-            (self._inner if listed else self._others).append(_whole(*self._last))
+            (self._inner if listed else self._others).append(Whole(*self._last))
 
     def _stray(self) -> Whole | None:
         """The object that stood as a member's value where the walk broke off right behind it."""
         start, end, keys = self._last
         if start < self._starts[-1] or self._kinds[-1] != _OBJECT or self._data[end : self._at].strip(_BETWEEN):
             return None
-        return None if self._inner and self._inner[-1].start == start else _whole(start, end, keys)
-
-
-def _whole(start: int, end: int, keys: int) -> Whole:
-    return Whole(start, end, Keys(keys))
+        return None if self._inner and self._inner[-1].start == start else Whole(start, end, keys)
 
 
 def _role_in(parent: int, key: int, kind: bytes) -> Role:
     match parent:
-        case Role.DOCUMENT if key == Keys.MANIFESTS:
+        case Role.DOCUMENT if key == _MANIFESTS:
             return Role.ENTRIES
         case Role.DOCUMENT if kind == b"[":
             return Role.LIST

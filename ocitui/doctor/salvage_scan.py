@@ -9,14 +9,15 @@ import msgspec
 from ocitui.cache import Descriptor, DocumentError
 from ocitui.cache.descriptors import sound_descriptor
 
-from .broken_json import Keys, Walk, Walker, Whole, next_beginning
+from .broken_json import NO_KEYS, Walk, Walker, Whole, is_descriptive, is_indexing, next_beginning
 from .neighbours import Side, separated_by_comma, side_after, side_before, stands_in_list
 
 # Most descriptors have one brace inside and some 400 bytes; a walk finds the end of any other.
 _BRACES_TRIED = 4
 _BYTES_TRIED = 4096
 _DIGEST = b'"digest"'
-# A list of millions of empty objects is no list of entries, and would only fill the memory.
+_KEYS = (_DIGEST, b'"mediaType"', b'"size"')
+# A list of millions of broken ones is no list of entries: after so many the strict reader is asked no more.
 _MOST_REFUSED = 200_000
 
 
@@ -60,13 +61,13 @@ class _Search:
         self._foreign_end = -1
 
     def run(self) -> Scan:
-        data, at = self._data, 0
-        while (start := next_beginning(data, at)) >= 0:
+        data, at, last = self._data, 0, _last_key(self._data)
+        while 0 <= (start := next_beginning(data, at)) <= last:
             if self._walker.passed(start):
                 at = self._ends.get(start, start + 1)
             elif (descriptor := self._shortcut(start)) is not None:
                 at = start + len(descriptor.raw)
-                self._take_lone(Whole(start, at, Keys.NONE, descriptor))
+                self._take_lone(Whole(start, at, NO_KEYS, descriptor))
             else:
                 at = self._follow(self._walker.walk(start))
         self._result.found.sort(key=lambda found: found.start)
@@ -74,7 +75,7 @@ class _Search:
 
     def _follow(self, walk: Walk) -> int:
         """Take what a walk found; gives where to search on."""
-        if walk.keys.indexing:
+        if is_indexing(walk.keys):
             self._after_index = False
         foreign = bool(walk.inner) and side_before(self._data, walk.start) in (Side.MEMBER, Side.FOREIGN)
         for one in walk.inner:
@@ -82,9 +83,9 @@ class _Search:
         if walk.whole is None:
             self._take_pieces(walk)
             return walk.start + 1
-        if walk.keys.indexing:
+        if is_indexing(walk.keys):
             self._after_index = True
-        elif walk.keys.descriptive:
+        elif is_descriptive(walk.keys):
             self._take_lone(walk.whole)
         else:
             self._take_pieces(walk)
@@ -94,7 +95,7 @@ class _Search:
         """Take what is whole in an object that is broken, or is nothing that is known, beside the entries in it."""
         taken = {one.start: one for one in walk.inner}
         stray = walk.stray
-        if stray is not None and stray.keys.descriptive and side_after(self._data, stray.end) is Side.LIST:
+        if stray is not None and is_descriptive(stray.keys) and side_after(self._data, stray.end) is Side.LIST:
             self._take(stray)
             taken[stray.start] = stray
         self._ends.update((one.start, one.end) for one in taken.values())
@@ -119,7 +120,8 @@ class _Search:
 
     def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
         raw = self._data[one.start : one.end]
-        descriptor, refusal = (one.descriptor, "") if one.descriptor else _judge(raw)
+        strictly = self._refused < _MOST_REFUSED
+        descriptor, refusal = (one.descriptor, "") if one.descriptor else _judge(raw, strictly=strictly)
         if elsewhere:
             if descriptor is not None:
                 self._result.elsewhere.append((one.start, one.end))
@@ -155,10 +157,17 @@ def is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _judge(raw: bytes) -> tuple[Descriptor | None, str]:
+def _last_key(data: bytes) -> int:
+    """Where the last key of a descriptor stands: no descriptor begins after it. Escaped ones may stand anywhere."""
+    return len(data) if b"\\u" in data else max(data.rfind(key) for key in _KEYS)
+
+
+def _judge(raw: bytes, *, strictly: bool) -> tuple[Descriptor | None, str]:
     """The descriptor, or why the daemon refuses it."""
     if not is_utf8(raw):
         return None, "it is not UTF-8"
+    if not strictly:
+        return sound_descriptor(raw), ""
     try:
         return Descriptor.parse(raw), ""
     except DocumentError as error:

@@ -163,13 +163,16 @@ def histories(draw: st.DrawFn) -> History:
 def test_the_order_is_the_one_that_was_as_far_as_it_can_be_known(
     history: History,
 ) -> None:
-    """What only the backup has and was stored again before it was lost is placed as if it had not been."""
+    """What was stored again can be known by its place only where something that is left shows that it has moved."""
     backup, now, lost, again = history
     left = [one for one in now if one not in lost]
     result = [int(digest) for digest, *_ in merged(keys(left), keys(backup))]
     assert sorted(result) == sorted({*left, *backup})
-    known = [one for one in result if one in left or one not in again]
-    assert known == [one for one in now if one in known]
+    assert [one for one in result if one in left] == left
+    unmoved = [one for one in result if one not in again]
+    assert unmoved == [one for one in now if one in unmoved]
+    new = [one for one in result if one not in backup]
+    assert not new or set(result[result.index(new[0]) :]) <= set(left)
 
 
 def keys(numbers: list[int]) -> list[EntryKey]:
