@@ -21,9 +21,15 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def ask(question: str) -> str:
-    """Put a question on standard error and read the answer's line; empty at the end of input."""
+    """Put a question on standard error and read the answer's line; empty at the end of input, and after ctrl+c."""
     _write(f"{clean(question)} ", sys.stderr)
-    return sys.stdin.readline().strip()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
+    if not answer.endswith("\n"):
+        _write("\n", sys.stderr)
+    return answer.strip()
 
 
 def can_ask() -> bool:
