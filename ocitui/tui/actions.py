@@ -20,8 +20,9 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode and
-    an index that is not sound switch it off. ``in_footer`` is for what an operator needs to see without asking."""
+    """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode
+    switches it off, and so does an index that is not sound, unless it ``mends``. ``in_footer`` is for what an operator
+    needs to see without asking."""
 
     name: str
     keys: tuple[str, ...]
@@ -29,6 +30,7 @@ class Action:
     help: str
     group: Group
     writes: bool = False
+    mends: bool = False
     in_footer: bool = False
     handled_by_widget: bool = False
 
@@ -117,6 +119,14 @@ ACTIONS: tuple[Action, ...] = (
         Group.CACHE,
     ),
     Action(
+        "problems",
+        ("p",),
+        "Problems",
+        "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
+        Group.CACHE,
+        in_footer=True,
+    ),
+    Action(
         "refresh",
         ("R", "f5"),
         "Refresh",
@@ -131,6 +141,15 @@ ACTIONS: tuple[Action, ...] = (
         Group.ENTRY,
         writes=True,
         in_footer=True,
+    ),
+    Action(
+        "mend",
+        ("m",),
+        "Mend",
+        "Plan what mends the marked entries, or the one under the cursor; a corrupt index as a whole. A plan first.",
+        Group.ENTRY,
+        writes=True,
+        mends=True,
     ),
     Action(
         "copy_digest",

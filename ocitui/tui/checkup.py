@@ -19,7 +19,7 @@ from ocitui.doctor.cache_check import check_cache
 from ocitui.doctor.entry_examiner import EntryExaminer
 from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.loop_devices import users_of
-from ocitui.doctor.report import Report, mark
+from ocitui.doctor.report import Report, in_order, mark
 
 from .entry_states import problems_of, state_of
 
@@ -64,6 +64,7 @@ class Checkup:
         self._deeper: dict[tuple[str, str], tuple[FileIdentity | None, Findings]] = {}
         self._cache_stale = False
         self._cache_due = 0.0
+        self._cache_known = False
         self.about_cache: Findings = ()
         """What is wrong beside the entries."""
         self.complete = False
@@ -79,6 +80,8 @@ class Checkup:
         touched: Iterable[EntryKey],
     ) -> None:
         """The index as it is now, the names that may have changed, and the entries to speak of in any case."""
+        if self._latest is not None and self._latest.descriptors is not descriptors:
+            self.changes += 1
         self._add(_Told(descriptors, keys, files, frozenset(touched)))
 
     def look_again(self, touched: Iterable[EntryKey] = ()) -> None:
@@ -91,7 +94,6 @@ class Checkup:
             self._latest = told
             self._told = told.after(self._told)
             self._cache_stale = True
-            self.changes += 1
 
     def step(self) -> set[EntryKey] | None:
         """Look for a moment; gives the entries whose findings may have changed, None once all is looked at."""
@@ -105,6 +107,7 @@ class Checkup:
         until = time.monotonic() + _STEP_SECONDS
         for keys in self._run:
             found |= keys
+            self.changes += bool(keys) and self.complete
             if time.monotonic() > until:
                 return found
         self._run, self.complete = None, True
@@ -130,6 +133,8 @@ class Checkup:
         self._cache_due = time.monotonic() + (time.monotonic() - began) / _SHARE
         found = tuple(mark(found, self._accepted))
         changed, self.about_cache = found != self.about_cache, found
+        self.changes += changed and self._cache_known
+        self._cache_known = True
         return changed
 
     @property
@@ -145,6 +150,12 @@ class Checkup:
         position = quick[0].position if quick else None
         more = (replace(one, position=position) for one in deeper if one.fingerprint not in known)
         return tuple(mark((*quick, *more), self._accepted))
+
+    def with_deeper(self, findings: Findings) -> Findings:
+        """These findings, and what deeper checks found that is not among them."""
+        known = {one.fingerprint for one in findings}
+        deeper = [one for _, more in list(self._deeper.values()) for one in more if one.fingerprint not in known]
+        return in_order([*findings, *mark(deeper, self._accepted)]) if deeper else findings
 
     def states(self, keys: Iterable[EntryKey]) -> dict[EntryKey, EntryState]:
         """What the rows of these entries show."""

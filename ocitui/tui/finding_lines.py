@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocitui.doctor.finding_texts import entry_text, seen_text
-from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.findings import Depth, Finding, Severity
+from ocitui.doctor.report import Report
 
 from .shorten import counted, short_digests
 from .widgets.lines_view import Kind, Line, heading
@@ -67,7 +68,18 @@ def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
     first = findings[0]
     many = counted(len(findings), "finding", "findings")
     lines = [heading(f"{first.severity.upper()}  {first.code}: {many}"), *shared_lines(first), Line()]
-    lines += [Line(short_digests(seen_text(one)), entry_text(one), tone(one)) for one in findings[:most]]
+    lines += [Line(short_digests(f"{entry_text(one)}: {seen_text(one)}"), kind=tone(one)) for one in findings[:most]]
     if len(findings) > most:
         lines.append(Line(f"and {len(findings) - most} more", kind="muted"))
     return lines
+
+
+def report_lines(report: Report | None) -> list[Line]:
+    """Where there is no finding to speak of: what was looked at, and what was not."""
+    if report is None:
+        return [Line("looking", kind="muted")]
+    lines = [Line("nothing wrong was found", "found", "good"), Line(str(report.coverage), "looked at")]
+    if report.depth is not Depth.DEEP:
+        lines.append(Line("a deeper check looks further: 2 headers, 3 every byte", "not checked"))
+    lines += [Line(text, "not checked") for text in report.coverage.unchecked]
+    return [*lines, *(Line(note, "note") for note in report.notes)]

@@ -193,7 +193,7 @@ async def test_a_name_that_rolls_back_is_told(tmp_path: Path) -> None:
 @contextmanager
 def _locked(cache: Path, holder: str) -> Iterator[None]:
     own = cache / ".ocitui"
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     (own / "lock").write_text(holder)
     fd = os.open(own / "lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)

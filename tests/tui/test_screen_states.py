@@ -73,6 +73,7 @@ async def test_what_is_acknowledged_is_no_problem(tmp_path: Path) -> None:
 
 async def test_what_a_deeper_check_found_holds_until_the_file_is_another_one(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
+    packed_path(cache, NGINX).write_bytes(b"hsqs" + bytes(4096))
     report = await examine(cache, ExamineOptions(Depth.HEADER, ledger_writes=False))
     async with desk(cache) as one:
         checkup = one.main.checkup

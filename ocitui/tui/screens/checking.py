@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from textual import work
 
 from ocitui.cache import CacheError, Condition, EntryKey, IndexOutcome
 
+from ..throttle import Throttle
+from ..widgets.entry_table import EntryTable
 from .entry_actions import EntryActions
+from .full import FullScreen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocitui.cache import Difference
-    from ocitui.doctor.findings import Finding
+    from ocitui.doctor.findings import Depth, Finding
+    from ocitui.doctor.report import Report
 
+    from ..check_run import CheckRun
     from ..checkup import Checkup
     from ..feed import EntryFeed, FeedChange
+
+
+_STATUS_SECONDS = 1.0
 
 
 class Checking(EntryActions):
@@ -31,6 +41,7 @@ class Checking(EntryActions):
     alarm = ""
     """The worst of these, where it means that entries are lost."""
     _feed: EntryFeed | None = None
+    _check_throttle: Throttle | None = None
     _told_overwritten: frozenset[str] = frozenset()
 
     def apply_change(self, change: FeedChange) -> None:
@@ -60,6 +71,122 @@ class Checking(EntryActions):
         loaded = verdict is not None and verdict.outcome is IndexOutcome.LOADED
         if condition is Condition.CORRUPT or (condition is Condition.SOUND and loaded):
             self._to_keep.put_nowait(condition)
+
+    # Checks of the whole cache
+
+    @cached_property
+    def check_run(self) -> CheckRun:
+        """The check that the problems screen shows."""
+        from ..check_run import CheckRun
+
+        # Progress comes in a thread's context, and a timer may only be begun in the screen's own.
+        return CheckRun(self.app.options.directory, lambda: self.call_later(self._tell_check))
+
+    @property
+    def changes(self) -> int:
+        """How often the cache was seen to change."""
+        return self.checkup.changes if self.checkup is not None else 0
+
+    def action_problems(self) -> None:
+        from .problems import ProblemsScreen
+
+        self.app.push_screen(ProblemsScreen(), self._go_to)
+
+    def action_mend(self) -> None:
+        if not self.may("mend"):
+            return
+        from .repair import RepairScreen
+
+        sound = self.health.sound
+        entries = self.chosen() if sound else []
+        if sound and not entries:
+            self.say("Mend: there is no entry under the cursor; p shows what else is wrong")
+            return
+        digests = frozenset(entry.digest for entry in entries)
+        self.app.push_screen(RepairScreen(None, digests), self.said)
+
+    def _go_to(self, finding: Finding | None) -> None:
+        """Put the cursor on the entry of a finding, and show what is wrong with it."""
+        self.draw_status()
+        if finding is None:
+            return
+        table = self.query_one(EntryTable)
+        wanted = (finding.digest, finding.format, finding.name)
+        same = table.keys_of(finding.digest)
+        key = next((key for key in same if key[:3] == wanted), next((k for k in same if k[1] == finding.format), None))
+        key = key or next(iter(same), None)
+        if key is None:
+            self.say("no entry of the index is what that is about")
+            return
+        if not table.move_cursor_to(key):
+            table.filter_text = ""
+            table.move_cursor_to(key)
+        self.show_problems()
+
+    def show_problems(self) -> None:
+        """Open the tab that tells what is wrong with the entry under the cursor."""
+
+    def start_check(self, depth: Depth) -> None:
+        """Check the whole cache; it goes on whatever screen is shown."""
+        self._run_check(depth)
+
+    @work(group="check", exclusive=True)
+    async def _run_check(self, depth: Depth) -> None:
+        run, changes = self.check_run, self.changes
+        await run.run(depth, changes, ledger_writes=not self.read_only)
+        if run.report is not None and not run.error:
+            await self.take_report(run.report, changes)
+            self._tell_of(run.report)
+
+    async def take_report(self, report: Report, changes: int | None = None) -> None:
+        """Show what a whole check found, also in the rows."""
+        self.check_run.take(report, self.changes if changes is None else changes)
+        if self.checkup is not None:
+            await asyncio.to_thread(self.checkup.take_report, report)
+            self._news.set()
+
+    def _tell_of(self, report: Report) -> None:
+        """A deeper check takes its time, and ends when nobody looks at it any more."""
+        from ocitui.doctor.finding_texts import tally
+
+        if report.depth != "quick":
+            self.say(f"{report.depth} check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}: p shows it")
+
+    def cancel_check(self) -> bool:
+        """End the check that runs; gives whether there was one."""
+        running = "check_run" in self.__dict__ and self.check_run.running
+        if running:
+            self.workers.cancel_group(self, "check")
+        return running
+
+    def all_findings(self) -> tuple[Finding, ...]:
+        """What the last check found, and what deeper ones did where it did not look."""
+        run = self.check_run
+        if run.running or run.report is None or run.report.depth != "quick" or self.checkup is None:
+            return run.findings
+        return self.checkup.with_deeper(run.findings)
+
+    def merged_report(self) -> Report | None:
+        """The last whole check with all findings; None where there is none."""
+        report = self.check_run.report
+        return None if report is None else replace(report, findings=self.all_findings())
+
+    def _tell_check(self) -> None:
+        if isinstance(self.app.screen, FullScreen):
+            self.app.screen.check_changed()
+            return
+        if self._check_throttle is None:
+            self._check_throttle = Throttle(self, _STATUS_SECONDS, self.draw_status)
+        self._check_throttle.ask()
+
+    @property
+    def check_text(self) -> str:
+        """How far the check is that runs; empty where none does."""
+        if "check_run" not in self.__dict__ or not self.check_run.running:
+            return ""
+        from ..check_run import progress_text
+
+        return f"{self.check_run.depth} check: {progress_text(self.check_run.progress)}"
 
     def look_again(self) -> None:
         """What was acknowledged, or found by a deeper check, is to be shown."""

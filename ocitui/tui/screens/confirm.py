@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import work
@@ -23,8 +23,12 @@ class ConfirmScreen(FullScreen[str | None]):
     ]
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
+    more_keys: ClassVar[Sequence[tuple[str, str]]] = ()
+    """What else can be pressed while it waits for an answer."""
     writes: ClassVar[bool] = True
     """Whether it changes the cache, and so waits until that may be done."""
+    action: ClassVar[str] = "delete"
+    """The action of the table of keys whose refusal is this one's."""
 
     def begin(self) -> None:
         self._ready = self._acting = False
@@ -43,7 +47,7 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb)])
+        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self.more_keys])
         self.say(f"on {self.app.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line]:
@@ -65,7 +69,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def action_confirm(self) -> None:
         if not self._ready or self._acting:
             return
-        if self.writes and (reason := self.main.refusal("delete")):
+        if self.writes and (reason := self.main.refusal(self.action)):
             self.say(f"not done: {reason}")
             return
         self._acting = True
@@ -81,7 +85,11 @@ class ConfirmScreen(FullScreen[str | None]):
             self._acting = False
             self.failed(error)
         else:
-            self.dismiss(message)
+            self.done(message)
+
+    def done(self, message: str) -> None:
+        """It was done."""
+        self.dismiss(message)
 
     def failed(self, error: CacheError) -> None:
         """Say why it was not done; the plan is made and shown again."""

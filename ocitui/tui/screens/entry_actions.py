@@ -41,7 +41,8 @@ class EntryActions(Screen[None]):
         """Why an action that writes is off now; empty where it is not."""
         if action not in BY_NAME or not BY_NAME[action].writes:
             return ""
-        if not self.health.sound:
+        gone = self.health.condition in (Condition.GONE, Condition.UNREADABLE)
+        if not self.health.sound and (gone or not BY_NAME[action].mends):
             what = "the directory" if self.health.condition is Condition.GONE else "index.json"
             return f"nothing is written while {what} is {self.health.condition}"
         return self.read_only

@@ -93,6 +93,9 @@ class FullScreen(Screen[R]):
     def imports_changed(self) -> None:
         """Imports are no longer as they were drawn; called while the screen is on top."""
 
+    def check_changed(self) -> None:
+        """A check is no longer as it was drawn; called while the screen is on top."""
+
     def action_leave(self) -> None:
         self.dismiss(None)
 

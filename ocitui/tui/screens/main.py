@@ -168,6 +168,9 @@ class MainScreen(Importing, Checking, Asking):
     def action_show_tab(self, tab: Tab) -> None:
         self.query_one(EntryPane).open_tab(tab)
 
+    def show_problems(self) -> None:
+        self.query_one(EntryPane).open_tab("problems")
+
     def action_next_tab(self) -> None:
         self.query_one(EntryPane).step_tab(1)
 
@@ -213,6 +216,12 @@ class MainScreen(Importing, Checking, Asking):
             table.filter_text = ""
             self.draw_status()
 
+    def action_interrupt(self) -> None:
+        if self.cancel_check():
+            self.say("cancelling the check")
+        else:
+            super().action_interrupt()
+
     # Bars
 
     def say(self, message: str) -> None:
@@ -244,7 +253,7 @@ class MainScreen(Importing, Checking, Asking):
                 table.filter_text,
                 len(table.marked),
                 table.hidden_marks,
-                self.imports_text,
+                "  ".join(text for text in (self.imports_text, self.check_text) if text),
                 self._message,
             )
         )

@@ -97,6 +97,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         """The entry of a key, shown or not."""
         return self._rows.entries.get(key)
 
+    def keys_of(self, digest: str) -> list[EntryKey]:
+        """The keys of a digest's entries, shown or not."""
+        return [key for key in self._rows.entries if key[0] == digest]
+
     @property
     def shown(self) -> int:
         """How many rows the filter lets through."""

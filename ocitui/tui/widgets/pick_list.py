@@ -22,12 +22,14 @@ from .lines_view import Kind
 
 @dataclass(frozen=True, slots=True)
 class PickRow:
-    """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it."""
+    """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it: at its
+    beginning, or at its end where its ``start`` says more."""
 
     key: str
     text: str
     right: str = ""
     kind: Kind = "plain"
+    start: bool = False
 
 
 class PickList(ScrollView, can_focus=True, inherit_bindings=False):
@@ -172,11 +174,13 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
 
 def row_text(row: PickRow, width: int, *, pointed: bool) -> str:
-    """A row as it is drawn: as wide as asked, its text cut at its beginning where it is too long."""
+    """A row as it is drawn: as wide as asked, its text cut where it is too long."""
     right = clean(row.right)[:width]
     room = max(width - cell_len(right) - 3, 0)
     text = clean(row.text)
-    if cell_len(text) > room:
+    if cell_len(text) > room and row.start:
+        text = f"{set_cell_size(text, room - 1)}…" if room > 1 else ""
+    elif cell_len(text) > room:
         text = f"…{text[len(text) - room + 1 :]}" if room > 1 else ""
     line = f"{'>' if pointed else ' '} {set_cell_size(text, room)} {right}"
     return set_cell_size(line, width)

@@ -1,0 +1,302 @@
+"""The plan of a repair: each step with its mark, what stays, the three sources of a lost index; then the question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from ocitui.cache import CacheError, ImageName, PlanChangedError
+from ocitui.doctor.assessment_texts import bears_on
+from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.findings import Depth
+from ocitui.doctor.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair import Repaired, RepairProgress, apply_plan
+from ocitui.doctor.report import Report
+from ocitui.doctor.timeline import Assessment, assess, gather
+
+from ..elsewhere import elsewhere
+from ..repair_rows import PLAN, PlanRow, plan_rows
+from ..repair_texts import plan_lines, progress_line, repaired_lines
+from ..throttle import Throttle
+from ..widgets.lines_view import Line, LinesView
+from ..widgets.pick_list import PickList
+from ..widgets.question import OneLineQuestion
+from .confirm import ConfirmScreen
+
+_DRAW_SECONDS = 0.25
+_BRING_ENTRIES = (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES)
+_CHANGED = "The cache has changed since the plan was shown. This is the new plan."
+
+
+class RepairScreen(ConfirmScreen):
+    """Plans the mending of findings; ``only`` are the fingerprints or digests it is about, all findings where empty.
+
+    Without a report the cache is checked first. Dismissed with a message once something was done.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark_step", "Mark", show=False),
+        Binding("Y", "confirm_used", "Drop all the same", show=False),
+        Binding("n", "name", "Name", show=False),
+        Binding("o", "options", "Options", show=False),
+        Binding("m", "go_on", "Go on", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
+    ]
+    AUTO_FOCUS = "PickList"
+    CSS = """
+    RepairScreen {
+        PickList { height: auto; max-height: 40%; }
+        LinesView { height: 1fr; border-top: solid $panel; }
+        #ask { display: none; padding: 0 1; }
+        &.-asking #ask { display: block; }
+        &.-done PickList { display: none; }
+    }
+    """
+    subject: ClassVar[str] = "repair"
+    verb: ClassVar[str] = "Mend"
+    action: ClassVar[str] = "mend"
+    more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
+
+    def __init__(self, report: Report | None, only: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self._report = report
+        self._only = only
+        self._options = RepairOptions(only=only)
+        self._plan: RepairPlan | None = None
+        self._assessment: Assessment | None = None
+        self._rows: dict[str, PlanRow] = {}
+        self._naming: tuple[str, Literal["name", "adopt"]] | None = None
+        self._asked_twice = False
+        self._said = ""
+        self._repaired: Repaired | None = None
+        self._progress: RepairProgress | None = None
+        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw_progress)
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList()
+        yield LinesView()
+        yield OneLineQuestion(self.end_asking, id="ask")
+
+    # The plan
+
+    async def plan(self) -> Iterable[Line]:
+        self._asked_twice = False
+        self._plan, self._assessment, report = await elsewhere(self._look)
+        self._report = report
+        self._list()
+        return self._lines()
+
+    async def _look(self) -> tuple[RepairPlan, Assessment | None, Report]:
+        """In a thread and a loop of its own: check where that was not done, plan, and see which copy is good."""
+        directory, cache = self.app.options.directory, self.app.cache
+        report = self._report or await examine(directory, ExamineOptions(Depth.HEADER, ledger_writes=False))
+        plan, facts = await asyncio.gather(
+            plan_repair(cache, report, self._options), asyncio.to_thread(gather, directory)
+        )
+        if self._options.only:
+            plan = plan.narrowed(self._options.only)
+        assessment = assess(facts)
+        return plan, assessment if bears_on(assessment, report) else None, report
+
+    def show_lines(self, lines: Iterable[Line]) -> None:
+        # A note on the plan as a whole stands above it.
+        super().show_lines(lines)
+        for view in self.query(PickList):
+            view.move_to(PLAN)
+
+    def asked(self) -> str:
+        if self._plan is not None and not self._plan.made:
+            return "there is nothing to do; space marks a step that is offered, o offers more"
+        return "nothing is changed before y; space takes a step out"
+
+    def _list(self) -> None:
+        if self._plan is None:
+            return
+        rows = plan_rows(self._plan, self._assessment, self.app.terminal.ascii)
+        self._rows = {row.row.key: row for row in rows}
+        for view in self.query(PickList):
+            view.set_rows([row.row for row in rows])
+
+    def _lines(self) -> list[Line]:
+        assert self._plan is not None
+        return plan_lines(self._plan, self.app.host, kratad_runs=self.main.daemon.running)
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        row = self._row
+        if row is None or self._plan is None or self._acting or self._repaired is not None:
+            return
+        for view in self.query(LinesView):
+            view.set_lines(self._lines() if row.row.key == PLAN else row.lines(self._plan, self.size.width))
+
+    @property
+    def _row(self) -> PlanRow | None:
+        view = next(iter(self.query(PickList)), None)
+        return self._rows.get(view.key or "") if view is not None else None
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        """Enter never confirms: it cancels, as the line of keys says."""
+        self.action_leave()
+
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(LinesView).action_pages(pages)
+
+    def action_mark_step(self) -> None:
+        row, plan = self._row, self._plan
+        if row is None or row.step is None or plan is None or not self._ready or self._acting:
+            return
+        self._plan = replace(plan, chosen=plan.chosen ^ {row.step})
+        self._asked_twice = False
+        self._list()
+        self._draw_detail()
+        self.say(f"on {self.app.host}: {self.asked()}")
+
+    # Naming, and what may be done
+
+    def action_name(self) -> None:
+        row = self._row
+        if row is None or row.naming is None or not self._ready or self._acting:
+            self.say("there is no name to give here: n is for entries whose name is lost, and for orphans")
+            return
+        self._naming = row.naming
+        question = self.query_one(OneLineQuestion)
+        self.add_class("-asking")
+        question.ask(row.hint, "a name, as registry/repository:tag; enter takes it, esc does not")
+        self.set_focus(question)
+
+    def end_asking(self, *, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        naming, self._naming = self._naming, None
+        question.open = False
+        self.remove_class("-asking")
+        self.set_focus(self.query_one(PickList))
+        if keep and naming is not None and question.value.strip():
+            self._give_name(*naming, question.value.strip())
+
+    def _give_name(self, digest: str, how: Literal["name", "adopt"], text: str) -> None:
+        try:
+            pair = (digest, str(ImageName.parse(text)))
+        except CacheError as error:
+            self.say(f"{error.message}: {error.hint}")
+            return
+        options = self._options
+        if how == "adopt":
+            self._options = replace(options, adopt=(*(one for one in options.adopt if one[0] != digest), pair))
+        else:
+            self._options = replace(options, names=(*(one for one in options.names if one[0] != digest), pair))
+        self.make_plan()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a name is typed every key is its own."""
+        return not self.has_class("-asking") or action == "interrupt"
+
+    def action_options(self) -> None:
+        if self._acting or self._repaired is not None:
+            return
+        from .repair_options import RepairOptionsScreen
+
+        self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
+
+    def _take_options(self, options: RepairOptions | None) -> None:
+        if options is not None and options != self._options:
+            self._options = options
+            self.make_plan()
+
+    # Doing it
+
+    def action_confirm(self) -> None:
+        plan = self._plan
+        if plan is None or not self._ready or self._acting or self._repaired is not None:
+            return
+        if not plan.made:
+            self.say("there is nothing to do: no step is marked")
+        elif plan.used_by and not self.main.refusal(self.action):
+            self._asked_twice = True
+            devices = ", ".join(plan.used_by)
+            self.say(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+        else:
+            super().action_confirm()
+
+    def action_confirm_used(self) -> None:
+        if self._asked_twice:
+            super().action_confirm()
+
+    async def act(self) -> str:
+        plan = self._plan
+        assert plan is not None
+
+        def tell(now: RepairProgress) -> None:
+            waiting, self._progress = self._progress, now
+            # However long nobody reads the terminal, one call waits at most.
+            if waiting is None:
+                with suppress(RuntimeError):
+                    self.call_later(self._throttle.ask)
+
+        # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
+        repaired = await elsewhere(lambda: apply_plan(self.app.cache, plan, tell))
+        self._repaired = repaired
+        await self.main.take_report(repaired.report)
+        return _outcome(repaired)
+
+    def _draw_progress(self) -> None:
+        now, self._progress = self._progress, None
+        if now is not None and self._acting:
+            self.say(f"{progress_line(now)}; it is finished even if this window goes")
+
+    def done(self, message: str) -> None:
+        """Stay, to show what the second check found."""
+        self._acting, self._said = False, message
+        repaired = self._repaired
+        assert repaired is not None
+        self.add_class("-done")
+        self.set_focus(self.query_one(LinesView))
+        self.show_lines(repaired_lines(repaired))
+        more = [("m", "Plan what remains")] if repaired.remaining else []
+        self.show_keys([*more, ("esc", "Back")])
+        self.say(message)
+
+    def action_go_on(self) -> None:
+        """A plan for what remains, such as entries that could not be mended before the index was."""
+        repaired = self._repaired
+        if repaired is None or not repaired.remaining:
+            return
+        self._repaired, self._report, self._options = None, repaired.report, RepairOptions()
+        self.remove_class("-done")
+        self.set_focus(self.query_one(PickList))
+        self.make_plan()
+
+    def failed(self, error: CacheError) -> None:
+        self._progress = None
+        if isinstance(error, PlanChangedError):
+            # What was found may be another thing by now, too.
+            self._report = None
+            self.make_plan(_CHANGED)
+        else:
+            super().failed(error)
+
+    def action_leave(self) -> None:
+        if not self._acting:
+            self.dismiss(self._said or None)
+
+    def action_interrupt(self) -> None:
+        if self._acting:
+            super().action_interrupt()
+        else:
+            self.action_leave()
+
+
+def _outcome(repaired: Repaired) -> str:
+    ids = ", ".join(done.id for done in repaired.transactions)
+    done = f"mended in {ids}; u undoes it" if ids else "done"
+    left = len(repaired.remaining)
+    state = "the cache is clean" if not left else f"{left} {'finding remains' if left == 1 else 'findings remain'}"
+    return f"{done}; checked again: {state}"

@@ -1,0 +1,164 @@
+"""The problems screen: what was found, the worst first, and what can be done about it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ocitui.doctor.acknowledged import load_acknowledged
+from ocitui.doctor.examination import Examination
+from ocitui.importing.threads import Stop
+from ocitui.tui.widgets.bars import Bar
+from ocitui.tui.widgets.pick_list import PickList
+
+from .cache_support import BUSYBOX, NGINX, TEA, make_cache, packed_path, tree
+from .screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+
+
+def faulty(path: Path) -> Path:
+    """A cache with a bad document, a missing file, and a file that nobody names."""
+    cache = make_cache(path)
+    (cache / f"{BUSYBOX.digest}.config.json").write_text("{")
+    packed_path(cache, NGINX).unlink()
+    (cache / f"sha256:{'a' * 64}.squashfs").write_bytes(b"hsqs")
+    return cache
+
+
+def wait_while(held: list[bool], stop: Stop) -> None:
+    """Something that takes long, and ends when it is told to."""
+    while held:
+        stop.check()
+        time.sleep(0.01)
+
+
+def rows(one: Desk) -> list[str]:
+    return [row.text for row in one.app.screen.query_one(PickList).rows]
+
+
+def coverage(one: Desk) -> str:
+    return one.app.screen.query_one("#coverage", Bar).content.plain
+
+
+async def opened(one: Desk) -> None:
+    await one.open("p", "ProblemsScreen")
+    await one.until(lambda: " quick; " in coverage(one) or "header" in coverage(one), "the check")
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])
+async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[int, int]) -> None:
+    async with desk(faulty(tmp_path / "image"), size) as one:
+        await opened(one)
+        assert [row.split()[:2] for row in rows(one) if not row.startswith(" ")] == [
+            ["HIGH", "config-unparsable"],
+            ["HIGH", "file-missing"],
+            ["LOW", "orphan-file"],
+        ]
+        assert coverage(one).startswith(" 7 entries: 7 quick; 2 high, 1 low")
+        await one.press("j")
+        await one.until(lambda: "an error at every lookup" in one.lines)
+        for word in ("seen", "daemon", "mend", BUSYBOX.digest):
+            assert word in one.lines
+        assert all(len(line) == size[0] for line in one.text.split("\n"))
+
+
+async def test_a_sound_cache_has_no_problem(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await opened(one)
+        assert rows(one) == []
+        assert "nothing wrong was found" in one.lines
+        await one.press("m", "M", "a", "enter", "x")
+        assert one.top == "ProblemsScreen"
+
+
+async def test_a_deeper_check_says_how_far_it_looked(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA,))
+    packed_path(cache, TEA).write_bytes(b"hsqs" + bytes(4096))
+    async with desk(cache) as one:
+        await opened(one)
+        await one.press("2")
+        await one.until(lambda: "1 entry: 1 header" in coverage(one))
+        assert any("packed-damaged" in row for row in rows(one))
+        await one.press("escape")
+        await one.until(lambda: "! damaged" in one.text)
+        await one.press("p")
+        await one.until(lambda: "1 entry: 1 header" in coverage(one))
+        await one.press("1")
+        await one.until(lambda: "1 entry: 1 quick" in coverage(one))
+        assert any("packed-damaged" in row for row in rows(one))
+
+
+async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) -> None:
+    cache = faulty(tmp_path / "image")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.press("a")
+        await one.until(lambda: not any("config-unparsable" in row for row in rows(one)))
+        assert len(load_acknowledged(cache)) == 1
+        await one.press("A")
+        await one.until(lambda: any("config-unparsable" in row for row in rows(one)))
+        await one.press("home", "a")
+        await one.until(lambda: not load_acknowledged(cache))
+        await one.press("escape")
+        await one.until(lambda: "! config" in one.text)
+
+
+async def test_with_read_only_nothing_is_acknowledged_or_mended(tmp_path: Path) -> None:
+    cache = faulty(tmp_path / "image")
+    before = tree(cache)
+    async with desk(cache, read_only=True) as one:
+        await opened(one)
+        await one.press("a")
+        await one.until(lambda: "started with --read-only" in one.status)
+        await one.open("m", "RepairScreen")
+        await one.until(lambda: "nothing is changed" in one.status)
+        await one.press("y")
+        await one.until(lambda: "not done: started with --read-only" in one.status)
+    assert tree(cache) == before
+    assert not (cache / ".ocitui").exists()
+
+
+async def test_enter_goes_to_the_entry(tmp_path: Path) -> None:
+    async with desk(faulty(tmp_path / "image")) as one:
+        await one.press("slash", *"busybox", "enter")
+        await opened(one)
+        await one.press("j", "j", "j", "enter")
+        await one.until(lambda: one.top == "MainScreen")
+        entry = one.table.cursor_entry
+        assert entry is not None
+        assert entry.digest == NGINX.digest
+        await one.until(lambda: "the packed file is not there" in one.text)
+
+
+async def test_a_check_goes_on_when_its_screen_is_left_and_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await opened(one)
+        held = [True]
+        monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self._stop))
+        await one.press("3")
+        await one.until(lambda: one.main.check_run.running)
+        await one.press("escape")
+        await one.until(lambda: "deep check" in one.status)
+        await one.press("ctrl+c")
+        await one.until(lambda: "cancelling the check" in one.status)
+        held.clear()
+        await one.until(lambda: not one.main.check_run.running)
+        await one.press("p")
+        await one.until(lambda: "was cancelled" in one.status)
+
+
+async def test_what_changed_since_is_said(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await opened(one)
+        packed_path(cache, TEA).unlink()
+        await one.until(lambda: one.main.changes > one.main.check_run.seen_changes)
+        await one.press("A", "A")
+        await one.until(lambda: "has changed" in coverage(one))
+        await one.press("escape")
+        await opened(one)
+        await one.until(lambda: "1 high" in coverage(one))

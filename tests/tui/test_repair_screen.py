@@ -1,0 +1,250 @@
+"""The repair screen: a plan that can be narrowed, a question, one transaction, and what the second check found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
+from ocitui.tui.screens.repair import RepairScreen
+from ocitui.tui.widgets.pick_list import PickList
+
+from .cache_support import ALPINE, BUSYBOX, NGINX, TEA, make_cache, packed_path, replace_index, tree, write_index
+from .screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+
+
+def rows(one: Desk) -> list[str]:
+    return [row.text for row in one.app.screen.query_one(PickList).rows]
+
+
+async def planned(one: Desk) -> None:
+    await one.until(lambda: one.top == "RepairScreen" and "nothing is changed before y" in one.status, "the plan")
+
+
+async def mend_all(one: Desk) -> None:
+    """Open the plan for all there is."""
+    await one.open("p", "ProblemsScreen")
+    await one.until(lambda: not one.main.check_run.running and bool(rows(one)), "the check")
+    await one.press("M")
+    await one.until(lambda: one.top == "RepairScreen" and "on host7" in one.status, "the plan")
+
+
+async def mended(one: Desk) -> None:
+    await one.press("y")
+    await one.until(lambda: "checked again" in one.status, "the second check")
+
+
+def break_config(cache: Path) -> None:
+    (cache / f"{BUSYBOX.digest}.config.json").write_text("{")
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])
+async def test_a_plan_is_made_and_shown_and_done_only_with_y(tmp_path: Path, size: tuple[int, int]) -> None:
+    cache = make_cache(tmp_path / "image")
+    break_config(cache)
+    before = tree(cache)
+    async with desk(cache, size) as one:
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        assert one.header.startswith(" host7 ")
+        assert "kratad" in one.header
+        assert "On host7: 1 step" in one.lines
+        assert all(len(line) == size[0] for line in one.text.split("\n"))
+        await one.press("enter")
+        await one.until(lambda: one.top == "MainScreen")
+        assert tree(cache) == before
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        await one.press("m")
+        assert one.top == "RepairScreen"
+        await mended(one)
+        assert "Mended in transaction" in one.lines
+        assert "remains" in one.lines
+        assert not (cache / f"{BUSYBOX.digest}.config.json").exists()
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.open("u", "UndoScreen")
+        await one.until(lambda: "nothing is changed" in one.status)
+        await one.press("y")
+        await one.until(lambda: "undone by" in one.status)
+    assert (cache / f"{BUSYBOX.digest}.config.json").read_text() == "{"
+
+
+async def test_a_corrupt_index_is_mended_from_what_was_kept_of_it(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    good = (cache / "index.json").read_bytes()
+    async with desk(cache) as one:
+        await one.until(lambda: bool(list_backups(cache)))
+        replace_index(cache, good[: len(good) // 2])
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.press("d")
+        await one.until(lambda: "nothing is written while" in one.status)
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        assert any("Which copy of the index is good" in row for row in rows(one))
+        await one.press("j")
+        await one.until(lambda: "the daemon does not run" in one.lines)
+        await one.press("j")
+        await one.until(lambda: "Index Backup Files From" in one.lines)
+        assert "7 entries, 7 with a name" in one.lines
+        await mended(one)
+        assert "the cache is clean" in one.lines
+        await one.press("escape")
+        await one.until(lambda: one.condition is Condition.SOUND and one.table.total == 7)
+    assert [one["digest"] for one in _manifests(cache)] == [one["digest"] for one in _of(good)]
+
+
+def _manifests(cache: Path) -> Any:
+    return _of((cache / "index.json").read_bytes())
+
+
+def _of(data: bytes) -> Any:
+    import json
+
+    return json.loads(data)["manifests"]
+
+
+async def test_a_lost_name_is_given_by_hand(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA,))
+    replace_index(cache, b"")
+    async with desk(cache) as one:
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        number = next(at for at, row in enumerate(rows(one)) if "name lost" in row)
+        await one.press(*["j"] * number, "n")
+        await one.until(lambda: one.focused == "OneLineQuestion")
+        await one.press(*"tea/pot", "colon", *"ynm", "enter")
+        await one.until(lambda: not any("name lost" in row for row in rows(one)))
+        await planned(one)
+        await mended(one)
+        await one.press("escape")
+        await one.until(lambda: one.names == ["tea/pot squashfs ok"])
+
+
+async def test_an_orphan_is_adopted_under_a_name(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    write_index(cache, (NGINX,))
+    async with desk(cache, read_only=False) as one:
+        await mend_all(one)
+        number = next(at for at, row in enumerate(rows(one)) if "orphan-entry" in row)
+        await one.press(*["j"] * number, "n")
+        await one.until(lambda: one.focused == "OneLineQuestion")
+        await one.press(*"tea", "enter")
+        await one.until(lambda: any(row.startswith("[✱]") for row in rows(one)))
+        await planned(one)
+        await mended(one)
+        assert "the cache is clean" in one.lines
+
+
+async def test_a_step_is_taken_out(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    break_config(cache)
+    (cache / f"{NGINX.digest}.manifest.json").write_text("{")
+    async with desk(cache) as one:
+        await mend_all(one)
+        await planned(one)
+        assert "On host7: 2 steps" in one.lines
+        await one.press("j", "space", "home")
+        await one.until(lambda: "On host7: 1 step," in one.lines)
+        await mended(one)
+        assert (cache / f"{BUSYBOX.digest}.config.json").exists()
+        assert not (cache / f"{NGINX.digest}.manifest.json").exists()
+
+
+async def test_only_the_chosen_finding_is_mended(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    break_config(cache)
+    (cache / f"{NGINX.digest}.manifest.json").write_text("{")
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: not one.main.check_run.running and len(rows(one)) == 4)
+        await one.press("m")
+        await planned(one)
+        assert "On host7: 1 step," in one.lines
+
+
+async def test_a_plan_that_no_longer_holds_is_made_and_shown_again(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    break_config(cache)
+    async with desk(cache) as one:
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        (cache / f"{BUSYBOX.digest}.config.json").write_text("{]")
+        await one.press("y")
+        await one.until(lambda: "This is the new plan" in one.lines)
+        await planned(one)
+        assert not await one.app.cache.transactions()
+        await mended(one)
+
+
+async def test_what_is_in_use_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, TEA).unlink()
+
+    really = RepairScreen._look
+
+    async def used(self: RepairScreen) -> Any:
+        plan, assessment, report = await really(self)
+        steps = tuple(replace(step, used_by=("/dev/loop3",)) for step in plan.steps)
+        return replace(plan, steps=steps), assessment, report
+
+    monkeypatch.setattr(RepairScreen, "_look", used)
+    async with desk(cache) as one:
+        await one.press("j", "j")
+        await one.open("m", "RepairScreen")
+        await one.until(lambda: "there is nothing to do" in one.status)
+        await one.press("o")
+        await one.until(lambda: one.top == "RepairOptionsScreen")
+        await one.press("j", "j", "space", "enter")
+        await one.until(lambda: one.top == "RepairScreen" and "/dev/loop3" in one.lines)
+        await planned(one)
+        await one.press("y")
+        await one.until(lambda: "Y drops it all the same" in one.status)
+        assert not await one.app.cache.transactions()
+        await one.press("Y")
+        await one.until(lambda: "checked again" in one.status)
+        [done] = await one.app.cache.transactions()
+        assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+
+
+async def test_an_overwritten_edit_is_made_again(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    index = (cache / "index.json").read_bytes()
+    async with desk(cache) as one:
+        await one.app.cache.delete([(ALPINE.digest, "tar")])
+        await one.until(lambda: one.table.total == 6)
+        replace_index(cache, index)
+        await one.until(lambda: "p offers it again" in one.status)
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: not one.main.check_run.running and any("index-overwritten" in row for row in rows(one)))
+        number = next(at for at, row in enumerate(rows(one)) if "index-overwritten" in row)
+        await one.press(*["j"] * number, "m")
+        await planned(one)
+        await mended(one)
+        await one.press("escape", "escape")
+        await one.until(lambda: one.table.total == 6)
+
+
+async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
+    cache, other = make_cache(tmp_path / "image"), make_cache(tmp_path / "other")
+    (cache / f"{TEA.digest}.config.json").unlink()
+    async with desk(cache) as one:
+        await one.press("j", "j")
+        await one.open("m", "RepairScreen")
+        await one.until(lambda: "there is nothing to do" in one.status)
+        await one.press("y")
+        assert one.top == "RepairScreen"
+        await one.press("o")
+        await one.until(lambda: one.top == "RepairOptionsScreen")
+        await one.press("s", *os.fspath(other).replace("-", "-"), "enter")
+        await one.until(lambda: any("Restore from" in row for row in rows(one)), "the source")
+        await one.press("enter")
+        await planned(one)
+        await mended(one)
+        assert "the cache is clean" in one.lines
+    assert (cache / f"{TEA.digest}.config.json").read_bytes() == TEA.config
