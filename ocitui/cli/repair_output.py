@@ -117,9 +117,9 @@ def _findings(report: Report) -> Iterator[str]:
 def _next_step(report: Report, plan: RepairPlan) -> str:
     if plan.made:
         return "nothing was changed; the same with --apply asks, and does it"
-    if report.shown(Severity.LOW):
+    if plan.steps or plan.left:
         return "nothing can be done without a word from you: see above what you can do about what stays"
-    return "there is nothing to mend"
+    return "nothing of that kind was found" if report.shown(Severity.LOW) else "there is nothing to mend"
 
 
 def _remaining(findings: Sequence[Finding]) -> Iterator[str]:
