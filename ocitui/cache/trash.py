@@ -97,7 +97,7 @@ def empty(space: Workspace, before: float | None, ids: Collection[str] | None) -
     for wanted in ids or ():
         if wanted not in transactions and not any(file.transaction == wanted for file in files):
             raise NoSuchTransactionError(f"there is no transaction {wanted}")
-    chosen = [file for file in files if _is_chosen(file, transactions.get(file.transaction), before, ids)]
+    chosen = [file for file in files if goes(file, transactions.get(file.transaction), before, ids)]
     for transaction_id in {file.transaction for file in chosen}:
         transaction = transactions.get(transaction_id)
         if transaction is not None and transaction.state is TransactionState.DONE:
@@ -109,9 +109,10 @@ def empty(space: Workspace, before: float | None, ids: Collection[str] | None) -
     return EmptiedTrash(sum(file.size for file in chosen), len(chosen))
 
 
-def _is_chosen(
-    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None
+def goes(
+    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None = None
 ) -> bool:
+    """Whether `empty` removes a file that came by a transaction, None where no record of it can be read."""
     if before is not None and file.when >= before:
         return False
     if transaction is None:

@@ -102,6 +102,7 @@ ACTIONS: tuple[Action, ...] = (
         "Reverse the newest transaction; what it moved comes back from the trash.",
         Group.CACHE,
         writes=True,
+        mends=True,
         in_footer=True,
     ),
     Action(
@@ -109,6 +110,13 @@ ACTIONS: tuple[Action, ...] = (
         ("t",),
         "Journal",
         "Every transaction: when, what, by whom; any one can be undone from there.",
+        Group.CACHE,
+    ),
+    Action(
+        "trash",
+        ("X",),
+        "Trash",
+        "What transactions took out of the cache: restore a file, undo its transaction, or empty it and free the room.",
         Group.CACHE,
     ),
     Action(
@@ -150,6 +158,21 @@ ACTIONS: tuple[Action, ...] = (
         Group.ENTRY,
         writes=True,
         mends=True,
+    ),
+    Action(
+        "why",
+        ("w",),
+        "Why",
+        "Why the daemon answers as it does: one chain from a name to its entry, files, documents, header and content.",
+        Group.ENTRY,
+    ),
+    Action(
+        "point",
+        ("P",),
+        "Point",
+        "Make the entry win its name, by moving it to the end of the index; a plan first, and nothing is deleted.",
+        Group.ENTRY,
+        writes=True,
     ),
     Action(
         "copy_digest",

@@ -27,7 +27,7 @@ class ConfirmScreen(FullScreen[str | None]):
     """What else can be pressed while it waits for an answer."""
     writes: ClassVar[bool] = True
     """Whether it changes the cache, and so waits until that may be done."""
-    action: ClassVar[str] = "delete"
+    action: str = "delete"
     """The action of the table of keys whose refusal is this one's."""
 
     def begin(self) -> None:

@@ -96,6 +96,32 @@ class EntryActions(Screen[None]):
 
         self.app.push_screen(JournalScreen(), chosen)
 
+    def action_trash(self) -> None:
+        from .trash import TrashScreen
+
+        def chosen(transaction_id: str | None) -> None:
+            if transaction_id and self.may("undo"):
+                self._open_undo(transaction_id)
+
+        self.app.push_screen(TrashScreen(), chosen)
+
+    def action_why(self) -> None:
+        from .why import WhyScreen
+
+        entry = self.query_one(EntryTable).cursor_entry
+        self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
+
+    def action_point(self) -> None:
+        entry = self.query_one(EntryTable).cursor_entry
+        if not self.may("point"):
+            return
+        if entry is None:
+            self.say("Point: there is no entry under the cursor")
+            return
+        from .point import PointScreen
+
+        self.app.push_screen(PointScreen(entry.descriptor), self.said)
+
     def action_resolve(self) -> None:
         from .resolve import ResolveScreen
 

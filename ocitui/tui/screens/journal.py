@@ -12,10 +12,11 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from ocitui.cache import CacheError, Transaction, TransactionKind, TransactionState
+from ocitui.cache import CacheError, Transaction, TransactionState
+from ocitui.cache.trash import can_be_undone
 from ocitui.text import clean, human_size, timestamp
 
-from ..shorten import counted
+from ..shorten import counted, short_digests
 from .full import FullScreen
 
 
@@ -67,7 +68,7 @@ class JournalScreen(FullScreen[str | None]):
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         transaction = self._transactions[event.option.id or ""]
-        if transaction.state is not TransactionState.DONE or transaction.kind is TransactionKind.RESET:
+        if not can_be_undone(transaction):
             self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")
         else:
             self.dismiss(transaction.id)
@@ -88,9 +89,12 @@ def row_text(transaction: Transaction) -> str:
 def _about(transaction: Transaction) -> str:
     """The first entry's name without its registry, and how many there are besides."""
     entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
-    keys = dict.fromkeys(entry.key for entry in entries)
+    if transaction.swap is not None:
+        return "index.json as a whole"
     if not entries:
-        return "no entry"
+        names = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
+        return f"{short_digests(names[0])} {counted(len(names), 'file', 'files')}" if names else "no entry"
+    keys = dict.fromkeys(entry.key for entry in entries)
     name = (entries[0].image_name or "no name").rpartition("/")[2]
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
     return f"{name} {entries[0].format or 'no format'}{more}"

@@ -62,7 +62,7 @@ class RepairScreen(ConfirmScreen):
     """
     subject: ClassVar[str] = "repair"
     verb: ClassVar[str] = "Mend"
-    action: ClassVar[str] = "mend"
+    action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 
     def __init__(self, report: Report | None, only: frozenset[str] = frozenset()) -> None:

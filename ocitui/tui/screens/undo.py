@@ -21,6 +21,7 @@ class UndoScreen(ConfirmScreen):
 
     subject: ClassVar[str] = "undo"
     verb: ClassVar[str] = "Undo it"
+    action = "undo"
 
     def __init__(self, transaction_id: str | None) -> None:
         super().__init__()
@@ -57,6 +58,12 @@ def undo_lines(target: Transaction, host: str) -> list[Line]:
             whole = len(descriptors) <= WHOLE_DIGESTS
             lines += [Line(), heading(title)]
             lines += [line for descriptor in descriptors for line in entry_lines(descriptor, whole=whole)]
+    if target.swap is not None:
+        lines += [Line(), heading("index.json as a whole")]
+        lines.append(Line("comes back as it was before, byte for byte" if target.swap.old else "goes: there was none"))
+    if target.modes:
+        lines += [Line(), heading("Modes as they were")]
+        lines += [Line(short_digests(mode.name), "mode") for mode in target.modes]
     for title, files in (
         ("Back from the trash", target.trashed),
         ("To the trash, unless another entry needs them", target.placed),

@@ -1,0 +1,148 @@
+"""The trash: what transactions took out of the cache; files come back singly, and go for good only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from ocitui.cache import CacheError, Transaction, TrashedFile
+from ocitui.text import human_size, timestamp
+
+from ..shorten import counted, short_digests
+from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.pick_list import PickList, PickRow
+from .full import FullScreen
+
+
+@dataclass(frozen=True, slots=True)
+class TrashRow:
+    """A row, and the files it stands for: those of a transaction for its heading, one for any other."""
+
+    row: PickRow
+    files: tuple[TrashedFile, ...]
+    transaction: Transaction | None
+
+
+class TrashScreen(FullScreen[str | None]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Restore", show=False),
+        Binding("e", "empty", "Empty", show=False),
+        Binding("u", "undo", "Undo", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
+    ]
+    AUTO_FOCUS = "PickList"
+    CSS = """
+    TrashScreen {
+        PickList { height: 2fr; }
+        LinesView { height: 1fr; border-top: solid $panel; }
+    }
+    """
+    subject: ClassVar[str] = "trash"
+    keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, TrashRow] = {}
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList()
+        yield LinesView()
+
+    def begin(self) -> None:
+        self._read()
+
+    @work(group="read", exclusive=True)
+    async def _read(self, said: str = "") -> None:
+        try:
+            files = await self.app.cache.trash()
+            transactions = {one.id: one for one in await self.app.cache.transactions()}
+        except CacheError as error:
+            self.say(f"{error.message}: {error.hint}")
+            return
+        rows = [*trash_rows(files, transactions)]
+        self._rows = {row.row.key: row for row in rows}
+        for view in self.query(PickList):
+            view.set_rows([row.row for row in rows])
+        self._draw_detail()
+        total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
+        self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
+
+    @property
+    def _row(self) -> TrashRow | None:
+        view = next(iter(self.query(PickList)), None)
+        return self._rows.get(view.key or "") if view is not None else None
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        row = self._row
+        self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
+
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(LinesView).action_pages(pages)
+
+    def action_restore(self) -> None:
+        row = self._row
+        if row is None:
+            return
+        from .trash_changes import RestoreScreen
+
+        self.app.push_screen(RestoreScreen(row.files), self._changed)
+
+    def action_empty(self) -> None:
+        if not self._rows:
+            self.say("the trash is empty")
+            return
+        from .trash_changes import EmptyTrashScreen
+
+        self.app.push_screen(EmptyTrashScreen(), self._changed)
+
+    def _changed(self, message: str | None) -> None:
+        if message:
+            self._read(message)
+
+    def action_undo(self) -> None:
+        row = self._row
+        if row is None:
+            return
+        if row.transaction is None or not any(file.undoable for file in row.files):
+            self.say("no transaction that can be undone took it there; r brings the file back")
+        else:
+            self.dismiss(row.transaction.id)
+
+
+def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction]) -> Iterator[TrashRow]:
+    """Transaction by transaction, the newest first, and the files of each."""
+    for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+        same = tuple(group)
+        transaction = transactions.get(transaction_id)
+        what = f"{transaction.kind} {transaction_id}" if transaction else transaction_id or "of no known transaction"
+        fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
+        text = f"{timestamp(max(file.when for file in same))} {what}"
+        yield TrashRow(PickRow(f"of {transaction_id}", text, fate, "heading", start=True), same, transaction)
+        for file in same:
+            name = short_digests(file.name or file.trash)
+            kind = "" if file.kind == "file" else f" ({file.kind})"
+            row = PickRow(f"file {file.trash}", f"  {name}{kind}", human_size(file.size))
+            yield TrashRow(row, (file,), transaction)
+
+
+def _detail(row: TrashRow) -> list[Line]:
+    if len(row.files) == 1:
+        file = row.files[0]
+        lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
+        lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
+    else:
+        size = human_size(sum(file.size for file in row.files))
+        lines = [heading(f"{counted(len(row.files), 'file', 'files')}, {size}")]
+    if row.transaction is not None:
+        lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
+    return lines
