@@ -102,7 +102,6 @@ ACTIONS: tuple[Action, ...] = (
         "Reverse the newest transaction; what it moved comes back from the trash.",
         Group.CACHE,
         writes=True,
-        mends=True,
         in_footer=True,
     ),
     Action(

@@ -259,7 +259,7 @@ async def test_read_only(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPat
         assert " ro " in one.header
         assert "strike" in one.key_styles("Delete")
         reason = "--read-only" if how == "asked for" else "may not write"
-        for key in ("d", "u", "i"):
+        for key in ("d", "u", "i", "m", "P"):
             await one.press(key)
             assert reason in one.status
             assert one.top == "MainScreen"

@@ -146,3 +146,21 @@ async def test_why_of_a_corrupt_index_goes_on_with_what_can_be_salvaged(tmp_path
         await one.open("w", "WhyScreen")
         await one.press(*"docker.io/library/nginx", "colon", *"1.25.3", "enter")
         await one.until(lambda: "as it would be once index.json is mended" in one.lines)
+
+
+async def test_a_mend_is_undone_though_the_index_is_corrupt(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    replace_index(cache, b"{broken")
+    await (await PackerCache.open(cache, on_corrupt="reset")).close()
+    replace_index(cache, b"{broken again")
+    async with desk(cache) as one:
+        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.press("u")
+        await one.until(lambda: "nothing is written while" in one.status)
+        await one.press("t")
+        await one.until(lambda: "1 transaction" in one.status)
+        await one.press("enter")
+        await asked(one, "UndoScreen")
+        await one.press("y")
+        await one.until(lambda: "Not done" in one.lines, "it is not what the reset made")
+    assert (cache / INDEX_NAME).read_bytes() == b"{broken again"

@@ -90,20 +90,21 @@ class EntryActions(Screen[None]):
     def action_journal(self) -> None:
         from .journal import JournalScreen
 
-        def chosen(transaction_id: str | None) -> None:
-            if transaction_id and self.may("undo"):
-                self._open_undo(transaction_id)
-
-        self.app.push_screen(JournalScreen(), chosen)
+        self.app.push_screen(JournalScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
         from .trash import TrashScreen
 
-        def chosen(transaction_id: str | None) -> None:
-            if transaction_id and self.may("undo"):
-                self._open_undo(transaction_id)
+        self.app.push_screen(TrashScreen(), self._undo_chosen)
 
-        self.app.push_screen(TrashScreen(), chosen)
+    def _undo_chosen(self, transaction_id: str | None) -> None:
+        """A mend can be undone whatever the index is; of others the screen says what is in the way."""
+        if not transaction_id:
+            return
+        if reason := self.refusal("mend"):
+            self.say(f"Undo: {reason}")
+        else:
+            self._open_undo(transaction_id)
 
     def action_why(self) -> None:
         from .why import WhyScreen

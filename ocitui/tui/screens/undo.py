@@ -21,7 +21,6 @@ class UndoScreen(ConfirmScreen):
 
     subject: ClassVar[str] = "undo"
     verb: ClassVar[str] = "Undo it"
-    action = "undo"
 
     def __init__(self, transaction_id: str | None) -> None:
         super().__init__()
@@ -31,6 +30,8 @@ class UndoScreen(ConfirmScreen):
         transactions = await self.app.cache.transactions()
         target = latest_undoable(transactions) if self._id is None else _find(transactions, self._id)
         self._id = target.id
+        # A mend is reversed by its own record, whatever the index is.
+        self.action = "mend" if target.marked else "undo"
         return undo_lines(target, self.app.host)
 
     async def act(self) -> str:
