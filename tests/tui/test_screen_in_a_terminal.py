@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackerCache, TransactionState
+from ocitui.cache import PackerCache, TransactionKind, TransactionState
 from tests.tools import ROOT, need
 
 from .cache_support import BUSYBOX, SEVEN, make_cache, packed_path
@@ -171,3 +171,44 @@ def test_in_tmux(tmp_path: Path, tmux: _Tmux) -> None:
     tmux.press("q")
     tmux.wait_for("status=0")
     tmux.wait_for("\necho")
+
+
+async def test_a_terminal_that_is_not_read_does_not_stop_a_repair(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    document = cache / f"{BUSYBOX.digest}.config.json"
+    document.write_text("{")
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("7 entries")
+        program.press("m")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction", reading=False)
+        program.fill()
+        program.until(lambda: not document.exists(), "the mend", reading=False)
+        os.kill(program.process, signal.SIGTERM)
+        program.until(program.ended, "the end", reading=False)
+        assert program.status == 143
+    [done] = await PackerCache(cache).transactions()
+    assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+    await PackerCache(cache).undo()
+    assert document.read_text() == "{"
+
+
+async def test_a_line_that_goes_leaves_a_whole_repair(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    index = (cache / "index.json").read_bytes()
+    (cache / "index.json").write_bytes(index[: len(index) // 2])
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("corrupt")
+        program.press("m")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction")
+        os.close(program.fd)
+        program.fd = -1
+        program.until(program.ended, "the end", reading=False)
+    [done] = await PackerCache(cache).transactions()
+    assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+    assert _entries(cache) == 7
+    await PackerCache(cache).undo()
+    assert (cache / "index.json").read_bytes() == index[: len(index) // 2]
