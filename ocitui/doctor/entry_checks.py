@@ -89,6 +89,11 @@ def check_usual(facts: Facts, digest: str, carriers: Carriers) -> tuple[PackedFi
     )
 
 
+def files_of(carriers: Carriers) -> int:
+    """How many files these entries of one digest have together."""
+    return 2 + (1 if len(carriers) == 1 else len({descriptor.format for _, descriptor in carriers}))
+
+
 def _formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
     """Each format of the digest once, with its first entry."""
     found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}

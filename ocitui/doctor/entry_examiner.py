@@ -12,12 +12,12 @@ from ocitui.cache.files import config_name, manifest_name, packed_name
 
 from .descriptor_checks import DescriptorChecks, valid_digest
 from .document_checks import Carriers
-from .entry_checks import check_digest, grouped
-from .files import CacheFiles, Facts
+from .entry_checks import check_digest
+from .files import CacheFiles, Fact, Facts
 from .findings import Finding
 from .holdings import Holdings, part_of
 from .listing_checks import inferred_formats, oddities
-from .usual_entries import unusual
+from .usual_entries import UsualDocuments, unusual
 
 _BATCH = 256
 Findings = tuple[Finding, ...]
@@ -32,16 +32,17 @@ class EntryExaminer:
 
     def __init__(self, directory: Path, open_files: Callable[[Path], CacheFiles] = CacheFiles) -> None:
         self._directory, self._open = directory, open_files
-        self._checks = DescriptorChecks()
+        self._checks, self._documents = DescriptorChecks(), UsualDocuments()
         self._facts: Facts = {}
         self._holdings = Holdings()
-        self._descriptors: Sequence[Descriptor] | None = None
         self._keys: Sequence[EntryKey] = ()
-        self._groups: dict[str, list[tuple[int, Descriptor]]] = {}
+        self._entries: dict[EntryKey, Descriptor] = {}
+        self._of_digest: dict[str, list[EntryKey]] = {}
         self._positions: dict[EntryKey, int] = {}
         self._of_index: dict[EntryKey, Findings] = {}
         self._of_files: dict[str, Findings] = {}
-        self._pending: set[str] = set()
+        # A dictionary, because files are found quickest in the order they were listed in.
+        self._pending: dict[str, None] = {}
 
     def findings(self, key: EntryKey) -> Findings:
         """What is wrong with an entry; the faults of a shared document are those of each of its formats."""
@@ -65,39 +66,48 @@ class EntryExaminer:
         the next call goes on. A directory that cannot be listed leaves all as it was.
         """
         with suppress(CacheDirectoryError), self._open(self._directory) as files:
-            self._pending |= self._look(files, names)
-            self._pending |= self._take(descriptors, keys)
-            yield self._check_index()
+            self._look(files, names)
+            self._take(descriptors, keys)
+            yield self._check_index(descriptors)
             while self._pending:
-                yield self._check_files(files, [self._pending.pop() for _ in range(min(_BATCH, len(self._pending)))])
+                digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
+                changed = self._check_files(files, digests)
+                for digest in digests:
+                    del self._pending[digest]
+                yield changed
 
-    def _look(self, files: CacheFiles, names: Collection[str] | None) -> set[str]:
-        """The digests of which a file changed."""
+    def _look(self, files: CacheFiles, names: Collection[str] | None) -> None:
+        """Have the digests looked at of which a file changed."""
         if names is None or not self._facts:
             before, self._facts = self._facts, files.survey()
             self._holdings = Holdings(self._facts)
-            changed = {name for name, fact in self._facts.items() if before.get(name) != fact}
-            changed |= before.keys() - self._facts.keys()
+            changed = [name for name, fact in self._facts.items() if before.get(name) != fact]
+            changed += before.keys() - self._facts.keys()
         else:
-            changed = files.refresh(self._facts, names)
+            changed = list(files.refresh(self._facts, names))
             for name in changed:
                 (self._holdings.add if name in self._facts else self._holdings.remove)(name)
-        return {part[0] for name in changed if (part := part_of(name)) is not None}
+        self._pending.update((part[0], None) for name in changed if (part := part_of(name)) is not None)
 
-    def _take(self, descriptors: Sequence[Descriptor], keys: Sequence[EntryKey]) -> set[str]:
-        """The digests whose descriptors changed."""
-        if descriptors is self._descriptors:
-            return set()
-        old, new = self._groups, grouped(descriptors)
-        changed = {digest for digest, group in new.items() if not _alike(old.get(digest, ()), group)}
-        for digest in old.keys() - new.keys():
-            self._of_files.pop(digest, None)
-        self._descriptors, self._keys, self._groups = descriptors, keys, new
-        self._positions = {key: position for position, key in enumerate(keys)}
-        return changed
+    def _take(self, descriptors: Sequence[Descriptor], keys: Sequence[EntryKey]) -> None:
+        """Have the digests looked at of which an entry came, went or changed."""
+        if keys is self._keys:
+            return
+        before, self._entries = self._entries, dict(zip(keys, descriptors, strict=True))
+        self._keys, self._positions = keys, {key: position for position, key in enumerate(keys)}
+        get = before.get
+        came = [key for key, one in self._entries.items() if (old := get(key)) is not one and old != one]
+        went = before.keys() - self._entries.keys()
+        for digest in {key[0] for key in went}:
+            self._of_digest[digest] = [key for key in self._of_digest[digest] if key not in went]
+        for key in came:
+            known = self._of_digest.setdefault(key[0], [])
+            if key not in known:
+                known.append(key)
+        self._pending.update((key[0], None) for key in (*came, *went))
 
-    def _check_index(self) -> set[EntryKey]:
-        before, descriptors = self._of_index, self._descriptors or ()
+    def _check_index(self, descriptors: Sequence[Descriptor]) -> set[EntryKey]:
+        before = self._of_index
         found: dict[EntryKey, list[Finding]] = {}
         for finding in self._checks.check(descriptors, inferred_formats(self._holdings, descriptors)):
             if finding.position is not None:
@@ -107,28 +117,33 @@ class EntryExaminer:
 
     def _check_files(self, files: CacheFiles, digests: Collection[str]) -> set[EntryKey]:
         changed: set[EntryKey] = set()
-        known = [digest for digest in digests if digest in self._groups]
-        odd = set(unusual(files, self._facts, self._groups, known))
-        for digest in known:
-            group, findings = self._groups[digest], _NONE
+        groups = {digest: group for digest in digests if valid_digest(digest) and (group := self._group(digest))}
+        self._documents.read_of(files, self._facts, groups)
+        odd = set(unusual(self._documents, self._facts, groups, groups))
+        for digest in digests:
+            findings = _NONE
             if digest in odd:
-                findings = check_digest(files, self._facts, digest, group).findings
-                findings += tuple(oddities(self._facts, _names_of(digest)))
+                findings = check_digest(files, self._facts, digest, groups[digest]).findings
+                findings += tuple(oddities(_facts_of(self._facts, digest)))
             if findings != self._of_files.get(digest, _NONE):
-                changed.update(self._keys[position] for position, _ in group)
+                changed.update(self._of_digest.get(digest, ()))
             if findings:
                 self._of_files[digest] = findings
             else:
                 self._of_files.pop(digest, None)
         return changed
 
+    def _group(self, digest: str) -> Carriers:
+        """The entries of a digest, in order."""
+        positions = sorted(self._positions[key] for key in self._of_digest.get(digest, ()))
+        return [(position, self._entries[self._keys[position]]) for position in positions]
 
-def _alike(old: Sequence[tuple[int, Descriptor]], new: Sequence[tuple[int, Descriptor]]) -> bool:
-    return len(old) == len(new) and all(one[1] == other[1] for one, other in zip(old, new, strict=True))
 
-
-def _names_of(digest: str) -> list[str]:
-    return [manifest_name(digest), config_name(digest), *(packed_name(digest, format_) for format_ in PackedFormat)]
+def _facts_of(facts: Facts, digest: str, look: Callable[[str], Fact | None] | None = None) -> Facts:
+    """What is known of the files of a digest, or what a look at each tells."""
+    names = (manifest_name(digest), config_name(digest), *(packed_name(digest, format_) for format_ in PackedFormat))
+    found = ((name, (look or facts.get)(name)) for name in names)
+    return {name: fact for name, fact in found if fact is not None}
 
 
 def quick_check_entry(directory: Path, descriptor: Descriptor, position: int | None = None) -> Findings:
@@ -137,8 +152,7 @@ def quick_check_entry(directory: Path, descriptor: Descriptor, position: int | N
     findings = [replace(one, position=position) for one in DescriptorChecks().check([descriptor], {})]
     if valid_digest(descriptor.digest):
         with CacheFiles(directory) as files:
-            found = {name: files.fact(name) for name in _names_of(descriptor.digest)}
-            facts = {name: fact for name, fact in found.items() if fact is not None}
+            facts = _facts_of({}, descriptor.digest, files.fact)
             findings += check_digest(files, facts, descriptor.digest, carriers).findings
-            findings += oddities(facts, facts)
+            findings += oddities(facts)
     return tuple(findings)

@@ -16,7 +16,7 @@ from .acknowledged import load_acknowledged
 from .deep_checks import DeepChecks
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers
-from .entry_checks import PackedFile, check_digest, check_usual
+from .entry_checks import PackedFile, check_digest, check_usual, files_of
 from .files import CacheFiles
 from .findings import Depth, Finding
 from .history import History
@@ -31,7 +31,7 @@ from .reading import be_idle
 from .report import Coverage, Reach, Report, Unchecked, in_order, mark
 from .survey import Survey
 from .tools import ToolOptions
-from .usual_entries import unusual
+from .usual_entries import UsualDocuments, unusual
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3
@@ -105,41 +105,57 @@ class Examination:
     def _quick(self) -> tuple[Survey, list[PackedFile]]:
         """The quick checks, again where the index changed while they looked at files."""
         for _ in range(_ATTEMPTS):
-            survey = Survey.of(self._files)
-            findings, packed = self._check(survey)
+            # Of a few entries the documents are read one by one.
+            documents = UsualDocuments(self._listed)
+            survey = Survey.of(self._files, documents if self._options.keys is None else None)
+            findings, packed = self._check(survey, documents)
             if same_index(self._files, survey.reading):
                 break
         self._add(findings)
         return survey, packed
 
-    def _check(self, survey: Survey) -> tuple[list[Finding], list[PackedFile]]:
+    def _check(self, survey: Survey, documents: UsualDocuments) -> tuple[list[Finding], list[PackedFile]]:
         keys = self._options.keys
         history = self._options.history or known_history(self._files.directory, survey.reading.index)
         findings = survey.index_findings(DescriptorChecks(), history)
-        packed: list[PackedFile] = []
+        self._groups = survey.groups(keys)
+        of_files, packed, usual_files = self._check_files(survey, documents)
         if keys is None:
-            findings += self._about_cache(survey, history)
+            findings += self._about_cache(survey, history, usual_files)
         else:
             findings = [one for one in findings if one.position is None or (one.digest, one.format or None) in keys]
-        groups = self._groups = survey.groups(keys)
+        return findings + of_files, packed
+
+    def _check_files(self, survey: Survey, documents: UsualDocuments) -> tuple[list[Finding], list[PackedFile], int]:
+        """What is wrong with files of entries, what can be looked into, and how many files are as they should be."""
+        findings, packed, usual_files, groups = list[Finding](), list[PackedFile](), 0, self._groups
         self._meter.enter("quick", sum(map(len, groups.values())))
         deeper = self._options.depth is not Depth.QUICK
         for digests in _batches(list(groups), _BATCH):
             self._stop.check()
-            odd = set(unusual(self._files, survey.facts, groups, digests))
+            odd = set(unusual(documents, survey.facts, groups, digests))
             for digest in digests:
                 if digest in odd:
                     check = check_digest(self._files, survey.facts, digest, groups[digest])
                     findings += check.findings
                     packed += check.packed
-                elif deeper:
+                    continue
+                usual_files += files_of(groups[digest])
+                if deeper:
                     packed += check_usual(survey.facts, digest, groups[digest])
             self._meter.add(sum(len(groups[digest]) for digest in digests))
-        return findings, packed
+        return findings, packed, usual_files
 
-    def _about_cache(self, survey: Survey, history: History) -> list[Finding]:
-        """What bears on no single entry of the index."""
-        findings = list(survey.listing_findings(history))
+    def _listed(self, done: int, total: int) -> None:
+        self._stop.check()
+        if not done:
+            self._meter.enter("files", total)
+        self._meter.reach(done)
+
+    def _about_cache(self, survey: Survey, history: History, usual_files: int) -> list[Finding]:
+        """What bears on no single entry. Where every name is that of a sound entry's file, there is little to see."""
+        only_usual = survey.named and survey.holds_only(usual_files)
+        findings = list(survey.index_oddities() if only_usual else survey.listing_findings(history))
         findings += check_own(self._files.directory)
         findings += check_host(self._files.directory)
         return findings

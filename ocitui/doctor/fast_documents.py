@@ -11,7 +11,6 @@ from typing import TypeVar
 import msgspec
 
 from ocitui.cache import Document, ImageConfiguration, ImageManifest
-from ocitui.cache.documents import structural_quotes
 
 S = TypeVar("S", bound=msgspec.Struct)
 _decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
@@ -41,7 +40,8 @@ def _read(raw: bytes, view: type[S]) -> S | None:
         if not raw.isascii():
             raw.decode()
         tree = _decode(raw)
-        if structural_quotes(_encode(tree)) != structural_quotes(raw):
+        # Escaped quotes are as many on both sides, unless one was written as a number.
+        if _encode(tree).count(b'"') != raw.count(b'"') or (b"\\" in raw and rb"\u0022" in raw):
             return None
         return msgspec.convert(tree, view)
     except (ValueError, RecursionError):

@@ -7,15 +7,19 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import msgspec
 
 from ocitui.cache import CacheDirectoryError
-from ocitui.cache.files import INDEX_NAME, check_directory
+from ocitui.cache.files import INDEX_NAME, check_directory, config_name, manifest_name
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
+_DOCUMENTS = (manifest_name(""), config_name(""))
+_TOLD_EVERY = 512
+LARGEST_USUAL = 1 << 22
+"""Bytes; a larger document is read only where it is asked for."""
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 
 
@@ -59,6 +63,15 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 Facts = dict[str, Fact]
 
 
+class Reader(Protocol):
+    """Sees documents as the directory is listed."""
+
+    def read(self, name: str, data: bytes) -> object: ...
+
+    def told(self, done: int, total: int) -> object:
+        """Called now and then with how many names of all were seen; it may raise to stop."""
+
+
 class CacheFiles:
     """An open cache directory. Every method raises OSError as the system does; a test may fail them."""
 
@@ -80,21 +93,49 @@ class CacheFiles:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def survey(self) -> Facts:
-        """Every name with its fact. Raises CacheDirectoryError."""
+    def survey(self, reader: Reader | None = None) -> Facts:
+        """Every name with its fact. Raises CacheDirectoryError.
+
+        ``reader`` gets each document on the way, which costs less than to find its file once more; one that cannot be
+        read is passed over.
+        """
         facts: Facts = {}
         try:
             with os.scandir(self.fd) as found:
-                for item in found:
-                    try:
-                        facts[item.name] = _fact(self.lstat_item(item))
-                    except FileNotFoundError:
-                        continue
-                    except OSError as error:
-                        facts[item.name] = Fact(0, failed=error.errno or errno.EIO)
+                items = list(found)
         except OSError as error:
             raise CacheDirectoryError(f"{self.directory} cannot be listed: {error.strerror}") from error
+        for at, item in enumerate(items):
+            name = item.name
+            try:
+                if reader is not None and name.endswith(_DOCUMENTS) and item.is_file(follow_symlinks=False):
+                    facts[name] = self._read_on_the_way(name, reader)
+                else:
+                    facts[name] = _fact(self.lstat_item(item))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                facts[name] = Fact(0, failed=error.errno or errno.EIO)
+            if reader is not None and not at % _TOLD_EVERY:
+                reader.told(at, len(items))
         return facts
+
+    def _read_on_the_way(self, name: str, reader: Reader) -> Fact:
+        try:
+            fd = self.open_fd(name, _READ | os.O_NOFOLLOW)
+        except OSError:
+            return _fact(self.lstat(name))
+        try:
+            fact = _fact(os.fstat(fd))
+            if fact.plain and fact.size <= LARGEST_USUAL:
+                data = os.read(fd, fact.size + 1)
+                if len(data) == fact.size:
+                    reader.read(name, data)
+            return fact
+        except OSError:
+            return _fact(self.lstat(name))
+        finally:
+            os.close(fd)
 
     def refresh(self, facts: Facts, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
@@ -136,9 +177,12 @@ class CacheFiles:
             return None
         return Fact(found.st_mode, found.st_size)
 
+    def open_fd(self, name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=self.fd)
+
     def open(self, name: str) -> BinaryIO:
         """A regular file for reading, never waited for; what is none raises OSError."""
-        fd = os.open(name, _READ, dir_fd=self.fd)
+        fd = self.open_fd(name, _READ)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", name)
@@ -150,7 +194,7 @@ class CacheFiles:
 
     def read(self, name: str, size: int) -> bytes:
         """A small file whole; ``size`` is what it is thought to have."""
-        fd = os.open(name, _READ, dir_fd=self.fd)
+        fd = self.open_fd(name, _READ)
         try:
             data = os.read(fd, size + 1)
             if len(data) == size:

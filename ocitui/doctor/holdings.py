@@ -17,6 +17,7 @@ _SUFFIXES: dict[str, FileKind | PackedFormat] = {
 }
 _ENDINGS = "|".join(re.escape(suffix) for suffix in _SUFFIXES)
 _USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
+_USUAL_LENGTH = 71
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
 _BITS = {suffix: 1 << at for at, suffix in enumerate(_SUFFIXES)}
 _DOCUMENTS = _BITS[manifest_name("")[1:]] | _BITS[config_name("")[1:]]
@@ -41,6 +42,11 @@ class Holdings:
             self.add(name)
 
     def add(self, name: str) -> None:
+        digest, suffix = name[:_USUAL_LENGTH], name[_USUAL_LENGTH + 1 :]
+        held, bit = self._held.get(digest), _BITS.get(suffix)
+        if held is not None and bit is not None and name[_USUAL_LENGTH] == ".":
+            self._held[digest] = held | bit
+            return
         found = _USUAL(name)
         if found is not None:
             digest, suffix = found.groups()

@@ -71,14 +71,12 @@ def strangers(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:
             yield CATALOGUE["unknown-file"].finding(f"{fact.word} that belongs to no entry", file=name)
 
 
-def oddities(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:
+def oddities(facts: Facts) -> Iterator[Finding]:
     """Files of entries, and the index, with a second name or a mode in which they cannot be read."""
-    for name in names:
-        fact = facts.get(name)
-        if fact is not None and not fact.plain and fact.regular:
-            part = part_of(name)
-            if part is not None or name == INDEX_NAME:
-                yield from _odd(name, fact, part)
+    for name, fact in [(name, fact) for name, fact in facts.items() if not fact.plain]:
+        part = part_of(name) if fact.regular else None
+        if part is not None or (fact.regular and name == INDEX_NAME):
+            yield from _odd(name, fact, part)
 
 
 def _odd(name: str, fact: Fact, part: tuple[str, FileKind | PackedFormat] | None) -> Iterator[Finding]:

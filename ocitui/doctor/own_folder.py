@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache.disk import Disk, Folder
@@ -17,7 +17,9 @@ from ocitui.cache.files import OWN_NAME
 def own_folder(directory: Path) -> Iterator[Folder]:
     """The folder, made where it is not there, with the rights of the cache directory. Raises OSError."""
     with Folder.open(directory) as root:
-        Disk().make_folder(root, OWN_NAME, stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777)
+        # Another program may make it in the same moment.
+        with suppress(FileExistsError):
+            Disk().make_folder(root, OWN_NAME, stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777)
         with root.open_folder(OWN_NAME) as own:
             yield own
 

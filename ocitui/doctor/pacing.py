@@ -60,6 +60,10 @@ class Meter:
             self._told = 0.0
         self.add()
 
+    def reach(self, entries: int) -> None:
+        """So many entries are done in all."""
+        self.add(entries - self._progress.entries)
+
     def add(self, entries: int = 0, bytes: int = 0, *, read: bool = True) -> None:
         """So much is done; ``read`` is False for bytes that were passed over."""
         with self._lock:

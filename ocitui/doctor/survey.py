@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from functools import cached_property
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, Descriptor, PackedFormat
-from ocitui.cache.files import manifest_name
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, manifest_name
 from ocitui.cache.index import Key
 
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers
 from .entry_checks import grouped
-from .files import CacheFiles, Facts
+from .files import CacheFiles, Facts, Reader
 from .findings import Finding
 from .history import History
 from .holdings import Holdings
@@ -20,28 +20,33 @@ from .index_checks import check_index, shrunk
 from .index_reading import IndexReading, read_index
 from .listing_checks import collisions, inferred_formats, oddities, orphans, strangers
 
+_FORMATS = frozenset(str(format_) for format_ in PackedFormat)
 _PACKED = tuple(f".{format_}" for format_ in PackedFormat)
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
-@dataclass(frozen=True, slots=True)
 class Survey:
-    """``named`` is whether the index tells what entries there are; else the files do."""
+    """The index, and every name of the directory with its fact."""
 
-    reading: IndexReading
-    facts: Facts
-    holdings: Holdings
-    named: bool
+    def __init__(self, reading: IndexReading, facts: Facts) -> None:
+        self.reading = reading
+        self.facts = facts
 
     @classmethod
-    def of(cls, files: CacheFiles) -> Survey:
-        """Read the index and list the directory. Raises CacheDirectoryError."""
-        reading = read_index(files)
-        facts = files.survey()
-        holdings = Holdings(facts)
-        return cls(
-            reading, facts, holdings, reading.index is not None and bool(len(reading.index) or not holdings.files)
-        )
+    def of(cls, files: CacheFiles, reader: Reader | None = None) -> Survey:
+        """Read the index and list the directory; ``reader`` gets the documents. Raises CacheDirectoryError."""
+        return cls(read_index(files), files.survey(reader))
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        """What there is of each digest, worked out where somebody asks."""
+        return Holdings(self.facts)
+
+    @cached_property
+    def named(self) -> bool:
+        """Whether the index tells what entries there are; else the files do."""
+        index = self.reading.index
+        return index is not None and bool(len(index) or not self.holdings.files)
 
     @property
     def descriptors(self) -> Collection[Descriptor]:
@@ -60,18 +65,27 @@ class Survey:
 
     def index_findings(self, checks: DescriptorChecks, history: History) -> list[Finding]:
         """What is wrong with the index and its descriptors."""
-        findings = check_index(self.reading, self.holdings.complete, self.holdings.files, history)
-        if self.reading.index is None:
-            return findings
-        descriptors = self.reading.index.descriptors
-        return findings + checks.check(descriptors, inferred_formats(self.holdings, descriptors))
+        index = self.reading.index
+        if not index:
+            return check_index(self.reading, self.holdings.complete, self.holdings.files, history)
+        odd = [descriptor for descriptor in index.descriptors if descriptor.format not in _FORMATS]
+        inferred = inferred_formats(self.holdings, odd) if odd else {}
+        return check_index(self.reading, 0, 0, history) + checks.check(index.descriptors, inferred)
+
+    def holds_only(self, entries_files: int) -> bool:
+        """Whether there are so many names beside the index and our own folder."""
+        return len(self.facts) - (INDEX_NAME in self.facts) - (OWN_NAME in self.facts) == entries_files
+
+    def index_oddities(self) -> Iterator[Finding]:
+        """What is odd about the index's own name and mode."""
+        yield from oddities({name: fact for name in (INDEX_NAME,) if (fact := self.facts.get(name))})
 
     def listing_findings(self, history: History) -> Iterator[Finding]:
         """What is odd about the directory. Where the index does not tell, no file is an orphan."""
         if self.named and self.reading.index is not None:
             yield from orphans(self.holdings, self.descriptors, shrunk(self.descriptors, history))
         yield from strangers(self.facts, sorted(self.holdings.others))
-        yield from oddities(self.facts, self.facts)
+        yield from oddities(self.facts)
         yield from collisions(self.facts)
 
     @property

@@ -1,13 +1,14 @@
 """The quick check's short cut: most digests have nothing wrong with them, and that is told in few steps.
 
-What is not certain here is left to the full checks, which say what is wrong. One long loop with few calls, because it
-goes over every entry of the largest caches.
+What is not certain here is left to the full checks, which say what is wrong. Few calls, because this goes over every
+entry of the largest caches.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -17,9 +18,8 @@ from ocitui.cache.files import config_name, manifest_name
 
 from .document_checks import Carriers
 from .fast_documents import read_config, read_manifest
-from .files import CacheFiles, Facts
+from .files import LARGEST_USUAL, CacheFiles, Facts
 
-_LARGEST = 1 << 22
 _MANIFEST, _CONFIG = manifest_name(""), config_name("")
 _PACKED: dict[str | None, str] = {str(format_): f".{format_}" for format_ in PackedFormat}
 # Keys and strings of a usual manifest without layers, and of each layer.
@@ -41,51 +41,92 @@ class _Manifest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=F
     layers: list[_Blob]
 
 
+_Said = tuple[str, int]
+"""The config's digest, and how many layers there are."""
+_Half = tuple[int, _Said]
+_sha256 = hashlib.sha256
 _decode = msgspec.json.Decoder(_Manifest).decode
 
 
-def unusual(files: CacheFiles, facts: Facts, groups: Mapping[str, Carriers], digests: Iterable[str]) -> list[str]:
-    """Those of the digests that may have something wrong with them: all others have three plain files for each entry,
-    documents that the daemon reads, that are what their digests say, and that agree."""
-    left: list[str] = []
-    get, read, sha256 = facts.get, files.read, hashlib.sha256
-    for digest in digests:
-        manifest_fact, config_fact = get(digest + _MANIFEST), get(digest + _CONFIG)
-        if (
-            manifest_fact is None
-            or config_fact is None
-            or not manifest_fact.plain
-            or not config_fact.plain
-            or manifest_fact.size > _LARGEST
-            or config_fact.size > _LARGEST
-            or not _are_usual(facts, digest, groups[digest], manifest_fact.size)
-        ):
-            left.append(digest)
-            continue
+class UsualDocuments:
+    """Documents as they are read, in any order: which digests have two that the daemon reads, that are what their
+    digests say, and that agree."""
+
+    def __init__(self, told: Callable[[int, int], object] = lambda done, total: None) -> None:
+        self.told = told
+        self._manifests: dict[str, _Half] = {}
+        self._configs: dict[str, _Half] = {}
+        self._sound: dict[str, int] = {}
+
+    def read(self, name: str, data: bytes) -> None:
+        """Take in a document by its file's name."""
         try:
-            raw = read(digest + _MANIFEST, manifest_fact.size)
-            if sha256(raw).hexdigest() != digest[7:]:
+            if name.endswith(_MANIFEST):
+                self._read_manifest(name[: -len(_MANIFEST)], data)
+            else:
+                self._read_config(name[: -len(_CONFIG)], data)
+        except DocumentError:
+            return
+
+    def read_of(self, files: CacheFiles, facts: Facts, digests: Iterable[str]) -> None:
+        """Read the documents of some digests, and forget what they were before."""
+        for digest in digests:
+            self._sound.pop(digest, None)
+            for name in (digest + _MANIFEST, digest + _CONFIG):
+                fact = facts.get(name)
+                if fact is not None and fact.plain and fact.size <= LARGEST_USUAL:
+                    with suppress(OSError):
+                        self.read(name, files.read(name, fact.size))
+            self._manifests.pop(digest, None)
+            self._configs.pop(digest, None)
+
+    def size(self, digest: str) -> int | None:
+        """The manifest's size in bytes; None where there may be something to say about the documents of a digest."""
+        return self._sound.get(digest)
+
+    def _read_manifest(self, digest: str, raw: bytes) -> None:
+        if "sha256:" + _sha256(raw).hexdigest() == digest:
+            self._join(digest, len(raw), _of_manifest(raw), self._manifests, self._configs)
+
+    def _read_config(self, digest: str, raw: bytes) -> None:
+        seen = "sha256:" + _sha256(raw).hexdigest(), len(read_config(raw).rootfs.diff_ids)
+        self._join(digest, 0, seen, self._configs, self._manifests)
+
+    def _join(self, digest: str, size: int, seen: _Said, mine: dict[str, _Half], others: dict[str, _Half]) -> None:
+        """Hold a document against the other one of its digest, once that was read."""
+        other = others.pop(digest, None)
+        if other is None:
+            mine[digest] = size, seen
+        elif other[1] == seen:
+            self._sound[digest] = size or other[0]
+
+
+def unusual(
+    documents: UsualDocuments, facts: Facts, groups: Mapping[str, Carriers], digests: Iterable[str]
+) -> list[str]:
+    """Those of the digests that may have something wrong with them.
+
+    All others have documents with nothing to say about, and for each entry a known format, the manifest's size, no
+    platform, and a plain packed file that is not empty.
+    """
+    left: list[str] = []
+    get, size_of, endings = facts.get, documents.size, _PACKED
+    for digest in digests:
+        size = size_of(digest)
+        for _, descriptor in groups[digest]:
+            raw = descriptor.raw
+            fact = get(digest + endings.get(descriptor.format, ""))
+            if (
+                descriptor.size != size
+                or fact is None
+                or not fact.plain
+                or not fact.size
+                or b"platform" in raw
+                or b"\\" in raw
+            ):
                 left.append(digest)
-                continue
-            config_digest, layers = _of_manifest(raw)
-            raw = read(digest + _CONFIG, config_fact.size)
-            if "sha256:" + sha256(raw).hexdigest() != config_digest or len(read_config(raw).rootfs.diff_ids) != layers:
-                left.append(digest)
-        except (OSError, DocumentError):
-            left.append(digest)
+                break
     return left
-
-
-def _are_usual(facts: Facts, digest: str, carriers: Carriers, size: int) -> bool:
-    """Whether each entry has a known format, the manifest's size, no platform, and a packed file that is not empty."""
-    for _, descriptor in carriers:
-        ending, raw = _PACKED.get(descriptor.format), descriptor.raw
-        if ending is None or descriptor.size != size or b"platform" in raw or b"\\" in raw:
-            return False
-        fact = facts.get(digest + ending)
-        if fact is None or not fact.plain or not fact.size:
-            return False
-    return digest.startswith("sha256:")
 
 
 def _of_manifest(raw: bytes) -> tuple[str, int]:

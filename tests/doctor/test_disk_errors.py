@@ -36,13 +36,9 @@ class BadDisk(CacheFiles):
     def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
         return self.lstat(item.name)
 
-    def open(self, name: str) -> BinaryIO:
+    def open_fd(self, name: str, flags: int) -> int:
         self._fail(name)
-        return super().open(name)
-
-    def read(self, name: str, size: int) -> bytes:
-        self._fail(name)
-        return super().read(name, size)
+        return super().open_fd(name, flags)
 
 
 def bad_disk(ending: str, code: int = errno.EIO, *, at_stat: bool = False) -> Callable[[Path], CacheFiles]:

@@ -14,7 +14,7 @@ import pytest
 
 from ocitui.cache import PackerCache, keep_backup
 from ocitui.doctor.examine import ExamineOptions, examine, examining
-from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.files import CacheFiles, Facts, Reader
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.history import History
 from ocitui.doctor.pacing import Progress
@@ -30,7 +30,7 @@ async def test_progress_counts_up_to_everything(sample: Sample) -> None:
     told: list[Progress] = []
     report = await examine(sample.directory, ExamineOptions(Depth.DEEP), told.append)
     await asyncio.sleep(0)
-    assert [one.phase for one in told if not one.entries] == ["quick", "header", "deep"]
+    assert [one.phase for one in told if not one.entries] == ["files", "quick", "header", "deep"]
     assert all(one.entries <= one.entries_total and one.bytes <= one.bytes_total for one in told)
     assert report.coverage.bytes_read == told[-1].bytes_total == report.packed_bytes
 
@@ -155,11 +155,11 @@ async def test_an_entry_deleted_during_the_check_is_not_missing(sample: Sample) 
 
         done = False
 
-        def survey(self) -> dict[str, object]:  # type: ignore[override]
+        def survey(self, reader: Reader | None = None) -> Facts:
             if not self.done:
                 Deleting.done = True
                 asyncio.run(PackerCache(sample.directory).delete([(sample.other, "squashfs")]))
-            return super().survey()  # type: ignore[return-value]
+            return super().survey(reader)
 
     report = await found(sample.directory, open_files=Deleting)
     assert all_codes(report.findings) == set()
