@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.opener is not None and args[0] not in _COMMANDS:
+            _refuse_mistyped(ctx, args[0])
             return self.opener.name, self.opener, args
         return super().resolve_command(ctx, args)
 
@@ -67,3 +69,14 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+def _refuse_mistyped(ctx: click.Context, word: str) -> None:
+    """A bare word that names neither a command nor a file is no directory to wait for. Raises UsageError."""
+    if not word or os.sep in word or os.path.lexists(word):
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, _COMMANDS, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise click.UsageError(f"there is no command and no directory {word}{meant}", ctx)

@@ -84,6 +84,7 @@ def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
         [],
         ["./list"],
         ["/nowhere/at/all"],
+        ["chekc"],
         ["--no-mouse", "--theme", "ansi"],
         ["list", "extra"],
         ["list", "--nonsense"],
@@ -183,3 +184,8 @@ def test_every_command_is_there() -> None:
 )
 def test_a_usage_error_names_the_cache_that_was_named(words: list[str], ocitui: Ocitui) -> None:
     assert ocitui(*words).json["cache"].endswith("/named")
+
+
+def test_a_mistyped_command_is_no_directory(ocitui: Ocitui) -> None:
+    assert "no command and no directory chekc; did you mean check?" in ocitui("chekc").err
+    assert "no terminal" in ocitui("./chekc").err
