@@ -29,7 +29,13 @@ _COLUMNS = (
 def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     """Print the entries that pass the filter, in index order. Raises CorruptIndexError, CacheDirectoryError."""
     passes = compile_filter(filter_text)
-    entries = [entry for entry in run_async(cache_of(settings).entries()) if passes(entry)]
+    entries = run_async(cache_of(settings).entries())
+    if "used:" in filter_text.lower():
+        # Nobody pays for a look at the devices who does not ask for it.
+        from ocitui.doctor.used_entries import users_by_name, with_users
+
+        entries = with_users(entries, users_by_name(settings.directory))
+    entries = [entry for entry in entries if passes(entry)]
     if settings.as_json:
         emit(settings, entries=[entry_json(entry) for entry in entries])
         return ExitCode.CLEAN

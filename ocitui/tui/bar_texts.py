@@ -91,6 +91,8 @@ def trouble_parts(health: Health, daemon: DaemonState, alarm: str = "") -> list[
         parts.append(" Do not restart kratad: the good index may be in its memory.")
     if health.condition is Condition.CORRUPT:
         parts.append(" v shows where, p what can be done.")
+    elif health.condition is Condition.MISSING:
+        parts.append(" p shows what can be done.")
     return parts
 
 

@@ -18,7 +18,6 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.cache_check import check_cache
 from ocitui.doctor.entry_examiner import EntryExaminer
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.loop_devices import users_of
 from ocitui.doctor.report import Report, in_order, mark
 
 from .entry_states import problems_of, state_of
@@ -151,10 +150,13 @@ class Checkup:
         more = (replace(one, position=position) for one in deeper if one.fingerprint not in known)
         return tuple(mark((*quick, *more), self._accepted))
 
-    def with_deeper(self, findings: Findings) -> Findings:
-        """These findings, and what deeper checks found that is not among them."""
-        known = {one.fingerprint for one in findings}
-        deeper = [one for _, more in list(self._deeper.values()) for one in more if one.fingerprint not in known]
+    def with_deeper(self, findings: Findings, *, verify: bool = False) -> Findings:
+        """These findings, and what deeper checks found that is not among them; to ``verify`` looks whether the files
+        are still the same, so it is for a thread."""
+        known, deeper = {one.fingerprint for one in findings}, list[Finding]()
+        for identity, more in list(self._deeper.values()):
+            if not verify or _identity(self._directory / more[0].file) == identity:
+                deeper += [one for one in more if one.fingerprint not in known]
         return in_order([*findings, *mark(deeper, self._accepted)]) if deeper else findings
 
     def states(self, keys: Iterable[EntryKey]) -> dict[EntryKey, EntryState]:
@@ -218,12 +220,6 @@ class Checkup:
     def overwritten(self) -> Findings:
         """Edits of ours that another writer undid."""
         return tuple(one for one in self.about_cache if one.code == "index-overwritten")
-
-
-def users(directory: Path) -> dict[str, str]:
-    """The loop devices that hold each file of the cache, as one text by the file's name."""
-    found = users_of(directory)
-    return {name: ", ".join(use.device.name for use in uses) for name, uses in found.items()}
 
 
 def _identity(path: Path) -> FileIdentity | None:

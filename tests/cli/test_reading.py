@@ -57,6 +57,15 @@ def test_list_filters_as_the_screen_does(words: str, count: int, demo: Path, oci
     assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
 
 
+def test_list_knows_which_entries_a_loop_device_holds(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {f"{OLD_ALPINE.digest}.tar": "loop3"}
+    monkeypatch.setattr("ocitui.doctor.used_entries.users_by_name", lambda _: held)
+    for words, count in (("used:", 1), ("used:loop3", 1), ("used:loop4", 0), ("!used:", 7)):
+        assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
+
+
 def test_list_of_a_cache_without_an_index_is_empty(tmp_path: Path, ocitui: Ocitui) -> None:
     done = ocitui("list", "-C", tmp_path, "--json")
     assert done.status == 0

@@ -10,6 +10,7 @@ import pytest
 from textual.app import App
 
 from ocitui.cache import PackedFormat
+from ocitui.doctor.ledger import Ledger
 from ocitui.importing.jobs import JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
@@ -60,6 +61,9 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
         assert "importing" not in one.status
+        [done] = [job.result for job in one.app.imports.jobs if job.result is not None]
+        packed = done.image.path.name
+        await one.until(lambda: Ledger.open(cache).look(packed) is not None, "its hash is noted")
 
 
 async def test_ctrl_c_cancels_the_import_that_runs(tmp_path: Path) -> None:

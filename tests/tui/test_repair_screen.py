@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
+from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.findings import Depth
 from ocitui.tui.screens.repair import RepairScreen
 from ocitui.tui.widgets.pick_list import PickList
 
@@ -248,3 +250,32 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         await mended(one)
         assert "the cache is clean" in one.lines
     assert (cache / f"{TEA.digest}.config.json").read_bytes() == TEA.config
+
+
+async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    for image in (TEA, NGINX):
+        flip(packed_path(cache, image))
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: not one.main.check_run.running)
+        await one.press("3")
+        await one.until(lambda: len(rows(one)) == 3)
+        await one.press("escape")
+        await one.until(lambda: "damaged" in one.names[0])
+        await one.press("home")
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        assert "packed-damaged" in one.lines
+        await mended(one)
+        assert "packed-damaged" in one.lines, "that of the other entry remains"
+        assert not packed_path(cache, TEA).exists()
+
+
+def flip(path: Path) -> None:
+    """Change a byte, and nothing that stat tells."""
+    found, data = path.stat(), bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -90,13 +90,13 @@ async def test_what_a_deeper_check_found_holds_until_the_file_is_another_one(tmp
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
-    monkeypatch.setattr("ocitui.tui.checkup.users", lambda _: held)
+    monkeypatch.setattr("ocitui.doctor.used_entries.users_by_name", lambda _: held)
     async with desk(cache) as one:
         await one.main.look_at_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
-        monkeypatch.setattr("ocitui.tui.checkup.users", lambda _: {})
+        monkeypatch.setattr("ocitui.doctor.used_entries.users_by_name", lambda _: {})
         await one.main.look_at_users()
         await one.until(lambda: one.table.shown == 0)
 

@@ -17,7 +17,7 @@ def list_command(settings: Settings, filter_text: str) -> ExitCode:
     """List the entries and the state of their files.
 
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
-    state:bad look in one field, size>100M and size<1G compare the packed file.
+    state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
     from ..listing import list_entries
 

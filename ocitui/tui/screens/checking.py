@@ -162,14 +162,15 @@ class Checking(EntryActions):
     def all_findings(self) -> tuple[Finding, ...]:
         """What the last check found, and what deeper ones did where it did not look."""
         run = self.check_run
-        if run.running or run.report is None or run.report.depth != "quick" or self.checkup is None:
+        if run.running or run.report is None or run.report.depth == "deep" or self.checkup is None:
             return run.findings
         return self.checkup.with_deeper(run.findings)
 
-    def merged_report(self) -> Report | None:
-        """The last whole check with all findings; None where there is none."""
-        report = self.check_run.report
-        return None if report is None else replace(report, findings=self.all_findings())
+    def with_deeper(self, report: Report) -> Report:
+        """The report with what deeper checks found in files that are still the same; not on the event loop."""
+        if report.depth == "deep" or self.checkup is None:
+            return report
+        return replace(report, findings=self.checkup.with_deeper(report.findings, verify=True))
 
     def _tell_check(self) -> None:
         if isinstance(self.app.screen, FullScreen):
@@ -245,9 +246,7 @@ class Checking(EntryActions):
         """Which loop devices hold packed files; nothing is drawn where that is as it was."""
         if self._feed is None:
             return
-        from ..checkup import users
-
-        feed, found = self._feed, await asyncio.to_thread(users, self.app.options.directory)
+        feed, found = self._feed, await asyncio.to_thread(_look_at_users, self.app.options.directory)
         if found != self._users and feed is self._feed:
             self._users = found
             change = await asyncio.to_thread(feed.note_users, found)
@@ -277,6 +276,12 @@ class Checking(EntryActions):
 
         if (said := await asyncio.to_thread(keep_index, directory)) and self.stands:
             self.say(said)
+
+
+def _look_at_users(directory: Path) -> dict[str, str]:
+    from ocitui.doctor.used_entries import users_by_name
+
+    return users_by_name(directory)
 
 
 def _make_checkup(directory: Path) -> Checkup:

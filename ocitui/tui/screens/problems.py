@@ -184,7 +184,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
             return
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(self.main.merged_report(), only), self._repaired)
+        self.app.push_screen(RepairScreen(self.main.check_run.report, only), self._repaired)
 
     def _repaired(self, message: str | None) -> None:
         if message:

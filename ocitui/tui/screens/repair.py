@@ -15,7 +15,7 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.examine import ExamineOptions, examine
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.plan import RepairOptions, RepairPlan, StepKind, plan_repair
 from ocitui.doctor.repair import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.report import Report
@@ -98,6 +98,7 @@ class RepairScreen(ConfirmScreen):
         """In a thread and a loop of its own: check where that was not done, plan, and see which copy is good."""
         directory, cache = self.app.options.directory, self.app.cache
         report = self._report or await examine(directory, ExamineOptions(Depth.HEADER, ledger_writes=False))
+        report = await asyncio.to_thread(self.main.with_deeper, report)
         plan, facts = await asyncio.gather(
             plan_repair(cache, report, self._options), asyncio.to_thread(gather, directory)
         )
@@ -243,8 +244,11 @@ class RepairScreen(ConfirmScreen):
 
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
         repaired = await elsewhere(lambda: apply_plan(self.app.cache, plan, tell))
-        self._repaired = repaired
         await self.main.take_report(repaired.report)
+        # A check that looks less deep than an earlier one must not make that one's findings go.
+        report = await asyncio.to_thread(self.main.with_deeper, repaired.report)
+        repaired = replace(repaired, report=report, remaining=tuple(report.shown(Severity.LOW)))
+        self._repaired = repaired
         return _outcome(repaired)
 
     def _draw_progress(self) -> None:
