@@ -11,7 +11,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, list_backups
 from ocitui.cache.daemon import DaemonState
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.tui.widgets.bars import KeyBar
@@ -79,6 +79,24 @@ async def imports(one: Desk) -> None:
     await one.press("j")
 
 
+async def problems(one: Desk) -> None:
+    await one.open("p", "ProblemsScreen")
+    await one.until(lambda: not one.main.check_run.running and "high" in one.text, "the check")
+    await one.press("2")
+    await one.until(lambda: "header;" in one.text or " header" in one.text, "the headers")
+    await one.press("down", "down", "down")
+    await one.rest()
+
+
+async def repair(one: Desk) -> None:
+    await one.until(lambda: bool(list_backups(_DIRECTORY)), "the backup")
+    await corrupt(one)
+    await one.open("m", "RepairScreen")
+    await one.until(lambda: "nothing is changed" in one.status, "the plan")
+    await one.press("down", "down")
+    await one.until(lambda: "Index Backup Files" in one.lines, "the sources")
+
+
 SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "main": (SMALL, main_screen),
     "wide": (WIDE, main_screen),
@@ -87,6 +105,8 @@ SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "corrupt": (SMALL, corrupt),
     "verdict": (SMALL, verdict),
     "resolve": (SMALL, resolve),
+    "problems": (SMALL, problems),
+    "repair": (SMALL, repair),
     "import": (SMALL, import_form),
     "imports": (SMALL, imports),
     "help": (SMALL, help_pages),
@@ -104,7 +124,11 @@ def demo_cache() -> Iterator[Path]:
 async def draw(scene: str) -> str:
     """One scene as SVG."""
     size, prepare = SCENES[scene]
-    with demo_cache() as directory, patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW):
+    with (
+        demo_cache() as directory,
+        patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW),
+        patch("ocitui.tui.problem_rows.timestamp", lambda _: "2024-06-15 12:00:00Z"),
+    ):
         async with desk(directory, size, daemon=_DAEMON) as one:
             await prepare(one)
             await one.pilot.pause()

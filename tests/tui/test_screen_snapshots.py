@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, list_backups
 from ocitui.cache.daemon import DaemonState
 
 from .cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
@@ -128,6 +128,47 @@ async def _quit(one: Desk, _: Path) -> None:
     await one.until(lambda: "nothing is stopped before y" in one.status)
 
 
+async def _problem(one: Desk, cache: Path) -> None:
+    (cache / f"{BUSYBOX.digest}.config.json").write_text('{"architecture": "amd64", "os": }')
+    packed_path(cache, NGINX).unlink()
+    (cache / f"sha256:{'0' * 64}.squashfs").write_bytes(b"hsqs")
+    await one.until(lambda: "4 problems" in one.header)
+
+
+async def _problems(one: Desk, cache: Path) -> None:
+    await _problem(one, cache)
+    await one.open("p", "ProblemsScreen")
+    await one.until(lambda: not one.main.check_run.running and "1 low" in one.text)
+    await one.press("j")
+
+
+async def _repair(one: Desk, cache: Path) -> None:
+    await _problems(one, cache)
+    await one.press("M")
+    await one.until(lambda: one.top == "RepairScreen" and "nothing is changed" in one.status)
+
+
+async def _sources(one: Desk, cache: Path) -> None:
+    await one.until(lambda: bool(list_backups(cache)))
+    await _corrupt(one, cache)
+    await one.open("m", "RepairScreen")
+    await one.until(lambda: "nothing is changed" in one.status)
+    await one.press("j", "j")
+    await one.until(lambda: "Index Backup Files" in one.lines)
+
+
+async def _problems_tab(one: Desk, cache: Path) -> None:
+    await _problem(one, cache)
+    await one.press("4")
+    await one.until(lambda: "config-unparsable" in one.text)
+
+
+async def _why(one: Desk, cache: Path) -> None:
+    packed_path(cache, BUSYBOX, "erofs").unlink()
+    await one.open("w", "WhyScreen")
+    await one.until(lambda: "In erofs" in one.lines)
+
+
 _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "main": (SMALL, _faults, {}),
     "wide": (WIDE, _faults, {}),
@@ -157,6 +198,15 @@ _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "imports light": (SMALL, _imports, {"theme": "light"}),
     "import failed": (SMALL, _failed_import, {"theme": "ansi"}),
     "quit": (SMALL, _quit, {"daemon": _RUNNING}),
+    "problems": (SMALL, _problems, {"daemon": _RUNNING}),
+    "problems wide": (WIDE, _problems, {}),
+    "problems ascii": (SMALL, _problems, {"ascii": True}),
+    "problems tab": (SMALL, _problems_tab, {}),
+    "repair": (SMALL, _repair, {"daemon": _RUNNING}),
+    "repair light": (SMALL, _repair, {"theme": "light"}),
+    "sources": (SMALL, _sources, {}),
+    "sources wide": (WIDE, _sources, {"theme": "ansi"}),
+    "why": (SMALL, _why, {}),
     "light corrupt": (SMALL, _corrupt, {"theme": "light"}),
     "ansi corrupt": (SMALL, _corrupt, {"theme": "ansi"}),
 }
@@ -168,6 +218,7 @@ def test_the_screen_looks_like_this(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ocitui.tui.widgets.entry_canvas.time", lambda: MODIFIED + 86_400)
+    monkeypatch.setattr("ocitui.tui.problem_rows.timestamp", lambda _: "2026-01-02 12:00:00Z")
     make_cache(_DIRECTORY)
     size, prepare, options = _PICTURES[picture]
     app = make_app(_DIRECTORY, **options)

@@ -275,7 +275,8 @@ class Checking(EntryActions):
         from ocitui.doctor.keeping import keep_index
 
         if (said := await asyncio.to_thread(keep_index, directory)) and self.stands:
-            self.say(said)
+            # The copy's name is as long as the line.
+            self.say(said.partition(", as ")[0])
 
 
 def _look_at_users(directory: Path) -> dict[str, str]:

@@ -104,7 +104,8 @@ class RepairScreen(ConfirmScreen):
         )
         if self._options.only:
             plan = plan.narrowed(self._options.only)
-        assessment = assess(facts)
+        # The daemon as the header shows it.
+        assessment = assess(replace(facts, daemon=await asyncio.to_thread(self.app.daemon_state)))
         return plan, assessment if bears_on(assessment, report) else None, report
 
     def show_lines(self, lines: Iterable[Line]) -> None:
