@@ -117,7 +117,10 @@ class Tool:
                 else:
                     poll.unregister(fd)
                     del sinks[fd]
-        code = process.wait(max(deadline - time.monotonic(), 1))
+        try:
+            code = process.wait(max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            raise NotCheckedError(f"{self._name} took too long, and was ended") from None
         return Said(code, kept.decode("utf-8", "replace").strip())
 
     def _judged(self, said: Said) -> Said:

@@ -27,7 +27,7 @@ from ocitui.doctor.examine import examine
 from ocitui.doctor.findings import Depth
 from tests.cache.support import CONFIG_TYPE, digest_of, index_bytes
 from tests.doctor.examine_support import Sample, descriptor, found, make_sample
-from tests.importing.sources import FORMATS
+from tests.importing.sources import FORMATS, pack
 from tests.tools import ROOT, need
 
 DEEP = """
@@ -189,9 +189,14 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
 
 
 async def test_what_is_found_without_a_ledger(many: bool, tmp_path: Path) -> None:
+    """faults.md measured 21 of 100 flips on a squashfs that hardly compresses, and 1 on an erofs that does not."""
     sample, tries, chance = make_sample(tmp_path), 100 if many else 2, random.Random(1)
+    words = " ".join(f"{chance.getrandbits(32):x}" for _ in range(8000))
+    (tmp_path / "root" / "etc" / "words").write_text(words)
     print()
     for format_ in FORMATS:
+        sample.file(format_).unlink()
+        pack(format_, tmp_path / "root", sample.file(format_))
         header = await try_flips(sample, format_, Depth.HEADER, tries, chance)
         read_through = await try_flips(sample, format_, Depth.DEEP, tries, chance)
         print(f"{format_}: of {tries} flips header {header}, deep without a ledger {read_through}")
