@@ -4,11 +4,12 @@ found. No widget in it; its work is for a thread."""
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ocitui.doctor.report import Report, in_order, mark
 from .entry_states import problems_of, state_of
 
 _STEP_SECONDS = 0.4
+_SWITCH_SECONDS = 0.0005
 # Looking at the whole cache takes no more than this share of a core, however often the cache changes.
 _SHARE = 0.1
 _ALARMING = ("index-emptied", "index-shrunk")
@@ -102,9 +104,13 @@ class Checkup:
             self._begin(told)
         if self._run is None:
             return None
+        with _giving_way():
+            return self._step(self._run)
+
+    def _step(self, run: Generator[set[EntryKey]]) -> set[EntryKey]:
         found: set[EntryKey] = set()
         until = time.monotonic() + _STEP_SECONDS
-        for keys in self._run:
+        for keys in run:
             found |= keys
             self.changes += bool(keys) and self.complete
             if time.monotonic() > until:
@@ -126,7 +132,8 @@ class Checkup:
             return False
         began, self._cache_stale = time.monotonic(), False
         try:
-            found = check_cache(self._directory)
+            with _giving_way():
+                found = check_cache(self._directory)
         except CacheDirectoryError:
             return False
         self._cache_due = time.monotonic() + (time.monotonic() - began) / _SHARE
@@ -220,6 +227,17 @@ class Checkup:
     def overwritten(self) -> Findings:
         """Edits of ours that another writer undid."""
         return tuple(one for one in self.about_cache if one.code == "index-overwritten")
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Let the thread that draws take over at once: it would wait for 5 ms each time that a key is pressed."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _identity(path: Path) -> FileIdentity | None:

@@ -55,6 +55,7 @@ class EntryFeed:
         self._entries: dict[EntryKey, Entry] = {}
         self._order: list[EntryKey] = []
         self._begun = False
+        self._size = self._problems = 0
 
     def preview(self, difference: Difference) -> FeedChange:
         """All entries with their state unknown yet: what can be shown before the directory is listed."""
@@ -75,12 +76,15 @@ class EntryFeed:
                 if (entry := self._entries.get(key)) is None:
                     self._judged.pop(key, None)
                     continue
+                if state == entry.state and key not in self._judged:
+                    continue
                 listed = listing.state(entry.descriptor)
                 if state == listed:
                     self._judged.pop(key, None)
                 else:
                     self._judged[key] = listed, state
                 if state != entry.state:
+                    self._problems += state.bad - entry.state.bad
                     changed[key] = msgspec.structs.replace(entry, state=state)
             self._entries.update(changed)
             change = self._change(self._health, changed, [], None, whole=False)
@@ -122,6 +126,7 @@ class EntryFeed:
         self._entries.update(changed)
         order = difference.keys if difference.keys != self._order else None
         self._order = difference.keys
+        self._count()
         change = self._change(difference.health, changed, removed, order, whole=first)
         return replace(change, files=difference.files)
 
@@ -148,17 +153,20 @@ class EntryFeed:
     ) -> FeedChange:
         whole = whole or len(changed) + len(removed) > _MANY
         entries = {key: self._entries[key] for key in self._order} if whole else changed
-        sizes = {(entry.digest, entry.format): entry.packed_size or 0 for entry in self._entries.values()}
         return FeedChange(
             health,
             entries,
             removed,
             self._order if whole else order,
             whole,
-            sum(sizes.values()),
-            sum(entry.state.bad for entry in self._entries.values()),
+            self._size,
+            self._problems,
             len(self._entries),
         )
+
+    def _count(self) -> None:
+        sizes = {(entry.digest, entry.format): entry.packed_size or 0 for entry in self._entries.values()}
+        self._size, self._problems = sum(sizes.values()), sum(entry.state.bad for entry in self._entries.values())
 
     def _refresh_listing(self, names: frozenset[str] | None) -> set[str] | None:
         """Look at these names again; the ones that changed, None when all entries have to be looked at."""
