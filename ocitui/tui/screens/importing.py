@@ -36,7 +36,7 @@ class Importing(EntryActions):
 
     def on_screen_resume(self) -> None:
         if self.app.has_imports:
-            self.imports_changed()
+            self._tell_imports()
 
     def imports_changed(self) -> None:
         """How imports stand is told once a second, while this screen is on top."""
