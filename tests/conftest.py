@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -25,6 +26,10 @@ settings.load_profile("ci" if IN_CI else "default")
 
 # A test that needs a cache names it; none may find the operator's own.
 os.environ.pop("OCITUI_CACHE", None)
+
+# A shell's background job ignores it, and what is started here would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .disk import Disk, Folder
-from .errors import StorageError
+from .errors import CacheError, StorageError
 from .files import OWN_NAME
 from .index import ImageIndex
 from .journal import Journal
+from .records import Transaction
 from .shelf import Copy, Shelf, Step, now
 from .verdict import IndexOutcome, examine_index, judge_index
+
+Lacking = Callable[[Folder, Shelf, Copy, ImageIndex], bool]
 
 _BACKUPS, _CORRUPT, _JOURNAL = "backups", "corrupt", "journal"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
@@ -50,8 +53,10 @@ def keep_backup(directory: Path, index: ImageIndex | bytes) -> Backup | None:
     if found is None:
         return None
     try:
-        with Folder.open(directory) as root, _made(root, OWN_NAME) as own:
-            return keep_in(own, found, now())
+        with Folder.open(directory) as root, _made(root, OWN_NAME) as own, _made(own, _BACKUPS) as folder:
+            shelf = Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES)
+            # Looked at by its entries only here: that reads the newest backup, too dear for each write.
+            return _keep(own, shelf, found, now(), _no_step, lacking=_lacking)
     except OSError:
         return None
 
@@ -100,13 +105,15 @@ def keep_in(own: Folder, index: ImageIndex, moment: str, step: Step | None = Non
         return _keep(own, Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES), index, moment, step or _no_step)
 
 
-def _keep(own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step) -> Backup | None:
+def _keep(
+    own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step, lacking: Lacking | None = None
+) -> Backup | None:
     data, copies = index.to_bytes(), shelf.copies()
     content = hashlib.sha256(data).hexdigest()[:32]
     newest = copies[0] if copies else None
     if newest is not None and newest.content == content:
         return _backup(newest)
-    if newest is not None and len(index) < newest.entries and not _is_explained(own, newest, len(index)):
+    if newest is not None and not newest.pinned and _is_before_shrink(own, shelf, newest, index, lacking):
         shelf.rename(newest, newest._replace(pinned=True))
     there = next((copy for copy in copies if copy.content == content), None)
     if there is not None and (again := shelf.rename(there, there._replace(moment=moment))):
@@ -118,15 +125,38 @@ def _keep(own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step)
     return _backup(kept) if kept else None
 
 
-def _is_explained(own: Folder, newest: Copy, entries: int) -> bool:
-    """Whether transactions since the newest backup took out as many entries as are gone."""
+def _is_before_shrink(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex, lacking: Lacking | None) -> bool:
+    """Whether entries of the newest backup are gone, and no transaction since took them out."""
+    if len(index) < newest.entries:
+        return len(index) < newest.entries + sum(len(one.added) - len(one.removed) for one in _since(own, newest))
+    return lacking is not None and lacking(own, shelf, newest, index)
+
+
+def _lacking(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex) -> bool:
+    """The same where the number of entries tells nothing."""
+    try:
+        before = examine_index(shelf.read(newest), index)[1]
+    except StorageError:
+        return False
+    if before is None:
+        return False
+    gone = {one.key for one in before.descriptors} - {one.key for one in index.descriptors}
+    if not gone:
+        return False
+    for transaction in _since(own, newest):
+        for removed in transaction.removed:
+            with suppress(CacheError):
+                gone.discard(removed.descriptor.key)
+    return bool(gone)
+
+
+def _since(own: Folder, copy: Copy) -> list[Transaction]:
     try:
         folder = own.open_folder(_JOURNAL)
     except FileNotFoundError:
-        return False
+        return []
     with folder:
-        since = Journal(Disk(), folder).since(newest.moment)
-    return entries >= newest.entries + sum(len(one.added) - len(one.removed) for one in since)
+        return list(Journal(Disk(), folder).since(copy.moment))
 
 
 def _list(directory: Path, name: str) -> list[Backup]:

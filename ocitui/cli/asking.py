@@ -11,6 +11,7 @@ from ocitui.text import timestamp
 from .failures import CancelledError, UsageProblemError
 from .options import Settings
 from .output import ask, can_ask, say
+from .prose import paragraph
 
 CONFIRMATION = "yes"
 
@@ -44,7 +45,7 @@ def place(settings: Settings) -> list[str]:
     lines = [f"on {socket.gethostname()}, in {settings.directory.absolute()}"]
     daemon = find_daemon(settings.directory)
     if daemon.running:
-        lines.append(
+        lines += paragraph(
             f"kratad runs here since {timestamp(daemon.since)}: it keeps the index in memory, and its next store may "
             "write back what it remembers"
         )

@@ -20,7 +20,7 @@ from .options import Settings
 from .plan_text import plan_lines
 from .progress_line import line_shown
 from .repair_options import AskedRepair
-from .repair_requests import repair_request
+from .repair_requests import refuse_idle, repair_request
 from .running import cache_of, run_async
 
 
@@ -51,7 +51,7 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
             assess_now(settings.directory, asked.daemon_hangs),
             keep_index_aside(settings),
         )
-        plan = await _plan(settings, asked, report)
+        plan = await _plan(settings, asked, report, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 
     with line_shown(progress_text) as show:
@@ -63,9 +63,11 @@ def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked
     return Looked(report, run_async(_plan(settings, asked, report)), None)
 
 
-async def _plan(settings: Settings, asked: AskedRepair, report: Report) -> RepairPlan:
+async def _plan(settings: Settings, asked: AskedRepair, report: Report, *, refusing: bool = False) -> RepairPlan:
     digests = [finding.digest for finding in report.findings if finding.digest]
     digests += [digest for digest, _ in keys_of_files(settings.directory)]
     options = repair_request(asked, report.findings, digests)
+    if refusing:
+        refuse_idle(options, report.findings)
     plan = await plan_repair(cache_of(settings), report, options)
     return plan.narrowed(options.only) if options.only else plan

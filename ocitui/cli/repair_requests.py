@@ -19,6 +19,8 @@ from .repair_options import ANY_KNOWN, AskedRepair
 # What is asked of registries is checked as for an import from one.
 _SOME_REGISTRY = "docker://localhost/any"
 _LEAST_DIGITS = 4
+_ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
+_OTHERS = "ocitui check shows the findings that a name can mend"
 
 
 class NoSuchFindingError(NoSuchEntryError):
@@ -49,6 +51,23 @@ def repair_request(asked: AskedRepair, findings: Sequence[Finding], digests: Seq
         registry=asked.registry,
         access=read_request(access).source_options(),
     )
+
+
+def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
+    """Raises UsageProblemError for a name that would change nothing, whatever the plan.
+
+    Where the index itself is to be mended, any digest may turn out to need one.
+    """
+    if any(finding.code.startswith("index-") for finding in findings):
+        return
+    for pairs, option, codes, lacks in (
+        (options.adopt, "--adopt", _ORPHANED, "no files that the index does not name"),
+        (options.names, "--name", _NAMELESS, "no entry whose name is missing or cannot be used"),
+    ):
+        known = {finding.digest for finding in findings if finding.code in codes}
+        for digest, name in pairs:
+            if digest not in known:
+                raise UsageProblemError(f"{option} {digest}={name}: there are {lacks} with this digest", hint=_OTHERS)
 
 
 def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:

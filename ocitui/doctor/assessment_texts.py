@@ -10,7 +10,7 @@ CASES = {
     Case.MEMORY_GOOD: "the daemon's memory is good, the disk is not",
     Case.MEMORY_EMPTIED: "the daemon's memory has lost it too",
     Case.HUNG: "the daemon answers no more",
-    Case.STOPPED: "the daemon does not run",
+    Case.STOPPED: "only the one on disk, as the daemon does not run",
 }
 _ONE_EDIT = "index-overwritten"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from ocitui.cache import IndexOutcome
+from ocitui.cache import IndexOutcome, Transaction
 from ocitui.cache.backups import Backup
 from ocitui.directory import DEFAULT_DIRECTORY
 
@@ -163,14 +163,25 @@ def fuller_backup(facts: TimelineFacts) -> Backup | None:
 def _lost(facts: TimelineFacts, backup: Backup, entries: int, until: float) -> bool:
     """Whether an index of so many entries lacks some of a backup's that no transaction took out in between."""
     between = [one for one in facts.transactions if backup.kept <= one.started <= until]
-    if any(one.swap is not None for one in between):
-        return False
+    before: int | None = backup.entries
+    replaced = next((at for at, one in enumerate(between) if one.swap is not None), None)
+    if replaced is not None:
+        before, between = _put_there(facts, between[replaced]), between[:replaced]
     taken = sum(len(one.removed) - len(one.added) for one in between)
-    return backup.entries - max(0, taken) > entries
+    return before is not None and before - max(0, taken) > entries
+
+
+def _put_there(facts: TimelineFacts, replacement: Transaction) -> int | None:
+    """How many entries the index had that a transaction put in the place of another, where a backup tells."""
+    content = replacement.swap.new_sha256 if replacement.swap else ""
+    return next((one.entries for one in facts.backups if content and content.startswith(one.content)), None)
 
 
 def _is_emptied(facts: TimelineFacts) -> bool:
-    return facts.verdict.entries == 0 and facts.complete > 0 and not facts.transactions
+    """Whether entries are gone without a backup to tell of them, and not by the last transaction."""
+    last = next(iter(facts.transactions), None)
+    by_us = last is not None and len(last.removed) > len(last.added)
+    return facts.verdict.entries == 0 and facts.complete > 0 and not by_us
 
 
 def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:

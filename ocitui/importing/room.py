@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import INDEX_NAME
+from ocitui.text import human_size
 
 from .errors import NoRoomError
 
@@ -44,7 +45,10 @@ def check_room(directory: Path, size: int) -> None:
     """Raises NoRoomError where ``size`` bytes more would leave less than the minimum free, StorageError."""
     free, least = free_bytes(directory), minimum_free(directory)
     if free < size + least:
-        raise NoRoomError(f"{size} bytes are to come in, {least} are to stay free, and there are only {free}")
+        raise NoRoomError(
+            f"{human_size(size)} are to come in, {human_size(least)} are to stay free, and there are only "
+            f"{human_size(free)}"
+        )
 
 
 async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> T:
@@ -60,8 +64,8 @@ async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> 
             return task.result()
         watch.result()
         raise NoRoomError(
-            f"less than {minimum_free(directory)} bytes were left free, so the import was stopped before the disk"
-            " was full"
+            f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before the "
+            "disk was full"
         )
     finally:
         for one in (task, watch):

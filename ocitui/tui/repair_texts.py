@@ -29,7 +29,7 @@ _KEYS = tuple(
         ("--registry", "o, there registries"),
         ("--drop", "o, there drop"),
         ("--trash-orphans", "o, there trash orphans"),
-        ("--adopt-known", "o, there adopt orphans"),
+        ("--adopt alone", "o, there adopt orphans"),
         ("--change-modes", "o, there change modes"),
         ("(--adopt|--name) \\S+=NAME", "n"),
     )

@@ -191,7 +191,7 @@ def test_a_lost_index_is_joined_from_its_sources_and_undo_brings_the_damage_back
     _damage(index, damage)
     before = files(demo)
     plan = ocitui("repair", "-C", demo)
-    assert "which copy is good: the daemon does not run" in plan.out
+    assert "which copy is good: only the one on disk, as the daemon does not run" in plan.out
     assert "what index.json held, as each source tells it:" in plan.out
     done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
     assert done.json["verdict"]["outcome"] == "loaded"
@@ -275,6 +275,17 @@ def test_usage(words: list[str], demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("repair", *words, "-C", demo)
     assert (done.status, done.out) == (2, "")
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--adopt", "--name"])
+def test_a_name_that_nothing_needs_is_refused(option: str, demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", option, f"{SITE.digest}=other:1", "-C", demo)
+    assert (done.status, done.out) == (2, "")
+    assert f"{option} {SITE.digest}=other:1" in done.err or f"{option} {SITE.digest}=docker.io" in done.err
+
+
+def test_an_option_without_its_value_names_the_help_of_its_command(demo: Path, ocitui: Ocitui) -> None:
+    assert "see ocitui repair --help" in ocitui("repair", "-C", demo, "--from").err
 
 
 def test_adopt_without_a_value_takes_the_options_behind_it_for_options(demo: Path, ocitui: Ocitui) -> None:

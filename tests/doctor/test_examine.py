@@ -177,6 +177,15 @@ async def test_entries_of_the_backup_that_are_gone(sample: Sample) -> None:
     assert codes((await found(sample.directory)).findings) == {"index-shrunk"}
 
 
+async def test_an_entry_of_the_backup_that_gave_way_to_another(sample: Sample) -> None:
+    """The number of entries is what it was."""
+    keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields["manifests"][0].update(digest="sha256:" + "5" * 64))
+    assert "index-shrunk" in codes((await found(sample.directory)).findings)
+    keep_backup(sample.directory, sample.index.read_bytes())
+    assert "index-shrunk" in codes((await found(sample.directory)).findings)
+
+
 async def test_entries_that_we_deleted_are_not_missed(sample: Sample) -> None:
     keep_backup(sample.directory, sample.index.read_bytes())
     async with await PackerCache.open(sample.directory) as cache:

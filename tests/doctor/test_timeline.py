@@ -15,7 +15,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
 from ocitui.cache.backups import Backup, keep_backup
 from ocitui.cache.daemon import DaemonState
-from ocitui.cache.records import Removed
+from ocitui.cache.records import Removed, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor.timeline import Assessment, Case, Confidence, TimelineFacts, assess, gather
 from ocitui.doctor.timeline_facts import ProcessState, process_state
@@ -226,3 +226,23 @@ def test_a_real_daemon_that_is_stopped_in_its_tracks(tmp_path: Path) -> None:
             running.kill()
     assert process_state(running.pid) == ProcessState()
     assert process_state(None) == ProcessState()
+
+
+def swapped(at: float, content: str) -> Transaction:
+    return Transaction(
+        id="2", kind=TransactionKind.MEND, started=at, by="me", swap=Swap(None, None, "", content + "0" * 32)
+    )
+
+
+def test_entries_gone_after_a_repair_are_counted_from_the_index_it_wrote() -> None:
+    copies = (replace(backup(START + 300, 5), content="a" * 32), backup(START + 50, 9))
+    undone = (swapped(START + 200, "a" * 32), swapped(START + 100, "b" * 32))
+    found = assess(facts(Verdict(IndexOutcome.LOADED, 3), modified=START + 400, backups=copies, transactions=undone))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    all_there = assess(facts(FIVE, modified=START + 400, backups=copies, transactions=undone))
+    assert all_there.case is Case.IN_STEP
+
+
+def test_an_index_emptied_after_a_repair() -> None:
+    found = assess(facts(EMPTY, modified=START + 400, transactions=(swapped(START + 100, "b" * 32),)))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)

@@ -39,7 +39,7 @@ REPLACED = frozenset(
 )
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 CODES = REPLACED | REFILLED
-_LATER = "it shows once index.json reads again"
+_LATER = "it is found only once index.json reads again"
 _SHOWN = 3
 _PLAN_AGAIN = "make a new plan then"
 

@@ -68,7 +68,7 @@ def finish_first(findings: Sequence[Finding]) -> Outcome:
 
 def _would_adopt(finding: Finding, adoption: Adoption) -> str:
     name = adoption.known_name(finding)
-    known = f"--adopt-known, as {name}, or " if name else ""
+    known = f"--adopt alone, as {name}, or " if name else ""
     return f"{known}--adopt {short(finding.digest)}=NAME; or --trash-orphans"
 
 
