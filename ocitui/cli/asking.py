@@ -40,6 +40,16 @@ def agree(settings: Settings, agreed: bool, lines: Sequence[str], question: str)
         raise CancelledError("cancelled")
 
 
+def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str) -> None:
+    """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
+
+    Raises NotAskedError, CancelledError.
+    """
+    if used_by:
+        text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
+        agree(settings, False, paragraph(text), question)
+
+
 def place(settings: Settings) -> list[str]:
     """Where it is going to happen, and whether a daemon there will meet it."""
     lines = [f"on {socket.gethostname()}, in {settings.directory.absolute()}"]

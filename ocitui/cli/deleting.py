@@ -7,9 +7,10 @@ from typing import Any
 
 from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, PlanChangedError, Transaction
 from ocitui.cache.index import Key
+from ocitui.doctor.used_entries import users_of_any
 from ocitui.text import human_size
 
-from .asking import NotAskedError, agree
+from .asking import NotAskedError, agree, agree_to_drop_used
 from .digests import find_digest
 from .exits import ExitCode
 from .failures import refuse_read_only
@@ -31,11 +32,13 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
     tries = 0
     while True:
         plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
+        used_by = users_of_any(settings.directory, (file.name for file in plan.files))
         try:
-            agree(settings, agreed, _explain(plan, lost_names), "delete?")
+            agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
+            agree_to_drop_used(settings, used_by, "delete them all the same?")
             done = run_async(cache.delete(plan.keys, plan))
         except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, plan=plan_json(plan))
+            fail(settings, error.code, error.message, error.hint, plan=plan_json(plan, used_by))
             return ExitCode.USAGE
         except PlanChangedError as error:
             tries += 1
@@ -43,7 +46,7 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
                 raise
             say(f"{error.message}: here is what would be done now", err=True)
             continue
-        _tell(settings, plan, done)
+        _tell(settings, plan, used_by, done)
         return ExitCode.CLEAN
 
 
@@ -60,32 +63,34 @@ async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str
     return plan, list(lost)
 
 
-def plan_json(plan: DeletePlan) -> dict[str, Any]:
-    """A plan as programs read it."""
+def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
+    """A plan as programs read it; ``used_by`` are the loop devices that hold its files."""
     return {
         "entries": [descriptor.as_dict() for descriptor in plan.entries],
         "files": [{"name": file.name, "size": file.size} for file in plan.files],
         "kept": list(plan.kept),
         "uncovered": [descriptor.as_dict() for descriptor in plan.uncovered],
         "bytes_trashed": plan.bytes_trashed,
+        "used_by": list(used_by),
     }
 
 
-def _explain(plan: DeletePlan, lost_names: Sequence[str]) -> list[str]:
+def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> list[str]:
     lines = ["these entries leave the index:"]
     lines += [f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}" for d in plan.entries]
     lines += ["these files go to the trash:"] if plan.files else ["no file goes to the trash"]
     lines += [f"  {human_size(file.size):>5}  {file.name}" for file in plan.files]
     lines += [f"  kept, as another format of this digest needs it: {name}" for name in plan.kept]
+    lines += [f"in use: {device} holds a file of them" for device in used_by]
     lines += [f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip() for d in plan.uncovered]
     lines += [f"afterwards nothing carries the name {name}" for name in lost_names]
     lines.append(f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied")
     return lines
 
 
-def _tell(settings: Settings, plan: DeletePlan, done: Transaction) -> None:
+def _tell(settings: Settings, plan: DeletePlan, used_by: Sequence[str], done: Transaction) -> None:
     if settings.as_json:
-        emit(settings, plan=plan_json(plan), transaction=transaction_json(done))
+        emit(settings, plan=plan_json(plan, used_by), transaction=transaction_json(done))
         return
     say("deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries")
     say(f"transaction {done.id} (ocitui undo {done.id} brings it back)")

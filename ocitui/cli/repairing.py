@@ -8,7 +8,7 @@ from ocitui.doctor.plan import RepairPlan, StepKind
 from ocitui.doctor.repair import Repaired, apply_plan
 from ocitui.doctor.report import Report
 
-from .asking import NotAskedError, agree
+from .asking import NotAskedError, agree, agree_to_drop_used
 from .check_progress import repair_text
 from .exits import ExitCode
 from .failures import refuse_read_only
@@ -74,10 +74,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
 def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
     """Ask; twice before what is in use goes. Raises NotAskedError, CancelledError."""
     agree(settings, agreed, list(looked.lines()), "repair?")
-    if looked.plan.used_by:
-        devices = ", ".join(looked.plan.used_by)
-        lines = [f"{devices} hold packed files of entries that are to be dropped: something runs on them"]
-        agree(settings, False, lines, "drop them all the same?")
+    agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?")
 
 
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:

@@ -18,6 +18,12 @@ def users_by_name(directory: Path) -> dict[str, str]:
     return {name: ", ".join(use.device.name for use in uses) for name, uses in users_of(directory).items()}
 
 
+def users_of_any(directory: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """The loop devices that hold any of these files, each once, as paths."""
+    users = users_of(directory)
+    return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))
+
+
 def with_users(entries: Iterable[Entry], users: Mapping[str, str]) -> list[Entry]:
     """The entries with the loop devices that hold their packed files."""
     return [msgspec.structs.replace(entry, used=used_by(entry, users)) for entry in entries] if users else [*entries]

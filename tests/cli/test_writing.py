@@ -17,7 +17,9 @@ import pytest
 from ocitui.cache import journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
+from tests.doctor.loops import loop_device
 
+from .answering import answer
 from .conftest import Ocitui
 
 COMMON = {"schema", "host", "cache"}
@@ -42,20 +44,6 @@ def locked(directory: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
-    """Somebody sits there and gives these answers; what they were asked is gathered."""
-    questions: list[str] = []
-    left = iter(answers)
-
-    def ask(question: str) -> str:
-        questions.append(question)
-        return next(left)
-
-    monkeypatch.setattr(asking, "can_ask", lambda: True)
-    monkeypatch.setattr(asking, "ask", ask)
-    return questions
-
-
 def test_delete_shows_the_plan_and_gives_the_transaction(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("delete", ALPINE.digest[:15], "--yes", "-C", demo)
     assert done.status == 0
@@ -71,7 +59,7 @@ def test_delete_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
     assert set(done.json) == COMMON | {"plan", "transaction"}
     plan = done.json["plan"]
-    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed"}
+    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by"}
     assert [entry["digest"] for entry in plan["entries"]] == [ALPINE.digest]
     assert [entry["digest"] for entry in plan["uncovered"]] == [OLD_ALPINE.digest]
     assert {file["name"]: file["size"] for file in plan["files"]} == {
@@ -271,3 +259,22 @@ def test_a_delete_on_a_cache_that_is_gone(demo: Path, ocitui: Ocitui) -> None:
     shutil.rmtree(demo)
     assert ocitui("delete", ALPINE.digest, "--yes", "-C", demo).status == 4
     assert ocitui("undo", "-C", demo).status == 4
+
+
+def packed_files(directory: Path) -> list[Path]:
+    return [path for path in directory.glob(f"{ALPINE.digest}.*") if not path.name.endswith(".json")]
+
+
+def test_deleting_what_is_in_use_is_asked_twice(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, (file,) = ("delete", ALPINE.digest, "-C", demo), packed_files(demo)
+    with loop_device(file) as device:
+        refused = ocitui(*words, "--yes")
+        assert (refused.status, ocitui(*words, "--yes", "--json").json["plan"]["used_by"]) == (2, [str(device)])
+        questions = answer(monkeypatch, "yes", "no")
+        done = ocitui(*words)
+        assert (done.status, len(questions)) == (130, 2)
+        assert f"in use: {device} holds a file of them" in done.err
+        assert file.exists()
+        answer(monkeypatch, "yes", "yes")
+        assert ocitui(*words).status == 0
+        assert not file.exists()

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,20 +54,20 @@ def debian_registry(root: Path, secure: bool) -> Iterator[DebianRegistry]:
     config.write_text(_CONFIG.format(root=root, port=port, tls=tls, auth=auth))
     program = shutil.which("docker-registry") or ""
     environment = {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"}
-    with subprocess.Popen([program, "serve", config], stderr=subprocess.PIPE, env=environment, text=True) as process:
+    # To a file, as nobody reads a pipe while the tests go on, and a full one holds it up.
+    log = root / "registry.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([program, "serve", config], stderr=output, env=environment) as process,
+    ):
         try:
-            assert process.stderr is not None
-            log = []
-            for line in process.stderr:
-                log.append(line)
-                if "listening on" in line:
-                    break
-            else:
-                raise AssertionError(f"docker-registry ended: {''.join(log)}")
+            while "listening on" not in log.read_text():
+                assert process.poll() is None, f"docker-registry ended: {log.read_text()}"
+                time.sleep(0.01)
             yield DebianRegistry(f"127.0.0.1:{port}", root / "ca.pem" if secure else None)
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
 
 
 def make_certificate(root: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
+from tests.doctor.loops import loop_device
 
 from .cache_support import (
     ALPINE,
@@ -77,6 +78,24 @@ async def test_enter_cancels(tmp_path: Path) -> None:
         await one.press("enter")
         await one.until(lambda: one.top == "MainScreen")
     assert tree(tmp_path) == before
+
+
+async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    with loop_device(packed_path(cache, TEA)) as device:
+        async with desk(cache) as one:
+            await one.press("j", "j")
+            await one.open("d", "DeleteScreen")
+            await plan_shown(one)
+            assert str(device) in one.lines
+            await one.press("Y")
+            assert not await one.app.cache.transactions(), "one answer is not enough"
+            await one.press("y")
+            assert f"{device}: something runs on what would be dropped" in one.status
+            assert not await one.app.cache.transactions()
+            await one.press("Y")
+            await one.until(lambda: "1 entry deleted" in one.status)
+            assert not packed_path(cache, TEA).exists()
 
 
 async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path) -> None:

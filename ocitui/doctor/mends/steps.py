@@ -35,7 +35,7 @@ class Fate(StrEnum):
 
     TRASHED = "goes to the trash"
     PLACED = "comes in"
-    REPLACED = "comes in; what stands there goes to the trash"
+    REPLACED = "goes to the trash, and another comes in"
     MODE = "its mode changes"
     REMOVED = "is removed"
 

@@ -15,11 +15,15 @@ from .full import FullScreen
 
 
 class ConfirmScreen(FullScreen[str | None]):
-    """Shows what `plan` says; `y` does it. Dismissed with a message for the status line, None when cancelled."""
+    """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it.
+
+    Dismissed with a message for the status line, None when cancelled.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "leave", "Cancel", show=False),
         Binding("y", "confirm", "Confirm", show=False),
+        Binding("Y", "confirm_used", "All the same", show=False),
     ]
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
@@ -31,14 +35,14 @@ class ConfirmScreen(FullScreen[str | None]):
     """The action of the table of keys whose refusal is this one's."""
 
     def begin(self) -> None:
-        self._ready = self._acting = False
+        self._ready = self._acting = self._asked_twice = False
         self.show_keys([("esc", "Cancel")])
         self.make_plan()
 
     @work(group="plan", exclusive=True)
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
-        self._ready = False
+        self._ready = self._asked_twice = False
         try:
             lines = [*await self.plan()]
         except CacheError as error:
@@ -58,6 +62,10 @@ class ConfirmScreen(FullScreen[str | None]):
         """Do what was planned; gives the message for the status line. Raises CacheError."""
         raise AssertionError("a screen of its own says this")
 
+    def used_by(self) -> Sequence[str]:
+        """The loop devices that hold what the plan drops: who does that is asked twice."""
+        return ()
+
     def asked(self) -> str:
         """What the status line says while it waits for an answer."""
         return "nothing is changed before y"
@@ -67,11 +75,28 @@ class ConfirmScreen(FullScreen[str | None]):
         return "at work; it is finished even if this window goes"
 
     def action_confirm(self) -> None:
-        if not self._ready or self._acting:
+        if not self._may_act():
             return
+        if used_by := self.used_by():
+            self._asked_twice = True
+            devices = ", ".join(used_by)
+            self.say(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+        else:
+            self._act()
+
+    def action_confirm_used(self) -> None:
+        if self._asked_twice and self._may_act():
+            self._act()
+
+    def _may_act(self) -> bool:
+        if not self._ready or self._acting:
+            return False
         if self.writes and (reason := self.main.refusal(self.action)):
             self.say(f"not done: {reason}")
-            return
+            return False
+        return True
+
+    def _act(self) -> None:
         self._acting = True
         self.show_keys([])
         self.say(self.acting())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from ocitui.cache import CacheError, DeletePlan, Descriptor, PlanChangedError
+from ocitui.doctor.used_entries import users_of_any
 from ocitui.text import human_size
 
 from ..shorten import short_digests
@@ -27,10 +29,16 @@ class DeleteScreen(ConfirmScreen):
         super().__init__()
         self._keys = keys
         self._plan: DeletePlan | None = None
+        self._used_by: Sequence[str] = ()
 
     async def plan(self) -> Iterable[Line]:
-        self._plan = await self.app.cache.plan_delete(self._keys)
-        return plan_lines(self._plan, self.app.host, kratad_runs=self.main.daemon.running)
+        plan = self._plan = await self.app.cache.plan_delete(self._keys)
+        names = [file.name for file in plan.files]
+        self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, names)
+        return plan_lines(plan, self._used_by, self.app.host, kratad_runs=self.main.daemon.running)
+
+    def used_by(self) -> Sequence[str]:
+        return self._used_by
 
     async def act(self) -> str:
         transaction = await self.app.cache.delete(self._keys, self._plan)
@@ -45,7 +53,7 @@ class DeleteScreen(ConfirmScreen):
             super().failed(error)
 
 
-def plan_lines(plan: DeletePlan, host: str, *, kratad_runs: bool) -> list[Line]:
+def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_runs: bool) -> list[Line]:
     """A plan in words: what matters most stands first, the long lists last."""
     leave = "1 entry leaves" if len(plan.entries) == 1 else f"{len(plan.entries)} entries leave"
     go = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
@@ -53,6 +61,7 @@ def plan_lines(plan: DeletePlan, host: str, *, kratad_runs: bool) -> list[Line]:
     if kratad_runs:
         text = "kratad is running: it keeps the index in memory, and its next store may bring these entries back."
         lines.append(Line(text, kind="bad"))
+    lines += [Line("holds a file of them: deleting it is asked twice", device, "bad") for device in used_by]
     if plan.uncovered:
         lines += [Line(), heading("These names will then stand for another image")]
         lines += [Line(f"{d.image_name} {short_digests(d.digest)}", d.format or "", "bad") for d in plan.uncovered]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -43,7 +43,6 @@ class RepairScreen(ConfirmScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark_step", "Mark", show=False),
-        Binding("Y", "confirm_used", "Drop all the same", show=False),
         Binding("n", "name", "Name", show=False),
         Binding("o", "options", "Options", show=False),
         Binding("m", "go_on", "Go on", show=False),
@@ -74,7 +73,6 @@ class RepairScreen(ConfirmScreen):
         self._assessment: Assessment | None = None
         self._rows: dict[str, PlanRow] = {}
         self._naming: tuple[str, Literal["name", "adopt"]] | None = None
-        self._asked_twice = False
         self._said = ""
         self._repaired: Repaired | None = None
         self._progress: RepairProgress | None = None
@@ -88,7 +86,6 @@ class RepairScreen(ConfirmScreen):
     # The plan
 
     async def plan(self) -> Iterable[Line]:
-        self._asked_twice = False
         self._plan, self._assessment, report = await elsewhere(self._look)
         self._report = report
         self._list()
@@ -221,16 +218,11 @@ class RepairScreen(ConfirmScreen):
             return
         if not plan.made:
             self.say("there is nothing to do: no step is marked")
-        elif plan.used_by and not self.main.refusal(self.action):
-            self._asked_twice = True
-            devices = ", ".join(plan.used_by)
-            self.say(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             super().action_confirm()
 
-    def action_confirm_used(self) -> None:
-        if self._asked_twice:
-            super().action_confirm()
+    def used_by(self) -> Sequence[str]:
+        return self._plan.used_by if self._plan is not None else ()
 
     async def act(self) -> str:
         plan = self._plan
