@@ -23,7 +23,11 @@ R = TypeVar("R")
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NOT_PERMITTED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_HINTS = {
+    errno.EROFS: "see dmesg for why the file system is read-only; mount -o remount,rw lets it be written again",
+    errno.EACCES: "run ocitui as a user who may write to the cache",
+    errno.EPERM: "run ocitui as a user who may write to the cache",
+}
 _COPY_CHUNK = 1 << 24
 
 
@@ -287,5 +291,6 @@ def storage_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        kind = ReadOnlyError if error.errno in _NOT_PERMITTED else StorageError
-        raise kind(f"cannot {doing}: {error.strerror or error}{where}") from error
+        message = f"cannot {doing}: {error.strerror or error}{where}"
+        hint = _HINTS.get(error.errno or 0)
+        raise (StorageError(message) if hint is None else ReadOnlyError(message, hint=hint)) from error

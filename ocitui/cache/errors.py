@@ -112,7 +112,7 @@ class LockedError(CacheError):
 
 class ReadOnlyError(CacheError):
     code = "read-only"
-    default_hint = "start ocitui without --read-only, as a user who may write to the cache"
+    default_hint = "start ocitui without --read-only"
 
 
 class StorageError(CacheError):
