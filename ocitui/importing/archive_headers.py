@@ -127,7 +127,7 @@ def _pax(body: bytes) -> dict[str, str]:
         length, _, _ = body.partition(b" ")
         end = int(length) if length.isdigit() and len(length) < 9 else 0
         key, equals, value = body[len(length) + 1 : end - 1].partition(b"=")
-        if not equals or end > len(body) or (key == b"size" and not (value.isdigit() and len(value) < 20)):
+        if not equals or not 0 < end <= len(body) or (key == b"size" and not (value.isdigit() and len(value) < 20)):
             raise UnreadableSourceError("the archive has an extended header that is damaged")
         records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
         body = body[end:]

@@ -1,0 +1,62 @@
+"""The headers of an archive: what is damaged is refused, and nothing keeps the reader for ever."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ocitui.importing.archive_headers import Member, read_members
+from ocitui.importing.source_errors import UnreadableSourceError
+
+
+class Bytes:
+    """A stream of these bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+        self._size = len(data)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def skip(self, size: int) -> None:
+        if self.position + size > self._size:
+            raise UnreadableSourceError("the archive is cut")
+        self._file.seek(size, io.SEEK_CUR)
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+
+def archive(records: bytes) -> bytes:
+    """A tar of one empty file behind an extended header."""
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    return header.tobuf() + records + bytes(-len(records) % 512) + tarfile.TarInfo("file").tobuf() + bytes(1024)
+
+
+def test_an_extended_header_names_the_file() -> None:
+    assert list(read_members(Bytes(archive(b"13 path=name\n")))) == [Member("name", 1536, 0)]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [b"abc path=name\n", b"0 path=name\n", b"3 path=name\n", b"99 path=name\n", b"13 path:name\n", b"9 size=x\n"],
+)
+def test_a_damaged_extended_header_is_refused(records: bytes) -> None:
+    with pytest.raises(UnreadableSourceError, match="extended header that is damaged"):
+        list(read_members(Bytes(archive(records))))
+
+
+@given(st.binary(max_size=60))
+@example(b"5 a=\n" * 10)
+def test_any_extended_header_is_read_or_refused(records: bytes) -> None:
+    try:
+        list(read_members(Bytes(archive(records))))
+    except UnreadableSourceError as error:
+        assert error.message
