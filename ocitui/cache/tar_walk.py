@@ -17,6 +17,7 @@ _TYPE = 156
 _BODILESS = frozenset(b"123456")
 _PAX, _PAX_GLOBAL, _OLD_SPARSE = ord("x"), ord("g"), ord("S")
 _LONGEST_PAX = 1 << 24
+_MOST_DIGITS = 20  # more than any file's size has; int() refuses thousands
 _PAX_RECORD = re.compile(rb"(\d{1,9}) ")
 
 
@@ -82,7 +83,7 @@ def _pax_size(body: bytes) -> int | None:
         length = int(found[1])
         key, _, value = body[found.end() : at + length - 1].partition(b"=")
         if key == b"size" and value.isdigit():
-            size = int(value)
+            size = int(value.lstrip(b"0")[:_MOST_DIGITS] or b"0")
         at += max(length, 1)
     return size
 

@@ -200,6 +200,16 @@ def test_the_size_of_an_extended_header_counts(tmp_path: Path) -> None:
     assert check_packed(path).problem is None
 
 
+@pytest.mark.parametrize(("digits", "whole"), [("5" * 5000, False), ("0" * 5000 + "1000", True)])
+def test_a_size_of_thousands_of_digits(digits: str, whole: bool, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("file")
+    member.pax_headers = {"size": digits}
+    path = tmp_path / "image"
+    path.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + bytes(1024) + bytes(1024))
+    problem = check_packed(path).problem
+    assert problem is None if whole else "cut short" in (problem or "")
+
+
 def test_an_archive_of_nothing(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(10_240))
