@@ -58,9 +58,12 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """A regular file's bytes, never through a link."""
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
-        with open(fd, "rb") as file:
+        # By an opener, since `open` leaves a descriptor that it was given open where it refuses it: a directory's.
+        with open(name, "rb", opener=self._open_to_read) as file:
             return file.read()
+
+    def _open_to_read(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -61,12 +61,18 @@ def regular_file(path: Path) -> os.stat_result | None:
 def read_regular(path: Path) -> bytes:
     """A file's bytes. Raises StorageError where it cannot be read."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        # By an opener, since `open` leaves a descriptor that it was given open where it refuses it: a directory's.
+        with open(path, "rb", opener=_open_at_once) as file:
             return file.read()
     except OSError as error:
         raise StorageError(
             f"cannot read {path.name}: {error.strerror}", hint="the daemon fails on it too; move it aside"
         ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Never wait for whoever writes to a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_directory(directory: Path) -> None:
