@@ -16,6 +16,7 @@ from .source_errors import UnreadableSourceError
 BLOCK = 512
 _LARGEST_EXTENSION = 1 << 20
 _MOST_MEMBERS = 200_000
+_MOST_NAMES = 32 << 20  # characters, of all members
 _FILES = frozenset(b"0\x007")
 _LINKS = frozenset(b"12")
 _HARD_LINK = ord("1")
@@ -50,7 +51,7 @@ def read_members(stream: Stream) -> Iterator[Member]:
 
     Raises UnreadableSourceError where this is no tar, or one that is cut.
     """
-    count = 0
+    count = named = 0
     extensions: dict[str, str] = {}
     while (header := _header(stream)) is not None:
         count += 1
@@ -65,6 +66,9 @@ def read_members(stream: Stream) -> Iterator[Member]:
         member = _member(header, kind, stream.position, size, extensions)
         extensions = {}
         if member is not None:
+            named += len(member.name) + len(member.link or "")
+            if named > _MOST_NAMES:
+                raise UnreadableSourceError("the archive's names are too long: it holds no image")
             yield member
         stream.skip(end - stream.position)
 
