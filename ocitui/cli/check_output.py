@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ocitui.cache import IndexOutcome
-from ocitui.doctor.findings import Depth, Finding, Severity
+from ocitui.doctor.findings import Finding, Severity
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.report import Report
 from ocitui.text import human_size
@@ -101,7 +101,7 @@ class TextOutput:
             say(line)
         say(_outcome(report, shown, self._asked))
         if failed:
-            say(f"{_repair(self._asked.depth)} shows what would mend it; --acknowledge ID accepts a finding")
+            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
 
     def stopped(self, findings: Sequence[Finding]) -> None:
         shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
@@ -146,9 +146,10 @@ def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
     return [line for note in notes for line in paragraph(note, first)]
 
 
-def _repair(depth: str) -> str:
-    """The command that looks as deep as the check did: what is found deeper is not remembered."""
-    return "ocitui repair" if depth in (Depth.QUICK, Depth.HEADER) else f"ocitui repair --depth {depth}"
+def _repair(report: Report) -> str:
+    """The command that finds the same: it has to look as deep where that could not be remembered."""
+    forgotten = any(finding.fingerprint in report.deep_only for finding in report.shown())
+    return f"ocitui repair --depth {report.depth}" if forgotten else "ocitui repair"
 
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:

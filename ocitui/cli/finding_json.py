@@ -13,7 +13,8 @@ from ocitui.doctor.report import Report
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding; ``entry`` is null where it is of none, ``answer`` what the daemon does in one word."""
+    """A finding; ``entry`` is null where it is of none, ``answer`` what the daemon does in one word; ``found`` is when
+    a deep check found what is remembered of it, in seconds since the epoch, else null."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,
@@ -27,6 +28,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "loses": finding.loses or None,
         "fingerprint": finding.fingerprint,
         "acknowledged": finding.acknowledged,
+        "found": finding.found,
     }
 
 

@@ -45,9 +45,11 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     Raises CacheDirectoryError, and what `repair_request` raises.
     """
 
+    options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
+
     async def work() -> Looked:
         report, assessment, _ = await asyncio.gather(
-            examine(settings.directory, ExamineOptions(Depth(asked.depth)), show),
+            examine(settings.directory, options, show),
             assess_now(settings.directory, asked.daemon_hangs),
             keep_index_aside(settings),
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from ocitui.cache import DocumentError, FileKind, ImageConfiguration
-from ocitui.cache.files import config_name
+from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
+from ocitui.cache.files import config_name, packed_name
 from ocitui.importing.threads import Stop
 
 from .catalogue import CATALOGUE
@@ -19,7 +21,9 @@ from .fast_documents import read_config
 from .file_checks import unreadable
 from .files import CacheFiles
 from .findings import Depth, Finding
-from .ledger import Ledger, Recorded
+from .found_before import damage_finding
+from .ledger import Damage, Ledger, Recorded
+from .ledger_lines import LASTING_CODES
 from .pacing import Brake, Meter
 from .read_through import ReadThrough
 from .reading import hash_file, hash_past_cache
@@ -28,17 +32,23 @@ from .tools import ToolOptions
 from .trees import Tree, has_program, lacking
 
 _PATHS_SHOWN = 3
+# What a file system says of its own blocks; other errors may pass by themselves.
+_LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
 
 
 @dataclass(slots=True)
 class Reading:
-    """One packed file's deep check so far."""
+    """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
+    sha256 that it was seen not to have, ``error`` what the system said of reading it."""
 
     file: PackedFile
     findings: list[Finding]
     stat: os.stat_result | None = None
     sha256: str = ""
     known: Recorded | None = None
+    damage: Damage | None = None
+    good: str = ""
+    error: int = 0
     tree: Tree | None = None
     read_through: bool = False
     earlier: bool = False
@@ -80,29 +90,43 @@ class DeepChecks:
 
     def run(self, group: Sequence[PackedFile]) -> list[Reading]:
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
-        readings = [self._read(file) for file in group]
+        # What was found by comparing is found again only by comparing with all that was there.
+        whole = any(one.code == "packed-incomplete" for one in self._damages(group))
+        readings = [self._read(file, again=whole) for file in group]
         self._read_for_comparison(readings)
         self._compare([one for one in readings if not one.earlier])
         for reading in readings:
-            if reading.sound and reading.stat is not None:
-                self._record(reading, reading.stat)
+            if reading.stat is not None and not reading.earlier:
+                self._remember(reading, reading.stat, readings)
         return readings
 
-    def _read(self, file: PackedFile) -> Reading:
+    def _damages(self, group: Sequence[PackedFile]) -> Iterator[Damage]:
+        for file in group:
+            with suppress(OSError):
+                if damage := self._ledger.damage(file.name, os.stat(file.name, dir_fd=self._files.fd)):
+                    yield damage
+
+    def _read(self, file: PackedFile, *, again: bool = False) -> Reading:
         reading = Reading(file, [])
         try:
             with self._files.open(file.name) as opened:
                 reading.stat = os.fstat(opened.fileno())
                 reading.known = self._ledger.look(file.name)
-                if self._is_fresh(reading):
+                reading.damage = self._ledger.damage(file.name, reading.stat)
+                if not again and self._is_fresh(reading):
                     reading.earlier = True
                     self._meter.add(bytes=file.size, read=False)
                 else:
                     self._hash(reading, opened)
                     self._read_through(reading, opened)
         except OSError as error:
-            reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
+            self._failed(reading, error)
         return reading
+
+    @staticmethod
+    def _failed(reading: Reading, error: OSError) -> None:
+        file, reading.error = reading.file, error.errno or errno.EIO
+        reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
 
     def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
         """Read through once more what was passed over, where another format of the image has a tree to compare with."""
@@ -114,13 +138,12 @@ class DeepChecks:
                     with self._files.open(reading.file.name) as opened:
                         reading.tree = ReadThrough(opened, reading.file.format, self._tools, self._stop).run().tree
                 except OSError as error:
-                    file = reading.file
-                    reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
+                    self._failed(reading, error)
 
     def _is_fresh(self, reading: Reading) -> bool:
         """Whether it was found sound so shortly before, and not written since, that it is passed over."""
         known, found = reading.known, reading.stat
-        if self._older_than is None or known is None or found is None:
+        if self._older_than is None or known is None or found is None or reading.damage is not None:
             return False
         return known.same_file(found) and 0 <= time.time() - known.checked < self._older_than
 
@@ -132,19 +155,29 @@ class DeepChecks:
             self._note("it was written while it was read", reading.file.name)
             return
         reading.sha256 = sha256
-        if reading.known is not None and sha256 != reading.known.sha256:
-            self._differs(reading, reading.known, after)
+        known, damage = reading.known, reading.damage
+        # What came back by an undo is held against the hash that it was found to differ from.
+        good = damage.sha256 if damage is not None and damage.sha256 else known.sha256 if known is not None else ""
+        if good and sha256 != good:
+            self._differs(reading, good, after)
 
-    def _differs(self, reading: Reading, known: Recorded, found: os.stat_result) -> None:
-        file, since = reading.file, f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
-        code, seen = "packed-changed", "it was written since"
-        if known.same_file(found):
-            code, seen = "packed-damaged", "its size and time are still the same"
+    def _differs(self, reading: Reading, good: str, found: os.stat_result) -> None:
+        file, known, damage = reading.file, reading.known, reading.damage
+        same = known is not None and known.same_file(found)
+        if same or damage is not None:
             reading.sha256 = hash_past_cache(file.name, self._files.fd, self._brake.take)
-            if reading.sha256 == known.sha256:
+            if reading.sha256 == good:
                 self._note("it was read wrongly once, and rightly from the disk: see to the memory", file.name)
                 return
-        seen = f"its sha256 is {reading.sha256}, and was {known.sha256} on {since}; {seen}"
+        reading.good = good
+        if damage is not None and (known is None or reading.sha256 in damage.seen):
+            reading.findings.append(replace(damage_finding(damage, file), found=None))
+            return
+        code, seen = "packed-changed", "it was written since"
+        if same:
+            code, seen = "packed-damaged", "its size and time are still the same"
+        since = f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}" if known is not None else ""
+        seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
         reading.findings.append(CATALOGUE[code].finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
 
     def _passed(self, size: int) -> None:
@@ -156,7 +189,7 @@ class DeepChecks:
         known, file = reading.known, reading.file
         if reading.findings or not reading.sha256:
             return
-        if known is not None and known.read_through and known.whole:
+        if known is not None and known.read_through and known.whole and reading.damage is None:
             reading.read_through = True
             return
         through = ReadThrough(opened, file.format, self._tools, self._stop).run()
@@ -198,6 +231,31 @@ class DeepChecks:
         run = config.config
         command = (run.entrypoint or run.cmd or []) if run else []
         return command[0] if command and command[0].startswith("/") else ""
+
+    def _remember(self, reading: Reading, found: os.stat_result, group: Sequence[Reading]) -> None:
+        """Note what was found for those who do not look so deep; what could not be looked at again still holds."""
+        for finding in reading.findings:
+            if finding.code in LASTING_CODES and (not reading.error or reading.error in _LASTING_ERRORS):
+                self._ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
+        if not reading.sound:
+            return
+        if reading.damage is None or self._is_over(reading, reading.damage, group):
+            self._record(reading, found)
+        else:
+            reading.findings.append(damage_finding(reading.damage, reading.file))
+
+    def _is_over(self, reading: Reading, damage: Damage, group: Sequence[Reading]) -> bool:
+        """Whether what once told the damage was looked at again, and is sound."""
+        if damage.code == "read-error":
+            return True
+        if damage.sha256:
+            return reading.sha256 == damage.sha256
+        if damage.code != "packed-incomplete":
+            return reading.read_through
+        compared = {one.file.format for one in group if one.tree is not None and not one.findings}
+        digest = reading.file.digest
+        there = {one for one in PackedFormat if self._files.fact(packed_name(digest, one)) is not None}
+        return there <= compared
 
     def _record(self, reading: Reading, found: os.stat_result) -> None:
         known = reading.known

@@ -59,7 +59,7 @@ def check_digest(files: CacheFiles, facts: Facts, digest: str, carriers: Carrier
     documents = DocumentChecks(files, facts, digest, carriers, document_place(carriers)).run()
     findings, missing = list(documents.findings), documents.missing
     packed, lonely = list[PackedFile](), 0
-    for format_, (position, descriptor) in _formats(carriers):
+    for format_, (position, descriptor) in first_of_formats(carriers):
         name = f"{digest}{_ENDINGS[format_]}"
         fact = facts.get(name)
         if fact is not None and fact.plain and fact.size:
@@ -84,7 +84,7 @@ def check_usual(facts: Facts, digest: str, carriers: Carriers) -> tuple[PackedFi
     """The packed files of a digest that has nothing wrong with it."""
     return tuple(
         PackedFile(digest, format_, name, facts[name].size, descriptor, position)
-        for format_, (position, descriptor) in _formats(carriers)
+        for format_, (position, descriptor) in first_of_formats(carriers)
         for name in (f"{digest}{_ENDINGS[format_]}",)
     )
 
@@ -94,7 +94,7 @@ def files_of(carriers: Carriers) -> int:
     return 2 + (1 if len(carriers) == 1 else len({descriptor.format for _, descriptor in carriers}))
 
 
-def _formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
+def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
     """Each format of the digest once, with its first entry."""
     found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}
     for carrier in carriers:

@@ -1,4 +1,5 @@
-"""The quick check of every entry, kept up to date for a screen: only what changed is looked at again."""
+"""The quick check of every entry, and what deep checks found before, kept up to date for a screen: only what changed
+is looked at again."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from .document_checks import Carriers
 from .entry_checks import check_digest
 from .files import CacheFiles, Fact, Facts
 from .findings import Finding
+from .found_before import FoundBefore
 from .holdings import Holdings, part_of
 from .listing_checks import inferred_formats, oddities
 from .usual_entries import UsualDocuments, unusual
@@ -32,6 +34,7 @@ class EntryExaminer:
 
     def __init__(self, directory: Path, open_files: Callable[[Path], CacheFiles] = CacheFiles) -> None:
         self._directory, self._open = directory, open_files
+        self._before = FoundBefore(directory)
         self._checks, self._documents = DescriptorChecks(), UsualDocuments()
         self._facts: Facts = {}
         self._holdings = Holdings()
@@ -88,6 +91,8 @@ class EntryExaminer:
             for name in changed:
                 (self._holdings.add if name in self._facts else self._holdings.remove)(name)
         self._pending.update((part[0], None) for name in changed if (part := part_of(name)) is not None)
+        with suppress(OSError):
+            self._pending.update((digest, None) for digest in self._before.refresh())
 
     def _take(self, descriptors: Sequence[Descriptor], keys: Sequence[EntryKey]) -> None:
         """Have the digests looked at of which an entry came, went or changed."""
@@ -125,6 +130,8 @@ class EntryExaminer:
             if digest in odd:
                 findings = check_digest(files, self._facts, digest, groups[digest]).findings
                 findings += tuple(oddities(_facts_of(self._facts, digest)))
+            if digest in self._before.by_digest and digest in groups:
+                findings += tuple(self._before.of(files, digest, groups[digest]))
             if findings != self._of_files.get(digest, _NONE):
                 changed.update(self._of_digest.get(digest, ()))
             if findings:
@@ -155,4 +162,8 @@ def quick_check_entry(directory: Path, descriptor: Descriptor, position: int | N
             facts = _facts_of({}, descriptor.digest, files.fact)
             findings += check_digest(files, facts, descriptor.digest, carriers).findings
             findings += oddities(facts)
+            with suppress(OSError):
+                before = FoundBefore(directory)
+                before.refresh()
+                findings += before.of(files, descriptor.digest, carriers)
     return tuple(findings)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 
-from ocitui.cache import CacheError
+from ocitui.cache import CacheError, FileKind
 from ocitui.cache.index import Key
 from ocitui.importing.threads import Stop
 
@@ -19,11 +19,13 @@ from .document_checks import Carriers
 from .entry_checks import PackedFile, check_digest, check_usual, files_of
 from .files import CacheFiles
 from .findings import Depth, Finding
+from .found_before import FoundBefore
 from .history import History
 from .host_checks import check_host
 from .index_reading import same_index
 from .known_history import known_history
 from .ledger import Ledger
+from .ledger_lines import LASTING_CODES
 from .own_checks import check_own
 from .pacing import Brake, Meter, Progress, in_parallel
 from .packed_checks import check_header
@@ -44,7 +46,7 @@ _SECONDS_BETWEEN_WRITES = 5.0
 class ExamineOptions:
     """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
     a second in all; ``older_than`` the seconds within which a file found sound is passed over. ``history`` is what the
-    index is compared with, found out where it is None; ``ledger_writes`` whether hashes are recorded; ``tools`` bounds
+    index is compared with, found out where it is None; ``ledger_writes`` whether the ledger is told; ``tools`` bounds
     outside programs."""
 
     depth: Depth = Depth.QUICK
@@ -75,6 +77,7 @@ class Examination:
         self._unchecked = Unchecked()
         self._notes: list[str] = []
         self._groups: dict[str, Carriers] = {}
+        self._of_headers: set[str] = set()
         self._lock = threading.Lock()
         self._acknowledged = self._accepted()
         self._reaches: dict[Key, Reach] = {}
@@ -86,7 +89,9 @@ class Examination:
         survey, packed = self._quick()
         if self._options.depth is not Depth.QUICK:
             packed = self._headers(packed)
-        if self._options.depth is Depth.DEEP:
+        deep = self._options.depth is Depth.DEEP
+        self._add(self._found_before({file.name for file in packed} if deep else frozenset()))
+        if deep:
             self._deep(packed)
         coverage = Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked.lines())
         return Report(
@@ -100,6 +105,7 @@ class Examination:
             self._began,
             time.monotonic() - began,
             tuple(dict.fromkeys(self._notes)),
+            self._not_remembered() if deep else frozenset(),
         )
 
     def _quick(self) -> tuple[Survey, list[PackedFile]]:
@@ -167,6 +173,27 @@ class Examination:
             self._notes.append(error.message)
             return frozenset()
 
+    def _found_before(self, read_again: Collection[str]) -> list[Finding]:
+        """What deep checks found before in files that this one does not read."""
+        found, before = list[Finding](), FoundBefore(self._files.directory)
+        try:
+            before.refresh()
+            found += before.findings(self._files, self._groups)
+        except OSError as error:
+            self._notes.append(f"the ledger cannot be read: {error.strerror}")
+        return [finding for finding in found if finding.file not in read_again]
+
+    def _not_remembered(self) -> frozenset[str]:
+        """What this check found, and one that does not look so deep would not tell."""
+        deeper = [finding for finding in self._findings if finding.code in LASTING_CODES]
+        if not deeper:
+            return frozenset()
+        told = {finding.fingerprint for finding in self._found_before(())}
+        return (
+            frozenset(one.fingerprint for one in deeper if one.kind is FileKind.PACKED and one.fingerprint not in told)
+            - self._of_headers
+        )
+
     def _headers(self, packed: list[PackedFile]) -> list[PackedFile]:
         """Look into each; gives those that are whole as far as that shows."""
         sound: list[PackedFile] = []
@@ -176,6 +203,8 @@ class Examination:
             findings = check_header(self._files, file.name, file.format, file.at)
             self._reach(file, Reach(Depth.HEADER))
             self._add(findings)
+            with self._lock:
+                self._of_headers.update(finding.fingerprint for finding in findings)
             self._meter.add(1)
             if not findings:
                 sound.append(file)

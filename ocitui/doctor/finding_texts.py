@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from ocitui.cache import FileKind
 
@@ -37,11 +38,17 @@ def file_text(finding: Finding) -> str:
 
 
 def seen_text(finding: Finding) -> str:
-    """What was seen, with the file it was seen at."""
+    """What was seen, with the file it was seen at, and when, if that was before."""
     file = file_text(finding)
     # What is said of a file mostly names it already.
     named = not file or (finding.kind is not None and str(finding.kind) in finding.seen)
-    return finding.seen if named else f"{file}: {finding.seen}"
+    seen = finding.seen if named else f"{file}: {finding.seen}"
+    return seen if finding.found is None else f"{seen}; {found_text(finding.found)}"
+
+
+def found_text(when: int) -> str:
+    """When it was found what is remembered, and was not looked at again."""
+    return f"found by the deep check of {datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def tally(findings: Iterable[Finding]) -> str:

@@ -60,6 +60,8 @@ class Finding:
 
     ``digest``, ``format``, ``name`` (krata's spelling) and ``position`` (in the index, from 0) tell the entry, and
     ``file`` the name in the directory, as far as the finding has one; ``kind`` is what that file is to its entry.
+    ``found`` is when a deep check found it, in seconds since the epoch, where it is remembered and was not looked at
+    again.
     """
 
     code: str
@@ -76,6 +78,7 @@ class Finding:
     file: str = ""
     kind: FileKind | None = None
     acknowledged: bool = False
+    found: int | None = None
 
     @property
     def fingerprint(self) -> str:

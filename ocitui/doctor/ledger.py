@@ -1,76 +1,47 @@
-"""The ledger: the sha256 of each packed file, as it was when it was stored or first read.
+"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, and what deep checks found.
 
-One line for each time a file was found sound, appended to `.ocitui/ledger`; the last of a name counts. Every line ends
-with its own checksum, so that one that was torn, or rotted, is passed over. Writers take turns by flock(2), and put a
-file with fewer lines in its place once most of them are old.
+One line for each time a file was found sound, or damaged, appended to `.ocitui/ledger`; the last of a name counts. A
+damage is remembered until a deep check finds the file sound, and holds as long as the file was not written since.
+Every line ends with its own checksum, so that one that was torn, or rotted, is passed over. Writers take turns by
+flock(2), and put a file with fewer lines in its place once most of them are old.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
+import stat
 import threading
 import time
-import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote, unquote
-
-import msgspec
 
 from ocitui.cache import CacheError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 
+from .ledger_lines import (
+    Damage,
+    Damaged,
+    Recorded,
+    Sound,
+    Stat,
+    add_damage,
+    damaged_line,
+    no_longer_damaged,
+    read_damaged,
+    read_lines,
+    sound_line,
+)
 from .own_folder import own_folder, taking_turns
 from .reading import hash_file
 
+__all__ = ["LEDGER_NAME", "Damage", "Ledger", "Recorded", "load_damaged", "record_stored"]
+
 LEDGER_NAME = "ledger"
 _LOCK_NAME, _DRAFT = "ledger.lock", "ledger.temporary"
-_LINE = re.compile(rb"1 (\d+) (\d+) (\d+) (-?\d+) ([0-9a-f]{64}) (\d+) ([a-z-]+) (\S+)")
-_PLAIN = ":+"
 _SLACK_LINES = 1000
 _FORGOTTEN_SECONDS = 90 * 86_400
-
-
-class Stat(Protocol):
-    """A file's stat, as far as it is known by it."""
-
-    @property
-    def st_dev(self) -> int: ...
-    @property
-    def st_ino(self) -> int: ...
-    @property
-    def st_size(self) -> int: ...
-    @property
-    def st_mtime_ns(self) -> int: ...
-
-
-class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch.
-
-    ``read_through``: its format's own tool read all of it. ``whole``: its tree was held against another format's and
-    the image's program.
-    """
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    sha256: str
-    checked: int
-    read_through: bool = False
-    whole: bool = False
-
-    def same_file(self, found: Stat) -> bool:
-        """Whether the file was not written since, as far as its stat tells."""
-        return (self.device, self.inode, self.size, self.modified_ns) == (
-            found.st_dev,
-            found.st_ino,
-            found.st_size,
-            found.st_mtime_ns,
-        )
 
 
 class Ledger:
@@ -79,7 +50,8 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._records: dict[str, Recorded] = {}
+        self._records: Sound = {}
+        self._damaged: Damaged = {}
         self._waiting: list[bytes] = []
         self._lines = 0
         self.problem = ""
@@ -89,12 +61,10 @@ class Ledger:
         """Read it; where it cannot be read it is empty, and ``problem`` says why."""
         ledger = cls(directory)
         try:
-            data = (directory / OWN_NAME / LEDGER_NAME).read_bytes()
-        except FileNotFoundError:
-            data = b""
+            data = _content(directory)
         except OSError as error:
             data, ledger.problem = b"", f"the ledger cannot be read: {error.strerror}"
-        ledger._lines = _read(data, ledger._records)
+        ledger._lines = read_lines(data, ledger._records, ledger._damaged)
         return ledger
 
     def __len__(self) -> int:
@@ -103,6 +73,10 @@ class Ledger:
     def look(self, name: str) -> Recorded | None:
         """What is known of the packed file of that name."""
         return self._records.get(name)
+
+    def damage(self, name: str, found: Stat) -> Damage | None:
+        """What a deep check found wrong with the packed file of that name, where it is still the same file."""
+        return next((one for one in self._damaged.get(name, ()) if one.same_file(found)), None)
 
     def record(
         self,
@@ -127,8 +101,21 @@ class Ledger:
         )
         with self._lock:
             self._records[name] = record
-            self._waiting.append(_line(name, record))
+            no_longer_damaged(self._damaged, name, record)
+            self._waiting.append(sound_line(name, record))
         return record
+
+    def note_damage(
+        self, name: str, found: Stat, code: str, seen: str, sha256: str = "", *, when: float | None = None
+    ) -> Damage:
+        """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
+        writes it down."""
+        at = int(time.time() if when is None else when)
+        damage = Damage(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, sha256, at, code, seen)
+        with self._lock:
+            add_damage(self._damaged, name, damage)
+            self._waiting.append(damaged_line(name, damage))
+        return damage
 
     def flush(self) -> None:
         """Make what was noted durable. Raises ReadOnlyError, StorageError; it then stays noted for the next time."""
@@ -143,7 +130,7 @@ class Ledger:
                 self._append(own, b"".join(self._waiting))
                 self._lines += len(self._waiting)
                 self._waiting.clear()
-                if self._lines > 2 * len(self._records) + _SLACK_LINES:
+                if self._lines > 2 * (len(self._records) + len(self._damaged)) + _SLACK_LINES:
                     self._compact(own)
 
     @staticmethod
@@ -161,17 +148,38 @@ class Ledger:
             os.close(fd)
 
     def _compact(self, own: Folder) -> None:
-        """Write the last line of each name to a file that takes the ledger's place."""
-        records: dict[str, Recorded] = {}
-        _read(own.read(LEDGER_NAME), records)
+        """Write what counts of each name to a file that takes the ledger's place."""
+        records: Sound = {}
+        damaged: Damaged = {}
+        read_lines(own.read(LEDGER_NAME), records, damaged)
         there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
         kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
+        bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
+        lines = [sound_line(name, record) for name, record in kept.items()]
+        lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
         disk = Disk()
         disk.unlink(own, _DRAFT)
-        disk.write_new(own, _DRAFT, b"".join(_line(name, record) for name, record in kept.items()))
+        disk.write_new(own, _DRAFT, b"".join(lines))
         disk.replace(own, _DRAFT, own, LEDGER_NAME)
         disk.sync_folder(own)
-        self._records, self._lines = kept, len(kept)
+        self._records, self._damaged, self._lines = kept, bad, len(lines)
+
+
+def load_damaged(directory: Path) -> Damaged:
+    """What deep checks found damaged, by name; none where there is no ledger. Raises OSError."""
+    return read_damaged(_content(directory))
+
+
+def _content(directory: Path) -> bytes:
+    """The ledger's bytes, none where there is no ledger; a pipe in its place is not waited for. Raises OSError."""
+    try:
+        fd = os.open(directory / OWN_NAME / LEDGER_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    with open(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read()
 
 
 def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> None:
@@ -186,32 +194,3 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> N
         ledger = Ledger(directory)
         ledger.record(packed.name, found, sha256.removeprefix("sha256:"))
         ledger.flush()
-
-
-def _line(name: str, record: Recorded) -> bytes:
-    flags = ("r" if record.read_through else "") + ("w" if record.whole else "") or "-"
-    text = (
-        f"1 {record.device} {record.inode} {record.size} {record.modified_ns} {record.sha256} {record.checked} {flags} "
-        f"{quote(name, safe=_PLAIN, errors='surrogateescape')}"
-    ).encode()
-    return b"%s %08x\n" % (text, zlib.crc32(text))
-
-
-def _read(data: bytes, into: dict[str, Recorded]) -> int:
-    """Take in every line that is whole; gives how many lines there are."""
-    lines = data.split(b"\n")
-    for line in lines:
-        text, _, checksum = line.rpartition(b" ")
-        if b"%08x" % zlib.crc32(text) == checksum and (found := _LINE.fullmatch(text)):
-            device, inode, size, modified, sha256, checked, flags, name = found.groups()
-            into[unquote(name.decode(), errors="surrogateescape")] = Recorded(
-                int(device),
-                int(inode),
-                int(size),
-                int(modified),
-                sha256.decode(),
-                int(checked),
-                b"r" in flags,
-                b"w" in flags,
-            )
-    return len(lines) - 1

@@ -97,7 +97,8 @@ class Report:
     """``findings`` are in order: the worst first, then as the index has them.
 
     ``entries`` and ``packed_bytes`` are what the cache holds; ``started`` is in seconds since the epoch, ``seconds``
-    how long it took; ``notes`` say what could not be done, such as writing to the ledger.
+    how long it took; ``notes`` say what could not be done, such as writing to the ledger. ``deep_only`` has the
+    fingerprints of what only a deep check tells, as it could not be remembered.
     """
 
     directory: Path
@@ -110,6 +111,7 @@ class Report:
     started: float = 0.0
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    deep_only: frozenset[str] = frozenset()
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""

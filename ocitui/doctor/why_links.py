@@ -15,6 +15,7 @@ from ocitui.cache.files import file_names, read_regular, regular_file
 from ocitui.cache.superblock import check_packed
 
 from .document_checks import has_digest
+from .finding_texts import found_text
 from .ledger import Ledger
 
 T = TypeVar("T")
@@ -119,11 +120,15 @@ def _header_link(path: Path, format_: PackedFormat) -> Link:
 
 
 def _content_link(path: Path, ledger: Ledger | None) -> Link:
+    found = regular_file(path)
+    damage = ledger.damage(path.name, found) if ledger is not None and found is not None else None
+    if damage is not None:
+        text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
+        return Link("content", Standing.BAD, text, _IMPORT)
     recorded = None if ledger is None else ledger.look(path.name)
     if recorded is None:
         text = "no sha256 of it was recorded, so that a flipped bit would not show"
         return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
-    found = regular_file(path)
     checked = f"{datetime.fromtimestamp(recorded.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
     if found is None or not recorded.same_file(found):
         text = f"it was written since its sha256 was recorded at {checked}"

@@ -171,12 +171,13 @@ class Checkup:
         return {key: state_of(self.findings(key)) for key in keys}
 
     def take_report(self, report: Report) -> None:
-        """What a deeper check found holds until the file is another one, or the next such check."""
+        """What a deeper check found holds until the file is another one, or the next such check; what the ledger
+        remembers of deep ones is told by the quick check of each entry."""
         if report.depth is Depth.QUICK:
             return
         found: dict[tuple[str, str], dict[str, Finding]] = defaultdict(dict)
         for one in report.findings:
-            if one.code in _DEEPER and one.kind is FileKind.PACKED and one.format:
+            if one.code in _DEEPER and one.kind is FileKind.PACKED and one.format and one.found is None:
                 found[one.digest, one.format][one.fingerprint] = replace(one, acknowledged=False)
         kept = {} if report.depth is Depth.DEEP else self._deeper
         before, self._deeper = self._deeper.keys() | found.keys(), {**kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.cli.demo_images import ALPINE
 from ocitui.cli.main import run
 
 ODD_NAME = "odd\x1b[31m\x07:1"
@@ -58,6 +60,17 @@ def ocitui(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Outcome(status, captured.out, captured.err)
 
     return call
+
+
+def rot(demo: Path, ocitui: Ocitui) -> Path:
+    """Flip a bit of a tar that a deep check has read, and leave its stat as it is."""
+    ocitui("check", "-C", demo, "--depth", "deep")
+    path = demo / f"{ALPINE.digest}.tar"
+    found, content = path.stat(), bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return path
 
 
 def digest_of(ocitui: Ocitui, demo: Path, words: str) -> str:

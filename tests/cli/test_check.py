@@ -15,11 +15,11 @@ import pytest
 
 from ocitui.cache import list_backups, list_corrupt, read_corrupt
 from ocitui.cli import checking, doctor_options
-from ocitui.cli.demo_images import BUSYBOX, FORGOTTEN, QUEUE, SITE
+from ocitui.cli.demo_images import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.failures import InterruptedBySignalError
 from ocitui.doctor.findings import Depth, Severity
 
-from .conftest import Ocitui, Outcome
+from .conftest import Ocitui, Outcome, rot
 
 BAD = ("file-missing", "packed-truncated", "orphan-entry")
 
@@ -62,10 +62,41 @@ def test_what_is_not_shown_and_how_it_would_be(demo: Path, ocitui: Ocitui) -> No
 
 
 @pytest.mark.parametrize(
-    ("depth", "command"), [("quick", "ocitui repair shows"), ("deep", "ocitui repair --depth deep shows")]
+    ("options", "command"),
+    [
+        (["--depth", "quick"], "ocitui repair shows"),
+        (["--depth", "deep"], "ocitui repair shows"),
+        (["--depth", "deep", "--read-only"], "ocitui repair --depth deep shows"),
+    ],
 )
-def test_the_repair_it_names_looks_as_deep(demo: Path, ocitui: Ocitui, depth: str, command: str) -> None:
-    assert _said(ocitui, demo, "--depth", depth).splitlines()[-1].startswith(command)
+def test_the_repair_it_names_finds_the_same(demo: Path, ocitui: Ocitui, options: list[str], command: str) -> None:
+    rot(demo, ocitui)
+    if "--read-only" in options:
+        shutil.rmtree(demo / ".ocitui")
+        # Without a recorded sha256 a tar shows damage only in its headers or its tree.
+        (demo / f"{ALPINE.digest}.tar").write_bytes(bytes(10240))
+    assert _said(ocitui, demo, *options).splitlines()[-1].startswith(command)
+
+
+def test_what_a_deep_check_found_is_told_by_every_other(demo: Path, ocitui: Ocitui, tmp_path: Path) -> None:
+    rot(demo, ocitui)
+    assert "packed-damaged" not in _said(ocitui, demo)
+    deep = by_code(ocitui, demo, "--depth", "deep")["packed-damaged"]
+    assert deep["found"] is None
+    for depth in ("quick", "header"):
+        again = by_code(ocitui, demo, "--depth", depth)["packed-damaged"]
+        assert {**again, "found": None} == deep
+        assert again["found"] > 0
+        assert "found by the deep check of 20" in " ".join(_said(ocitui, demo, "--depth", depth).split())
+    ocitui("check", "-C", demo, "--prometheus", tmp_path / "metrics")
+    assert 'code="packed-damaged",severity="high"} 1' in (tmp_path / "metrics").read_text()
+    assert ocitui("check", "-C", demo, "--acknowledge", deep["fingerprint"][:8]).status == 1
+    for depth in ("quick", "deep"):
+        assert by_code(ocitui, demo, "--depth", depth)["packed-damaged"]["acknowledged"]
+
+
+def by_code(ocitui: Ocitui, demo: Path, *options: str) -> dict[str, dict[str, Any]]:
+    return {line["code"]: line for line in findings_of(ocitui("check", "-C", demo, "--json", *options))}
 
 
 def _said(ocitui: Ocitui, demo: Path, *options: str) -> str:

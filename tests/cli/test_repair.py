@@ -15,7 +15,7 @@ from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from ocitui.doctor.plan import RepairPlan
 
 from .answering import answer
-from .conftest import Ocitui, Outcome
+from .conftest import Ocitui, Outcome, rot
 
 QUEUE_FILE = f"{QUEUE.digest}.tar"
 
@@ -95,6 +95,25 @@ def test_it_is_mended_checked_and_undone(demo: Path, ocitui: Ocitui) -> None:
     assert "mend" in ocitui("log", "-C", demo).out
     assert ocitui("undo", "-C", demo).status == 0
     assert files(demo) == before
+
+
+def test_what_a_deep_check_found_is_mended_without_another(sound: Path, ocitui: Ocitui) -> None:
+    path = rot(sound, ocitui)
+    ocitui("check", "-C", sound, "--depth", "deep")
+    before, only = files(sound), ("--only", "packed-damaged")
+    assert "mends     packed-damaged" in ocitui("repair", "-C", sound, *only).out
+    read_only = ocitui("repair", "-C", sound, *only, "--read-only", "--json")
+    assert kinds(read_only) == ["move-aside"]
+    ocitui("repair", "-C", sound, *only, "--apply", "--yes")
+    assert not path.exists()
+    assert ocitui("undo", "-C", sound).status == 0
+    assert files(sound) == before
+    assert kinds(ocitui("repair", "-C", sound, *only, "--json")) == ["move-aside"]
+
+
+def test_a_reader_s_deep_plan_writes_no_ledger(sound: Path, ocitui: Ocitui) -> None:
+    ocitui("repair", "-C", sound, "--depth", "deep", "--read-only")
+    assert not (sound / ".ocitui").exists()
 
 
 def test_what_remains_is_the_exit_status(demo: Path, ocitui: Ocitui) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 
-from .conftest import Ocitui
+from .conftest import Ocitui, rot
 
 TAR = ("--format", "tar")
 
@@ -63,6 +63,18 @@ def test_what_the_daemon_does_not_look_at_is_told_too(demo: Path, ocitui: Ocitui
         ocitui("why", ALPINE.digest, *TAR, "-C", demo).out.split()
     )
     assert QUEUE.digest[7:19] in done.out
+
+
+def test_what_a_deep_check_found_is_told_with_its_time(demo: Path, ocitui: Ocitui) -> None:
+    rot(demo, ocitui)
+    ocitui("check", "--depth", "deep", "-C", demo)
+    done = ocitui("why", ALPINE.digest, *TAR, "-C", demo)
+    assert done.status == 0
+    assert "BAD content" in done.out
+    said = " ".join(done.out.split())
+    assert "packed-damaged: its sha256 is" in said
+    assert "found by the deep check of 20" in said
+    assert "-> import it again" in said
 
 
 def test_as_json(demo: Path, ocitui: Ocitui) -> None:

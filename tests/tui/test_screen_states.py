@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,28 @@ async def test_what_a_deeper_check_found_holds_until_the_file_is_another_one(tmp
         draft.write_bytes(b"hsqs another")
         draft.rename(packed_path(cache, NGINX))
         await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+
+
+async def test_what_a_deep_check_found_is_shown_after_a_restart_too(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (NGINX,))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    path = packed_path(cache, NGINX)
+    found, content = path.stat(), bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    async with desk(cache) as one:
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+        # Another program's check, while the screen is up.
+        await examine(cache, ExamineOptions(Depth.DEEP))
+        one.main.look_again()
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
+    async with desk(cache) as one:
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
+        await one.press("4")
+        await one.until(lambda: "packed-damaged" in one.text)
+        await one.open("m", "RepairScreen")
+        await one.until(lambda: "packed-damaged" in one.text)
 
 
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,424 @@
+"""What a deep check finds is told by those that do not look so deep, as long as the file is the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ocitui.cache import ImageIndex, PackerCache
+from ocitui.cache.entries import entry_keys
+from ocitui.doctor.acknowledged import acknowledge
+from ocitui.doctor.entry_examiner import EntryExaminer, quick_check_entry
+from ocitui.doctor.finding_texts import seen_text
+from ocitui.doctor.findings import Depth, Finding
+from ocitui.doctor.ledger import Ledger, load_damaged
+from ocitui.doctor.ledger_lines import LASTING_CODES, Damage, read_damaged
+from ocitui.doctor.plan import RepairOptions, plan_repair
+from ocitui.doctor.prometheus import prometheus
+from ocitui.doctor.reading import hash_file
+from ocitui.doctor.report import Report
+from ocitui.doctor.why import Standing, why
+from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
+from tests.doctor.repair_support import bytes_in, repaired, undone
+
+Harm = Callable[[Sample, pytest.MonkeyPatch], Path]
+TAR = "tar"
+
+
+def rot(path: Path, at: int = -5000) -> Path:
+    """A flipped bit that no stat tells of."""
+    before, content = os.stat(path), bytearray(path.read_bytes())
+    content[at] ^= 1
+    with open(path, "r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return path
+
+
+def rotten(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return rot(sample.file("erofs"))
+
+
+def rewritten(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = sample.file(TAR)
+    path.write_bytes(path.read_bytes() + bytes(512))
+    return path
+
+
+def lacking(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another image's tar, which was never read before."""
+    shutil.rmtree(sample.directory / ".ocitui")
+    path = sample.file(TAR)
+    path.write_bytes(bytes(10240))
+    return path
+
+
+def stumbled_over(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.rmtree(sample.directory / ".ocitui")
+    path = sample.other_file("squashfs")
+    content = path.read_bytes()
+    inodes = int.from_bytes(content[64:72], "little")
+    path.write_bytes(content[: inodes + 20] + bytes(16) + content[inodes + 36 :])
+    return path
+
+
+def unreadable(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = sample.file(TAR)
+    misread(monkeypatch, path, lambda sha256: _raise(OSError(errno.EIO, "Input/output error")))
+    return path
+
+
+def _raise(error: OSError) -> str:
+    raise error
+
+
+def misread(monkeypatch: pytest.MonkeyPatch, path: Path, give: Callable[[str], str]) -> None:
+    def read(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        sha256 = hash_file(file, passed)
+        return give(sha256) if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(path.name) else sha256
+
+    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", read)
+
+
+HARMS: list[tuple[Harm, str]] = [
+    (rotten, "packed-damaged"),
+    (rewritten, "packed-changed"),
+    (lacking, "packed-incomplete"),
+    (stumbled_over, "packed-damaged"),
+    (unreadable, "read-error"),
+]
+by_harm = pytest.mark.parametrize(("harm", "code"), HARMS, ids=[harm.__name__ for harm, _ in HARMS])
+
+
+def problem(report: Report) -> Finding:
+    (one,) = report.shown(acknowledged=True)
+    return one
+
+
+async def harmed(sample: Sample, harm: Harm, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Finding]:
+    """A cache that was sound, and what the deep check finds in it now."""
+    await found(sample.directory, Depth.DEEP)
+    path = harm(sample, monkeypatch)
+    report = await found(sample.directory, Depth.DEEP)
+    assert report.deep_only == frozenset()
+    return path, problem(report)
+
+
+@by_harm
+async def test_every_depth_tells_of_it(harm: Harm, code: str, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, first = await harmed(sample, harm, monkeypatch)
+    assert (first.code, first.file, first.found) == (code, path.name, None)
+    for depth in (Depth.QUICK, Depth.HEADER):
+        report = await found(sample.directory, depth)
+        again = problem(report)
+        assert (again.code, again.seen, again.fingerprint) == (first.code, first.seen, first.fingerprint)
+        assert (again.answer, again.daemon, again.position) == (first.answer, first.daemon, first.position)
+        assert again.found is not None
+        assert abs(again.found - time.time()) < 3600
+        assert "; found by the deep check of 20" in seen_text(again)
+        assert report.coverage.deep == report.coverage.bytes_read == 0
+        assert f'code="{code}"' in prometheus(report)
+    for older_than in (None, 3600.0):
+        report = await found(sample.directory, Depth.DEEP, older_than=older_than)
+        deep = problem(report)
+        assert (deep.fingerprint, deep.found) == (first.fingerprint, None)
+        assert report.coverage.bytes_read >= path.stat().st_size
+
+
+@by_harm
+async def test_another_file_of_the_name_has_no_past(
+    harm: Harm, code: str, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = await harmed(sample, harm, monkeypatch)
+    aside = path.rename(sample.directory.parent / "aside")
+    shutil.copy2(aside, path)
+    assert all_codes((await found(sample.directory)).findings) == set()
+    path.unlink()
+    assert {one.code for one in (await found(sample.directory)).shown()} == {"file-missing"}
+    # As a trash gives it back.
+    aside.rename(path)
+    assert problem(await found(sample.directory)).code == code
+
+
+async def test_an_acknowledgement_holds_at_every_depth(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = await harmed(sample, rotten, monkeypatch)
+    acknowledge(sample.directory, [first])
+    for depth in Depth:
+        report = await found(sample.directory, depth)
+        assert report.shown() == []
+        assert problem(report).acknowledged
+
+
+async def test_what_was_read_wrongly_once_is_forgotten(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = await harmed(sample, rotten, monkeypatch)
+    rot(path)
+    assert problem(await found(sample.directory)).code == "packed-damaged"
+    assert all_codes((await found(sample.directory, Depth.DEEP, older_than=3600.0)).findings) == set()
+    assert all_codes((await found(sample.directory)).findings) == set()
+    assert load_damaged(sample.directory) == {}
+
+
+@pytest.mark.parametrize("harm", [unreadable, lacking])
+async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = await harmed(sample, harm, monkeypatch)
+    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", hash_file)
+    if harm is lacking:
+        # What it was compared with is gone: there is nothing left that it lacks but the program.
+        before = Ledger.open(sample.directory).look(path.name)
+        assert before is None
+        monkeypatch.setattr("ocitui.doctor.deep_checks.lacking", lambda tree, other: [])
+        monkeypatch.setattr("ocitui.doctor.deep_checks.has_program", lambda tree, program: True)
+    assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
+    assert all_codes((await found(sample.directory)).findings) == set()
+
+
+@pytest.mark.parametrize("harm", [stumbled_over, lacking])
+async def test_what_cannot_be_looked_at_again_still_holds(
+    harm: Harm, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = await harmed(sample, harm, monkeypatch)
+    if harm is stumbled_over:
+        monkeypatch.setenv("PATH", "/nowhere")
+        report = await found(sample.directory, Depth.DEEP)
+    else:
+        monkeypatch.setattr("ocitui.doctor.deep_checks.has_program", lambda tree, program: None)
+        report = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, TAR)}))
+    assert problem(report).fingerprint == first.fingerprint
+    assert Ledger.open(sample.directory).look(path.name) is None
+    assert problem(await found(sample.directory)).fingerprint == first.fingerprint
+
+
+async def test_an_error_that_may_pass_is_not_remembered(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    misread(monkeypatch, sample.file(TAR), lambda sha256: _raise(OSError(errno.ENOMEM, "Cannot allocate memory")))
+    report = await found(sample.directory, Depth.DEEP)
+    assert report.deep_only == {problem(report).fingerprint}
+    assert all_codes((await found(sample.directory)).findings) == set()
+
+
+@pytest.mark.parametrize("obstacle", ["not asked to", "cannot"])
+async def test_what_is_not_written_is_said_to_be_forgotten(
+    obstacle: str, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stumbled_over_file = sample.other_file("squashfs")
+    (sample.directory / ".ocitui").mkdir()
+    stumbled_over(sample, monkeypatch)
+    if obstacle == "cannot":
+        (sample.directory / ".ocitui").write_bytes(b"")
+    report = await found(sample.directory, Depth.DEEP, ledger_writes=obstacle == "cannot")
+    assert problem(report).file == stumbled_over_file.name
+    assert report.deep_only == {problem(report).fingerprint}
+    assert all_codes((await found(sample.directory)).findings) == set()
+
+
+async def test_what_is_remembered_is_told_where_nothing_may_be_written(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harmed(sample, rotten, monkeypatch)
+    before = (sample.directory / ".ocitui" / "ledger").read_bytes()
+    report = await found(sample.directory, Depth.DEEP, ledger_writes=False)
+    assert report.deep_only == frozenset()
+    assert problem(await found(sample.directory, ledger_writes=False)).code == "packed-damaged"
+    assert (sample.directory / ".ocitui" / "ledger").read_bytes() == before
+
+
+async def test_only_those_that_are_asked_for(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    await harmed(sample, rotten, monkeypatch)
+    for format_, codes in (("erofs", {"packed-damaged"}), (TAR, set[str]())):
+        report = await found(sample.directory, keys=frozenset({(sample.digest, format_)}))
+        assert all_codes(report.findings) == codes
+
+
+async def test_why_tells_when_it_was_found(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = await harmed(sample, rotten, monkeypatch)
+    chain = await why(sample.directory, NAME, ledger=Ledger.open(sample.directory))
+    links = {one.format: next(link for link in one.links if link.title == "content") for one in chain.formats}
+    assert [link.standing for link in links.values()] == [Standing.OK, Standing.BAD, Standing.OK]
+    text = links[first.format].text  # type: ignore[index]
+    assert text.startswith(f"packed-damaged: {first.seen}; found by the deep check of 20")
+
+
+async def test_a_screens_entries_tell_of_it_at_once(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = ImageIndex.parse(sample.index.read_bytes())
+    keys = entry_keys(index.descriptors)
+    running = EntryExaminer(sample.directory)
+    assert set().union(*running.examine(index.descriptors, keys)) == set()
+    _, first = await harmed(sample, rotten, monkeypatch)
+    assert set().union(*running.examine(index.descriptors, keys, ())) >= {keys[1]}
+    begun = EntryExaminer(sample.directory)
+    assert set().union(*begun.examine(index.descriptors, keys)) >= {keys[1]}
+    for examiner in (running, begun):
+        (finding,) = examiner.findings(keys[1])
+        assert (finding.fingerprint, finding.position) == (first.fingerprint, 1)
+        assert [examiner.findings(key) for key in keys if key != keys[1]] == [()] * 3
+    (alone,) = quick_check_entry(sample.directory, index.descriptors[1], 1)
+    assert alone.fingerprint == first.fingerprint
+    rot(sample.file("erofs"))
+    await found(sample.directory, Depth.DEEP)
+    assert set().union(*running.examine(index.descriptors, keys, ())) >= {keys[1]}
+    assert running.findings(keys[1]) == ()
+
+
+@pytest.mark.parametrize("restored", [False, True])
+async def test_it_is_mended_undone_and_told_again(
+    restored: bool, made_sample: Sample, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    good = copied(made_sample, tmp_path / "other")
+    _, first = await harmed(sample, rotten, monkeypatch)
+    before = bytes_in(sample.directory)
+    report = await found(sample.directory, Depth.HEADER)
+    sources = (str(good.directory),) if restored else ()
+    steps = await plan_repair(PackerCache(sample.directory), report, RepairOptions(sources=sources))
+    assert [one.code for step in steps.made for one in step.findings] == ["packed-damaged"]
+    done = await repaired(sample.directory, steps)
+    assert {one.code for one in done.remaining} == (set() if restored else {"file-missing"})
+    if restored:
+        assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
+    await undone(sample.directory, done)
+    assert bytes_in(sample.directory) == before
+    for depth in (Depth.QUICK, Depth.HEADER, Depth.DEEP, Depth.QUICK):
+        assert problem(await found(sample.directory, depth)).fingerprint == first.fingerprint
+
+
+# The ledger
+
+
+def note(directory: Path, name: str, *, at: int = 1) -> Damage:
+    ledger = Ledger.open(directory)
+    damage = ledger.note_damage(name, os.stat(directory / name), "packed-damaged", "rot", "b" * 64, when=at)
+    ledger.flush()
+    return damage
+
+
+def test_a_damage_is_known_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    path.write_bytes(b"packed")
+    ledger = Ledger.open(tmp_path)
+    seen = "a b %20 \n ü \x1b \udcff \ud800"
+    ledger.note_damage(path.name, os.stat(path), "packed-damaged", seen, "b" * 64, when=12.9)
+    ledger.flush()
+    damage = Ledger.open(tmp_path).damage(path.name, os.stat(path))
+    assert damage is not None
+    assert (damage.code, damage.sha256, damage.found) == ("packed-damaged", "b" * 64, 12)
+    assert damage.seen.encode("utf-8", "backslashreplace") == seen.encode("utf-8", "backslashreplace")
+    os.utime(path, (1, 1))
+    assert Ledger.open(tmp_path).damage(path.name, os.stat(path)) is None
+
+
+def test_a_sound_file_has_no_damage_and_another_one_leaves_it(tmp_path: Path) -> None:
+    path, other = tmp_path / "one.tar", tmp_path / "other.tar"
+    path.write_bytes(b"packed")
+    other.write_bytes(b"packed anew")
+    damage = note(tmp_path, path.name)
+    ledger = Ledger.open(tmp_path)
+    ledger.record(path.name, os.stat(other), "a" * 64)
+    ledger.flush()
+    assert load_damaged(tmp_path) == {path.name: (damage,)}
+    ledger.record(path.name, os.stat(path), "a" * 64)
+    assert ledger.damage(path.name, os.stat(path)) is None
+    ledger.flush()
+    assert load_damaged(tmp_path) == {}
+
+
+def test_not_more_than_some_are_kept_of_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    path.write_bytes(b"packed")
+    for number in range(20):
+        os.utime(path, (number, number))
+        last = note(tmp_path, path.name)
+    kept = load_damaged(tmp_path)[path.name]
+    assert (len(kept), kept[-1]) == (8, last)
+
+
+def test_damage_outlives_a_ledger_that_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.doctor.ledger._SLACK_LINES", 5)
+    path = tmp_path / "one.tar"
+    path.write_bytes(b"packed")
+    Ledger.open(tmp_path).record(path.name, os.stat(path), "a" * 64)
+    for at in range(40):
+        last = note(tmp_path, path.name, at=at)
+    assert (tmp_path / ".ocitui" / "ledger").read_bytes().count(b"\n") < 15
+    assert load_damaged(tmp_path) == {path.name: (last,)}
+
+
+def signed(text: bytes) -> bytes:
+    return b"%s %08x\n" % (text, zlib.crc32(text))
+
+
+STAT_ = b"1 2 3 4"
+LINE = b"2 " + STAT_ + b" - 7 packed-damaged one.tar rot"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        LINE.replace(b"packed-damaged", b"packed-eaten"),
+        LINE.replace(b"packed-damaged", b"index-missing"),
+        LINE.replace(b"2 ", b"3 ", 1),
+        LINE.replace(b" 7 ", b" 7" + b"0" * 5000 + b" "),
+        LINE.replace(b"1 2", b"1" * 5000 + b" 2"),
+        LINE.replace(b"one.tar", b"\xff.tar"),
+        LINE.replace(b" rot", b""),
+        LINE + b" more",
+        LINE.replace(b" - ", b" abc "),
+        b"1 " + STAT_ + b" " + b"a" * 64 + b" " + b"9" * 5000 + b" - one.tar",
+        b"1 " + STAT_ + b" " + b"a" * 64 + b" 7 - \xff",
+    ],
+)
+def test_what_is_not_understood_is_passed_over(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".ocitui").mkdir()
+    (tmp_path / ".ocitui" / "ledger").write_bytes(signed(line) + signed(LINE.replace(b"one", b"two")))
+    assert set(load_damaged(tmp_path)) == {"two.tar"}
+    assert len(Ledger.open(tmp_path)) == 0
+
+
+@st.composite
+def ledgers(draw: st.DrawFn, names: list[str]) -> bytes:
+    """Lines of all kinds, some of them with a checksum that fits, and rubbish."""
+    number = st.integers(-(10**25), 10**25).map(lambda value: b"%d" % value) | st.binary(max_size=8)
+    name = st.sampled_from(names).map(str.encode) | st.binary(max_size=20)
+    code = st.sampled_from(sorted(LASTING_CODES)).map(str.encode) | st.binary(max_size=12)
+    sha256 = st.sampled_from([b"-", b"a" * 64]) | st.binary(max_size=64)
+    kind = st.sampled_from([b"1", b"2", b"3"])
+    damage = st.tuples(kind, number, number, number, number, sha256, number, code, name, st.binary(max_size=12))
+    sound = st.tuples(kind, number, number, number, number, sha256, number, st.sampled_from([b"-", b"rw"]), name)
+    signed_line = (damage | sound).map(b" ".join).map(signed)
+    return b"".join(draw(st.lists(signed_line | st.binary(max_size=40), max_size=12)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data())
+async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> None:
+    names = [path.name for path in sample.directory.iterdir()]
+    (sample.directory / ".ocitui").mkdir(exist_ok=True)
+    content = data.draw(ledgers(names))
+    (sample.directory / ".ocitui" / "ledger").write_bytes(content)
+    ledger = Ledger.open(sample.directory)
+    assert read_damaged(content) == ledger._damaged
+    for depth in (Depth.QUICK, Depth.HEADER):
+        assert all_codes((await found(sample.directory, depth)).findings) == set()
+    chain = await why(sample.directory, NAME, ledger=ledger)
+    assert len(chain.formats) == 3
+
+
+@pytest.mark.parametrize("place", ["folder", "pipe", "own folder is a file"])
+async def test_a_ledger_that_is_no_file(place: str, sample: Sample) -> None:
+    own = sample.directory / ".ocitui"
+    if place == "own folder is a file":
+        own.write_bytes(b"")
+    else:
+        own.mkdir()
+        (os.mkfifo if place == "pipe" else os.mkdir)(own / "ledger")
+    report = await found(sample.directory)
+    assert all_codes(report.findings) == set()
+    assert any("ledger cannot be read" in note for note in report.notes) is (place != "own folder is a file")
