@@ -85,6 +85,16 @@ class Journal:
             self._rename(transaction, state)
         return msgspec.structs.replace(transaction, state=state, stage="")
 
+    def mark_done(self, transaction: Transaction) -> Transaction:
+        """Change a transaction's state to done, and that of the one it reverses to undone."""
+        if transaction.of is not None:
+            # What it reverses may be gone or unreadable by now; the reversal is made all the same.
+            with suppress(NoSuchTransactionError, ConflictError):
+                undone = self.read(transaction.of)
+                if undone.state is TransactionState.DONE:
+                    self.mark(undone, TransactionState.UNDONE)
+        return self.mark(transaction, TransactionState.DONE)
+
     def advance(self, transaction: Transaction, stage: str) -> Transaction:
         """Note how far a pending transaction came; `sync` makes that durable."""
         if transaction.stage != stage:

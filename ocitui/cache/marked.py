@@ -7,12 +7,10 @@ between them the draft tells, which an exchange gives another inode.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import msgspec
 
 from .edits import Edit
-from .errors import CacheError, ConflictError, NoSuchTransactionError
+from .errors import CacheError
 from .index_file import IndexFile
 from .journal import PUBLISHED, PUBLISHING
 from .modes import set_modes, unset_modes
@@ -116,12 +114,7 @@ def finish_marked(space: Workspace, transaction: Transaction) -> Transaction:
         if is_moved(space.root.lstat(moved.name), moved):
             move(space, space.root, moved.name, space.trash, moved.trash)
     space.sync()
-    if transaction.of is not None:
-        with suppress(NoSuchTransactionError, ConflictError):
-            undone = space.journal.read(transaction.of)
-            if undone.state is TransactionState.DONE:
-                space.journal.mark(undone, TransactionState.UNDONE)
-    return space.journal.mark(transaction, TransactionState.DONE)
+    return space.journal.mark_done(transaction)
 
 
 def roll_back_marked(space: Workspace, transaction: Transaction) -> Transaction:

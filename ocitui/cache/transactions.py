@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
-from .errors import CacheError, ConflictError, NoSuchTransactionError
+from .errors import CacheError
 from .index import ImageIndex
 from .index_file import IndexFile, read_patiently
 from .marked import recover_marked
@@ -82,12 +82,7 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Tra
             move(space, space.root, moved.name, space.trash, moved.trash)
     if transaction.trashed:
         space.sync()
-    if transaction.of is not None:
-        with suppress(NoSuchTransactionError, ConflictError):
-            undone = space.journal.read(transaction.of)
-            if undone.state is TransactionState.DONE:
-                space.journal.mark(undone, TransactionState.UNDONE)
-    return space.journal.mark(transaction, TransactionState.DONE)
+    return space.journal.mark_done(transaction)
 
 
 def roll_back(space: Workspace, transaction: Transaction) -> Transaction:
