@@ -171,7 +171,7 @@ def _return(space: Workspace, transaction: Transaction, placed: Placed, folder: 
     except OSError as error:
         if error.errno not in _CANNOT_RETURN:
             raise
-        space.disk.rename(folder, name, space.trash, f"{transaction.id}~{placed.name}~back")
+        space.disk.rename(folder, name, space.trash, trash_name(transaction.id, f"{placed.name}~back"))
 
 
 def _waiting(folder: Folder | None, name: str) -> bool:
