@@ -14,7 +14,7 @@ from .descriptors import Descriptor
 from .disk import Disk, storage_errors
 from .entries import Entry
 from .errors import CacheError
-from .files import config_name, manifest_name, read_regular, usable_digest
+from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
 from .formats import PackedFormat
 from .images import PackedImage, ResolvedImage
 from .index import ImageIndex, Key
@@ -124,7 +124,7 @@ class PackerCache(CacheAccess):
         if not usable_digest(digest):
             return None
         path = self.directory / (manifest_name(digest) if kind == "manifest" else config_name(digest))
-        return await asyncio.to_thread(lambda: read_regular(path) if path.is_file() else None)
+        return await asyncio.to_thread(lambda: read_regular(path) if regular_file(path) else None)
 
     async def store(self, packed: PackedImage) -> PackedImage:
         """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index.
