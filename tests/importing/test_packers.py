@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -320,8 +319,7 @@ def test_a_tar_that_meets_the_end_of_the_disk(small: Path) -> None:
 
 
 def test_the_tar_is_one_that_gnu_tar_takes_without_a_word(image: list[LayerSource]) -> None:
-    if shutil.which("tar") is None:
-        pytest.skip("no tar")
+    need("tar")
     done = subprocess.run(["tar", "--list"], input=flattened(image), capture_output=True, check=True)
     assert done.stderr == b""
     with tarfile.open(fileobj=io.BytesIO(flattened(image))) as archive:
