@@ -8,11 +8,13 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from ocitui.cache import ImageName, Platform
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
+from ocitui.importing.registry.failures import transport_failure
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.registry.pull import RegistrySource
 from ocitui.importing.source_errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError
@@ -26,6 +28,7 @@ from tests.importing.image_makers import (
     make_index,
     make_with_umoci,
     put,
+    run,
 )
 from tests.importing.pulling import Pull, is_whole
 from tests.importing.registry_server import FaultyRegistry, digest_of, serving
@@ -109,6 +112,30 @@ async def test_certificate_is_checked(real: DebianRegistry, blobs: BlobStore, tm
     pull.tls_ca = None
     with pytest.raises(RegistryError, match=r"certificate of 127\.0\.0\.1:.* not to be trusted"):
         await pull.resolve()
+
+
+async def test_a_certificate_for_another_name(blobs: BlobStore, tmp_path: Path) -> None:
+    need("openssl")
+    leaf = tmp_path / "leaf"
+    made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=ours")
+    names = ("-addext", "subjectAltName=DNS:elsewhere.example")
+    run("openssl", "req", "-x509", *made, *names, "-keyout", f"{leaf}.key", "-out", f"{leaf}.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(f"{leaf}.pem", f"{leaf}.key")
+    async with serving(FaultyRegistry(), context) as registry:
+        with pytest.raises(RegistryError, match="not to be trusted") as raised:
+            await Pull(f"{registry.host}/app", blobs, plain_http=False, tls_ca=Path(f"{leaf}.pem")).resolve()
+    assert raised.value.hint == "write the host as its certificate names it"
+
+
+@pytest.mark.parametrize("code", [9, 10], ids=["not yet", "no longer"])
+def test_a_certificate_of_another_time(code: int) -> None:
+    error = httpx2.ConnectError("no")
+    error.__cause__ = cause = ssl.SSLCertVerificationError("no")
+    cause.verify_code, cause.verify_message = code, "certificate has expired"
+    failure = transport_failure(error, httpx2.URL("https://registry.example/"), 1)
+    assert isinstance(failure, RegistryError)
+    assert "clock" in failure.hint
 
 
 async def test_secrets_stay_off_plain_http_after_a_bad_certificate(blobs: BlobStore, tmp_path: Path) -> None:
