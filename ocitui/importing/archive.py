@@ -16,6 +16,7 @@ from isal import igzip, igzip_lib
 
 from .archive_headers import Member, Stream, clean, read_members
 from .image_documents import LARGEST_CONFIG
+from .regular import open_regular
 from .source_errors import UnreadableSourceError
 from .threads import Stop
 
@@ -136,7 +137,7 @@ class Archive:
             if kept is None:
                 raise UnreadableSourceError(f"{name} in {self.path} is no JSON document")
             return kept
-        with _reading(self.path), open(self.path, "rb") as file:
+        with _reading(self.path), open_regular(self.path) as file:
             file.seek(member.offset)
             return file.read(member.size)
 
@@ -144,7 +145,7 @@ class Archive:
         """The first bytes of a file. Raises UnreadableSourceError."""
         if self.compressed:
             return self._starts.get(member.name, b"")
-        with _reading(self.path), open(self.path, "rb") as file:
+        with _reading(self.path), open_regular(self.path) as file:
             file.seek(member.offset)
             return file.read(min(_START, member.size))
 
@@ -160,7 +161,7 @@ class Archive:
 def opened(path: Path, stop: Stop) -> Iterator[tuple[Stream, bool]]:
     """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
     with _reading(path), ExitStack() as stack:
-        file = stack.enter_context(open(path, "rb"))
+        file = stack.enter_context(open_regular(path))
         start = file.read(4)
         size = file.seek(0, 2)
         file.seek(0)

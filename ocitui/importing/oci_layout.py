@@ -21,6 +21,7 @@ from .image_tree import Leaf, choose, find_leaves, krata_name, read_checked, rea
 from .layer_places import in_place, places_in, size_of_file
 from .layers import LayerSource
 from .references import Reference, is_digest
+from .regular import open_regular
 from .resolved import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing
 from .source_errors import (
     InvalidReferenceError,
@@ -56,7 +57,7 @@ class DirectoryFiles:
     def read(self, name: str, largest: int) -> bytes | None:
         path = self.path / name
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 raw = file.read(largest + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None

@@ -15,6 +15,7 @@ from .errors import SourceError, UnsupportedSourceError
 from .oci_layout import Selection, open_archive, open_directory
 from .references import is_digest
 from .registry.options import RegistryOptions
+from .regular import refuse_irregular
 from .resolved import Source, SourceKind
 from .source_errors import UnreadableSourceError
 from .threads import in_thread
@@ -51,11 +52,13 @@ def recognise(text: str) -> Recognised:
 
     Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there.
     """
+    text = expanded(text)
     for kind in (SourceKind.OCI_ARCHIVE, SourceKind.DOCKER_ARCHIVE, SourceKind.OCI_LAYOUT):
         if text.startswith(f"{kind}:"):
             return _files(kind, text.removeprefix(f"{kind}:"))
     if text.startswith(f"{SourceKind.PACKED}:"):
         rest = text.removeprefix(f"{SourceKind.PACKED}:")
+        refuse_irregular(Path(rest))
         return Recognised(SourceKind.PACKED, rest, Path(rest))
     if text.startswith(_REGISTRY):
         rest = text.removeprefix(_REGISTRY)
@@ -65,6 +68,13 @@ def recognise(text: str) -> Recognised:
             f"{text}: this kind of source is not read", hint="copy the image into an OCI layout with skopeo first"
         )
     return _by_looking(text)
+
+
+def expanded(text: str) -> str:
+    """The source with a home directory written out: behind a prefix, no shell does that."""
+    prefix = next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
+    rest = text.removeprefix(prefix)
+    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
@@ -129,6 +139,7 @@ def _by_looking(text: str) -> Recognised:
     if os.path.isdir(path) and is_path:
         raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout")
     if is_path:
+        refuse_irregular(path)
         raise UnreadableSourceError(f"{text} does not exist")
     return Recognised(SourceKind.REGISTRY, text, Path())
 

@@ -53,13 +53,13 @@ def find_packed_files(
 
 def _path_of(source: str) -> Path:
     if source.startswith(_PREFIX):
-        packed = Path(source.removeprefix(_PREFIX))
+        packed = Path(source.removeprefix(_PREFIX)).expanduser()
         if not packed.name:
             raise SourceError(f"{source!r} names no file")
         return packed
     if source.startswith(_OTHERS):
         raise UnsupportedSourceError(f"{source}: this version imports packed files only")
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         raise UnsupportedSourceError(f"{source} is a directory: this version imports packed files only")
     if path.exists():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 from ocitui.importing.errors import SourceError
+from ocitui.importing.opening import expanded as expanded
 from ocitui.importing.opening import open_source, recognise
 from ocitui.importing.packed import PackedSource, inspect_packed
 from ocitui.importing.packer_choice import check_tool
@@ -126,13 +126,6 @@ def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None
     if image.names and len(same_names) == 1:
         return f"{base}:{image.names[0]}", None
     return f"{base}@{image.digest}", None
-
-
-def expanded(text: str) -> str:
-    """The source with a home directory written out."""
-    prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
-    rest = text.removeprefix(prefix)
-    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
 
 
 def missing_packers() -> dict[PackedFormat, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from ocitui.importing.opening import open_source, recognise
 from ocitui.importing.platforms import fit, parse_platform, this_platform
 from ocitui.importing.resolved import SourceKind
 from ocitui.importing.source_errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError
+from ocitui.importing.sources import find_packed_files
 from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
 
 IMAGE = make_image(b"x")
@@ -98,6 +100,41 @@ async def test_refused(text: str, error: type[SourceError]) -> None:
         await open_source(text)
     assert raised.value.message
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("prefix", ["oci-archive:", "docker-archive:", "packed:", "./"])
+async def test_a_pipe_is_refused_and_not_waited_for(prefix: str) -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(UnreadableSourceError, match=r"pipe is no regular file"):
+        await open_source(f"{prefix}pipe")
+
+
+async def test_a_device_has_no_end() -> None:
+    with pytest.raises(UnreadableSourceError, match="/dev/zero is no regular file"):
+        await open_source("oci-archive:/dev/zero")
+
+
+async def test_a_layout_whose_index_is_a_pipe() -> None:
+    Path("layout/index.json").unlink()
+    os.mkfifo("layout/index.json")
+    with pytest.raises(UnreadableSourceError, match=r"index\.json is no regular file"):
+        await (await open_source("oci:layout")).listing()
+
+
+@pytest.mark.parametrize(
+    "text", ["oci:~/layout:v1", "~/layout", "oci-archive:~/layout.tar", "docker-archive:~/image.tar"]
+)
+async def test_a_home_directory_behind_a_prefix(text: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert recognise(text).path.parent == here
+    await (await open_source(text)).close()
+
+
+def test_packed_files_in_a_home_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    for source in ("packed:~/packed.tar", "~/packed.tar"):
+        assert recognise(source).path == here / "packed.tar"
+        assert find_packed_files(source).manifest == here / "packed.manifest.json"
 
 
 async def test_an_archive_that_is_a_layout() -> None:
