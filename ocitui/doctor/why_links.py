@@ -21,6 +21,8 @@ from .ledger import Ledger
 T = TypeVar("T")
 REPAIR = "`ocitui repair` shows what can be brought back"
 _IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
+# While the bad file is there the daemon takes it for a hit, and pulls nothing.
+_REPLACE = "`ocitui repair` restores it, or moves it aside: then it is a miss, and a pull by name brings it again"
 _MOVE_ASIDE = "move it aside with `ocitui repair`: the error becomes a miss, which the daemon heals by pulling"
 
 
@@ -101,7 +103,7 @@ def _document(
             ], document
         case False:
             text = f"the daemon reads it, and does not see that it is not what its digest says, {digest}"
-            return [Link(title, Standing.BAD, text, _IMPORT)], document
+            return [Link(title, Standing.BAD, text, _REPLACE)], document
         case _:
             text = "the daemon reads it; whether it is what its digest says cannot be told"
             return [Link(title, Standing.UNKNOWN, text)], document
@@ -111,12 +113,12 @@ def _header_link(path: Path, format_: PackedFormat) -> Link:
     try:
         check = check_packed(path)
     except StorageError as error:
-        return Link("header", Standing.BAD, error.message, _IMPORT)
+        return Link("header", Standing.BAD, error.message, _REPLACE)
     if check.problem is None and check.found is format_:
         return Link("header", Standing.OK, f"{format_}, and the file is as long as its header says")
     problem = check.problem or f"it is {check.found} by its magic, not {format_}"
     text = f"{problem}: the daemon does not look, and the guest fails later"
-    return Link("header", Standing.BAD, text, _IMPORT)
+    return Link("header", Standing.BAD, text, _REPLACE)
 
 
 def _content_link(path: Path, ledger: Ledger | None) -> Link:
@@ -124,7 +126,7 @@ def _content_link(path: Path, ledger: Ledger | None) -> Link:
     damage = ledger.damage(path.name, found) if ledger is not None and found is not None else None
     if damage is not None:
         text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
-        return Link("content", Standing.BAD, text, _IMPORT)
+        return Link("content", Standing.BAD, text, _REPLACE)
     recorded = None if ledger is None else ledger.look(path.name)
     if recorded is None:
         text = "no sha256 of it was recorded, so that a flipped bit would not show"

@@ -74,7 +74,7 @@ def test_what_a_deep_check_found_is_told_with_its_time(demo: Path, ocitui: Ocitu
     said = " ".join(done.out.split())
     assert "packed-damaged: its sha256 is" in said
     assert "found by the deep check of 20" in said
-    assert "-> import it again" in said
+    assert "-> `ocitui repair` restores it" in said
 
 
 def test_as_json(demo: Path, ocitui: Ocitui) -> None:

@@ -23,7 +23,7 @@ from ocitui.doctor.finding_texts import seen_text
 from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.ledger import Ledger, load_damaged
 from ocitui.doctor.ledger_lines import LASTING_CODES, Damage, read_damaged
-from ocitui.doctor.plan import RepairOptions, plan_repair
+from ocitui.doctor.plan import RepairOptions, StepKind, plan_repair
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.reading import hash_file
 from ocitui.doctor.report import Report
@@ -288,6 +288,30 @@ async def test_it_is_mended_undone_and_told_again(
     assert bytes_in(sample.directory) == before
     for depth in (Depth.QUICK, Depth.HEADER, Depth.DEEP, Depth.QUICK):
         assert problem(await found(sample.directory, depth)).fingerprint == first.fingerprint
+
+
+async def test_a_damaged_file_is_no_copy_to_restore_from(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = await harmed(sample, stumbled_over, monkeypatch)
+    (tmp_path / "other").mkdir()
+    steps = await plan_repair(PackerCache(sample.directory), await found(sample.directory))
+    await repaired(sample.directory, steps)
+    missing = await found(sample.directory)
+    assert {one.code for one in missing.shown()} == {"file-missing"}
+    again = await plan_repair(PackerCache(sample.directory), missing)
+    assert again.steps == ()
+    # Nor is that of another cache which knows that it is damaged.
+    other = copied(sample, tmp_path / "other")
+    shutil.copy2(
+        next((sample.directory / ".ocitui" / "trash").glob(f"*{path.name}")), other.file("squashfs", sample.other)
+    )
+    options = RepairOptions(sources=(str(other.directory),))
+    assert [step.kind for step in (await plan_repair(PackerCache(sample.directory), missing, options)).steps] == [
+        StepKind.RESTORE_FILE
+    ]
+    await found(other.directory, Depth.DEEP)
+    assert (await plan_repair(PackerCache(sample.directory), missing, options)).steps == ()
 
 
 # The ledger

@@ -14,9 +14,9 @@ from ocitui.cache.files import config_name, manifest_name, packed_name
 from ocitui.importing.sources import PackedFiles
 
 from ..document_checks import has_digest
-from ..ledger import Ledger
+from ..ledger import Damage, Ledger
 from ..restore import Copy, WantedFile
-from .near_copies import good_packed, read_document
+from .near_copies import good_packed, is_known_damaged, read_document
 from .steps import FetchKind
 
 
@@ -31,6 +31,10 @@ class CacheNames:
         """The sha256 that this cache's ledger has of a packed file; empty where it has none."""
         record = self._ledger.look(name)
         return record.sha256 if record is not None else ""
+
+    def damage(self, name: str, found: os.stat_result) -> Damage | None:
+        """What a deep check of this cache found wrong with a packed file."""
+        return self._ledger.damage(name, found)
 
     def manifests(self, digest: str) -> list[Path]:
         return [self._directory / manifest_name(digest)]
@@ -50,6 +54,9 @@ class PackedNames:
 
     def recorded(self, name: str) -> str:
         return ""
+
+    def damage(self, name: str, found: os.stat_result) -> Damage | None:
+        return None
 
     def manifests(self, digest: str) -> list[Path]:
         return [self._files.manifest]
@@ -91,8 +98,10 @@ class FilesShelf:
         for path in self._names.packed(wanted.digest, format):
             with suppress(OSError):
                 found = os.stat(path)
-                regular = stat.S_ISREG(found.st_mode)
-                known = good_packed(path, wanted, self._names.recorded(wanted.name)) if regular else None
+                damage = self._names.damage(wanted.name, found)
+                if not stat.S_ISREG(found.st_mode) or is_known_damaged(damage, wanted):
+                    continue
+                known = good_packed(path, wanted, self._names.recorded(wanted.name))
                 if known is not None:
                     origin = str(path.absolute())
                     return Copy(

@@ -15,6 +15,7 @@ from ocitui.cache.files import OWN_NAME, config_name
 from ocitui.cache.superblock import check_packed
 
 from ..document_checks import has_digest
+from ..ledger import Damage, Ledger
 from ..restore import Copy, WantedFile
 from .scene import Scene
 
@@ -29,12 +30,15 @@ class TrashShelf:
     label = "the trash"
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._folder = directory / OWN_NAME / _TRASH
+        self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         if self._names is None:
             self._names = await asyncio.to_thread(self._listed)
+            self._ledger = await asyncio.to_thread(Ledger.open, self._directory)
         names = self._names.get(wanted.name)
         # A thread for each of 100,000 files that nobody trashed would take minutes.
         return await asyncio.to_thread(self._find, wanted, names) if names else None
@@ -67,6 +71,8 @@ class TrashShelf:
     def _packed(self, path: Path, wanted: WantedFile) -> Copy | None:
         found = os.lstat(path)
         if wanted.format is None or not stat.S_ISREG(found.st_mode):
+            return None
+        if is_known_damaged(self._ledger.damage(wanted.name, found), wanted):
             return None
         known = good_packed(path, wanted)
         if known is None:
@@ -144,6 +150,11 @@ def good_packed(path: Path, wanted: WantedFile, recorded: str = "") -> Goodness 
         return Goodness("", hashed)
     # Another packing of the same image, which is as it was when it was recorded.
     return Goodness(" (packed another time)", hashed) if hashed == recorded else None
+
+
+def is_known_damaged(damage: Damage | None, wanted: WantedFile) -> bool:
+    """Whether a deep check found the file damaged, and reading it would not tell."""
+    return damage is not None and not (damage.sha256 and wanted.content)
 
 
 def is_whole(path: Path, format: PackedFormat) -> bool:
