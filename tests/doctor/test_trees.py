@@ -79,7 +79,9 @@ def test_the_tree_is_that_of_the_root(
 ) -> None:
     tree = trees[format].tree
     assert tree is not None
-    expected = {os.fsencode(path.relative_to(odd_root)): path.lstat() for path in odd_root.rglob("*")}
+    # Not by rglob: that of Python 3.11.2 follows the links, and one of them is too long for it.
+    paths = [Path(folder, name) for folder, *names in os.walk(odd_root) for name in [*names[0], *names[1]]]
+    expected = {os.fsencode(path.relative_to(odd_root)): path.lstat() for path in paths}
     assert {path: node.kind for path, node in tree.items()} == {
         path: stat.S_IFMT(found.st_mode) for path, found in expected.items()
     }
