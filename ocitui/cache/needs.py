@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from .descriptors import Descriptor
 from .disk import Folder
@@ -10,6 +10,9 @@ from .files import config_name, file_names, known_format, manifest_name, usable_
 from .formats import PackedFormat
 from .index import ImageIndex, Key
 from .records import Removed
+
+# Past so many entries one listing of the directory is cheaper than a look at each of their files.
+_MANY = 500
 
 
 def needed(index: ImageIndex, name: str) -> bool:
@@ -32,6 +35,7 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     """
     gone: dict[str, None] = {}
     kept: dict[str, None] = {}
+    is_there = _presence(root, len(keys))
     for digest, format_annotation in keys:
         format_ = known_format(format_annotation)
         if format_ is None or not usable_digest(digest):
@@ -39,10 +43,16 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
         packed, *documents = file_names(digest, format_).values()
         gone[packed] = None
         others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
-        shared = any(index.by_key(digest, other) or root.lstat(f"{digest}.{other}") is not None for other in others)
+        shared = any(index.by_key(digest, other) or is_there(f"{digest}.{other}") for other in others)
         (kept if shared else gone).update(dict.fromkeys(documents))
-    present = [name for name in gone if name not in kept and root.lstat(name) is not None]
-    return present, [name for name in kept if root.lstat(name) is not None]
+    return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]
+
+
+def _presence(root: Folder, entries: int) -> Callable[[str], bool]:
+    """Whether a name is in the directory, asked for the files of this many entries."""
+    if entries > _MANY:
+        return set(root.names()).__contains__
+    return lambda name: root.lstat(name) is not None
 
 
 def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:

@@ -151,6 +151,16 @@ async def test_a_plan_says_what_will_happen(directory: Path) -> None:
     assert transaction.bytes_trashed == plan.bytes_trashed
 
 
+async def test_a_plan_of_many_entries_lists_the_directory_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, cache = [key(0), key(1), key(1, "erofs"), key(2)], PackerCache(directory)
+    (directory / f"{key(2)[0]}.squashfs").unlink()
+    few = await cache.plan_delete(keys)
+    monkeypatch.setattr("ocitui.cache.needs._MANY", 0)
+    assert await cache.plan_delete(keys) == few
+
+
 async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path) -> None:
     cache = PackerCache(directory)
     old = await stored(cache, tmp_path / "source", "old", name="moving:tag")

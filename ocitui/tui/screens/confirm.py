@@ -43,8 +43,9 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = False
+        self.say(f"on {self.app.host}: the plan is being made; nothing is changed")
         try:
-            lines = [*await self.plan()]
+            lines = await self.plan()
         except CacheError as error:
             self.show_lines(error_lines(error))
             self.say("enter or esc goes back")

@@ -35,7 +35,8 @@ class DeleteScreen(ConfirmScreen):
         plan = self._plan = await self.app.cache.plan_delete(self._keys)
         names = [file.name for file in plan.files]
         self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, names)
-        return plan_lines(plan, self._used_by, self.app.host, kratad_runs=self.main.daemon.running)
+        runs = self.main.daemon.running
+        return await asyncio.to_thread(plan_lines, plan, self._used_by, self.app.host, kratad_runs=runs)
 
     def used_by(self) -> Sequence[str]:
         return self._used_by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ class UndoScreen(ConfirmScreen):
         self._id = target.id
         # A mend is reversed by its own record, whatever the index is.
         self.action = "mend" if target.marked else "undo"
-        return undo_lines(target, self.app.host)
+        return await asyncio.to_thread(undo_lines, target, self.app.host)
 
     async def act(self) -> str:
         done = await self.app.cache.undo(self._id)
