@@ -17,7 +17,7 @@ from .errors import CacheError
 from .index import ImageIndex
 from .index_file import IndexFile, read_patiently
 from .marked import recover_marked
-from .moves import all_in_place, bring_in, clear_displaced, move, send_back
+from .moves import all_in_place, bring_in, clear_displaced, is_moved, move, send_back
 from .needs import needed
 from .publish import COMPARED_ONLY, Edit, publish
 from .records import Removed, Transaction, TransactionState, unfinished
@@ -78,7 +78,8 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Tra
     """Make the steps that follow the index."""
     clear_displaced(space, transaction)
     for moved in transaction.discarded:
-        if not needed(index, moved.name):
+        # What another program has put there since stays: an entry of it may be about to come.
+        if not needed(index, moved.name) and is_moved(space.root.lstat(moved.name), moved):
             move(space, space.root, moved.name, space.trash, moved.trash)
     if transaction.trashed:
         space.sync()
