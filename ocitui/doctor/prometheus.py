@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ocitui.cache import IndexOutcome
+from ocitui.cache import ConflictError, IndexOutcome
 from ocitui.cache.disk import storage_errors
 
 from .findings import Depth, Severity
@@ -29,8 +29,12 @@ def prometheus(report: Report) -> str:
 
 
 def write_prometheus(report: Report, path: Path) -> None:
-    """Put the metrics in a file's place at once, so that the collector never reads half of them. Raises StorageError,
-    ReadOnlyError."""
+    """Put the metrics in a file's place at once, so that the collector never reads half of them.
+
+    Raises ConflictError for a file of the cache itself, StorageError, ReadOnlyError.
+    """
+    if path.resolve().is_relative_to(report.directory.resolve()):
+        raise ConflictError(f"{path} is in the cache", hint="name a file in the collector's directory")
     # The collector takes every name that ends with .prom, which a temporary one must not.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import StorageError
+from ocitui.cache import ConflictError, StorageError
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.prometheus import prometheus, write_prometheus
@@ -80,6 +80,14 @@ async def test_the_file_is_put_in_place_at_once(sample: Sample, tmp_path: Path) 
     assert path.stat().st_ino != inode
     assert path.stat().st_mode & 0o777 == 0o644
     assert sorted(os.listdir(tmp_path)) == ["copy", "ocitui.prom"]
+
+
+@pytest.mark.parametrize("name", ["index.json", "new.prom", ".ocitui/ledger"])
+async def test_no_file_of_the_cache_is_written_over(name: str, sample: Sample) -> None:
+    report, before = await found(sample.directory), (sample.directory / "index.json").read_bytes()
+    with pytest.raises(ConflictError):
+        write_prometheus(report, sample.directory / name)
+    assert (sample.directory / "index.json").read_bytes() == before
 
 
 async def test_where_it_cannot_be_written(sample: Sample, tmp_path: Path) -> None:
