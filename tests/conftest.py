@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.tools import IN_CI, shared
+from tests.tools import IN_CI, shared, unpack
 
 # A time limit for one example says more about the machine than about the code.
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -43,6 +42,5 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def krata_cache(tmp_path: Path) -> Path:
     """A copy of a small cache that krata's own store wrote: seven entries, all three formats."""
     directory = tmp_path / "krata-cache"
-    with tarfile.open(shared("caches/krata-sample.tar.xz")) as archive:
-        archive.extractall(directory, filter="data")
+    unpack(shared("caches/krata-sample.tar.xz"), directory)
     return directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def shared(path: str) -> Path:
     if not found.exists():
         pytest.skip(f"not there: ../shared/{path}")
     return found
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack a tar of files that are known."""
+    with tarfile.open(archive) as opened:
+        # The first releases of Python 3.11 have no filters.
+        opened.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        opened.extractall(directory)
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from ocitui.importing.layer_errors import LayerError
 from tests.importing.layer_support import flattened, sources, tree_of_tar
-from tests.tools import recorded, shared
+from tests.tools import recorded, shared, unpack
 
 RECORDS = recorded("layers.json")
 
@@ -40,8 +39,7 @@ def test_a_recorded_image_gives_the_recorded_tree(record: dict[str, Any], tmp_pa
     ],
 )
 def test_layers_that_other_tools_made(archive: str, expected: set[str], tmp_path: Path) -> None:
-    with tarfile.open(shared(f"images/{archive}.tar")) as saved:
-        saved.extractall(tmp_path, filter="data")
+    unpack(shared(f"images/{archive}.tar"), tmp_path)
     image = json.loads((tmp_path / "manifest.json").read_text())[0]
     data = [(tmp_path / name).read_bytes() for name in image["Layers"]]
     found = tree_of_tar(flattened(sources(tmp_path / "layers", data)))
