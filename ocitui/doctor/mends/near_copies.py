@@ -119,12 +119,16 @@ class SiblingShelf:
 
 def read_document(path: Path) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        found = os.fstat(fd)
+    with open(path, "rb", opener=_open_itself) as file:
+        found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_DOCUMENT:
             raise OSError(0, "no document", str(path))
         return file.read()
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Neither what a link leads to, nor waiting for whoever writes to a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 class Goodness(NamedTuple):
