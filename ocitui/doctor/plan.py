@@ -11,6 +11,7 @@ from ocitui.importing.opening import SourceOptions
 
 from .findings import Depth
 from .mends.compose import compose
+from .mends.listing import once_emptied
 from .mends.making import concerns, make_plan
 from .mends.steps import (
     Fate,
@@ -70,9 +71,18 @@ class RepairPlan:
         passed = [step for step in self.steps if step.number not in self.chosen]
         return (
             *(left for step in self.made for left in step.leaves),
-            *self.unmended,
+            *(once_emptied(self.unmended) if self._empties_index else self.unmended),
             *(Left(finding, "its step is not chosen", step.title) for step in passed for finding in step.findings),
         )
+
+    @property
+    def _empties_index(self) -> bool:
+        """Whether every entry goes, and none comes."""
+        changes = [step.change for step in self.made]
+        gone = {position for change in changes for position in change.remove}
+        if not gone or self.index is None or any(change.insert or change.replacement for change in changes):
+            return False
+        return len(gone) == len(self.index)
 
     @property
     def bytes_trashed(self) -> int:

@@ -12,7 +12,15 @@ from ocitui.doctor.history import NO_HISTORY
 from ocitui.doctor.plan import RepairOptions, RepairPlan, StepKind, plan_repair
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
-from tests.doctor.repair_support import nobody_else_writes, planned, repaired, standing, undone
+from tests.doctor.repair_support import (
+    left_by,
+    nobody_else_writes,
+    planned,
+    repaired,
+    standing,
+    undone,
+    worse_than_info,
+)
 
 BY_NAME = {str(case): case for case in CASES}
 
@@ -235,3 +243,16 @@ async def test_an_index_that_cannot_be_read_is_not_replaced(sample: Sample) -> N
     if plan.steps:
         await undone(sample.directory, done)
     assert os.readlink(sample.index) == sample.index.name
+
+
+async def test_a_plan_says_that_the_last_entry_goes(sample: Sample) -> None:
+    sample.edit_index(lambda fields: fields.update(manifests=[{**fields["manifests"][0], "digest": "sha256:0"}]))
+    _, plan = await planned(sample.directory)
+    assert left_by(plan) == {("index-emptied", "", "index.json"): 1}
+    assert "beside 4 entries complete on disk" in plan.left[0].finding.seen
+    assert codes([left.finding for left in plan.narrowed(()).left]) == {"digest-invalid", "orphan-entry"}
+    done = await repaired(sample.directory, plan)
+    assert worse_than_info(done.remaining) == left_by(plan)
+    assert done.remaining[0].fingerprint == plan.left[0].finding.fingerprint
+    _, plan = await planned(sample.directory)
+    assert kinds(plan) == [StepKind.ADD_ENTRIES]

@@ -10,11 +10,12 @@ from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.needs import discardable
 
+from ..catalogue import CATALOGUE
 from ..findings import Finding, Severity
 from .adopting import Adoption
 from .outcome import MEND_INDEX_FIRST, UNLOADED, Outcome
 from .scene import Scene, short
-from .steps import Change, Fate, RepairStep, StepFile, StepKind
+from .steps import Change, Fate, Left, RepairStep, StepFile, StepKind
 from .words import NOTHING, REVERSIBLE
 
 CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transaction-pending", "wrong-mode"})
@@ -41,6 +42,17 @@ def plan_orphans(scene: Scene, findings: Sequence[Finding], adoption: Adoption, 
     adopted = {finding.digest for step in outcome.steps for finding in step.findings}
     outcome.steps += [_trash(scene, digest, found, adopted) for digest, found in going.items()]
     return outcome
+
+
+def once_emptied(left: Sequence[Left]) -> list[Left]:
+    """What stays once the last entry left the index: beside none, complete files are no orphans but entries lost."""
+    complete = sum(one.finding.code == "orphan-entry" for one in left)
+    if not complete:
+        return list(left)
+    seen = f"index.json holds no entry, beside {'1 entry' if complete == 1 else f'{complete} entries'} complete on disk"
+    emptied = CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
+    others = [one for one in left if one.finding.code not in _ORPHANS]
+    return [Left(emptied, "the last entry leaves the index", "repair again: these files make entries then"), *others]
 
 
 def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:
