@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,21 @@ async def test_moving_marking_and_opening(tmp_path: Path) -> None:
         await one.press("escape")
         await one.until(lambda: one.app.focused is one.table)
         assert one.table.display
+
+
+def _keys_are_in(one: Desk, view: str) -> bool:
+    return one.focused == view
+
+
+async def test_enter_in_the_pane_gives_it_the_whole_screen(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        for tab, view in (("1", "LinesView"), ("2", "DocumentView")):
+            await one.press(tab, "tab")
+            await one.until(partial(_keys_are_in, one, view), "the keys in the pane")
+            await one.press("enter")
+            await one.until(lambda: not one.table.display, "the whole pane")
+            await one.press("escape")
+            await one.until(lambda: one.app.focused is one.table)
 
 
 async def test_searching_a_document(tmp_path: Path) -> None:

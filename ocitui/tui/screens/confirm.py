@@ -43,7 +43,7 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = False
-        self.say(f"on {self.app.host}: the plan is being made; nothing is changed")
+        self.say(f"on {self.app.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:

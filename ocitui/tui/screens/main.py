@@ -192,6 +192,7 @@ class MainScreen(Importing, Checking, Asking):
                 self.query_one(EntryTable).focus()
 
     @on(EntryTable.Opened)
+    @on(EntryPane.Opened)
     def _open_pane(self) -> None:
         self.add_class("-whole")
         self.query_one(EntryPane).focus_view()

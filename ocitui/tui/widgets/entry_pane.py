@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
@@ -43,6 +44,7 @@ class EntryPane(Vertical):
         &.-config > #config { display: block; }
     }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open", show=False)]
     tab: Tab = "summary"
     BORDER_TITLE: ClassVar[str] = ""
 
@@ -52,6 +54,9 @@ class EntryPane(Vertical):
         def __init__(self, tab: Tab) -> None:
             super().__init__()
             self.tab = tab
+
+    class Opened(Message):
+        """The operator asked for the whole screen, with the keys already in the pane."""
 
     class Rested(Message):
         """The cursor rests: what follows it may be drawn."""
@@ -80,6 +85,9 @@ class EntryPane(Vertical):
 
     def on_mount(self) -> None:
         self._draw_tabs()
+
+    def action_open(self) -> None:
+        self.post_message(self.Opened())
 
     @property
     def entry(self) -> Entry | None:
