@@ -174,6 +174,8 @@ class Checkup:
         """What a deeper check found holds until the file is another one, or the next such check; what the ledger
         remembers of deep ones is told by the quick check of each entry."""
         if report.depth is Depth.QUICK:
+            # Another program's deep check may have told the ledger something, which is seen only by looking.
+            self.look_again()
             return
         found: dict[tuple[str, str], dict[str, Finding]] = defaultdict(dict)
         for one in report.findings:

@@ -100,7 +100,9 @@ async def test_what_a_deep_check_found_is_shown_after_a_restart_too(tmp_path: Pa
         await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
         # Another program's check, while the screen is up.
         await examine(cache, ExamineOptions(Depth.DEEP))
-        one.main.look_again()
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "packed-damaged" in one.text)
+        await one.press("escape")
         await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
     async with desk(cache) as one:
         await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
