@@ -6,7 +6,7 @@ made, and every directory above such a name, is the layer's own and stays, where
 
 from __future__ import annotations
 
-from .layer_errors import LayerError, LayerLimitError
+from .layer_errors import LayerError, LayerLimitError, printable
 from .limits import LayerLimits
 from .tar_headers import Kind, TarEntry
 from .tree import ROOT, LinkLoopError, Tree
@@ -130,9 +130,9 @@ class Changeset:
         directory = self._find(path)
         inode = None if directory is None or not name else self._tree.children[directory].get(name)
         if inode is None:
-            raise LayerError(f"it is a hard link to {target[:200]!r}, which is not there")
+            raise LayerError(f"it is a hard link to {printable(target)}, which is not there")
         if self._tree.is_directory(inode):
-            raise LayerError(f"it is a hard link to {target[:200]!r}, which is a directory")
+            raise LayerError(f"it is a hard link to {printable(target)}, which is a directory")
         return inode
 
     def _find(self, path: bytes) -> int | None:

@@ -83,7 +83,10 @@ def claim(name: bytes, size: int) -> bytes:
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "a hard link out": (layer(hard("passwd", "../../../../etc/passwd")), "layer 1, 'passwd': it is a hard link to"),
+    "a hard link out": (
+        layer(hard("passwd", "../../../../etc/passwd")),
+        "layer 1, 'passwd': it is a hard link to '../../../../etc/passwd', which",
+    ),
     "a 10 GB claim": (claim(b"big", 10 << 30), "layer 1, 'big': its tar is cut in this entry"),
     "more than any limit": (claim(b"huge", 1 << 46), "claims 70368744177664 bytes, more than the limit"),
     "a sparse file": (layer(Item("holes", tarfile.GNUTYPE_SPARSE)), "sparse files are not supported"),
