@@ -98,6 +98,19 @@ async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
             assert not packed_path(cache, TEA).exists()
 
 
+async def test_what_was_done_is_told_in_full_beside_a_filter(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.press("slash", *"busybox", "enter", "a")
+        await one.open("d", "DeleteScreen")
+        await plan_shown(one)
+        await one.press("y")
+        await one.until(lambda: "entries deleted, u undoes it" in one.text)
+        await one.open("u", "UndoScreen")
+        await plan_shown(one)
+        await one.press("y")
+        await one.until(lambda: "undone by" in one.text)
+
+
 async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     before = files(cache)

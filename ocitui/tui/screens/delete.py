@@ -45,7 +45,7 @@ class DeleteScreen(ConfirmScreen):
         transaction = await self.app.cache.delete(self._keys, self._plan)
         count = len(transaction.removed)
         note = f" ({transaction.note})" if transaction.note else ""
-        return f"{count} {'entry' if count == 1 else 'entries'} deleted in {transaction.id}; u undoes it{note}"
+        return f"{count} {'entry' if count == 1 else 'entries'} deleted, u undoes it{note}: {transaction.id}"
 
     def failed(self, error: CacheError) -> None:
         if isinstance(error, PlanChangedError):

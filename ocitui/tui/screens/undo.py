@@ -37,7 +37,7 @@ class UndoScreen(ConfirmScreen):
 
     async def act(self) -> str:
         done = await self.app.cache.undo(self._id)
-        return f"{self._id} undone by {done.id}"
+        return f"undone by {done.id}: {self._id}"
 
 
 def _find(transactions: list[Transaction], transaction_id: str) -> Transaction:
