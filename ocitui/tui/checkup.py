@@ -63,6 +63,7 @@ class Checkup:
         self._touched: set[EntryKey] = set()
         self._accepted: frozenset[str] = frozenset()
         self._deeper: dict[tuple[str, str], tuple[FileIdentity | None, Findings]] = {}
+        self._files_changed = False
         self._cache_stale = False
         self._cache_due = 0.0
         self._cache_known = False
@@ -112,10 +113,10 @@ class Checkup:
         until = time.monotonic() + _STEP_SECONDS
         for keys in run:
             found |= keys
-            self.changes += bool(keys) and self.complete
+            self.changes += bool(keys) and self.complete and self._files_changed
             if time.monotonic() > until:
                 return found
-        self._run, self.complete = None, True
+        self._run, self.complete, self._files_changed = None, True, False
         found |= self._touched
         self._touched = set()
         return found
@@ -123,6 +124,8 @@ class Checkup:
     def _begin(self, told: _Told) -> None:
         if self._run is not None:
             self._run.close()
+        # What a check told the ledger is no change of the cache.
+        self._files_changed |= told.files is None or bool(told.files)
         self._touched |= told.touched | self._accept() | self._drop_outdated(told.files)
         self._run = self._examiner.examine(told.descriptors, told.keys, told.files)
 

@@ -264,6 +264,7 @@ async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Pat
         await one.until(lambda: len(rows(one)) == 3)
         await one.press("escape")
         await one.until(lambda: "damaged" in one.names[0])
+        assert one.main.check_run.seen_changes == one.main.changes, "what the ledger is told is no change of the cache"
         await one.press("home")
         await one.open("m", "RepairScreen")
         await planned(one)
