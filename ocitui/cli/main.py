@@ -38,8 +38,8 @@ class NoTerminalError(click.UsageError):
 
     hint = "ocitui list, verdict and show need none; ocitui --help has them all"
 
-    def __init__(self) -> None:
-        super().__init__("there is no terminal to draw on")
+    def __init__(self, message: str = "there is no terminal to draw on") -> None:
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,10 @@ def _open(context: click.Context, given: Given, look: GivenLook, word: Path | No
 def _need_terminal() -> None:
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
         raise NoTerminalError
+    kind = os.environ.get("TERM", "").lower()
+    if kind in ("dumb", "unknown"):
+        # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
+        raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
 
 
 def run(args: Sequence[str]) -> int:
