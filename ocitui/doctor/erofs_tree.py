@@ -96,7 +96,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int]]:
     if len(block) < _DIRENT.size:
         return
     count = _DIRENT.unpack_from(block)[1] // _DIRENT.size
-    if count * _DIRENT.size > len(block):
+    if not 0 < count * _DIRENT.size <= len(block):
         raise NotCheckedError("a directory of it cannot be read")
     entries = [_DIRENT.unpack_from(block, at * _DIRENT.size) for at in range(count)]
     ends = [entry[1] for entry in entries[1:]] + [len(block)]

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
+from ocitui.doctor.erofs_tree import _block_entries
 from ocitui.doctor.read_through import ReadThrough
-from ocitui.doctor.tools import ToolOptions
+from ocitui.doctor.tools import NotCheckedError, ToolOptions
 from ocitui.doctor.trees import Node, Tree, has_program, lacking
 from ocitui.importing.threads import Stop
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR
@@ -167,6 +168,12 @@ def test_a_bent_erofs_is_never_an_error_of_ours(data: st.DataObject, trees: obje
         patch.setenv("PATH", "/nowhere")
         result = read(path, EROFS)
     assert result.tree is not None or result.unchecked
+
+
+@pytest.mark.parametrize("start", [0, 11, 48, 0xFFFF])
+def test_a_directory_whose_first_name_begins_nowhere_cannot_be_read(start: int) -> None:
+    with pytest.raises(NotCheckedError):
+        list(_block_entries(bytes(8) + start.to_bytes(2, "little") + bytes(22)))
 
 
 @given(content=st.binary(max_size=4000))
