@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .errors import StorageError as StorageError
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .filters import compile_filter as compile_filter
+    from .filters import misread_sizes as misread_sizes
     from .formats import PackedFormat as PackedFormat
     from .health import Condition as Condition
     from .health import Health as Health
@@ -94,7 +95,7 @@ _NAMES = {
         "NoSuchTransactionError PlanChangedError ReadOnlyError StorageError"
     ),
     "files": "DEFAULT_DIRECTORY",
-    "filters": "compile_filter",
+    "filters": "compile_filter misread_sizes",
     "formats": "PackedFormat",
     "health": "Condition Health",
     "images": "PackedImage ResolvedImage",

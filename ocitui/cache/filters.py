@@ -35,6 +35,12 @@ def compile_filter(text: str) -> Predicate:
     return lambda entry: all(test(entry) for test in tests)
 
 
+def misread_sizes(text: str) -> list[str]:
+    """The words that look like a comparison of sizes and are none, so that they are searched for as they stand."""
+    words = (word.lstrip("!") for word in text.split())
+    return [word for word in words if word.lower().startswith(("size<", "size>")) and not _SIZE.fullmatch(word)]
+
+
 def _compile_word(word: str) -> Predicate:
     wanted = word.lstrip("!") or "!"
     test = _compile_wanted(wanted)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
-from ocitui.cache import Entry, compile_filter
+from ocitui.cache import Entry, compile_filter, misread_sizes
+from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size
 
 from .exits import ExitCode
+from .failures import UsageProblemError
 from .options import Settings
 from .output import emit, say
 from .running import cache_of, run_async
@@ -27,7 +30,12 @@ _COLUMNS = (
 
 
 def list_entries(settings: Settings, filter_text: str) -> ExitCode:
-    """Print the entries that pass the filter, in index order. Raises CorruptIndexError, CacheDirectoryError."""
+    """Print the entries that pass the filter, in index order.
+
+    Raises CorruptIndexError, CacheDirectoryError, UsageProblemError.
+    """
+    if misread := misread_sizes(filter_text):
+        raise UsageProblemError(f"{misread[0]} compares with no size", hint="as in size>100M or size<1.5G")
     passes = compile_filter(filter_text)
     entries = run_async(cache_of(settings).entries())
     if "used:" in filter_text.lower():
@@ -42,6 +50,8 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     now = time.time()
     for line in lay_out(_COLUMNS, [_row(entry, now) for entry in entries], terminal_width()):
         say(line)
+    if not entries and not os.path.lexists(settings.directory / INDEX_NAME):
+        say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
     return ExitCode.CLEAN
 
 

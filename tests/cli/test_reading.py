@@ -245,3 +245,17 @@ def test_the_sample_of_krata(krata_cache: Path, ocitui: Ocitui) -> None:
         words = ["-C", krata_cache, "--format", entry["format"]]
         assert ocitui("recall", entry["digest"], *words).status == 0
         assert ocitui("resolve", entry["name"], *words).status == (1 if entry["reference"] == "latest" else 0)
+
+
+@pytest.mark.parametrize("word", ["size>", "size<abc", "!size>10X", "SIZE>-1"])
+def test_a_comparison_with_no_size_is_refused(word: str, demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("list", "-C", demo, "--filter", f"alpine {word}")
+    assert (done.status, done.out) == (2, "")
+    assert f"{word.lstrip('!')} compares with no size (as in size>100M or size<1.5G)" in done.err
+
+
+def test_a_directory_without_an_index_is_told_from_an_empty_cache(tmp_path: Path, ocitui: Ocitui) -> None:
+    done = ocitui("list", "-C", tmp_path)
+    assert (done.status, done.err) == (0, f"there is no index.json in {tmp_path}: is that a cache?\n")
+    (tmp_path / "index.json").write_bytes(b'{"schemaVersion":2,"manifests":[]}')
+    assert ocitui("list", "-C", tmp_path).err == ""
