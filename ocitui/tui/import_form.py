@@ -48,6 +48,19 @@ SOURCE_FIELDS = ("source", "platform", "tls_ca", "authfile", "mirror", "manifest
 """What a look at the source depends on."""
 
 
+_LABELS = {
+    **{field.id: f'"{field.label}"' for field in (*BASIC, PLATFORM)},
+    **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
+    **{id: f'"{label}" (F2)' for id, label in SWITCHES},
+}
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+
+
+def with_fields(hint: str) -> str:
+    """A hint that names options, as one that names the form's fields."""
+    return _OPTION.sub(lambda option: _LABELS.get(option[1].replace("-", "_"), option[0]), hint)
+
+
 class FormError(CacheError):
     """What was typed into a field is not what it takes."""
 

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from ocitui.importing.jobs import JobState
+from ocitui.tui.import_form import with_fields
 from ocitui.tui.widgets.choice import Choice
 from ocitui.tui.widgets.pick_list import PickList
 from ocitui.tui.widgets.source_suggester import complete_source
@@ -276,3 +278,16 @@ async def test_a_completed_path_is_taken_with_an_arrow(tmp_path: Path) -> None:
         await one.press("right", "enter")
         await _previewed(one)
         assert os.path.basename(os.path.normpath(field.value)) == "layout"
+
+
+async def test_what_is_typed_ahead_lands_in_its_field(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        for key in ("down", "a", "up", "b", "tab", "c"):
+            one.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await one.until(lambda: (_value(one, "source"), _value(one, "name")) == ("b", "ac"), "each in its field")
+
+
+def test_a_hint_names_the_fields_of_the_form() -> None:
+    assert with_fields("name the file with --tls-ca") == 'name the file with "TLS CA file" (F2)'
+    assert with_fields("choose one with --platform; or --format") == 'choose one with "Platform"; or --format'

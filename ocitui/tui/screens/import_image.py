@@ -19,7 +19,7 @@ from ocitui.cache import CacheError, PackedFormat
 from ocitui.importing.requests import ImportRequest
 
 from ..elsewhere import elsewhere
-from ..import_form import ADVANCED, BASIC, PLATFORM, SOURCE_FIELDS, SWITCHES, Field, make_request
+from ..import_form import ADVANCED, BASIC, PLATFORM, SOURCE_FIELDS, SWITCHES, Field, make_request, with_fields
 from ..preview import image_rows, preview_lines
 from ..sight import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
 from ..widgets.choice import Choice
@@ -27,7 +27,6 @@ from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
 from ..widgets.question import Question
 from ..widgets.source_suggester import PathSuggester
-from .confirm import error_lines
 from .full import FullScreen
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
@@ -40,8 +39,9 @@ class ImportScreen(FullScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "start(False)", "Import", show=False),
         Binding("Y", "start(True)", "Import and rename", show=False),
-        Binding("up", "field(-1)", "Field before", show=False),
-        Binding("down", "field(1)", "Next field", show=False),
+        # First of all, so that keys typed ahead land in the field that they were typed for.
+        Binding("up,shift+tab", "field(-1)", "Field before", show=False, priority=True),
+        Binding("down,tab", "field(1)", "Next field", show=False, priority=True),
         Binding("f2", "more", "More options", show=False),
         Binding("pageup", "scroll(-1)", "Page up", show=False),
         Binding("pagedown", "scroll(1)", "Page down", show=False),
@@ -130,6 +130,12 @@ class ImportScreen(FullScreen[str | None]):
         # What is not drawn yet cannot have the keys.
         self.call_after_refresh(self.set_focus, self.query_one("#compression" if shown else "#source"))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A list keeps the keys that move in it."""
+        if action == "field":
+            return not isinstance(self.focused, PickList | LinesView)
+        return super().check_action(action, parameters)
+
     def action_field(self, by: int) -> None:
         self.focus_next() if by > 0 else self.focus_previous()
 
@@ -160,7 +166,8 @@ class ImportScreen(FullScreen[str | None]):
         except CacheError as error:
             self._request = None
             self._show_images([])
-            self.show_lines(error_lines(error))
+            hint = [Line(with_fields(error.hint))] if error.hint else []
+            self.show_lines([Line(error.message, kind="bad"), *hint])
             self.show_keys(_KEYS)
             self.say("nothing was changed")
 
