@@ -63,6 +63,7 @@ _KEY_LABELS = {
     "left": "←",
     "right": "→",
     "ctrl+c": "ctrl+c",
+    "ctrl+z": "ctrl+z",
 }
 
 
@@ -270,6 +271,13 @@ ACTIONS: tuple[Action, ...] = (
         ("ctrl+c",),
         "Interrupt",
         "Cancel the import that runs, or what a screen is doing; it never leaves half a change.",
+        Group.PROGRAM,
+    ),
+    Action(
+        "suspend",
+        ("ctrl+z",),
+        "Suspend",
+        "Give the shell back; fg there goes on. A transaction under way is finished first, imports stand still.",
         Group.PROGRAM,
     ),
     Action(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -10,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on, work
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
 from textual.message import Message
 from textual.screen import Screen
@@ -118,6 +121,18 @@ class OcituiApp(App[int], inherit_bindings=False):
         """Change to the theme dark, light or ansi."""
         self.ansi_color = True if name == "ansi" else None
         self.theme = THEMES[name]
+
+    @work(exclusive=True, group="suspend")
+    async def action_suspend(self) -> None:
+        """Stop as ctrl+z stops other programs, but not within a transaction: it would hold the lock meanwhile."""
+        if "cache" in self.__dict__:
+            await asyncio.to_thread(self.cache.wait_for_transaction)
+        self.action_suspend_process()
+
+    @on(Driver.SignalResume)
+    def _draw_again(self) -> None:
+        """The shell's own screen was there meanwhile."""
+        self.refresh(layout=True)
 
     def action_next_theme(self) -> None:
         names = list(THEMES)

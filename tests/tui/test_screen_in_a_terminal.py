@@ -50,6 +50,41 @@ def test_it_starts_shows_and_quits(tmp_path: Path) -> None:
         assert program.echoes()
 
 
+def _is_stopped(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(tmp_path: Path) -> None:
+    with screen_on(make_cache(tmp_path / "image")) as program:
+        program.wait_for("7 entries")
+        for _ in range(2):
+            program.press("\x1a")
+            program.until(lambda: _is_stopped(program.process), "it stops")
+            program.wait_for("\x1b[?1049l")
+            assert program.echoes()
+            os.kill(program.process, signal.SIGCONT)
+            program.wait_for("7 entries")
+            assert not program.echoes()
+        program.press("q")
+        program.until(program.ended, "the end")
+        assert program.status == 0
+
+
+async def test_ctrl_z_lets_a_transaction_end(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    with slow_screen_on(cache, marker) as program:
+        program.wait_for("7 entries")
+        program.press("d")
+        program.wait_for("nothing is changed before y")
+        program.press("y")
+        program.until(marker.exists, "a transaction")
+        program.press("\x1a")
+        program.until(lambda: _is_stopped(program.process), "it stops")
+        assert _entries(cache) == 6
+        # It holds no lock that another program waits for.
+        await _assert_whole(cache)
+
+
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_ends_it_and_restores_the_terminal(tmp_path: Path, number: int, status: int) -> None:
     with screen_on(make_cache(tmp_path / "image")) as program:

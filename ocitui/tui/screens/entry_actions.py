@@ -182,5 +182,8 @@ class EntryActions(Screen[None]):
     def action_command_palette(self) -> None:
         self.app.action_command_palette()
 
+    def action_suspend(self) -> None:
+        self.app.action_suspend()
+
     def action_next_theme(self) -> None:
         self.app.action_next_theme()

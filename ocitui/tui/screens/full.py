@@ -30,6 +30,7 @@ class FullScreen(Screen[R]):
         Binding("escape", "leave", "Back", show=False),
         Binding("f1", "show_help", "Help", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
+        Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     app: OcituiApp
