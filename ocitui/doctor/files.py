@@ -102,10 +102,13 @@ class CacheFiles:
         facts: Facts = {}
         try:
             with os.scandir(self.fd) as found:
-                items = list(found)
+                items = [*found][::-1]
         except OSError as error:
             raise CacheDirectoryError(f"{self.directory} cannot be listed: {error.strerror}") from error
-        for at, item in enumerate(items):
+        total = len(items)
+        for at in range(total):
+            # Each is let go of at once: it keeps its stat.
+            item = items.pop()
             name = item.name
             try:
                 if reader is not None and name.endswith(_DOCUMENTS) and item.is_file(follow_symlinks=False):
@@ -117,7 +120,7 @@ class CacheFiles:
             except OSError as error:
                 facts[name] = Fact(0, failed=error.errno or errno.EIO)
             if reader is not None and not at % _TOLD_EVERY:
-                reader.told(at, len(items))
+                reader.told(at, total)
         return facts
 
     def _read_on_the_way(self, name: str, reader: Reader) -> Fact:
