@@ -48,9 +48,11 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
         emit(settings, entries=[entry_json(entry) for entry in entries])
         return ExitCode.CLEAN
     now = time.time()
-    for line in lay_out(_COLUMNS, [_row(entry, now) for entry in entries], terminal_width()):
+    width = terminal_width()
+    for line in lay_out(_COLUMNS, [_row(entry, now) for entry in entries], width):
         say(line)
-    if not entries and not os.path.lexists(settings.directory / INDEX_NAME):
+    # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
+    if width and not entries and not os.path.lexists(settings.directory / INDEX_NAME):
         say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
     return ExitCode.CLEAN
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cli import listing
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
 
 from .conftest import ODD_NAME, Ocitui
@@ -254,7 +255,11 @@ def test_a_comparison_with_no_size_is_refused(word: str, demo: Path, ocitui: Oci
     assert f"{word.lstrip('!')} compares with no size (as in size>100M or size<1.5G)" in done.err
 
 
-def test_a_directory_without_an_index_is_told_from_an_empty_cache(tmp_path: Path, ocitui: Ocitui) -> None:
+def test_on_a_terminal_no_index_is_told_from_an_empty_one(
+    tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (ocitui("list", "-C", tmp_path).status, ocitui("list", "-C", tmp_path).err) == (0, "")
+    monkeypatch.setattr(listing, "terminal_width", lambda: 200)
     done = ocitui("list", "-C", tmp_path)
     assert (done.status, done.err) == (0, f"there is no index.json in {tmp_path}: is that a cache?\n")
     (tmp_path / "index.json").write_bytes(b'{"schemaVersion":2,"manifests":[]}')
