@@ -5,76 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
-from ocitui.cache import CacheError, Explanation, ImageName, PackedFormat
+from ocitui.cache import Explanation, ImageName, PackedFormat
 from ocitui.cache.files import known_format
 
 from ..shorten import short_digests
-from ..widgets.lines_view import Line, LinesView, heading
-from ..widgets.question import Question
-from .confirm import error_lines
-from .full import FullScreen
+from ..widgets.lines_view import Line, heading
+from .answer import AnswerScreen
 
 
-class ResolveScreen(FullScreen[None]):
-    """Answers while it stands: another name or format is asked with enter."""
+class ResolveScreen(AnswerScreen):
+    """Tells hit or miss of a name in a format, and why."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "next_format(-1)", "Format", show=False, priority=True),
         Binding("down", "next_format(1)", "Format", show=False, priority=True),
-        Binding("pageup", "scroll(-1)", "Page up", show=False, priority=True),
-        Binding("pagedown", "scroll(1)", "Page down", show=False, priority=True),
     ]
-    AUTO_FOCUS = "Input"
     subject: ClassVar[str] = "resolve"
     keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
 
     def __init__(self, name: str, format: str) -> None:
-        super().__init__()
-        self._asked = name
+        super().__init__(name)
         self._format = known_format(format) or PackedFormat.SQUASHFS
 
-    def compose_body(self) -> Iterable[Widget]:
-        with Horizontal(classes="field"):
-            yield Static("Name", classes="field-label")
-            yield Question(self._asked, id="name")
+    def compose_choice(self) -> Iterable[Widget]:
         with Horizontal(classes="field"):
             yield Static("Format", classes="field-label")
             yield Static(self._format, id="format")
-        yield LinesView()
-
-    def begin(self) -> None:
-        if self._asked:
-            self._ask()
 
     def action_next_format(self, by: int) -> None:
         formats = list(PackedFormat)
         self._format = formats[(formats.index(self._format) + by) % len(formats)]
         self.query_one("#format", Static).update(self._format)
-        self._ask()
+        self.ask()
 
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
-
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self._ask()
-
-    @work(exclusive=True)
-    async def _ask(self) -> None:
-        text = self.query_one("#name", Input).value
-        try:
-            name = ImageName.parse(text)
-            explanation = await self.app.cache.explain_resolve(name, self._format)
-        except CacheError as error:
-            self.show_lines(error_lines(error))
-            return
-        self.show_lines(explanation_lines(explanation))
+    async def answer(self, asked: str) -> list[Line]:
+        return explanation_lines(await self.app.cache.explain_resolve(ImageName.parse(asked), self._format))
 
 
 def explanation_lines(explanation: Explanation) -> list[Line]:

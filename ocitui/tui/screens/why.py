@@ -5,74 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from textual import on, work
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widget import Widget
-from textual.widgets import Input, Static
-
-from ocitui.cache import CacheError
 from ocitui.doctor.findings import Answer
 from ocitui.doctor.ledger import Ledger
 from ocitui.doctor.why import Chain, Link, Standing, why
 
 from ..elsewhere import elsewhere
 from ..shorten import short_digests
-from ..widgets.lines_view import Kind, Line, LinesView, heading
-from ..widgets.question import Question
-from .confirm import error_lines
-from .full import FullScreen
+from ..widgets.lines_view import Kind, Line, heading
+from .answer import AnswerScreen
 
 _MARKS = {Standing.OK: "+", Standing.BAD: "x", Standing.UNKNOWN: "?"}
 _KINDS: dict[Standing, Kind] = {Standing.OK: "plain", Standing.BAD: "bad", Standing.UNKNOWN: "muted"}
 
 
-class WhyScreen(FullScreen[None]):
-    """Answers while it stands: another name or digest is asked with enter."""
+class WhyScreen(AnswerScreen):
+    """Follows a name or digest to the daemon's answer."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pageup", "scroll(-1)", "Page up", show=False, priority=True),
-        Binding("pagedown", "scroll(1)", "Page down", show=False, priority=True),
-    ]
-    AUTO_FOCUS = "Input"
     subject: ClassVar[str] = "why"
     keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    label = "Name, digest"
 
-    def __init__(self, asked: str) -> None:
-        super().__init__()
-        self._asked = asked
-
-    def compose_body(self) -> Iterable[Widget]:
-        with Horizontal(classes="field"):
-            yield Static("Name, digest", classes="field-label")
-            yield Question(self._asked, id="name")
-        yield LinesView()
-
-    def begin(self) -> None:
-        if self._asked:
-            self._ask()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
-
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self._ask()
-
-    @work(exclusive=True)
-    async def _ask(self) -> None:
-        text = self.query_one("#name", Input).value.strip()
+    async def answer(self, asked: str) -> list[Line]:
         directory = self.app.options.directory
 
         async def ask() -> Chain:
-            return await why(directory, text, ledger=Ledger.open(directory), salvage_index=True)
+            return await why(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)
 
-        try:
-            chain = await elsewhere(ask)
-        except CacheError as error:
-            self.show_lines(error_lines(error))
-            return
-        self.show_lines(chain_lines(chain))
+        return chain_lines(await elsewhere(ask))
 
 
 def chain_lines(chain: Chain) -> list[Line]:
