@@ -14,7 +14,7 @@ from ocitui.cache.files import config_name, manifest_name, packed_name
 from .descriptor_checks import DescriptorChecks, valid_digest
 from .document_checks import Carriers
 from .entry_checks import check_digest
-from .files import CacheFiles, Fact, Facts
+from .files import CacheFiles, Facts
 from .findings import Finding
 from .found_before import FoundBefore
 from .holdings import Holdings, part_of
@@ -146,24 +146,7 @@ class EntryExaminer:
         return [(position, self._entries[self._keys[position]]) for position in positions]
 
 
-def _facts_of(facts: Facts, digest: str, look: Callable[[str], Fact | None] | None = None) -> Facts:
-    """What is known of the files of a digest, or what a look at each tells."""
+def _facts_of(facts: Facts, digest: str) -> Facts:
+    """What is known of the files of a digest."""
     names = (manifest_name(digest), config_name(digest), *(packed_name(digest, format_) for format_ in PackedFormat))
-    found = ((name, (look or facts.get)(name)) for name in names)
-    return {name: fact for name, fact in found if fact is not None}
-
-
-def quick_check_entry(directory: Path, descriptor: Descriptor, position: int | None = None) -> Findings:
-    """What is wrong with one entry by itself: its descriptor and its files. Raises CacheDirectoryError."""
-    carriers: Carriers = [(position, descriptor)]
-    findings = [replace(one, position=position) for one in DescriptorChecks().check([descriptor], {})]
-    if valid_digest(descriptor.digest):
-        with CacheFiles(directory) as files:
-            facts = _facts_of({}, descriptor.digest, files.fact)
-            findings += check_digest(files, facts, descriptor.digest, carriers).findings
-            findings += oddities(facts)
-            with suppress(OSError):
-                before = FoundBefore(directory)
-                before.refresh()
-                findings += before.of(files, descriptor.digest, carriers)
-    return tuple(findings)
+    return {name: facts[name] for name in names if name in facts}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex
 from ocitui.cache.entries import entry_keys
-from ocitui.doctor.entry_examiner import EntryExaminer, quick_check_entry
+from ocitui.doctor.entry_examiner import EntryExaminer
 from ocitui.doctor.files import CacheFiles
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, found
@@ -165,14 +164,3 @@ def test_a_directory_that_is_gone_leaves_all_as_it_was(screen: Screen) -> None:
     screen.sample.directory.rename(elsewhere)
     assert list(screen.examiner.examine(screen.descriptors, screen.keys)) == []
     assert screen.examiner.with_findings() == before
-
-
-def test_one_entry_by_itself(sample: Sample) -> None:
-    fields = json.loads(sample.index.read_bytes())["manifests"][3]
-    descriptor = Descriptor.from_dict(fields)
-    assert quick_check_entry(sample.directory, descriptor, 3) == ()
-    sample.other_file("squashfs").write_bytes(b"")
-    (finding,) = quick_check_entry(sample.directory, descriptor, 3)
-    assert (finding.code, finding.position) == ("packed-empty", 3)
-    bad = Descriptor.from_dict({**fields, "digest": "../x"})
-    assert {one.code for one in quick_check_entry(sample.directory, bad)} == {"digest-invalid"}

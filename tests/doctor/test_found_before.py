@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ocitui.cache import ImageIndex, PackerCache
 from ocitui.cache.entries import entry_keys
 from ocitui.doctor.acknowledged import acknowledge
-from ocitui.doctor.entry_examiner import EntryExaminer, quick_check_entry
+from ocitui.doctor.entry_examiner import EntryExaminer
 from ocitui.doctor.finding_texts import seen_text
 from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.ledger import Ledger, load_damaged
@@ -260,8 +260,6 @@ async def test_a_screens_entries_tell_of_it_at_once(sample: Sample, monkeypatch:
         (finding,) = examiner.findings(keys[1])
         assert (finding.fingerprint, finding.position) == (first.fingerprint, 1)
         assert [examiner.findings(key) for key in keys if key != keys[1]] == [()] * 3
-    (alone,) = quick_check_entry(sample.directory, index.descriptors[1], 1)
-    assert alone.fingerprint == first.fingerprint
     rot(sample.file("erofs"))
     await found(sample.directory, Depth.DEEP)
     assert set().union(*running.examine(index.descriptors, keys, ())) >= {keys[1]}

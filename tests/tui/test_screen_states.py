@@ -10,7 +10,6 @@ import pytest
 
 from ocitui.cache import Condition, list_backups, list_corrupt, read_corrupt
 from ocitui.doctor.acknowledged import acknowledge
-from ocitui.doctor.entry_examiner import quick_check_entry
 from ocitui.doctor.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 
@@ -65,8 +64,8 @@ async def test_what_is_acknowledged_is_no_problem(tmp_path: Path) -> None:
     packed_path(cache, NGINX).unlink()
     async with desk(cache) as one:
         await one.until(lambda: "! 1 problem" in one.header)
-        descriptor = next(d for d in await one.app.cache.list() if d.digest == NGINX.digest)
-        acknowledge(cache, quick_check_entry(cache, descriptor))
+        report = await examine(cache, ExamineOptions(Depth.QUICK))
+        acknowledge(cache, [finding for finding in report.findings if finding.digest == NGINX.digest])
         one.main.look_again()
         await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
         await one.until(lambda: "problem" not in one.header)
