@@ -6,6 +6,7 @@ whose lock is free was interrupted, by a hangup, a signal or a crash.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -73,7 +74,8 @@ def _write(folder: Folder, name: str, data: bytes) -> int:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            os.write(fd, data)
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.rename(draft, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException:
             os.close(fd)

@@ -64,6 +64,8 @@ async def test_entries_come_change_and_go(tmp_path: Path, write: object) -> None
         write(index, index_bytes(()))
         await one.until(lambda: one.table.total == 0, "the last entry")
         assert "the cache is empty" in one.text
+        index.unlink()
+        await one.until(lambda: "there is no index.json" in one.text, "that it is gone")
 
 
 async def test_a_missing_file_changes_its_own_rows_only(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from textual.containers import Container
 
 from ocitui.cache.daemon import DaemonState
+from ocitui.cache.verdict import IndexOutcome
 
 from ..actions import BINDINGS, FOOTER
 from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
@@ -140,7 +141,11 @@ class MainScreen(Importing, Checking, Asking):
     def _placeholder(self, change: FeedChange) -> str:
         if change.total:
             return "no entry matches the filter"
-        return "the cache is empty" if change.health.sound else "no entries can be shown"
+        if not change.health.sound:
+            return "no entries can be shown"
+        verdict = change.health.verdict
+        absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
+        return "there is no index.json: is this a cache?" if absent else "the cache is empty"
 
     def _note_removed(self, difference: Difference) -> None:
         """A cursor over rows that went away stays near; who did not delete them is told how many went."""
