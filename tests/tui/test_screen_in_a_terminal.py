@@ -18,9 +18,16 @@ from ocitui.cache import PackerCache, TransactionKind, TransactionState
 from tests.tools import ROOT, need
 
 from .cache_support import BUSYBOX, SEVEN, make_cache, packed_path
-from .terminal_support import LIMIT_SECONDS, screen_on, slow_screen_on
+from .terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
 
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+def _begin_deleting(program: ProgramInPty) -> None:
+    program.wait_for("7 entries")
+    program.press("d")
+    program.wait_for("nothing is changed before y")
+    program.press("y")
 
 
 def _entries(cache: Path) -> int:
@@ -73,10 +80,7 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(tmp_path: Path) -> None:
 async def test_ctrl_z_lets_a_transaction_end(tmp_path: Path) -> None:
     cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
-        program.press("d")
-        program.wait_for("nothing is changed before y")
-        program.press("y")
+        _begin_deleting(program)
         program.until(marker.exists, "a transaction")
         program.press("\x1a")
         program.until(lambda: _is_stopped(program.process), "it stops")
@@ -101,10 +105,7 @@ def test_a_signal_ends_it_and_restores_the_terminal(tmp_path: Path, number: int,
 async def test_a_deletion_under_way_is_finished(tmp_path: Path, number: int, status: int) -> None:
     cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
-        program.press("d")
-        program.wait_for("nothing is changed before y")
-        program.press("y")
+        _begin_deleting(program)
         program.until(marker.exists, "a transaction")
         os.kill(program.process, number)
         program.until(program.ended, "the end")
@@ -116,10 +117,7 @@ async def test_a_deletion_under_way_is_finished(tmp_path: Path, number: int, sta
 async def test_a_line_that_goes_leaves_a_whole_deletion(tmp_path: Path) -> None:
     cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
-        program.press("d")
-        program.wait_for("nothing is changed before y")
-        program.press("y")
+        _begin_deleting(program)
         program.until(marker.exists, "a transaction")
         os.close(program.fd)
         program.fd = -1
@@ -131,10 +129,7 @@ async def test_a_line_that_goes_leaves_a_whole_deletion(tmp_path: Path) -> None:
 async def test_a_terminal_that_is_not_read(tmp_path: Path, number: int, status: int) -> None:
     cache = make_cache(tmp_path / "image")
     with screen_on(cache) as program:
-        program.wait_for("7 entries")
-        program.press("d")
-        program.wait_for("nothing is changed before y")
-        program.press("y")
+        _begin_deleting(program)
         program.fill()
         assert program.waiting_bytes() > 0
         os.kill(program.process, number)
@@ -146,10 +141,7 @@ async def test_a_terminal_that_is_not_read(tmp_path: Path, number: int, status: 
 async def test_a_deletion_goes_on_while_nobody_reads(tmp_path: Path) -> None:
     cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
-        program.press("d")
-        program.wait_for("nothing is changed before y")
-        program.press("y")
+        _begin_deleting(program)
         program.until(marker.exists, "a transaction", reading=False)
         program.fill()
         program.until(lambda: not packed_path(cache, BUSYBOX).exists(), "the deletion", reading=False)
