@@ -221,7 +221,9 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     if not remaining:
         return [*lines, Line("the cache is clean", "found", "good")]
     lines.append(Line(tally(remaining), "remains", "bad"))
-    lines += [Line(short_digests(seen_text(one)), f"{one.code}", tone(one)) for one in remaining[:_MOST]]
+    lines += [
+        Line(short_digests(f"{entry_text(one)}: {seen_text(one)}"), one.code, tone(one)) for one in remaining[:_MOST]
+    ]
     return lines
 
 

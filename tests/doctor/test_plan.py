@@ -9,7 +9,7 @@ import pytest
 
 from ocitui.cache import ConflictError, ImageIndex, ImageName, PackedFormat, PackerCache, keep_backup
 from ocitui.doctor.history import NO_HISTORY
-from ocitui.doctor.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (
@@ -256,3 +256,10 @@ async def test_a_plan_says_that_the_last_entry_goes(sample: Sample) -> None:
     assert done.remaining[0].fingerprint == plan.left[0].finding.fingerprint
     _, plan = await planned(sample.directory)
     assert kinds(plan) == [StepKind.ADD_ENTRIES]
+
+
+async def test_a_file_that_gives_way_is_told_by_its_own_size(sample: Sample) -> None:
+    sample.index.write_bytes(b"")
+    _, plan = await planned(sample.directory)
+    [step] = [step for step in plan.made if step.kind is StepKind.REPLACE_INDEX]
+    assert [(file.fate, file.size) for file in step.files] == [(Fate.REPLACED, 0)]

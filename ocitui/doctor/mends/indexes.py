@@ -71,14 +71,14 @@ def _replace(
         return
     there, index = scene.seen_at(INDEX_NAME), ImageIndex.parse(data)
     size = there.size if there is not None else 0
-    fate = Fate.PLACED if there is None else Fate.REPLACED
+    file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
     outcome.steps.append(
         RepairStep(
             0,
             StepKind.REPLACE_INDEX,
             f"Write index.json anew, with {_count(len(index))}: {_origins(joined.proposed)}",
             findings,
-            (StepFile(INDEX_NAME, fate, size or len(data)),),
+            (file,),
             size,
             len(data),
             then=f"it loads {_count(len(index))} at its next start",

@@ -82,7 +82,5 @@ def verdict_lines(verdict: Verdict, health: Health, *, kratad_runs: bool) -> lis
     elif not verdict.sound:
         lines.append(Line("Do not start kratad before the index is mended.", "advice", "bad"))
     if not verdict.sound:
-        lines.append(
-            Line("ocitui writes nothing while it is so. Keep a copy of the file before anything else.", "safe")
-        )
+        lines.append(Line("No entry is written while it is so; m on the first screen plans what mends it.", "mend"))
     return lines
