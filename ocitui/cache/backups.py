@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,6 @@ from .journal import Journal
 from .records import Transaction
 from .shelf import Copy, Shelf, Step, now
 from .verdict import IndexOutcome, examine_index, judge_index
-
-Lacking = Callable[[Folder, Shelf, Copy, ImageIndex], bool]
 
 _BACKUPS, _CORRUPT, _JOURNAL = "backups", "corrupt", "journal"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
@@ -53,10 +51,8 @@ def keep_backup(directory: Path, index: ImageIndex | bytes) -> Backup | None:
     if found is None:
         return None
     try:
-        with Folder.open(directory) as root, _made(root, OWN_NAME) as own, _made(own, _BACKUPS) as folder:
-            shelf = Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES)
-            # Looked at by its entries only here: that reads the newest backup, too dear for each write.
-            return _keep(own, shelf, found, now(), _no_step, lacking=_lacking)
+        with Folder.open(directory) as root, _made(root, OWN_NAME) as own:
+            return keep_in(own, found, now(), by_entries=True)
     except OSError:
         return None
 
@@ -99,21 +95,26 @@ def read_corrupt(directory: Path, backup: Backup) -> bytes:
     return _read(directory, _CORRUPT, backup)
 
 
-def keep_in(own: Folder, index: ImageIndex, moment: str, step: Step | None = None) -> Backup | None:
-    """Keep an index in a cache's own folder. ``moment`` is when it was seen. Raises OSError."""
-    with _made(own, _BACKUPS) as folder:
-        return _keep(own, Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES), index, moment, step or _no_step)
-
-
-def _keep(
-    own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step, lacking: Lacking | None = None
+def keep_in(
+    own: Folder, index: ImageIndex, moment: str, step: Step | None = None, *, by_entries: bool = False
 ) -> Backup | None:
+    """Keep an index in a cache's own folder. ``moment`` is when it was seen.
+
+    ``by_entries`` reads the newest backup to see whether entries are gone where their number does not tell: too dear
+    for each write. Raises OSError.
+    """
+    with _made(own, _BACKUPS) as folder:
+        shelf = Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES)
+        return _keep(own, shelf, index, moment, step or _no_step, by_entries=by_entries)
+
+
+def _keep(own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step, *, by_entries: bool) -> Backup | None:
     data, copies = index.to_bytes(), shelf.copies()
     content = hashlib.sha256(data).hexdigest()[:32]
     newest = copies[0] if copies else None
     if newest is not None and newest.content == content:
         return _backup(newest)
-    if newest is not None and not newest.pinned and _is_before_shrink(own, shelf, newest, index, lacking):
+    if newest is not None and not newest.pinned and _is_before_shrink(own, shelf, newest, index, by_entries=by_entries):
         shelf.rename(newest, newest._replace(pinned=True))
     there = next((copy for copy in copies if copy.content == content), None)
     if there is not None and (again := shelf.rename(there, there._replace(moment=moment))):
@@ -125,11 +126,11 @@ def _keep(
     return _backup(kept) if kept else None
 
 
-def _is_before_shrink(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex, lacking: Lacking | None) -> bool:
+def _is_before_shrink(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex, *, by_entries: bool) -> bool:
     """Whether entries of the newest backup are gone, and no transaction since took them out."""
     if len(index) < newest.entries:
         return len(index) < newest.entries + sum(len(one.added) - len(one.removed) for one in _since(own, newest))
-    return lacking is not None and lacking(own, shelf, newest, index)
+    return by_entries and _lacking(own, shelf, newest, index)
 
 
 def _lacking(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -77,8 +77,14 @@ class PackerCache(CacheAccess):
 
     def wait_for_transaction(self) -> None:
         """Return once no transaction of this object is under way; for a program that has to leave."""
-        with self._writing:
+        with self.between_transactions():
             return
+
+    @contextmanager
+    def between_transactions(self) -> Iterator[None]:
+        """Within it no transaction of this object is under way, nor begins."""
+        with self._writing:
+            yield
 
     async def __aenter__(self) -> PackerCache:
         return self

@@ -62,7 +62,7 @@ def read_regular(path: Path) -> bytes:
     """A file's bytes. Raises StorageError where it cannot be read."""
     try:
         # By an opener, since `open` leaves a descriptor that it was given open where it refuses it: a directory's.
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_at_once) as file:
             return file.read()
     except OSError as error:
         raise StorageError(
@@ -70,7 +70,7 @@ def read_regular(path: Path) -> bytes:
         ) from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def open_at_once(path: str, flags: int) -> int:
     """Never wait for whoever writes to a FIFO."""
     return os.open(path, flags | os.O_NONBLOCK)
 

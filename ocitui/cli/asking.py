@@ -47,6 +47,9 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
     """
     if used_by:
         text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
+        if not can_ask():
+            hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
+            raise NotAskedError(f"nothing was done: {text}", hint=hint)
         agree(settings, False, paragraph(text), question)
 
 

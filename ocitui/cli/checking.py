@@ -12,7 +12,7 @@ from ocitui.doctor.examine import ExamineOptions, examining
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.keeping import keep_index
 from ocitui.doctor.pacing import Progress
-from ocitui.doctor.prometheus import write_prometheus
+from ocitui.doctor.prometheus import refuse_inside, write_prometheus
 from ocitui.doctor.report import Report
 
 from .acknowledging import Acceptance
@@ -52,6 +52,9 @@ def check(settings: Settings, asked: AskedCheck) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    if asked.prometheus is not None and not metrics_only:
+        # Before a check that may take hours.
+        refuse_inside(settings.directory, asked.prometheus)
     acceptance = Acceptance.begin(settings, asked)
     output: CheckOutput = MetricsOutput() if metrics_only else TextOutput(settings, asked)
     if settings.as_json:

@@ -32,7 +32,7 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
     tries = 0
     while True:
         plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
-        used_by = users_of_any(settings.directory, (file.name for file in plan.files))
+        used_by = users_of_any(settings.directory, plan.entries)
         try:
             agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
             agree_to_drop_used(settings, used_by, "delete them all the same?")
@@ -81,7 +81,7 @@ def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]
     lines += ["these files go to the trash:"] if plan.files else ["no file goes to the trash"]
     lines += [f"  {human_size(file.size):>5}  {file.name}" for file in plan.files]
     lines += [f"  kept, as another format of this digest needs it: {name}" for name in plan.kept]
-    lines += [f"in use: {device} holds a file of them" for device in used_by]
+    lines += [f"in use: {device} holds the packed file of one of them" for device in used_by]
     lines += [f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip() for d in plan.uncovered]
     lines += [f"afterwards nothing carries the name {name}" for name in lost_names]
     lines.append(f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied")

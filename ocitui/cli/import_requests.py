@@ -12,6 +12,7 @@ import msgspec
 from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
 from ocitui.cache.superblock import check_packed
 from ocitui.importing.errors import SourceError
+from ocitui.importing.home_paths import home_path
 from ocitui.importing.opening import recognise
 from ocitui.importing.packer_choice import check_choice
 from ocitui.importing.platforms import parse_platform
@@ -148,7 +149,7 @@ def _check_registry(asked: AskedSource) -> None:
 
 def _check_authority(path: Path) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path.expanduser())
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(home_path(path))
     except OSError as error:  # ssl.SSLError is one
         reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
@@ -157,7 +158,7 @@ def _check_authority(path: Path) -> None:
 def _check_authfile(path: Path) -> None:
     hint = "name a file that skopeo login or docker login wrote"
     try:
-        json.loads(path.expanduser().read_bytes() or b"{}")
+        json.loads(home_path(path).read_bytes() or b"{}")
     except OSError as error:
         raise UsageProblemError(f"--authfile {path}: {error.strerror}", hint=hint) from error
     except ValueError as error:

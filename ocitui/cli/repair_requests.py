@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ocitui.cache import ImageName, NoSuchEntryError
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.findings import Finding
+from ocitui.doctor.mends.indexes import is_about_index
 from ocitui.doctor.plan import RepairOptions
 
 from .digests import find_digest
@@ -58,16 +59,16 @@ def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
 
     Where the index itself is to be mended, any digest may turn out to need one.
     """
-    if any(finding.code.startswith("index-") for finding in findings):
+    if any(is_about_index(finding) for finding in findings):
         return
     for pairs, option, codes, lacks in (
-        (options.adopt, "--adopt", _ORPHANED, "no files that the index does not name"),
-        (options.names, "--name", _NAMELESS, "no entry whose name is missing or cannot be used"),
+        (options.adopt, "--adopt", _ORPHANED, "the index names all files of this digest"),
+        (options.names, "--name", _NAMELESS, "no entry of this digest lacks a name, or has one that cannot be used"),
     ):
         known = {finding.digest for finding in findings if finding.code in codes}
         for digest, name in pairs:
             if digest not in known:
-                raise UsageProblemError(f"{option} {digest}={name}: there are {lacks} with this digest", hint=_OTHERS)
+                raise UsageProblemError(f"{option} {digest}={name}: {lacks}", hint=_OTHERS)
 
 
 def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:

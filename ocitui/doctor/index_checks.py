@@ -89,8 +89,7 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
     assert reading.index is not None
     findings = [_overwritten(transaction) for transaction in history.overwritten]
     if not len(reading.index) and complete:
-        seen = f"index.json holds no entry, beside {_entries(complete)} complete on disk"
-        return [*findings, CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)]
+        return [*findings, emptied(complete)]
     gone = shrunk(reading.index.descriptors, history)
     if gone:
         names = ", ".join(dict.fromkeys(d.image_name or d.digest for d in gone[:_NAMES_SHOWN]))
@@ -98,6 +97,12 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
         seen = f"{_entries(len(gone))} of the newest backup {'is' if len(gone) == 1 else 'are'} gone: {names}{more}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
     return findings
+
+
+def emptied(complete: int) -> Finding:
+    """What is found where an index has no entry, and the directory the files of so many."""
+    seen = f"index.json holds no entry, beside {_entries(complete)} complete on disk"
+    return CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
 
 
 def _entries(count: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ocitui.cache import CacheError
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import OWN_NAME, open_at_once
 
 from .ledger_lines import (
     Damage,
@@ -173,13 +173,12 @@ def load_damaged(directory: Path) -> Damaged:
 def _content(directory: Path) -> bytes:
     """The ledger's bytes, none where there is no ledger; a pipe in its place is not waited for. Raises OSError."""
     try:
-        fd = os.open(directory / OWN_NAME / LEDGER_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(directory / OWN_NAME / LEDGER_NAME, "rb", opener=open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return file.read()
     except FileNotFoundError:
         return b""
-    with open(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return file.read()
 
 
 def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> None:

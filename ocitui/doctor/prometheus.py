@@ -28,13 +28,18 @@ def prometheus(report: Report) -> str:
     return "".join(f"{line}\n" for line in _lines(report))
 
 
+def refuse_inside(directory: Path, path: Path) -> None:
+    """Raises ConflictError for a file of the cache itself."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise ConflictError(f"{path} is in the cache", hint="name a file in the collector's directory")
+
+
 def write_prometheus(report: Report, path: Path) -> None:
     """Put the metrics in a file's place at once, so that the collector never reads half of them.
 
     Raises ConflictError for a file of the cache itself, StorageError, ReadOnlyError.
     """
-    if path.resolve().is_relative_to(report.directory.resolve()):
-        raise ConflictError(f"{path} is in the cache", hint="name a file in the collector's directory")
+    refuse_inside(report.directory, path)
     # The collector takes every name that ends with .prom, which a temporary one must not.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):

@@ -21,6 +21,7 @@ from .cached_image import check_name, find_cached, keep_cached, store_settled
 from .describe import describe_image
 from .errors import SourceError
 from .flatten_messages import FlattenProgress, PackedResult, Phase
+from .home_paths import home_path
 from .image_locks import ImageLocks
 from .image_tree import check_platform
 from .layers import LayerSource
@@ -199,4 +200,4 @@ async def _import_packed_files(
 
 
 def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None
+    return home_path(text) if text else None

@@ -11,6 +11,7 @@ import msgspec
 
 from ocitui.cache import ImageName, PackedFormat
 
+from .home_paths import home_path
 from .limits import LayerLimits
 from .opening import SourceOptions, recognise
 from .packer_base import PackOptions
@@ -99,4 +100,4 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None
+    return home_path(text) if text else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from ocitui.cache import PackedFormat
 
 from .errors import SourceError, UnsupportedSourceError
+from .home_paths import home_path
 
 _PREFIX = "packed:"
 _OTHERS = ("oci:", "oci-archive:", "docker-archive:", "docker://", "docker-daemon:", "containers-storage:", "dir:")
@@ -53,13 +54,13 @@ def find_packed_files(
 
 def _path_of(source: str) -> Path:
     if source.startswith(_PREFIX):
-        packed = Path(source.removeprefix(_PREFIX)).expanduser()
+        packed = home_path(source.removeprefix(_PREFIX))
         if not packed.name:
             raise SourceError(f"{source!r} names no file")
         return packed
     if source.startswith(_OTHERS):
         raise UnsupportedSourceError(f"{source}: this version imports packed files only")
-    path = Path(source).expanduser()
+    path = home_path(source)
     if path.is_dir():
         raise UnsupportedSourceError(f"{source} is a directory: this version imports packed files only")
     if path.exists():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -58,6 +57,7 @@ class OcituiApp(App[int], inherit_bindings=False):
         self.theme = theme
         self.host = socket.gethostname()
         self.animation_level = "none"
+        self._suspending = False
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
@@ -122,12 +122,17 @@ class OcituiApp(App[int], inherit_bindings=False):
         self.ansi_color = True if name == "ansi" else None
         self.theme = THEMES[name]
 
-    @work(exclusive=True, group="suspend")
-    async def action_suspend(self) -> None:
+    def action_suspend(self) -> None:
         """Stop as ctrl+z stops other programs, but not within a transaction: it would hold the lock meanwhile."""
-        if "cache" in self.__dict__:
-            await asyncio.to_thread(self.cache.wait_for_transaction)
-        self.action_suspend_process()
+        if not self._suspending:
+            self._suspending = True
+            self._suspend()
+
+    @work(thread=True)
+    def _suspend(self) -> None:
+        with self.cache.between_transactions() if "cache" in self.__dict__ else nullcontext():
+            self.call_from_thread(self.action_suspend_process)
+        self._suspending = False
 
     @on(Driver.SignalResume)
     def _draw_again(self) -> None:

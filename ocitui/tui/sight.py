@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 from ocitui.importing.errors import SourceError
-from ocitui.importing.opening import expanded as expanded
+from ocitui.importing.home_paths import home_path
 from ocitui.importing.opening import open_source, recognise
 from ocitui.importing.packed import PackedSource, inspect_packed
 from ocitui.importing.packer_choice import check_tool
@@ -140,4 +140,4 @@ def missing_packers() -> dict[PackedFormat, str]:
 
 
 def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None
+    return home_path(text) if text else None

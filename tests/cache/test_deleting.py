@@ -18,6 +18,7 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
 )
+from ocitui.cache.disk import Folder
 from tests.cache.steps import key
 from tests.cache.support import (
     EROFS,
@@ -158,7 +159,15 @@ async def test_a_plan_of_many_entries_lists_the_directory_once(
     (directory / f"{key(2)[0]}.squashfs").unlink()
     few = await cache.plan_delete(keys)
     monkeypatch.setattr("ocitui.cache.needs._MANY", 0)
+    listed, names = list[Path](), Folder.names
+
+    def list_names(folder: Folder) -> list[str]:
+        listed.append(folder.path)
+        return names(folder)
+
+    monkeypatch.setattr(Folder, "names", list_names)
     assert await cache.plan_delete(keys) == few
+    assert len(listed) == 1
 
 
 async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ocitui.cache.index import Key
 from ocitui.cache.needs import discardable
 
 from ..findings import Finding
+from ..used_entries import packed_file
 from .scene import Scene, entry_of
 from .steps import Change, RepairStep, StepKind
 from .words import MISS, REVERSIBLE
@@ -40,6 +41,6 @@ def drop_step(scene: Scene, keys: Collection[Key], findings: tuple[Finding, ...]
         sum(item.seen.size for item in discards),
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
-        used_by=tuple(dict.fromkeys(user for item in discards for user in holders.of(item.name))),
+        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.of(packed_file(descriptor)))),
         change=Change(remove=positions, discard=discards),
     )

@@ -10,8 +10,8 @@ from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.needs import discardable
 
-from ..catalogue import CATALOGUE
 from ..findings import Finding, Severity
+from ..index_checks import emptied
 from .adopting import Adoption
 from .outcome import MEND_INDEX_FIRST, UNLOADED, Outcome
 from .scene import Scene, short
@@ -49,10 +49,11 @@ def once_emptied(left: Sequence[Left]) -> list[Left]:
     complete = sum(one.finding.code == "orphan-entry" for one in left)
     if not complete:
         return list(left)
-    seen = f"index.json holds no entry, beside {'1 entry' if complete == 1 else f'{complete} entries'} complete on disk"
-    emptied = CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
     others = [one for one in left if one.finding.code not in _ORPHANS]
-    return [Left(emptied, "the last entry leaves the index", "repair again: these files make entries then"), *others]
+    return [
+        Left(emptied(complete), "the last entry leaves the index", "repair again: these files make entries then"),
+        *others,
+    ]
 
 
 def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackerCache, TransactionState
-from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.overwriting import Overwritten
 from ocitui.cache.workspace import open_journal
 
@@ -72,7 +71,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
     mends = FileMends(scene, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
-    about_index = [f for f in findings if f.code in indexes.CODES or (f.code, f.file) == ("read-error", INDEX_NAME)]
+    about_index = [finding for finding in findings if indexes.is_about_index(finding)]
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(remembered, scene.directory, orphans)
     adoption = Adoption(scene, dict(options.adopt), known, options.adopt_known)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageName, InvalidNameError
 from ocitui.cache.files import INDEX_NAME
 from ocitui.importing.errors import SourceError
+from ocitui.importing.home_paths import home_path
 from ocitui.importing.opening import SourceOptions, open_source, recognise
 from ocitui.importing.references import Reference, is_digest
 from ocitui.importing.resolved import Source, SourceImage, SourceKind
@@ -23,7 +23,7 @@ from .steps import FetchKind
 
 def shelf_for(text: str, access: SourceOptions) -> Shelf:
     """What an operator names as a source. Raises SourceError where it is none."""
-    path = Path(text).expanduser()
+    path = home_path(text)
     if path.is_dir() and (path / INDEX_NAME).exists() and not (path / "oci-layout").exists():
         return FilesShelf(text, CacheNames(path))
     if recognise(text).kind is SourceKind.PACKED:

@@ -133,9 +133,7 @@ class ConfirmScreen(FullScreen[str | None]):
             self.dismiss(None)
 
 
-def error_lines(error: CacheError) -> list[Line]:
-    """An error as lines: what, and what to do."""
-    lines = [Line(error.message, kind="bad")]
-    if error.hint:
-        lines.append(Line(error.hint))
-    return lines
+def error_lines(error: CacheError, hint: str | None = None) -> list[Line]:
+    """An error as lines: what, and what to do; ``hint`` stands for its own."""
+    hint = error.hint if hint is None else hint
+    return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]

@@ -33,8 +33,7 @@ class DeleteScreen(ConfirmScreen):
 
     async def plan(self) -> Iterable[Line]:
         plan = self._plan = await self.app.cache.plan_delete(self._keys)
-        names = [file.name for file in plan.files]
-        self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, names)
+        self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, plan.entries)
         runs = self.main.daemon.running
         return await asyncio.to_thread(plan_lines, plan, self._used_by, self.app.host, kratad_runs=runs)
 
@@ -62,7 +61,9 @@ def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_ru
     if kratad_runs:
         text = "kratad is running: it keeps the index in memory, and its next store may bring these entries back."
         lines.append(Line(text, kind="bad"))
-    lines += [Line("holds a file of them: deleting it is asked twice", device, "bad") for device in used_by]
+    lines += [
+        Line("holds the packed file of one of them: deleting it is asked twice", device, "bad") for device in used_by
+    ]
     if plan.uncovered:
         lines += [Line(), heading("These names will then stand for another image")]
         lines += [Line(f"{d.image_name} {short_digests(d.digest)}", d.format or "", "bad") for d in plan.uncovered]

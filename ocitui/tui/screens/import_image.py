@@ -27,6 +27,7 @@ from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
 from ..widgets.question import Question
 from ..widgets.source_suggester import PathSuggester
+from .confirm import error_lines
 from .full import FullScreen
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
@@ -166,8 +167,7 @@ class ImportScreen(FullScreen[str | None]):
         except CacheError as error:
             self._request = None
             self._show_images([])
-            hint = [Line(with_fields(error.hint))] if error.hint else []
-            self.show_lines([Line(error.message, kind="bad"), *hint])
+            self.show_lines(error_lines(error, with_fields(error.hint)))
             self.show_keys(_KEYS)
             self.say("nothing was changed")
 

@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.doctor.plan import RepairOptions
+from ocitui.importing.opening import expanded
 
-from ..sight import expanded
 from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
 from ..widgets.question import OneLineQuestion
