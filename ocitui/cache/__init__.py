@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from .backups import read_backup as read_backup
     from .backups import read_corrupt as read_corrupt
     from .cache import PackerCache as PackerCache
+    from .changes import ChangeMode as ChangeMode
+    from .changes import Discard as Discard
+    from .changes import IndexEdit as IndexEdit
+    from .changes import IndexReplacement as IndexReplacement
+    from .changes import IndexSeen as IndexSeen
+    from .changes import Insert as Insert
+    from .changes import Mend as Mend
+    from .changes import Place as Place
+    from .changes import Remove as Remove
+    from .changes import Seen as Seen
+    from .changes import new_index as new_index
+    from .changes import see as see
+    from .changes import see_index as see_index
+    from .deleting import DeletePlan as DeletePlan
     from .descriptors import ANNOTATION_IMAGE_NAME as ANNOTATION_IMAGE_NAME
     from .descriptors import ANNOTATION_PACKED_FORMAT as ANNOTATION_PACKED_FORMAT
     from .descriptors import ANNOTATION_REFERENCE as ANNOTATION_REFERENCE
@@ -46,71 +60,54 @@ if TYPE_CHECKING:
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .filters import compile_filter as compile_filter
     from .filters import misread_sizes as misread_sizes
-    from .formats import PackedFormat as PackedFormat
-    from .health import Condition as Condition
-    from .health import Health as Health
-    from .images import PackedImage as PackedImage
-    from .images import ResolvedImage as ResolvedImage
     from .index import ImageIndex as ImageIndex
+    from .index import examine_index as examine_index
+    from .index import judge_index as judge_index
     from .journal import DamagedRecord as DamagedRecord
     from .lookup import Explanation as Explanation
+    from .lookup import PackedImage as PackedImage
     from .lookup import Reason as Reason
-    from .mending import ChangeMode as ChangeMode
-    from .mending import Discard as Discard
-    from .mending import IndexEdit as IndexEdit
-    from .mending import IndexReplacement as IndexReplacement
-    from .mending import IndexSeen as IndexSeen
-    from .mending import Insert as Insert
-    from .mending import Mend as Mend
-    from .mending import Place as Place
-    from .mending import Remove as Remove
-    from .mending import Seen as Seen
-    from .mending import new_index as new_index
-    from .mending import see as see
-    from .mending import see_index as see_index
+    from .lookup import ResolvedImage as ResolvedImage
     from .names import ImageName as ImageName
-    from .overwriting import Overwritten as Overwritten
-    from .plans import DeletePlan as DeletePlan
+    from .names import PackedFormat as PackedFormat
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
+    from .redoing import Overwritten as Overwritten
     from .trash import EmptiedTrash as EmptiedTrash
     from .trash import TrashedFile as TrashedFile
+    from .verdict import Condition as Condition
+    from .verdict import Health as Health
     from .verdict import IndexOutcome as IndexOutcome
     from .verdict import Verdict as Verdict
-    from .verdict import examine_index as examine_index
-    from .verdict import judge_index as judge_index
     from .watch import Difference as Difference
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
     "backups": "Backup keep_backup keep_corrupt list_backups list_corrupt read_backup read_corrupt",
     "cache": "PackerCache",
+    "changes": (
+        "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
+    ),
+    "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
     "entries": "Entry EntryKey EntryState FileKind",
     "errors": (
-        "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
-        "InvalidNameError InvalidPackedImageError LockedError NoSuchEntryError "
-        "NoSuchTransactionError PlanChangedError ReadOnlyError StorageError"
+        "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError InvalidNameError "
+        "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
+        "ReadOnlyError StorageError"
     ),
     "files": "DEFAULT_DIRECTORY",
     "filters": "compile_filter misread_sizes",
-    "formats": "PackedFormat",
-    "health": "Condition Health",
-    "images": "PackedImage ResolvedImage",
-    "index": "ImageIndex",
+    "index": "ImageIndex examine_index judge_index",
     "journal": "DamagedRecord",
-    "lookup": "Explanation Reason",
-    "mending": (
-        "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
-    ),
-    "names": "ImageName",
-    "overwriting": "Overwritten",
-    "plans": "DeletePlan",
+    "lookup": "Explanation PackedImage Reason ResolvedImage",
+    "names": "ImageName PackedFormat",
     "records": "Transaction TransactionKind TransactionState",
+    "redoing": "Overwritten",
     "trash": "EmptiedTrash TrashedFile",
-    "verdict": "IndexOutcome Verdict examine_index judge_index",
+    "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from . import schema
-from .documents import I64, Platform, read_strictly, structural_quotes
+from .documents import DESCRIPTOR, I64, Platform, read_strictly, structural_quotes
 from .errors import DocumentError
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
@@ -97,8 +96,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         try:
             fields: dict[str, Any] = msgspec.json.decode(self.raw)
         except (ValueError, RecursionError):
-            return read_strictly(self.raw, schema.DESCRIPTOR)
-        return fields if isinstance(fields, dict) else read_strictly(self.raw, schema.DESCRIPTOR)
+            return read_strictly(self.raw, DESCRIPTOR)
+        return fields if isinstance(fields, dict) else read_strictly(self.raw, DESCRIPTOR)
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -112,7 +111,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
             return None
         platform = self.as_dict().get("platform")
         if isinstance(platform, list):  # serde takes an array of the fields too
-            platform = read_strictly(self.raw, schema.DESCRIPTOR)["platform"]
+            platform = read_strictly(self.raw, DESCRIPTOR)["platform"]
         return msgspec.convert(platform, Platform) if platform else None
 
     @property
@@ -224,4 +223,4 @@ def _sure(raw: bytes, fields: _Fields) -> bool:
 
 
 def _strict_fields(raw: bytes) -> _Fields:
-    return msgspec.convert(read_strictly(raw, schema.DESCRIPTOR), _Fields)
+    return msgspec.convert(read_strictly(raw, DESCRIPTOR), _Fields)

@@ -12,10 +12,112 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from . import schema
 from .errors import DocumentError
-from .serde import Struct as SerdeStruct
-from .serde_scanner import Scanner
+from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct
+from .strict_json import Struct as SerdeStruct
+
+_string = String()
+_strings = Sequence("a sequence", _string)
+_string_map = Map("a map", _string)
+_maybe_string = Optional(_string)
+_maybe_strings = Optional(_strings)
+_maybe_string_map = Optional(_string_map)
+# A Go map[string]struct{}: every value an object whose content does not matter.
+_go_set = Optional(Map("a map", Struct("struct GoMapSerde", {})))
+
+_U32 = Integer("u32", 0, 2**32 - 1)
+_I64 = Integer("i64", -(2**63), 2**63 - 1)
+
+PLATFORM = Struct(
+    "struct Platform",
+    {
+        "architecture": _string,
+        "os": _string,
+        # Without the dots that OCI writes: what OCI calls os.version is an unknown field to the daemon.
+        "os_version": _maybe_string,
+        "os_features": _maybe_strings,
+        "variant": _maybe_string,
+        "features": _maybe_strings,
+    },
+)
+DESCRIPTOR = Struct(
+    "struct Descriptor",
+    {
+        "mediaType": _string,
+        "digest": _string,
+        "size": _I64,
+        "urls": _maybe_strings,
+        "annotations": _maybe_string_map,
+        "platform": Optional(PLATFORM),
+        "artifactType": _maybe_string,
+        "data": _maybe_string,
+    },
+)
+_maybe_descriptor = Optional(DESCRIPTOR)
+IMAGE_INDEX = Struct(
+    "struct ImageIndex",
+    {
+        "schemaVersion": _U32,
+        "mediaType": _maybe_string,
+        "artifactType": _maybe_string,
+        "manifests": Sequence("a sequence", DESCRIPTOR),
+        "subject": _maybe_descriptor,
+        "annotations": _maybe_string_map,
+    },
+)
+IMAGE_MANIFEST = Struct(
+    "struct ImageManifest",
+    {
+        "schemaVersion": _U32,
+        "mediaType": _maybe_string,
+        "artifactType": _maybe_string,
+        "config": DESCRIPTOR,
+        "layers": Sequence("a sequence", DESCRIPTOR),
+        "subject": _maybe_descriptor,
+        "annotations": _maybe_string_map,
+    },
+)
+_CONFIG = Struct(
+    "struct Config",
+    {
+        "User": _maybe_string,
+        "ExposedPorts": _go_set,
+        "Env": _maybe_strings,
+        "Entrypoint": _maybe_strings,
+        "Cmd": _maybe_strings,
+        "Volumes": _go_set,
+        "WorkingDir": _maybe_string,
+        "Labels": _maybe_string_map,
+        "StopSignal": _maybe_string,
+    },
+)
+_ROOTFS = Struct("struct RootFs", {"type": _string, "diff_ids": _strings})
+_HISTORY = Struct(
+    "struct History",
+    {
+        "created": _maybe_string,
+        "author": _maybe_string,
+        "created_by": _maybe_string,
+        "comment": _maybe_string,
+        "empty_layer": Optional(Boolean()),
+    },
+)
+IMAGE_CONFIGURATION = Struct(
+    "struct ImageConfiguration",
+    {
+        "created": _maybe_string,
+        "author": _maybe_string,
+        "architecture": _string,
+        "os": _string,
+        "os.version": _maybe_string,
+        "os.features": _maybe_strings,
+        "variant": _maybe_string,
+        "config": Optional(_CONFIG),
+        "rootfs": _ROOTFS,
+        "history": Sequence("a sequence", _HISTORY),
+    },
+)
+
 
 I64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
@@ -130,12 +232,12 @@ class Document(Generic[T]):
     @staticmethod
     def manifest(raw: bytes) -> Document[ImageManifest]:
         """Read a manifest; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, schema.IMAGE_MANIFEST, ImageManifest))
+        return Document(raw, read_document(raw, IMAGE_MANIFEST, ImageManifest))
 
     @staticmethod
     def config(raw: bytes) -> Document[ImageConfiguration]:
         """Read a config; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, schema.IMAGE_CONFIGURATION, ImageConfiguration))
+        return Document(raw, read_document(raw, IMAGE_CONFIGURATION, ImageConfiguration))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Document) and self.raw == other.raw
@@ -208,3 +310,38 @@ __all__ = [
     "Platform",
     "RootFs",
 ]
+
+
+_decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
+
+
+def read_manifest(raw: bytes) -> ImageManifest:
+    """Raises DocumentError where the daemon refuses it."""
+    value = _read_usual(raw, ImageManifest)
+    return Document.manifest(raw).value if value is None or _doubtful(value) else value
+
+
+def _doubtful(manifest: ImageManifest) -> bool:
+    """Whether a number may have been minus zero, which is no integer to the daemon."""
+    if not manifest.schema_version or not manifest.config.size or manifest.subject is not None:
+        return True
+    return not all(layer.size for layer in manifest.layers)
+
+
+def read_config(raw: bytes) -> ImageConfiguration:
+    """Raises DocumentError where the daemon refuses it."""
+    return _read_usual(raw, ImageConfiguration) or Document.config(raw).value
+
+
+def _read_usual(raw: bytes, view: type[S]) -> S | None:
+    """None where only the strict reader can tell."""
+    try:
+        if not raw.isascii():
+            raw.decode()
+        tree = _decode(raw)
+        # Escaped quotes are as many on both sides, unless one was written as a number.
+        if _encode(tree).count(b'"') != raw.count(b'"') or (b"\\" in raw and rb"\u0022" in raw):
+            return None
+        return msgspec.convert(tree, view)
+    except (ValueError, RecursionError):
+        return None

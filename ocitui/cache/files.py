@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .entries import FileKind
 from .errors import CacheDirectoryError, StorageError
-from .formats import PackedFormat
+from .names import PackedFormat
 
 INDEX_NAME = "index.json"
 OWN_NAME = ".ocitui"

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from .errors import CacheDirectoryError, ConflictError, CorruptIndexError
 from .files import INDEX_NAME, check_directory
-from .index import ImageIndex
-from .verdict import IndexOutcome, Verdict, examine_index
+from .index import ImageIndex, examine_index
+from .verdict import IndexOutcome, Verdict
 
 PATIENCE_SECONDS = 1.0
 """How long a file that does not read is taken for one being written."""

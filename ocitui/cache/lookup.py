@@ -8,14 +8,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from .descriptors import Descriptor
-from .documents import Document
+from .documents import Document, ImageConfiguration, ImageManifest
 from .entries import FileKind
 from .errors import DocumentError
 from .files import file_names, read_regular, regular_file, usable_digest
-from .formats import PackedFormat
-from .images import PackedImage, ResolvedImage
 from .index import ImageIndex
-from .names import ImageName
+from .names import ImageName, PackedFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedImage:
+    """A packed root filesystem at ``path``, with the documents it was made from."""
+
+    name: ImageName
+    digest: str
+    path: Path
+    format: PackedFormat
+    descriptor: Descriptor
+    config: Document[ImageConfiguration]
+    manifest: Document[ImageManifest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedImage:
+    """What a name stands for in one format."""
+
+    name: ImageName
+    digest: str
+    descriptor: Descriptor
+    manifest: Document[ImageManifest]
+
 
 T = TypeVar("T")
 LATEST = "latest"

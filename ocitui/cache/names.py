@@ -1,9 +1,10 @@
-"""Image names, parsed and printed as krata does."""
+"""Image names, parsed and printed as krata does, and the formats an image is packed in."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .errors import InvalidNameError
 
@@ -72,3 +73,11 @@ def _split_name(text: str) -> tuple[str, str | None, str | None]:
         return name, None, None
     reference, has_digest, digest = rest.partition("@")
     return name, reference, digest if has_digest else None
+
+
+class PackedFormat(StrEnum):
+    """A packed format; its value is the file's extension and the value of the format annotation."""
+
+    SQUASHFS = "squashfs"
+    EROFS = "erofs"
+    TAR = "tar"

@@ -16,9 +16,9 @@ from typing import Protocol
 from .backups import keep_in
 from .errors import ConflictError
 from .files import INDEX_NAME
-from .index import ImageIndex
+from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
-from .verdict import IndexOutcome, Verdict, examine_index
+from .verdict import IndexOutcome, Verdict
 from .workspace import Workspace
 
 SETTLE_SECONDS = 0.02
@@ -30,7 +30,7 @@ COMPARED_ONLY = (
     "this file system cannot exchange two files: an update that another program made in the same moment would be lost"
 )
 
-Edit = Callable[[ImageIndex], ImageIndex]
+EditCall = Callable[[ImageIndex], ImageIndex]
 
 
 class Observer(Protocol):
@@ -43,7 +43,9 @@ class Observer(Protocol):
     def published(self) -> None: ...
 
 
-def publish(space: Workspace, base: IndexFile, edit: Edit, draft: str, observer: Observer | None = None) -> ImageIndex:
+def publish(
+    space: Workspace, base: IndexFile, edit: EditCall, draft: str, observer: Observer | None = None
+) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
     ``draft`` is a name in the staging folder, free to use; ``space.published`` notes what was written.

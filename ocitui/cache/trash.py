@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .changes import Mend, Place, Seen
+from .changing import make_mend
 from .disk import Folder, storage_errors
 from .errors import ConflictError, NoSuchTransactionError
 from .files import INDEX_NAME, OWN_NAME
 from .journal import Journal
-from .mend_making import make_mend
-from .mending import Mend, Place, Seen
 from .records import Transaction, TransactionKind, TransactionState
 from .workspace import Workspace, open_journal
 

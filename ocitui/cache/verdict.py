@@ -1,12 +1,9 @@
-"""What the daemon would do with an index.json that it found at its start."""
+"""What the daemon would do with an index.json at its start, and how well this program is in step with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-
-from .errors import DocumentError
-from .index import ImageIndex, NotUtf8Error
 
 
 class IndexOutcome(StrEnum):
@@ -51,19 +48,27 @@ class Verdict:
         return f"{self.message} at line {self.line} column {self.column}" if self.line else self.message
 
 
-def judge_index(data: bytes | None) -> IndexOutcome:
-    """What the daemon would do with these bytes as index.json; None means that there is no file."""
-    return examine_index(data)[0].outcome
+class Condition(StrEnum):
+    """SOUND: read, and in step. STALE: it has not read for a second, and still changes. CORRUPT: the same bytes stay.
+    MISSING: index.json is gone though it held entries. GONE: so is the directory. UNREADABLE: it may not be read."""
+
+    SOUND = "sound"
+    STALE = "stale"
+    CORRUPT = "corrupt"
+    MISSING = "missing"
+    GONE = "gone"
+    UNREADABLE = "unreadable"
 
 
-def examine_index(data: bytes | None, previous: ImageIndex | None = None) -> tuple[Verdict, ImageIndex | None]:
-    """The verdict, and the index where the daemon would load it; quicker where ``previous`` is much the same."""
-    if data is None:
-        return Verdict(IndexOutcome.CREATED), None
-    try:
-        index = ImageIndex.parse(data, previous)
-    except NotUtf8Error as error:
-        return Verdict(IndexOutcome.ERROR, 0, error.message, error.line, error.column), None
-    except DocumentError as error:
-        return Verdict(IndexOutcome.RESET, 0, error.message, error.line, error.column), None
-    return Verdict(IndexOutcome.LOADED, len(index)), index
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``message`` says what is seen, ``verdict`` what the daemon would do, ``polling`` why events are not relied on."""
+
+    condition: Condition
+    message: str = ""
+    verdict: Verdict | None = None
+    polling: str = ""
+
+    @property
+    def sound(self) -> bool:
+        return self.condition is Condition.SOUND

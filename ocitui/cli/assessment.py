@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ocitui.doctor.assessment import Assessment, assess, gather
 from ocitui.doctor.assessment_texts import CASES, bears_on
-from ocitui.doctor.timeline import Assessment, assess, gather
 
 from .prose import paragraph
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ocitui.doctor.pacing import Progress
-from ocitui.doctor.repair import RepairProgress
+from ocitui.doctor.check.pacing import Progress
+from ocitui.doctor.repair.apply import RepairProgress
 from ocitui.text import human_size
 
 from .progress_line import human_span

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from ocitui.cache import CacheError
-from ocitui.doctor.examine import ExamineOptions, examining
+from ocitui.doctor.check.examine import ExamineOptions, examining
+from ocitui.doctor.check.history import keep_index
+from ocitui.doctor.check.pacing import Progress
 from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.doctor.keeping import keep_index
-from ocitui.doctor.pacing import Progress
 from ocitui.doctor.prometheus import refuse_inside, write_prometheus
 from ocitui.doctor.report import Report
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, PlanChangedError, Transaction
 from ocitui.cache.index import Key
-from ocitui.doctor.used_entries import users_of_any
+from ocitui.doctor.loop_devices import users_of_any
 from ocitui.text import human_size
 
 from .asking import NotAskedError, agree, agree_to_drop_used

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ocitui.cache import CorruptIndexError, Descriptor, ImageName, InvalidNameError, NoSuchEntryError, PackerCache
 from ocitui.cache.index import Key
-from ocitui.doctor.files import CacheFiles
-from ocitui.doctor.holdings import Holdings
+from ocitui.doctor.check.directory import CacheFiles
+from ocitui.doctor.check.entry_files import Holdings
 
 from .digests import find_digest
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
 from ocitui.importing.home_paths import home_path
 from ocitui.importing.opening import recognise

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ocitui.cache import CacheError, Entry, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
+from ocitui.cache.ledger import record_stored
 from ocitui.cache.lock import whoami
 from ocitui.cache.lookup import LATEST
-from ocitui.doctor.ledger import record_stored
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.opening import recognise

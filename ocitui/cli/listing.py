@@ -40,7 +40,7 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     entries = run_async(cache_of(settings).entries())
     if "used:" in filter_text.lower():
         # Nobody pays for a look at the devices who does not ask for it.
-        from ocitui.doctor.used_entries import users_by_name, with_users
+        from ocitui.doctor.loop_devices import users_by_name, with_users
 
         entries = with_users(entries, users_by_name(settings.directory))
     entries = [entry for entry in entries if passes(entry)]

@@ -17,15 +17,7 @@ from ocitui.directory import default_directory
 
 from .exits import ExitCode
 from .group import CommandGroup
-from .options import (
-    THEMES,
-    Given,
-    Settings,
-    directory_option,
-    json_option,
-    read_only_option,
-    wait_option,
-)
+from .options import THEMES, Given, Settings, directory_option, json_option, read_only_option, wait_option
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ocitui.doctor.plan import Left, RepairPlan, RepairStep
+from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
 
 from .finding_json import finding_json
 from .side_by_side import sources_json

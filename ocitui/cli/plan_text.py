@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ocitui.doctor.findings import Finding
-from ocitui.doctor.plan import Left, RepairPlan, RepairStep, StepFile
+from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep, StepFile
 from ocitui.text import human_size
 
 from .findings_text import SHORT_ID, entry_text

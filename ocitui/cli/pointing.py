@@ -16,7 +16,7 @@ from ocitui.cache import (
     Transaction,
 )
 from ocitui.cache.files import known_format
-from ocitui.doctor.point import PointPlan, plan_point, point
+from ocitui.doctor.repair.point import PointPlan, plan_point, point
 
 from .asking import NotAskedError, agree
 from .digests import find_digest

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.assessment import Assessment
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.report import Report
-from ocitui.doctor.timeline import Assessment
 
 from .assessment import assess_now, assessment_lines, bears_on
 from .check_progress import progress_text

@@ -7,8 +7,8 @@ from typing import Any
 
 from ocitui.cache import Transaction
 from ocitui.doctor.findings import Finding, Severity
-from ocitui.doctor.plan import RepairPlan
-from ocitui.doctor.repair import Repaired
+from ocitui.doctor.repair.apply import Repaired
+from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.doctor.report import Report
 
 from .asking import place

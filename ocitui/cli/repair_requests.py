@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from ocitui.cache import ImageName, NoSuchEntryError
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.findings import Finding
-from ocitui.doctor.mends.indexes import is_about_index
-from ocitui.doctor.plan import RepairOptions
+from ocitui.doctor.repair.index_steps import is_about_index
+from ocitui.doctor.repair.plan import RepairOptions
 
 from .digests import find_digest
 from .entry_words import spelled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ocitui.cache import PlanChangedError
 from ocitui.doctor.findings import Severity
-from ocitui.doctor.plan import RepairPlan, StepKind
-from ocitui.doctor.repair import Repaired, apply_plan
+from ocitui.doctor.repair.apply import Repaired, apply_plan
+from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.doctor.report import Report
 
 from .asking import NotAskedError, agree, agree_to_drop_used

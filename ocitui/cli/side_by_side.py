@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ocitui.doctor.sources import Fact, JoinedEntry, Source
+from ocitui.doctor.salvage.sources import Fact, JoinedEntry, Source
 
 from .prose import counted, paragraph, short_digest, text_width
 from .tables import Column, lay_out

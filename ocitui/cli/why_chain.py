@@ -7,9 +7,9 @@ from typing import Any
 
 from ocitui.cache import IndexOutcome, PackedFormat
 from ocitui.cache.files import check_directory
+from ocitui.cache.ledger import Ledger
 from ocitui.doctor import why as doctor
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.ledger import Ledger
 from ocitui.doctor.why import Chain, FormatChain, Link, Standing, why
 
 from .asking import place

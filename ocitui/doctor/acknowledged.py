@@ -15,9 +15,9 @@ from ocitui.cache import StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.lock import whoami
+from ocitui.cache.workspace import own_folder, taking_turns
 
 from .findings import Finding
-from .own_folder import own_folder, taking_turns
 
 ACKNOWLEDGED_NAME = "acknowledged.json"
 _DRAFT = "acknowledged.temporary"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .assessment import Assessment, Case
 from .report import Report
-from .timeline import Assessment, Case
 
 CASES = {
     Case.IN_STEP: "nothing speaks against the index on disk",

@@ -16,11 +16,15 @@ import os
 import re
 import struct
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import StorageError
+import msgspec
+
+from ocitui.cache import Descriptor, Entry, FileKind, StorageError
+from ocitui.cache.listing import names_of
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -256,3 +260,30 @@ def _read(path: Path) -> str:
         return path.read_text(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def users_by_name(directory: Path) -> dict[str, str]:
+    """The loop devices that hold each file of the cache, as one text by the file's name."""
+    return {name: ", ".join(use.device.name for use in uses) for name, uses in users_of(directory).items()}
+
+
+def users_of_any(directory: Path, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
+    """The loop devices that hold the packed file of any of these, also one that was deleted; each once, as paths."""
+    users = users_of(directory)
+    names = (packed_file(descriptor) for descriptor in descriptors)
+    return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))
+
+
+def packed_file(descriptor: Descriptor) -> str:
+    """The name of its packed file; empty where it can have none."""
+    return names_of(descriptor).get(FileKind.PACKED, "")
+
+
+def with_users(entries: Iterable[Entry], users: Mapping[str, str]) -> list[Entry]:
+    """The entries with the loop devices that hold their packed files."""
+    return [msgspec.structs.replace(entry, used=used_by(entry, users)) for entry in entries] if users else [*entries]
+
+
+def used_by(entry: Entry, users: Mapping[str, str]) -> str:
+    """The loop devices of one entry; empty where none holds its packed file."""
+    return users.get(packed_file(entry.descriptor), "")

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from ocitui.cache import Document, DocumentError, FileKind, PackedFormat, StorageError
 from ocitui.cache.files import file_names, read_regular, regular_file
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.ledger import Ledger
+from ocitui.cache.packed_file import check_packed
 
-from .document_checks import has_digest
+from .check.document_checks import has_digest
 from .finding_texts import found_text
-from .ledger import Ledger
 
 T = TypeVar("T")
 REPAIR = "`ocitui repair` shows what can be brought back"

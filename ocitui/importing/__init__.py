@@ -3,10 +3,10 @@
 `inspect_packed` says what is there and what speaks against it, `import_packed` brings it in.
 """
 
-from .errors import NamedOtherwiseError, NoRoomError, SourceError, UnsupportedSourceError
-from .packed import PackedSource, import_packed, inspect_packed
-from .sources import PackedFiles, find_packed_files
-from .staging import Progress
+from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError, UnsupportedSourceError
+from ocitui.importing.packed import PackedSource, import_packed, inspect_packed
+from ocitui.importing.sources import PackedFiles, find_packed_files
+from ocitui.importing.staging import Progress
 
 __all__ = [
     "NamedOtherwiseError",

@@ -14,11 +14,12 @@ from typing import IO, cast
 
 from isal import igzip, igzip_lib
 
+from ocitui.threads import Stop
+
 from .archive_headers import Member, Stream, clean, read_members
 from .image_documents import LARGEST_CONFIG
 from .regular import open_regular
 from .source_errors import UnreadableSourceError
-from .threads import Stop
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ocitui.cache import DocumentError, ImageName, PackedFormat, PackedImage, PackerCache
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.packed_file import check_packed
+from ocitui.threads import settled
 
 from .errors import NamedOtherwiseError
-from .threads import settled
 
 
 class ImportOutcome(StrEnum):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ocitui.cache import ImageName, Platform
+from ocitui.threads import Stop, in_thread
 
 from .archive import Archive
 from .archive_headers import Member
@@ -34,13 +35,7 @@ from .layers import LayerSource
 from .oci_layout import ArchiveFiles, OciSource, Selection
 from .references import Reference
 from .resolved import BlobProgress, SourceImage, SourceKind, SourceListing
-from .source_errors import (
-    InvalidReferenceError,
-    NoSuchImageError,
-    UnreadableSourceError,
-    UnsoundSourceError,
-)
-from .threads import Stop, in_thread
+from .source_errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 
 LOCAL_DIGEST = (
     "docker save kept no manifest: one was made for this archive, and no registry knows the image by its digest"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ocitui.cache import Document, DocumentError
+from ocitui.threads import Stop
 
 from .archive import Archive
 from .archive_headers import Member
@@ -19,7 +20,6 @@ from .image_documents import DOCKER_CONFIG, DOCKER_MANIFEST, digest_of
 from .layer_places import digests_of
 from .references import is_digest
 from .source_errors import UnsoundSourceError, UnsupportedImageError
-from .threads import Stop
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

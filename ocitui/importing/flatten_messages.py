@@ -10,14 +10,7 @@ from typing import Any
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 
-from .layer_errors import (
-    LayerDigestError,
-    LayerError,
-    LayerLimitError,
-    MissingToolError,
-    PackerError,
-    WorkerError,
-)
+from .layer_errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
 from .layers import LayerSource
 from .limits import LayerLimits
 from .packer_base import PackOptions

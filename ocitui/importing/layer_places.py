@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ocitui.threads import Stop, in_thread, on_loop
+
 from .archive import Archive
 from .archive_headers import Member, Stream
 from .blobs import BlobStore
@@ -14,7 +16,6 @@ from .layers import LayerSource
 from .partial_blob import BusyError, PartialBlob
 from .resolved import BlobProgress, Layer
 from .source_errors import UnreadableSourceError, UnsoundSourceError
-from .threads import Stop, in_thread, on_loop
 
 _CHUNK = 1 << 20
 

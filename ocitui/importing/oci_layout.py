@@ -23,12 +23,7 @@ from .layers import LayerSource
 from .references import Reference, is_digest
 from .regular import open_regular
 from .resolved import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing
-from .source_errors import (
-    InvalidReferenceError,
-    NoSuchImageError,
-    UnreadableSourceError,
-    UnsoundSourceError,
-)
+from .source_errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 
 ANNOTATION_REFERENCE = "org.opencontainers.image.ref.name"
 ANNOTATION_CONTAINERD = "io.containerd.image.name"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import Platform
+from ocitui.threads import in_thread
 
 from .archive import Archive
 from .docker_archive import DockerSource
@@ -18,7 +19,6 @@ from .registry.options import RegistryOptions
 from .regular import refuse_irregular
 from .resolved import Source, SourceKind
 from .source_errors import UnreadableSourceError
-from .threads import in_thread
 
 _REGISTRY = "docker://"
 _UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")

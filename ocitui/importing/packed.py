@@ -26,7 +26,7 @@ from ocitui.cache import (
     StorageError,
 )
 from ocitui.cache.files import packed_name
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.packed_file import check_packed
 
 from .describe import describe_image
 from .errors import NamedOtherwiseError, SourceError

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackedFormat
+from ocitui.threads import settled
 
 from .erofs_packer import private_directory
 from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, decode_answer, encode_request
@@ -22,7 +23,6 @@ from .layer_errors import PackerError, WorkerError
 from .layers import LayerSource
 from .limits import LayerLimits
 from .packer_base import PackOptions
-from .threads import settled
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (

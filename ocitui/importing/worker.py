@@ -15,14 +15,7 @@ from dataclasses import dataclass
 from ocitui.cache import CacheError, StorageError
 
 from .flatten import Flattening
-from .flatten_messages import (
-    FlattenProgress,
-    FlattenRequest,
-    PackedResult,
-    Phase,
-    decode_request,
-    encode_answer,
-)
+from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
 from .merge import Counter
 from .packer_base import RootDirectory
 from .packer_process import die_with_parent

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ocitui.cache import CacheDirectoryError
 from ocitui.doctor.acknowledged import load_acknowledged
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.check.examine import ExamineOptions, examine
+from ocitui.doctor.check.pacing import Progress
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.pacing import Progress
 from ocitui.doctor.report import Report, in_order, mark
 from ocitui.text import human_age, human_size
 

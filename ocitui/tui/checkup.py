@@ -16,8 +16,7 @@ from pathlib import Path
 from ocitui.cache import CacheDirectoryError, CacheError, Descriptor, EntryKey, FileKind
 from ocitui.cache.entries import EntryState
 from ocitui.doctor.acknowledged import load_acknowledged
-from ocitui.doctor.cache_check import check_cache
-from ocitui.doctor.entry_examiner import EntryExaminer
+from ocitui.doctor.check.live import EntryExaminer, check_cache
 from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.report import Report, in_order, mark
 

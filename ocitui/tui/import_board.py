@@ -110,7 +110,7 @@ class ImportBoard:
 
 def _record(directory: Path, packed: Path) -> None:
     """Note in the doctor's ledger what a packed file is now."""
-    from ocitui.doctor.ledger import record_stored
+    from ocitui.cache.ledger import record_stored
 
     record_stored(directory, packed)
 

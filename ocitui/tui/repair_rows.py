@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.finding_texts import entry_text
-from ocitui.doctor.plan import RepairPlan, RepairStep
-from ocitui.doctor.sources import JoinedEntry
-from ocitui.doctor.timeline import Assessment
+from ocitui.doctor.repair.plan import RepairPlan, RepairStep
+from ocitui.doctor.salvage.sources import JoinedEntry
 from ocitui.text import human_size
 
 from .repair_texts import (

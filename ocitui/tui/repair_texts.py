@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ocitui.cache.files import INDEX_NAME
+from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.finding_texts import entry_text, seen_text, short_digest, tally
 from ocitui.doctor.findings import Severity
-from ocitui.doctor.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.repair import Repaired, RepairProgress
-from ocitui.doctor.sources import JoinedEntry, Source
-from ocitui.doctor.timeline import Assessment
+from ocitui.doctor.repair.apply import Repaired, RepairProgress
+from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
+from ocitui.doctor.salvage.sources import JoinedEntry, Source
 from ocitui.text import human_size
 
 from .finding_lines import title, tone

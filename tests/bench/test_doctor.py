@@ -22,8 +22,8 @@ import pytest
 
 from ocitui.cache import ImageIndex
 from ocitui.cache.entries import entry_keys
-from ocitui.doctor.entry_examiner import EntryExaminer
-from ocitui.doctor.examine import examine
+from ocitui.doctor.check.examine import examine
+from ocitui.doctor.check.live import EntryExaminer
 from ocitui.doctor.findings import Depth
 from tests.cache.support import CONFIG_TYPE, digest_of, index_bytes
 from tests.doctor.examine_support import Sample, descriptor, found, make_sample
@@ -33,7 +33,7 @@ from tests.tools import ROOT, need
 DEEP = """
 import asyncio, sys, time
 from pathlib import Path
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 
 began = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ocitui.cache.serde import Boolean, Integer, Map, Optional, Sequence, String, Struct, Type
+from ocitui.cache.strict_json import Boolean, Integer, Map, Optional, Sequence, String, Struct, Type
 
 Text = st.SearchStrategy[bytes]
 

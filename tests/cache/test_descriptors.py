@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cache import schema
+from ocitui.cache import documents as schema
 from ocitui.cache.descriptors import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_PACKED_FORMAT,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ocitui.cache import schema
+from ocitui.cache import documents as schema
 from ocitui.cache.documents import Document, ImageConfiguration, ImageManifest, Nothing, read_document, read_strictly
 from ocitui.cache.errors import DocumentError
-from ocitui.cache.serde import Struct
+from ocitui.cache.strict_json import Struct
 from tests.cache.grammar import document
 from tests.tools import recorded
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, ImageIndex
-from ocitui.cache.edits import Edit, arrivals, positions
-from ocitui.cache.needs import removals_at
+from ocitui.cache.edits import Edit, arrivals, positions, removals_at
 from tests.cache.support import entry, index_bytes
 from tests.cache.test_index_editing import Drawn, indexes
 

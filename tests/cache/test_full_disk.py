@@ -27,17 +27,7 @@ from ocitui.cache import (
     see_index,
 )
 from tests.cache.steps import key
-from tests.cache.support import (
-    EROFS,
-    SQUASHFS,
-    TAR,
-    digests_and_formats,
-    entry,
-    make_image,
-    stored,
-    tree,
-    write_cache,
-)
+from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, entry, make_image, stored, tree, write_cache
 from tests.tools import need
 
 

@@ -34,16 +34,7 @@ from ocitui.cache import (
 )
 from tests.cache.mends import FOLDER, MENDS, STRAY, MendScene, mend_scene, states, undo_scene
 from tests.cache.steps import key
-from tests.cache.support import (
-    OWN,
-    entry,
-    index_bytes,
-    make_image,
-    stored,
-    trash,
-    tree,
-    write_cache,
-)
+from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
 
 
 @pytest.mark.parametrize("name", MENDS)
@@ -77,7 +68,7 @@ async def changed(scene: MendScene, mend: Mend, match: str = "") -> None:
 
 
 async def test_it_is_bound_to_what_was_seen(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.mend_making.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("ocitui.cache.changing.PATIENCE_SECONDS", 0.05)
     scene, make = await mend_scene("everything", memory_path)
     mend = make(scene)
     await changed(scene, replace(mend, discard=(Discard("gone", mend.discard[0].seen),)), "gone has changed")
@@ -102,7 +93,7 @@ async def test_it_is_bound_to_what_was_seen(memory_path: Path, monkeypatch: pyte
 async def test_a_replacement_is_bound_to_what_stood_there(
     name: str, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocitui.cache.mend_making.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("ocitui.cache.changing.PATIENCE_SECONDS", 0.05)
     scene, make = await mend_scene(name, memory_path)
     mend, index = make(scene), scene.directory / "index.json"
     if index.is_dir() and not index.is_symlink():

@@ -231,7 +231,7 @@ def test_as_a_user_who_may_not(locked: str, directory: Path) -> None:
 
 UNPRIVILEGED = """
 import asyncio, os, sys
-import ocitui.cache.watch, ocitui.cache.watch_events
+import ocitui.cache.watch, ocitui.cache.watch
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, Transaction
 async def main(directory, digest, format):
     await asyncio.to_thread(os.getuid)

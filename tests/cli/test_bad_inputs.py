@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import Ocitui
 from tests.tools import CONFORMANCE, recorded
-
-from .conftest import Ocitui
 
 READING = (
     ["list"],

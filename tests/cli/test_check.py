@@ -18,8 +18,7 @@ from ocitui.cli import checking, doctor_options
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.failures import InterruptedBySignalError
 from ocitui.doctor.findings import Depth, Severity
-
-from .conftest import Ocitui, Outcome, rot
+from tests.cli.conftest import Ocitui, Outcome, rot
 
 BAD = ("file-missing", "packed-truncated", "orphan-entry")
 

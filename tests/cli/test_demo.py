@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ImageName, PackerCache
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.packed_file import check_packed
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.cli.demo_images import FORGOTTEN, PROXY, QUEUE, SITE
+from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.tools import need
-
-from .conftest import ODD_NAME, Ocitui
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, int]]:

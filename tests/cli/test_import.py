@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Ocitui
+from tests.cli.test_writing import locked
 from tests.importing.sources import FORMATS, Source, make_source
-
-from .conftest import Ocitui
-from .test_writing import locked
 
 COMMON = {"schema", "host", "cache"}
 

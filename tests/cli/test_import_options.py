@@ -19,12 +19,11 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.limits import LayerLimits
 from ocitui.importing.packer_choice import COMPRESSIONS
 from ocitui.importing.resolved import SourceKind
+from tests.cli.conftest import Ocitui
+from tests.cli.import_support import make_layout
 from tests.importing.debian_registry import make_certificate
 from tests.importing.image_makers import make_image
 from tests.tools import need
-
-from .conftest import Ocitui
-from .import_support import make_layout
 
 IMAGE = "docker://localhost:1/a:1"
 

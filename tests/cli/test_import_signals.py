@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.text import human_size
-from tests.importing.image_makers import Made, make_image
-from tests.importing.registry_server import FaultyRegistry
-from tests.importing.test_flatten_worker import has_ended
-
-from .conftest import Ocitui
-from .import_support import (
+from tests.cli.conftest import Ocitui
+from tests.cli.import_support import (
     LARGE,
     downloaded,
     make_layout,
@@ -29,6 +25,9 @@ from .import_support import (
     stall,
     wait_for,
 )
+from tests.importing.image_makers import Made, make_image
+from tests.importing.registry_server import FaultyRegistry
+from tests.importing.test_flatten_worker import has_ended
 
 TIMEOUT = 60
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import Ocitui
+from tests.cli.import_support import downloaded, make_layout, put_image, running, snapshot, staged
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry
 from tests.importing.image_makers import make_image, make_with_umoci
 from tests.importing.registry_server import FaultyRegistry, Reply
 from tests.tools import need, shared
-
-from .conftest import Ocitui
-from .import_support import downloaded, make_layout, put_image, running, snapshot, staged
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import pytest
 from ocitui.cache import PackedFormat
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, recorded
+from tests.cli.conftest import Ocitui
+from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image
 from tests.importing.registry_server import FaultyRegistry, digest_of
-
-from .conftest import Ocitui
-from .import_support import downloaded, make_layout, put_image, running
 
 BLOB = b"downloaded" * 1000
 

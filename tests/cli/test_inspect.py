@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Ocitui
+from tests.cli.import_support import make_layout, put_image, running
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import shared
-
-from .conftest import Ocitui
-from .import_support import make_layout, put_image, running
 
 COMMON = {"schema", "host", "cache"}
 AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")

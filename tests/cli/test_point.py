@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE
-
-from .answering import answer
-from .conftest import Ocitui
+from tests.cli.answering import answer
+from tests.cli.conftest import Ocitui
 
 NAME = "alpine:3.19"
 

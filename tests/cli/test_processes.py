@@ -12,8 +12,7 @@ import pexpect
 import pytest
 
 from ocitui.cli.demo_images import ALPINE
-
-from .conftest import Ocitui
+from tests.cli.conftest import Ocitui
 
 PROGRAM = [sys.executable, "-m", "ocitui"]
 TIMEOUT = 60

@@ -12,10 +12,9 @@ import pytest
 from ocitui.cache.daemon import DaemonState
 from ocitui.cli import repairing
 from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
-from ocitui.doctor.plan import RepairPlan
-
-from .answering import answer
-from .conftest import Ocitui, Outcome, rot
+from ocitui.doctor.repair.plan import RepairPlan
+from tests.cli.answering import answer
+from tests.cli.conftest import Ocitui, Outcome, rot
 
 QUEUE_FILE = f"{QUEUE.digest}.tar"
 
@@ -235,7 +234,7 @@ def test_names_that_were_lost_are_asked_for_and_given(demo: Path, ocitui: Ocitui
 def test_a_running_daemon_changes_what_is_to_be_done(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ocitui.doctor import timeline_facts
+    from ocitui.doctor import assessment as timeline_facts
 
     (demo / "index.json").write_bytes(b"{")
     monkeypatch.setattr(timeline_facts, "find_daemon", lambda *_: DaemonState(1, 0.0, True))

@@ -17,8 +17,7 @@ from ocitui.cli import options
 from ocitui.cli.completion import COMPLETION_VARIABLE
 from ocitui.cli.group import _COMMANDS
 from ocitui.cli.main import _COMPLETION_VARIABLE, cli
-
-from .conftest import Ocitui
+from tests.cli.conftest import Ocitui
 
 ALL_COMMANDS = list(_COMMANDS)
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cli.demo_images import ALPINE, BUSYBOX
-
-from .answering import answer
-from .conftest import Ocitui
+from tests.cli.answering import answer
+from tests.cli.conftest import Ocitui
 
 PACKED = f"{ALPINE.digest}.tar"
 

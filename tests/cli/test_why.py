@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
-
-from .conftest import Ocitui, rot
+from tests.cli.conftest import Ocitui, rot
 
 TAR = ("--format", "tar")
 

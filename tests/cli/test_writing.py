@@ -17,10 +17,9 @@ import pytest
 from ocitui.cache import journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
+from tests.cli.answering import answer
+from tests.cli.conftest import Ocitui
 from tests.doctor.loops import loop_device
-
-from .answering import answer
-from .conftest import Ocitui
 
 COMMON = {"schema", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache import PackedFormat
-from ocitui.doctor.examine import ExamineOptions, examine
-from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.check.directory import CacheFiles
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.report import Report
 from tests.cache.support import MANIFEST_TYPE, index_bytes

@@ -16,10 +16,10 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.cache.files import OWN_NAME
-from ocitui.doctor.examine import ExamineOptions
+from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.doctor.plan import RepairOptions, RepairPlan, plan_repair
-from ocitui.doctor.repair import Repaired, apply_plan
+from ocitui.doctor.repair.apply import Repaired, apply_plan
+from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import found
 
@@ -67,7 +67,7 @@ def contents(directory: Path) -> Counter[str]:
 
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nothing waits for another program to end its write."""
-    for module in ("index_file", "mend_making", "swaps"):
+    for module in ("index_file", "changing", "file_steps"):
         monkeypatch.setattr(f"ocitui.cache.{module}.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from ocitui.cache import PackerCache, list_backups, list_corrupt, read_corrupt
-from ocitui.doctor.cache_check import check_cache
-from ocitui.doctor.keeping import keep_index
-from ocitui.doctor.used_entries import with_users
+from ocitui.doctor.check.history import keep_index
+from ocitui.doctor.check.live import check_cache
+from ocitui.doctor.loop_devices import with_users
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, add_files, make_cache, packed_path, write_index
 
 

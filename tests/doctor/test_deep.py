@@ -11,11 +11,10 @@ from typing import BinaryIO
 
 import pytest
 
-from ocitui.doctor import pacing
+from ocitui.cache.ledger import Ledger, hash_file
+from ocitui.doctor.check import pacing
+from ocitui.doctor.check.tools import ToolOptions
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.ledger import Ledger
-from ocitui.doctor.reading import hash_file
-from ocitui.doctor.tools import ToolOptions
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
 
@@ -85,7 +84,7 @@ async def test_what_reads_well_from_the_disk_is_no_rot(sample: Sample, monkeypat
         sha256 = hash_file(file, passed)
         return sha256[::-1] if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(name) else sha256
 
-    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", misread)
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", misread)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
     assert report.coverage.unchecked == (

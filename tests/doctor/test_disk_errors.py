@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache import CacheDirectoryError
-from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.check.directory import CacheFiles
 from ocitui.doctor.findings import Answer, Depth, Finding, Severity
 from tests.doctor.examine_support import Sample, all_codes, found
 
@@ -85,7 +85,7 @@ async def test_an_error_in_the_middle_of_a_file(sample: Sample, monkeypatch: pyt
         passed(1)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", fail)
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", fail)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == {"read-error"}
     assert len([one for one in report.findings if one.code == "read-error"]) == 4

@@ -9,8 +9,8 @@ import pytest
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex
 from ocitui.cache.entries import entry_keys
-from ocitui.doctor.entry_examiner import EntryExaminer
-from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.check.directory import CacheFiles
+from ocitui.doctor.check.live import EntryExaminer
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, found
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
@@ -143,7 +143,7 @@ def test_entries_come_go_and_move(screen: Screen) -> None:
 
 
 def test_who_stops_between_two_batches_loses_nothing(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.doctor.entry_examiner._BATCH", 1)
+    monkeypatch.setattr("ocitui.doctor.check.live._BATCH", 1)
     for suffix in ("config.json", "manifest.json"):
         screen.sample.other_file(suffix).unlink()
         screen.sample.file(suffix).unlink()

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache, keep_backup
-from ocitui.doctor.examine import ExamineOptions, examine, examining
-from ocitui.doctor.files import CacheFiles, Facts, Reader
+from ocitui.doctor.check.directory import CacheFiles, Facts, Reader
+from ocitui.doctor.check.examine import ExamineOptions, examine, examining
+from ocitui.doctor.check.index_checks import History
+from ocitui.doctor.check.pacing import Progress
 from ocitui.doctor.findings import Depth, Severity
-from ocitui.doctor.history import History
-from ocitui.doctor.pacing import Progress
 from ocitui.doctor.report import Report
 from tests.cache.support import tree, until
 from tests.doctor.examine_support import Sample, all_codes, codes, found

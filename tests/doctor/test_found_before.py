@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 
 from ocitui.cache import ImageIndex, PackerCache
 from ocitui.cache.entries import entry_keys
+from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file, load_damaged, read_damaged
 from ocitui.doctor.acknowledged import acknowledge
-from ocitui.doctor.entry_examiner import EntryExaminer
+from ocitui.doctor.check.live import EntryExaminer
 from ocitui.doctor.finding_texts import seen_text
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.ledger import Ledger, load_damaged
-from ocitui.doctor.ledger_lines import LASTING_CODES, Damage, read_damaged
-from ocitui.doctor.plan import RepairOptions, StepKind, plan_repair
 from ocitui.doctor.prometheus import prometheus
-from ocitui.doctor.reading import hash_file
+from ocitui.doctor.repair.plan import RepairOptions, StepKind, plan_repair
 from ocitui.doctor.report import Report
 from ocitui.doctor.why import Standing, why
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
@@ -87,7 +85,7 @@ def misread(monkeypatch: pytest.MonkeyPatch, path: Path, give: Callable[[str], s
         sha256 = hash_file(file, passed)
         return give(sha256) if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(path.name) else sha256
 
-    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", read)
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", read)
 
 
 HARMS: list[tuple[Harm, str]] = [
@@ -171,13 +169,13 @@ async def test_what_was_read_wrongly_once_is_forgotten(sample: Sample, monkeypat
 @pytest.mark.parametrize("harm", [unreadable, lacking])
 async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = await harmed(sample, harm, monkeypatch)
-    monkeypatch.setattr("ocitui.doctor.deep_checks.hash_file", hash_file)
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", hash_file)
     if harm is lacking:
         # What it was compared with is gone: there is nothing left that it lacks but the program.
         before = Ledger.open(sample.directory).look(path.name)
         assert before is None
-        monkeypatch.setattr("ocitui.doctor.deep_checks.lacking", lambda tree, other: [])
-        monkeypatch.setattr("ocitui.doctor.deep_checks.has_program", lambda tree, program: True)
+        monkeypatch.setattr("ocitui.doctor.check.deep.lacking", lambda tree, other: [])
+        monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: True)
     assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
     assert all_codes((await found(sample.directory)).findings) == set()
 
@@ -191,7 +189,7 @@ async def test_what_cannot_be_looked_at_again_still_holds(
         monkeypatch.setenv("PATH", "/nowhere")
         report = await found(sample.directory, Depth.DEEP)
     else:
-        monkeypatch.setattr("ocitui.doctor.deep_checks.has_program", lambda tree, program: None)
+        monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: None)
         report = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, TAR)}))
     assert problem(report).fingerprint == first.fingerprint
     assert Ledger.open(sample.directory).look(path.name) is None
@@ -363,7 +361,7 @@ def test_not_more_than_some_are_kept_of_a_name(tmp_path: Path) -> None:
 
 
 def test_damage_outlives_a_ledger_that_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.doctor.ledger._SLACK_LINES", 5)
+    monkeypatch.setattr("ocitui.cache.ledger._SLACK_LINES", 5)
     path = tmp_path / "one.tar"
     path.write_bytes(b"packed")
     Ledger.open(tmp_path).record(path.name, os.stat(path), "a" * 64)

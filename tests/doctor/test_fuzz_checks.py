@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocitui.cache import Document, DocumentError, ImageName, InvalidNameError, PackerCache, judge_index
-from ocitui.doctor.descriptor_checks import DescriptorChecks, valid_digest
-from ocitui.doctor.examination import ExamineOptions
-from ocitui.doctor.examine import examine
-from ocitui.doctor.fast_documents import read_config, read_manifest
-from ocitui.doctor.files import CacheFiles
+from ocitui.cache.documents import read_config, read_manifest
+from ocitui.doctor.check.descriptor_checks import DescriptorChecks, valid_digest
+from ocitui.doctor.check.directory import CacheFiles
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Answer, Depth
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import Sample, all_codes, copied

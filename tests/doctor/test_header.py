@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.doctor.files import CacheFiles
+from ocitui.doctor.check.directory import CacheFiles
+from ocitui.doctor.check.file_checks import check_header
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.packed_checks import check_header
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, found
 
 CUTS = 100

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import StorageError
-from ocitui.doctor import ledger as ledger_module
-from ocitui.doctor.ledger import Ledger, record_stored
+from ocitui.cache import ledger as ledger_module
+from ocitui.cache.ledger import Ledger, record_stored
 from tests.doctor.examine_support import digest_of
 
 NAME = f"sha256:{'a' * 64}.squashfs"

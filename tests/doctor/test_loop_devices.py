@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import StorageError
-from ocitui.cache.superblock import check_packed
+from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.loop_devices import Kernel, LoopUse, read_back, users_of
-
-from .examine_support import Sample
-from .loops import loop_device
+from tests.doctor.examine_support import Sample
+from tests.doctor.loops import loop_device
 
 NAME = "sha256:abc.squashfs"
 

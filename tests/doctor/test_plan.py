@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ocitui.cache import ConflictError, ImageIndex, ImageName, PackedFormat, PackerCache, keep_backup
-from ocitui.doctor.history import NO_HISTORY
-from ocitui.doctor.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.check.index_checks import NO_HISTORY
+from ocitui.doctor.repair.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import ConflictError, ImageName, NoSuchEntryError, PackedFormat, PackerCache, PlanChangedError
-from ocitui.doctor.point import plan_point, point
+from ocitui.doctor.repair.point import plan_point, point
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample
 from tests.doctor.fault_makers import rename_third
 from tests.doctor.repair_support import nobody_else_writes, standing

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from ocitui.cache import CacheError, PackerCache, TransactionState
 from ocitui.cache.disk import Disk
-from ocitui.doctor.examine import ExamineOptions
+from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.plan import RepairPlan
-from ocitui.doctor.repair import apply_plan
+from ocitui.doctor.repair.apply import apply_plan
+from ocitui.doctor.repair.plan import RepairPlan
 from tests.cache.steps import FailingDisk, Stop, StoppingDisk
 from tests.doctor.examine_support import Sample, copied
 from tests.doctor.fault_makers import CASES, FaultCase

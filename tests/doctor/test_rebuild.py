@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
-from ocitui.doctor.rebuild import FoundEntry, NameHint, rebuild
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
+from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
-
-from .examine_support import Sample
 
 
 def by_format(found: list[FoundEntry], digest: str) -> dict[PackedFormat, FoundEntry]:

@@ -12,12 +12,12 @@ import pytest
 
 from ocitui.cache import Descriptor, ImageIndex, PackerCache, PlanChangedError, ReadOnlyError, keep_backup, new_index
 from ocitui.cache.disk import Disk
-from ocitui.doctor.examine import ExamineOptions
+from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.doctor.check.examine import ExamineOptions
+from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.history import History
-from ocitui.doctor.ledger import Ledger, record_stored
-from ocitui.doctor.plan import RepairOptions, StepKind, plan_repair
-from ocitui.doctor.repair import RepairProgress, apply_plan
+from ocitui.doctor.repair.apply import RepairProgress, apply_plan
+from ocitui.doctor.repair.plan import RepairOptions, StepKind, plan_repair
 from tests.cache.support import entry
 from tests.doctor.examine_support import Sample, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES

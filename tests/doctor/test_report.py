@@ -12,9 +12,8 @@ import pytest
 
 from ocitui.doctor.acknowledged import acknowledge, load_acknowledged, withdraw
 from ocitui.doctor.catalogue import CATALOGUE
+from ocitui.doctor.check.cache_checks import check_host, locked
 from ocitui.doctor.findings import Severity, worst
-from ocitui.doctor.host_checks import check_host
-from ocitui.doctor.own_checks import locked
 from tests.doctor.examine_support import Sample, codes, found
 
 

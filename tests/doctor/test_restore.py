@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Discard, Mend, PackedFormat, PackerCache, PlanChangedError, see
-from ocitui.cache.superblock import check_packed
-from ocitui.doctor.plan import RepairPlan, StepKind
+from ocitui.cache.packed_file import check_packed
+from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.opening import SourceOptions
 from ocitui.importing.registry.options import RegistryOptions

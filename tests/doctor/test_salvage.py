@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import ImageIndex, examine_index
-from ocitui.doctor.salvage import Salvage, Salvaged, salvage
-from ocitui.doctor.salvage_gaps import Gap
+from ocitui.doctor.salvage.salvage import Gap, Salvage, Salvaged, salvage
 from tests.cache.support import entry, index_bytes
+from tests.doctor.damage import Damaged, mangled, overwritten, places, raw, sound_indexes
 from tests.tools import CONFORMANCE, recorded
-
-from .damage import Damaged, mangled, overwritten, places, raw, sound_indexes
 
 THREE = [entry(number) for number in range(3)]
 SOUND = index_bytes(THREE)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
-from ocitui.doctor.rebuild import FoundEntry, NameHint, rebuild
-from ocitui.doctor.salvage import salvage
-from ocitui.doctor.sources import JoinedEntry, Source, join, merged, proposed
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
+from ocitui.doctor.salvage.salvage import salvage
+from ocitui.doctor.salvage.sources import JoinedEntry, Source, join, merged, proposed
 from tests.cache.support import entry, index_bytes
 
 INDEX, BACKUP, FILES = Source.INDEX, Source.BACKUP, Source.FILES

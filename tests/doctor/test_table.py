@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
 from ocitui.doctor.findings import Answer, Depth
-from ocitui.doctor.repair import apply_plan
+from ocitui.doctor.repair.apply import apply_plan
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 from tests.doctor.repair_support import (

@@ -17,8 +17,16 @@ from ocitui.cache.backups import Backup, keep_backup
 from ocitui.cache.daemon import DaemonState
 from ocitui.cache.records import Removed, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.doctor.timeline import Assessment, Case, Confidence, TimelineFacts, assess, gather
-from ocitui.doctor.timeline_facts import ProcessState, process_state
+from ocitui.doctor.assessment import (
+    Assessment,
+    Case,
+    Confidence,
+    ProcessState,
+    TimelineFacts,
+    assess,
+    gather,
+    process_state,
+)
 from tests.cache.support import SQUASHFS, entry, index_bytes, write_cache
 
 START = 1_000_000.0

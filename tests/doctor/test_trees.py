@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
-from ocitui.doctor.erofs_tree import _block_entries
-from ocitui.doctor.read_through import ReadThrough
-from ocitui.doctor.tools import NotCheckedError, ToolOptions
-from ocitui.doctor.trees import Node, Tree, has_program, lacking
-from ocitui.importing.threads import Stop
+from ocitui.doctor.check.deep import ReadThrough
+from ocitui.doctor.check.tools import NotCheckedError, ToolOptions
+from ocitui.doctor.check.trees import Node, Tree, _block_entries, has_program, lacking
+from ocitui.threads import Stop
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR
 from tests.importing.sources import pack
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageName, IndexOutcome, InvalidNameError, PackedFormat, PackerCache
+from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.ledger import Ledger
 from ocitui.doctor.why import AmbiguousDigestError, Chain, Link, Standing, why
 from tests.cache.support import entry, index_bytes, write_cache
-
-from .examine_support import NAME, Sample, descriptor
+from tests.doctor.examine_support import NAME, Sample, descriptor
 
 SQUASHFS, EROFS, TAR = PackedFormat
 

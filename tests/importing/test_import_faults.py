@@ -23,16 +23,7 @@ from ocitui.importing.tar_writer import header
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer
-from tests.importing.pipeline import (
-    LAYERS,
-    NAME,
-    Run,
-    image_of,
-    in_cache,
-    layout_of,
-    many_files,
-    packed_tree,
-)
+from tests.importing.pipeline import LAYERS, NAME, Run, image_of, in_cache, layout_of, many_files, packed_tree
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.tools import need
 

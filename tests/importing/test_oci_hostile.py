@@ -19,7 +19,7 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.image_documents import media_type_of, read_index, read_manifest
 from ocitui.importing.opening import open_source
 from ocitui.importing.source_errors import UnreadableSourceError
-from ocitui.importing.threads import Stop
+from ocitui.threads import Stop
 from tests.importing.image_makers import (
     OCI_INDEX,
     describe,

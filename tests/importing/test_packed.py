@@ -23,8 +23,7 @@ from ocitui.importing import (
     import_packed,
     inspect_packed,
 )
-
-from .sources import FORMATS, Source, documents, make_source, sha256
+from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 
 NAME = ImageName.parse("example.com/team/app:1")
 

@@ -19,8 +19,7 @@ from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import recorded
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
-
-from .screen_support import Desk
+from tests.tui.screen_support import Desk
 
 ALPINE, BUSYBOX = "registry.example.com/team/alpine:3.20", "registry.example.com/team/busybox:1.37"
 

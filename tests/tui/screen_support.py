@@ -23,8 +23,7 @@ from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBa
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines_view import LinesView
-
-from .entry_table_support import WritingDriver
+from tests.tui.entry_table_support import WritingDriver
 
 # Only a test that fails waits so long.
 LIMIT_SECONDS = 30.0

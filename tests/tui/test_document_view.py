@@ -13,8 +13,7 @@ from ocitui.cache.documents import Document
 from ocitui.cache.errors import DocumentError
 from ocitui.tui.widgets.document_paint import draw
 from ocitui.tui.widgets.document_text import DocumentText, diagnose, index_lines, prepare
-
-from .document_view_support import MIB, SIZES, always, numbers, viewer
+from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 
 
 def plain(_name: str) -> Style:

@@ -18,8 +18,7 @@ from ocitui.tui.widgets.document_paint import column_of
 from ocitui.tui.widgets.document_search import MOST_MATCHES, Needle, find_all
 from ocitui.tui.widgets.document_text import DocumentText, prepare
 from ocitui.tui.widgets.json_indent import Alive
-
-from .document_view_support import MIB, SIZES, always, numbers, viewer
+from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -8,15 +8,7 @@ from rich.color import ColorType
 from textual.pilot import Pilot
 
 from ocitui.cache.entries import UNKNOWN, Entry, EntryKey
-from tests.tui.entry_table_support import (
-    NO_CONFIG,
-    TableApp,
-    cursor_line,
-    lines,
-    make_entries,
-    make_entry,
-    traffic_of,
-)
+from tests.tui.entry_table_support import NO_CONFIG, TableApp, cursor_line, lines, make_entries, make_entry, traffic_of
 
 SIZES = [(80, 24), (120, 40)]
 replace = msgspec.structs.replace

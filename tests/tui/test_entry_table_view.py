@@ -6,15 +6,7 @@ import msgspec
 import pytest
 
 from ocitui.cache.entries import UNKNOWN, Entry, EntryKey
-from tests.tui.entry_table_support import (
-    NO_CONFIG,
-    TableApp,
-    cursor_line,
-    lines,
-    make_entries,
-    make_entry,
-    names,
-)
+from tests.tui.entry_table_support import NO_CONFIG, TableApp, cursor_line, lines, make_entries, make_entry, names
 
 SIZES = [(80, 24), (120, 40)]
 replace = msgspec.structs.replace

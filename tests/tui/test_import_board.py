@@ -14,9 +14,8 @@ from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import unfinished
 from ocitui.tui.import_board import ImportBoard, leaves_of_imports
-
-from .cache_support import make_cache
-from .import_support import ALPINE, layout_with_names, leave_interrupted
+from tests.tui.cache_support import make_cache
+from tests.tui.import_support import ALPINE, layout_with_names, leave_interrupted
 
 _LIMIT = 30.0
 

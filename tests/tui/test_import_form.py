@@ -17,10 +17,9 @@ from ocitui.tui.widgets.source_suggester import complete_source
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
 from tests.tools import need, shared
-
-from .cache_support import make_cache, tree
-from .import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
-from .screen_support import SMALL, WIDE, Desk, desk
+from tests.tui.cache_support import make_cache, tree
+from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 
 def _value(one: Desk, field: str) -> str:

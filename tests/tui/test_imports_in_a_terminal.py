@@ -13,10 +13,9 @@ from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import need
-
-from .cache_support import make_cache
-from .import_support import large_layout, registry_in_a_thread, stalled
-from .terminal_support import ProgramInPty, screen_on
+from tests.tui.cache_support import make_cache
+from tests.tui.import_support import large_layout, registry_in_a_thread, stalled
+from tests.tui.terminal_support import ProgramInPty, screen_on
 
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 

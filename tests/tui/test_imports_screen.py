@@ -10,17 +10,16 @@ import pytest
 from textual.app import App
 
 from ocitui.cache import PackedFormat
-from ocitui.doctor.ledger import Ledger
+from ocitui.cache.ledger import Ledger
 from ocitui.importing.jobs import JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
 from ocitui.tui.throttle import Throttle
 from ocitui.tui.widgets.pick_list import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
-
-from .cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
-from .import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
-from .screen_support import SMALL, WIDE, Desk, desk
+from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
+from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 
 def _states(one: Desk) -> list[JobState]:

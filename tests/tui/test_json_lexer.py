@@ -5,13 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.tui.widgets.json_indent import (
-    CHUNK,
-    NotIndentedError,
-    SupersededError,
-    indent,
-    indented_size,
-)
+from ocitui.tui.widgets.json_indent import CHUNK, NotIndentedError, SupersededError, indent, indented_size
 from ocitui.tui.widgets.json_lexer import lex
 
 JSON = st.recursive(

@@ -10,8 +10,7 @@ import pytest
 from textual.app import App, ComposeResult
 
 from ocitui.tui.widgets.lines_view import Line, LinesView
-
-from .screen_support import LIMIT_SECONDS
+from tests.tui.screen_support import LIMIT_SECONDS
 
 MANY = 50_000
 

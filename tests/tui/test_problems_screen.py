@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from ocitui.doctor.acknowledged import load_acknowledged
-from ocitui.doctor.examination import Examination
-from ocitui.importing.threads import Stop
+from ocitui.doctor.check.examine import Examination
+from ocitui.threads import Stop
 from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.pick_list import PickList
-
-from .cache_support import BUSYBOX, NGINX, TEA, make_cache, packed_path, tree
-from .screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+from tests.tui.cache_support import BUSYBOX, NGINX, TEA, make_cache, packed_path, tree
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 
 def faulty(path: Path) -> Path:

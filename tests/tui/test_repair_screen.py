@@ -10,13 +10,22 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.tui.screens.repair import RepairScreen
 from ocitui.tui.widgets.pick_list import PickList
-
-from .cache_support import ALPINE, BUSYBOX, NGINX, TEA, make_cache, packed_path, replace_index, tree, write_index
-from .screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+from tests.tui.cache_support import (
+    ALPINE,
+    BUSYBOX,
+    NGINX,
+    TEA,
+    make_cache,
+    packed_path,
+    replace_index,
+    tree,
+    write_index,
+)
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 
 def rows(one: Desk) -> list[str]:

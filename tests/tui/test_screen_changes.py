@@ -13,8 +13,7 @@ import pytest
 from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
 from tests.doctor.loops import loop_device
-
-from .cache_support import (
+from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
     NGINX,
@@ -28,7 +27,7 @@ from .cache_support import (
     tree,
     write_index,
 )
-from .screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 _RUNNING = DaemonState(process=77, since=1_767_225_600.0, ours=True)
 

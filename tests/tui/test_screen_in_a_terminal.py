@@ -16,9 +16,8 @@ import pytest
 
 from ocitui.cache import PackerCache, TransactionKind, TransactionState
 from tests.tools import ROOT, need
-
-from .cache_support import BUSYBOX, SEVEN, make_cache, packed_path
-from .terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
+from tests.tui.cache_support import BUSYBOX, SEVEN, make_cache, packed_path
+from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
 
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 

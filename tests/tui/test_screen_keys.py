@@ -15,9 +15,8 @@ from ocitui.tui.actions import ACTIONS, BY_NAME, readme_table
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines_view import LinesView
-
-from .cache_support import BUSYBOX, make_cache
-from .screen_support import SMALL, Desk, desk
+from tests.tui.cache_support import BUSYBOX, make_cache
+from tests.tui.screen_support import SMALL, Desk, desk
 
 Check = Callable[[Desk], Awaitable[None]]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Condition, index_file
-
-from .cache_support import (
+from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
     NGINX,
@@ -24,7 +23,7 @@ from .cache_support import (
     replace_index,
     write_index,
 )
-from .screen_support import SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 NEW = Image("docker.io/library/redis:7", ("squashfs",))
 

@@ -9,9 +9,8 @@ import pytest
 
 from ocitui.cache import Condition
 from tests.tools import CONFORMANCE, recorded
-
-from .cache_support import make_cache, tree
-from .screen_support import MIDDLE, SMALL, WIDE, desk
+from tests.tui.cache_support import make_cache, tree
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, desk
 
 # A sample, an application each: the core's tests have them all.
 _LOADED = [one for one in recorded("indexes.json") if one["outcome"] == "loaded"][::6]

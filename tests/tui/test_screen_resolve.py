@@ -9,9 +9,8 @@ from textual.widgets import Input
 
 from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
-
-from .cache_support import BUSYBOX, SEVEN, TEA, Image, make_cache, packed_path, tree, write_index
-from .screen_support import SMALL, Desk, desk
+from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, Image, make_cache, packed_path, tree, write_index
+from tests.tui.screen_support import SMALL, Desk, desk
 
 
 async def _ask(one: Desk, name: str) -> None:

@@ -11,11 +11,10 @@ from textual.pilot import Pilot
 
 from ocitui.cache import Condition, list_backups
 from ocitui.cache.daemon import DaemonState
-
-from .cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
-from .import_support import ALPINE, layout_with_names, look, show_jobs
-from .import_support import BUSYBOX as BUSYBOX_NAME
-from .screen_support import SMALL, WIDE, Desk, make_app
+from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
+from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
+from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME
+from tests.tui.screen_support import SMALL, WIDE, Desk, make_app
 
 Prepare = Callable[[Desk, Path], Awaitable[None]]
 Draws = Callable[..., bool]

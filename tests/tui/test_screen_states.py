@@ -10,11 +10,20 @@ import pytest
 
 from ocitui.cache import Condition, list_backups, list_corrupt, read_corrupt
 from ocitui.doctor.acknowledged import acknowledge
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
-
-from .cache_support import ALPINE, BUSYBOX, NGINX, TEA, make_cache, packed_path, replace_index, tree, write_index
-from .screen_support import Desk, desk
+from tests.tui.cache_support import (
+    ALPINE,
+    BUSYBOX,
+    NGINX,
+    TEA,
+    make_cache,
+    packed_path,
+    replace_index,
+    tree,
+    write_index,
+)
+from tests.tui.screen_support import Desk, desk
 
 
 def row(one: Desk, image: str, format: str = "squashfs") -> str:
@@ -114,13 +123,13 @@ async def test_what_a_deep_check_found_is_shown_after_a_restart_too(tmp_path: Pa
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
-    monkeypatch.setattr("ocitui.doctor.used_entries.users_by_name", lambda _: held)
+    monkeypatch.setattr("ocitui.doctor.loop_devices.users_by_name", lambda _: held)
     async with desk(cache) as one:
         await one.main.look_at_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
-        monkeypatch.setattr("ocitui.doctor.used_entries.users_by_name", lambda _: {})
+        monkeypatch.setattr("ocitui.doctor.loop_devices.users_by_name", lambda _: {})
         await one.main.look_at_users()
         await one.until(lambda: one.table.shown == 0)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from ocitui.cache import Condition, PackerCache, TransactionState
 from ocitui.cache.files import INDEX_NAME
 from ocitui.tui.widgets.pick_list import PickList
-
-from .cache_support import ALPINE, BUSYBOX, NGINX, TEA, Image, make_cache, packed_path, replace_index, tree
-from .screen_support import Desk, desk
+from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, Image, make_cache, packed_path, replace_index, tree
+from tests.tui.screen_support import Desk, desk
 
 OTHER = Image(TEA.name, ("squashfs",), size=1_040_384, steps=("another layer",))
 """An image of the same name."""

@@ -10,12 +10,7 @@ from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..blobs import BlobStore
-from ..image_documents import (
-    DOCKER_CONFIG,
-    OCI_CONFIG,
-    check_bytes,
-    media_type_of,
-)
+from ..image_documents import DOCKER_CONFIG, OCI_CONFIG, check_bytes, media_type_of
 from ..image_tree import Leaf, choose, find_leaves, read_image
 from ..layers import LayerSource
 from ..partial_blob import PartialBlob

@@ -272,7 +272,7 @@ class Checking(EntryActions):
             index = await self.app.cache.index()
             await asyncio.to_thread(keep_backup, directory, index)
             return
-        from ocitui.doctor.keeping import keep_index
+        from ocitui.doctor.check.history import keep_index
 
         if (said := await asyncio.to_thread(keep_index, directory)) and self.stands:
             # The copy's name is as long as the line.
@@ -280,7 +280,7 @@ class Checking(EntryActions):
 
 
 def _look_at_users(directory: Path) -> dict[str, str]:
-    from ocitui.doctor.used_entries import users_by_name
+    from ocitui.doctor.loop_devices import users_by_name
 
     return users_by_name(directory)
 

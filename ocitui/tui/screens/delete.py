@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from ocitui.cache import CacheError, DeletePlan, Descriptor, PlanChangedError
-from ocitui.doctor.used_entries import users_of_any
+from ocitui.doctor.loop_devices import users_of_any
 from ocitui.text import human_size
 
 from ..shorten import short_digests

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ocitui.cache import CacheError, ConflictError, Descriptor, ImageName, NoSuchEntryError, PlanChangedError
 from ocitui.cache.files import known_format
-from ocitui.doctor.point import PointPlan, plan_point, point
+from ocitui.doctor.repair.point import PointPlan, plan_point, point
 
 from ..shorten import short_digests
 from ..widgets.lines_view import Line, heading

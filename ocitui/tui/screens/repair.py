@@ -13,13 +13,13 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
+from ocitui.doctor.assessment import Assessment, assess, gather
 from ocitui.doctor.assessment_texts import bears_on
-from ocitui.doctor.examine import ExamineOptions, examine
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth, Severity
-from ocitui.doctor.plan import RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair import Repaired, RepairProgress, apply_plan
+from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
+from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
 from ocitui.doctor.report import Report
-from ocitui.doctor.timeline import Assessment, assess, gather
 
 from ..elsewhere import elsewhere
 from ..repair_rows import PLAN, PlanRow, plan_rows

@@ -10,7 +10,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from ocitui.doctor.plan import RepairOptions
+from ocitui.doctor.repair.plan import RepairOptions
 from ocitui.importing.opening import expanded
 
 from ..widgets.lines_view import Line, LinesView

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.ledger import Ledger
 from ocitui.doctor.why import Chain, Link, Standing, why
 
 from ..elsewhere import elsewhere

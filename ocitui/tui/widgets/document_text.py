@@ -13,7 +13,7 @@ from operator import add
 import msgspec
 
 from ocitui.cache.errors import DocumentError
-from ocitui.cache.serde_scanner import Scanner
+from ocitui.cache.strict_json import Scanner
 from ocitui.text import clean
 
 from .json_indent import CHUNK, Alive, NotIndentedError, check, indent

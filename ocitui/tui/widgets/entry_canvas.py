@@ -18,18 +18,7 @@ from textual.widget import Widget
 
 from ocitui.cache.entries import EntryKey
 
-from .entry_columns import (
-    ASCII,
-    UNICODE,
-    Glyphs,
-    Layout,
-    RowText,
-    age_text,
-    fit,
-    header_text,
-    layout_for,
-    row_text,
-)
+from .entry_columns import ASCII, UNICODE, Glyphs, Layout, RowText, age_text, fit, header_text, layout_for, row_text
 from .entry_rows import EntryRows
 
 HEADER = 1  # lines above the rows

@@ -1,0 +1,377 @@
+"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, and what deep checks found.
+
+One line for each time a file was found sound, or damaged, appended to `.ocitui/ledger`; the last of a name counts. A
+damage is remembered until a deep check finds the file sound, and holds as long as the file was not written since.
+Every line ends with its own checksum, so that one that was torn, or rotted, is passed over. Writers take turns by
+flock(2), and put a file with fewer lines in its place once most of them are old.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from .disk import Disk, Folder, storage_errors
+from .errors import CacheError
+from .files import OWN_NAME, open_at_once
+from .workspace import own_folder, taking_turns
+
+LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
+"""What only a deep check finds, and what lasts as long as the file is not written."""
+_STAT = rb"(\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20})"
+_SOUND = re.compile(rb"1 " + _STAT + rb" ([0-9a-f]{64}) (\d{1,11}) ([a-z-]+) ([!-~]+)")
+_DAMAGED = re.compile(rb"2 " + _STAT + rb" ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+) ([!-~]+)")
+_DAMAGED_BEGINS = b"2 "
+_PLAIN = ":+"
+# So many of one name are kept: a damaged file that went to the trash may come back by an undo.
+_MOST_DAMAGES = 8
+
+
+class Stat(Protocol):
+    """A file's stat, as far as it is known by it."""
+
+    @property
+    def st_dev(self) -> int: ...
+    @property
+    def st_ino(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
+class _OfFile(msgspec.Struct, frozen=True, gc=False):
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """By which the file is known to be the same."""
+        return self.device, self.inode, self.size, self.modified_ns
+
+    def same_file(self, found: Stat) -> bool:
+        """Whether the file was not written since, as far as its stat tells."""
+        return self.identity == (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Recorded(_OfFile, frozen=True, gc=False):
+    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch.
+
+    ``read_through``: its format's own tool read all of it. ``whole``: its tree was held against another format's and
+    the image's program.
+    """
+
+    sha256: str
+    checked: int
+    read_through: bool = False
+    whole: bool = False
+
+
+class Damage(_OfFile, frozen=True, gc=False):
+    """What a file was when a deep check found it damaged: at ``found``, in whole seconds since the epoch.
+
+    ``sha256`` is the good one, where its bytes were seen to differ from it; else empty. ``code`` and ``seen`` are those
+    of the finding.
+    """
+
+    sha256: str
+    found: int
+    code: str
+    seen: str
+
+
+Sound = dict[str, Recorded]
+Damaged = dict[str, tuple[Damage, ...]]
+"""By the file's name; the newest of each name is the last."""
+
+
+def sound_line(name: str, one: Recorded) -> bytes:
+    flags = ("r" if one.read_through else "") + ("w" if one.whole else "") or "-"
+    return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}")
+
+
+def damaged_line(name: str, one: Damage) -> bytes:
+    # What no file name can hold is written as it is shown, which leaves the finding's fingerprint as it is.
+    seen = quote(one.seen, safe=_PLAIN, errors="backslashreplace")
+    return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}")
+
+
+def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
+    """Take in every line that is whole, in order; gives how many lines there are."""
+    lines = data.split(b"\n")
+    for line in lines:
+        text, _, checksum = line.rpartition(b" ")
+        if b"%08x" % zlib.crc32(text) != checksum:
+            continue
+        if found := _SOUND.fullmatch(text):
+            name, record = _recorded(*found.groups())
+            sound[name] = record
+            no_longer_damaged(damaged, name, record)
+        elif found := _DAMAGED.fullmatch(text):
+            name, damage = _damage(*found.groups())
+            if damage.code in LASTING_CODES and damage.seen:
+                add_damage(damaged, name, damage)
+    return len(lines) - 1
+
+
+def read_damaged(data: bytes) -> Damaged:
+    """The damaged files alone: in few steps where there are none, or few, whatever else there is."""
+    if not data.startswith(_DAMAGED_BEGINS) and b"\n" + _DAMAGED_BEGINS not in data:
+        return {}
+    damaged: Damaged = {}
+    read_lines(b"\n".join(_about_damaged(data.split(b"\n"))), {}, damaged)
+    return damaged
+
+
+def add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
+    """Note it as the newest of its name, in place of what was known of the same file."""
+    others = [one for one in damaged.get(name, ()) if one.identity != damage.identity]
+    damaged[name] = (*others[1 - _MOST_DAMAGES :], damage)
+
+
+def no_longer_damaged(damaged: Damaged, name: str, record: Recorded) -> None:
+    """Forget the damage of a file that was found sound."""
+    if name in damaged:
+        kept = tuple(one for one in damaged[name] if one.identity != record.identity)
+        damaged.update({name: kept} if kept else {})
+        if not kept:
+            del damaged[name]
+
+
+def _about_damaged(lines: list[bytes]) -> Iterator[bytes]:
+    """In order: lines of damage, and those that say that such a file was found sound since."""
+    names: set[bytes] = set()
+    for line in lines:
+        if line.startswith(_DAMAGED_BEGINS):
+            names.update(line.split(b" ")[8:9])
+            yield line
+        elif names and line.rpartition(b" ")[0].rpartition(b" ")[2] in names:
+            yield line
+
+
+def _recorded(
+    device: bytes, inode: bytes, size: bytes, modified: bytes, sha256: bytes, at: bytes, flags: bytes, name: bytes
+) -> tuple[str, Recorded]:
+    stat = int(device), int(inode), int(size), int(modified)
+    return _text(name), Recorded(*stat, sha256.decode(), int(at), b"r" in flags, b"w" in flags)
+
+
+def _damage(
+    device: bytes,
+    inode: bytes,
+    size: bytes,
+    modified: bytes,
+    sha256: bytes,
+    at: bytes,
+    code: bytes,
+    name: bytes,
+    seen: bytes,
+) -> tuple[str, Damage]:
+    stat, good = (int(device), int(inode), int(size), int(modified)), sha256.decode().removeprefix("-")
+    return _text(name), Damage(*stat, good, int(at), code.decode(), _text(seen))
+
+
+def _line(text: str) -> bytes:
+    data = text.encode()
+    return b"%s %08x\n" % (data, zlib.crc32(data))
+
+
+def _stat(one: _OfFile) -> str:
+    return f"{one.device} {one.inode} {one.size} {one.modified_ns}"
+
+
+def _word(text: str) -> str:
+    return quote(text, safe=_PLAIN, errors="surrogateescape")
+
+
+def _text(word: bytes) -> str:
+    return unquote(word.decode(), errors="surrogateescape")
+
+
+__all__ = ["LEDGER_NAME", "Damage", "Ledger", "Recorded", "load_damaged", "record_stored"]
+
+LEDGER_NAME = "ledger"
+_LOCK_NAME, _DRAFT = "ledger.lock", "ledger.temporary"
+_SLACK_LINES = 1000
+HASH_CHUNK = 1 << 20
+"""Bytes that are hashed at once."""
+_FORGOTTEN_SECONDS = 90 * 86_400
+
+
+class Ledger:
+    """The ledger of one cache. Reading takes no lock; any thread may call."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._records: Sound = {}
+        self._damaged: Damaged = {}
+        self._waiting: list[bytes] = []
+        self._lines = 0
+        self.problem = ""
+
+    @classmethod
+    def open(cls, directory: Path) -> Ledger:
+        """Read it; where it cannot be read it is empty, and ``problem`` says why."""
+        ledger = cls(directory)
+        try:
+            data = _content(directory)
+        except OSError as error:
+            data, ledger.problem = b"", f"the ledger cannot be read: {error.strerror}"
+        ledger._lines = read_lines(data, ledger._records, ledger._damaged)
+        return ledger
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def look(self, name: str) -> Recorded | None:
+        """What is known of the packed file of that name."""
+        return self._records.get(name)
+
+    def damage(self, name: str, found: Stat) -> Damage | None:
+        """What a deep check found wrong with the packed file of that name, where it is still the same file."""
+        return next((one for one in self._damaged.get(name, ()) if one.same_file(found)), None)
+
+    def record(
+        self,
+        name: str,
+        found: Stat,
+        sha256: str,
+        *,
+        checked: float | None = None,
+        read_through: bool = False,
+        whole: bool = False,
+    ) -> Recorded:
+        """Note a sound file; `flush` writes it down."""
+        record = Recorded(
+            found.st_dev,
+            found.st_ino,
+            found.st_size,
+            found.st_mtime_ns,
+            sha256,
+            int(time.time() if checked is None else checked),
+            read_through,
+            whole,
+        )
+        with self._lock:
+            self._records[name] = record
+            no_longer_damaged(self._damaged, name, record)
+            self._waiting.append(sound_line(name, record))
+        return record
+
+    def note_damage(
+        self, name: str, found: Stat, code: str, seen: str, sha256: str = "", *, when: float | None = None
+    ) -> Damage:
+        """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
+        writes it down."""
+        at = int(time.time() if when is None else when)
+        damage = Damage(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, sha256, at, code, seen)
+        with self._lock:
+            add_damage(self._damaged, name, damage)
+            self._waiting.append(damaged_line(name, damage))
+        return damage
+
+    def flush(self) -> None:
+        """Make what was noted durable. Raises ReadOnlyError, StorageError; it then stays noted for the next time."""
+        with self._lock:
+            if not self._waiting:
+                return
+            with (
+                storage_errors("write to the ledger"),
+                own_folder(self._directory) as own,
+                taking_turns(own, _LOCK_NAME),
+            ):
+                self._append(own, b"".join(self._waiting))
+                self._lines += len(self._waiting)
+                self._waiting.clear()
+                if self._lines > 2 * (len(self._records) + len(self._damaged)) + _SLACK_LINES:
+                    self._compact(own)
+
+    @staticmethod
+    def _append(own: Folder, lines: bytes) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(LEDGER_NAME, flags, 0o644, dir_fd=own.fd)
+        try:
+            size = os.fstat(fd).st_size
+            torn = bool(size) and os.pread(fd, 1, size - 1) != b"\n"
+            data = memoryview(b"\n" * torn + lines)
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _compact(self, own: Folder) -> None:
+        """Write what counts of each name to a file that takes the ledger's place."""
+        records: Sound = {}
+        damaged: Damaged = {}
+        read_lines(own.read(LEDGER_NAME), records, damaged)
+        there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
+        kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
+        bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
+        lines = [sound_line(name, record) for name, record in kept.items()]
+        lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
+        disk = Disk()
+        disk.unlink(own, _DRAFT)
+        disk.write_new(own, _DRAFT, b"".join(lines))
+        disk.replace(own, _DRAFT, own, LEDGER_NAME)
+        disk.sync_folder(own)
+        self._records, self._damaged, self._lines = kept, bad, len(lines)
+
+
+def load_damaged(directory: Path) -> Damaged:
+    """What deep checks found damaged, by name; none where there is no ledger. Raises OSError."""
+    return read_damaged(_content(directory))
+
+
+def _content(directory: Path) -> bytes:
+    """The ledger's bytes, none where there is no ledger; a pipe in its place is not waited for. Raises OSError."""
+    try:
+        with open(directory / OWN_NAME / LEDGER_NAME, "rb", opener=open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> None:
+    """Note a packed file of the cache that was just stored; it is read where its hash is not given.
+
+    Does nothing where the ledger cannot be written: the first deep check notes it then.
+    """
+    with suppress(OSError, CacheError):
+        with open(packed, "rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            sha256 = sha256 or hash_file(file, lambda size: None)
+        ledger = Ledger(directory)
+        ledger.record(packed.name, found, sha256.removeprefix("sha256:"))
+        ledger.flush()
+
+
+def hash_file(file: BinaryIO, passed: Callable[[int], object]) -> str:
+    """The sha256 of an unbuffered file from where it is, in hexadecimal digits; ``passed`` is called with the number of
+    bytes after each read. Raises OSError."""
+    hashing, buffer = hashlib.sha256(), bytearray(HASH_CHUNK)
+    view = memoryview(buffer)
+    while True:
+        size = file.readinto(buffer)  # type: ignore[attr-defined]
+        if not size:
+            return hashing.hexdigest()
+        hashing.update(view[:size])
+        passed(size)

@@ -1,0 +1,221 @@
+"""What a packed file says of itself: its format by magic, and whether the file is all of what it claims to be.
+
+No file is mounted or unpacked. squashfs and erofs are judged by their superblocks
+(https://dr-emann.github.io/squashfs/, Linux fs/erofs/erofs_fs.h), a tar by the walk over its headers in `tar_walk`.
+A flipped bit in the content shows in none of these.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import StorageError
+from .names import PackedFormat
+
+BLOCK = 512
+_ZERO = bytes(BLOCK)
+_CHECKSUM = slice(148, 156)
+_SIZE = slice(124, 136)
+_TYPE = 156
+# Links, devices, directories and pipes have no body, whatever their size field says.
+_BODILESS = frozenset(b"123456")
+_PAX, _PAX_GLOBAL, _OLD_SPARSE = ord("x"), ord("g"), ord("S")
+_LONGEST_PAX = 1 << 24
+_MOST_DIGITS = 20  # more than any file's size has; int() refuses thousands
+_PAX_RECORD = re.compile(rb"(\d{1,9}) ")
+
+
+def begins_as_tar(head: bytes) -> bool:
+    """Whether the first block is a header with the right checksum."""
+    return len(head) >= BLOCK and _header_problem(head[:BLOCK]) is None
+
+
+def tar_problem(file: BinaryIO, size: int) -> str | None:
+    """Why a tar of ``size`` bytes is not whole, None where it is. Raises OSError."""
+    at, pax_size = 0, None
+    while True:
+        file.seek(at)
+        header = file.read(BLOCK)
+        if len(header) < BLOCK:
+            return f"it is cut short: it ends at byte {at + len(header)} without two zero blocks"
+        if header == _ZERO:
+            return None if file.read(BLOCK) == _ZERO else f"the zero block at byte {at} is followed by no second one"
+        problem = _header_problem(header)
+        if problem is not None:
+            return f"the header at byte {at}: {problem}"
+        at += BLOCK * (1 + _sparse_maps(file, header))
+        kind, length = header[_TYPE], _number(header[_SIZE])
+        if length is None or length < 0:
+            return f"the header before byte {at} has no valid size"
+        if kind == _PAX:
+            if length > _LONGEST_PAX:
+                return f"the extended header before byte {at} has {length} bytes"
+            pax_size = _pax_size(file.read(length))
+        elif kind != _PAX_GLOBAL and chr(kind) not in "LK":
+            length = 0 if kind in _BODILESS else length if pax_size is None else pax_size
+            pax_size = None
+        if at + length > size:
+            return f"it is cut short: {size} bytes, and the file whose body begins at byte {at} has {length}"
+        at += -(-length // BLOCK) * BLOCK
+
+
+def _header_problem(header: bytes) -> str | None:
+    if header == _ZERO:
+        return "a zero block"
+    wanted = _number(header[_CHECKSUM])
+    unsigned = sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" ")
+    # Old archivers summed the bytes as signed characters.
+    signed = unsigned - 256 * sum(byte > 127 for byte in (*header[:148], *header[156:]))
+    return None if wanted in (unsigned, signed) else "its checksum is wrong"
+
+
+def _number(field: bytes) -> int | None:
+    """A number in octal digits, or in base 256 where the first bit says so."""
+    if field[0] in (0x80, 0xFF):
+        return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)
+    digits = field.partition(b"\0")[0].strip()
+    try:
+        return int(digits or b"0", 8)
+    except ValueError:
+        return None
+
+
+def _pax_size(body: bytes) -> int | None:
+    """The size an extended header gives, which overrules the header's; its records are ``LENGTH KEY=VALUE\\n``."""
+    at, size = 0, None
+    while found := _PAX_RECORD.match(body, at):
+        length = int(found[1])
+        key, _, value = body[found.end() : at + length - 1].partition(b"=")
+        if key == b"size" and value.isdigit():
+            size = int(value.lstrip(b"0")[:_MOST_DIGITS] or b"0")
+        at += max(length, 1)
+    return size
+
+
+def _sparse_maps(file: BinaryIO, header: bytes) -> int:
+    """How many further blocks the map of an old GNU sparse file takes."""
+    more, count = header[_TYPE] == _OLD_SPARSE and header[482], 0
+    while more:
+        block = file.read(BLOCK)
+        count += 1
+        more = len(block) == BLOCK and block[504]
+    return count
+
+
+_PAGE = 4096
+_SQUASHFS_MAGIC = b"hsqs"
+_SQUASHFS = struct.Struct("<4s8xI4x2xH4x2H8x7Q")
+_ABSENT = 2**64 - 1
+_TAR_RECORD = 10_240
+_EROFS_AT = 1024
+_EROFS_MAGIC = 0xE0F5E1E2
+_EROFS = struct.Struct("<3IB23xI")
+_EROFS_HAS_CHECKSUM = 1
+_EROFS_BLOCK_BITS = range(9, 17)
+_CASTAGNOLI = 0x82F63B78
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCheck:
+    """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole."""
+
+    found: PackedFormat | None
+    problem: str | None = None
+
+
+def check_packed(path: Path) -> PackedCheck:
+    """Look into a packed file. Raises StorageError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return check_packed_file(file)
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {path}: {error.strerror}", hint="see that the file is there and readable"
+        ) from error
+
+
+def check_packed_file(file: BinaryIO) -> PackedCheck:
+    """Look into a packed file that is open and can be sought in. Raises OSError."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        return PackedCheck(None, "it is empty")
+    head = file.read(_EROFS_AT + _EROFS.size)
+    if head.startswith(_SQUASHFS_MAGIC):
+        return PackedCheck(PackedFormat.SQUASHFS, _squashfs_problem(head, size))
+    if begins_as_tar(head):
+        return PackedCheck(PackedFormat.TAR, tar_problem(file, size))
+    if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC.to_bytes(4, "little"):
+        return PackedCheck(PackedFormat.EROFS, _erofs_problem(file, head, size))
+    if size <= _TAR_RECORD and not any(head):
+        return PackedCheck(PackedFormat.TAR, tar_problem(file, size))  # an archive of nothing
+    return PackedCheck(None, "it begins as no squashfs, erofs or tar does")
+
+
+def _squashfs_problem(head: bytes, size: int) -> str | None:
+    if len(head) < _SQUASHFS.size:
+        return f"it ends within its superblock: {size} bytes"
+    _, block_size, block_log, major, minor, used, *tables = _SQUASHFS.unpack_from(head)
+    if (major, minor) != (4, 0):
+        return f"its version is {major}.{minor}, not 4.0"
+    if block_log > 20 or block_size != 1 << block_log:
+        return f"its block size {block_size} is not 2 to the power of {block_log}"
+    if size < used:
+        return f"it is cut short: {size} of {used} bytes"
+    if size not in (used, -(-used // _PAGE) * _PAGE):
+        return f"it has {size} bytes where its superblock says {used}"
+    return _table_problem(tables, used)
+
+
+def _table_problem(tables: list[int], used: int) -> str | None:
+    """Whether the tables stand in order: inodes, directories, fragments (which may be absent), ids."""
+    ids, xattrs, inodes, directories, fragments, exports = tables
+    ordered = [inodes, directories, *([] if fragments == _ABSENT else [fragments]), ids]
+    if any(second <= first for first, second in pairwise(ordered)):
+        return "its tables are out of order"
+    if any(table >= used for table in (*ordered, xattrs, exports) if table != _ABSENT):
+        return "a table of it lies beyond its end"
+    return None
+
+
+def _erofs_problem(file: BinaryIO, head: bytes, size: int) -> str | None:
+    if len(head) < _EROFS_AT + _EROFS.size:
+        return f"it ends within its superblock: {size} bytes"
+    _, checksum, features, block_bits, blocks = _EROFS.unpack_from(head, _EROFS_AT)
+    if block_bits not in _EROFS_BLOCK_BITS:
+        return f"its block size is 2 to the power of {block_bits}"
+    block_size = 1 << block_bits
+    if size != blocks * block_size:
+        state = "cut short" if size < blocks * block_size else "too long"
+        return f"it is {state}: {size} bytes where its superblock says {blocks * block_size}"
+    if features & _EROFS_HAS_CHECKSUM:
+        file.seek(_EROFS_AT)
+        covered = bytearray(file.read(block_size - _EROFS_AT % block_size))
+        covered[4:8] = bytes(4)
+        if crc32c(covered) != checksum:
+            return "the checksum of its superblock is wrong"
+    return None
+
+
+def crc32c(data: bytes | bytearray) -> int:
+    """CRC-32C as erofs keeps it: begun with all ones, not inverted at the end."""
+    table, crc = _crc_table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (_CASTAGNOLI if byte & 1 else 0)
+        table.append(byte)
+    return tuple(table)

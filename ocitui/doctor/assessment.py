@@ -1,0 +1,414 @@
+"""Which copy of the index is good, the one on disk or the one in the daemon's memory, and so what to do in what order.
+
+What it follows from, measured on the daemon itself: it reads the index once, at its start, and writes all of it from
+memory at each store. At a start on an index that it cannot load it writes an empty one, or does not start; so where one
+runs and the index is corrupt, the damage came after its start, and its memory is of before. It takes no entry away but
+for one that it stores again; so where entries are gone and no transaction of ours took them, the index was emptied, or
+was replaced by somebody.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ocitui.cache import CacheError, IndexOutcome, Transaction, Verdict
+from ocitui.cache.backups import Backup, list_backups
+from ocitui.cache.daemon import DaemonState, find_daemon
+from ocitui.cache.disk import storage_errors
+from ocitui.cache.index_file import read_patiently
+from ocitui.cache.workspace import open_journal
+from ocitui.directory import DEFAULT_DIRECTORY
+
+from .check.cache_checks import LEAST_FREE
+from .check.directory import CacheFiles
+from .check.entry_files import Holdings
+
+_TRANSACTIONS = 20
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """How the daemon's process stands: the letter of its state and the kernel function its first thread waits in.
+
+    A letter of D (it waits for a disk), T (stopped), X or Z (dead) is telling. Threads that wait for each other's locks
+    sleep like idle ones, so that a deadlock cannot be told from outside: empty is what cannot be read.
+    """
+
+    letter: str = ""
+    waits_in: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it as far as can be seen; empty where nothing shows."""
+        kinds = {"D": "waits for a disk", "T": "is stopped", "t": "is being traced", "Z": "is dead", "X": "is dead"}
+        kind = kinds.get(self.letter, "")
+        inside = f" in {self.waits_in}" if self.letter == "D" and self.waits_in not in ("", "0") else ""
+        return f"its process {kind}{inside}" if kind else ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineFacts:
+    """``verdict`` is of the index as it is now, ``modified`` its mtime (None: there is no file); ``backups`` and
+    ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
+    is in bytes, None where it cannot be had. Times are in seconds since the epoch.
+
+    ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody did.
+    """
+
+    directory: Path
+    daemon: DaemonState
+    verdict: Verdict
+    modified: float | None = None
+    backups: tuple[Backup, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
+    complete: int = 0
+    free: int | None = None
+    process: ProcessState = ProcessState()
+    answers: bool | None = None
+    now: float = 0.0
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no index at all."""
+        return self.verdict.outcome is IndexOutcome.CREATED
+
+
+def gather(directory: Path, *, answers: bool | None = None, proc: Path = _PROC) -> TimelineFacts:
+    """Read the facts; takes a second where the index is corrupt, because it may be being written.
+
+    Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
+    """
+    seen = read_patiently(directory)
+    daemon = find_daemon(directory, proc)
+    return TimelineFacts(
+        directory,
+        daemon,
+        seen.verdict,
+        seen.signature.modified_ns / 1e9 if seen.signature else None,
+        _backups(directory),
+        _transactions(directory),
+        _complete(directory),
+        _free(directory),
+        process_state(daemon.process, proc),
+        answers,
+        time.time(),
+    )
+
+
+def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
+    """How a process stands, by /proc/PID/status and /proc/PID/wchan: proc(5)."""
+    if process is None:
+        return ProcessState()
+    lines = _read(proc / str(process) / "status").splitlines()
+    letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
+    return ProcessState(letter, _read(proc / str(process) / "wchan").strip())
+
+
+def _backups(directory: Path) -> tuple[Backup, ...]:
+    try:
+        return tuple(list_backups(directory))
+    except CacheError:
+        return ()
+
+
+def _transactions(directory: Path) -> tuple[Transaction, ...]:
+    try:
+        with storage_errors("read the journal"), open_journal(directory) as journal:
+            return tuple(journal.newest(_TRANSACTIONS)) if journal else ()
+    except CacheError:
+        return ()
+
+
+def _complete(directory: Path) -> int:
+    with CacheFiles(directory) as files:
+        return Holdings(files.survey()).complete
+
+
+def _free(directory: Path) -> int | None:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+__all__ = ["Assessment", "Case", "Command", "Confidence", "TimelineFacts", "assess", "fuller_backup", "gather"]
+
+# The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
+# the boot time they count from to a second.
+_START_SECONDS = 5.0
+
+
+class Case(StrEnum):
+    """IN_STEP: nothing speaks against the index on disk. MEMORY_GOOD: the daemon has what the disk lost.
+    MEMORY_EMPTIED: it has lost it too. HUNG: it answers no more. STOPPED: it does not run."""
+
+    IN_STEP = "in-step"
+    MEMORY_GOOD = "memory-good"
+    MEMORY_EMPTIED = "memory-emptied"
+    HUNG = "hung"
+    STOPPED = "stopped"
+
+
+class Confidence(StrEnum):
+    """CERTAIN: it cannot be otherwise. LIKELY: it could be only in rare ways. UNSURE: look before acting on it."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One step: what to type, and what it is for. ``text`` is empty where it is not a command."""
+
+    text: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """``reasons`` are what the case follows from, ``commands`` what to do, in order, ``never`` what not to do."""
+
+    case: Case
+    confidence: Confidence
+    reasons: tuple[str, ...]
+    commands: tuple[Command, ...]
+    never: tuple[str, ...]
+
+
+def assess(facts: TimelineFacts) -> Assessment:
+    """Tell the case from the facts. Looks at nothing else."""
+    case, confidence, reasons = _case(facts)
+    if facts.daemon.running and not facts.daemon.ours:
+        reasons.append("the socket of the daemon is not where that of this cache would be: it may serve another cache")
+        confidence = Confidence.UNSURE
+    commands, never = _PROCEDURES[case](facts)
+    return Assessment(case, confidence, tuple(reasons), tuple(commands), tuple(never))
+
+
+Told = tuple[Case, Confidence, list[str]]
+Procedure = tuple[list[Command], list[str]]
+
+
+def _case(facts: TimelineFacts) -> Told:
+    trouble = facts.process.trouble
+    if not facts.daemon.running:
+        return _stopped(facts)
+    if facts.answers is False:
+        return Case.HUNG, Confidence.CERTAIN, ["kratactl gets no answer from it", *([trouble] if trouble else [])]
+    if trouble and not facts.answers:
+        return Case.HUNG, Confidence.UNSURE, [trouble, "see whether `kratactl zone list` answers"]
+    if not facts.verdict.sound or facts.missing:
+        return _damaged(facts)
+    fuller = fuller_backup(facts)
+    if fuller is not None or _is_emptied(facts):
+        return _shrunk(facts, fuller)
+    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {_entries(facts.verdict.entries)}, and nothing had more"]
+
+
+def _stopped(facts: TimelineFacts) -> Told:
+    reasons = ["no kratad runs, as far as this process sees", f"on this index {facts.verdict.consequence}"]
+    if (fuller := fuller_backup(facts)) is not None:
+        reasons.append(_has_more(facts, fuller))
+    if facts.daemon.ours:
+        reasons.append("its socket is there: it was ended roughly, or it runs outside this container")
+        return Case.STOPPED, Confidence.UNSURE, reasons
+    return Case.STOPPED, Confidence.CERTAIN, reasons
+
+
+def _damaged(facts: TimelineFacts) -> Told:
+    """The daemon runs, and the index is corrupt or gone: it did not start on that."""
+    seen = "there is no index" if facts.missing else f"the index is corrupt: {facts.verdict.place}"
+    would = {
+        IndexOutcome.CREATED: "a daemon that starts without one writes an empty one",
+        IndexOutcome.RESET: "a daemon that starts on it overwrites it with an empty one",
+    }.get(facts.verdict.outcome, "no daemon starts on it")
+    reasons = [seen, f"{would}: the damage came after its start{_at(facts.daemon.since)}"]
+    since = facts.daemon.since
+    if since is None:
+        return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
+    after = next((backup for backup in facts.backups if backup.kept > since), None)
+    before = max((b for b in facts.backups if b.kept <= since), key=lambda b: b.entries, default=None)
+    if after is None:
+        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
+    reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
+    if before is not None and _lost(facts, before, after.entries, after.kept):
+        reasons.append(
+            f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one"
+        )
+        return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
+    return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
+
+
+def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
+    """The daemon runs, and entries are gone from a sound index."""
+    entries, since, modified = facts.verdict.entries, facts.daemon.since, facts.modified
+    reasons = [_has_more(facts, fuller)]
+    if since is None or modified is None:
+        return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
+    if abs(modified - since) <= _START_SECONDS:
+        reasons.append(f"the index was written at the daemon's start{_at(since)}: it could not load what stood there")
+        return Case.MEMORY_EMPTIED, Confidence.LIKELY if entries else Confidence.CERTAIN, reasons
+    if modified < since:
+        reasons.append(f"the index is of before the daemon's start{_at(since)}, so it loaded what stands there")
+        return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
+    if entries == 0:
+        reasons.append(
+            f"the daemon has run since{_at(since)}, and a store of it leaves an entry: somebody else emptied it"
+        )
+        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
+    if fuller is not None and fuller.kept > since:
+        reasons.append(f"the daemon has run since{_at(since)} and takes no entry away: somebody else did")
+        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
+    reasons.append(f"all that was seen since the daemon's start{_at(since)} is less: it started on an emptied index")
+    return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
+
+
+def fuller_backup(facts: TimelineFacts) -> Backup | None:
+    """The newest backup with entries that are gone from today's index without a transaction of ours."""
+    return next((one for one in facts.backups if _lost(facts, one, facts.verdict.entries, facts.now)), None)
+
+
+def _lost(facts: TimelineFacts, backup: Backup, entries: int, until: float) -> bool:
+    """Whether an index of so many entries lacks some of a backup's that no transaction took out in between."""
+    between = [one for one in facts.transactions if backup.kept <= one.started <= until]
+    before: int | None = backup.entries
+    replaced = next((at for at, one in enumerate(between) if one.swap is not None), None)
+    if replaced is not None:
+        before, between = _put_there(facts, between[replaced]), between[:replaced]
+    taken = sum(len(one.removed) - len(one.added) for one in between)
+    return before is not None and before - max(0, taken) > entries
+
+
+def _put_there(facts: TimelineFacts, replacement: Transaction) -> int | None:
+    """How many entries the index had that a transaction put in the place of another, where a backup tells."""
+    content = replacement.swap.new_sha256 if replacement.swap else ""
+    return next((one.entries for one in facts.backups if content and content.startswith(one.content)), None)
+
+
+def _is_emptied(facts: TimelineFacts) -> bool:
+    """Whether entries are gone without a backup to tell of them, and not by the last transaction."""
+    last = next(iter(facts.transactions), None)
+    by_us = last is not None and len(last.removed) > len(last.added)
+    return facts.verdict.entries == 0 and facts.complete > 0 and not by_us
+
+
+def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
+    now = f"the index has {_entries(facts.verdict.entries)}" if facts.verdict.sound else "the index cannot be read"
+    now = "there is no index" if facts.missing else now
+    if fuller is None:
+        return f"{now}, and there are the files of {facts.complete}"
+    return f"{now}, the backup{_at(fuller.kept)} has {fuller.entries}, and no transaction took them out"
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
+
+
+def _at(moment: float | None) -> str:
+    return "" if moment is None else f" of {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _memory_good(facts: TimelineFacts) -> Procedure:
+    commands = [
+        Command("kratactl image pull -o NAME", "any small image will do: at a store the daemon writes its whole index"),
+        Command(
+            _ocitui(facts, "check"), "see that the entries are back; if they are not, its memory had lost them too"
+        ),
+    ]
+    if facts.free is not None and facts.free < LEAST_FREE:
+        room = Command("", f"free space first: only {facts.free} bytes are left, and it writes the index anew")
+        commands.insert(0, room)
+    return commands, [
+        "do not restart or stop kratad, nor this host: its memory is the good copy",
+        "do not mend the index meanwhile: the daemon's next store overwrites that",
+    ]
+
+
+def _memory_emptied(facts: TimelineFacts) -> Procedure:
+    commands = [
+        Command("systemctl stop kratad", "so that it writes its memory over the index no more"),
+        *_mend(facts),
+        Command("systemctl start kratad", "it reads the mended index"),
+        Command(_ocitui(facts, "check"), "see that all is well"),
+    ]
+    return commands, [
+        "do not mend the index before kratad is stopped: its next store overwrites that",
+        "do not pull or launch anything before: each store writes its memory over the index",
+    ]
+
+
+def _hung(facts: TimelineFacts) -> Procedure:
+    commands = [
+        *_mend(facts),
+        Command("systemctl restart kratad", "it reads the mended index"),
+        Command(_ocitui(facts, "check"), "see that all is well"),
+    ]
+    return commands, ["do not restart kratad before the index is good: it starts from what is on disk"]
+
+
+def _start(facts: TimelineFacts) -> Procedure:
+    if facts.verdict.outcome is IndexOutcome.LOADED and fuller_backup(facts) is None and not _is_emptied(facts):
+        return [Command("systemctl start kratad", "the index is sound")], []
+    refused = facts.verdict.outcome is IndexOutcome.ERROR
+    commands = [
+        Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
+        *_mend(facts),
+        *(
+            [Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")]
+            if refused
+            else []
+        ),
+        Command("systemctl start kratad", "it reads the mended index"),
+        Command(_ocitui(facts, "check"), "see that all is well"),
+    ]
+    return commands, [f"do not start kratad before the index is mended: {_loss(facts)}"]
+
+
+def _loss(facts: TimelineFacts) -> str:
+    """What a start on today's index would come to."""
+    if facts.verdict.outcome is not IndexOutcome.LOADED:
+        return facts.verdict.consequence
+    left = facts.verdict.entries
+    return f"it would know only {_entries(left)}" if left else "it would know no entry"
+
+
+def _in_step(facts: TimelineFacts) -> Procedure:
+    return [], []
+
+
+def _mend(facts: TimelineFacts) -> list[Command]:
+    return [
+        Command(_ocitui(facts, "repair"), "see the plan"),
+        Command(_ocitui(facts, "repair", "--apply"), "mend the index; `ocitui undo` takes it back"),
+    ]
+
+
+def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
+    here = () if facts.directory == DEFAULT_DIRECTORY else ("-C", str(facts.directory))
+    return shlex.join(["ocitui", command, *here, *options])
+
+
+_PROCEDURES: dict[Case, Callable[[TimelineFacts], Procedure]] = {
+    Case.IN_STEP: _in_step,
+    Case.MEMORY_GOOD: _memory_good,
+    Case.MEMORY_EMPTIED: _memory_emptied,
+    Case.HUNG: _hung,
+    Case.STOPPED: _start,
+}

@@ -1,0 +1,345 @@
+"""Everything of one digest's packed files: their hashes against the ledger, read through, and against each other."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
+from ocitui.cache.documents import read_config
+from ocitui.cache.files import config_name, packed_name
+from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
+from ocitui.threads import Stop
+
+from ..catalogue import CATALOGUE
+from ..findings import Depth, Finding
+from ..report import Reach
+from .directory import CacheFiles
+from .entry_checks import PackedFile
+from .file_checks import unreadable
+from .found_before import damage_finding
+from .pacing import Brake, Meter
+from .tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
+from .trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
+
+# Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
+_MOST_ARGUMENTS = 100_000
+_UNSQUASHFS = ["-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
+_NOT_ITS_FAULT = ("support", "unknown compression", "unrecognized option", "invalid option")
+
+
+class ReadThrough:
+    """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage.
+
+    ``unchecked`` says why a part of it could not be done.
+    """
+
+    def __init__(self, file: BinaryIO, format: PackedFormat, options: ToolOptions, stop: Stop) -> None:
+        self._file, self._format, self._options, self._stop = file, format, options, stop
+        self.tree: Tree | None = None
+        self.problem = ""
+        self.unchecked = ""
+
+    def run(self) -> ReadThrough:
+        """Raises OSError where the disk fails, AbandonedError when the work is to end."""
+        try:
+            match self._format:
+                case PackedFormat.SQUASHFS:
+                    self._squashfs()
+                case PackedFormat.EROFS:
+                    self._erofs()
+                case PackedFormat.TAR:
+                    self.tree = tar_tree(self._file, self._stop)
+        except NotCheckedError as error:
+            self.unchecked = str(error)
+        return self
+
+    def _squashfs(self) -> None:
+        tool = Tool("unsquashfs", self._file, self._options, self._stop)
+        said, self.tree = squashfs_tree(tool)
+        self._judge(said)
+        files = sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)
+        for names in _batches(files):
+            if self.problem:
+                return
+            said = tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None)
+            self._judge(said)
+
+    def _erofs(self) -> None:
+        try:
+            self.tree = erofs_tree(self._file, self._stop)
+        except NotCheckedError as error:
+            self.unchecked = str(error)
+        tool = Tool("fsck.erofs", self._file, self._options, self._stop)
+        self._judge(tool.run(["--extract", tool.path]))
+
+    def _judge(self, said: Said) -> None:
+        """A tool that says anything is not content, whatever its status is. Raises NotCheckedError."""
+        errors = [line.strip() for line in said.errors.splitlines() if line.strip()]
+        if said.code == 0 and not errors:
+            return
+        words = "; ".join(errors[-2:])[-300:] or f"status {said.code}"
+        if any(text in said.errors.lower() for text in _NOT_ITS_FAULT):
+            raise NotCheckedError(words)
+        self.problem = words
+
+
+def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for name in names:
+        if size + len(name) > _MOST_ARGUMENTS:
+            yield batch
+            batch, size = [], 0
+        batch.append(name)
+        size += len(name) + 9  # each argument has a pointer and an end, too
+    if batch:
+        yield batch
+
+
+_PATHS_SHOWN = 3
+# What a file system says of its own blocks; other errors may pass by themselves.
+_LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
+
+
+@dataclass(slots=True)
+class Reading:
+    """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
+    sha256 that it was seen not to have, ``error`` what the system said of reading it."""
+
+    file: PackedFile
+    findings: list[Finding]
+    stat: os.stat_result | None = None
+    sha256: str = ""
+    known: Recorded | None = None
+    damage: Damage | None = None
+    good: str = ""
+    error: int = 0
+    tree: Tree | None = None
+    read_through: bool = False
+    earlier: bool = False
+
+    @property
+    def sound(self) -> bool:
+        return self.stat is not None and bool(self.sha256) and not self.findings
+
+    @property
+    def reach(self) -> Reach:
+        if self.earlier:
+            return Reach(Depth.HEADER, earlier=True)
+        hashed = bool(self.sha256) and self.known is not None
+        deep = hashed or self.read_through
+        return Reach(
+            Depth.DEEP if deep else Depth.HEADER,
+            hashed=hashed,
+            read_through=self.read_through,
+            first_seen=self.sound and self.known is None,
+        )
+
+
+class DeepChecks:
+    """Checks digest after digest, from several threads; ``note`` is told what could not be checked, and why."""
+
+    def __init__(
+        self,
+        files: CacheFiles,
+        ledger: Ledger,
+        stop: Stop,
+        meter: Meter,
+        brake: Brake,
+        note: Callable[[str, str], object],
+        tools: ToolOptions | None = None,
+        older_than: float | None = None,
+    ) -> None:
+        self._files, self._ledger, self._stop, self._meter, self._brake = files, ledger, stop, meter, brake
+        self._note, self._tools, self._older_than = note, tools or ToolOptions(), older_than
+
+    def run(self, group: Sequence[PackedFile]) -> list[Reading]:
+        """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
+        # What was found by comparing is found again only by comparing with all that was there.
+        whole = any(one.code == "packed-incomplete" for one in self._damages(group))
+        readings = [self._read(file, again=whole) for file in group]
+        self._read_for_comparison(readings)
+        self._compare([one for one in readings if not one.earlier])
+        for reading in readings:
+            if reading.stat is not None and not reading.earlier:
+                self._remember(reading, reading.stat, readings)
+        return readings
+
+    def _damages(self, group: Sequence[PackedFile]) -> Iterator[Damage]:
+        for file in group:
+            with suppress(OSError):
+                if damage := self._ledger.damage(file.name, os.stat(file.name, dir_fd=self._files.fd)):
+                    yield damage
+
+    def _read(self, file: PackedFile, *, again: bool = False) -> Reading:
+        reading = Reading(file, [])
+        try:
+            with self._files.open(file.name) as opened:
+                reading.stat = os.fstat(opened.fileno())
+                reading.known = self._ledger.look(file.name)
+                reading.damage = self._ledger.damage(file.name, reading.stat)
+                if not again and self._is_fresh(reading):
+                    reading.earlier = True
+                    self._meter.add(bytes=file.size, read=False)
+                else:
+                    self._hash(reading, opened)
+                    self._read_through(reading, opened)
+        except OSError as error:
+            self._failed(reading, error)
+        return reading
+
+    @staticmethod
+    def _failed(reading: Reading, error: OSError) -> None:
+        file, reading.error = reading.file, error.errno or errno.EIO
+        reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
+
+    def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
+        """Read through once more what was passed over, where another format of the image has a tree to compare with."""
+        if all(reading.tree is None for reading in readings):
+            return
+        for reading in readings:
+            if reading.read_through and reading.tree is None and reading.sound:
+                try:
+                    with self._files.open(reading.file.name) as opened:
+                        reading.tree = ReadThrough(opened, reading.file.format, self._tools, self._stop).run().tree
+                except OSError as error:
+                    self._failed(reading, error)
+
+    def _is_fresh(self, reading: Reading) -> bool:
+        """Whether it was found sound so shortly before, and not written since, that it is passed over."""
+        known, found = reading.known, reading.stat
+        if self._older_than is None or known is None or found is None or reading.damage is not None:
+            return False
+        return known.same_file(found) and 0 <= time.time() - known.checked < self._older_than
+
+    def _hash(self, reading: Reading, opened: BinaryIO) -> None:
+        sha256 = hash_file(opened, self._passed)
+        after = os.fstat(opened.fileno())
+        if reading.stat is None or _moment(after) != _moment(reading.stat):
+            reading.stat = None
+            self._note("it was written while it was read", reading.file.name)
+            return
+        reading.sha256 = sha256
+        known, damage = reading.known, reading.damage
+        # What came back by an undo is held against the hash that it was found to differ from.
+        good = damage.sha256 if damage is not None and damage.sha256 else known.sha256 if known is not None else ""
+        if good and sha256 != good:
+            self._differs(reading, good, after)
+
+    def _differs(self, reading: Reading, good: str, found: os.stat_result) -> None:
+        file, known, damage = reading.file, reading.known, reading.damage
+        same = known is not None and known.same_file(found)
+        if same or damage is not None:
+            reading.sha256 = hash_past_cache(file.name, self._files.fd, self._brake.take)
+            if reading.sha256 == good:
+                self._note("it was read wrongly once, and rightly from the disk: see to the memory", file.name)
+                return
+        reading.good = good
+        if damage is not None and (known is None or reading.sha256 in damage.seen):
+            reading.findings.append(replace(damage_finding(damage, file), found=None))
+            return
+        code, seen = "packed-changed", "it was written since"
+        if same:
+            code, seen = "packed-damaged", "its size and time are still the same"
+        since = f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}" if known is not None else ""
+        seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
+        reading.findings.append(CATALOGUE[code].finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+
+    def _passed(self, size: int) -> None:
+        self._brake.take(size)
+        self._meter.add(bytes=size)
+
+    def _read_through(self, reading: Reading, opened: BinaryIO) -> None:
+        """By the format's tool, unless the same bytes were read through before."""
+        known, file = reading.known, reading.file
+        if reading.findings or not reading.sha256:
+            return
+        if known is not None and known.read_through and known.whole and reading.damage is None:
+            reading.read_through = True
+            return
+        through = ReadThrough(opened, file.format, self._tools, self._stop).run()
+        reading.tree = through.tree
+        if through.unchecked:
+            self._note(f"not read through: {through.unchecked}", file.name)
+        if through.problem:
+            seen = f"reading it through failed: {through.problem}"
+            fault = CATALOGUE["packed-damaged"]
+            reading.findings.append(fault.finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+        reading.read_through = not through.unchecked
+
+    def _compare(self, readings: Sequence[Reading]) -> None:
+        """What one format holds and another lacks; and the program of the image, where it must be in the tree."""
+        trees = [(one, one.tree) for one in readings if one.tree is not None and not one.findings]
+        for reading, tree in trees:
+            for other, other_tree in trees:
+                missing = lacking(tree, other_tree) if other is not reading else []
+                if missing:
+                    self._incomplete(reading, f"it lacks {_listed(missing)}, which the {other.file.format} holds")
+                    break
+        for reading, tree in trees:
+            program = self._program(reading.file.digest) if not reading.findings else ""
+            if program and has_program(tree, program.encode()) is False:
+                self._incomplete(reading, f"it lacks {program}, which the image is to run")
+
+    @staticmethod
+    def _incomplete(reading: Reading, seen: str) -> None:
+        file, fault = reading.file, CATALOGUE["packed-incomplete"]
+        reading.findings.append(fault.finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+
+    def _program(self, digest: str) -> str:
+        """The absolute path of what the image runs; empty where it is not known, or looked for in $PATH."""
+        name = config_name(digest)
+        try:
+            config: ImageConfiguration = read_config(self._files.read(name, self._files.lstat(name).st_size))
+        except (OSError, DocumentError):
+            return ""
+        run = config.config
+        command = (run.entrypoint or run.cmd or []) if run else []
+        return command[0] if command and command[0].startswith("/") else ""
+
+    def _remember(self, reading: Reading, found: os.stat_result, group: Sequence[Reading]) -> None:
+        """Note what was found for those who do not look so deep; what could not be looked at again still holds."""
+        for finding in reading.findings:
+            if finding.code in LASTING_CODES and (not reading.error or reading.error in _LASTING_ERRORS):
+                self._ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
+        if not reading.sound:
+            return
+        if reading.damage is None or self._is_over(reading, reading.damage, group):
+            self._record(reading, found)
+        else:
+            reading.findings.append(damage_finding(reading.damage, reading.file))
+
+    def _is_over(self, reading: Reading, damage: Damage, group: Sequence[Reading]) -> bool:
+        """Whether what once told the damage was looked at again, and is sound."""
+        if damage.code == "read-error":
+            return True
+        if damage.sha256:
+            return reading.sha256 == damage.sha256
+        if damage.code != "packed-incomplete":
+            return reading.read_through
+        compared = {one.file.format for one in group if one.tree is not None and not one.findings}
+        digest = reading.file.digest
+        there = {one for one in PackedFormat if self._files.fact(packed_name(digest, one)) is not None}
+        return there <= compared
+
+    def _record(self, reading: Reading, found: os.stat_result) -> None:
+        known = reading.known
+        whole = reading.tree is not None or (known is not None and known.whole)
+        self._ledger.record(reading.file.name, found, reading.sha256, read_through=reading.read_through, whole=whole)
+
+
+def _moment(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _listed(paths: list[bytes]) -> str:
+    shown = ", ".join(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in paths[:_PATHS_SHOWN])
+    return shown + (f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else "")

@@ -1,0 +1,94 @@
+"""Backups and journal as the checks compare the index with them; and copies made of the index as it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ocitui.cache import (
+    Backup,
+    CacheDirectoryError,
+    CacheError,
+    Descriptor,
+    ImageIndex,
+    Transaction,
+    examine_index,
+    keep_backup,
+    keep_corrupt,
+    list_backups,
+    read_backup,
+)
+from ocitui.cache.redoing import find_overwritten
+from ocitui.cache.workspace import open_journal
+
+from .directory import CacheFiles
+from .index_checks import NO_HISTORY, History, read_index, shrunk
+
+
+def known_history(directory: Path, index: ImageIndex | None) -> History:
+    """What is known; nothing where it cannot be read. ``index`` is today's, None where it is not sound.
+
+    Of the newest backup and the last one before a shrink it is that which holds an entry that today's index lacks: the
+    newest may be of the shrunken index itself.
+    """
+    histories = list(_histories(directory, index))
+    if index is None:
+        return histories[0] if histories else NO_HISTORY
+    today = index.descriptors
+    found = next((history for history in histories if shrunk(today, history)), NO_HISTORY)
+    return History(found.backup, found.since, _overwritten(directory, index))
+
+
+def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
+    try:
+        backups = list_backups(directory)
+    except CacheError:
+        return
+    newest = backups[:1]
+    for backup in [*newest, *(one for one in backups[1:] if one.before_shrink)][:2]:
+        with suppress(CacheError):
+            descriptors = _descriptors(directory, backup, index)
+            if descriptors:
+                yield History(descriptors, _since(directory, backup))
+
+
+def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:
+    data = read_backup(directory, backup)
+    found = examine_index(data, index)[1]
+    return found.descriptors if found is not None else ()
+
+
+def _since(directory: Path, backup: Backup) -> list[Transaction]:
+    moment = f"{datetime.fromtimestamp(backup.kept, UTC):%Y%m%dT%H%M%S%f}"
+    with suppress(OSError), open_journal(directory) as journal:
+        return journal.since(moment) if journal is not None else []
+    return []
+
+
+def _overwritten(directory: Path, index: ImageIndex) -> list[Transaction]:
+    with suppress(CacheError):
+        return [one.transaction for one in find_overwritten(directory, index)]
+    return []
+
+
+def keep_index(directory: Path) -> str:
+    """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept.
+
+    Gives what there is to say of a corrupt one, empty for a sound one or none.
+    """
+    try:
+        with CacheFiles(directory) as files:
+            reading = read_index(files)
+    except CacheDirectoryError:
+        return ""
+    if reading.index is not None:
+        if reading.fact is not None:
+            keep_backup(directory, reading.index)
+        return ""
+    if reading.data is None:
+        return ""
+    copy = keep_corrupt(directory, reading.data)
+    kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
+    return f"the bytes of index.json {kept}"

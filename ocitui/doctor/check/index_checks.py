@@ -1,0 +1,303 @@
+"""index.json against the daemon's types, and against what it held before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from ocitui.cache import (
+    CacheDirectoryError,
+    CacheError,
+    Descriptor,
+    DocumentError,
+    ImageIndex,
+    IndexOutcome,
+    Transaction,
+    Verdict,
+)
+from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
+from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.index_file import Signature, look, read_patiently
+from ocitui.cache.strict_json import Scanner, Value, next_element
+
+from ..catalogue import CATALOGUE, REFUSES, WIPES
+from ..findings import Answer, Finding, Severity
+from .directory import CacheFiles, Fact
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
+    done here after it; ``overwritten`` are those whose edit another writer's rewrite undid."""
+
+    backup: Sequence[Descriptor] = ()
+    since: Sequence[Transaction] = ()
+    overwritten: Sequence[Transaction] = ()
+
+
+NO_HISTORY = History()
+
+
+# Beyond any index of a cache; more would only fill the memory.
+_LARGEST = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReading:
+    """``fact`` is None where there is no index.json; ``failure`` is why it could not be read, ``code`` that
+    error's number.
+
+    ``index`` is there where the daemon would load it, ``data`` where it would not.
+    """
+
+    fact: Fact | None
+    verdict: Verdict
+    index: ImageIndex | None = None
+    data: bytes | None = None
+    failure: str = ""
+    code: int = 0
+    signature: Signature | None = None
+
+    @property
+    def sound(self) -> bool:
+        return self.index is not None
+
+
+def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexReading:
+    """Read it, again for a second while it does not read. Raises CacheDirectoryError where the directory is gone."""
+    fact = files.fact(INDEX_NAME)
+    if fact is not None and not fact.link and not fact.regular and not fact.failed:
+        return IndexReading(fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=_look(files))
+    try:
+        _try_open(files, fact)
+        seen = read_patiently(files.directory, previous)
+    except CacheDirectoryError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or fact is None:
+            raise
+        return _unread(fact, cause)
+    except OSError as error:
+        return _unread(fact or Fact(0), error)
+    fact = files.fact(INDEX_NAME)
+    return IndexReading(fact, seen.verdict, seen.index, seen.data, signature=seen.signature)
+
+
+def same_index(files: CacheFiles, reading: IndexReading) -> bool:
+    """Whether index.json is the file it was when it was read."""
+    return _look(files) == reading.signature
+
+
+def _look(files: CacheFiles) -> Signature | None:
+    return look(files.directory)
+
+
+def _unread(fact: Fact, error: OSError) -> IndexReading:
+    reason = error.strerror or str(error)
+    verdict = Verdict(IndexOutcome.ERROR, message=reason)
+    return IndexReading(fact, verdict, failure=reason, code=error.errno or errno.EIO)
+
+
+def _try_open(files: CacheFiles, fact: Fact | None) -> None:
+    """Raises OSError where it cannot be read at all, or is too large to be an index."""
+    if fact is None:
+        return
+    try:
+        found = os.stat(INDEX_NAME, dir_fd=files.fd)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(found.st_mode):
+        files.open(INDEX_NAME).close()
+        if found.st_size > _LARGEST:
+            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
+
+
+# What serde says where JSON is whole but of another type; all else it says is about the text itself.
+_OF_TYPE = ("invalid type", "invalid value", "invalid length", "missing field")
+_NAMES_SHOWN = 3
+
+
+def check_index(reading: IndexReading, complete: int, files: int, history: History) -> list[Finding]:
+    """The findings about the file. ``complete`` is how many complete entries the directory holds, ``files`` how many
+    files that could be of entries."""
+    if reading.fact is None:
+        return [_missing(complete, files, history)]
+    if reading.failure:
+        return [_unreadable(reading)]
+    findings = _kind_findings(reading)
+    if reading.index is not None:
+        return findings + _contents_findings(reading, complete, history)
+    if reading.data is not None and (reading.fact.regular or reading.fact.link) and reading.verdict.line:
+        findings += broken_findings(reading)
+    return findings
+
+
+def _missing(complete: int, files: int, history: History) -> Finding:
+    fault = CATALOGUE["index-missing"]
+    if files or history.backup:
+        return fault.finding(f"there is no index.json, beside {_entries(complete)} complete on disk", file=INDEX_NAME)
+    return fault.finding(
+        "there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME, severity=Severity.INFO
+    )
+
+
+def _unreadable(reading: IndexReading) -> Finding:
+    seen = f"index.json cannot be read: {reading.failure}"
+    if reading.code in (errno.EACCES, errno.EPERM):
+        return CATALOGUE["wrong-mode"].finding(seen, file=INDEX_NAME)
+    if reading.code == errno.EFBIG:
+        return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME)
+    return CATALOGUE["read-error"].finding(
+        seen,
+        file=INDEX_NAME,
+        severity=Severity.CRITICAL,
+        answer=Answer.NO_START,
+        daemon=REFUSES,
+        mend="move it aside, then join the newest backup with what the files themselves tell",
+        loses="names that no backup holds",
+    )
+
+
+def _kind_findings(reading: IndexReading) -> list[Finding]:
+    fault, fact = CATALOGUE["index-not-a-file"], reading.fact
+    assert fact is not None
+    if fact.link:
+        seen, answer = "index.json is a link", Answer.HIT
+        dangling = reading.verdict.outcome is IndexOutcome.CREATED
+        daemon_text = "it follows the link" + (", and writes an empty index where it leads" if dangling else "")
+        return [
+            fault.finding(
+                seen + (" to nothing" if dangling else ""), file=INDEX_NAME, answer=answer, daemon=daemon_text
+            )
+        ]
+    if fact.regular:
+        return []
+    if fact.word == "a directory":
+        return [fault.finding("index.json is a directory", file=INDEX_NAME)]
+    hangs = "it waits for the other end for ever, and never comes up"
+    return [fault.finding(f"index.json is {fact.word}", file=INDEX_NAME, answer=Answer.HANGS, daemon=hangs)]
+
+
+def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
+    assert reading.index is not None
+    findings = [_overwritten(transaction) for transaction in history.overwritten]
+    if not len(reading.index) and complete:
+        return [*findings, emptied(complete)]
+    gone = shrunk(reading.index.descriptors, history)
+    if gone:
+        names = ", ".join(dict.fromkeys(d.image_name or d.digest for d in gone[:_NAMES_SHOWN]))
+        more = f" and {len(gone) - _NAMES_SHOWN} more" if len(gone) > _NAMES_SHOWN else ""
+        seen = f"{_entries(len(gone))} of the newest backup {'is' if len(gone) == 1 else 'are'} gone: {names}{more}"
+        findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
+    return findings
+
+
+def emptied(complete: int) -> Finding:
+    """What is found where an index has no entry, and the directory the files of so many."""
+    seen = f"index.json holds no entry, beside {_entries(complete)} complete on disk"
+    return CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _overwritten(transaction: Transaction) -> Finding:
+    seen = f"the {transaction.kind} of transaction {transaction.id} is gone from the index again"
+    return CATALOGUE["index-overwritten"].finding(seen, file=INDEX_NAME)
+
+
+def shrunk(today: Collection[Descriptor], history: History) -> list[Descriptor]:
+    """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
+    there = {descriptor.key for descriptor in today}
+    for transaction in history.since:
+        for removed in transaction.removed:
+            try:
+                there.add(removed.descriptor.key)
+            except CacheError:
+                continue
+    return [descriptor for descriptor in history.backup if descriptor.key not in there]
+
+
+@dataclass(slots=True)
+class _Elements:
+    """The manifests array as a type for the strict reader: it notes where each element stands, and reads none."""
+
+    starts: list[int]
+
+    def read(self, scanner: Scanner) -> Value:
+        if scanner.peek_value() != b"[":
+            return IMAGE_INDEX.fields["manifests"].read(scanner)
+        scanner.at += 1
+        while next_element(scanner, first=not self.starts):
+            scanner.peek()
+            self.starts.append(scanner.at)
+            scanner.ignore_value()
+        scanner.at += 1
+        return None
+
+
+def broken_findings(reading: IndexReading) -> list[Finding]:
+    """Why the daemon would not load these bytes: the text, the index's own fields, or single descriptors."""
+    verdict, data = reading.verdict, reading.data or b""
+    if verdict.outcome is IndexOutcome.ERROR:
+        return [CATALOGUE["index-not-utf8"].finding(verdict.place, file=INDEX_NAME)]
+    if not verdict.message.startswith(_OF_TYPE) or not _is_json(data):
+        return [_unparsable(verdict.place)]
+    elements = _Elements([])
+    fields = {**IMAGE_INDEX.fields, "manifests": elements}
+    findings: list[Finding] = []
+    try:
+        replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
+    except DocumentError as error:
+        findings.append(_index_fault(error))
+    invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))
+    findings += [finding for finding in invalid if finding is not None]
+    return findings or [_unparsable(verdict.place)]
+
+
+def _index_fault(error: DocumentError) -> Finding:
+    if not error.message.startswith(_OF_TYPE):
+        return _unparsable(_place(error))
+    return CATALOGUE["index-schema"].finding(_place(error), file=INDEX_NAME)
+
+
+def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
+    try:
+        DESCRIPTOR.read(Scanner(data, start))
+    except DocumentError as error:
+        if not error.message.startswith(_OF_TYPE):
+            return _unparsable(_place(error), position)
+        return CATALOGUE["descriptor-invalid"].finding(_place(error), file=INDEX_NAME, position=position)
+    return None
+
+
+def _unparsable(seen: str, position: int | None = None) -> Finding:
+    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position, daemon=WIPES)
+
+
+def _place(error: DocumentError) -> str:
+    return f"{error.message} at line {error.line} column {error.column}" if error.line else error.message
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether all of it is JSON by its grammar, as the daemon's parser has it."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        return _is_json_strictly(data)
+    return True
+
+
+def _is_json_strictly(data: bytes) -> bool:
+    scanner = Scanner(data)
+    try:
+        scanner.ignore_value()
+        scanner.end()
+    except DocumentError:
+        return False
+    return True

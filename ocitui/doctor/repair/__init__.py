@@ -1,0 +1,1 @@
+"""Plans of repair and what carries them out."""

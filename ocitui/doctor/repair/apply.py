@@ -1,0 +1,237 @@
+"""A plan of repair carried out: fetched first what has to be, then one transaction, then the check once more."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocitui.cache import Mend, PackerCache, ReadOnlyError, Transaction
+from ocitui.cache.disk import Disk, storage_errors
+from ocitui.cache.ledger import record_stored
+from ocitui.cache.transactions import recover
+from ocitui.cache.workspace import open_workspace
+from ocitui.importing.errors import SourceError
+from ocitui.importing.flatten_messages import FlattenProgress
+from ocitui.importing.opening import SourceOptions, open_source
+from ocitui.importing.packing import flatten_and_pack
+from ocitui.importing.resolved import Source, SourceImage
+from ocitui.importing.room import check_room, while_there_is_room
+from ocitui.importing.staging import staging_folder
+from ocitui.importing.unfinished import blob_store
+from ocitui.threads import Stop, in_thread, on_loop
+
+from ..check.examine import ExamineOptions, examine
+from ..findings import Finding, Severity
+from ..loop_devices import read_back, users_of
+from ..report import Report
+from .copies import is_whole, sha256_of
+from .plan import RepairPlan
+from .steps import Fetch, FetchKind
+
+FetchProgress = Callable[[str, int, int], None]
+"""Called with a file's name, the bytes done and all its bytes; on the event loop."""
+
+_CHUNK = 1 << 20
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Brings files for the cache in ``directory`` into ``folder``."""
+
+    directory: Path
+    folder: Path
+    access: SourceOptions
+    report: FetchProgress
+
+    async def bring(self, number: int, fetch: Fetch) -> Path:
+        """The path of the whole file. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError."""
+        output = self.folder / f"{number}.{fetch.format}"
+        if fetch.kind is FetchKind.IMPORT:
+            await self._pack(fetch, output)
+        else:
+            await self._copy(fetch, output)
+        if not await in_thread(lambda stop: is_whole(output, fetch.format)):
+            raise SourceError(f"{fetch.origin}: what was fetched is no whole {fetch.format}")
+        return output
+
+    async def _copy(self, fetch: Fetch, output: Path) -> None:
+        told = on_loop(self.report)
+
+        def work(stop: Stop) -> None:
+            if fetch.kind is FetchKind.DEVICE:
+                return read_device(self.directory, fetch, output)
+            return copy_checked(fetch, output, lambda done: told(fetch.name, done, fetch.size), stop)
+
+        with storage_errors(f"copy {fetch.origin}"):
+            check_room(self.directory, fetch.size)
+            await in_thread(work)
+
+    async def _pack(self, fetch: Fetch, output: Path) -> None:
+        source = await open_source(fetch.origin, self.access)
+        try:
+            image = await source.resolve()
+            if image.digest != fetch.digest:
+                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
+            check_room(self.directory, 2 * image.size)
+            await self._flatten(source, image, fetch, output)
+        finally:
+            await source.close()
+
+    async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
+        blobs = blob_store(self.directory)
+
+        def packed(said: FlattenProgress) -> None:
+            self.report(fetch.name, said.done, said.total)
+
+        for _ in range(_ATTEMPTS):
+            layers = await while_there_is_room(
+                self.directory, source.fetch(image, blobs, lambda _, done, total: self.report(fetch.name, done, total))
+            )
+            with blobs.held(layer.path for layer in layers) as whole:
+                if whole:
+                    work = flatten_and_pack(layers, output, fetch.format, None, packed)
+                    await while_there_is_room(self.directory, work)
+                    break
+        else:
+            raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
+        blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+
+
+def read_device(directory: Path, fetch: Fetch, output: Path) -> None:
+    """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
+    uses = users_of(directory).get(fetch.name, ())
+    use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
+    if use is None:
+        raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
+    with open(output, "xb", buffering=0) as copy:
+        read_back(use, copy.fileno(), fetch.size)
+        os.fsync(copy.fileno())
+    if sha256_of(output) != fetch.sha256:
+        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
+
+
+def copy_checked(fetch: Fetch, output: Path, done: Callable[[int], None], stop: Stop) -> None:
+    """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
+    hashed, left = hashlib.sha256(), fetch.size
+    with open(fetch.origin, "rb", buffering=0) as original, open(output, "xb", buffering=0) as copy:
+        while left and (chunk := original.read(min(_CHUNK, left))):
+            stop.check()
+            hashed.update(chunk)
+            _write(copy.fileno(), chunk)
+            left -= len(chunk)
+            done(fetch.size - left)
+        os.fsync(copy.fileno())
+    if left:
+        raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+    if fetch.sha256 and hashed.hexdigest() != fetch.sha256.removeprefix("sha256:"):
+        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
+
+
+def _write(fd: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairProgress:
+    """``doing`` in words; bytes done and in all where they are known (else 0)."""
+
+    doing: str
+    done: int = 0
+    total: int = 0
+
+
+ProgressCall = Callable[[RepairProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """``report`` is the second check, ``remaining`` its findings that are not only worth knowing."""
+
+    transactions: tuple[Transaction, ...]
+    report: Report
+    remaining: tuple[Finding, ...]
+
+
+async def apply_plan(
+    cache: PackerCache,
+    plan: RepairPlan,
+    progress: ProgressCall | None = None,
+    check: ExamineOptions | None = None,
+) -> Repaired:
+    """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
+
+    They are one transaction; an edit of ours that is made once more is another.
+
+    Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
+    `PackerCache.mend` raise; the cache is then as it was.
+    """
+    tell = progress or _ignore
+    if cache.read_only:
+        raise ReadOnlyError("cannot repair the cache: it was opened read-only")
+    transactions = await _make(cache, plan, tell)
+    tell(RepairProgress("checking again"))
+    report = await examine(cache.directory, check or ExamineOptions(depth=plan.depth))
+    return Repaired(transactions, report, tuple(report.shown(Severity.LOW)))
+
+
+async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
+    transactions: list[Transaction] = []
+    async with _fetched(cache, plan, tell) as staged:
+        mend = plan.mend(staged)
+        if mend != Mend():
+            tell(RepairProgress("mending"))
+            transactions.append(await cache.mend(mend))
+            await asyncio.to_thread(_note_packed, cache.directory, plan)
+        for transaction_id in plan.redone:
+            tell(RepairProgress(f"doing transaction {transaction_id} again"))
+            transactions.append(await cache.redo(transaction_id))
+        if plan.made and not transactions:
+            await asyncio.to_thread(_clean_up, cache.directory)
+    return tuple(transactions)
+
+
+@asynccontextmanager
+async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[dict[str, Path]]:
+    """The files that have to be fetched, whole and looked at, until they are placed."""
+    with ExitStack() as stack:
+        staged: dict[str, Path] = {}
+        if plan.fetches:
+            folder = stack.enter_context(staging_folder(cache.directory))
+            fetcher = Fetcher(cache.directory, folder, plan.access, _telling(tell))
+            for number, fetch in enumerate(plan.fetches):
+                tell(RepairProgress(f"fetching {fetch.name}", 0, fetch.size))
+                staged[fetch.name] = await fetcher.bring(number, fetch)
+        try:
+            yield staged
+        finally:
+            # A call that was cancelled leaves its transaction to end: its files are not to go before.
+            await cache.close()
+
+
+def _note_packed(directory: Path, plan: RepairPlan) -> None:
+    """What was packed anew has other bytes than the ledger knew."""
+    for fetch in plan.fetches:
+        record_stored(directory, directory / fetch.name)
+
+
+def _telling(tell: ProgressCall) -> Callable[[str, int, int], None]:
+    return lambda name, done, total: tell(RepairProgress(f"fetching {name}", done, total))
+
+
+def _clean_up(directory: Path) -> None:
+    """What every writer does first. Raises LockedError, ReadOnlyError, StorageError."""
+    doing = "clean up"
+    with storage_errors(doing), open_workspace(directory, Disk(), doing) as space:
+        recover(space, index_needed=False)
+
+
+def _ignore(progress: RepairProgress) -> None:
+    """Progress that nobody wants."""

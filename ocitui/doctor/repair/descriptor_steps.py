@@ -1,0 +1,144 @@
+"""Descriptors of a sound index: what they say is mended, or they leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_PACKED_FORMAT,
+    ANNOTATION_REFERENCE,
+    Descriptor,
+    ImageName,
+    InvalidNameError,
+    PackedFormat,
+)
+from ocitui.cache.files import packed_name
+
+from ..findings import Finding
+from .scene import Scene, entry_of, short
+from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Change, Outcome, RepairStep, StepKind
+
+CODES = frozenset({"digest-invalid", "format-unknown", "name-missing", "name-not-canonical", "entry-duplicate"})
+_KEPT = "its bytes stay in the journal, and undo puts it back"
+
+
+def plan_descriptors(scene: Scene, findings: Sequence[Finding], names: Mapping[str, str]) -> Outcome:
+    """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest."""
+    outcome = Outcome()
+    if scene.replaced:
+        outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
+        return outcome
+    for finding in findings:
+        if finding.position is None or finding.position >= len(scene.descriptors):
+            outcome.leave([finding], "the index has changed since it was checked", "check again")
+        elif finding.code == "digest-invalid":
+            outcome.steps.append(_take_out(finding, finding.position))
+        elif finding.code == "format-unknown":
+            _set_format(scene, finding, finding.position, outcome)
+        elif finding.code != "entry-duplicate":
+            _set_name(scene, finding, finding.position, names, outcome)
+    outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
+    return outcome
+
+
+def _take_out(finding: Finding, position: int) -> RepairStep:
+    return RepairStep(
+        0,
+        StepKind.DROP_ENTRY,
+        f"Take entry {position + 1} out of the index: its digest can be none",
+        (finding,),
+        then=f"a miss, as before; {_KEPT}",
+        loses="",
+        change=Change(remove=(position,)),
+    )
+
+
+def _set_format(scene: Scene, finding: Finding, position: int, outcome: Outcome) -> None:
+    descriptor = scene.descriptors[position]
+    formats = [form for form in PackedFormat if packed_name(descriptor.digest, form) in scene.facts]
+    if len(formats) != 1:
+        why = "there is no packed file of it" if not formats else f"it has packed files as {', '.join(formats)}"
+        outcome.leave([finding], why, "import the image again under its name, then drop this entry")
+        return
+    form = formats[0]
+    if any(other.key == (descriptor.digest, form) and _same_name(other, descriptor) for other in scene.descriptors):
+        outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
+        return
+    outcome.steps.append(
+        RepairStep(
+            0,
+            StepKind.EDIT_DESCRIPTOR,
+            f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}",
+            (finding,),
+            then="a hit, if the entry's files are good",
+            change=Change(annotate=((position, ((ANNOTATION_PACKED_FORMAT, form.value),)),)),
+        )
+    )
+
+
+def _same_name(one: Descriptor, other: Descriptor) -> bool:
+    return one.image_name == other.image_name
+
+
+def _set_name(scene: Scene, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
+    descriptor = scene.descriptors[position]
+    given = names.get(descriptor.digest)
+    wanted = given if given is not None else descriptor.image_name
+    if wanted is None:
+        outcome.leave([finding], "nothing tells its name", f"give it one: --name {short(descriptor.digest)}=NAME")
+        return
+    try:
+        name = ImageName.parse(wanted)
+    except InvalidNameError as error:
+        outcome.leave([finding], error.message, f"give it another: --name {short(descriptor.digest)}=NAME")
+        return
+    winner = scene.index.by_name(str(name)) if scene.index is not None else None
+    outcome.steps.append(
+        RepairStep(
+            0,
+            StepKind.EDIT_DESCRIPTOR,
+            f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
+            (finding,),
+            then=_then_named(str(name), winner, descriptor),
+            loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
+            # Without a word from the operator it is only offered.
+            default=given is not None,
+            change=Change(annotate=((position, name_annotations(name)),)),
+        )
+    )
+
+
+def name_annotations(name: ImageName) -> Annotations:
+    """The annotations by which the daemon stores a name."""
+    spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
+    return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))
+
+
+def _then_named(name: str, winner: Descriptor | None, descriptor: Descriptor) -> str:
+    if winner is not None and winner.digest != descriptor.digest:
+        return f"{name} is carried by {short(winner.digest)} too: the last of them in the index wins"
+    return f"{name} resolves to it"
+
+
+def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
+    def identity(finding: Finding) -> tuple[str, str, str]:
+        return finding.digest, finding.format, finding.name
+
+    steps = []
+    for (digest, form, name), group in groupby(sorted(findings, key=identity), identity):
+        same = tuple(group)
+        positions = tuple(finding.position for finding in same if finding.position is not None)
+        count = "an entry that repeats" if len(same) == 1 else f"{len(same)} entries that repeat"
+        steps.append(
+            RepairStep(
+                0,
+                StepKind.DROP_ENTRY,
+                f"Take out {count} {entry_of(digest, form, name)}; the last one stays",
+                same,
+                then=f"the same answers as before; {_KEPT}",
+                change=Change(remove=positions),
+            )
+        )
+    return steps

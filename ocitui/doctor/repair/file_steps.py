@@ -1,0 +1,314 @@
+"""Files of entries: a good copy is put in their place; else a bad one goes aside, or the entry goes, if asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ocitui.cache import Descriptor, Document, DocumentError, FileKind, ImageManifest, PackedFormat
+from ocitui.cache.disk import Folder
+from ocitui.cache.edits import discardable
+from ocitui.cache.files import known_format
+from ocitui.cache.index import Key
+
+from ..catalogue import CATALOGUE
+from ..check.document_checks import has_digest
+from ..findings import Finding
+from ..loop_devices import packed_file
+from .copies import Copy, Restorer, WantedFile, read_document
+from .scene import Scene, entry_of, file_of
+from .steps import HIT, MISS, REVERSIBLE, Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+
+Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
+Content = Callable[[str], str]
+"""The digest that a packed file's bytes should have, by its name; empty where nobody recorded it."""
+
+_STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFiles:
+    """What is missing or bad of one digest."""
+
+    scene: Scene
+    restorer: Restorer
+    content: Content
+    digest: str
+
+    async def find(self, findings: Sequence[Finding]) -> AsyncIterator[Found]:
+        """Each file that is missing or bad, the findings about it, and the good copy of it, if there is one.
+
+        The manifest comes first: it says which config is the right one.
+        """
+        about = self._by_file(findings)
+        manifest_name, config_name = (file_of(self.digest, kind, "") for kind in (FileKind.MANIFEST, FileKind.CONFIG))
+        if manifest_name in about:
+            wanted = WantedFile(
+                manifest_name, self.digest, FileKind.MANIFEST, content=self.digest, carriers=self._carriers
+            )
+            copy = await self._copy_of(wanted)
+            manifest = _parsed(copy.data) if copy is not None else None
+            yield wanted, about.pop(manifest_name), copy
+        else:
+            manifest = _parsed(self._right(manifest_name, self.digest))
+        if config_name in about:
+            wanted = self._config(config_name, manifest)
+            yield wanted, about.pop(config_name), await self._copy_of(wanted) if wanted.content else None
+        for name, concerned in about.items():
+            wanted = self._packed(name, concerned)
+            yield wanted, concerned, await self.restorer.find(wanted) if wanted.format else None
+
+    @property
+    def _carriers(self) -> tuple[Descriptor, ...]:
+        return tuple(self.scene.carrying(self.digest))
+
+    def _by_file(self, findings: Sequence[Finding]) -> dict[str, tuple[Finding, ...]]:
+        about: dict[str, tuple[Finding, ...]] = {}
+        for finding in findings:
+            about[finding.file] = (*about.get(finding.file, ()), finding)
+            if finding.code == "file-missing" and finding.kind is FileKind.PACKED:
+                for kind in (FileKind.MANIFEST, FileKind.CONFIG):
+                    name = file_of(self.digest, kind, "")
+                    if name not in self.scene.facts:
+                        # Where nothing is there at all, one finding stands for the three files.
+                        about.setdefault(name, (finding,))
+        return about
+
+    async def _copy_of(self, wanted: WantedFile) -> Copy | None:
+        """None too where the document has the right bytes already: no copy would be any better."""
+        if self._right(wanted.name, wanted.content) is not None:
+            return None
+        return await self.restorer.find(wanted)
+
+    def _right(self, name: str, content: str) -> bytes | None:
+        with suppress(OSError):
+            raw = read_document(self.scene.directory / name)
+            if has_digest(raw, content):
+                return raw
+        return None
+
+    def _config(self, name: str, manifest: ImageManifest | None) -> WantedFile:
+        if manifest is None:
+            return WantedFile(name, self.digest, FileKind.CONFIG, carriers=self._carriers)
+        config = manifest.config
+        return WantedFile(
+            name, self.digest, FileKind.CONFIG, content=config.digest, size=config.size, carriers=self._carriers
+        )
+
+    def _packed(self, name: str, findings: Sequence[Finding]) -> WantedFile:
+        return WantedFile(
+            name,
+            self.digest,
+            FileKind.PACKED,
+            known_format(os.path.splitext(name)[1][1:]),
+            self.content(name),
+            strictly=any(finding.code in _STRICTLY for finding in findings),
+            carriers=self._carriers,
+        )
+
+
+def _parsed(raw: bytes | None) -> ImageManifest | None:
+    """The manifest, where the daemon would read it."""
+    try:
+        return None if raw is None else Document.manifest(raw).value
+    except DocumentError:
+        return None
+
+
+def drop_step(scene: Scene, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
+    """The step that takes the entries of these keys, all of one digest, out of the index. Raises OSError."""
+    assert scene.index is not None
+    wanted = set(keys)
+    positions = tuple(at for at, descriptor in enumerate(scene.descriptors) if descriptor.key in wanted)
+    going = [scene.descriptors[at] for at in positions]
+    left = scene.index.without(wanted)
+    with Folder.open(scene.directory) as root:
+        present, _ = discardable(root, left, wanted)
+    discards = scene.discards(present)
+    names = dict.fromkeys(descriptor.image_name for descriptor in going if descriptor.image_name)
+    gone = [name for name in names if left.by_name(name) is None]
+    formats = ", ".join(dict.fromkeys(descriptor.format or "no format" for descriptor in going))
+    return RepairStep(
+        0,
+        StepKind.DROP_ENTRY,
+        f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
+        findings,
+        scene.trashed(discards),
+        sum(item.seen.size for item in discards),
+        then=MISS,
+        loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
+        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.of(packed_file(descriptor)))),
+        change=Change(remove=positions, discard=discards),
+    )
+
+
+CODES = frozenset(
+    {
+        "file-missing",
+        "file-not-regular",
+        "read-error",
+        "manifest-unparsable",
+        "config-unparsable",
+        "config-no-history",
+        "manifest-digest",
+        "config-digest",
+        "manifest-is-index",
+        "packed-empty",
+        "packed-magic",
+        "packed-truncated",
+        "packed-incomplete",
+        "packed-damaged",
+        "packed-changed",
+    }
+)
+_STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
+"""What is no worse for being left where it is, while nothing better is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The loop devices that hold packed files, by the file's name."""
+
+    by_name: Mapping[str, tuple[str, ...]]
+
+    def of(self, name: str) -> tuple[str, ...]:
+        return self.by_name.get(name, ())
+
+
+@dataclass(frozen=True, slots=True)
+class FileMends:
+    """Mends for the files of one digest after the other. ``drop``: entries may go whose files are gone or bad."""
+
+    scene: Scene
+    restorer: Restorer
+    holders: Holders
+    content: Content = lambda name: ""
+    drop: bool = False
+
+    async def plan(self, findings: Sequence[Finding]) -> Outcome:
+        """The steps for findings about files of entries, by digest in the order of the findings."""
+        outcome = Outcome()
+        by_digest: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_digest.setdefault(finding.digest, []).append(finding)
+        for digest, found in by_digest.items():
+            outcome += await self._plan_digest(digest, found)
+            await asyncio.sleep(0)  # where nothing is to be waited for, others have their turn all the same
+        return outcome
+
+    async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
+        outcome, lost = Outcome(), list[tuple[WantedFile, tuple[Finding, ...]]]()
+        files = WantedFiles(self.scene, self.restorer, self.content, digest)
+        async for wanted, concerned, copy in files.find(findings):
+            if copy is not None:
+                outcome.steps.append(self._restore(wanted, concerned, copy))
+            else:
+                lost.append((wanted, concerned))
+        bad = [(wanted, concerned) for wanted, concerned in lost if not _may_stay(concerned)]
+        if bad and self.drop and not self.scene.replaced:
+            return self._drop(digest, findings, [wanted for wanted, _ in bad], outcome)
+        for wanted, concerned in lost:
+            self._without_copy(wanted, concerned, outcome)
+        return outcome
+
+    def _restore(self, wanted: WantedFile, findings: tuple[Finding, ...], copy: Copy) -> RepairStep:
+        there = self.scene.seen_at(wanted.name)
+        place, fetch = copy.place(wanted, there), copy.to_fetch(wanted, there)
+        return RepairStep(
+            0,
+            StepKind.RESTORE_FILE,
+            f"Restore the {wanted.kind} file of {_entry(wanted, findings)} from {copy.where}",
+            findings,
+            (
+                StepFile(
+                    wanted.name, Fate.PLACED if there is None else Fate.REPLACED, there.size if there else copy.size
+                ),
+            ),
+            there.size if there else 0,
+            copy.size,
+            then=HIT,
+            source=copy.where,
+            # What somebody may have written on purpose is replaced only when it is chosen.
+            default=not any(finding.code == "packed-changed" for finding in findings),
+            used_by=self.holders.of(wanted.name),
+            change=Change(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
+        )
+
+    def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
+        """The entries that lack a file go; what could be restored for those that stay is restored."""
+        formats = {wanted.format for wanted in lost}
+        keys = {
+            descriptor.key
+            for descriptor in self.scene.carrying(digest)
+            if None in formats or known_format(descriptor.format) in formats
+        }
+        gone = {known_format(form) for _, form in keys}
+        staying = [d for d in self.scene.carrying(digest) if d.key not in keys]
+        kept = [step for step in outcome.steps if staying and not _is_of(step, gone)]
+        covered = {finding for step in kept for finding in step.findings}
+        concerned = tuple(finding for finding in findings if finding not in covered)
+        if not keys:
+            outcome.leave(concerned, "no descriptor names these files")
+            return outcome
+        return Outcome([*kept, drop_step(self.scene, keys, concerned, self.holders)], [])
+
+    def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
+        why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)
+        there = self.scene.seen_at(wanted.name)
+        if there is None or _may_stay(findings):
+            outcome.leave(findings, why, would)
+            return
+        discards = self.scene.discards([wanted.name])
+        outcome.steps.append(
+            RepairStep(
+                0,
+                StepKind.MOVE_ASIDE,
+                f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
+                findings,
+                self.scene.trashed(discards),
+                there.size,
+                then=MISS,
+                used_by=self.holders.of(wanted.name),
+                leaves=(Left(_missing(wanted, findings[0]), why, would),),
+                change=Change(discard=discards),
+            )
+        )
+
+
+def _may_stay(findings: Sequence[Finding]) -> bool:
+    return all(finding.code in _STAY for finding in findings)
+
+
+def _is_of(step: RepairStep, formats: set[PackedFormat | None]) -> bool:
+    """Whether a step restores the packed file of one of these formats."""
+    return any(step_file.name.endswith(f".{form}") for form in formats if form for step_file in step.files)
+
+
+def _entry(wanted: WantedFile, findings: Sequence[Finding]) -> str:
+    name = next((finding.name for finding in findings if finding.name), "")
+    return entry_of(wanted.digest, wanted.format or "", name)
+
+
+def _missing(wanted: WantedFile, like: Finding) -> Finding:
+    """What a check will find once the file went aside."""
+    return CATALOGUE["file-missing"].finding(
+        f"the {wanted.kind} file is not there",
+        digest=like.digest,
+        format=like.format,
+        name=like.name,
+        position=like.position,
+        file=wanted.name,
+        kind=wanted.kind,
+    )
+
+
+def _would(wanted: WantedFile) -> str:
+    """What the operator can still do."""
+    name = next((descriptor.image_name for descriptor in wanted.carriers if descriptor.image_name), "")
+    registry = f", or --registry for {name} by its digest" if name else ""
+    again = f"; import {name} again" if name else ""
+    what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
+    return f"--from a layout, an archive or another cache that holds {what}{registry}{again}; or --drop the entry"

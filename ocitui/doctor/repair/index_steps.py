@@ -1,0 +1,173 @@
+"""An index that the daemon would not load, or that lost entries: replaced whole, or given them back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement, Insert, new_index
+from ocitui.cache.files import INDEX_NAME
+
+from ..check.cache_checks import inferred_formats, orphans
+from ..check.descriptor_checks import DescriptorChecks
+from ..check.directory import CacheFiles
+from ..check.entry_checks import check_digest, grouped
+from ..check.entry_files import Holdings
+from ..findings import Finding, Severity
+from ..salvage.sources import Joined, Source
+from .scene import Scene, short
+from .steps import Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+
+REPLACED = frozenset(
+    {
+        "index-missing",
+        "index-unparsable",
+        "index-not-utf8",
+        "index-schema",
+        "descriptor-invalid",
+        "index-not-a-file",
+    }
+)
+REFILLED = frozenset({"index-emptied", "index-shrunk"})
+_CODES = REPLACED | REFILLED
+_LATER = "it is found only once index.json reads again"
+_SHOWN = 3
+_PLAN_AGAIN = "make a new plan then"
+
+
+def is_about_index(finding: Finding) -> bool:
+    """Whether the index as a whole is to be mended for it."""
+    return finding.code in _CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
+
+
+def plan_index(scene: Scene, findings: Sequence[Finding], joined: Joined | None, known: Sequence[Finding]) -> Outcome:
+    """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
+    outcome = Outcome()
+    broken = tuple(finding for finding in findings if finding.code in REPLACED or finding.file == INDEX_NAME)
+    broken = tuple(finding for finding in broken if finding.code not in REFILLED)
+    refilled = tuple(finding for finding in findings if finding.code in REFILLED)
+    if broken and joined is not None and scene.replaced:
+        _replace(scene, broken, joined, known, outcome)
+    elif broken:
+        outcome.leave(broken, "the index has changed since it was checked", "check again")
+    if refilled and joined is not None and not scene.replaced:
+        _refill(scene, refilled, joined, known, outcome)
+    return outcome
+
+
+def _replace(
+    scene: Scene, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+) -> None:
+    data = _whole_data(scene, joined)
+    if scene.seen is None:
+        outcome.leave(findings, "what cannot be read cannot be kept", f"mv {scene.directory / INDEX_NAME} elsewhere")
+        return
+    if isinstance(data, str):
+        outcome.leave(findings, data, "give a good index.json")
+        return
+    there, index = scene.seen_at(INDEX_NAME), ImageIndex.parse(data)
+    size = there.size if there is not None else 0
+    file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
+    outcome.steps.append(
+        RepairStep(
+            0,
+            StepKind.REPLACE_INDEX,
+            f"Write index.json anew, with {_count(len(index))}: {_origins(joined.proposed)}",
+            findings,
+            (file,),
+            size,
+            len(data),
+            then=f"it loads {_count(len(index))} at its next start",
+            loses=_lost(joined),
+            source=_origins(joined.proposed),
+            leaves=leaves(scene, index, known),
+            change=Change(replacement=IndexReplacement(scene.seen, data)),
+        )
+    )
+
+
+def _whole_data(scene: Scene, joined: Joined) -> bytes | str:
+    """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
+    proposed = [descriptor for descriptor, _ in joined.proposed]
+    if scene.index is not None and scene.data is not None and proposed == scene.index.descriptors:
+        return scene.data
+    try:
+        return new_index(descriptor.raw for descriptor in proposed)
+    except DocumentError as error:
+        return f"no index can be made of what is left: {error.message}"
+
+
+def _refill(
+    scene: Scene, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+) -> None:
+    index = scene.index
+    assert index is not None
+    added = [pair for pair in joined.proposed if pair[1] is not Source.INDEX]
+    if not added:
+        outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
+        return
+    inserts: list[Insert] = []
+    position = 0
+    for descriptor, source in joined.proposed:
+        if source is Source.INDEX:
+            position += 1
+        else:
+            inserts.append(Insert(index.laid_out(descriptor.raw), position))
+    whole = ImageIndex.parse(new_index(descriptor.raw for descriptor, _ in joined.proposed))
+    outcome.steps.append(
+        RepairStep(
+            0,
+            StepKind.ADD_ENTRIES,
+            f"Put {_count(len(added))} back into index.json: {_origins(added)}",
+            findings,
+            (),
+            then=f"it loads {_count(len(whole))} at its next start",
+            loses=_lost(joined),
+            source=_origins(added),
+            leaves=leaves(scene, whole, known),
+            change=Change(insert=tuple(inserts)),
+        )
+    )
+
+
+def leaves(scene: Scene, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
+    """What a check would find in the cache with this index, besides what is known already."""
+    said = {(finding.code, finding.digest, finding.file) for finding in known}
+    found = _found_with(scene, index.descriptors)
+    return tuple(
+        Left(finding, _LATER, _would(finding))
+        for finding in found
+        if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
+    )
+
+
+def _found_with(scene: Scene, descriptors: Sequence[Descriptor]) -> list[Finding]:
+    holdings = Holdings(scene.facts)
+    findings = DescriptorChecks().check(descriptors, inferred_formats(holdings, descriptors))
+    with CacheFiles(scene.directory) as files:
+        for digest, carriers in grouped(descriptors).items():
+            findings += check_digest(files, scene.facts, digest, carriers).findings
+    return [*findings, *orphans(holdings, descriptors)]
+
+
+def _would(finding: Finding) -> str:
+    return f"--name {short(finding.digest)}=NAME" if finding.code == "name-missing" else _PLAN_AGAIN
+
+
+def _lost(joined: Joined) -> str:
+    nameless = [short(digest) for digest in joined.nameless]
+    if not nameless:
+        return ""
+    shown = ", ".join(nameless[:_SHOWN])
+    more = f" and {len(nameless) - _SHOWN} more" if len(nameless) > _SHOWN else ""
+    return f"the name of {shown}{more}, which nothing tells: give it with --name DIGEST=NAME"
+
+
+def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
+    words = {Source.INDEX: "the index", Source.BACKUP: "the backup", Source.FILES: "the files"}
+    counts = Counter(source for _, source in proposed)
+    return ", ".join(f"{counts[source]} of {words[source]}" for source in Source if counts[source]) or "empty"
+
+
+def _count(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"

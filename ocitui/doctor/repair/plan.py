@@ -1,0 +1,420 @@
+"""A plan put together: what was seen, the shelves to restore from, and each family's steps in their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ocitui.cache import (
+    CacheError,
+    ConflictError,
+    Descriptor,
+    ImageIndex,
+    IndexEdit,
+    IndexReplacement,
+    IndexSeen,
+    Insert,
+    Mend,
+    PackerCache,
+    Place,
+    Remove,
+    TransactionState,
+    list_backups,
+    read_backup,
+    see,
+)
+from ocitui.cache.ledger import Ledger
+from ocitui.cache.redoing import Overwritten
+from ocitui.cache.workspace import open_journal
+from ocitui.importing.opening import SourceOptions
+
+from ..check.history import known_history
+from ..findings import Depth, Finding, Severity
+from ..loop_devices import users_of
+from ..report import Report
+from ..salvage.sources import Joined, JoinedEntry, join_sources
+from . import descriptor_steps, file_steps, index_steps, orphan_steps
+from .copies import DeviceShelf, Restorer, Shelf, SiblingShelf, TrashShelf, Users
+from .file_steps import FileMends, Holders
+from .orphan_steps import Adoption, Known, once_emptied
+from .scene import Scene, entry_of, look_at
+from .source_copies import RegistryShelf, shelf_for
+from .steps import Change, Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepFile, StepKind
+
+
+def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
+    """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
+    found: dict[tuple[str, str], Descriptor] = {}
+    left = set(wanted)
+    for descriptor in _all(directory) if left else ():
+        key = (descriptor.digest, descriptor.format or "")
+        if key in left and descriptor.image_name:
+            found[key] = descriptor
+            left.remove(key)
+            if not left:
+                break
+    return found
+
+
+def _all(directory: Path) -> Iterator[Descriptor]:
+    """Those of the backups, the newest first, then what transactions took out."""
+    with suppress(CacheError):
+        for backup in list_backups(directory):
+            with suppress(CacheError):
+                yield from reversed(ImageIndex.parse(read_backup(directory, backup)).descriptors)
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        for transaction in journal.list() if journal is not None else ():
+            with suppress(CacheError):
+                yield from [one.descriptor for one in transaction.removed]
+
+
+def plan_redo(findings: Sequence[Finding], overwritten: Iterable[Overwritten]) -> Outcome:
+    """A step for each transaction that a finding names; made only when it is chosen, as the daemon may win again."""
+    outcome = Outcome()
+    by_id = {one.transaction.id: one for one in overwritten}
+    for finding in findings:
+        lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
+        if lost is None:
+            outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
+        else:
+            outcome.steps.append(_redo(finding, lost))
+    return outcome
+
+
+def _redo(finding: Finding, lost: Overwritten) -> RepairStep:
+    return RepairStep(
+        0,
+        StepKind.REDO,
+        f"Make the {lost.transaction.kind} of transaction {lost.transaction.id} once more: {_what(lost)}",
+        (finding,),
+        then="while it runs, its memory wins at its next store: stop it first, then start it",
+        default=False,
+        change=Change(redo=lost.transaction.id),
+    )
+
+
+def _what(lost: Overwritten) -> str:
+    parts = (("out", lost.returned), ("in", lost.missing), ("moved", lost.moved_back))
+    return "; ".join(f"{_entries(entries)} {word}" for word, entries in parts if entries)
+
+
+def _entries(descriptors: Sequence[Descriptor]) -> str:
+    first = descriptors[0]
+    more = f" and {len(descriptors) - 1} more" if len(descriptors) > 1 else ""
+    return entry_of(first.digest, first.format or "", first.image_name or "") + more
+
+
+SHORTEST_DIGEST = 12
+_NONE = "there is no safe mend for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The parts of a plan."""
+
+    scene: Scene
+    outcome: Outcome
+    notes: tuple[str, ...]
+    joined: Joined | None
+
+
+def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
+    """Whether a finding has one of these codes, digests (also the beginning of one) or fingerprints."""
+    if finding.code in wanted or finding.fingerprint in wanted:
+        return True
+    digest, short = finding.digest, finding.digest.partition(":")[2]
+    return bool(digest) and any(
+        len(one) >= SHORTEST_DIGEST and (digest.startswith(one) or short.startswith(one))
+        for one in wanted
+        if isinstance(one, str)
+    )
+
+
+async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) -> Made:
+    """Raises CacheDirectoryError."""
+    scene = await asyncio.to_thread(look_at, cache.directory)
+    findings = [finding for finding in report.findings if _is_wanted(finding, options)]
+    if await asyncio.to_thread(_is_pending, scene.directory):
+        return Made(scene, orphan_steps.finish_first(findings), (), None)
+    notes: list[str] = []
+    users = await asyncio.to_thread(users_of, scene.directory)
+    restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, users, notes), notes)
+    ledger = await asyncio.to_thread(Ledger.open, scene.directory)
+    holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
+    mends = FileMends(scene, restorer, holders, partial(_content, ledger), options.drop)
+    names = dict(options.names)
+    about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
+    orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
+    known = await asyncio.to_thread(remembered, scene.directory, orphans)
+    adoption = Adoption(scene, dict(options.adopt), known, options.adopt_known)
+    joined: Joined | None = None
+    try:
+        outcome = Outcome()
+        if about_index:
+            history = await asyncio.to_thread(known_history, scene.directory, scene.index)
+            joined = await asyncio.to_thread(join_sources, scene, history, names)
+            outcome += await asyncio.to_thread(index_steps.plan_index, scene, about_index, joined, report.findings)
+        outcome += descriptor_steps.plan_descriptors(scene, _of(findings, descriptor_steps.CODES), names)
+        outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
+        rest = _of(findings, orphan_steps.CODES)
+        outcome += await asyncio.to_thread(
+            orphan_steps.plan_orphans, scene, rest, adoption, trash=options.trash_orphans
+        )
+        outcome += orphan_steps.plan_rest(scene, rest, change_modes=options.change_modes)
+        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, scene))
+    finally:
+        await restorer.close()
+    _leave_the_rest(findings, outcome)
+    return Made(scene, outcome, tuple(restorer.notes), joined)
+
+
+def _is_pending(directory: Path) -> bool:
+    """Whether an interrupted transaction waits for a writer, which changes the cache before anything else is done."""
+    with suppress(OSError), open_journal(directory) as journal:
+        return journal is not None and bool(journal.list([TransactionState.PENDING]))
+    return False
+
+
+async def _overwritten(cache: PackerCache, scene: Scene) -> list[Overwritten]:
+    try:
+        return [] if scene.replaced else await cache.overwritten()
+    except CacheError:
+        return []
+
+
+def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
+    if options.only:
+        return concerns(options.only, finding)
+    return not finding.acknowledged
+
+
+def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
+    return [finding for finding in findings if finding.code in codes]
+
+
+def _shelves(scene: Scene, options: RepairOptions, users: Users, notes: list[str]) -> list[Shelf]:
+    shelves: list[Shelf] = [TrashShelf(scene.directory), DeviceShelf(users), SiblingShelf(scene)]
+    for text in options.sources:
+        try:
+            shelves.append(shelf_for(text, options.access))
+        except CacheError as error:
+            notes.append(f"{text}: {error.message}")
+    return [*shelves, RegistryShelf(options.access)] if options.registry else shelves
+
+
+def _content(ledger: Ledger, name: str) -> str:
+    """The digest that a packed file should have; empty where nobody recorded it."""
+    record = ledger.look(name)
+    return f"sha256:{record.sha256}" if record is not None else ""
+
+
+def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
+    """What no step is about and no family has spoken of; what is only worth knowing is not said again."""
+    covered = {finding for step in outcome.steps for finding in step.findings}
+    covered |= {left.finding for left in outcome.left}
+    for finding in findings:
+        if finding not in covered and finding.severity is not Severity.INFO:
+            outcome.leave([finding], _NONE, finding.mend)
+
+
+T = TypeVar("T")
+
+
+def compose(
+    index: ImageIndex | None,
+    seen: IndexSeen | None,
+    changes: Sequence[Change],
+    staged: Mapping[str, Path] | None = None,
+) -> Mend:
+    """The changes as one mend; ``staged`` are the paths of fetched files by their name.
+
+    Raises ConflictError where two of them want the same file, or one was not fetched.
+    """
+    placed = _once(place for change in changes for place in change.place)
+    fetched = [_placed(fetch, staged or {}) for fetch in _once(fetch for change in changes for fetch in change.fetch)]
+    discarded = _once(item for change in changes for item in change.discard)
+    places = [*placed, *fetched]
+    names = [place.name for place in places] + [item.name for item in discarded]
+    _check_names(names)
+    # The mode of what goes anyway stays, so that it comes back with it.
+    modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
+    return Mend(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
+
+
+def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
+    """The descriptor at a position with these annotations, laid out as the index is."""
+    return index.laid_out(index.descriptors[position].with_annotations(dict(annotations)).raw)
+
+
+def _index_change(
+    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[Change]
+) -> IndexEdit | IndexReplacement | None:
+    replacements = _once(change.replacement for change in changes if change.replacement is not None)
+    if replacements:
+        if len(replacements) > 1 or any(_edits(change) for change in changes):
+            raise ConflictError("index.json is replaced whole", hint="mend its entries once it is")
+        return replacements[0]
+    if index is None or not any(_edits(change) for change in changes):
+        return None
+    removed = {position for change in changes for position in change.remove}
+    edited = _annotations(changes, removed)
+    inserts = [Insert(annotated(index, at, new), at) for at, new in sorted(edited.items())]
+    inserts += [insert for change in changes for insert in change.insert]
+    gone = [Remove(position, index.descriptors[position].raw) for position in sorted(removed | set(edited))]
+    # Positions mean something in the index that was seen only; what is put at the end fits any.
+    bound = any(insert.position is not None for change in changes for insert in change.insert)
+    return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
+
+
+def _annotations(changes: Iterable[Change], removed: set[int]) -> dict[int, dict[str, str]]:
+    edited: dict[int, dict[str, str]] = {}
+    for change in changes:
+        for position, changed in change.annotate:
+            if position not in removed:
+                edited.setdefault(position, {}).update(changed)
+    return edited
+
+
+def _edits(change: Change) -> bool:
+    return bool(change.remove or change.annotate or change.insert)
+
+
+def _placed(fetch: Fetch, staged: Mapping[str, Path]) -> Place:
+    path = staged.get(fetch.name)
+    if path is None:
+        raise ConflictError(f"{fetch.name} was not fetched")
+    return Place(fetch.name, fetch.seen, path=path, source=see(path))
+
+
+def _once(items: Iterable[T]) -> list[T]:
+    """Each that is not equal to an earlier one."""
+    return list(dict.fromkeys(items))
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ConflictError(f"two steps want {name}", hint="choose one of them")
+
+
+__all__ = [
+    "Fate",
+    "Fetch",
+    "FetchKind",
+    "Left",
+    "RepairOptions",
+    "RepairPlan",
+    "RepairStep",
+    "StepFile",
+    "StepKind",
+    "plan_repair",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
+
+    ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
+    where it cannot be read, and ``depth`` how far the check looked that it was made of. ``joined`` are the three
+    sources of an index that is to be given entries back, side by side. Two plans are equal where they would do the
+    same.
+    """
+
+    steps: tuple[RepairStep, ...]
+    unmended: tuple[Left, ...]
+    seen: IndexSeen | None
+    chosen: frozenset[int]
+    notes: tuple[str, ...] = ()
+    depth: Depth = Depth.QUICK
+    joined: tuple[JoinedEntry, ...] = field(default=(), repr=False)
+    index: ImageIndex | None = field(default=None, repr=False, compare=False)
+    access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
+
+    @property
+    def made(self) -> tuple[RepairStep, ...]:
+        """The steps that will be made."""
+        return tuple(step for step in self.steps if step.number in self.chosen)
+
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """All findings that will be there afterwards, also those of steps that are not made."""
+        passed = [step for step in self.steps if step.number not in self.chosen]
+        return (
+            *(left for step in self.made for left in step.leaves),
+            *(once_emptied(self.unmended) if self._empties_index else self.unmended),
+            *(Left(finding, "its step is not chosen", step.title) for step in passed for finding in step.findings),
+        )
+
+    @property
+    def _empties_index(self) -> bool:
+        """Whether every entry goes, and none comes."""
+        changes = [step.change for step in self.made]
+        gone = {position for change in changes for position in change.remove}
+        if not gone or self.index is None or any(change.insert or change.replacement for change in changes):
+            return False
+        return len(gone) == len(self.index)
+
+    @property
+    def bytes_trashed(self) -> int:
+        return sum(step.bytes_trashed for step in self.made)
+
+    @property
+    def bytes_placed(self) -> int:
+        return sum(step.bytes_placed for step in self.made)
+
+    @property
+    def used_by(self) -> tuple[str, ...]:
+        """The loop devices that hold files of entries which are dropped: who does that is asked twice."""
+        dropped = (step for step in self.made if step.kind is StepKind.DROP_ENTRY)
+        return tuple(dict.fromkeys(user for step in dropped for user in step.used_by))
+
+    @property
+    def fetches(self) -> tuple[Fetch, ...]:
+        """What has to be brought into the staging folder first."""
+        return tuple(fetch for step in self.made for fetch in step.change.fetch)
+
+    @property
+    def redone(self) -> tuple[str, ...]:
+        """Transactions of ours whose edit is made once more, each as one of its own."""
+        return tuple(step.change.redo for step in self.made if step.change.redo)
+
+    def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
+        """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings."""
+        chosen = (step.number for step in self.steps if _selects(wanted, step))
+        return replace(self, chosen=frozenset(chosen))
+
+    def mend(self, staged: Mapping[str, Path] | None = None) -> Mend:
+        """The chosen steps as one change of the cache; ``staged`` are the files that were fetched, by their name.
+
+        Raises ConflictError where two steps want the same file, or one was not fetched.
+        """
+        return compose(self.index, self.seen, [step.change for step in self.made], staged)
+
+
+def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
+    return step.number in wanted or any(concerns(wanted, finding) for finding in step.findings)
+
+
+async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions | None = None) -> RepairPlan:
+    """What would mend these findings; nothing is written. Raises CacheDirectoryError where the directory is gone."""
+    options = options or RepairOptions()
+    made = await make_plan(cache, report, options)
+    steps = tuple(replace(step, number=number) for number, step in enumerate(made.outcome.steps, 1))
+    return RepairPlan(
+        steps,
+        tuple(made.outcome.left),
+        made.scene.seen,
+        frozenset(step.number for step in steps if step.default),
+        made.notes,
+        report.depth,
+        made.joined.entries if made.joined is not None else (),
+        None if made.scene.replaced else made.scene.index,
+        options.access,
+    )

@@ -1,0 +1,108 @@
+"""What a plan is made from: the index, the directory and what holds its files open, as they were at one moment."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
+from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
+
+from ..check.directory import CacheFiles, Fact, Facts
+from ..check.index_checks import read_index
+from .steps import Fate, StepFile
+
+
+@dataclass(frozen=True)
+class Scene:
+    """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
+
+    ``seen`` is None where index.json cannot be read. ``replaced``: index.json has to be replaced whole, so that no
+    descriptor of it can be edited yet.
+    """
+
+    directory: Path
+    facts: Facts
+    index: ImageIndex | None
+    data: bytes | None
+    seen: IndexSeen | None
+
+    @property
+    def replaced(self) -> bool:
+        fact = self.facts.get(INDEX_NAME)
+        return self.index is None or fact is None or not fact.regular
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        return [] if self.index is None else self.index.descriptors
+
+    @cached_property
+    def carriers(self) -> dict[str, list[int]]:
+        """The positions of each digest's descriptors."""
+        positions: dict[str, list[int]] = {}
+        for position, descriptor in enumerate(self.descriptors):
+            positions.setdefault(descriptor.digest, []).append(position)
+        return positions
+
+    def carrying(self, digest: str) -> Iterator[Descriptor]:
+        """The descriptors of a digest, in order."""
+        return (self.descriptors[position] for position in self.carriers.get(digest, ()))
+
+    def seen_at(self, name: str) -> Seen | None:
+        """What a name is, for a mend to be bound to."""
+        fact = self.facts.get(name)
+        return None if fact is None else seen_of(fact)
+
+    def size_of(self, name: str) -> int:
+        fact = self.facts.get(name)
+        return fact.size if fact is not None else 0
+
+    def discards(self, names: Iterable[str]) -> tuple[Discard, ...]:
+        """Those of these names that are there, as what goes to the trash."""
+        found = ((name, self.seen_at(name)) for name in dict.fromkeys(names))
+        return tuple(Discard(name, seen) for name, seen in found if seen is not None)
+
+    def trashed(self, discards: Iterable[Discard]) -> tuple[StepFile, ...]:
+        return tuple(StepFile(item.name, Fate.TRASHED, item.seen.size) for item in discards)
+
+
+def look_at(directory: Path) -> Scene:
+    """Look at a cache. Raises CacheDirectoryError."""
+    with CacheFiles(directory) as files:
+        reading, facts = read_index(files), files.survey()
+    data = reading.data if reading.index is None else reading.index.to_bytes()
+    found = facts.get(INDEX_NAME)
+    try:
+        in_place = found is not None and found.regular and data is not None
+        seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
+    except OSError:
+        seen = None
+    return Scene(directory, facts, reading.index, data, seen)
+
+
+def seen_of(fact: Fact) -> Seen:
+    return Seen(stat.S_IFMT(fact.mode), fact.size, fact.modified_ns, fact.inode)
+
+
+def file_of(digest: str, kind: FileKind, format: str) -> str:
+    """The name of an entry's file; empty for a packed file of a format there is not."""
+    if kind is FileKind.MANIFEST:
+        return manifest_name(digest)
+    if kind is FileKind.CONFIG:
+        return config_name(digest)
+    known = known_format(format)
+    return packed_name(digest, known) if known else ""
+
+
+def short(digest: str) -> str:
+    """A digest as it is shown in a line: twelve digits."""
+    return digest.rpartition(":")[2][:12]
+
+
+def entry_of(digest: str, format: str, name: str = "") -> str:
+    """An entry in words."""
+    form = f" as {format}" if format in tuple(PackedFormat) else ""
+    return f"{name} ({short(digest)}{form})" if name else f"{short(digest)}{form}"

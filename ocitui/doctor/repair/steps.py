@@ -1,0 +1,181 @@
+"""Steps of a repair: what each does, what it costs, and the change it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ocitui.cache import ChangeMode, Discard, IndexReplacement, Insert, PackedFormat, Place, Seen
+from ocitui.importing.opening import SourceOptions
+
+from ..findings import Finding
+
+
+class StepKind(StrEnum):
+    """REPLACE_INDEX: index.json whole; ADD_ENTRIES: entries that it lost come back; EDIT_DESCRIPTOR: its annotations;
+    DROP_ENTRY: a descriptor goes, with the files that only it needs; RESTORE_FILE: a good copy comes in; MOVE_ASIDE: a
+    bad file goes to the trash; ADOPT: a descriptor for files without one; REDO: an edit of ours is made once more;
+    CLEAN_UP: what an interrupted writer left."""
+
+    REPLACE_INDEX = "replace-index"
+    ADD_ENTRIES = "add-entries"
+    EDIT_DESCRIPTOR = "edit-descriptor"
+    DROP_ENTRY = "drop-entry"
+    RESTORE_FILE = "restore-file"
+    MOVE_ASIDE = "move-aside"
+    ADOPT = "adopt"
+    TRASH_ORPHAN = "trash-orphan"
+    CHANGE_MODE = "change-mode"
+    REDO = "redo"
+    CLEAN_UP = "clean-up"
+
+
+class Fate(StrEnum):
+    """What happens to a file: its value goes behind the file's name."""
+
+    TRASHED = "goes to the trash"
+    PLACED = "comes in"
+    REPLACED = "goes to the trash, and another comes in"
+    MODE = "its mode changes"
+    REMOVED = "is removed"
+
+
+@dataclass(frozen=True, slots=True)
+class StepFile:
+    """A file that a step touches; ``size`` in bytes is that of what goes, or of what comes where nothing goes."""
+
+    name: str
+    fate: Fate
+    size: int
+
+
+class FetchKind(StrEnum):
+    """DEVICE: read from a loop device; COPY: a file outside the cache; IMPORT: flattened and packed from layers."""
+
+    DEVICE = "device"
+    COPY = "copy"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A packed file that is brought into the staging folder before it is placed under ``name``.
+
+    ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
+    expected (0: not known). ``sha256`` is what its bytes must have, empty where nobody recorded it.
+    """
+
+    name: str
+    seen: Seen | None
+    kind: FetchKind
+    origin: str
+    digest: str
+    format: PackedFormat
+    size: int = 0
+    sha256: str = ""
+
+
+Annotations = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a step does, in parts that several steps can share one transaction with.
+
+    ``remove`` and ``annotate`` name descriptors by their position in the index that the plan was made for.
+    """
+
+    remove: tuple[int, ...] = ()
+    annotate: tuple[tuple[int, Annotations], ...] = ()
+    insert: tuple[Insert, ...] = ()
+    replacement: IndexReplacement | None = None
+    discard: tuple[Discard, ...] = ()
+    place: tuple[Place, ...] = ()
+    fetch: tuple[Fetch, ...] = ()
+    modes: tuple[ChangeMode, ...] = ()
+    redo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A finding that will be there afterwards: why, and what would mend it."""
+
+    finding: Finding
+    why: str
+    would: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStep:
+    """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
+    ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
+    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen. ``leaves`` are
+    findings that come of it.
+    """
+
+    number: int
+    kind: StepKind
+    title: str
+    findings: tuple[Finding, ...]
+    files: tuple[StepFile, ...] = ()
+    bytes_trashed: int = 0
+    bytes_placed: int = 0
+    then: str = ""
+    loses: str = ""
+    source: str = ""
+    default: bool = True
+    used_by: tuple[str, ...] = ()
+    leaves: tuple[Left, ...] = ()
+    change: Change = Change()
+
+
+@dataclass(frozen=True, slots=True)
+class RepairOptions:
+    """What the operator allows and knows.
+
+    ``only`` are codes, digests (a beginning of 12 digits or more will do) or fingerprints of findings. ``adopt`` gives
+    names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
+    are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
+    them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
+    how registries are spoken to.
+    """
+
+    only: frozenset[str] = frozenset()
+    drop: bool = False
+    adopt: tuple[tuple[str, str], ...] = ()
+    adopt_known: bool = False
+    names: tuple[tuple[str, str], ...] = ()
+    trash_orphans: bool = False
+    change_modes: bool = False
+    sources: tuple[str, ...] = ()
+    registry: bool = False
+    access: SourceOptions = field(default_factory=SourceOptions)
+
+
+HIT = "a hit, as far as this file goes"
+MISS = "a miss: a launch or a pull by name pulls it again, but a stored zone, which is made anew by digest alone, fails"
+NOTHING = "nothing: it never saw this"
+REVERSIBLE = "undo brings it back"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Steps have no number yet."""
+
+    steps: list[RepairStep] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+    def leave(self, findings: Iterable[Finding], why: str, would: str = "") -> None:
+        """Each finding once, as it was left first."""
+        there = {left.finding for left in self.left}
+        self.left += [Left(finding, why, would) for finding in dict.fromkeys(findings) if finding not in there]
+
+    def __iadd__(self, other: Outcome) -> Outcome:
+        self.steps += other.steps
+        self.left += other.left
+        return self
+
+
+UNLOADED = "the daemon would not load index.json as it is"
+MEND_INDEX_FIRST = "mend index.json first, then make a new plan"

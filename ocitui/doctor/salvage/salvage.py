@@ -1,0 +1,296 @@
+"""Every whole descriptor out of a broken index, in order, and what was lost where.
+
+A descriptor is taken where the bytes hold it as a whole object that stands as an element of the list of entries, as
+far as that can still be told: not a platform, not annotations, not the like of a descriptor in a field of another. Its
+bytes are kept as they are. What the daemon's types refuse is told apart, verbatim; everything else is a gap.
+
+A text that was written over a longer one leaves the old one's end behind a whole index. What is salvaged from there is
+stale: it is older than what stands before it. A descriptor written as an array is known only where the list of entries
+can be followed up to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examine_index
+
+from .scan import Scan, scan
+
+_SPACE = b" \t\r\n"
+_SEPARATOR = _SPACE + b","
+_NULS = re.compile(rb"\x00{16,}+")
+_MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16, little-endian"), (b"\xfe\xff", "UTF-16, big-endian"))
+_STRING = rb'[ \t\r\n]*+:[ \t\r\n]*+("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
+_DIGESTS = re.compile(rb'"digest"' + _STRING)
+_NAMES = re.compile(b'"' + re.escape(ANNOTATION_IMAGE_NAME.encode()) + b'"' + _STRING)
+_FRAME_BEGINNING = b'{"schemaVersion":2,"manifests":['
+_FRAME_END = re.compile(rb"[ \t\r\n]*+\][ \t\r\n]*+\}[ \t\r\n]*+")
+_FRAME_KEYS = re.compile(rb'"(?:schemaVersion|manifests)"')
+_NOTHING = "bytes that are no descriptor"
+_LONGEST_FRAME = 1 << 16
+_MOST_HINTS = 1000
+
+Part = tuple[int, int]
+"""From one offset to another."""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Bytes that were not salvaged, and what they are. ``digests`` and ``names`` can be read in them, in order: hints,
+    as nothing says that they belong together. Offset and length in bytes."""
+
+    offset: int
+    length: int
+    what: str
+    digests: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def readable(piece: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The digests and the image names that can be read in a piece of an index, each once, in order."""
+    return _strings(_DIGESTS, piece), _strings(_NAMES, piece)
+
+
+def between(size: int, taken: Iterable[Part]) -> list[Part]:
+    """What is left of ``size`` bytes around the parts that were taken, in order; parts of no length too."""
+    left: list[Part] = []
+    at = 0
+    for start, end in taken:
+        left.append((at, start))
+        at = end
+    return [*left, (at, size)]
+
+
+def find_gaps(data: bytes, left: list[Part]) -> list[Gap]:
+    """The gaps in what is left of a text, as `between` gives it."""
+    first, *middle = left
+    last = middle.pop() if middle else (len(data), len(data))
+    if _fits(_piece(data, first) + _piece(data, last)):
+        framed: list[Gap] = []
+    else:
+        framed = [*_head_gaps(data, *first), *_tail_gaps(data, *last)]
+    return sorted([*framed, *(gap for part in middle for gap in _plain_gaps(data, *part))], key=by_offset)
+
+
+def by_offset(gap: Gap | Salvaged) -> int:
+    return gap.offset
+
+
+def _piece(data: bytes, part: Part) -> bytes:
+    """A part of the text; too long a one is cut, as no frame is so long."""
+    return data[part[0] : min(part[1], part[0] + _LONGEST_FRAME)]
+
+
+def _fits(frame: bytes) -> bool:
+    """Whether the daemon would load an index with this around its descriptors."""
+    return examine_index(frame)[0].outcome is IndexOutcome.LOADED
+
+
+def _head_gaps(data: bytes, start: int, end: int) -> list[Gap]:
+    for mark, name in _MARKS:
+        if data.startswith(mark, start):
+            return [Gap(start, len(mark), f"a byte order mark ({name})"), *_head_gaps(data, start + len(mark), end)]
+    head = _piece(data, (start, end))
+    if _fits(head) or _fits(head + b"]}"):
+        return []
+    gaps = list(_plain_gaps(data, start, end))
+    if len(gaps) != 1 or gaps[0].digests or gaps[0].names or _FRAME_KEYS.search(head) is None:
+        return gaps
+    reason = examine_index(head + b"]}")[0].message
+    return [msgspec.structs.replace(gaps[0], what=f"the beginning of the index: {reason}")]
+
+
+def _tail_gaps(data: bytes, start: int, end: int) -> list[Gap]:
+    tail = _piece(data, (start, end))
+    if _fits(_FRAME_BEGINNING + tail):
+        return []
+    if _fits(_FRAME_BEGINNING + tail.lstrip(_SEPARATOR)):
+        return [Gap(data.index(b",", start), 1, "a trailing comma")]
+    closing = _FRAME_END.match(data, start, end)
+    gaps = list(_plain_gaps(data, closing.end() if closing else start, end))
+    if closing:
+        return [_named(gap, "bytes after the end of the index") for gap in gaps]
+    if len(gaps) != 1 or not tail.lstrip(_SEPARATOR).startswith(b"]"):
+        return gaps
+    return [_named(gaps[0], f"the end of the index: {examine_index(_FRAME_BEGINNING + tail)[0].message}")]
+
+
+def _named(gap: Gap, what: str) -> Gap:
+    """The gap under a better name, unless a part of a descriptor is in it, or only NULs."""
+    return msgspec.structs.replace(gap, what=what) if gap.what == _NOTHING else gap
+
+
+def _plain_gaps(data: bytes, start: int, end: int) -> Iterator[Gap]:
+    """The gaps in a part, runs of NUL apart from what stands around them."""
+    at = start
+    for nuls in _NULS.finditer(data, start, end):
+        yield from _stripped(data, at, nuls.start())
+        yield Gap(nuls.start(), nuls.end() - nuls.start(), "NUL bytes")
+        at = nuls.end()
+    yield from _stripped(data, at, end)
+
+
+def _stripped(data: bytes, start: int, end: int) -> Iterator[Gap]:
+    """One gap, without the commas and white space that would stand between descriptors anyway."""
+    piece = data[start:end].strip(_SEPARATOR)
+    if piece:
+        at = data.index(piece[:1], start)
+        digests, names = readable(piece)
+        part = bool(digests or names) or b'"mediaType"' in piece
+        what = "part of a descriptor" if part else _NOTHING
+        yield Gap(at, len(piece), what, digests, names)
+
+
+def _strings(pattern: re.Pattern[bytes], piece: bytes) -> tuple[str, ...]:
+    """The strings that a pattern finds, each once, in order."""
+    found: dict[str, None] = {}
+    for match in islice(pattern.finditer(piece), _MOST_HINTS):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found[msgspec.json.decode(match[1], type=str)] = None
+    return tuple(found)
+
+
+_SMALLEST = 16
+# Of the characters of an index nearly all are ASCII, and so every second byte of it is NUL; a hole has NULs at both.
+_SHARE = 0.3
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+@dataclass(frozen=True, slots=True)
+class Utf16Text:
+    """A part of the broken bytes that holds UTF-16: ``data`` is the same text in UTF-8, a lone surrogate as itself."""
+
+    data: bytes
+    encoding: str
+    _start: int
+
+    @classmethod
+    def find(cls, data: bytes, start: int, end: int) -> Utf16Text | None:
+        """The text from ``start`` to ``end``, None where that is not UTF-16."""
+        if end - start < _SMALLEST:
+            return None
+        here, next_ = data[start:end:2].count(0), data[start + 1 : end : 2].count(0)
+        if abs(here - next_) < _SHARE * (end - start) / 2:
+            return None
+        encoding = _BYTE_ORDER_MARKS.get(data[start : start + 2])
+        if encoding is not None:
+            start += 2
+        elif here > next_:
+            encoding = "utf-16-be"
+        else:
+            encoding = "utf-16-le"
+        end -= (end - start) % 2
+        text = data[start:end].decode(encoding, "surrogatepass")
+        return cls(text.encode("utf-8", "surrogatepass"), encoding, start)
+
+    def originals(self, offsets: Iterable[int]) -> dict[int, int]:
+        """Where in the broken bytes the characters at these offsets of ``data`` stand."""
+        places: dict[int, int] = {}
+        seen, place = 0, self._start
+        for offset in sorted(offsets):
+            text = self.data[seen:offset].decode("utf-8", "surrogatepass")
+            place += 2 * (len(text) + sum(character > "\uffff" for character in text))
+            places[offset] = place
+            seen = offset
+        return places
+
+
+_ELSEWHERE = "a descriptor that stands where no entry does"
+
+
+class Salvaged(msgspec.Struct, frozen=True, gc=False):
+    """A whole descriptor at ``offset``, ``length`` bytes long there. ``descriptor`` is None where the daemon refuses
+    it, and ``refusal`` says why. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
+
+    offset: int
+    length: int
+    raw: bytes
+    descriptor: Descriptor | None
+    refusal: str = ""
+    stale: bool = False
+
+
+class Salvage(msgspec.Struct, frozen=True):
+    """What was salvaged from ``size`` bytes, in the order of the file, and the gaps."""
+
+    size: int
+    items: tuple[Salvaged, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def sound(self) -> list[Salvaged]:
+        """What the daemon's types accept."""
+        return [item for item in self.items if item.descriptor is not None]
+
+    @property
+    def refused(self) -> list[Salvaged]:
+        """What the daemon's types refuse, for which it would drop the whole index."""
+        return [item for item in self.items if item.descriptor is None]
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """The sound descriptors in the order of an index: the stale ones first, as far as no other has the same
+        digest, format and name, so that they win no name from a newer one."""
+        current = [item.descriptor for item in self.items if item.descriptor is not None and not item.stale]
+        known = {(d.digest, d.format, d.image_name) for d in current}
+        stale = [item.descriptor for item in self.items if item.descriptor is not None and item.stale]
+        return [d for d in stale if (d.digest, d.format, d.image_name) not in known] + current
+
+
+Piece = TypeVar("Piece", Salvaged, Gap)
+
+
+def salvage(data: bytes) -> Salvage:
+    """Search the bytes of an index, whatever they are; the time grows with their length. Never raises."""
+    result = _search(data, scan(data))
+    left = list(result.left)
+    for at, part in enumerate(result.left):
+        if (text := Utf16Text.find(data, *part)) is not None:
+            left[at] = (part[0], part[0])
+            _add_utf16(text, result)
+    result.gaps += find_gaps(data, left)
+    items, gaps = sorted(result.items, key=by_offset), sorted(result.gaps, key=by_offset)
+    return Salvage(len(data), tuple(items), tuple(gaps))
+
+
+@dataclass(slots=True)
+class _Search:
+    """What was found in a text, and the parts of it that are left."""
+
+    items: list[Salvaged]
+    gaps: list[Gap]
+    left: list[Part]
+
+
+def _search(data: bytes, found: Scan) -> _Search:
+    items = [Salvaged(one.start, len(one.raw), one.raw, one.descriptor, one.refusal, one.stale) for one in found.found]
+    taken = sorted([*((item.offset, item.offset + item.length) for item in items), *found.elsewhere])
+    return _Search(items, [_elsewhere(data, *part) for part in found.elsewhere], between(len(data), taken))
+
+
+def _elsewhere(data: bytes, start: int, end: int) -> Gap:
+    descriptor = Descriptor.parse(data[start:end])
+    names = (descriptor.image_name,) if descriptor.image_name else ()
+    return Gap(start, end - start, _ELSEWHERE, (descriptor.digest,), names)
+
+
+def _add_utf16(text: Utf16Text, result: _Search) -> None:
+    """Search a text and add what is found, at its offsets in the broken bytes."""
+    inner = _search(text.data, scan(text.data))
+    gaps = [*inner.gaps, *find_gaps(text.data, inner.left)]
+    parts = [(one.offset, one.length) for one in inner.items] + [(one.offset, one.length) for one in gaps]
+    places = text.originals({edge for offset, length in parts for edge in (offset, offset + length)})
+    result.gaps += [_moved(gap, places) for gap in gaps]
+    result.items += [_moved(item, places) for item in inner.items]
+
+
+def _moved(piece: Piece, places: dict[int, int]) -> Piece:
+    offset = places[piece.offset]
+    return msgspec.structs.replace(piece, offset=offset, length=places[piece.offset + piece.length] - offset)

@@ -1,0 +1,327 @@
+"""The three sources of what an index held, side by side: what is left of the index, a backup, and the files.
+
+Order is meaning, as the last entry of a name wins it. The daemon puts an entry at the end when it stores it and moves
+no other, so these rules give the order that was, as far as it can be known:
+
+- What is left of the index keeps its order.
+- What only the backup has comes before all that followed it there, and before all that was stored since: what the
+  backup does not know, and what has left the backup's order.
+- What only the files tell has no name, so that it wins none; it comes last, by the times of the manifests. An entry
+  that the operator gives a name wins that name.
+
+Nothing is dropped: an entry whose files are gone or damaged keeps its place and its finding, because its name would be
+lost with it; and where the index and the backup call an entry by two names, both are proposed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    CacheError,
+    Descriptor,
+    EntryKey,
+    ImageName,
+    InvalidNameError,
+    Transaction,
+    list_backups,
+)
+from ocitui.cache.entries import entry_keys
+
+from ..check.descriptor_checks import Identity
+from ..check.index_checks import History
+from ..repair.scene import Scene
+from .rebuild import FoundEntry, NameHint, rebuild
+from .salvage import Salvage, readable, salvage
+
+FileKey = tuple[str, str]
+"""Digest and format."""
+
+
+class Source(StrEnum):
+    """INDEX: today's index, or what was salvaged of it."""
+
+    INDEX = "index"
+    BACKUP = "backup"
+    FILES = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
+    out."""
+
+    what: str
+    told: tuple[tuple[Source, str], ...]
+
+    @property
+    def conflicting(self) -> bool:
+        return len({value for _, value in self.told}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedEntry:
+    """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
+
+    ``problems`` are what is wrong with its files, ``hints`` what it may have been called where no name is known.
+    ``name`` is krata's spelling, None where it is lost.
+    """
+
+    digest: str
+    format: str | None
+    name: str | None
+    sources: tuple[Source, ...]
+    descriptor: Descriptor | None
+    taken_from: Source | None
+    facts: tuple[Fact, ...]
+    problems: tuple[str, ...]
+    hints: tuple[NameHint, ...] = ()
+
+    @property
+    def conflicts(self) -> tuple[Fact, ...]:
+        """What the sources tell differently."""
+        return tuple(fact for fact in self.facts if fact.conflicting)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What no source tells any more."""
+        if self.descriptor is None:
+            return ("name", "descriptor")
+        return ("name",) if self.name is None and Source.INDEX not in self.sources else ()
+
+
+def proposed(entries: Iterable[JoinedEntry]) -> list[Descriptor]:
+    """The descriptors of the new index, in order."""
+    return [entry.descriptor for entry in entries if entry.descriptor is not None]
+
+
+def join(
+    salvaged: Salvage | Sequence[Descriptor],
+    backup: Sequence[Descriptor],
+    files: Sequence[FoundEntry],
+    names: Mapping[FileKey, ImageName] | None = None,
+) -> list[JoinedEntry]:
+    """Join the sources, in the order of the new index.
+
+    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
+    are what the operator gives to entries that have none, by digest and format.
+    """
+    return _Join(salvaged, backup, files, names or {}).run()
+
+
+class _Join:
+    def __init__(
+        self,
+        salvaged: Salvage | Sequence[Descriptor],
+        backup: Sequence[Descriptor],
+        files: Sequence[FoundEntry],
+        names: Mapping[FileKey, ImageName],
+    ) -> None:
+        left = salvaged.descriptors if isinstance(salvaged, Salvage) else salvaged
+        self._index = dict(zip(entry_keys(left), left, strict=True))
+        self._backup = dict(zip(entry_keys(backup), backup, strict=True))
+        self._files = {found.key: found for found in files}
+        self._given = names
+        self._hints = _hints_of(salvaged) if isinstance(salvaged, Salvage) else {}
+        self._names: dict[FileKey, dict[Source, list[str]]] = defaultdict(lambda: defaultdict(list))
+
+    def run(self) -> list[JoinedEntry]:
+        for source, entries in ((Source.INDEX, self._index), (Source.BACKUP, self._backup)):
+            for digest, format_, name, _ in entries:
+                self._names[digest, format_][source].append(name)
+        joined = [self._named(key) for key in merged(list(self._index), list(self._backup))]
+        nameless = [found for key, found in self._files.items() if key not in self._names]
+        nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
+        return joined + [self._nameless(found) for found in nameless]
+
+    def _named(self, key: EntryKey) -> JoinedEntry:
+        """An entry of the index, of the backup, or of both."""
+        left, backed, found = self._index.get(key), self._backup.get(key), self._files.get(key[:2])
+        descriptor, source = (left, Source.INDEX) if left is not None else (self._backup[key], Source.BACKUP)
+        tellers = {Source.INDEX: left, Source.BACKUP: backed, Source.FILES: found.descriptor if found else None}
+        sources = tuple(
+            source for source, one in tellers.items() if one is not None or (source is Source.FILES and found)
+        )
+        return JoinedEntry(
+            descriptor.digest,
+            descriptor.format,
+            descriptor.image_name,
+            sources,
+            descriptor,
+            source,
+            (self._name_fact(key[:2]), *_facts(tellers)),
+            found.problems if found else ("there is no packed file",),
+            self._hints_for(found) if descriptor.image_name is None else (),
+        )
+
+    def _name_fact(self, key: FileKey) -> Fact:
+        return Fact("name", tuple((source, ", ".join(names)) for source, names in self._names[key].items()))
+
+    def _nameless(self, found: FoundEntry) -> JoinedEntry:
+        """An entry that only the files tell of, under a name where the operator gives one."""
+        given = self._given.get(found.key)
+        descriptor = found.named(given) if given is not None else found.descriptor
+        return JoinedEntry(
+            found.digest,
+            found.format.value,
+            descriptor.image_name if descriptor is not None else None,
+            (Source.FILES,),
+            descriptor,
+            None if descriptor is None else Source.FILES,
+            _facts({Source.FILES: found.descriptor}),
+            found.problems,
+            self._hints_for(found),
+        )
+
+    def _hints_for(self, found: FoundEntry | None) -> tuple[NameHint, ...]:
+        if found is None:
+            return ()
+        return (*self._hints.get(found.digest, ()), *found.hints)
+
+
+def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryKey]:
+    """The keys of both in the order of the module's rules."""
+    limit = _stored_since(index, backup)
+    places = {key: at for at, key in enumerate(index[:limit])}
+    before: dict[int, list[EntryKey]] = defaultdict(list)
+    there = set(index)
+    for key in reversed(backup):
+        limit = places.get(key, limit)
+        if key not in there:
+            before[limit].append(key)
+    result: list[EntryKey] = []
+    for at in range(len(index) + 1):
+        result += reversed(before[at])
+        result += index[at : at + 1]
+    return result
+
+
+def _stored_since(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> int:
+    """How many entries of the index stand before all that were stored since the backup, for the first time or again;
+    those have left the backup's order."""
+    ranks = {key: rank for rank, key in enumerate(backup)}
+    last = -1
+    for at, key in enumerate(index):
+        if ranks.get(key, -1) <= last:
+            return at
+        last = ranks[key]
+    return len(index)
+
+
+def _facts(tellers: Mapping[Source, Descriptor | None]) -> tuple[Fact, ...]:
+    told = [(source, one) for source, one in tellers.items() if one is not None]
+    return (
+        Fact("size", tuple((source, str(one.size)) for source, one in told)),
+        Fact("media type", tuple((source, one.media_type) for source, one in told)),
+        Fact("platform", tuple((source, str(one.platform)) for source, one in told if one.platform)),
+    )
+
+
+def _hints_of(salvaged: Salvage) -> dict[str, list[NameHint]]:
+    """Names by digest where one of each can be read in the same piece of what was not salvaged."""
+    pieces = [(gap.digests, gap.names, f"what is left of a descriptor at byte {gap.offset}") for gap in salvaged.gaps]
+    for item in salvaged.refused:
+        pieces.append((*readable(item.raw), f"the descriptor at byte {item.offset}, which the daemon refuses"))
+    hints: dict[str, list[NameHint]] = defaultdict(list)
+    for digests, names, source in pieces:
+        if len(digests) == len(names) == 1:
+            hints[digests[0]].append(NameHint(names[0], source))
+    return hints
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """``entries`` in the order of the new index, those that no descriptor can be made for included."""
+
+    entries: tuple[JoinedEntry, ...]
+
+    @property
+    def proposed(self) -> list[tuple[Descriptor, Source]]:
+        """The descriptors of the new index, and where each is taken from."""
+        return [(one.descriptor, one.taken_from) for one in self.entries if one.descriptor and one.taken_from]
+
+    @property
+    def nameless(self) -> list[str]:
+        """The digests of entries whose name nothing tells any more."""
+        return list(dict.fromkeys(one.digest for one in self.entries if one.descriptor and one.lost))
+
+
+def join_sources(scene: Scene, history: History, names: Mapping[str, str]) -> Joined:
+    """Join what is left of the index, the newest backup and the files; ``names`` are what the operator gives.
+
+    Raises CacheDirectoryError.
+    """
+    left = scene.descriptors if scene.index is not None else salvage(scene.data or b"")
+    gone = _taken_out(history.since)
+    backup = [descriptor for descriptor in history.backup if _identity(descriptor) not in gone]
+    known = {*backup, *(left.descriptors if isinstance(left, Salvage) else left)}
+    given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
+    files = _told_by_files(scene, {one.key for one in known}, _kept(scene, history), names)
+    return Joined(tuple(join(left, backup, files, _by_key(files, given))))
+
+
+def _told_by_files(
+    scene: Scene, named: Collection[tuple[str, str | None]], kept: float, names: Collection[str]
+) -> list[FoundEntry]:
+    """What the files tell, less what would not be whole, and less what was an orphan when the backup was made."""
+    return [
+        found
+        for found in rebuild(scene.directory)
+        if found.key in named
+        or (
+            found.sound
+            and (found.digest in names or scene.facts[f"{found.digest}.{found.format}"].changed_ns > kept * 1e9)
+        )
+    ]
+
+
+def _kept(scene: Scene, history: History) -> float:
+    """When the backup was made, in seconds since the epoch; 0 where there is none."""
+    with suppress(CacheError):
+        for backup in list_backups(scene.directory):
+            if history.backup and backup.entries == len(history.backup):
+                return backup.kept
+    return 0.0
+
+
+def _taken_out(transactions: Iterable[Transaction]) -> set[Identity]:
+    """What transactions of ours took out of the index, and did not put in again."""
+    gone: set[Identity] = set()
+    for transaction in sorted(transactions, key=lambda one: one.id):
+        gone |= {_identity(one.descriptor) for one in transaction.removed}
+        gone -= {_identity(one.descriptor) for one in transaction.added}
+    return gone
+
+
+def _identity(descriptor: Descriptor) -> Identity:
+    return descriptor.digest, descriptor.format, descriptor.image_name
+
+
+def _names_of(left: Salvage) -> dict[str, str]:
+    """The names in whole descriptors that the daemon refuses, by digest: both stand in the same object."""
+    names: dict[str, str] = {}
+    for item in left.refused:
+        try:
+            found = msgspec.json.decode(item.raw)
+            digest, name = found["digest"], found["annotations"][ANNOTATION_IMAGE_NAME]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if isinstance(digest, str) and isinstance(name, str):
+            names[digest] = name
+    return names
+
+
+def _by_key(files: Iterable[FoundEntry], names: Mapping[str, str]) -> dict[tuple[str, str], ImageName]:
+    found: dict[tuple[str, str], ImageName] = {}
+    for one in files:
+        with suppress(InvalidNameError):
+            if one.digest in names:
+                found[one.key] = ImageName.parse(names[one.digest])
+    return found

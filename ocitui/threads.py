@@ -1,0 +1,73 @@
+"""Work in threads: what reads much from a disk ends when nobody waits for it any more, what clears up goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ocitui.importing.resolved import BlobProgress
+
+T = TypeVar("T")
+
+
+class AbandonedError(Exception):
+    """Raised in the thread, where it is told to end."""
+
+
+class Stop:
+    """What the thread looks at between two steps."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises AbandonedError once the work is to end."""
+        if self._event.is_set():
+            raise AbandonedError
+
+
+async def in_thread(work: Callable[[Stop], T]) -> T:
+    """What ``work`` gives. A cancelled caller stops it, and goes on only once it has ended: then its files are free."""
+    stop = Stop()
+    running = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # so that nobody is told that it was never looked at
+        raise
+
+
+async def settled(work: Awaitable[object]) -> None:
+    """Wait for work that has to be done even where the caller is cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
+
+
+def on_loop(progress: BlobProgress | None) -> BlobProgress:
+    """The same progress, to be called from a thread. Call this on the event loop."""
+    if progress is None:
+        return lambda digest, done, total: None
+    call, loop = progress, asyncio.get_running_loop()
+
+    def report(digest: str, done: int, total: int) -> None:
+        loop.call_soon_threadsafe(call, digest, done, total)
+
+    return report
