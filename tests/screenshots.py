@@ -121,9 +121,9 @@ def demo_cache() -> Iterator[Path]:
         yield _DIRECTORY
 
 
-async def draw(scene: str) -> str:
-    """One scene as SVG."""
-    size, prepare = SCENES[scene]
+async def draw(snapshot: str) -> str:
+    """One snapshot as SVG."""
+    size, prepare = SCENES[snapshot]
     with (
         demo_cache() as directory,
         patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW),
@@ -142,10 +142,10 @@ def normalized(svg: str) -> str:
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    for scene in SCENES:
-        svg = asyncio.run(draw(scene))
-        (PICTURES / f"{scene}.svg").write_text(svg.rstrip() + "\n")
-        os.write(1, f"{scene}.svg\n".encode())
+    for snapshot in SCENES:
+        svg = asyncio.run(draw(snapshot))
+        (PICTURES / f"{snapshot}.svg").write_text(svg.rstrip() + "\n")
+        os.write(1, f"{snapshot}.svg\n".encode())
 
 
 if __name__ == "__main__":

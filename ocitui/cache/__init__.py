@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from .documents import Platform as Platform
     from .entries import Entry as Entry
     from .entries import EntryKey as EntryKey
-    from .entries import EntryState as EntryState
-    from .entries import FileKind as FileKind
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
     from .errors import ConflictError as ConflictError
@@ -58,8 +56,7 @@ if TYPE_CHECKING:
     from .errors import ReadOnlyError as ReadOnlyError
     from .errors import StorageError as StorageError
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
-    from .filters import compile_filter as compile_filter
-    from .filters import misread_sizes as misread_sizes
+    from .files import FileKind as FileKind
     from .index import ImageIndex as ImageIndex
     from .index import examine_index as examine_index
     from .index import judge_index as judge_index
@@ -92,14 +89,13 @@ _NAMES = {
     "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
-    "entries": "Entry EntryKey EntryState FileKind",
+    "entries": "Entry EntryKey",
     "errors": (
         "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError InvalidNameError "
         "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
         "ReadOnlyError StorageError"
     ),
-    "files": "DEFAULT_DIRECTORY",
-    "filters": "compile_filter misread_sizes",
+    "files": "DEFAULT_DIRECTORY FileKind",
     "index": "ImageIndex examine_index judge_index",
     "journal": "DamagedRecord",
     "lookup": "Explanation PackedImage Reason ResolvedImage",

@@ -14,12 +14,12 @@ from . import deleting, lookup, storing, undoing
 from .deleting import DeletePlan
 from .descriptors import Descriptor
 from .disk import Disk, storage_errors
-from .entries import Entry
+from .entries import Entry, list_entries
 from .errors import CacheError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
 from .index import ImageIndex, Key
 from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
-from .listing import Listing
+from .listing import CacheFiles, Listing
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
 from .records import Transaction, TransactionState
@@ -233,11 +233,12 @@ class PackerCache(CacheAccess):
         return (await asyncio.to_thread(self._current)).contents
 
     async def entries(self) -> Entries:
-        """An entry for each descriptor, in order, with its files' state by one listing of the directory."""
+        """An entry for each descriptor, in order, with the facts of one listing of the directory."""
 
         def read() -> Entries:
-            index = self._current().contents
-            return Listing.read(self.directory).entries(index.descriptors)
+            descriptors = self._current().contents.descriptors
+            with CacheFiles(self.directory) as files:
+                return list_entries(descriptors, Listing.read(files, (one.digest for one in descriptors)))
 
         return await asyncio.to_thread(read)
 

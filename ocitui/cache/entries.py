@@ -1,13 +1,14 @@
-"""Entries: what an operator sees of each descriptor, its files' state included."""
+"""Entries: what the index and the directory say of each descriptor. Whether that is right, the doctor judges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
-from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from .files import FileKind, file_names, known_format, usable_digest
+from .listing import Listing
 
 if TYPE_CHECKING:
     from .descriptors import Descriptor
@@ -16,71 +17,11 @@ EntryKey = tuple[str, str, str, int]
 """Digest, format, image name, and how many equal ones stand before it: an entry's identity while it is listed."""
 
 
-class FileKind(StrEnum):
-    """The three files of an entry."""
-
-    PACKED = "packed"
-    MANIFEST = "manifest"
-    CONFIG = "config"
-
-
-class EntryState(msgspec.Struct, frozen=True):
-    """What is wrong with an entry's files; ``word`` is short enough for a column."""
-
-    missing: tuple[FileKind, ...] = ()
-    irregular: tuple[FileKind, ...] = ()
-    unusable: str = ""  # why no lookup can reach a file: the digest or the format
-    unknown: bool = False  # the directory was not listed yet
-    problem: str = ""  # what a look into the files found
-
-    @property
-    def ok(self) -> bool:
-        return not (self.missing or self.irregular or self.unusable or self.unknown or self.problem)
-
-    @property
-    def bad(self) -> bool:
-        return not self.ok and not self.unknown
-
-    @property
-    def word(self) -> str:
-        if self.ok:
-            return "ok"
-        if self.unknown:
-            return "…"
-        if self.unusable or self.problem:
-            return self.unusable or self.problem
-        if len(self.missing) == len(FileKind):
-            return "no files"
-        words = [f"no {kind}" for kind in self.missing] + [f"{kind} no file" for kind in self.irregular]
-        return ", ".join(words)
-
-
-OK = EntryState()
-UNKNOWN = EntryState(unknown=True)
-
-
-@cache
-def file_state(missing: tuple[FileKind, ...], irregular: tuple[FileKind, ...]) -> EntryState:
-    """One shared object for each combination, as there may be 100,000 entries."""
-    return EntryState(missing, irregular)
-
-
-@cache
-def unusable_state(reason: str) -> EntryState:
-    return EntryState(unusable=reason)
-
-
-@cache
-def problem_state(word: str) -> EntryState:
-    return EntryState(problem=word)
-
-
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One row: a descriptor, and what the directory holds for it.
+    """A descriptor, and what the directory holds for it.
 
-    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's
-    mtime, in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown. ``used``
-    names the loop devices that hold the packed file, empty where none does or nobody looked.
+    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's mtime,
+    in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown.
     """
 
     key: EntryKey
@@ -91,9 +32,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     platform: str
     packed_size: int | None
     modified: float | None
-    state: EntryState
     descriptor: Descriptor
-    used: str = ""
 
     @property
     def short_digest(self) -> str:
@@ -113,6 +52,41 @@ def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
     return keys
 
 
-def name_without_tag(descriptor: Descriptor) -> str:
-    name = descriptor.image_name or ""
-    return name.removesuffix(f":{descriptor.reference}") if descriptor.reference else name
+def list_entries(descriptors: list[Descriptor], listing: Listing) -> list[Entry]:
+    """An entry for each descriptor, in order."""
+    return [make_entry(key, d, listing) for key, d in zip(entry_keys(descriptors), descriptors, strict=True)]
+
+
+def make_entry(key: EntryKey, descriptor: Descriptor, listing: Listing) -> Entry:
+    platform = descriptor.platform
+    fact = listing.get(name) if (name := packed_file(descriptor)) else None
+    there = fact if fact is not None and fact.regular else None
+    return Entry(
+        key,
+        name_without_tag(descriptor.image_name, descriptor.reference),
+        descriptor.reference or "",
+        descriptor.digest,
+        descriptor.format or "",
+        str(platform) if platform else "",
+        there.size if there else None,
+        there.modified_ns / 1e9 if there else None,
+        descriptor,
+    )
+
+
+def names_of(descriptor: Descriptor) -> dict[FileKind, str]:
+    """The names of an entry's files; empty where no lookup can reach any."""
+    format_ = known_format(descriptor.format)
+    if format_ is None or not usable_digest(descriptor.digest):
+        return {}
+    return file_names(descriptor.digest, format_)
+
+
+def packed_file(descriptor: Descriptor) -> str:
+    """The name of its packed file; empty where it can have none."""
+    return names_of(descriptor).get(FileKind.PACKED, "")
+
+
+def name_without_tag(image_name: str | None, reference: str | None) -> str:
+    name = image_name or ""
+    return name.removesuffix(f":{reference}") if reference else name

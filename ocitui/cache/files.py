@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from enum import StrEnum
 from pathlib import Path
 
-from .entries import FileKind
 from .errors import CacheDirectoryError, StorageError
 from .names import PackedFormat
 
 INDEX_NAME = "index.json"
 OWN_NAME = ".ocitui"
 DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
+_HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
 _LONGEST_DIGEST = 200  # bytes; with the suffixes and a transaction's id the name must fit a directory entry
+
+
+class FileKind(StrEnum):
+    """The three files of an entry."""
+
+    PACKED = "packed"
+    MANIFEST = "manifest"
+    CONFIG = "config"
 
 
 def usable_digest(digest: str) -> bool:
@@ -21,6 +32,12 @@ def usable_digest(digest: str) -> bool:
     if not digest or "/" in digest or "\\" in digest or "\0" in digest or ".." in digest:
         return False
     return len(digest.encode(errors="surrogatepass")) <= _LONGEST_DIGEST
+
+
+def valid_digest(digest: str) -> bool:
+    """Whether it is ``algorithm:hex`` of the algorithm's length (image-spec, descriptor.md, "Digests")."""
+    found = _DIGEST.fullmatch(digest)
+    return found is not None and len(found[2]) == _HEX_DIGITS.get(found[1], len(found[2])) and usable_digest(digest)
 
 
 def packed_name(digest: str, format: PackedFormat) -> str:

@@ -15,7 +15,7 @@ from typing import cast
 import msgspec
 
 from .descriptors import Descriptor, parse_sound, sound_descriptor
-from .documents import DESCRIPTOR, IMAGE_INDEX
+from .documents import DESCRIPTOR, IMAGE_INDEX, Platform
 from .errors import DocumentError
 from .strict_json import Scanner, Struct, next_element
 from .verdict import IndexOutcome, Verdict
@@ -190,6 +190,26 @@ class ImageIndex:
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    @property
+    def digests(self) -> list[str]:
+        return [d.digest for d in self.descriptors]
+
+    @property
+    def formats(self) -> list[str | None]:
+        return [d.format for d in self.descriptors]
+
+    @property
+    def names(self) -> list[str | None]:
+        return [d.image_name for d in self.descriptors]
+
+    @property
+    def references(self) -> list[str | None]:
+        return [d.reference for d in self.descriptors]
+
+    @property
+    def platforms(self) -> list[Platform | None]:
+        return [d.platform for d in self.descriptors]
 
     def by_key(self, digest: str, format: str | None) -> Descriptor | None:
         """The entry the daemon recalls: the first of that digest and format."""

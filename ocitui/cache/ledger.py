@@ -239,6 +239,21 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def sound(self) -> Sound:
+        """What is known of files that were found sound, by name."""
+        return self._records
+
+    @property
+    def damaged(self) -> Damaged:
+        """What is known of files that were found damaged, by name."""
+        return self._damaged
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether something noted is not written down."""
+        return bool(self._waiting)
+
     def look(self, name: str) -> Recorded | None:
         """What is known of the packed file of that name."""
         return self._records.get(name)
@@ -346,7 +361,7 @@ def _content(directory: Path) -> bytes:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
 
 

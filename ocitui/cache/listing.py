@@ -1,143 +1,410 @@
-"""What the directory holds for each entry: one listing, kept up to date name by name."""
+"""The names of a cache directory with their stat, in columns: by one listing, kept up to date name by name.
+
+A row for each digest, and in it a place for each of the files that its entries may have: what 100,000 entries need is
+a few arrays. Any other name has its own `Fact`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO
 
-from .descriptors import Descriptor
-from .entries import (
-    OK,
-    UNKNOWN,
-    Entry,
-    EntryKey,
-    EntryState,
-    FileKind,
-    entry_keys,
-    file_state,
-    name_without_tag,
-    unusable_state,
-)
+import msgspec
+
 from .errors import CacheDirectoryError
-from .files import file_names, known_format, packed_name, usable_digest
+from .files import FileKind, check_directory, config_name, manifest_name, valid_digest
+from .names import PackedFormat
+
+SUFFIXES: dict[str, FileKind | PackedFormat] = {
+    manifest_name("")[1:]: FileKind.MANIFEST,
+    config_name("")[1:]: FileKind.CONFIG,
+    **{str(format_): format_ for format_ in PackedFormat},
+}
+"""What follows the digest and a dot, in the order of a row's places."""
+PLACES = {suffix: place for place, suffix in enumerate(SUFFIXES)}
+MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
+_ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+_USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
+_ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
+_USUAL_LENGTH = 71
+_PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CHUNK = 1 << 20
+_TOLD_EVERY = 4096
 
 
-class FileFact(NamedTuple):
-    """One name of the directory, links followed; ``size`` in bytes, ``modified`` in seconds since the epoch.
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """A name of the directory, links not followed. ``failed`` is the error where its stat could not be had, else 0."""
 
-    Documents are not looked at more closely than the listing does: their size is 0 here.
-    """
-
-    regular: bool
+    mode: int
     size: int = 0
-    modified: float = 0.0
+    modified_ns: int = 0
+    changed_ns: int = 0
+    inode: int = 0
+    device: int = 0
+    links: int = 1
+    failed: int = 0
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Fact:
+        return cls(
+            found.st_mode,
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            found.st_ino,
+            found.st_dev,
+            found.st_nlink,
+        )
+
+    @property
+    def regular(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def plain(self) -> bool:
+        """A regular file with one name, which its owner may read: nothing to say about."""
+        return self.mode & _PLAIN_MASK == _PLAIN and self.links == 1
+
+    @property
+    def word(self) -> str:
+        """What it is, for a message."""
+        kinds = {
+            stat.S_IFREG: "a regular file",
+            stat.S_IFDIR: "a directory",
+            stat.S_IFLNK: "a link",
+            stat.S_IFIFO: "a pipe",
+            stat.S_IFSOCK: "a socket",
+        }
+        return kinds.get(stat.S_IFMT(self.mode), "a device")
+
+
+class CacheFiles:
+    """An open cache directory, for reading. Every method raises OSError as the system does; a test may fail them."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises CacheDirectoryError where it cannot be opened and listed."""
+        check_directory(directory)
+        self.directory = directory
+        try:
+            self.fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CacheDirectoryError(f"{directory} cannot be opened: {error.strerror}") from error
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> CacheFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def items(self) -> list[os.DirEntry[str]]:
+        """Every name. Raises CacheDirectoryError."""
+        try:
+            with os.scandir(self.fd) as found:
+                return [*found]
+        except OSError as error:
+            raise CacheDirectoryError(f"{self.directory} cannot be listed: {error.strerror}") from error
+
+    @staticmethod
+    def lstat_item(item: os.DirEntry[str]) -> os.stat_result:
+        return item.stat(follow_symlinks=False)
+
+    def lstat(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def fact(self, name: str) -> Fact | None:
+        """None where nothing has the name."""
+        try:
+            return Fact.of(self.lstat(name))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            return Fact(0, failed=getattr(error, "errno", None) or errno.EINVAL)
+
+    def target(self, name: str) -> Fact | None:
+        """What a link leads to; None where that is nothing, or lies outside the cache."""
+        try:
+            target = (self.directory / name).resolve(strict=True)
+            found = os.stat(target)
+        except (OSError, RuntimeError):
+            return None
+        if target.parent != self.directory.resolve():
+            return None
+        return Fact(found.st_mode, found.st_size)
+
+    def open_fd(self, name: str, flags: int = _READ) -> int:
+        return os.open(name, flags, dir_fd=self.fd)
+
+    def open(self, name: str) -> BinaryIO:
+        """A regular file for reading, never waited for; what is none raises OSError."""
+        fd = self.open_fd(name)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return os.fdopen(fd, "rb", buffering=0)
+
+    @staticmethod
+    def size(file: BinaryIO) -> int:
+        return os.fstat(file.fileno()).st_size
+
+    def read(self, name: str, size: int) -> bytes:
+        """A small file whole; ``size`` is what it is thought to have."""
+        fd = self.open_fd(name)
+        try:
+            data = os.read(fd, size + 1)
+            if len(data) == size:
+                return data
+            return data + _rest(fd)
+        finally:
+            os.close(fd)
 
 
 class Listing:
-    """The names in a cache directory, by one pass over it."""
+    """Every name of a directory; `read` makes one, `refresh` looks at some names again.
 
-    def __init__(self, facts: dict[str, FileFact]) -> None:
-        self.facts = facts
+    ``digests`` are those that have a row, in order, ``rows`` the number of each, and ``others`` the facts of all other
+    names. A row whose files are gone stays, with nothing in it.
+    """
+
+    def __init__(self, digests: Iterable[str] = ()) -> None:
+        """``digests`` are given the first rows, as they stand, so that their text is held once."""
+        self.rows: dict[str, int] = {}
+        for digest in digests:
+            self.rows.setdefault(digest, len(self.rows))
+        self.digests: list[str] = list(self.rows)
+        self.others: dict[str, Fact] = {}
+        # One value for each place of each row; a mode of 0 is a name that is not there.
+        places = len(self.digests) * WIDTH
+        self.modes, self.sizes = array("H", bytes(2 * places)), array("q", bytes(8 * places))
+        self.modified, self.changed = array("q", bytes(8 * places)), array("q", bytes(8 * places))
+        self.inodes = array("Q", bytes(8 * places))
+        self.odd: dict[int, Fact] = {}
+        """By place, what has more to it than the columns hold: several names, another device, no stat."""
+        self._device = 0
 
     @classmethod
-    def read(cls, directory: Path) -> Listing:
-        """List a directory: no stat for a document, one for a packed file. Raises CacheDirectoryError."""
-        facts: dict[str, FileFact] = {}
-        try:
-            with os.scandir(directory) as found:
-                for item in found:
-                    facts[item.name] = _fact(item)
-        except OSError as error:
-            raise CacheDirectoryError(f"{directory} cannot be listed: {error.strerror}") from error
-        return cls(facts)
+    def read(
+        cls, files: CacheFiles, digests: Iterable[str] = (), told: Callable[[int, int], object] | None = None
+    ) -> Listing:
+        """List a directory, with one stat for each name. Raises CacheDirectoryError.
 
-    def refresh(self, directory: Path, names: Iterable[str]) -> set[str]:
+        ``told`` is called now and then with how many names of all were seen; it may raise to stop.
+        """
+        listing = cls(digests)
+        listing._device = os.fstat(files.fd).st_dev
+        items, lstat, put, device = files.items(), files.lstat_item, listing.put, listing._device
+        rows, places = listing.rows, PLACES
+        modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
+        modified, changed = listing.modified, listing.changed
+        total = len(items)
+        items.reverse()
+        for at in range(total):
+            # Each is let go of at once: it keeps its stat.
+            item = items.pop()
+            name = item.name
+            row, place = rows.get(name[:_USUAL_LENGTH]), places.get(name[_USUAL_LENGTH + 1 :])
+            try:
+                found = lstat(item)
+                if row is None or place is None or name[_USUAL_LENGTH] != "." or found.st_nlink != 1:
+                    put(name, Fact.of(found))
+                elif found.st_dev != device:
+                    put(name, Fact.of(found))
+                else:
+                    place += row * WIDTH
+                    modes[place], sizes[place], inodes[place] = found.st_mode, found.st_size, found.st_ino
+                    modified[place], changed[place] = found.st_mtime_ns, found.st_ctime_ns
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                put(name, Fact(0, failed=error.errno or errno.EIO))
+            if told is not None and not at % _TOLD_EVERY:
+                told(at, total)
+        return listing
+
+    def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
         changed: set[str] = set()
+        self._device = self._device or os.fstat(files.fd).st_dev
         for name in names:
-            before, now = self.facts.get(name), _look(directory / name)
-            if now is None:
-                self.facts.pop(name, None)
-            else:
-                self.facts[name] = now
-            if now != before:
+            before, now = self.get(name), files.fact(name)
+            if before != now:
                 changed.add(name)
+                self.put(name, now)
         return changed
 
-    def entries(self, descriptors: list[Descriptor]) -> list[Entry]:
-        """An entry for each descriptor, in order."""
-        return [self.entry(key, d) for key, d in zip(entry_keys(descriptors), descriptors, strict=True)]
+    def names_changed(self, before: Listing) -> Iterator[str]:
+        """The names that an older listing has otherwise, or not, and those that only it has."""
+        yield from (name for name, fact in self.others.items() if before.others.get(name) != fact)
+        yield from before.others.keys() - self.others.keys()
+        for digest in dict.fromkeys((*self.digests, *before.digests)):
+            mine, theirs = self.rows.get(digest), before.rows.get(digest)
+            for place, suffix in enumerate(SUFFIXES):
+                if self._at(mine, place) != before._at(theirs, place):
+                    yield f"{digest}.{suffix}"
 
-    def entry(self, key: EntryKey, descriptor: Descriptor) -> Entry:
-        packed = self._packed(descriptor)
-        return make_entry(key, descriptor, self.state(descriptor), packed)
+    def get(self, name: str) -> Fact | None:
+        """A name's fact; None where nothing has the name."""
+        found = self._place_of(name)
+        return self.others.get(name) if found is None else self.fact(found)
 
-    def state(self, descriptor: Descriptor) -> EntryState:
-        """What is wrong with an entry's files."""
-        format_ = known_format(descriptor.format)
-        if format_ is None:
-            return unusable_state("no format" if descriptor.format is None else "bad format")
-        if not usable_digest(descriptor.digest):
-            return unusable_state("bad digest")
-        facts = self.facts
-        found = [(kind, facts.get(name)) for kind, name in file_names(descriptor.digest, format_).items()]
-        if all(fact is not None and fact.regular for _, fact in found):
-            return OK
-        missing = tuple(kind for kind, fact in found if fact is None)
-        return file_state(missing, tuple(kind for kind, fact in found if fact is not None and not fact.regular))
+    __call__ = get
 
-    def _packed(self, descriptor: Descriptor) -> FileFact | None:
-        format_ = known_format(descriptor.format)
-        fact = self.facts.get(packed_name(descriptor.digest, format_)) if format_ else None
-        return fact if fact is not None and fact.regular else None
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def fact(self, place: int) -> Fact | None:
+        """What is at a place of the columns."""
+        if (fact := self.odd.get(place)) is not None:
+            return fact
+        mode = self.modes[place]
+        if not mode:
+            return None
+        return Fact(
+            mode, self.sizes[place], self.modified[place], self.changed[place], self.inodes[place], self._device
+        )
+
+    def place(self, digest: str, suffix: int) -> int | None:
+        """The place of a digest's file; None where the digest has no row."""
+        row = self.rows.get(digest)
+        return None if row is None else row * WIDTH + suffix
+
+    def plain(self, place: int) -> bool:
+        """Whether there is a regular file with one name that its owner may read."""
+        return self.modes[place] & _PLAIN_MASK == _PLAIN and (not self.odd or place not in self.odd)
+
+    def has(self, place: int) -> bool:
+        return bool(self.modes[place]) or place in self.odd
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        columns = len(self.modes) - self.modes.count(0) + sum(not fact.mode for fact in self.odd.values())
+        return columns + len(self.others)
+
+    def __iter__(self) -> Iterator[str]:
+        for place in range(len(self.modes)):
+            if self.has(place):
+                yield self.name_at(place)
+        yield from self.others
+
+    def name_at(self, place: int) -> str:
+        return f"{self.digests[place // WIDTH]}.{_SUFFIX_AT[place % WIDTH]}"
+
+    # What there is of each digest
+
+    @property
+    def files(self) -> int:
+        """How many files of entries there are."""
+        return len(self) - len(self.others)
+
+    @property
+    def complete(self) -> int:
+        """How many packed files have both documents beside them."""
+        has = self.has
+        return sum(
+            has(at + place)
+            for at in range(0, len(self.modes), WIDTH)
+            if has(at + MANIFEST) and has(at + CONFIG)
+            for place in range(FIRST_PACKED, WIDTH)
+        )
+
+    @property
+    def packed_bytes(self) -> int:
+        """What all packed files hold."""
+        return sum(sum(self.sizes[place::WIDTH]) for place in range(FIRST_PACKED, WIDTH))
+
+    def held(self) -> Iterator[str]:
+        """The digests of which there is a file."""
+        has = self.has
+        for row, digest in enumerate(self.digests):
+            if any(has(row * WIDTH + place) for place in range(WIDTH)):
+                yield digest
+
+    def formats(self, digest: str) -> list[PackedFormat]:
+        """The formats of its packed files."""
+        return [kind for kind in self._kinds(digest) if isinstance(kind, PackedFormat)]
+
+    def documents(self, digest: str) -> list[FileKind]:
+        return [kind for kind in self._kinds(digest) if isinstance(kind, FileKind)]
+
+    def has_documents(self, digest: str) -> bool:
+        """Whether both are there."""
+        return len(self.documents(digest)) == FIRST_PACKED
+
+    def _kinds(self, digest: str) -> Iterator[FileKind | PackedFormat]:
+        row = self.rows.get(digest)
+        if row is not None:
+            yield from (kind for place, kind in enumerate(SUFFIXES.values()) if self.has(row * WIDTH + place))
+
+    def _at(self, row: int | None, place: int) -> Fact | None:
+        return None if row is None else self.fact(row * WIDTH + place)
+
+    def _place_of(self, name: str) -> int | None:
+        row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
+        if row is not None and suffix is not None and name[_USUAL_LENGTH] == ".":
+            return row * WIDTH + suffix
+        part = part_of(name)
+        row = self.rows.get(part[0]) if part is not None else None
+        return None if part is None or row is None else row * WIDTH + PLACES[_suffix(part[1])]
+
+    def put(self, name: str, fact: Fact | None) -> None:
+        """Note what a name is by now; None where nothing has it."""
+        part = part_of(name)
+        if part is None:
+            self.others.pop(name, None)
+            if fact is not None:
+                self.others[name] = fact
+            return
+        row = self.rows.get(part[0])
+        if row is None:
+            row = self.add_row(part[0])
+        place = row * WIDTH + PLACES[_suffix(part[1])]
+        self.odd.pop(place, None)
+        one = fact or Fact(0)
+        self.modes[place], self.sizes[place], self.inodes[place] = one.mode, one.size, one.inode
+        self.modified[place], self.changed[place] = one.modified_ns, one.changed_ns
+        if fact is not None and (fact.failed or fact.links != 1 or fact.device != self._device):
+            self.odd[place] = fact
+
+    def add_row(self, digest: str) -> int:
+        """A row for a digest that has none yet."""
+        row = self.rows[digest] = len(self.digests)
+        self.digests.append(digest)
+        for column in (self.modes, self.sizes, self.modified, self.changed, self.inodes):
+            column.extend(_NOTHING)
+        return row
 
 
-def make_entry(
-    key: EntryKey, descriptor: Descriptor, state: EntryState = UNKNOWN, packed: FileFact | None = None
-) -> Entry:
-    """An entry of what is known; UNKNOWN while the directory was not listed."""
-    platform = descriptor.platform
-    return Entry(
-        key,
-        name_without_tag(descriptor),
-        descriptor.reference or "",
-        descriptor.digest,
-        descriptor.format or "",
-        str(platform) if platform else "",
-        packed.size if packed else None,
-        packed.modified if packed else None,
-        state,
-        descriptor,
-    )
+_SUFFIX_AT = list(SUFFIXES)
+_NOTHING = (0,) * WIDTH
 
 
-def names_of(descriptor: Descriptor) -> dict[FileKind, str]:
-    """The names of an entry's files; empty where no lookup can reach any."""
-    format_ = known_format(descriptor.format)
-    if format_ is None or not usable_digest(descriptor.digest):
-        return {}
-    return file_names(descriptor.digest, format_)
+def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
+    """The digest, and the kind of document or the format; None for a name that no entry's file has."""
+    found = _USUAL(name) or _ANY(name)
+    if found is None or (len(found[1]) != _USUAL_LENGTH and not valid_digest(found[1])):
+        return None
+    return found[1], SUFFIXES[found[2]]
 
 
-def _fact(item: os.DirEntry[str]) -> FileFact:
-    try:
-        if item.name.endswith(".json"):
-            return FileFact(item.is_file())
-        found = item.stat()
-    except OSError:
-        return FileFact(False)
-    return FileFact(stat.S_ISREG(found.st_mode), found.st_size, found.st_mtime)
+def _suffix(kind: FileKind | PackedFormat) -> str:
+    return f"{kind}.json" if isinstance(kind, FileKind) else str(kind)
 
 
-def _look(path: Path) -> FileFact | None:
-    """A name's fact; None where nothing has it. A dangling link is a name that is not a regular file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return FileFact(False) if os.path.lexists(path) else None
-    if path.name.endswith(".json"):
-        return FileFact(stat.S_ISREG(found.st_mode))
-    return FileFact(stat.S_ISREG(found.st_mode), found.st_size, found.st_mtime)
+def _rest(fd: int) -> bytes:
+    chunks = []
+    while chunk := os.read(fd, _CHUNK):
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from .descriptors import Descriptor
 from .documents import Document, ImageConfiguration, ImageManifest
-from .entries import FileKind
 from .errors import DocumentError
-from .files import file_names, read_regular, regular_file, usable_digest
+from .files import FileKind, file_names, read_regular, regular_file, usable_digest
 from .index import ImageIndex
 from .names import ImageName, PackedFormat
 

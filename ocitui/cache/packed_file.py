@@ -1,8 +1,9 @@
 """What a packed file says of itself: its format by magic, and whether the file is all of what it claims to be.
 
 No file is mounted or unpacked. squashfs and erofs are judged by their superblocks
-(https://dr-emann.github.io/squashfs/, Linux fs/erofs/erofs_fs.h), a tar by the walk over its headers in `tar_walk`.
-A flipped bit in the content shows in none of these.
+(https://dr-emann.github.io/squashfs/, Linux fs/erofs/erofs_fs.h), a tar by the walk over its headers. A flipped bit in
+the content shows in none of these. What stands behind a file system's own end, such as a dm-verity tree or a signature,
+is told and is no damage: the kernel mounts it all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 from .errors import StorageError
 from .names import PackedFormat
@@ -37,27 +37,30 @@ def begins_as_tar(head: bytes) -> bool:
     return len(head) >= BLOCK and _header_problem(head[:BLOCK]) is None
 
 
-def tar_problem(file: BinaryIO, size: int) -> str | None:
+def tar_problem(fd: int, size: int) -> str | None:
     """Why a tar of ``size`` bytes is not whole, None where it is. Raises OSError."""
     at, pax_size = 0, None
     while True:
-        file.seek(at)
-        header = file.read(BLOCK)
+        header = os.pread(fd, BLOCK, at)
         if len(header) < BLOCK:
             return f"it is cut short: it ends at byte {at + len(header)} without two zero blocks"
         if header == _ZERO:
-            return None if file.read(BLOCK) == _ZERO else f"the zero block at byte {at} is followed by no second one"
+            return (
+                None
+                if os.pread(fd, BLOCK, at + BLOCK) == _ZERO
+                else f"the zero block at byte {at} is followed by no second one"
+            )
         problem = _header_problem(header)
         if problem is not None:
             return f"the header at byte {at}: {problem}"
-        at += BLOCK * (1 + _sparse_maps(file, header))
+        at += BLOCK * (1 + _sparse_maps(fd, header, at + BLOCK))
         kind, length = header[_TYPE], _number(header[_SIZE])
         if length is None or length < 0:
             return f"the header before byte {at} has no valid size"
         if kind == _PAX:
             if length > _LONGEST_PAX:
                 return f"the extended header before byte {at} has {length} bytes"
-            pax_size = _pax_size(file.read(length))
+            pax_size = _pax_size(os.pread(fd, length, at))
         elif kind != _PAX_GLOBAL and chr(kind) not in "LK":
             length = 0 if kind in _BODILESS else length if pax_size is None else pax_size
             pax_size = None
@@ -99,11 +102,11 @@ def _pax_size(body: bytes) -> int | None:
     return size
 
 
-def _sparse_maps(file: BinaryIO, header: bytes) -> int:
-    """How many further blocks the map of an old GNU sparse file takes."""
+def _sparse_maps(fd: int, header: bytes, at: int) -> int:
+    """How many further blocks the map of an old GNU sparse file takes, from ``at`` on."""
     more, count = header[_TYPE] == _OLD_SPARSE and header[482], 0
     while more:
-        block = file.read(BLOCK)
+        block = os.pread(fd, BLOCK, at + count * BLOCK)
         count += 1
         more = len(block) == BLOCK and block[504]
     return count
@@ -116,61 +119,76 @@ _ABSENT = 2**64 - 1
 _TAR_RECORD = 10_240
 _EROFS_AT = 1024
 _EROFS_MAGIC = 0xE0F5E1E2
-_EROFS = struct.Struct("<3IB23xI")
+_EROFS_MAGIC_BYTES = _EROFS_MAGIC.to_bytes(4, "little")
+_EROFS = struct.Struct("<3IB23xI40xI")
 _EROFS_HAS_CHECKSUM = 1
+EROFS_READ_FEATURES = 0x7F
+"""The incompatible features under which sizes and names are where they are read here: up to xattr prefixes, which is
+all that mkfs.erofs sets by itself; not 48-bit block addresses, nor a metadata box."""
 _EROFS_BLOCK_BITS = range(9, 17)
+_HEAD = _EROFS_AT + _EROFS.size
 _CASTAGNOLI = 0x82F63B78
 
 
 @dataclass(frozen=True, slots=True)
 class PackedCheck:
-    """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole."""
+    """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole.
+
+    ``unchecked`` is why that could not be told, and ``tail`` how many bytes stand behind the file system's end.
+    """
 
     found: PackedFormat | None
     problem: str | None = None
+    unchecked: str = ""
+    tail: int = 0
+
+
+_SOUND = {format_: PackedCheck(format_) for format_ in PackedFormat}
 
 
 def check_packed(path: Path) -> PackedCheck:
     """Look into a packed file. Raises StorageError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return check_packed_file(file)
+        with open(path, "rb", buffering=0) as file:
+            return check_packed_file(file.fileno(), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise StorageError(
             f"cannot read {path}: {error.strerror}", hint="see that the file is there and readable"
         ) from error
 
 
-def check_packed_file(file: BinaryIO) -> PackedCheck:
-    """Look into a packed file that is open and can be sought in. Raises OSError."""
-    size = os.fstat(file.fileno()).st_size
+def check_packed_file(fd: int, size: int) -> PackedCheck:
+    """Look into an open packed file of ``size`` bytes. Raises OSError."""
     if size == 0:
         return PackedCheck(None, "it is empty")
-    head = file.read(_EROFS_AT + _EROFS.size)
+    head = os.pread(fd, _HEAD, 0)
     if head.startswith(_SQUASHFS_MAGIC):
-        return PackedCheck(PackedFormat.SQUASHFS, _squashfs_problem(head, size))
+        return _check_squashfs(head, size)
     if begins_as_tar(head):
-        return PackedCheck(PackedFormat.TAR, tar_problem(file, size))
-    if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC.to_bytes(4, "little"):
-        return PackedCheck(PackedFormat.EROFS, _erofs_problem(file, head, size))
+        return _checked(PackedFormat.TAR, tar_problem(fd, size))
+    if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC_BYTES:
+        return _check_erofs(fd, head, size)
     if size <= _TAR_RECORD and not any(head):
-        return PackedCheck(PackedFormat.TAR, tar_problem(file, size))  # an archive of nothing
+        return _checked(PackedFormat.TAR, tar_problem(fd, size))  # an archive of nothing
     return PackedCheck(None, "it begins as no squashfs, erofs or tar does")
 
 
-def _squashfs_problem(head: bytes, size: int) -> str | None:
+def _checked(found: PackedFormat, problem: str | None, tail: int = 0) -> PackedCheck:
+    return _SOUND[found] if problem is None and not tail else PackedCheck(found, problem, tail=tail)
+
+
+def _check_squashfs(head: bytes, size: int) -> PackedCheck:
+    found = PackedFormat.SQUASHFS
     if len(head) < _SQUASHFS.size:
-        return f"it ends within its superblock: {size} bytes"
+        return PackedCheck(found, f"it ends within its superblock: {size} bytes")
     _, block_size, block_log, major, minor, used, *tables = _SQUASHFS.unpack_from(head)
     if (major, minor) != (4, 0):
-        return f"its version is {major}.{minor}, not 4.0"
+        return PackedCheck(found, f"its version is {major}.{minor}, not 4.0")
     if block_log > 20 or block_size != 1 << block_log:
-        return f"its block size {block_size} is not 2 to the power of {block_log}"
+        return PackedCheck(found, f"its block size {block_size} is not 2 to the power of {block_log}")
     if size < used:
-        return f"it is cut short: {size} of {used} bytes"
-    if size not in (used, -(-used // _PAGE) * _PAGE):
-        return f"it has {size} bytes where its superblock says {used}"
-    return _table_problem(tables, used)
+        return PackedCheck(found, f"it is cut short: {size} of {used} bytes")
+    return _checked(found, _table_problem(tables, used), max(0, size - -(-used // _PAGE) * _PAGE))
 
 
 def _table_problem(tables: list[int], used: int) -> str | None:
@@ -184,23 +202,24 @@ def _table_problem(tables: list[int], used: int) -> str | None:
     return None
 
 
-def _erofs_problem(file: BinaryIO, head: bytes, size: int) -> str | None:
-    if len(head) < _EROFS_AT + _EROFS.size:
-        return f"it ends within its superblock: {size} bytes"
-    _, checksum, features, block_bits, blocks = _EROFS.unpack_from(head, _EROFS_AT)
+def _check_erofs(fd: int, head: bytes, size: int) -> PackedCheck:
+    found = PackedFormat.EROFS
+    if len(head) < _HEAD:
+        return PackedCheck(found, f"it ends within its superblock: {size} bytes")
+    _, checksum, features, block_bits, blocks, incompatible = _EROFS.unpack_from(head, _EROFS_AT)
     if block_bits not in _EROFS_BLOCK_BITS:
-        return f"its block size is 2 to the power of {block_bits}"
-    block_size = 1 << block_bits
-    if size != blocks * block_size:
-        state = "cut short" if size < blocks * block_size else "too long"
-        return f"it is {state}: {size} bytes where its superblock says {blocks * block_size}"
+        return PackedCheck(found, f"its block size is 2 to the power of {block_bits}")
+    block_size, unread = 1 << block_bits, incompatible & ~EROFS_READ_FEATURES
+    if size < blocks * block_size and not unread:
+        return PackedCheck(found, f"it is cut short: {size} bytes where its superblock says {blocks * block_size}")
     if features & _EROFS_HAS_CHECKSUM:
-        file.seek(_EROFS_AT)
-        covered = bytearray(file.read(block_size - _EROFS_AT % block_size))
+        covered = bytearray(os.pread(fd, block_size - _EROFS_AT % block_size, _EROFS_AT))
         covered[4:8] = bytes(4)
         if crc32c(covered) != checksum:
-            return "the checksum of its superblock is wrong"
-    return None
+            return PackedCheck(found, "the checksum of its superblock is wrong")
+    if unread:
+        return PackedCheck(found, unchecked=f"it has features that are not read here (0x{unread:x})")
+    return _checked(found, None, size - blocks * block_size)
 
 
 def crc32c(data: bytes | bytearray) -> int:

@@ -13,10 +13,9 @@ import msgspec
 from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from .disk import Folder
 from .edits import removals
-from .entries import FileKind
 from .errors import InvalidPackedImageError
 from .file_steps import moved_to_trash, placed_from
-from .files import file_names, usable_digest
+from .files import FileKind, file_names, usable_digest
 from .index_file import IndexFile
 from .journal import begin
 from .lookup import PackedImage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from ocitui.cache import IndexOutcome
@@ -57,7 +57,7 @@ class JsonOutput:
         for finding in findings:
             if finding.severity.rank >= self._minimum.rank:
                 accepted = finding.acknowledged or self._accepts(finding)
-                self._lines.write("finding", **finding_json(replace(finding, acknowledged=accepted)))
+                self._lines.write("finding", **finding_json(finding, acknowledged=accepted))
 
     def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
         summary = summary_json(report)

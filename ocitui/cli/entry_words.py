@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ocitui.cache import CorruptIndexError, Descriptor, ImageName, InvalidNameError, NoSuchEntryError, PackerCache
 from ocitui.cache.index import Key
-from ocitui.doctor.check.directory import CacheFiles
-from ocitui.doctor.check.entry_files import Holdings
+from ocitui.cache.listing import CacheFiles, Listing
 
 from .digests import find_digest
 
@@ -56,5 +55,5 @@ def _named(word: str, descriptors: Iterable[Descriptor], keys: Collection[Key]) 
 def keys_of_files(directory: Path) -> list[Key]:
     """The digests and formats of which there is a packed file. Raises CacheDirectoryError."""
     with CacheFiles(directory) as files:
-        holdings = Holdings(files.survey())
-    return [(digest, format_) for digest in holdings.digests() for format_ in holdings.formats(digest)]
+        listing = Listing.read(files)
+    return [(digest, format_) for digest in listing.held() for format_ in listing.formats(digest)]

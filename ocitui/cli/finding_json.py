@@ -12,8 +12,8 @@ from ocitui.doctor.findings import Finding, Severity
 from ocitui.doctor.report import Report
 
 
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding; ``entry`` is null where it is of none, ``answer`` what the daemon does in one word; ``found`` is when
+def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
+    """A finding, acknowledged or not where that is given; ``entry`` is null where it is of none, ``answer`` what the daemon does in one word; ``found`` is when
     a deep check found what is remembered of it, in seconds since the epoch, else null."""
     return {
         "code": finding.code,
@@ -27,7 +27,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "mend": finding.mend or None,
         "loses": finding.loses or None,
         "fingerprint": finding.fingerprint,
-        "acknowledged": finding.acknowledged,
+        "acknowledged": finding.acknowledged if acknowledged is None else acknowledged,
         "found": finding.found,
     }
 

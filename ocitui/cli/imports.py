@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from ocitui.importing.image_import import ImportOutcome
@@ -13,7 +14,7 @@ from .failures import refuse_read_only
 from .import_options import AskedImport
 from .import_requests import import_request
 from .import_run import Imported, carry_out
-from .listing import entry_json
+from .listing import entry_json, judged
 from .options import Settings
 from .output import emit, is_terminal, say
 from .transactions import transaction_json
@@ -26,16 +27,17 @@ def import_image(settings: Settings, asked: AskedImport) -> ExitCode:
     _mention_interrupted(settings)
     done = carry_out(settings, request)
     if settings.as_json:
-        emit(settings, **imported_json(done))
+        emit(settings, **imported_json(settings.directory, done))
     else:
         tell_imported(done)
     return ExitCode.CLEAN
 
 
-def imported_json(done: Imported) -> dict[str, Any]:
+def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
     """An import as programs read it."""
+    entry = judged(directory, done.entry) if done.entry else None
     return {
-        "entry": entry_json(done.entry) if done.entry else None,
+        "entry": entry_json(entry) if entry else None,
         "transaction": transaction_json(done.transaction) if done.transaction else None,
         "outcome": done.outcome.value,
         "notes": list(done.notes),

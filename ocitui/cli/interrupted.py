@@ -130,7 +130,7 @@ def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]
     done = go_on(settings, one.request, one.id)
     if not settings.as_json:
         tell_imported(done)
-    return imported_json(done)
+    return imported_json(settings.directory, done)
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:

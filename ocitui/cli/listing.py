@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ocitui.cache import Entry, compile_filter, misread_sizes
+from ocitui.cache import Entry, ImageIndex
 from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.listing import CacheFiles
+from ocitui.doctor.check.index_checks import read_index
+from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.entries import Entries, JudgedEntry, misread_sizes
 from ocitui.text import human_age, human_size
 
 from .exits import ExitCode
 from .failures import UsageProblemError
 from .options import Settings
-from .output import emit, say
-from .running import cache_of, run_async
+from .output import emit_list, say, say_lines
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -27,39 +32,92 @@ _COLUMNS = (
     Column("AGE", right=True, rank=3),
     Column("STATE"),
 )
+# What any size, age and state but a rare one fit.
+_SIZE_WIDTH, _AGE_WIDTH, _STATE_WIDTH = 5, 4, 11
 
 
 def list_entries(settings: Settings, filter_text: str) -> ExitCode:
-    """Print the entries that pass the filter, in index order.
+    """Print the entries that pass the filter, in index order, each once it was looked into.
 
     Raises CorruptIndexError, CacheDirectoryError, UsageProblemError.
     """
     if misread := misread_sizes(filter_text):
         raise UsageProblemError(f"{misread[0]} compares with no size", hint="as in size>100M or size<1.5G")
-    passes = compile_filter(filter_text)
-    entries = run_async(cache_of(settings).entries())
-    if "used:" in filter_text.lower():
-        # Nobody pays for a look at the devices who does not ask for it.
-        from ocitui.doctor.loop_devices import users_by_name, with_users
-
-        entries = with_users(entries, users_by_name(settings.directory))
-    entries = [entry for entry in entries if passes(entry)]
+    judge = Judge(settings.directory)
+    with CacheFiles(settings.directory) as files:
+        reading = read_index(files)
+    reading.require_sound(settings.directory)
+    judge.begin(reading)
+    index = reading.index or ImageIndex.empty()
+    entries = Entries(index, judge, _users(settings, filter_text))
+    shown = (entries[position] for position in _passing(judge, entries, filter_text))
     if settings.as_json:
-        emit(settings, entries=[entry_json(entry) for entry in entries])
+        emit_list(settings, "entries", (entry_json(entry) for entry in shown))
         return ExitCode.CLEAN
-    now = time.time()
-    width = terminal_width()
-    for line in lay_out(_COLUMNS, [_row(entry, now) for entry in entries], width):
-        say(line)
+    width, now = terminal_width(), time.time()
+    lines = lay_out(_COLUMNS, (_row(entry, now) for entry in shown), width, _widest(entries))
     # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
-    if width and not entries and not os.path.lexists(settings.directory / INDEX_NAME):
+    if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
         say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
     return ExitCode.CLEAN
 
 
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as programs read it; ``name`` is the whole of it as the index has it."""
-    descriptor = entry.descriptor
+def _passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
+    """The positions that pass, in order, as far as everything up to them was looked into."""
+    passes, waiting, position = entries.test(filter_text), set(judge.pending), 0
+    digests, end = entries.index.digests, len(entries)
+    for looked in judge.look():
+        waiting.difference_update(looked)
+        while position < end and digests[position] not in waiting:
+            if passes(position):
+                yield position
+            position += 1
+    yield from (rest for rest in range(position, end) if passes(rest))
+
+
+def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
+    """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
+    if "used:" not in filter_text.lower():
+        return {}
+    from ocitui.doctor.loop_devices import users_by_name
+
+    return users_by_name(settings.directory)
+
+
+def _widest(entries: Entries) -> list[int]:
+    """How wide each column gets, as far as the index tells; so that the first line need not wait for the last."""
+    index = entries.index
+    platforms = {id(one): one for one in index.platforms if one is not None}
+    return [
+        entries.widest_name,
+        max((len(tag) for tag in index.references if tag), default=0),
+        max((len(format_) for format_ in set(index.formats) if format_), default=0),
+        12,
+        max((len(str(one)) for one in platforms.values()), default=0),
+        _SIZE_WIDTH,
+        _AGE_WIDTH,
+        _STATE_WIDTH,
+    ]
+
+
+def judged(directory: Path, entry: Entry) -> JudgedEntry | None:
+    """An entry with its state, looked into now; None where it is gone again."""
+    judge = Judge(directory)
+    with CacheFiles(directory) as files:
+        reading = read_index(files)
+    judge.look_at(reading, [entry.digest])
+    entries = Entries(reading.index or ImageIndex.empty(), judge)
+    position = entries.positions([entry.key]).get(entry.key)
+    return None if position is None else entries[position]
+
+
+def entry_json(entry: JudgedEntry) -> dict[str, Any]:
+    """An entry as programs read it; ``name`` is the whole of it as the index has it.
+
+    ``depth`` is what its state rests on (null: it was not looked into), ``checked`` when all bytes were last found
+    sound, in seconds since the epoch.
+    """
+    descriptor, state = entry.descriptor, entry.state
     return {
         "name": descriptor.image_name,
         "reference": descriptor.reference,
@@ -68,12 +126,14 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "media_type": descriptor.media_type,
         "size": descriptor.size,
         "packed_size": entry.packed_size,
-        "state": entry.state.word,
+        "state": state.word,
+        "depth": state.depth,
+        "checked": state.checked,
         "descriptor": descriptor.as_dict(),
     }
 
 
-def _row(entry: Entry, now: float) -> list[str]:
+def _row(entry: JudgedEntry, now: float) -> list[str]:
     age = None if entry.modified is None else max(0.0, now - entry.modified)
     return [
         entry.name,

@@ -6,6 +6,10 @@ import json
 import os
 import socket
 import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, TextIO
 
 from ocitui.text import clean
@@ -13,6 +17,7 @@ from ocitui.text import clean
 from .options import Settings
 
 SCHEMA = 1
+_BLOCK, _BLOCK_SECONDS = 1 << 15, 0.05
 
 
 def say(text: str = "", *, err: bool = False) -> None:
@@ -46,6 +51,43 @@ def emit(settings: Settings, **keys: Any) -> None:
     """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
     common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
     _write(json.dumps(common | keys, indent=2) + "\n", sys.stdout)
+
+
+def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
+    """Print the same document with a list as its last value, each item as soon as it is made."""
+    common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
+    head = json.dumps(common | {key: []}, indent=2)[: -len("]\n}")]
+    texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
+    first = next(texts, None)
+    if first is None:
+        _write(f"{head}]\n}}\n", sys.stdout)
+        return
+    _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
+
+
+def say_lines(lines: Iterable[str]) -> int:
+    """Print lines as `say` does, as they come, but not one by one where they come quickly; gives how many."""
+    count = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal count
+        for line in lines:
+            count += 1
+            yield clean(line) + "\n"
+
+    _write_in_blocks(counted())
+    return count
+
+
+def _write_in_blocks(texts: Iterable[str]) -> None:
+    block, size, written = list[str](), 0, time.monotonic()
+    for text in texts:
+        block.append(text)
+        size += len(text)
+        if size > _BLOCK or time.monotonic() - written > _BLOCK_SECONDS:
+            _write("".join(block), sys.stdout)
+            block, size, written = [], 0, time.monotonic()
+    _write("".join(block), sys.stdout)
 
 
 def emit_bytes(data: bytes) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from ocitui.text import clean
 
@@ -33,13 +34,24 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
-def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The title line and a line for each row, at most ``width`` cells wide."""
-    cells = [[clean(text) or "-" for text in row] for row in rows]
-    lines = [[column.title for column in columns], *cells]
-    widths = [max(map(cell_width, texts)) for texts in zip(*lines, strict=True)]
+def lay_out(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    width: int | None,
+    widest: Sequence[int] | None = None,
+) -> Iterator[str]:
+    """The title line and a line for each row, at most ``width`` cells wide.
+
+    With ``widest``, how wide the texts of each column get at most, each line comes as soon as its row does.
+    """
+    cells: Iterable[list[str]] = ([clean(text) or "-" for text in row] for row in rows)
+    titles = [column.title for column in columns]
+    if widest is None:
+        cells = [*cells]
+        widest = [max((cell_width(row[at]) for row in cells), default=0) for at in range(len(columns))]
+    widths = [max(cell_width(title), wide) for title, wide in zip(titles, widest, strict=True)]
     shown = _fit(columns, widths, width)
-    for line in lines:
+    for line in chain((titles,), cells):
         yield _GAP.join(_pad(line[at], widths[at], columns[at].right) for at in shown).rstrip()
 
 

@@ -78,3 +78,35 @@ def _write(own: Folder, data: bytes) -> None:
     disk.write_new(own, _DRAFT, data)
     disk.replace(own, _DRAFT, own, ACKNOWLEDGED_NAME)
     disk.sync_folder(own)
+
+
+class Accepted:
+    """The findings of one cache that were acknowledged; `refresh` keeps them up to date."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.problem = ""
+        self._fingerprints: frozenset[str] = frozenset()
+        self._about: frozenset[tuple[str, str]] = frozenset()
+
+    def refresh(self) -> bool:
+        """Read them; gives whether they are others than before. What cannot be read leaves them as they were."""
+        try:
+            records = load_acknowledged(self._directory)
+        except StorageError as error:
+            self.problem = error.message
+            return False
+        before, self.problem = self._fingerprints, ""
+        self._fingerprints = frozenset(records)
+        self._about = frozenset((one.code, one.file) for one in records.values())
+        return before != self._fingerprints
+
+    def mark(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Each finding, marked where it was acknowledged."""
+        if not self._fingerprints:
+            return tuple(findings)
+        return tuple(msgspec.structs.replace(one, acknowledged=True) if self._accepts(one) else one for one in findings)
+
+    def _accepts(self, one: Finding) -> bool:
+        # A fingerprint is dear: it is worked out only where it may be one of these.
+        return (one.code, one.file) in self._about and one.fingerprint in self._fingerprints

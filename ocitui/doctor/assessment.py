@@ -9,26 +9,29 @@ was replaced by somebody.
 
 from __future__ import annotations
 
-import os
 import shlex
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ocitui.cache import CacheError, IndexOutcome, Transaction, Verdict
-from ocitui.cache.backups import Backup, list_backups
+from ocitui.cache import CacheError, ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
+from ocitui.cache.backups import Backup, list_backups, read_backup
 from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.disk import storage_errors
 from ocitui.cache.index_file import read_patiently
+from ocitui.cache.listing import CacheFiles, Listing
+from ocitui.cache.lookup import LATEST
 from ocitui.cache.workspace import open_journal
 from ocitui.directory import DEFAULT_DIRECTORY
+from ocitui.text import human_size
 
-from .check.cache_checks import LEAST_FREE
-from .check.directory import CacheFiles
-from .check.entry_files import Holdings
+from .check.cache_checks import room_for_index
+from .loop_devices import users_by_name
 
 _TRANSACTIONS = 20
 _PROC = Path("/proc")
@@ -60,7 +63,9 @@ class TimelineFacts:
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
-    ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody did.
+    ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
+    as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
+    answers, which only the operator can tell: None where nobody did.
     """
 
     directory: Path
@@ -71,6 +76,8 @@ class TimelineFacts:
     transactions: tuple[Transaction, ...] = ()
     complete: int = 0
     free: int | None = None
+    full: bool = False
+    pull: str = ""
     process: ProcessState = ProcessState()
     answers: bool | None = None
     now: float = 0.0
@@ -87,20 +94,49 @@ def gather(directory: Path, *, answers: bool | None = None, proc: Path = _PROC) 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
     seen = read_patiently(directory)
-    daemon = find_daemon(directory, proc)
+    daemon, backups = find_daemon(directory, proc), _backups(directory)
+    with CacheFiles(directory) as files:
+        listing = Listing.read(files)
+    room = room_for_index(directory, seen.signature.size if seen.signature else 0)
     return TimelineFacts(
         directory,
         daemon,
         seen.verdict,
         seen.signature.modified_ns / 1e9 if seen.signature else None,
-        _backups(directory),
+        backups,
         _transactions(directory),
-        _complete(directory),
-        _free(directory),
+        listing.complete,
+        None if room is None else room[1],
+        room is not None and not room[0],
+        name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),
         answers,
         time.time(),
     )
+
+
+def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) -> str:
+    """The name of the smallest image whose packed file no loop device holds, so that packing it anew hurts no guest;
+    empty where there is none. Kernels and initrds are tar files, which zones read without a loop device: not these.
+    """
+    users, least, found = users_by_name(directory), sys.maxsize, ""
+    for position, name in enumerate(index.names if index is not None else ()):
+        if index is None or not name or name.endswith(f":{LATEST}") or index.formats[position] != PackedFormat.SQUASHFS:
+            continue
+        packed = f"{index.digests[position]}.{PackedFormat.SQUASHFS}"
+        fact = listing.get(packed)
+        if fact is not None and fact.size < least and packed not in users:
+            least, found = fact.size, name
+    return found
+
+
+def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
+    """The newest backup that has entries and can be read."""
+    for backup in backups:
+        with suppress(CacheError):
+            if backup.entries:
+                return examine_index(read_backup(directory, backup))[1]
+    return None
 
 
 def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
@@ -125,19 +161,6 @@ def _transactions(directory: Path) -> tuple[Transaction, ...]:
             return tuple(journal.newest(_TRANSACTIONS)) if journal else ()
     except CacheError:
         return ()
-
-
-def _complete(directory: Path) -> int:
-    with CacheFiles(directory) as files:
-        return Holdings(files.survey()).complete
-
-
-def _free(directory: Path) -> int | None:
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize
 
 
 def _read(path: Path) -> str:
@@ -190,6 +213,18 @@ class Assessment:
     reasons: tuple[str, ...]
     commands: tuple[Command, ...]
     never: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """What to do, in a line; empty where there is nothing to do."""
+        return _HEADLINES[self.case] if self.commands else ""
+
+    @property
+    def futile(self) -> str:
+        """Why an edit of the index would not last now; empty where it may."""
+        if self.case is not Case.MEMORY_EMPTIED:
+            return ""
+        return "kratad, which runs, has lost the entries too, and its next store writes that: stop it first"
 
 
 def assess(facts: TimelineFacts) -> Assessment:
@@ -327,18 +362,35 @@ def _at(moment: float | None) -> str:
 
 def _memory_good(facts: TimelineFacts) -> Procedure:
     commands = [
-        Command("kratactl image pull -o NAME", "any small image will do: at a store the daemon writes its whole index"),
+        *_room(facts),
+        *_mend(facts, "at once, as insurance: were kratad to crash, its service would start it on what stands there"),
+        _store(facts),
         Command(
             _ocitui(facts, "check"), "see that the entries are back; if they are not, its memory had lost them too"
         ),
     ]
-    if facts.free is not None and facts.free < LEAST_FREE:
-        room = Command("", f"free space first: only {facts.free} bytes are left, and it writes the index anew")
-        commands.insert(0, room)
     return commands, [
-        "do not restart or stop kratad, nor this host: its memory is the good copy",
-        "do not mend the index meanwhile: the daemon's next store overwrites that",
+        "do not restart or stop kratad, nor this host, before the index is whole on disk: its memory is the good copy, "
+        "and may know names that nothing else does"
     ]
+
+
+def _room(facts: TimelineFacts) -> list[Command]:
+    if not facts.full:
+        return []
+    left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
+    return [Command("", f"make room first{left}, and kratad truncates the index before it writes it anew")]
+
+
+def _store(facts: TimelineFacts) -> Command:
+    """What has the daemon write its whole index: a pull that packs anew, of an image that nothing runs on."""
+    if not facts.pull:
+        text = "have kratad store, by a pull of an image that no zone runs: something runs on each that the index names"
+        return Command("", text)
+    return Command(
+        shlex.join(["kratactl", "image", "pull", "-o", facts.pull]),
+        "at a store kratad writes its whole index; no loop device holds this one's packed file",
+    )
 
 
 def _memory_emptied(facts: TimelineFacts) -> Procedure:
@@ -393,10 +445,11 @@ def _in_step(facts: TimelineFacts) -> Procedure:
     return [], []
 
 
-def _mend(facts: TimelineFacts) -> list[Command]:
+def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
+    how = f"mend the index {why}" if why else "mend the index"
     return [
         Command(_ocitui(facts, "repair"), "see the plan"),
-        Command(_ocitui(facts, "repair", "--apply"), "mend the index; `ocitui undo` takes it back"),
+        Command(_ocitui(facts, "repair", "--apply"), f"{how}; `ocitui undo` takes it back"),
     ]
 
 
@@ -405,6 +458,13 @@ def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
     return shlex.join(["ocitui", command, *here, *options])
 
 
+_HEADLINES = {
+    Case.IN_STEP: "",
+    Case.MEMORY_GOOD: "kratad's memory is good: mend the index at once, then have it store; do not restart it before",
+    Case.MEMORY_EMPTIED: "kratad has lost the entries too: stop it, mend the index, start it",
+    Case.HUNG: "kratad answers no more: mend the index, then restart it",
+    Case.STOPPED: "mend the index before kratad is started",
+}
 _PROCEDURES: dict[Case, Callable[[TimelineFacts], Procedure]] = {
     Case.IN_STEP: _in_step,
     Case.MEMORY_GOOD: _memory_good,

@@ -6,11 +6,7 @@ check that knows better says so in its finding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ocitui.cache import FileKind
-
-from .findings import Answer, Finding, Severity
+from .findings import Answer, Fault, Severity
 
 WIPES = "it logs an error at its start and overwrites index.json with an empty index: every entry is lost"
 REFUSES = "it refuses to start, and leaves the file alone"
@@ -24,51 +20,6 @@ TAKES_IT = "a hit: it does not look at this"
 NOTHING = "nothing: it never sees this"
 _IMPORT_AGAIN = "restore it from the trash or a loop device that still holds it, else import the image again"
 _NAMES_LOST = "names that neither the bytes nor a backup hold"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One row of the catalogue."""
-
-    code: str
-    severity: Severity
-    answer: Answer
-    daemon: str
-    mend: str = ""
-    loses: str = ""
-
-    def finding(
-        self,
-        seen: str,
-        *,
-        digest: str = "",
-        format: str = "",
-        name: str = "",
-        position: int | None = None,
-        file: str = "",
-        kind: FileKind | None = None,
-        severity: Severity | None = None,
-        answer: Answer | None = None,
-        daemon: str | None = None,
-        mend: str | None = None,
-        loses: str | None = None,
-    ) -> Finding:
-        """The fault as it was met; what is given here stands in place of what the catalogue says."""
-        return Finding(
-            self.code,
-            self.severity if severity is None else severity,
-            seen,
-            self.answer if answer is None else answer,
-            self.daemon if daemon is None else daemon,
-            self.mend if mend is None else mend,
-            self.loses if loses is None else loses,
-            digest,
-            format,
-            name,
-            position,
-            file,
-            kind,
-        )
 
 
 _INFO, _LOW, _WARNING = Severity.INFO, Severity.LOW, Severity.WARNING
@@ -131,7 +82,7 @@ _INDEX = (
         "index-shrunk",
         _CRITICAL,
         _MISS,
-        "what it has in memory is by now the bad copy: lookups of these entries are misses",
+        "lookups of these entries are misses, but where it still has them in memory",
         "join the backup, the files and today's index, in the backup's order, then by the time of the manifests",
     ),
 )
@@ -236,6 +187,13 @@ _PACKED = (
         "a hit: it never looks into the file, which it writes only when it stores",
         "import the image again, or accept the file as it is by acknowledging this",
     ),
+    Fault(
+        "packed-tail",
+        _INFO,
+        _HIT,
+        "a hit, and the kernel mounts it: what stands behind the file system's end, such as a dm-verity tree or a "
+        "signature, is not read",
+    ),
 )
 _LISTING = (
     Fault("orphan-entry", _LOW, _IGNORED, NOTHING, "adopt it, or move its files to the trash; neither by itself"),
@@ -262,7 +220,13 @@ _LISTING = (
 )
 _HOST = (
     Fault("cache-read-only", _INFO, _IGNORED, "it cannot store, and answers from what is there"),
-    Fault("disk-full", _INFO, _IGNORED, "its next store truncates index.json and cannot write it again"),
+    Fault(
+        "disk-full",
+        _HIGH,
+        _IGNORED,
+        "its next store truncates index.json and cannot write it again: every entry is lost",
+        "make room first: empty the trash, or remove what else fills the disk",
+    ),
     Fault("daemon-running", _INFO, _IGNORED, "it keeps its index in memory, and writes it whole at its next store"),
 )
 

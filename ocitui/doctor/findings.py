@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import msgspec
 
 from ocitui.cache import FileKind
 
@@ -53,32 +56,86 @@ class Answer(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``code`` is stable. ``seen`` is what was seen here, ``daemon`` what the daemon does about it, ``mend`` what mends
-    it (empty where nothing does), ``loses`` what that could lose (empty: nothing).
+class Fault(msgspec.Struct, frozen=True):
+    """A kind of fault, as a row of the catalogue, or as it was met where that is another.
 
-    ``digest``, ``format``, ``name`` (krata's spelling) and ``position`` (in the index, from 0) tell the entry, and
-    ``file`` the name in the directory, as far as the finding has one; ``kind`` is what that file is to its entry.
-    ``found`` is when a deep check found it, in seconds since the epoch, where it is remembered and was not looked at
-    again.
+    ``code`` is stable. ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does),
+    ``loses`` what that could lose (empty: nothing).
     """
 
     code: str
     severity: Severity
-    seen: str
     answer: Answer
     daemon: str
     mend: str = ""
     loses: str = ""
+
+    def finding(
+        self,
+        seen: str,
+        *,
+        digest: str = "",
+        format: str = "",
+        name: str = "",
+        position: int | None = None,
+        file: str = "",
+        kind: FileKind | None = None,
+        **other: Any,
+    ) -> Finding:
+        """The fault as it was met; ``other`` are fields of the fault that stand in place of the catalogue's."""
+        fault = msgspec.structs.replace(self, **other) if other else self
+        return Finding(fault, seen, digest, format, name, position, file, kind)
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """A fault that was met, with what was ``seen`` of it: small, as there may be 300,000 of them.
+
+    ``digest``, ``format``, ``name`` (krata's spelling) and ``position`` (in the index, from 0) tell the entry, and
+    ``file`` the name in the directory, as far as the finding has one; ``kind`` is what that file is to its entry.
+    ``path`` is that name where digest and kind do not tell it. ``found`` is when a deep check found it, in seconds
+    since the epoch, where it is remembered and was not looked at again.
+    """
+
+    fault: Fault
+    seen: str
     digest: str = ""
     format: str = ""
     name: str = ""
     position: int | None = None
-    file: str = ""
+    path: str = ""
     kind: FileKind | None = None
     acknowledged: bool = False
     found: int | None = None
+
+    @property
+    def code(self) -> str:
+        return self.fault.code
+
+    @property
+    def severity(self) -> Severity:
+        return self.fault.severity
+
+    @property
+    def answer(self) -> Answer:
+        return self.fault.answer
+
+    @property
+    def daemon(self) -> str:
+        return self.fault.daemon
+
+    @property
+    def mend(self) -> str:
+        return self.fault.mend
+
+    @property
+    def loses(self) -> str:
+        return self.fault.loses
+
+    @property
+    def file(self) -> str:
+        if self.path or self.kind is None:
+            return self.path
+        return f"{self.digest}.{self.format if self.kind is FileKind.PACKED else f'{self.kind}.json'}"
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +143,99 @@ class Finding:
         parts = (self.code, self.digest, self.format, self.name, self.file, self.seen)
         return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
+    @property
+    def is_problem(self) -> bool:
+        """Whether it makes an entry a bad one: not what is only worth knowing, or was acknowledged."""
+        return self.fault.severity is not Severity.INFO and not self.acknowledged
+
 
 def worst(findings: Iterable[Finding]) -> Severity | None:
     """The highest severity among them; None where there are none."""
     return max((finding.severity for finding in findings), key=lambda severity: severity.rank, default=None)
+
+
+class EntryState(msgspec.Struct, frozen=True):
+    """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet.
+
+    ``depth`` is how deep that rests, None where it was not looked into; ``checked`` when all bytes of the packed file
+    were last read and found sound, in seconds since the epoch.
+    """
+
+    word: str
+    bad: bool = False
+    depth: Depth | None = None
+    checked: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.word == "ok"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it was not looked into, or not far enough to say that it is well."""
+        return not self.bad and not self.ok
+
+
+NOT_LOOKED = EntryState("-")
+# Short enough for the column on a screen 80 cells wide; a code that is not here is its own word.
+_WORDS = {
+    "digest-invalid": "bad digest",
+    "name-missing": "no name",
+    "name-not-canonical": "odd name",
+    "entry-duplicate": "duplicate",
+    "read-error": "read error",
+    "manifest-unparsable": "manifest",
+    "manifest-is-index": "is an index",
+    "manifest-digest": "wrong hash",
+    "config-unparsable": "config",
+    "config-digest": "wrong hash",
+    "config-no-history": "no history",
+    "layers-disagree": "layers",
+    "platform-disagrees": "platform",
+    "packed-empty": "empty",
+    "packed-magic": "wrong magic",
+    "packed-truncated": "truncated",
+    "packed-incomplete": "incomplete",
+    "packed-damaged": "damaged",
+    "packed-changed": "changed",
+    "hardlinked": "hard link",
+    "wrong-mode": "unreadable",
+    "case-collision": "case",
+}
+
+
+def problems_of(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that make an entry a bad one, the worst first."""
+    return sorted((one for one in findings if one.is_problem), key=lambda one: -one.severity.rank)
+
+
+def state_of(findings: Iterable[Finding], depth: Depth | None, checked: int | None = None) -> EntryState:
+    """The state of an entry with these findings, by the worst of them; only a look at the header says that it is ok."""
+    if problems := problems_of(findings):
+        return _state(_word(problems), True, depth, checked)
+    if depth in (None, Depth.QUICK):
+        return NOT_LOOKED if depth is None else _state("-", False, depth, None)
+    return _state("ok", False, depth, checked)
+
+
+@lru_cache(maxsize=4096)
+def _state(word: str, bad: bool, depth: Depth | None, checked: int | None) -> EntryState:
+    """One shared object for each, as there may be 100,000 entries."""
+    return EntryState(word, bad, depth, checked)
+
+
+def _word(problems: list[Finding]) -> str:
+    worst = problems[0]
+    if worst.code == "format-unknown":
+        return "bad format" if worst.format else "no format"
+    if worst.code not in ("file-missing", "file-not-regular"):
+        return _WORDS.get(worst.code, worst.code)
+    missing, irregular = (_kinds(problems, code) for code in ("file-missing", "file-not-regular"))
+    if len(missing) == len(FileKind):
+        return "no files"
+    return ", ".join([f"no {kind}" for kind in missing] + [f"{kind} no file" for kind in irregular])
+
+
+def _kinds(findings: Iterable[Finding], code: str) -> list[FileKind]:
+    kinds = {one.kind for one in findings if one.code == code}
+    return [kind for kind in FileKind if kind in kinds]

@@ -16,15 +16,13 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from ocitui.cache import Descriptor, Entry, FileKind, StorageError
-from ocitui.cache.listing import names_of
+from ocitui.cache import Descriptor, StorageError
+from ocitui.cache.entries import packed_file
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -272,18 +270,3 @@ def users_of_any(directory: Path, descriptors: Iterable[Descriptor]) -> tuple[st
     users = users_of(directory)
     names = (packed_file(descriptor) for descriptor in descriptors)
     return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))
-
-
-def packed_file(descriptor: Descriptor) -> str:
-    """The name of its packed file; empty where it can have none."""
-    return names_of(descriptor).get(FileKind.PACKED, "")
-
-
-def with_users(entries: Iterable[Entry], users: Mapping[str, str]) -> list[Entry]:
-    """The entries with the loop devices that hold their packed files."""
-    return [msgspec.structs.replace(entry, used=used_by(entry, users)) for entry in entries] if users else [*entries]
-
-
-def used_by(entry: Entry, users: Mapping[str, str]) -> str:
-    """The loop devices of one entry; empty where none holds its packed file."""
-    return users.get(packed_file(entry.descriptor), "")

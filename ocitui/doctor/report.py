@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from ocitui.cache import Verdict
 
 from .findings import Depth, Finding, Severity, worst
@@ -132,23 +134,30 @@ class Report:
 
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
         """The same report with these findings marked."""
-        return replace(self, findings=tuple(mark(self.findings, fingerprints)))
-
-
-def mark(findings: Iterable[Finding], fingerprints: frozenset[str]) -> list[Finding]:
-    """Each finding, marked where it is acknowledged."""
-    if not fingerprints:
-        return list(findings)
-    return [
-        replace(finding, acknowledged=True) if finding.fingerprint in fingerprints else finding for finding in findings
-    ]
+        if not fingerprints:
+            return self
+        found = (
+            msgspec.structs.replace(one, acknowledged=True) if one.fingerprint in fingerprints else one
+            for one in self.findings
+        )
+        return replace(self, findings=tuple(found))
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first, then by place in the index, then by file and code."""
+    """The worst first, a full disk before all else of its severity, then by place in the index, by file and code."""
     return tuple(sorted(findings, key=_rank))
 
 
-def _rank(finding: Finding) -> tuple[int, bool, int, str, str]:
-    position = finding.position
-    return -finding.severity.rank, position is None, position or 0, finding.file, finding.code
+def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
+    fault, position = finding.fault, finding.position
+    return (
+        -_RANKS[fault.severity],
+        fault.code != "disk-full",
+        position is None,
+        position or 0,
+        finding.file if position is None else finding.kind or "",
+        fault.code,
+    )
+
+
+_RANKS = {severity: severity.rank for severity in Severity}

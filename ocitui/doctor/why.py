@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocitui.cache import (
@@ -29,10 +29,11 @@ from ocitui.cache import (
 from ocitui.cache.files import usable_digest
 from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
+from ocitui.cache.listing import part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
 
-from .check.directory import CacheFiles
-from .check.entry_files import Holdings
+from .check.index_checks import IndexReading
+from .check.judge import Judge
 from .findings import Answer
 from .salvage.salvage import salvage
 from .why_links import REPAIR, Link, Standing, file_links, ok_or_bad
@@ -158,14 +159,15 @@ class _Asking:
         self._format = format_
         self._ledger = ledger
         seen = read_patiently(directory)
+        self._judged: dict[str, Judge] = {}
         self._verdict = seen.verdict
         self._links = [_index_link(seen.verdict)]
         self._index = seen.contents
         self._assumed = salvage_index and not seen.verdict.sound
         if self._assumed:
             self._index = self._salvaged(seen)
-        with CacheFiles(directory) as files:
-            self._holdings = Holdings(os.listdir(files.fd))
+        # Digests are told by names alone: the files of one are looked at once it is known which.
+        self._files = {part for name in os.listdir(directory) if (part := part_of(name)) is not None}
 
     @property
     def _known(self) -> bool:
@@ -195,7 +197,7 @@ class _Asking:
             return None
         if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
             return None
-        known = [descriptor.digest for descriptor in self._index.descriptors] + self._holdings.digests()
+        known = [*self._index.digests, *(digest for digest, _ in self._files)]
         begun = tuple(dict.fromkeys(one for one in known if text in (one[: len(text)], _digits(one)[: len(text)])))
         if text in begun or (not begun and digits != text):
             return text
@@ -240,13 +242,14 @@ class _Asking:
         for at, descriptor in places:
             yield carrier_link(self._index, at, descriptor)
         if not places:
-            advice = f"its files are there: {REPAIR}" if digest in self._holdings else ""
+            advice = f"its files are there: {REPAIR}" if any(digest == one for one, _ in self._files) else ""
             yield Link("names", Standing.BAD, "no entry has this digest", advice)
 
     def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
         if self._format is not None:
             return (self._in_format(digest, name, self._format),)
-        there = {*self._holdings.formats(digest), *(d.format for d in self._index.descriptors if d.digest == digest)}
+        there: set[str | None] = {kind for one, kind in self._files if one == digest}
+        there |= {f for d, f in zip(self._index.digests, self._index.formats, strict=True) if d == digest}
         known = [format_ for format_ in PackedFormat if format_ in there] or [PackedFormat.SQUASHFS]
         return tuple(self._in_format(digest, name, format_) for format_ in known)
 
@@ -254,10 +257,18 @@ class _Asking:
         found = self._recall(name, digest, format_)
         links = [self._entry_link(found, digest, format_)] if self._known else []
         if usable_digest(digest):
-            links += file_links(self._directory, digest, format_, self._ledger)
+            links += file_links(self._judge(digest), digest, format_, self._ledger)
         else:
             links.append(Link("files", Standing.BAD, f"{digest!r} cannot be a file name"))
         return FormatChain(format_, tuple(links), *self._answer(found))
+
+    def _judge(self, digest: str) -> Judge:
+        """What is found of the files of a digest, by its entries, or where it has none by the files themselves."""
+        if digest not in self._judged:
+            judge = self._judged[digest] = Judge(self._directory)
+            index = self._index if digest in self._index.digests else None
+            judge.look_at(replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
+        return self._judged[digest]
 
     def _recall(self, name: ImageName, digest: str, format_: PackedFormat) -> Explanation:
         try:
@@ -267,7 +278,7 @@ class _Asking:
 
     def _entry_link(self, found: Explanation, digest: str, format_: PackedFormat) -> Link:
         reason = found.reasons[0]
-        orphan = not reason.ok and format_ in self._holdings.formats(digest)
+        orphan = not reason.ok and (digest, format_) in self._files
         return Link("entry", ok_or_bad(reason.ok), reason.text, f"its files are there: {REPAIR}" if orphan else "")
 
     def _answer(self, found: Explanation) -> tuple[Answer, str]:

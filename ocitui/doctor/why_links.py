@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
 
-from ocitui.cache import Document, DocumentError, FileKind, PackedFormat, StorageError
-from ocitui.cache.files import file_names, read_regular, regular_file
+from ocitui.cache import FileKind, PackedFormat
+from ocitui.cache.files import file_names, packed_name
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.packed_file import check_packed
+from ocitui.cache.listing import Fact
 
 from .check.document_checks import has_digest
+from .check.judge import Judge
 from .finding_texts import found_text
+from .findings import Answer, Finding
 
-T = TypeVar("T")
 REPAIR = "`ocitui repair` shows what can be brought back"
 _IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
 # While the bad file is there the daemon takes it for a hit, and pulls nothing.
@@ -48,92 +47,100 @@ def ok_or_bad(ok: bool) -> Standing:
     return Standing.OK if ok else Standing.BAD
 
 
-def file_links(directory: Path, digest: str, format_: PackedFormat, ledger: Ledger | None) -> Iterator[Link]:
-    """What the files of an entry are, and what is in them, each looked at whatever the one before it was."""
-    names = file_names(digest, format_)
-    for kind, name in names.items():
-        yield _file_link(kind, directory / name)
-    yield from _document_links(directory, digest, names)
-    packed = directory / names[FileKind.PACKED]
-    if regular_file(packed) is not None:
-        yield _header_link(packed, format_)
-        yield _content_link(packed, ledger)
+_OF_FILE = frozenset({"file-missing", "file-not-regular", "read-error", "wrong-mode", "packed-empty"})
+_OF_DOCUMENT = frozenset(
+    f"{kind}-{fault}" for kind in (FileKind.MANIFEST, FileKind.CONFIG) for fault in ("unparsable", "digest")
+) | {"manifest-is-index", "config-no-history"}
+_OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 
 
-def _file_link(kind: FileKind, path: Path) -> Link:
-    found = regular_file(path)
-    title = "packed file" if kind is FileKind.PACKED else kind.value
-    if found is not None:
-        linked = ", behind a link" if path.is_symlink() else ""
-        return Link(title, Standing.OK, f"{path.name}: a regular file of {found.st_size} bytes{linked}")
-    if not os.path.lexists(path):
-        return Link(title, Standing.BAD, f"{path.name}: missing", _IMPORT)
-    problem = "a link to nothing" if path.is_symlink() and not path.exists() else "not a regular file"
-    return Link(title, Standing.BAD, f"{path.name}: {problem}", "move it aside with `ocitui repair`")
+def file_links(judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> Iterator[Link]:
+    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
+    findings = judge.findings_of(digest, format_)
+    facts = {kind: judge.listing.get(name) for kind, name in file_names(digest, format_).items()}
+    links = _FileLinks(judge.directory, digest, format_, facts, findings)
+    for kind in facts:
+        yield links.file(kind)
+    yield from links.documents()
+    if facts[FileKind.PACKED] is not None and links.is_there(FileKind.PACKED):
+        yield links.header(dict(judge.unchecked).get(packed_name(digest, format_), ""))
+        yield links.content(ledger)
 
 
-def _document_links(directory: Path, digest: str, names: dict[FileKind, str]) -> Iterator[Link]:
-    link, manifest = _document(directory / names[FileKind.MANIFEST], FileKind.MANIFEST, digest, Document.manifest)
-    yield from link
-    expected = manifest.value.config.digest if manifest is not None else None
-    link, _ = _document(directory / names[FileKind.CONFIG], FileKind.CONFIG, expected, Document.config)
-    yield from link
+@dataclass(frozen=True, slots=True)
+class _FileLinks:
+    directory: Path
+    digest: str
+    format: PackedFormat
+    facts: Mapping[FileKind, Fact | None]
+    findings: Sequence[Finding]
 
+    def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
+        """What was found now of a file, the worst first."""
+        of_file = [one for one in self.findings if one.kind is kind and one.code in codes and one.found is None]
+        return next(iter(sorted(of_file, key=lambda one: -one.severity.rank)), None)
 
-def _document(
-    path: Path, kind: FileKind, digest: str | None, parse: Callable[[bytes], Document[T]]
-) -> tuple[list[Link], Document[T] | None]:
-    """What a document says; nothing where there is none to read. ``digest`` is what its content should have."""
-    if regular_file(path) is None:
-        return [], None
-    title = f"{kind}'s content"
-    try:
-        raw = read_regular(path)
-        document = parse(raw)
-    except StorageError as error:
-        return [Link(title, Standing.BAD, error.message, _MOVE_ASIDE)], None
-    except DocumentError as error:
-        place = f" at line {error.line} column {error.column}" if error.line else ""
-        text = f"the daemon cannot read it, at any lookup: {error.message}{place}"
-        return [Link(title, Standing.BAD, text, _MOVE_ASIDE)], None
-    match None if digest is None else has_digest(raw, digest):
-        case True:
-            return [
-                Link(title, Standing.OK, f"the daemon reads it, and it is what its digest says, {digest}")
-            ], document
-        case False:
-            text = f"the daemon reads it, and does not see that it is not what its digest says, {digest}"
-            return [Link(title, Standing.BAD, text, _REPLACE)], document
-        case _:
-            text = "the daemon reads it; whether it is what its digest says cannot be told"
-            return [Link(title, Standing.UNKNOWN, text)], document
+    def is_there(self, kind: FileKind) -> bool:
+        """Whether there is a file that the daemon takes for one."""
+        return self.facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
 
+    def file(self, kind: FileKind) -> Link:
+        fact, name = self.facts[kind], file_names(self.digest, self.format)[kind]
+        title = "packed file" if kind is FileKind.PACKED else kind.value
+        if fact is None:
+            return Link(title, Standing.BAD, f"{name}: missing", _IMPORT)
+        if (found := self._found(kind, _OF_FILE)) is not None and found.code != "wrong-mode":
+            return Link(title, Standing.BAD, f"{name}: {found.seen}", "move it aside with `ocitui repair`")
+        if fact.link:
+            return Link(title, Standing.OK, f"{name}: a regular file, behind a link")
+        return Link(title, Standing.OK, f"{name}: a regular file of {fact.size} bytes")
 
-def _header_link(path: Path, format_: PackedFormat) -> Link:
-    try:
-        check = check_packed(path)
-    except StorageError as error:
-        return Link("header", Standing.BAD, error.message, _REPLACE)
-    if check.problem is None and check.found is format_:
-        return Link("header", Standing.OK, f"{format_}, and the file is as long as its header says")
-    problem = check.problem or f"it is {check.found} by its magic, not {format_}"
-    text = f"{problem}: the daemon does not look, and the guest fails later"
-    return Link("header", Standing.BAD, text, _REPLACE)
+    def documents(self) -> Iterator[Link]:
+        """What each document that is there says."""
+        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
+            if self.is_there(kind):
+                yield self._document(kind)
 
+    def _document(self, kind: FileKind) -> Link:
+        title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
+        if found is None:
+            if has_digest(b"", self.digest) is None or (
+                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
+            ):
+                text = "the daemon reads it; whether it is what its digest says cannot be told"
+                return Link(title, Standing.UNKNOWN, text)
+            return Link(title, Standing.OK, f"the daemon reads it, and it is what its digest says{self._which(kind)}")
+        advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
+        return Link(title, Standing.BAD, f"{found.seen}: {found.daemon}", advice)
 
-def _content_link(path: Path, ledger: Ledger | None) -> Link:
-    found = regular_file(path)
-    damage = ledger.damage(path.name, found) if ledger is not None and found is not None else None
-    if damage is not None:
-        text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
-        return Link("content", Standing.BAD, text, _REPLACE)
-    recorded = None if ledger is None else ledger.look(path.name)
-    if recorded is None:
-        text = "no sha256 of it was recorded, so that a flipped bit would not show"
-        return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
-    checked = f"{datetime.fromtimestamp(recorded.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
-    if found is None or not recorded.same_file(found):
-        text = f"it was written since its sha256 was recorded at {checked}"
-        return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` compares it")
-    text = f"not written since its sha256 was recorded at {checked}; not read again now"
-    return Link("content", Standing.OK, text)
+    def _which(self, kind: FileKind) -> str:
+        return f", {self.digest}" if kind is FileKind.MANIFEST else ""
+
+    def header(self, unchecked: str) -> Link:
+        found = self._found(FileKind.PACKED, _OF_HEADER)
+        if found is not None:
+            return Link(
+                "header", Standing.BAD, f"{found.seen}: the daemon does not look, and the guest fails later", _REPLACE
+            )
+        if unread := self._found(FileKind.PACKED, _OF_FILE):
+            return Link("header", Standing.BAD, unread.seen, _REPLACE)
+        if unchecked:
+            return Link("header", Standing.UNKNOWN, f"{self.format}; not checked: {unchecked}")
+        return Link("header", Standing.OK, f"{self.format}, and the file is as long as its header says")
+
+    def content(self, ledger: Ledger | None) -> Link:
+        name, fact = packed_name(self.digest, self.format), self.facts[FileKind.PACKED]
+        damage = next((one for one in self.findings if one.found is not None), None)
+        if damage is not None and damage.found is not None:
+            text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
+            return Link("content", Standing.BAD, text, _REPLACE)
+        recorded = None if ledger is None else ledger.look(name)
+        if recorded is None:
+            text = "no sha256 of it was recorded, so that a flipped bit would not show"
+            return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
+        checked = f"{datetime.fromtimestamp(recorded.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
+        if fact is None or recorded.identity != (fact.device, fact.inode, fact.size, fact.modified_ns):
+            text = f"it was written since its sha256 was recorded at {checked}"
+            return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` compares it")
+        text = f"not written since its sha256 was recorded at {checked}; not read again now"
+        return Link("content", Standing.OK, text)

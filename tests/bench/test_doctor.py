@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from ocitui.doctor.check.live import EntryExaminer
 
 from ocitui.cache import ImageIndex
 from ocitui.cache.entries import entry_keys
 from ocitui.doctor.check.examine import examine
-from ocitui.doctor.check.live import EntryExaminer
 from ocitui.doctor.findings import Depth
 from tests.cache.support import CONFIG_TYPE, digest_of, index_bytes
 from tests.doctor.examine_support import Sample, descriptor, found, make_sample

@@ -90,10 +90,10 @@ def _content(path: Path) -> tuple[str, bytes]:
     return "fifo", b""
 
 
-def states(scene: MendScene) -> dict[str, object]:
+def states(snapshot: MendScene) -> dict[str, object]:
     """What stands in the cache, directories with what they hold and modes included."""
-    found: dict[str, object] = dict(tree(scene.directory))
-    for path in scene.directory.iterdir():
+    found: dict[str, object] = dict(tree(snapshot.directory))
+    for path in snapshot.directory.iterdir():
         if path.name != OWN and path.is_dir() and not path.is_symlink():
             found[path.name] = _content(path)
     return found
@@ -138,85 +138,85 @@ def _duplicated(directory: Path) -> None:
     (directory / "index.json").write_bytes(index_bytes([entry(0), entry(1), entry(0), entry(2)]))
 
 
-def replaced(scene: MendScene) -> Mend:
+def replaced(snapshot: MendScene) -> Mend:
     """The index rebuilt of two entries."""
     raws = [Remove(at, descriptor.raw).raw for at, descriptor in enumerate(_rebuilt().descriptors)]
-    return Mend(index=IndexReplacement(see_index(scene.directory), new_index(raws)))
+    return Mend(index=IndexReplacement(see_index(snapshot.directory), new_index(raws)))
 
 
 def _rebuilt() -> ImageIndex:
     return ImageIndex.parse(index_bytes([entry(1), entry(0)]))
 
 
-def replaced_with_files(scene: MendScene) -> Mend:
-    return replace(replaced(scene), discard=_discards(scene, STRAY), place=(_placed_data(scene),))
+def replaced_with_files(snapshot: MendScene) -> Mend:
+    return replace(replaced(snapshot), discard=_discards(snapshot, STRAY), place=(_placed_data(snapshot),))
 
 
-def pointed(scene: MendScene) -> Mend:
-    first = scene.index().descriptors[0]
+def pointed(snapshot: MendScene) -> Mend:
+    first = snapshot.index().descriptors[0]
     return Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),)))
 
 
-def deduplicated(scene: MendScene) -> Mend:
-    return Mend(index=IndexEdit((Remove(0, scene.index().descriptors[0].raw),)))
+def deduplicated(snapshot: MendScene) -> Mend:
+    return Mend(index=IndexEdit((Remove(0, snapshot.index().descriptors[0].raw),)))
 
 
-def adopted(scene: MendScene) -> Mend:
+def adopted(snapshot: MendScene) -> Mend:
     raw = ImageIndex.parse(index_bytes([entry(7)])).descriptors[0].raw
     return Mend(index=IndexEdit(insert=(Insert(raw, 1), Insert(raw))))
 
 
-def dropped(scene: MendScene) -> Mend:
-    index = scene.index()
+def dropped(snapshot: MendScene) -> Mend:
+    index = snapshot.index()
     return Mend(
         index=IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in range(len(index)))),
-        discard=_discards(scene, f"{key(0)[0]}.squashfs", BAD),
+        discard=_discards(snapshot, f"{key(0)[0]}.squashfs", BAD),
     )
 
 
-def discarded(scene: MendScene) -> Mend:
-    return Mend(discard=_discards(scene, BAD, STRAY, FOLDER, LINK))
+def discarded(snapshot: MendScene) -> Mend:
+    return Mend(discard=_discards(snapshot, BAD, STRAY, FOLDER, LINK))
 
 
-def placed_data(scene: MendScene) -> Mend:
-    return Mend(place=(_placed_data(scene), Place("new.manifest.json", data=b"{}")))
+def placed_data(snapshot: MendScene) -> Mend:
+    return Mend(place=(_placed_data(snapshot), Place("new.manifest.json", data=b"{}")))
 
 
-def placed_path(scene: MendScene) -> Mend:
+def placed_path(snapshot: MendScene) -> Mend:
     return Mend(
         place=(
-            Place("moved", path=scene.sources / "moved"),
-            Place(STRAY, see(scene.directory / STRAY), path=scene.sources / "replacing"),
-            Place("copied", path=scene.sources / "copied", copy=True),
+            Place("moved", path=snapshot.sources / "moved"),
+            Place(STRAY, see(snapshot.directory / STRAY), path=snapshot.sources / "replacing"),
+            Place("copied", path=snapshot.sources / "copied", copy=True),
         )
     )
 
 
-def placed_from_trash(scene: MendScene) -> Mend:
-    kept = sorted(os.listdir(scene.directory / OWN / "trash"))[0]
-    return Mend(place=(Place(STRAY, see(scene.directory / STRAY), trash=kept),))
+def placed_from_trash(snapshot: MendScene) -> Mend:
+    kept = sorted(os.listdir(snapshot.directory / OWN / "trash"))[0]
+    return Mend(place=(Place(STRAY, see(snapshot.directory / STRAY), trash=kept),))
 
 
-def modes_changed(scene: MendScene) -> Mend:
+def modes_changed(snapshot: MendScene) -> Mend:
     return Mend(modes=(ChangeMode(STRAY, 0o200, 0o644), ChangeMode(FOLDER, 0o755, 0o700)))
 
 
-def everything(scene: MendScene) -> Mend:
-    last = scene.index().descriptors[-1]
+def everything(snapshot: MendScene) -> Mend:
+    last = snapshot.index().descriptors[-1]
     return Mend(
-        index=IndexEdit((Remove(len(scene.index()) - 1, last.raw),), adopted(scene).index.insert),  # type: ignore[union-attr]
-        discard=_discards(scene, FOLDER, LINK),
-        place=(_placed_data(scene), Place("moved", path=scene.sources / "moved")),
+        index=IndexEdit((Remove(len(snapshot.index()) - 1, last.raw),), adopted(snapshot).index.insert),  # type: ignore[union-attr]
+        discard=_discards(snapshot, FOLDER, LINK),
+        place=(_placed_data(snapshot), Place("moved", path=snapshot.sources / "moved")),
         modes=(ChangeMode(STRAY, 0o200, 0o644),),
     )
 
 
-def _placed_data(scene: MendScene) -> Place:
-    return Place(BAD, see(scene.directory / BAD), data=b'{"the right": "manifest"}')
+def _placed_data(snapshot: MendScene) -> Place:
+    return Place(BAD, see(snapshot.directory / BAD), data=b'{"the right": "manifest"}')
 
 
-def _discards(scene: MendScene, *names: str) -> tuple[Discard, ...]:
-    seen = [(name, see(scene.directory / name)) for name in names]
+def _discards(snapshot: MendScene, *names: str) -> tuple[Discard, ...]:
+    seen = [(name, see(snapshot.directory / name)) for name in names]
     return tuple(Discard(name, one) for name, one in seen if one is not None)
 
 
@@ -249,26 +249,26 @@ REPLACING = (replaced, replaced_with_files, pointed, placed_data, placed_path, p
 
 
 async def mend_scene(name: str, folder: Path) -> tuple[MendScene, Make]:
-    """The scene of a mend, before it."""
-    scene = MendScene(folder / "cache", folder / "sources")
+    """The snapshot of a mend, before it."""
+    snapshot = MendScene(folder / "cache", folder / "sources")
     spoil, make = MENDS[name]
-    write_cache(scene.directory, range(3), (SQUASHFS, EROFS))
-    scene.sources.mkdir()
+    write_cache(snapshot.directory, range(3), (SQUASHFS, EROFS))
+    snapshot.sources.mkdir()
     for source in ("moved", "replacing", "copied"):
-        (scene.sources / source).write_bytes(source.encode())
-    (scene.directory / STRAY).write_bytes(b"stray")
-    (scene.directory / STRAY).chmod(0o200)
-    (scene.directory / FOLDER).mkdir(0o755)
-    (scene.directory / FOLDER / "inside").write_bytes(b"inside a folder")
-    (scene.directory / LINK).symlink_to("nowhere")
+        (snapshot.sources / source).write_bytes(source.encode())
+    (snapshot.directory / STRAY).write_bytes(b"stray")
+    (snapshot.directory / STRAY).chmod(0o200)
+    (snapshot.directory / FOLDER).mkdir(0o755)
+    (snapshot.directory / FOLDER / "inside").write_bytes(b"inside a folder")
+    (snapshot.directory / LINK).symlink_to("nowhere")
     # Something is in the trash already.
-    await PackerCache(scene.directory).delete([key(2), key(2, "erofs")])
-    spoil(scene.directory)
-    return scene, make
+    await PackerCache(snapshot.directory).delete([key(2), key(2, "erofs")])
+    spoil(snapshot.directory)
+    return snapshot, make
 
 
 async def undo_scene(name: str, folder: Path) -> tuple[MendScene, Transaction]:
-    """The scene of a mend, after it, and its transaction."""
-    scene, make = await mend_scene(name, folder)
-    done = await PackerCache(scene.directory).mend(make(scene))
-    return replace(scene, target=done.id), done
+    """The snapshot of a mend, after it, and its transaction."""
+    snapshot, make = await mend_scene(name, folder)
+    done = await PackerCache(snapshot.directory).mend(make(snapshot))
+    return replace(snapshot, target=done.id), done

@@ -59,42 +59,42 @@ def key(number: int, format: str = "squashfs") -> Key:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Snapshot:
     """A cache, images to store beside it, and perhaps a transaction that was made already."""
 
     directory: Path
     sources: Path
     done: str = ""
 
-    def copy(self, to: Path) -> Scene:
+    def copy(self, to: Path) -> Snapshot:
         shutil.rmtree(to, ignore_errors=True)
         shutil.copytree(self.directory, to / "cache")
         shutil.copytree(self.sources, to / "sources")
-        return Scene(to / "cache", to / "sources", self.done)
+        return Snapshot(to / "cache", to / "sources", self.done)
 
 
-Act = Callable[[PackerCache, Scene], Awaitable[object]]
+Act = Callable[[PackerCache, Snapshot], Awaitable[object]]
 
 
 def store(number: int, *, name: str = "new:1", digest_number: int | None = None) -> Act:
-    """Store the file that waits in the scene's sources, perhaps under another image's digest."""
+    """Store the file that waits in the snapshot's sources, perhaps under another image's digest."""
 
-    async def act(cache: PackerCache, scene: Scene) -> object:
+    async def act(cache: PackerCache, snapshot: Snapshot) -> object:
         digest = None if digest_number is None else key(digest_number)[0]
-        return await cache.store(make_image(scene.sources / "packed", str(number), name=name, digest=digest))
+        return await cache.store(make_image(snapshot.sources / "packed", str(number), name=name, digest=digest))
 
     return act
 
 
 def delete(*keys: Key) -> Act:
-    async def act(cache: PackerCache, _: Scene) -> object:
+    async def act(cache: PackerCache, _: Snapshot) -> object:
         return await cache.delete(list(keys))
 
     return act
 
 
-async def undo(cache: PackerCache, scene: Scene) -> object:
-    return await cache.undo(scene.done)
+async def undo(cache: PackerCache, snapshot: Snapshot) -> object:
+    return await cache.undo(snapshot.done)
 
 
 FIRST: dict[str, Act] = {
@@ -109,73 +109,73 @@ FIRST: dict[str, Act] = {
 CASES = [*FIRST, *(f"undo-{name}" for name in FIRST)]
 
 
-async def prepare(case: str, folder: Path) -> tuple[Scene, Act]:
-    """The scene of a case, and what is to be interrupted in it."""
-    scene = Scene(folder / "cache", folder / "sources")
-    write_cache(scene.directory, range(3), (SQUASHFS, EROFS))
-    scene.sources.mkdir()
-    (scene.sources / "packed").write_bytes(b"a new packed file")
+async def prepare(case: str, folder: Path) -> tuple[Snapshot, Act]:
+    """The snapshot of a case, and what is to be interrupted in it."""
+    snapshot = Snapshot(folder / "cache", folder / "sources")
+    write_cache(snapshot.directory, range(3), (SQUASHFS, EROFS))
+    snapshot.sources.mkdir()
+    (snapshot.sources / "packed").write_bytes(b"a new packed file")
     # Its folders are there already, as they are but once in a cache's life.
-    cache = PackerCache(scene.directory)
+    cache = PackerCache(snapshot.directory)
     await cache.delete([key(2, "erofs")])
     await cache.undo()
     if not case.startswith("undo-"):
-        return scene, FIRST[case]
-    await FIRST[case.removeprefix("undo-")](cache, scene)
+        return snapshot, FIRST[case]
+    await FIRST[case.removeprefix("undo-")](cache, snapshot)
     newest = (await cache.transactions())[0]
-    return Scene(scene.directory, scene.sources, newest.id), undo
+    return Snapshot(snapshot.directory, snapshot.sources, newest.id), undo
 
 
 class Before:
     """What there was, and must never be lost."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.bytes = bytes_of(scene)
-        self.index = (scene.directory / "index.json").read_bytes()
-        self.whole = {one for one in entries(scene) if complete(scene, one)}
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.bytes = bytes_of(snapshot)
+        self.index = (snapshot.directory / "index.json").read_bytes()
+        self.whole = {one for one in entries(snapshot) if complete(snapshot, one)}
 
-    def check(self, scene: Scene, where: str) -> None:
+    def check(self, snapshot: Snapshot, where: str) -> None:
         """At any moment: nothing lost, the index reads, its entries have the files they had."""
-        lost = self.bytes - bytes_of(scene)
+        lost = self.bytes - bytes_of(snapshot)
         assert not lost, f"lost at {where}: {list(lost)}"
-        for one in entries(scene):
-            assert complete(scene, one) or one not in self.whole, f"{one} without its files at {where}"
+        for one in entries(snapshot):
+            assert complete(snapshot, one) or one not in self.whole, f"{one} without its files at {where}"
 
-    async def check_recovered(self, scene: Scene, where: str) -> list[Transaction]:
+    async def check_recovered(self, snapshot: Snapshot, where: str) -> list[Transaction]:
         """After the next writer: nothing is under way, and what the index lost is in the journal."""
-        await PackerCache(scene.directory).store(make_image(scene.sources / "later", "later", name="later:1"))
-        self.check(scene, where)
-        transactions = await PackerCache(scene.directory).transactions()
+        await PackerCache(snapshot.directory).store(make_image(snapshot.sources / "later", "later", name="later:1"))
+        self.check(snapshot, where)
+        transactions = await PackerCache(snapshot.directory).transactions()
         assert all(one.state is not TransactionState.PENDING for one in transactions), where
-        assert os.listdir(scene.directory / OWN / "staging") == [], where
+        assert os.listdir(snapshot.directory / OWN / "staging") == [], where
         kept = Counter(one.raw for transaction in transactions for one in transaction.removed)
-        kept.update(json.dumps(one) for one in manifests(scene))
+        kept.update(json.dumps(one) for one in manifests(snapshot))
         for descriptor in json.loads(self.index)["manifests"]:
             assert any(json.loads(raw) == descriptor for raw in kept), f"{descriptor} lost at {where}"
         return transactions
 
 
-def manifests(scene: Scene) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads((scene.directory / "index.json").read_bytes())["manifests"]
+def manifests(snapshot: Snapshot) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((snapshot.directory / "index.json").read_bytes())["manifests"]
     return found
 
 
-def entries(scene: Scene) -> list[Key]:
-    found = json.loads((scene.directory / "index.json").read_bytes())["manifests"]
+def entries(snapshot: Snapshot) -> list[Key]:
+    found = json.loads((snapshot.directory / "index.json").read_bytes())["manifests"]
     return [(one["digest"], one["annotations"]["dev.krata.oci.packer.format"]) for one in found]
 
 
-def complete(scene: Scene, one: Key) -> bool:
+def complete(snapshot: Snapshot, one: Key) -> bool:
     digest, format_ = one
     names = (f"{digest}.{format_}", f"{digest}.manifest.json", f"{digest}.config.json")
-    return all((scene.directory / name).is_file() for name in names)
+    return all((snapshot.directory / name).is_file() for name in names)
 
 
-def bytes_of(scene: Scene) -> Counter[bytes]:
+def bytes_of(snapshot: Snapshot) -> Counter[bytes]:
     """The content of every file of images and of the index, wherever it is by now."""
-    own = scene.directory / OWN
+    own = snapshot.directory / OWN
     found: Counter[bytes] = Counter()
-    for folder in (scene.directory, own / "trash", own / "staging", scene.sources):
+    for folder in (snapshot.directory, own / "trash", own / "staging", snapshot.sources):
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.is_file() and not path.name.endswith(("index.json", ".index")):
                 found[path.read_bytes()] += 1

@@ -21,17 +21,17 @@ async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
     known = {one.id for one in await PackerCache(template.directory).transactions()}
     outcomes: set[TransactionState] = set()
     for at in range(1000):
-        scene = template.copy(memory_path / "run")
-        before, disk = Before(scene), StoppingDisk(at)
+        snapshot = template.copy(memory_path / "run")
+        before, disk = Before(snapshot), StoppingDisk(at)
         try:
-            await act(PackerCache(scene.directory, disk=disk), scene)
+            await act(PackerCache(snapshot.directory, disk=disk), snapshot)
         except Stop:
-            before.check(scene, disk.stopped)
-            later, *rest = await before.check_recovered(scene, disk.stopped)
+            before.check(snapshot, disk.stopped)
+            later, *rest = await before.check_recovered(snapshot, disk.stopped)
             assert later.state is TransactionState.DONE
             outcomes.update(one.state for one in rest if one.id not in known)
         else:
-            before.check(scene, "the end")
+            before.check(snapshot, "the end")
             break
     assert at > 10
     # Some were rolled back, some finished.
@@ -49,27 +49,27 @@ class StoppingWithoutExchange(StoppingDisk):
 async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
     for at in range(1000):
-        scene = template.copy(memory_path / "run")
-        before, disk = Before(scene), StoppingWithoutExchange(at)
+        snapshot = template.copy(memory_path / "run")
+        before, disk = Before(snapshot), StoppingWithoutExchange(at)
         try:
-            await act(PackerCache(scene.directory, disk=disk), scene)
+            await act(PackerCache(snapshot.directory, disk=disk), snapshot)
         except Stop:
-            assert not before.bytes - bytes_of(scene), disk.stopped
-            await before.check_recovered(scene, disk.stopped)
+            assert not before.bytes - bytes_of(snapshot), disk.stopped
+            await before.check_recovered(snapshot, disk.stopped)
         else:
             break
 
 
 async def test_what_a_dead_writer_left_is_only_reported_by_a_reader(memory_path: Path) -> None:
-    scene, act = await prepare("delete-many", memory_path)
-    before, at = entries(scene), 0
-    while entries(scene) == before:
+    snapshot, act = await prepare("delete-many", memory_path)
+    before, at = entries(snapshot), 0
+    while entries(snapshot) == before:
         with pytest.raises(Stop):
-            await act(PackerCache(scene.directory, disk=StoppingDisk(at)), scene)
+            await act(PackerCache(snapshot.directory, disk=StoppingDisk(at)), snapshot)
         at += 1
-    cache = PackerCache(scene.directory, read_only=True)
+    cache = PackerCache(snapshot.directory, read_only=True)
     assert (await cache.transactions())[0].state is TransactionState.PENDING
     await cache.list()
     assert (await cache.transactions())[0].state is TransactionState.PENDING
-    await PackerCache(scene.directory).undo()
-    assert entries(scene) == before
+    await PackerCache(snapshot.directory).undo()
+    assert entries(snapshot) == before

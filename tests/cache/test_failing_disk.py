@@ -35,22 +35,22 @@ async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, mem
     template, act = await prepare(case, memory_path / "template")
     refused = 0
     for at in range(1000):
-        scene = template.copy(memory_path / "run")
-        before, disk, stood = Before(scene), FailingDisk(at, code, for_good=for_good), tree(scene.directory)
-        cache = PackerCache(scene.directory, disk=disk)
-        error = await refusal(act(cache, scene))
+        snapshot = template.copy(memory_path / "run")
+        before, disk, stood = Before(snapshot), FailingDisk(at, code, for_good=for_good), tree(snapshot.directory)
+        cache = PackerCache(snapshot.directory, disk=disk)
+        error = await refusal(act(cache, snapshot))
         if error is not None:
             refused += 1
             where = disk.failed
             assert str(error), where
             assert error.hint, where
             assert isinstance(error, ReadOnlyError) <= (code == errno.EROFS), where
-            before.check(scene, where)
-            newest = (await PackerCache(scene.directory).transactions())[0]
+            before.check(snapshot, where)
+            newest = (await PackerCache(snapshot.directory).transactions())[0]
             if newest.state is not TransactionState.PENDING and "index was changed" not in str(error):
-                assert tree(scene.directory) == stood, where
-        before.check(scene, disk.failed)
-        await before.check_recovered(scene, disk.failed)
+                assert tree(snapshot.directory) == stood, where
+        before.check(snapshot, disk.failed)
+        await before.check_recovered(snapshot, disk.failed)
         if not disk.failed:
             break
     assert refused > 3
@@ -60,11 +60,11 @@ async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, mem
 async def test_the_same_object_goes_on_after_a_failure(case: str, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
     for at in range(0, 60, 3):
-        scene = template.copy(memory_path / "run")
-        before, disk = Before(scene), FailingDisk(at, errno.EIO, for_good=False)
-        cache = PackerCache(scene.directory, disk=disk)
-        if await refusal(act(cache, scene)):
+        snapshot = template.copy(memory_path / "run")
+        before, disk = Before(snapshot), FailingDisk(at, errno.EIO, for_good=False)
+        cache = PackerCache(snapshot.directory, disk=disk)
+        if await refusal(act(cache, snapshot)):
             listed = await cache.list()
-            assert listed == await PackerCache(scene.directory).list()
+            assert listed == await PackerCache(snapshot.directory).list()
             await cache.delete([listed[-1].key])
-        before.check(scene, disk.failed)
+        before.check(snapshot, disk.failed)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache, TransactionState
-from tests.cache.steps import Before, Scene, entries
+from tests.cache.steps import Before, Snapshot, entries
 from tests.cache.support import EROFS, OWN, SQUASHFS, make_image, write_cache
 from tests.tools import ROOT
 
@@ -35,10 +35,10 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
 """
 
 
-def churn_and_kill(scene: Scene, seconds: float) -> None:
+def churn_and_kill(snapshot: Snapshot, seconds: float) -> None:
     """Let a program store, delete and undo for so long."""
     with subprocess.Popen(
-        [sys.executable, "-c", CHURN, str(scene.directory), str(scene.sources)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", CHURN, str(snapshot.directory), str(snapshot.sources)], cwd=ROOT, stdout=subprocess.PIPE
     ) as program:
         assert program.stdout is not None
         program.stdout.readline()
@@ -49,17 +49,17 @@ def churn_and_kill(scene: Scene, seconds: float) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_killed_at_a_random_moment(seed: int, tmp_path: Path) -> None:
-    scene = Scene(tmp_path / "cache", tmp_path / "sources")
-    write_cache(scene.directory, range(3), (SQUASHFS, EROFS))
-    scene.sources.mkdir()
-    before = Before(scene)
-    churn_and_kill(scene, random.Random(seed).uniform(0.01, 0.6))
-    before.check(scene, "the kill")
-    left = entries(scene)
-    assert [d.key for d in await PackerCache(scene.directory).list()] == left
-    cache = PackerCache(scene.directory)
+    snapshot = Snapshot(tmp_path / "cache", tmp_path / "sources")
+    write_cache(snapshot.directory, range(3), (SQUASHFS, EROFS))
+    snapshot.sources.mkdir()
+    before = Before(snapshot)
+    churn_and_kill(snapshot, random.Random(seed).uniform(0.01, 0.6))
+    before.check(snapshot, "the kill")
+    left = entries(snapshot)
+    assert [d.key for d in await PackerCache(snapshot.directory).list()] == left
+    cache = PackerCache(snapshot.directory)
     await cache.store(make_image(tmp_path / "later", "later", name="later:1"))
-    before.check(scene, "the recovery")
-    assert os.listdir(scene.directory / OWN / "staging") == []
+    before.check(snapshot, "the recovery")
+    assert os.listdir(snapshot.directory / OWN / "staging") == []
     assert all(one.state is not TransactionState.PENDING for one in await cache.transactions())
-    shutil.rmtree(scene.directory)
+    shutil.rmtree(snapshot.directory)

@@ -46,35 +46,35 @@ class Trial:
             self.template, _ = await undo_scene(name, place)
         self.known = {one.id for one in await PackerCache(self.template.directory).transactions()}
         self.before = states(self.template)
-        scene = self.copy()
-        await self.act(scene, Disk())
-        self.after = states(scene)
+        snapshot = self.copy()
+        await self.act(snapshot, Disk())
+        self.after = states(snapshot)
         assert self.after != self.before
 
     def copy(self) -> MendScene:
         return self.template.copy(self.folder / "run")
 
-    async def act(self, scene: MendScene, disk: Disk) -> Transaction:
-        cache = PackerCache(scene.directory, disk=disk)
-        if scene.target:
-            return await cache.undo(scene.target)
-        return await cache.mend(self.make(scene))
+    async def act(self, snapshot: MendScene, disk: Disk) -> Transaction:
+        cache = PackerCache(snapshot.directory, disk=disk)
+        if snapshot.target:
+            return await cache.undo(snapshot.target)
+        return await cache.mend(self.make(snapshot))
 
-    async def check_recovered(self, scene: MendScene, where: str) -> TransactionState | None:
+    async def check_recovered(self, snapshot: MendScene, where: str) -> TransactionState | None:
         """After the next writer: all of it was made or none; gives what became of it."""
-        cache = PackerCache(scene.directory)
+        cache = PackerCache(snapshot.directory)
         await cache.mend(Mend(place=(Place(PROBE, data=b"probe"),)))
-        now = states(scene)
+        now = states(snapshot)
         assert now.pop(PROBE)
         transactions = [one for one in await cache.transactions() if one.id not in self.known][1:]
         done = [one for one in transactions if one.state is TransactionState.DONE]
         assert now == (self.after if done else self.before), where
         assert all(one.state in (TransactionState.DONE, TransactionState.VOID) for one in transactions), where
-        assert os.listdir(scene.directory / OWN / "staging") == [], where
+        assert os.listdir(snapshot.directory / OWN / "staging") == [], where
         if done:
             await cache.undo()
             await cache.undo(done[0].id)
-            assert states(scene) == self.before, where
+            assert states(snapshot) == self.before, where
         return transactions[0].state if transactions else None
 
 
@@ -84,14 +84,14 @@ async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
     await trial.prepare()
     outcomes: set[TransactionState | None] = set()
     for at in range(1000):
-        scene = trial.copy()
-        there, disk = scene.everything(), StoppingDisk(at)
+        snapshot = trial.copy()
+        there, disk = snapshot.everything(), StoppingDisk(at)
         try:
-            await trial.act(scene, disk)
+            await trial.act(snapshot, disk)
         except Stop:
-            assert not there - scene.everything(), disk.stopped
-            outcomes.add(await trial.check_recovered(scene, disk.stopped))
-            assert not there - scene.everything(), disk.stopped
+            assert not there - snapshot.everything(), disk.stopped
+            outcomes.add(await trial.check_recovered(snapshot, disk.stopped))
+            assert not there - snapshot.everything(), disk.stopped
         else:
             break
     assert at > 5
@@ -110,14 +110,14 @@ async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path
     trial = Trial(case, memory_path)
     await trial.prepare()
     for at in range(1000):
-        scene = trial.copy()
-        there, disk = scene.everything(), WithoutExchange(at)
+        snapshot = trial.copy()
+        there, disk = snapshot.everything(), WithoutExchange(at)
         try:
-            await trial.act(scene, disk)
+            await trial.act(snapshot, disk)
         except Stop:
-            assert not there - scene.everything(), disk.stopped
-            await trial.check_recovered(scene, disk.stopped)
-            assert not there - scene.everything(), disk.stopped
+            assert not there - snapshot.everything(), disk.stopped
+            await trial.check_recovered(snapshot, disk.stopped)
+            assert not there - snapshot.everything(), disk.stopped
         else:
             break
 
@@ -128,20 +128,20 @@ async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, mem
     await trial.prepare()
     refused = 0
     for at in range(1000):
-        scene = trial.copy()
-        there, disk = scene.everything(), FailingDisk(at, code, for_good=for_good)
-        error = await refusal(trial.act(scene, disk))
+        snapshot = trial.copy()
+        there, disk = snapshot.everything(), FailingDisk(at, code, for_good=for_good)
+        error = await refusal(trial.act(snapshot, disk))
         if error is not None:
             refused += 1
             assert str(error), disk.failed
             assert error.hint, disk.failed
             assert isinstance(error, ReadOnlyError) <= (code == errno.EROFS), disk.failed
-            newest = (await PackerCache(scene.directory).transactions())[0]
+            newest = (await PackerCache(snapshot.directory).transactions())[0]
             if newest.id in trial.known or newest.state is TransactionState.VOID:
-                assert states(scene) == trial.before, disk.failed
-        assert not there - scene.everything(), disk.failed
-        await trial.check_recovered(scene, disk.failed)
-        assert not there - scene.everything(), disk.failed
+                assert states(snapshot) == trial.before, disk.failed
+        assert not there - snapshot.everything(), disk.failed
+        await trial.check_recovered(snapshot, disk.failed)
+        assert not there - snapshot.everything(), disk.failed
         if not disk.failed:
             break
     assert refused > 3

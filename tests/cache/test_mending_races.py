@@ -35,17 +35,17 @@ class Invaded(Disk):
 
 @pytest.mark.parametrize("name", [name for name in MENDS if MENDS[name][1].__name__.startswith("replaced")])
 async def test_a_sound_index_of_another_program_wins(name: str, memory_path: Path) -> None:
-    scene, make = await mend_scene(name, memory_path)
-    before, index = states(scene), scene.directory / "index.json"
+    snapshot, make = await mend_scene(name, memory_path)
+    before, index = states(snapshot), snapshot.directory / "index.json"
     with pytest.raises(ConflictError, match="another program"):
-        await PackerCache(scene.directory, disk=Invaded(index)).mend(make(scene))
+        await PackerCache(snapshot.directory, disk=Invaded(index)).mend(make(snapshot))
     assert index.read_bytes() == index_bytes([entry(5)])
-    now = states(scene)
+    now = states(snapshot)
     assert {name: now[name] for name in before if name != "index.json"} == {
         name: before[name] for name in before if name != "index.json"
     }
-    assert os.listdir(scene.directory / OWN / "staging") == []
-    assert (await PackerCache(scene.directory).transactions())[0].state is TransactionState.VOID
+    assert os.listdir(snapshot.directory / OWN / "staging") == []
+    assert (await PackerCache(snapshot.directory).transactions())[0].state is TransactionState.VOID
 
 
 async def test_an_undecided_store_waits_for_the_index(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,15 +79,15 @@ async def test_an_update_of_another_program_at_every_step_survives(
 ) -> None:
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
     template, make = await mend_scene(name, memory_path / "template")
-    scene = template.copy(memory_path / "run")
-    await PackerCache(scene.directory).mend(make(scene))
-    expected = Counter(digests_and_formats(scene.directory))
+    snapshot = template.copy(memory_path / "run")
+    await PackerCache(snapshot.directory).mend(make(snapshot))
+    expected = Counter(digests_and_formats(snapshot.directory))
     for at in range(1000):
-        scene = template.copy(memory_path / "run")
-        disk = InvadedDisk(scene.directory / "index.json", foreign, at)
-        await PackerCache(scene.directory, disk=disk).mend(make(scene))
+        snapshot = template.copy(memory_path / "run")
+        disk = InvadedDisk(snapshot.directory / "index.json", foreign, at)
+        await PackerCache(snapshot.directory, disk=disk).mend(make(snapshot))
         if not disk.theirs:
             break
         theirs = Counter((str(entry(number)["digest"]), "squashfs") for number in disk.theirs)
-        assert Counter(digests_and_formats(scene.directory)) == expected + theirs, disk.steps[at]
+        assert Counter(digests_and_formats(snapshot.directory)) == expected + theirs, disk.steps[at]
     assert at > 10

@@ -16,7 +16,7 @@ import pytest
 
 from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.disk import Disk
-from tests.cache.steps import Before, Scene, prepare
+from tests.cache.steps import Before, Snapshot, prepare
 from tests.cache.support import SQUASHFS, digests_and_formats, entry, index_bytes, stored, write_cache
 
 Foreign = Callable[[Path, int], None]
@@ -58,11 +58,11 @@ class InvadedDisk(Disk):
         self.steps.append(f"{operation} {name}")
 
 
-def expect(scene: Scene, disk: InvadedDisk, expected: set[tuple[str, str]]) -> None:
+def expect(snapshot: Snapshot, disk: InvadedDisk, expected: set[tuple[str, str]]) -> None:
     """Both the update made here and all of theirs are in the index."""
     theirs = {(str(entry(number)["digest"]), "squashfs") for number in disk.theirs}
     where = [disk.steps[at] for at in disk.at if at < len(disk.steps)]
-    assert set(digests_and_formats(scene.directory)) == expected | theirs, where
+    assert set(digests_and_formats(snapshot.directory)) == expected | theirs, where
 
 
 @pytest.fixture
@@ -75,37 +75,37 @@ def nobody_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", CASES)
 async def test_an_update_at_every_step(case: str, foreign: Foreign, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
-    scene = template.copy(memory_path / "run")
-    await act(PackerCache(scene.directory), scene)
-    expected = set(digests_and_formats(scene.directory))
+    snapshot = template.copy(memory_path / "run")
+    await act(PackerCache(snapshot.directory), snapshot)
+    expected = set(digests_and_formats(snapshot.directory))
     for at in range(1000):
-        scene = template.copy(memory_path / "run")
-        before, disk = Before(scene), InvadedDisk(scene.directory / "index.json", foreign, at)
-        cache = PackerCache(scene.directory, disk=disk)
-        await act(cache, scene)
+        snapshot = template.copy(memory_path / "run")
+        before, disk = Before(snapshot), InvadedDisk(snapshot.directory / "index.json", foreign, at)
+        cache = PackerCache(snapshot.directory, disk=disk)
+        await act(cache, snapshot)
         if not disk.theirs:
             break
-        expect(scene, disk, expected)
-        before.check(scene, disk.steps[at])
-        assert [d.key for d in await cache.list()] == digests_and_formats(scene.directory)
-        assert os.listdir(scene.directory / ".ocitui" / "staging") == []
+        expect(snapshot, disk, expected)
+        before.check(snapshot, disk.steps[at])
+        assert [d.key for d in await cache.list()] == digests_and_formats(snapshot.directory)
+        assert os.listdir(snapshot.directory / ".ocitui" / "staging") == []
 
 
 @pytest.mark.usefixtures("nobody_is_slow")
 @pytest.mark.parametrize("case", ["store", "delete-many"])
 async def test_two_updates_one_at_the_exchange(case: str, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
-    scene = template.copy(memory_path / "run")
-    disk = InvadedDisk(scene.directory / "index.json", rename_over)
-    await act(PackerCache(scene.directory, disk=disk), scene)
-    expected = set(digests_and_formats(scene.directory))
+    snapshot = template.copy(memory_path / "run")
+    disk = InvadedDisk(snapshot.directory / "index.json", rename_over)
+    await act(PackerCache(snapshot.directory, disk=disk), snapshot)
+    expected = set(digests_and_formats(snapshot.directory))
     exchange = disk.steps.index("exchange index.json")
     for at in range(exchange + 1, len(disk.steps)):
-        scene = template.copy(memory_path / "run")
-        disk = InvadedDisk(scene.directory / "index.json", rename_over, exchange, at)
-        await act(PackerCache(scene.directory, disk=disk), scene)
+        snapshot = template.copy(memory_path / "run")
+        disk = InvadedDisk(snapshot.directory / "index.json", rename_over, exchange, at)
+        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
         assert len(disk.theirs) == 2
-        expect(scene, disk, expected)
+        expect(snapshot, disk, expected)
 
 
 class SlowWriter:
@@ -132,16 +132,16 @@ class SlowWriter:
 @pytest.mark.parametrize("case", ["store", "delete-many"])
 async def test_a_writer_that_is_slow(case: str, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
-    scene = template.copy(memory_path / "run")
-    disk = InvadedDisk(scene.directory / "index.json", SlowWriter())
-    await act(PackerCache(scene.directory, disk=disk), scene)
-    expected = set(digests_and_formats(scene.directory))
+    snapshot = template.copy(memory_path / "run")
+    disk = InvadedDisk(snapshot.directory / "index.json", SlowWriter())
+    await act(PackerCache(snapshot.directory, disk=disk), snapshot)
+    expected = set(digests_and_formats(snapshot.directory))
     exchange = disk.steps.index("exchange index.json")
     for at in range(exchange - 3, exchange + 1):
-        scene = template.copy(memory_path / "run")
-        disk = InvadedDisk(scene.directory / "index.json", SlowWriter(), at)
-        await act(PackerCache(scene.directory, disk=disk), scene)
-        expect(scene, disk, expected)
+        snapshot = template.copy(memory_path / "run")
+        disk = InvadedDisk(snapshot.directory / "index.json", SlowWriter(), at)
+        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
+        expect(snapshot, disk, expected)
 
 
 class NoExchange(Disk):
@@ -156,11 +156,11 @@ async def test_without_the_exchange(case: str, memory_path: Path) -> None:
     template, act = await prepare(case, memory_path / "template")
     results = []
     for disk in (Disk(), NoExchange()):
-        scene = template.copy(memory_path / "run")
-        before = Before(scene)
-        await act(PackerCache(scene.directory, disk=disk), scene)
-        before.check(scene, "the end")
-        results.append(digests_and_formats(scene.directory))
+        snapshot = template.copy(memory_path / "run")
+        before = Before(snapshot)
+        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
+        before.check(snapshot, "the end")
+        results.append(digests_and_formats(snapshot.directory))
     assert results[0] == results[1]
 
 

@@ -60,8 +60,12 @@ def test_a_whole_file_passes(packed: Path) -> None:
 @each_format
 def test_every_truncation_is_found(packed: Path, tmp_path: Path) -> None:
     content = packed.read_bytes()
-    # The last block of a tar is padding beyond its two zero blocks.
-    end = len(content.rstrip(b"\0")) if packed.suffix == ".tar" else len(content) - 1
+    # The last block of a tar is padding beyond its two zero blocks, the end of a squashfs beyond what it uses.
+    end = len(content) - 1
+    if packed.suffix == ".tar":
+        end = len(content.rstrip(b"\0"))
+    if packed.suffix == ".squashfs":
+        end = struct.unpack_from("<Q", content, 40)[0] - 1
     path = tmp_path / "cut"
     for size in {end * step // CUTS for step in range(CUTS)} | {end}:
         path.write_bytes(content[:size])
@@ -71,11 +75,13 @@ def test_every_truncation_is_found(packed: Path, tmp_path: Path) -> None:
 
 @each_format
 @pytest.mark.parametrize("extra", [1, 511, 4096, 10_000])
-def test_bytes_after_the_end(packed: Path, extra: int, tmp_path: Path) -> None:
+def test_bytes_after_the_end_are_told_and_no_damage(packed: Path, extra: int, tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.write_bytes(packed.read_bytes() + b"x" * extra)
+    check = check_packed(path)
+    assert (check.found, check.problem, check.unchecked) == (packed.suffix[1:], None, "")
     # After a tar's end marker anything may follow, as on a tape.
-    assert bool(check_packed(path).problem) is (packed.suffix != ".tar")
+    assert check.tail == (0 if packed.suffix == ".tar" else extra)
 
 
 @pytest.mark.parametrize("packed", ["squashfs"], indirect=True)
@@ -129,6 +135,23 @@ def test_an_erofs_without_a_checksum_is_judged_by_its_size(packed: Path, tmp_pat
     path = changed(packed, tmp_path, 1024 + 8, struct.pack("<I", features & ~1))
     assert check_packed(path).problem is None
     assert "block size" in (check_packed(changed(packed, tmp_path, 1024 + 12, b"\x40")).problem or "")
+
+
+@pytest.mark.parametrize("packed", ["erofs"], indirect=True)
+@pytest.mark.parametrize("feature", [0x80, 0x100, 1 << 31])
+def test_an_erofs_with_features_that_are_not_read_is_not_checked(packed: Path, feature: int, tmp_path: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    content[1024 + 80 : 1024 + 84] = struct.pack("<I", feature)
+    block = bytes(content[1024:1028]) + bytes(4) + bytes(content[1032:4096])
+    content[1028:1032] = struct.pack("<I", crc32c(block))
+    path = tmp_path / "image"
+    path.write_bytes(content[:8192])
+    check = check_packed(path)
+    assert (check.found, check.problem) == (PackedFormat.EROFS, None)
+    assert f"0x{feature:x}" in check.unchecked
+    # What its superblock's checksum tells is told all the same.
+    path.write_bytes(bytes(content[:1100]) + b"x" + bytes(content[1101:]))
+    assert "checksum" in (check_packed(path).problem or "")
 
 
 def test_crc32c_of_the_known_text() -> None:

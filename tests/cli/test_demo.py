@@ -13,6 +13,7 @@ from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.packed_file import check_packed
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.cli.demo_images import FORGOTTEN, PROXY, QUEUE, SITE
+from ocitui.doctor.check.judge import Judge
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.tools import need
 
@@ -38,7 +39,13 @@ async def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
     assert [entry.format for entry in entries if entry.name == "busybox"] == ["squashfs", "erofs"]
     assert {entry.format for entry in entries} == {"squashfs", "erofs", "tar"}
     assert len({entry.digest for entry in entries if entry.name == "alpine"}) == 2
-    assert [entry.name for entry in entries if entry.state.bad] == ["registry.example.com:5000/team/site"]
+    judge = Judge(tmp_path)
+    judge.read()
+    assert len([*judge.look()]) == 1
+    assert [entries[at].name for at in judge.with_problems()] == [
+        "registry.example.com:5000/team/site",
+        "quay.io/example/queue",
+    ]
     assert {entry.platform for entry in entries} == {"linux/amd64", "linux/arm64/v8"}
     assert any(entry.reference == "latest" for entry in entries)
     assert not any(entry.digest == FORGOTTEN.digest for entry in entries)

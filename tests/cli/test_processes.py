@@ -189,7 +189,7 @@ def test_a_signal_lets_the_transaction_end(number: signal.Signals, operation: st
     assert transaction["state"] == "done"
     assert not list(demo.glob(f"{ALPINE.digest}*"))
     assert ocitui("undo", "-C", demo).status == 0
-    assert ocitui("list", "-C", demo, "--filter", "state:bad !site", "--json").json["entries"] == []
+    assert ocitui("list", "-C", demo, "--filter", "state:bad !site !queue", "--json").json["entries"] == []
 
 
 def test_nohup_is_heeded(demo: Path) -> None:

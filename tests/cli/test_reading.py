@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import json
 import socket
 from pathlib import Path
 
@@ -43,16 +44,31 @@ def test_list_as_json(demo: Path, ocitui: Ocitui) -> None:
         "size",
         "packed_size",
         "state",
+        "depth",
+        "checked",
         "descriptor",
     ]
     assert first["name"] == "alpine:3.19"
     assert first["reference"] == "3.19"
     assert first["digest"] == OLD_ALPINE.digest == first["descriptor"]["digest"]
     assert first["packed_size"] == (demo / f"{OLD_ALPINE.digest}.tar").stat().st_size
-    assert first["state"] == "ok"
+    assert (first["state"], first["depth"], first["checked"]) == ("ok", "header", None)
 
 
-@pytest.mark.parametrize(("words", "count"), [("alpine", 2), ("alpine !zzz", 2), ("state:bad", 1), ("nothing", 0)])
+def test_list_says_what_check_says(demo: Path, ocitui: Ocitui) -> None:
+    checked = [json.loads(line) for line in ocitui("check", "-C", demo, "--json").out.splitlines()]
+    bad = {line["entry"]["digest"] for line in checked if line.get("severity") == "high"}
+    listed = ocitui("list", "-C", demo, "--json", "--filter", "state:bad").json["entries"]
+    assert {entry["digest"] for entry in listed} == bad
+    assert len(bad) == 2
+    ocitui("check", "-C", demo, "--depth", "deep")
+    after = ocitui("list", "-C", demo, "--json").json["entries"]
+    assert {entry["depth"] for entry in after if entry["state"] == "ok"} == {"deep"}
+    assert all(isinstance(entry["checked"], int) for entry in after if entry["state"] == "ok")
+    assert {entry["digest"] for entry in after if entry["state"] != "ok"} == bad
+
+
+@pytest.mark.parametrize(("words", "count"), [("alpine", 2), ("alpine !zzz", 2), ("state:bad", 2), ("nothing", 0)])
 def test_list_filters_as_the_screen_does(words: str, count: int, demo: Path, ocitui: Ocitui) -> None:
     assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache import PackedFormat
-from ocitui.doctor.check.directory import CacheFiles
+from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.examine import ExamineOptions, examine
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.report import Report
 from tests.cache.support import MANIFEST_TYPE, index_bytes
@@ -109,9 +110,10 @@ async def found(
     depth: Depth = Depth.QUICK,
     *,
     open_files: Callable[[Path], CacheFiles] = CacheFiles,
+    judge: Judge | None = None,
     **options: Any,
 ) -> Report:
-    return await examine(directory, ExamineOptions(depth=depth, **options), open_files=open_files)
+    return await examine(directory, ExamineOptions(depth=depth, **options), open_files=open_files, judge=judge)
 
 
 def codes(findings: Collection[Finding]) -> set[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ocitui.cache import PackerCache, list_backups, list_corrupt, read_corrupt
+from ocitui.cache import list_backups, list_corrupt, read_corrupt
 from ocitui.doctor.check.history import keep_index
-from ocitui.doctor.check.live import check_cache
-from ocitui.doctor.loop_devices import with_users
+from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.entries import Entries
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, add_files, make_cache, packed_path, write_index
 
 
 def codes(cache: Path) -> list[str]:
-    return [one.code for one in check_cache(cache)]
+    judge = Judge(cache)
+    judge.read()
+    return [one.code for one in judge.look_at_cache() if one.code != "daemon-running"]
 
 
 def test_nothing_is_wrong_beside_the_entries_of_a_sound_cache(tmp_path: Path) -> None:
@@ -57,9 +59,12 @@ def test_where_there_is_nothing_to_keep_nothing_is_made(tmp_path: Path) -> None:
     assert os.listdir(cache) == []
 
 
-async def test_entries_with_the_devices_that_hold_them(tmp_path: Path) -> None:
+def test_entries_with_the_devices_that_hold_them(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (BUSYBOX, TEA))
-    entries = await PackerCache(cache).entries()
-    used = with_users(entries, {packed_path(cache, BUSYBOX, "erofs").name: "loop3, loop4"})
-    assert [one.used for one in used] == ["", "loop3, loop4", ""]
-    assert with_users(entries, {}) == entries
+    judge = Judge(cache)
+    judge.read()
+    assert judge.reading.index is not None
+    entries = Entries(judge.reading.index, judge, {packed_path(cache, BUSYBOX, "erofs").name: "loop3, loop4"})
+    assert [one.used for one in entries] == ["", "loop3, loop4", ""]
+    assert entries.passing("used:loop4") == [1]
+    assert entries.passing("!used:") == [0, 2]

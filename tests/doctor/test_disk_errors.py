@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache import CacheDirectoryError
-from ocitui.doctor.check.directory import CacheFiles
+from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.findings import Answer, Depth, Finding, Severity
 from tests.doctor.examine_support import Sample, all_codes, found
 
@@ -36,7 +36,7 @@ class BadDisk(CacheFiles):
     def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
         return self.lstat(item.name)
 
-    def open_fd(self, name: str, flags: int) -> int:
+    def open_fd(self, name: str, flags: int = os.O_RDONLY | os.O_NONBLOCK) -> int:
         self._fail(name)
         return super().open_fd(name, flags)
 

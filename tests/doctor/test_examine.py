@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache, keep_backup
-from ocitui.doctor.check.directory import CacheFiles, Facts, Reader
+from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.examine import ExamineOptions, examine, examining
 from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.check.pacing import Progress
@@ -30,7 +30,7 @@ async def test_progress_counts_up_to_everything(sample: Sample) -> None:
     told: list[Progress] = []
     report = await examine(sample.directory, ExamineOptions(Depth.DEEP), told.append)
     await asyncio.sleep(0)
-    assert [one.phase for one in told if not one.entries] == ["files", "quick", "header", "deep"]
+    assert [one.phase for one in told if not one.entries] == ["files", "entries", "deep"]
     assert all(one.entries <= one.entries_total and one.bytes <= one.bytes_total for one in told)
     assert report.coverage.bytes_read == told[-1].bytes_total == report.packed_bytes
 
@@ -155,11 +155,11 @@ async def test_an_entry_deleted_during_the_check_is_not_missing(sample: Sample) 
 
         done = False
 
-        def survey(self, reader: Reader | None = None) -> Facts:
+        def items(self) -> list[os.DirEntry[str]]:
             if not self.done:
                 Deleting.done = True
                 asyncio.run(PackerCache(sample.directory).delete([(sample.other, "squashfs")]))
-            return super().survey(reader)
+            return super().items()
 
     report = await found(sample.directory, open_files=Deleting)
     assert all_codes(report.findings) == set()

@@ -11,10 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocitui.cache import Document, DocumentError, ImageName, InvalidNameError, PackerCache, judge_index
+from ocitui.cache import (
+    Document,
+    DocumentError,
+    ImageIndex,
+    ImageName,
+    InvalidNameError,
+    PackerCache,
+    judge_index,
+    new_index,
+)
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.doctor.check.descriptor_checks import DescriptorChecks, valid_digest
-from ocitui.doctor.check.directory import CacheFiles
+from ocitui.cache.files import valid_digest
+from ocitui.cache.listing import CacheFiles
+from ocitui.doctor.check.descriptor_checks import DescriptorChecks
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Answer, Depth
 from ocitui.doctor.report import Report
@@ -124,18 +134,20 @@ def test_any_packed_file(data: st.DataObject, format: str, place: Sample, made_s
     assert all(one.file == place.file(format).name for one in report.findings if one.code.startswith("packed"))
 
 
+def annotated(name: str) -> dict[str, str]:
+    return {"io.containerd.image.name": name, "dev.krata.oci.packer.format": "squashfs"}
+
+
 @given(names=st.lists(st.text(alphabet="ab:/@.-1 library latest", max_size=20) | st.text(max_size=10), max_size=5))
 def test_any_name(names: list[str]) -> None:
-    from ocitui.cache import Descriptor
-
     digests = [f"sha256:{number:064x}" for number in range(len(names))]
-    descriptors = [
-        Descriptor(b"%d" % at, digest, 1, "type", name, "squashfs", None)
-        for at, (digest, name) in enumerate(zip(digests, names, strict=True))
+    raws = [
+        json.dumps({"mediaType": "type", "digest": digest, "size": 1, "annotations": annotated(name)}).encode()
+        for digest, name in zip(digests, names, strict=True)
     ]
-    checks = DescriptorChecks()
+    index, checks = ImageIndex.parse(new_index(raws)), DescriptorChecks()
     for _ in range(2):
-        findings = checks.check(descriptors, {})
+        findings = checks.check(index, {})
         odd = {one.name for one in findings if one.code in ("name-not-canonical", "latest-never-resolves")}
         assert odd == {name for name in names if not resolves(name)}
 

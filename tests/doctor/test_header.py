@@ -7,19 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.doctor.check.directory import CacheFiles
-from ocitui.doctor.check.file_checks import check_header
-from ocitui.doctor.findings import Depth, Finding
-from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, found
+from ocitui.cache.listing import CacheFiles
+from ocitui.doctor.check.descriptor_checks import Where
+from ocitui.doctor.check.file_checks import look_at_header
+from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.findings import Depth, Finding, Severity
+from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, found
+from tests.doctor.repair_support import planned
 
 CUTS = 100
 
 
 def header_findings(directory: Path, path: Path, format: str) -> list[Finding]:
     formats = {"squashfs": SQUASHFS, "erofs": EROFS, "tar": TAR}
-    at = {"digest": "d", "format": format, "name": "n", "position": 0}
+    at: Where = {"digest": "d", "format": format, "name": "n", "position": 0}
     with CacheFiles(directory) as files:
-        return check_header(files, path.name, formats[format], at)  # type: ignore[arg-type]
+        return look_at_header(files, path.name, formats[format], at).findings
 
 
 @pytest.mark.parametrize("format", ["squashfs", "erofs", "tar"])
@@ -40,3 +43,38 @@ async def test_a_truncated_file_is_found_in_its_cache(sample: Sample) -> None:
     report = await found(sample.directory, Depth.HEADER)
     assert [(one.code, one.position) for one in report.shown()] == [("packed-truncated", 3)]
     assert str(report.coverage) == "4 entries: 4 header"
+
+
+async def test_what_stands_behind_a_file_system_is_told_and_never_moved(sample: Sample) -> None:
+    """As a dm-verity tree or a signature does; the kernel mounts it."""
+    for suffix in ("squashfs", "erofs"):
+        with open(sample.file(suffix), "ab") as file:
+            file.write(bytes(8192))
+    report = await found(sample.directory, Depth.HEADER)
+    assert [(one.code, one.severity, one.format) for one in report.findings if one.code.startswith("packed")] == [
+        ("packed-tail", Severity.INFO, "squashfs"),
+        ("packed-tail", Severity.INFO, "erofs"),
+    ]
+    judge = Judge(sample.directory)
+    judge.read()
+    assert len([*judge.look()]) == 1
+    assert [judge.state_at(position).word for position in range(4)] == ["ok"] * 4
+    _, plan = await planned(sample.directory)
+    assert plan.steps == ()
+
+
+async def test_an_erofs_with_features_that_are_not_read_is_not_checked(sample: Sample) -> None:
+    path = sample.file("erofs")
+    content = bytearray(path.read_bytes())
+    content[1024 + 8 : 1024 + 12] = bytes(4)
+    content[1024 + 80 : 1024 + 84] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    for depth in (Depth.HEADER, Depth.DEEP):
+        report = await found(sample.directory, depth)
+        assert all_codes(report.findings) == set()
+        assert any("features that are not read" in text for text in report.coverage.unchecked)
+    judge = Judge(sample.directory)
+    judge.read()
+    assert len([*judge.look()]) == 1
+    states = [judge.state_at(position) for position in range(4)]
+    assert [(state.word, state.ok) for state in states] == [("ok", True), ("-", False), ("ok", True), ("ok", True)]

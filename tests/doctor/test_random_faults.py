@@ -124,7 +124,7 @@ SCENES = {
 }
 
 
-async def scene(name: str, made: Sample, folder: Path) -> tuple[Sample, RepairPlan]:
+async def snapshot(name: str, made: Sample, folder: Path) -> tuple[Sample, RepairPlan]:
     """A damaged cache and its plan, some of it restored from the trash."""
     sample = copied(made, folder)
     by_name = {str(case): case for case in CASES}
@@ -146,7 +146,7 @@ DISKS: dict[str, Callable[[int], Disk]] = {
 async def test_interrupted_at_every_step(name: str, kind: str, made_sample: Sample, memory: Path) -> None:
     interrupted = 0
     for at in range(400):
-        sample, plan = await scene(name, made_sample, memory / str(at))
+        sample, plan = await snapshot(name, made_sample, memory / str(at))
         before, bytes_before = standing(sample.directory), originals(sample.directory)
         try:
             await apply_plan(PackerCache(sample.directory, disk=DISKS[kind](at)), plan, check=QUICK)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ocitui.doctor.acknowledged import acknowledge, load_acknowledged, withdraw
@@ -57,7 +57,7 @@ async def test_acknowledgements_that_cannot_be_read_hide_nothing(sample: Sample)
 def test_acknowledging_from_several_threads(tmp_path: Path) -> None:
     finding = CATALOGUE["orphan-file"].finding("seen")
     threads = [
-        threading.Thread(target=acknowledge, args=(tmp_path, [replace(finding, file=str(number))]))
+        threading.Thread(target=acknowledge, args=(tmp_path, [msgspec.structs.replace(finding, path=str(number))]))
         for number in range(8)
     ]
     for thread in threads:
@@ -72,7 +72,7 @@ def test_a_daemon_that_runs_is_told_of(tmp_path: Path) -> None:
     process.mkdir(parents=True)
     (process / "comm").write_text("kratad\n")
     (tmp_path / "cache").mkdir()
-    findings = {one.code: one for one in check_host(tmp_path / "cache", tmp_path / "proc")}
+    findings = {one.code: one for one in check_host(tmp_path / "cache", 0, tmp_path / "proc")}
     assert findings["daemon-running"].seen.startswith("kratad runs as process 42")
     assert findings["daemon-running"].severity is Severity.INFO
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     fields = list(real)
     fields[4] = 1  # f_bavail
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
-    assert "disk-full" in {one.code for one in check_host(tmp_path, tmp_path)}
+    assert "disk-full" in {one.code for one in check_host(tmp_path, 0, tmp_path)}
 
 
 async def test_what_a_writer_at_work_has_there_is_not_left_over(sample: Sample) -> None:

@@ -84,7 +84,7 @@ async def test_a_bad_file_from_the_trash(sample: Sample, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 async def test_what_went_aside_for_being_bad_does_not_come_back(sample: Sample, suffix: str) -> None:
     path = sample.other_file(suffix)
-    path.write_bytes(path.read_bytes()[:-200])
+    path.write_bytes(path.read_bytes()[:-5000] if suffix == "squashfs" else path.read_bytes()[:-200])
     _, plan = await planned(sample.directory)
     assert [step.kind for step in plan.steps] == [StepKind.MOVE_ASIDE]
     await repaired(sample.directory, plan)

@@ -42,7 +42,7 @@ def backup(kept: float, entries: int) -> Backup:
 
 
 def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
-    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "now": START + 1000, **more}
+    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "pull": "tea:1", "now": START + 1000, **more}
     return TimelineFacts(DEFAULT_DIRECTORY, daemon, verdict, **known)
 
 
@@ -62,15 +62,25 @@ def texts(assessment: Assessment) -> list[str]:
 
 STOP, START_IT = "systemctl stop kratad", "systemctl start kratad"
 MEND = ["ocitui repair", "ocitui repair --apply"]
-PULL, CHECK = "kratactl image pull -o NAME", "ocitui check"
+PULL, CHECK = "kratactl image pull -o tea:1", "ocitui check"
 
 
 @pytest.mark.parametrize("verdict", [RESET, REFUSED, GONE])
 def test_damage_under_a_running_daemon_came_after_its_start(verdict: Verdict) -> None:
     found = assess(facts(verdict))
     assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
-    assert texts(found) == [PULL, CHECK]
+    # Mended at once, as insurance against a crash; then the daemon is made to store, and restarted by nobody.
+    assert texts(found) == [*MEND, PULL, CHECK]
+    assert "insurance" in found.commands[1].purpose
     assert any("do not restart" in warning for warning in found.never)
+    assert not any("restart" in text or "stop" in text for text in texts(found))
+    assert not found.futile
+
+
+def test_where_every_image_is_in_use_no_name_is_offered_to_pull() -> None:
+    found = assess(facts(RESET, pull=""))
+    assert texts(found) == [*MEND, "", CHECK]
+    assert "no zone runs" in found.commands[2].purpose
 
 
 def test_a_backup_of_since_its_start_makes_it_certain() -> None:
@@ -82,12 +92,13 @@ def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> 
     found = assess(facts(RESET, backups=(backup(START + 50, 1), backup(START - 50, 5))))
     assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
     assert texts(found) == [STOP, *MEND, START_IT, CHECK]
+    assert "stop it first" in found.futile
 
 
 def test_on_a_full_disk_room_is_made_first() -> None:
-    found = assess(facts(RESET, free=4096))
-    assert texts(found) == ["", PULL, CHECK]
-    assert "4096 bytes" in found.commands[0].purpose
+    found = assess(facts(RESET, free=4096, full=True))
+    assert texts(found) == ["", *MEND, PULL, CHECK]
+    assert "4.0K are left" in found.commands[0].purpose
 
 
 def test_an_empty_index_written_at_its_start_was_wiped_by_it() -> None:

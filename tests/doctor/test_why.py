@@ -138,7 +138,7 @@ async def test_what_the_daemon_does_not_look_at(sample: Sample) -> None:
 async def test_another_format_in_the_packed_file(sample: Sample) -> None:
     sample.file("tar").write_bytes(sample.file("erofs").read_bytes())
     chain = await why(sample.directory, NAME, TAR)
-    assert link(chain, "header", TAR).text.startswith("it is erofs by its magic, not tar")
+    assert link(chain, "header", TAR).text.startswith("it is erofs by its magic, and the entry says tar")
 
 
 async def test_what_the_ledger_says_of_the_content(sample: Sample) -> None:

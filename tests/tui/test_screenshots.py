@@ -8,11 +8,11 @@ from tests.screenshots import PICTURES, SCENES, draw, normalized
 from tests.tools import need
 
 
-@pytest.mark.parametrize("scene", SCENES)
-async def test_a_picture_is_what_is_drawn_now(scene: str) -> None:
+@pytest.mark.parametrize("snapshot", SCENES)
+async def test_a_picture_is_what_is_drawn_now(snapshot: str) -> None:
     need("mksquashfs", "mkfs.erofs")
-    drawn = normalized((await draw(scene)).rstrip())
-    kept = normalized((PICTURES / f"{scene}.svg").read_text().rstrip())
+    drawn = normalized((await draw(snapshot)).rstrip())
+    kept = normalized((PICTURES / f"{snapshot}.svg").read_text().rstrip())
     assert drawn == kept, "python -m tests.screenshots draws them anew"
 
 

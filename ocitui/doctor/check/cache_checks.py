@@ -5,110 +5,131 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import Descriptor, FileKind, PackedFormat, Transaction, TransactionState
+from ocitui.cache import FileKind, ImageIndex, PackedFormat, Transaction, TransactionState
 from ocitui.cache.daemon import find_daemon
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name, packed_name
+from ocitui.cache.files import INDEX_NAME, OWN_NAME
+from ocitui.cache.index import Key
 from ocitui.cache.journal import PUBLISHED, PUBLISHING
+from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
+from ocitui.text import human_size
 
 from ..catalogue import CATALOGUE
-from ..findings import Finding
-from .directory import Fact, Facts
-from .entry_files import Holdings, format_bits, named_bits, part_of
+from ..findings import Finding, Severity
 
-_OWN_PREFIX = OWN_NAME
-_FORMATS = frozenset(str(format_) for format_ in PackedFormat)
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
+_ALL_FORMATS = sum(1 << PLACES[format_] for format_ in PackedFormat)
+_BITS: dict[str | None, int] = {str(format_): 1 << PLACES[format_] for format_ in PackedFormat}
 
 
-def inferred_formats(holdings: Holdings, descriptors: Iterable[Descriptor]) -> dict[str, str]:
+def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
     """For each digest whose format is not known, the format of its packed file where there is exactly one."""
     inferred = {}
-    for descriptor in descriptors:
-        if descriptor.format not in _FORMATS:
-            formats = holdings.formats(descriptor.digest)
+    for digest, format_ in zip(index.digests, index.formats, strict=True):
+        if format_ not in _BITS:
+            formats = listing.formats(digest)
             if len(formats) == 1:
-                inferred[descriptor.digest] = str(formats[0])
+                inferred[digest] = str(formats[0])
     return inferred
 
 
-def orphans(
-    holdings: Holdings, descriptors: Iterable[Descriptor], spared: Collection[Descriptor] = ()
-) -> Iterator[Finding]:
-    """Files that no descriptor names; ``spared`` are descriptors that are to count too."""
-    named: dict[str, int] = {}
-    for source in (descriptors, spared):
-        named_bits(source, named)
-    for digest in holdings.unnamed(named):
-        yield from _orphans_of(holdings, digest, named.get(digest))
+def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
+    """Files that no descriptor names, by the digests and formats of the descriptors; a format that is not known stands
+    for all."""
+    named, rows, bits = array("B", bytes(len(listing.digests))), listing.rows, _BITS
+    for digest, format_ in keys:
+        if (row := rows.get(digest)) is not None:
+            named[row] |= bits.get(format_, _ALL_FORMATS) | 1
+    for row, digest in enumerate(listing.digests):
+        by, has = named[row], listing.has
+        unnamed = [place for place in range(FIRST_PACKED, WIDTH) if not by >> place & 1 and has(row * WIDTH + place)]
+        if unnamed or not by:
+            yield from _orphans_of(listing, digest, named=bool(by), unnamed=unnamed)
 
 
-def _orphans_of(holdings: Holdings, digest: str, named: int | None) -> Iterator[Finding]:
-    whole = holdings.has_documents(digest)
-    unnamed = [format_ for format_ in holdings.formats(digest) if not format_bits([format_]) & (named or 0)]
-    for format_ in unnamed:
-        yield _orphan(digest, format_, packed_name(digest, format_), FileKind.PACKED, whole=whole)
-    if named is None and not (whole and unnamed):
-        for kind in holdings.documents(digest):
-            name = manifest_name(digest) if kind is FileKind.MANIFEST else config_name(digest)
-            yield _orphan(digest, "", name, kind, whole=False)
+def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:
+    whole = listing.has_documents(digest)
+    formats = {PLACES[format_]: format_ for format_ in listing.formats(digest)}
+    for place in unnamed:
+        yield _orphan(digest, formats[place], FileKind.PACKED, whole=whole)
+    if not named:
+        if not (whole and unnamed):
+            for kind in listing.documents(digest):
+                yield _orphan(digest, "", kind, whole=False)
+        yield from oddities(listing, digest)
 
 
-def _orphan(digest: str, format: str, file: str, kind: FileKind, *, whole: bool) -> Finding:
+def _orphan(digest: str, format: str, kind: FileKind, *, whole: bool) -> Finding:
     if whole:
         fault, seen = CATALOGUE["orphan-entry"], "a packed file with both documents, which no descriptor names"
     else:
         fault, seen = CATALOGUE["orphan-file"], "no descriptor names this file"
-    return fault.finding(seen, digest=digest, format=format, file=file, kind=kind)
+    return fault.finding(seen, digest=digest, format=str(format), kind=kind)
 
 
-def strangers(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:
-    """What is neither an entry's file nor the index; ``names`` are those that no entry's file has."""
-    for name in names:
-        if name in _OURS:
-            continue
-        fact = facts.get(name)
-        if name.startswith(_OWN_PREFIX):
+def strangers(listing: Listing) -> Iterator[Finding]:
+    """What is neither an entry's file nor the index."""
+    for name in sorted(listing.others.keys() - _OURS):
+        if name.startswith(OWN_NAME):
             yield CATALOGUE["leftover-temporary"].finding("a temporary file of ocitui", file=name)
-        elif fact is not None:
-            yield CATALOGUE["unknown-file"].finding(f"{fact.word} that belongs to no entry", file=name)
+        else:
+            seen = f"{listing.others[name].word} that belongs to no entry"
+            yield CATALOGUE["unknown-file"].finding(seen, file=name)
 
 
-def oddities(facts: Facts) -> Iterator[Finding]:
-    """Files of entries, and the index, with a second name or a mode in which they cannot be read."""
-    for name, fact in [(name, fact) for name, fact in facts.items() if not fact.plain]:
-        part = part_of(name) if fact.regular else None
-        if part is not None or (fact.regular and name == INDEX_NAME):
-            yield from _odd(name, fact, part)
+def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
+    """Files of a digest with a second name, or a mode in which they cannot be read."""
+    row = listing.rows.get(digest)
+    if row is None:
+        return
+    for suffix, place in PLACES.items():
+        if listing.has(row * WIDTH + place) and not listing.plain(row * WIDTH + place):
+            kind = SUFFIXES[suffix]
+            format_ = str(kind) if isinstance(kind, PackedFormat) else ""
+            file_kind = FileKind.PACKED if isinstance(kind, PackedFormat) else kind
+            yield from _odd(listing.fact(row * WIDTH + place), digest, format_, file_kind)
 
 
-def _odd(name: str, fact: Fact, part: tuple[str, FileKind | PackedFormat] | None) -> Iterator[Finding]:
-    digest, kind = part or ("", None)
-    format_ = str(kind) if isinstance(kind, PackedFormat) else ""
-    file_kind = FileKind.PACKED if isinstance(kind, PackedFormat) else kind
+def index_oddities(listing: Listing) -> Iterator[Finding]:
+    """The same of index.json."""
+    yield from _odd(listing.get(INDEX_NAME), "", "", None, INDEX_NAME)
+
+
+def _odd(fact: Fact | None, digest: str, format: str, kind: FileKind | None, file: str = "") -> Iterator[Finding]:
+    if fact is None or not fact.regular:
+        return
     if fact.links > 1:
         seen = f"the file has {fact.links} names"
-        yield CATALOGUE["hardlinked"].finding(seen, digest=digest, format=format_, file=name, kind=file_kind)
+        yield CATALOGUE["hardlinked"].finding(seen, digest=digest, format=format, file=file, kind=kind)
     if not fact.mode & stat.S_IRUSR:
         seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
-        yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format_, file=name, kind=file_kind)
+        yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format, file=file, kind=kind)
 
 
-def collisions(names: Collection[str]) -> Iterator[Finding]:
+def collisions(listing: Listing) -> Iterator[Finding]:
     """Names that are equal but for case."""
     first: dict[str, str] = {}
-    for name in sorted(name for name in names if not name.islower()):
+    names = [name for name in listing.others if not name.islower()]
+    names += [
+        f"{digest}.{suffix}"
+        for digest in listing.digests
+        if not digest.islower()
+        for suffix in SUFFIXES
+        if f"{digest}.{suffix}" in listing
+    ]
+    for name in sorted(names):
         folded = name.lower()
         if folded == name:
             continue
-        other = folded if folded in names else first.setdefault(folded, name)
+        other = folded if folded in listing else first.setdefault(folded, name)
         if other != name:
             yield CATALOGUE["case-collision"].finding(f"{other!r} differs from it only in case", file=name)
 
@@ -177,14 +198,29 @@ def _check_record(path: Path, *, busy: bool) -> Iterator[Finding]:
         yield CATALOGUE["transaction-pending"].finding(f"transaction {parts[0]} was interrupted", file=file)
 
 
-LEAST_FREE = 64 << 20
-"""Bytes; with less the daemon's next store may fail in the middle of its index."""
 _PROC = Path("/proc")
+_INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
+_NEARLY_FULL = 0.9
 
 
-def check_host(directory: Path, proc: Path = _PROC) -> Iterator[Finding]:
-    """The findings, all of them for information only."""
-    yield from _file_system(directory)
+def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
+    """Whether the daemon's next store has room for its index, and how many bytes are free to it; None where the disk
+    does not tell.
+
+    It truncates index.json and writes all of it anew, as root, beside the files that it stores.
+    """
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    free = found.f_bfree * found.f_frsize
+    inodes = not found.f_files or found.f_ffree > 0
+    return free >= index_size + _INDEX_SLACK and inodes, free
+
+
+def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
+    """What bears on the cache from outside: its file system, and the daemon."""
+    yield from _file_system(directory, index_size)
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
         since = f" since {datetime.fromtimestamp(daemon.since, UTC):%Y-%m-%d %H:%M:%SZ}" if daemon.since else ""
@@ -193,7 +229,7 @@ def check_host(directory: Path, proc: Path = _PROC) -> Iterator[Finding]:
         yield CATALOGUE["daemon-running"].finding(seen)
 
 
-def _file_system(directory: Path) -> Iterator[Finding]:
+def _file_system(directory: Path, index_size: int) -> Iterator[Finding]:
     try:
         found = os.statvfs(directory)
     except OSError:
@@ -202,8 +238,15 @@ def _file_system(directory: Path) -> Iterator[Finding]:
         yield CATALOGUE["cache-read-only"].finding("its file system is mounted read-only")
     elif not os.access(directory, os.W_OK | os.X_OK):
         yield CATALOGUE["cache-read-only"].finding("this user may not write to it")
-    free = found.f_bavail * found.f_frsize
-    if free < LEAST_FREE:
-        yield CATALOGUE["disk-full"].finding(f"{free} bytes are free")
-    elif found.f_files and not found.f_favail:
-        yield CATALOGUE["disk-full"].finding("no inode is free")
+    room, full = room_for_index(directory, index_size), CATALOGUE["disk-full"]
+    used = found.f_blocks - found.f_bfree
+    share = used / (used + found.f_bavail) if used + found.f_bavail else 0.0
+    if room is not None and not room[0]:
+        what = "no inode is free" if found.f_files and not found.f_ffree else f"{human_size(room[1])} are free"
+        yield full.finding(f"{what}, and the index has {human_size(index_size)}")
+    elif share >= _NEARLY_FULL or (found.f_files and found.f_ffree / found.f_files <= 1 - _NEARLY_FULL):
+        seen = f"{share:.0%} of its file system are used, {human_size(found.f_bavail * found.f_frsize)} are free"
+        if share < _NEARLY_FULL:
+            seen = f"{found.f_ffree} of {found.f_files} inodes of its file system are free"
+        daemon = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
+        yield full.finding(seen, severity=Severity.MEDIUM, daemon=daemon)

@@ -8,31 +8,33 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
+
+import msgspec
 
 from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
 from ocitui.cache.documents import read_config
 from ocitui.cache.files import config_name, packed_name
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
+from ocitui.cache.listing import CacheFiles
 from ocitui.threads import Stop
 
 from ..catalogue import CATALOGUE
 from ..findings import Depth, Finding
 from ..report import Reach
-from .directory import CacheFiles
 from .entry_checks import PackedFile
 from .file_checks import unreadable
-from .found_before import damage_finding
 from .pacing import Brake, Meter
+from .remembered import damage_finding
 from .tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
 from .trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
 
 # Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
 _MOST_ARGUMENTS = 100_000
 _UNSQUASHFS = ["-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
-_NOT_ITS_FAULT = ("support", "unknown compression", "unrecognized option", "invalid option")
+_NOT_ITS_FAULT = ("support", "incompatible feature", "unknown compression", "unrecognized option", "invalid option")
 
 
 class ReadThrough:
@@ -199,7 +201,7 @@ class DeepChecks:
     @staticmethod
     def _failed(reading: Reading, error: OSError) -> None:
         file, reading.error = reading.file, error.errno or errno.EIO
-        reading.findings.append(unreadable(error, file.name, FileKind.PACKED, file.at))
+        reading.findings.append(unreadable(error, FileKind.PACKED, file.at))
 
     def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
         """Read through once more what was passed over, where another format of the image has a tree to compare with."""
@@ -244,14 +246,14 @@ class DeepChecks:
                 return
         reading.good = good
         if damage is not None and (known is None or reading.sha256 in damage.seen):
-            reading.findings.append(replace(damage_finding(damage, file), found=None))
+            reading.findings.append(msgspec.structs.replace(damage_finding(damage, file), found=None))
             return
         code, seen = "packed-changed", "it was written since"
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
         since = f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}" if known is not None else ""
         seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
-        reading.findings.append(CATALOGUE[code].finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+        reading.findings.append(CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **file.at))
 
     def _passed(self, size: int) -> None:
         self._brake.take(size)
@@ -272,7 +274,7 @@ class DeepChecks:
         if through.problem:
             seen = f"reading it through failed: {through.problem}"
             fault = CATALOGUE["packed-damaged"]
-            reading.findings.append(fault.finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+            reading.findings.append(fault.finding(seen, kind=FileKind.PACKED, **file.at))
         reading.read_through = not through.unchecked
 
     def _compare(self, readings: Sequence[Reading]) -> None:
@@ -292,7 +294,7 @@ class DeepChecks:
     @staticmethod
     def _incomplete(reading: Reading, seen: str) -> None:
         file, fault = reading.file, CATALOGUE["packed-incomplete"]
-        reading.findings.append(fault.finding(seen, file=file.name, kind=FileKind.PACKED, **file.at))
+        reading.findings.append(fault.finding(seen, kind=FileKind.PACKED, **file.at))
 
     def _program(self, digest: str) -> str:
         """The absolute path of what the image runs; empty where it is not known, or looked for in $PATH."""

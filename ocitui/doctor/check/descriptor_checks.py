@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypedDict
 
-from ocitui.cache import Descriptor, ImageName, InvalidNameError, PackedFormat
-from ocitui.cache.files import known_format, usable_digest
+from ocitui.cache import Descriptor, ImageIndex, ImageName, InvalidNameError, PackedFormat
+from ocitui.cache.files import known_format, usable_digest, valid_digest
 from ocitui.cache.lookup import LATEST
 
 from ..catalogue import CATALOGUE
 from ..findings import Answer, Finding
 
-_HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
-_DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
 _USUAL_DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
 # Names that krata surely spells as they are, and resolves: without a host, or with one that is not the default.
 _USUAL_NAME = re.compile(
@@ -34,7 +32,7 @@ class Where(TypedDict):
     position: int | None
 
 
-def where(descriptor: Descriptor, position: int | None) -> Where:
+def where(descriptor: Descriptor, position: int | None = None) -> Where:
     return Where(
         digest=descriptor.digest,
         format=descriptor.format or "",
@@ -43,36 +41,28 @@ def where(descriptor: Descriptor, position: int | None) -> Where:
     )
 
 
-def valid_digest(digest: str) -> bool:
-    """Whether it is ``algorithm:hex`` of the algorithm's length."""
-    if _USUAL_DIGEST(digest):
-        return True
-    found = _DIGEST.fullmatch(digest)
-    return found is not None and len(found[2]) == _HEX_DIGITS.get(found[1], len(found[2])) and usable_digest(digest)
-
-
 class DescriptorChecks:
     """Checks index after index, quicker where a name was seen before."""
 
     def __init__(self) -> None:
         self._usual: set[str | None] = set()
 
-    def check(self, descriptors: Sequence[Descriptor], inferred: dict[str, str]) -> list[Finding]:
+    def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
         """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
         last: dict[Identity, int] = {}
         winners: dict[str | None, str] = {}
-        usual = self._usual
-        for position, descriptor in enumerate(descriptors):
-            digest, format_, name = descriptor.digest, descriptor.format, descriptor.image_name
+        usual, digest_is_usual = self._usual, _USUAL_DIGEST
+        columns = zip(index.digests, index.formats, index.names, strict=True)
+        for position, (digest, format_, name) in enumerate(columns):
             last[digest, format_, name] = position
             winners[name] = digest
             if name not in usual and name is not None and _USUAL_NAME(name):
                 usual.add(name)
-            if name not in usual or format_ not in _FORMATS or not _USUAL_DIGEST(digest):
-                findings += self._single(descriptor, position, inferred)
-        if len(last) < len(descriptors) or len(winners) < len(descriptors):
-            findings += _repeated(descriptors, last, winners)
+            if name not in usual or format_ not in _FORMATS or not digest_is_usual(digest):
+                findings += self._single(index.descriptors[position], position, inferred)
+        if len(last) < len(index) or len(winners) < len(index):
+            findings += _repeated(index, last, winners)
         return sorted(findings, key=lambda finding: finding.position or 0)
 
     def _single(self, descriptor: Descriptor, position: int, inferred: dict[str, str]) -> Iterator[Finding]:
@@ -117,15 +107,14 @@ def _name_problem(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _repeated(
-    descriptors: Sequence[Descriptor], last: dict[Identity, int], winners: dict[str | None, str]
-) -> Iterator[Finding]:
+def _repeated(index: ImageIndex, last: dict[Identity, int], winners: dict[str | None, str]) -> Iterator[Finding]:
     """Entries that a later one repeats, and names that a later entry of another digest takes."""
-    for position, descriptor in enumerate(descriptors):
-        digest, format_, name = descriptor.digest, descriptor.format, descriptor.image_name
+    for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
         if last[digest, format_, name] != position:
             seen = "a later entry has the same digest, format and name"
-            yield CATALOGUE["entry-duplicate"].finding(seen, **where(descriptor, position))
+            at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+            yield CATALOGUE["entry-duplicate"].finding(seen, **at)
         elif name is not None and winners[name] != digest:
             seen = f"the name resolves to the later entry {winners[name]}"
-            yield CATALOGUE["name-duplicate"].finding(seen, **where(descriptor, position))
+            at = Where(digest=digest, format=format_ or "", name=name, position=position)
+            yield CATALOGUE["name-duplicate"].finding(seen, **at)

@@ -11,11 +11,11 @@ import msgspec
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import config_name, manifest_name
+from ocitui.cache.listing import CacheFiles, Listing
 
 from ..catalogue import CATALOGUE
 from ..findings import Finding
 from .descriptor_checks import Where, where
-from .directory import CacheFiles, Facts
 from .file_checks import Standing, standing, unreadable
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
@@ -30,8 +30,8 @@ _INDEX_TYPES = (
 
 def document_place(carriers: Carriers) -> Where:
     """Where a fault of a shared document lies: its digest's first entry, without a format where there are several."""
-    position, descriptor = carriers[0]
-    at = where(descriptor, position)
+    _, descriptor = carriers[0]
+    at = where(descriptor)
     if any(other.format != descriptor.format for _, other in carriers):
         at["format"] = ""
     return at
@@ -40,8 +40,8 @@ def document_place(carriers: Carriers) -> Where:
 class DocumentChecks:
     """The documents of one digest; ``findings`` and ``missing`` once `run` was called."""
 
-    def __init__(self, files: CacheFiles, facts: Facts, digest: str, carriers: Carriers, at: Where) -> None:
-        self._files, self._facts, self._digest, self._carriers, self._at = files, facts, digest, carriers, at
+    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, at: Where) -> None:
+        self._files, self._listing, self._digest, self._carriers, self._at = files, listing, digest, carriers, at
         self.findings: list[Finding] = []
         self.missing: list[Finding] = []
 
@@ -57,7 +57,7 @@ class DocumentChecks:
 
     def _raw(self, kind: FileKind, name: str) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
-        fact = self._facts.get(name)
+        fact = self._listing.get(name)
         if fact is not None and fact.plain and fact.size <= _LARGEST:
             return self._read(kind, name, fact.size)
         found = standing(self._files, fact, name, kind, self._at)
@@ -72,7 +72,7 @@ class DocumentChecks:
         except FileNotFoundError:
             self._refuse(standing(self._files, None, name, kind, self._at), kind)
         except OSError as error:
-            self.findings.append(unreadable(error, name, kind, self._at))
+            self.findings.append(unreadable(error, kind, self._at))
         return None
 
     def _refuse(self, found: Standing, kind: FileKind) -> None:
@@ -82,8 +82,7 @@ class DocumentChecks:
             self._say(f"{kind}-unparsable", f"it has {found.size} bytes, which no document has: it was not read", kind)
 
     def _say(self, code: str, seen: str, kind: FileKind) -> None:
-        name = manifest_name(self._digest) if kind is FileKind.MANIFEST else config_name(self._digest)
-        self.findings.append(CATALOGUE[code].finding(seen, file=name, kind=kind, **self._at))
+        self.findings.append(CATALOGUE[code].finding(seen, kind=kind, **self._at))
 
     def _manifest(self, raw: bytes) -> ImageManifest | None:
         """The manifest, if it is what its digest says."""
@@ -123,11 +122,10 @@ class DocumentChecks:
         if layers != diff_ids:
             seen = f"the manifest has {layers} layers, the config {diff_ids} diff_ids"
             self._say("layers-disagree", seen, FileKind.CONFIG)
-        for position, descriptor in self._carriers:
-            if seen := _platform_disagrees(descriptor, config):
+        for _, descriptor in self._carriers:
+            if seen := platform_disagrees(descriptor, config):
                 fault = CATALOGUE["platform-disagrees"]
-                at = where(descriptor, position)
-                self.findings.append(fault.finding(seen, file=config_name(self._digest), kind=FileKind.CONFIG, **at))
+                self.findings.append(fault.finding(seen, kind=FileKind.CONFIG, **where(descriptor)))
 
 
 def has_digest(data: bytes, digest: str) -> bool | None:
@@ -165,7 +163,8 @@ def _lacks_history(raw: bytes, error: DocumentError) -> bool:
     return error.message == "missing field `history`" and bool(_tree(raw))
 
 
-def _platform_disagrees(descriptor: Descriptor, config: ImageConfiguration) -> str:
+def platform_disagrees(descriptor: Descriptor, config: ImageConfiguration) -> str:
+    """Why the descriptor's platform is not the config's; empty where it is, or none is given."""
     platform = descriptor.platform
     if platform is None:
         return ""

@@ -1,4 +1,4 @@
-"""One digest's entries, quickly: their three files and what the documents say."""
+"""One digest's entries, with care: their three files, what the documents say, and what the packed files' headers do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ocitui.cache import Descriptor, FileKind, PackedFormat
+from ocitui.cache.listing import CacheFiles, Listing
 
 from ..catalogue import CATALOGUE
 from ..findings import Finding
-from .descriptor_checks import Where, valid_digest, where
-from .directory import CacheFiles, Facts
+from .descriptor_checks import Where, where
 from .document_checks import Carriers, DocumentChecks, document_place
-from .file_checks import quick_standing
+from .file_checks import look_at_header, packed_standing
 
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
-_ENDINGS = {format_: f".{format_}" for format_ in PackedFormat}
 
 
 class PackedFile(NamedTuple):
@@ -23,10 +22,13 @@ class PackedFile(NamedTuple):
 
     digest: str
     format: PackedFormat
-    name: str
     size: int
     descriptor: Descriptor
-    position: int | None
+    position: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.digest}.{self.format}"
 
     @property
     def at(self) -> Where:
@@ -35,63 +37,40 @@ class PackedFile(NamedTuple):
 
 
 class DigestCheck(NamedTuple):
-    """What is wrong with the files of a digest, and which of its packed files can be looked into."""
+    """What is wrong with the files of a digest, into which of its packed files was looked, and why not into others."""
 
     findings: tuple[Finding, ...]
-    packed: tuple[PackedFile, ...]
+    looked_into: tuple[PackedFormat, ...]
+    unchecked: tuple[tuple[str, str], ...]
 
 
-def grouped(descriptors: Iterable[Descriptor]) -> dict[str, list[tuple[int, Descriptor]]]:
-    """The descriptors of each digest that can have files, with their positions."""
-    groups: dict[str, list[tuple[int, Descriptor]]] = {}
-    for pair in enumerate(descriptors):
-        digest = pair[1].digest
-        group = groups.get(digest)
-        if group is not None:
-            group.append(pair)
-        elif len(digest) == 71 or valid_digest(digest):
-            groups[digest] = [pair]
-    return {digest: group for digest, group in groups.items() if valid_digest(digest)}
-
-
-def check_digest(files: CacheFiles, facts: Facts, digest: str, carriers: Carriers) -> DigestCheck:
-    """The quick check of every file of a digest; reads its two documents."""
-    documents = DocumentChecks(files, facts, digest, carriers, document_place(carriers)).run()
+def check_digest(
+    files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
+) -> DigestCheck:
+    """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
+    documents = DocumentChecks(files, listing, digest, carriers, document_place(carriers)).run()
     findings, missing = list(documents.findings), documents.missing
-    packed, lonely = list[PackedFile](), 0
-    for format_, (position, descriptor) in first_of_formats(carriers):
-        name = f"{digest}{_ENDINGS[format_]}"
-        fact = facts.get(name)
-        if fact is not None and fact.plain and fact.size:
-            packed.append(PackedFile(digest, format_, name, fact.size, descriptor, position))
-            continue
-        at = where(descriptor, position)
-        found = quick_standing(files, fact, name, at)
+    looked, unchecked = list[PackedFormat](), list[tuple[str, str]]()
+    there = lonely = 0
+    for format_, (_, descriptor) in first_of_formats(carriers):
+        name, at = f"{digest}.{format_}", where(descriptor)
+        found = packed_standing(files, listing.get(name), name, at)
         if found.finding is not None:
             if found.missing and len(missing) == 2:
                 lonely += 1
-                findings.append(_nothing_there(name, at))
+                findings.append(_nothing_there(at))
             else:
                 findings.append(found.finding)
-        elif found.size is not None:
-            packed.append(PackedFile(digest, format_, name, found.size, descriptor, position))
-    if not lonely or packed:
+            continue
+        there += 1
+        if headers:
+            look = look_at_header(files, name, format_, at)
+            findings += look.findings
+            unchecked += [(name, look.unchecked)] if look.unchecked else []
+            looked += [format_] if look.read and not look.unchecked else []
+    if not lonely or there:
         findings += missing
-    return DigestCheck(tuple(findings), tuple(packed))
-
-
-def check_usual(facts: Facts, digest: str, carriers: Carriers) -> tuple[PackedFile, ...]:
-    """The packed files of a digest that has nothing wrong with it."""
-    return tuple(
-        PackedFile(digest, format_, name, facts[name].size, descriptor, position)
-        for format_, (position, descriptor) in first_of_formats(carriers)
-        for name in (f"{digest}{_ENDINGS[format_]}",)
-    )
-
-
-def files_of(carriers: Carriers) -> int:
-    """How many files these entries of one digest have together."""
-    return 2 + (1 if len(carriers) == 1 else len({descriptor.format for _, descriptor in carriers}))
+    return DigestCheck(tuple(findings), tuple(looked), tuple(unchecked))
 
 
 def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
@@ -104,6 +83,5 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
     return found.items()
 
 
-def _nothing_there(name: str, at: Where) -> Finding:
-    seen = "none of its three files is there"
-    return CATALOGUE["file-missing"].finding(seen, file=name, kind=FileKind.PACKED, **at)
+def _nothing_there(at: Where) -> Finding:
+    return CATALOGUE["file-missing"].finding("none of its three files is there", kind=FileKind.PACKED, **at)

@@ -20,10 +20,10 @@ from ocitui.cache import (
     list_backups,
     read_backup,
 )
+from ocitui.cache.listing import CacheFiles
 from ocitui.cache.redoing import find_overwritten
 from ocitui.cache.workspace import open_journal
 
-from .directory import CacheFiles
 from .index_checks import NO_HISTORY, History, read_index, shrunk
 
 
@@ -36,8 +36,7 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     histories = list(_histories(directory, index))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    today = index.descriptors
-    found = next((history for history in histories if shrunk(today, history)), NO_HISTORY)
+    found = next((history for history in histories if shrunk(index, history)), NO_HISTORY)
     return History(found.backup, found.since, _overwritten(directory, index))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 
@@ -22,12 +23,12 @@ from ocitui.cache import (
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.index_file import Signature, look, read_patiently
+from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
+from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.strict_json import Scanner, Value, next_element
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
-from .directory import CacheFiles, Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ NO_HISTORY = History()
 
 
 # Beyond any index of a cache; more would only fill the memory.
-_LARGEST = 1 << 30
+LARGEST_INDEX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,21 @@ class IndexReading:
     code: int = 0
     signature: Signature | None = None
 
+    @classmethod
+    def none(cls) -> IndexReading:
+        """What is known before anything was read."""
+        return cls(None, Verdict(IndexOutcome.CREATED))
+
     @property
     def sound(self) -> bool:
         return self.index is not None
+
+    def require_sound(self, directory: Path) -> None:
+        """Raises CorruptIndexError where the daemon would reset it or refuse to start, CacheDirectoryError where it
+        cannot be read."""
+        if self.failure:
+            raise CacheDirectoryError(f"{directory / INDEX_NAME} cannot be read: {self.failure}")
+        IndexFile(self.signature, self.verdict, self.index).require_sound(directory)
 
 
 def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexReading:
@@ -112,7 +125,7 @@ def _try_open(files: CacheFiles, fact: Fact | None) -> None:
         return
     if stat.S_ISREG(found.st_mode):
         files.open(INDEX_NAME).close()
-        if found.st_size > _LARGEST:
+        if found.st_size > LARGEST_INDEX:
             raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
 
 
@@ -187,7 +200,7 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
     findings = [_overwritten(transaction) for transaction in history.overwritten]
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
-    gone = shrunk(reading.index.descriptors, history)
+    gone = shrunk(reading.index, history)
     if gone:
         names = ", ".join(dict.fromkeys(d.image_name or d.digest for d in gone[:_NAMES_SHOWN]))
         more = f" and {len(gone) - _NAMES_SHOWN} more" if len(gone) > _NAMES_SHOWN else ""
@@ -211,9 +224,9 @@ def _overwritten(transaction: Transaction) -> Finding:
     return CATALOGUE["index-overwritten"].finding(seen, file=INDEX_NAME)
 
 
-def shrunk(today: Collection[Descriptor], history: History) -> list[Descriptor]:
+def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
-    there = {descriptor.key for descriptor in today}
+    there = set(zip(today.digests, today.formats, strict=True))
     for transaction in history.since:
         for removed in transaction.removed:
             try:

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
+from ocitui.cache.packed_file import EROFS_READ_FEATURES
 from ocitui.threads import Stop
 
 from .tools import NotCheckedError, Said, Tool
@@ -84,7 +85,7 @@ def _parts(path: bytes) -> list[bytes]:
 
 
 _SUPERBLOCK_AT = 1024
-_SUPERBLOCK = struct.Struct("<3I2BHQQIIII")
+_SUPERBLOCK = struct.Struct("<3I2BHQQIIII32xI")
 _COMPACT = struct.Struct("<4H3I")
 _EXTENDED = struct.Struct("<4HQ2I")
 _DIRENT = struct.Struct("<QHBx")
@@ -111,6 +112,8 @@ class _Image:
         fields = self._unpack(_SUPERBLOCK, _SUPERBLOCK_AT)
         if not 9 <= fields[3] <= 16:
             raise NotCheckedError("its block size is none that is known")
+        if unread := fields[12] & ~EROFS_READ_FEATURES:
+            raise NotCheckedError(f"it has features that are not read here (0x{unread:x})")
         self.block = 1 << fields[3]
         self.root = fields[5]
         self._meta = fields[10] * self.block

@@ -19,7 +19,7 @@ from ocitui.cache.packed_file import check_packed
 
 from ..check.document_checks import has_digest
 from ..loop_devices import LoopUse
-from .scene import Scene
+from .snapshot import Snapshot
 from .steps import Fetch, FetchKind
 
 
@@ -242,8 +242,8 @@ class SiblingShelf:
 
     label = "the documents of other entries"
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
         self._by_size: dict[int, list[str]] | None = None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
@@ -260,7 +260,7 @@ class SiblingShelf:
     def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
         for name in names:
             with suppress(OSError):
-                raw = read_document(self._scene.directory / name)
+                raw = read_document(self._snapshot.directory / name)
                 if has_digest(raw, wanted.content):
                     return Copy(f"{name} beside it", len(raw), data=raw)
         return None
@@ -268,8 +268,10 @@ class SiblingShelf:
     def _configs(self) -> dict[int, list[str]]:
         """The configs of the cache by their size in bytes."""
         ending, names = config_name(""), dict[int, list[str]]()
-        for name, fact in sorted(self._scene.facts.items()):
-            if fact.regular and name.endswith(ending):
+        listing = self._snapshot.listing
+        for name in sorted(f"{digest}{ending}" for digest in listing.held()):
+            fact = listing.get(name)
+            if fact is not None and fact.regular:
                 names.setdefault(fact.size, []).append(name)
         return names
 

@@ -17,28 +17,28 @@ from ocitui.cache import (
 from ocitui.cache.files import packed_name
 
 from ..findings import Finding
-from .scene import Scene, entry_of, short
+from .snapshot import Snapshot, entry_of, short
 from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Change, Outcome, RepairStep, StepKind
 
 CODES = frozenset({"digest-invalid", "format-unknown", "name-missing", "name-not-canonical", "entry-duplicate"})
 _KEPT = "its bytes stay in the journal, and undo puts it back"
 
 
-def plan_descriptors(scene: Scene, findings: Sequence[Finding], names: Mapping[str, str]) -> Outcome:
+def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Mapping[str, str]) -> Outcome:
     """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest."""
     outcome = Outcome()
-    if scene.replaced:
+    if snapshot.replaced:
         outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
         return outcome
     for finding in findings:
-        if finding.position is None or finding.position >= len(scene.descriptors):
+        if finding.position is None or finding.position >= len(snapshot.descriptors):
             outcome.leave([finding], "the index has changed since it was checked", "check again")
         elif finding.code == "digest-invalid":
             outcome.steps.append(_take_out(finding, finding.position))
         elif finding.code == "format-unknown":
-            _set_format(scene, finding, finding.position, outcome)
+            _set_format(snapshot, finding, finding.position, outcome)
         elif finding.code != "entry-duplicate":
-            _set_name(scene, finding, finding.position, names, outcome)
+            _set_name(snapshot, finding, finding.position, names, outcome)
     outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
     return outcome
 
@@ -55,15 +55,15 @@ def _take_out(finding: Finding, position: int) -> RepairStep:
     )
 
 
-def _set_format(scene: Scene, finding: Finding, position: int, outcome: Outcome) -> None:
-    descriptor = scene.descriptors[position]
-    formats = [form for form in PackedFormat if packed_name(descriptor.digest, form) in scene.facts]
+def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Outcome) -> None:
+    descriptor = snapshot.descriptors[position]
+    formats = [form for form in PackedFormat if packed_name(descriptor.digest, form) in snapshot.listing]
     if len(formats) != 1:
         why = "there is no packed file of it" if not formats else f"it has packed files as {', '.join(formats)}"
         outcome.leave([finding], why, "import the image again under its name, then drop this entry")
         return
     form = formats[0]
-    if any(other.key == (descriptor.digest, form) and _same_name(other, descriptor) for other in scene.descriptors):
+    if any(other.key == (descriptor.digest, form) and _same_name(other, descriptor) for other in snapshot.descriptors):
         outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
         return
     outcome.steps.append(
@@ -82,8 +82,8 @@ def _same_name(one: Descriptor, other: Descriptor) -> bool:
     return one.image_name == other.image_name
 
 
-def _set_name(scene: Scene, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
-    descriptor = scene.descriptors[position]
+def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
+    descriptor = snapshot.descriptors[position]
     given = names.get(descriptor.digest)
     wanted = given if given is not None else descriptor.image_name
     if wanted is None:
@@ -94,7 +94,7 @@ def _set_name(scene: Scene, finding: Finding, position: int, names: Mapping[str,
     except InvalidNameError as error:
         outcome.leave([finding], error.message, f"give it another: --name {short(descriptor.digest)}=NAME")
         return
-    winner = scene.index.by_name(str(name)) if scene.index is not None else None
+    winner = snapshot.index.by_name(str(name)) if snapshot.index is not None else None
     outcome.steps.append(
         RepairStep(
             0,

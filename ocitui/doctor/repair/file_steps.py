@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from ocitui.cache import Descriptor, Document, DocumentError, FileKind, ImageManifest, PackedFormat
 from ocitui.cache.disk import Folder
 from ocitui.cache.edits import discardable
+from ocitui.cache.entries import packed_file
 from ocitui.cache.files import known_format
 from ocitui.cache.index import Key
 
 from ..catalogue import CATALOGUE
 from ..check.document_checks import has_digest
 from ..findings import Finding
-from ..loop_devices import packed_file
 from .copies import Copy, Restorer, WantedFile, read_document
-from .scene import Scene, entry_of, file_of
+from .snapshot import Snapshot, entry_of, file_of
 from .steps import HIT, MISS, REVERSIBLE, Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
 
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
@@ -33,7 +33,7 @@ _STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
 class WantedFiles:
     """What is missing or bad of one digest."""
 
-    scene: Scene
+    snapshot: Snapshot
     restorer: Restorer
     content: Content
     digest: str
@@ -63,7 +63,7 @@ class WantedFiles:
 
     @property
     def _carriers(self) -> tuple[Descriptor, ...]:
-        return tuple(self.scene.carrying(self.digest))
+        return tuple(self.snapshot.carrying(self.digest))
 
     def _by_file(self, findings: Sequence[Finding]) -> dict[str, tuple[Finding, ...]]:
         about: dict[str, tuple[Finding, ...]] = {}
@@ -72,7 +72,7 @@ class WantedFiles:
             if finding.code == "file-missing" and finding.kind is FileKind.PACKED:
                 for kind in (FileKind.MANIFEST, FileKind.CONFIG):
                     name = file_of(self.digest, kind, "")
-                    if name not in self.scene.facts:
+                    if name not in self.snapshot.listing:
                         # Where nothing is there at all, one finding stands for the three files.
                         about.setdefault(name, (finding,))
         return about
@@ -85,7 +85,7 @@ class WantedFiles:
 
     def _right(self, name: str, content: str) -> bytes | None:
         with suppress(OSError):
-            raw = read_document(self.scene.directory / name)
+            raw = read_document(self.snapshot.directory / name)
             if has_digest(raw, content):
                 return raw
         return None
@@ -118,16 +118,16 @@ def _parsed(raw: bytes | None) -> ImageManifest | None:
         return None
 
 
-def drop_step(scene: Scene, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
+def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
     """The step that takes the entries of these keys, all of one digest, out of the index. Raises OSError."""
-    assert scene.index is not None
+    assert snapshot.index is not None
     wanted = set(keys)
-    positions = tuple(at for at, descriptor in enumerate(scene.descriptors) if descriptor.key in wanted)
-    going = [scene.descriptors[at] for at in positions]
-    left = scene.index.without(wanted)
-    with Folder.open(scene.directory) as root:
+    positions = tuple(at for at, descriptor in enumerate(snapshot.descriptors) if descriptor.key in wanted)
+    going = [snapshot.descriptors[at] for at in positions]
+    left = snapshot.index.without(wanted)
+    with Folder.open(snapshot.directory) as root:
         present, _ = discardable(root, left, wanted)
-    discards = scene.discards(present)
+    discards = snapshot.discards(present)
     names = dict.fromkeys(descriptor.image_name for descriptor in going if descriptor.image_name)
     gone = [name for name in names if left.by_name(name) is None]
     formats = ", ".join(dict.fromkeys(descriptor.format or "no format" for descriptor in going))
@@ -136,7 +136,7 @@ def drop_step(scene: Scene, keys: Collection[Key], findings: tuple[Finding, ...]
         StepKind.DROP_ENTRY,
         f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
         findings,
-        scene.trashed(discards),
+        snapshot.trashed(discards),
         sum(item.seen.size for item in discards),
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
@@ -182,7 +182,7 @@ class Holders:
 class FileMends:
     """Mends for the files of one digest after the other. ``drop``: entries may go whose files are gone or bad."""
 
-    scene: Scene
+    snapshot: Snapshot
     restorer: Restorer
     holders: Holders
     content: Content = lambda name: ""
@@ -201,21 +201,21 @@ class FileMends:
 
     async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
         outcome, lost = Outcome(), list[tuple[WantedFile, tuple[Finding, ...]]]()
-        files = WantedFiles(self.scene, self.restorer, self.content, digest)
+        files = WantedFiles(self.snapshot, self.restorer, self.content, digest)
         async for wanted, concerned, copy in files.find(findings):
             if copy is not None:
                 outcome.steps.append(self._restore(wanted, concerned, copy))
             else:
                 lost.append((wanted, concerned))
         bad = [(wanted, concerned) for wanted, concerned in lost if not _may_stay(concerned)]
-        if bad and self.drop and not self.scene.replaced:
+        if bad and self.drop and not self.snapshot.replaced:
             return self._drop(digest, findings, [wanted for wanted, _ in bad], outcome)
         for wanted, concerned in lost:
             self._without_copy(wanted, concerned, outcome)
         return outcome
 
     def _restore(self, wanted: WantedFile, findings: tuple[Finding, ...], copy: Copy) -> RepairStep:
-        there = self.scene.seen_at(wanted.name)
+        there = self.snapshot.seen_at(wanted.name)
         place, fetch = copy.place(wanted, there), copy.to_fetch(wanted, there)
         return RepairStep(
             0,
@@ -242,33 +242,33 @@ class FileMends:
         formats = {wanted.format for wanted in lost}
         keys = {
             descriptor.key
-            for descriptor in self.scene.carrying(digest)
+            for descriptor in self.snapshot.carrying(digest)
             if None in formats or known_format(descriptor.format) in formats
         }
         gone = {known_format(form) for _, form in keys}
-        staying = [d for d in self.scene.carrying(digest) if d.key not in keys]
+        staying = [d for d in self.snapshot.carrying(digest) if d.key not in keys]
         kept = [step for step in outcome.steps if staying and not _is_of(step, gone)]
         covered = {finding for step in kept for finding in step.findings}
         concerned = tuple(finding for finding in findings if finding not in covered)
         if not keys:
             outcome.leave(concerned, "no descriptor names these files")
             return outcome
-        return Outcome([*kept, drop_step(self.scene, keys, concerned, self.holders)], [])
+        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)], [])
 
     def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
         why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)
-        there = self.scene.seen_at(wanted.name)
+        there = self.snapshot.seen_at(wanted.name)
         if there is None or _may_stay(findings):
             outcome.leave(findings, why, would)
             return
-        discards = self.scene.discards([wanted.name])
+        discards = self.snapshot.discards([wanted.name])
         outcome.steps.append(
             RepairStep(
                 0,
                 StepKind.MOVE_ASIDE,
                 f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
                 findings,
-                self.scene.trashed(discards),
+                self.snapshot.trashed(discards),
                 there.size,
                 then=MISS,
                 used_by=self.holders.of(wanted.name),

@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement, Insert, new_index
-from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.files import INDEX_NAME, valid_digest
+from ocitui.cache.listing import CacheFiles
 
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
-from ..check.directory import CacheFiles
-from ..check.entry_checks import check_digest, grouped
-from ..check.entry_files import Holdings
+from ..check.entry_checks import check_digest
 from ..findings import Finding, Severity
 from ..salvage.sources import Joined, Source
-from .scene import Scene, short
+from .snapshot import Snapshot, short
 from .steps import Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
 
 REPLACED = frozenset(
@@ -40,32 +39,34 @@ def is_about_index(finding: Finding) -> bool:
     return finding.code in _CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
 
 
-def plan_index(scene: Scene, findings: Sequence[Finding], joined: Joined | None, known: Sequence[Finding]) -> Outcome:
+def plan_index(
+    snapshot: Snapshot, findings: Sequence[Finding], joined: Joined | None, known: Sequence[Finding]
+) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
     outcome = Outcome()
     broken = tuple(finding for finding in findings if finding.code in REPLACED or finding.file == INDEX_NAME)
     broken = tuple(finding for finding in broken if finding.code not in REFILLED)
     refilled = tuple(finding for finding in findings if finding.code in REFILLED)
-    if broken and joined is not None and scene.replaced:
-        _replace(scene, broken, joined, known, outcome)
+    if broken and joined is not None and snapshot.replaced:
+        _replace(snapshot, broken, joined, known, outcome)
     elif broken:
         outcome.leave(broken, "the index has changed since it was checked", "check again")
-    if refilled and joined is not None and not scene.replaced:
-        _refill(scene, refilled, joined, known, outcome)
+    if refilled and joined is not None and not snapshot.replaced:
+        _refill(snapshot, refilled, joined, known, outcome)
     return outcome
 
 
 def _replace(
-    scene: Scene, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
 ) -> None:
-    data = _whole_data(scene, joined)
-    if scene.seen is None:
-        outcome.leave(findings, "what cannot be read cannot be kept", f"mv {scene.directory / INDEX_NAME} elsewhere")
+    data = _whole_data(snapshot, joined)
+    if snapshot.seen is None:
+        outcome.leave(findings, "what cannot be read cannot be kept", f"mv {snapshot.directory / INDEX_NAME} elsewhere")
         return
     if isinstance(data, str):
         outcome.leave(findings, data, "give a good index.json")
         return
-    there, index = scene.seen_at(INDEX_NAME), ImageIndex.parse(data)
+    there, index = snapshot.seen_at(INDEX_NAME), ImageIndex.parse(data)
     size = there.size if there is not None else 0
     file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
     outcome.steps.append(
@@ -80,17 +81,17 @@ def _replace(
             then=f"it loads {_count(len(index))} at its next start",
             loses=_lost(joined),
             source=_origins(joined.proposed),
-            leaves=leaves(scene, index, known),
-            change=Change(replacement=IndexReplacement(scene.seen, data)),
+            leaves=leaves(snapshot, index, known),
+            change=Change(replacement=IndexReplacement(snapshot.seen, data)),
         )
     )
 
 
-def _whole_data(scene: Scene, joined: Joined) -> bytes | str:
+def _whole_data(snapshot: Snapshot, joined: Joined) -> bytes | str:
     """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
     proposed = [descriptor for descriptor, _ in joined.proposed]
-    if scene.index is not None and scene.data is not None and proposed == scene.index.descriptors:
-        return scene.data
+    if snapshot.index is not None and snapshot.data is not None and proposed == snapshot.index.descriptors:
+        return snapshot.data
     try:
         return new_index(descriptor.raw for descriptor in proposed)
     except DocumentError as error:
@@ -98,9 +99,9 @@ def _whole_data(scene: Scene, joined: Joined) -> bytes | str:
 
 
 def _refill(
-    scene: Scene, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
 ) -> None:
-    index = scene.index
+    index = snapshot.index
     assert index is not None
     added = [pair for pair in joined.proposed if pair[1] is not Source.INDEX]
     if not added:
@@ -124,16 +125,16 @@ def _refill(
             then=f"it loads {_count(len(whole))} at its next start",
             loses=_lost(joined),
             source=_origins(added),
-            leaves=leaves(scene, whole, known),
+            leaves=leaves(snapshot, whole, known),
             change=Change(insert=tuple(inserts)),
         )
     )
 
 
-def leaves(scene: Scene, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
+def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
     """What a check would find in the cache with this index, besides what is known already."""
     said = {(finding.code, finding.digest, finding.file) for finding in known}
-    found = _found_with(scene, index.descriptors)
+    found = _found_with(snapshot, index)
     return tuple(
         Left(finding, _LATER, _would(finding))
         for finding in found
@@ -141,13 +142,19 @@ def leaves(scene: Scene, index: ImageIndex, known: Sequence[Finding]) -> tuple[L
     )
 
 
-def _found_with(scene: Scene, descriptors: Sequence[Descriptor]) -> list[Finding]:
-    holdings = Holdings(scene.facts)
-    findings = DescriptorChecks().check(descriptors, inferred_formats(holdings, descriptors))
-    with CacheFiles(scene.directory) as files:
-        for digest, carriers in grouped(descriptors).items():
-            findings += check_digest(files, scene.facts, digest, carriers).findings
-    return [*findings, *orphans(holdings, descriptors)]
+def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
+    """What there is to find once the index reads again: files that are all there were judged without it."""
+    listing = snapshot.listing
+    findings = DescriptorChecks().check(index, inferred_formats(listing, index))
+    groups: dict[str, list[tuple[int | None, Descriptor]]] = {}
+    for position, (digest, format_) in enumerate(zip(index.digests, index.formats, strict=True)):
+        whole = listing.has_documents(digest) and f"{digest}.{format_}" in listing
+        if valid_digest(digest) and not whole:
+            groups.setdefault(digest, []).append((position, index.descriptors[position]))
+    with CacheFiles(snapshot.directory) as files:
+        for digest, carriers in groups.items():
+            findings += check_digest(files, listing, digest, carriers).findings
+    return [*findings, *orphans(listing, zip(index.digests, index.formats, strict=True))]
 
 
 def _would(finding: Finding) -> str:

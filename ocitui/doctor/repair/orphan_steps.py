@@ -18,7 +18,7 @@ from ..check.index_checks import emptied
 from ..findings import Finding, Severity
 from .copies import is_whole, read_document
 from .descriptor_steps import name_annotations
-from .scene import Scene, entry_of, short
+from .snapshot import Snapshot, entry_of, short
 from .steps import (
     MEND_INDEX_FIRST,
     NOTHING,
@@ -41,7 +41,7 @@ Known = Mapping[tuple[str, str], Descriptor]
 class Adoption:
     """``names`` are what the operator gives, by digest; ``known`` descriptors are taken where ``take_known``."""
 
-    scene: Scene
+    snapshot: Snapshot
     names: Mapping[str, str]
     known: Known
     take_known: bool = False
@@ -63,9 +63,9 @@ class Adoption:
             reason = error.message if isinstance(error, CacheError) else error.strerror or str(error)
             outcome.leave([finding], f"it cannot be adopted: {reason}", "move it to the trash: --trash-orphans")
             return
-        assert self.scene.index is not None
+        assert self.snapshot.index is not None
         name = descriptor.image_name or ""
-        winner = self.scene.index.by_name(name)
+        winner = self.snapshot.index.by_name(name)
         taken = winner is not None and winner.digest != descriptor.digest
         outcome.steps.append(
             RepairStep(
@@ -78,7 +78,7 @@ class Adoption:
                 else f"a hit, and {name} resolves to it",
                 source="the index as it once was" if self._uses_known(finding) else "its manifest and config",
                 # First in the index, it takes no name from an entry that has it now.
-                change=Change(insert=(Insert(self.scene.index.laid_out(descriptor.raw), 0 if taken else None),)),
+                change=Change(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
             )
         )
 
@@ -91,7 +91,7 @@ class Adoption:
 
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
-        made = described(self.scene.directory, finding.digest, finding.format)
+        made = described(self.snapshot.directory, finding.digest, finding.format)
         if self._uses_known(finding):
             known = self._known(finding)
             assert known is not None
@@ -124,11 +124,11 @@ CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transac
 _ORPHANS = ("orphan-entry", "orphan-file")
 
 
-def plan_orphans(scene: Scene, findings: Sequence[Finding], adoption: Adoption, *, trash: bool) -> Outcome:
+def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adoption, *, trash: bool) -> Outcome:
     """The steps for files without a descriptor: neither adopted nor moved to the trash unless that is asked for."""
     outcome = Outcome()
     orphans = [finding for finding in findings if finding.code in _ORPHANS]
-    if scene.replaced:
+    if snapshot.replaced:
         outcome.leave(orphans, UNLOADED, MEND_INDEX_FIRST)
         return outcome
     going: dict[str, list[Finding]] = {}
@@ -142,7 +142,7 @@ def plan_orphans(scene: Scene, findings: Sequence[Finding], adoption: Adoption, 
         else:
             outcome.leave([finding], "removing it or not is for you to say", "--trash-orphans moves it to the trash")
     adopted = {finding.digest for step in outcome.steps for finding in step.findings}
-    outcome.steps += [_trash(scene, digest, found, adopted) for digest, found in going.items()]
+    outcome.steps += [_trash(snapshot, digest, found, adopted) for digest, found in going.items()]
     return outcome
 
 
@@ -158,7 +158,7 @@ def once_emptied(left: Sequence[Left]) -> list[Left]:
     ]
 
 
-def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:
+def plan_rest(snapshot: Snapshot, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:
     """The steps for temporary files, interrupted transactions and modes."""
     outcome = Outcome()
     inside = tuple(finding for finding in findings if "/" in finding.file and finding.code != "wrong-mode")
@@ -166,9 +166,9 @@ def plan_rest(scene: Scene, findings: Sequence[Finding], *, change_modes: bool) 
         outcome.steps.append(_clean_up(inside))
     for finding in findings:
         if finding.code == "leftover-temporary" and "/" not in finding.file:
-            outcome.steps.append(_remove(scene, finding))
+            outcome.steps.append(_remove(snapshot, finding))
         elif finding.code == "wrong-mode":
-            _change_mode(scene, finding, outcome, allowed=change_modes)
+            _change_mode(snapshot, finding, outcome, allowed=change_modes)
     return outcome
 
 
@@ -187,34 +187,34 @@ def _would_adopt(finding: Finding, adoption: Adoption) -> str:
     return f"{known}--adopt {short(finding.digest)}=NAME; or --trash-orphans"
 
 
-def _trash(scene: Scene, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:
-    assert scene.index is not None
+def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:
+    assert snapshot.index is not None
     names = [finding.file for finding in findings]
     keys = {(digest, finding.format or None) for finding in findings if finding.code == "orphan-entry"}
     if keys and digest not in adopted:
-        with Folder.open(scene.directory) as root:
-            names += discardable(root, scene.index, keys)[0]
-    discards = scene.discards(names)
+        with Folder.open(snapshot.directory) as root:
+            names += discardable(root, snapshot.index, keys)[0]
+    discards = snapshot.discards(names)
     return RepairStep(
         0,
         StepKind.TRASH_ORPHAN,
         f"Move the files of {short(digest)}, which no descriptor names, to the trash",
         tuple(findings),
-        scene.trashed(discards),
+        snapshot.trashed(discards),
         sum(item.seen.size for item in discards),
         then=f"{NOTHING}; {REVERSIBLE}",
         change=Change(discard=discards),
     )
 
 
-def _remove(scene: Scene, finding: Finding) -> RepairStep:
-    discards = scene.discards([finding.file])
+def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
+    discards = snapshot.discards([finding.file])
     return RepairStep(
         0,
         StepKind.CLEAN_UP,
         f"Move the temporary file {finding.file} to the trash",
         (finding,),
-        scene.trashed(discards),
+        snapshot.trashed(discards),
         sum(item.seen.size for item in discards),
         then=NOTHING,
         change=Change(discard=discards),
@@ -234,8 +234,8 @@ def _clean_up(findings: tuple[Finding, ...]) -> RepairStep:
     )
 
 
-def _change_mode(scene: Scene, finding: Finding, outcome: Outcome, *, allowed: bool) -> None:
-    fact = scene.facts.get(finding.file)
+def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allowed: bool) -> None:
+    fact = snapshot.listing.get(finding.file)
     old = stat.S_IMODE(fact.mode) if fact is not None else 0
     new = old | stat.S_IRUSR
     if fact is None or not fact.regular or old == new:
@@ -243,7 +243,9 @@ def _change_mode(scene: Scene, finding: Finding, outcome: Outcome, *, allowed: b
             [finding], "its mode is not what keeps it from being read", "start ocitui as its owner or as root"
         )
     elif finding.file == INDEX_NAME:
-        outcome.leave([finding], "the mode of index.json is the daemon's", f"chmod u+r {scene.directory / INDEX_NAME}")
+        outcome.leave(
+            [finding], "the mode of index.json is the daemon's", f"chmod u+r {snapshot.directory / INDEX_NAME}"
+        )
     elif not allowed:
         outcome.leave([finding], "a mode is changed only when asked for", "--change-modes")
     else:

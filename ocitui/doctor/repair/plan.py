@@ -43,7 +43,7 @@ from . import descriptor_steps, file_steps, index_steps, orphan_steps
 from .copies import DeviceShelf, Restorer, Shelf, SiblingShelf, TrashShelf, Users
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
-from .scene import Scene, entry_of, look_at
+from .snapshot import Snapshot, entry_of, take_snapshot
 from .source_copies import RegistryShelf, shelf_for
 from .steps import Change, Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepFile, StepKind
 
@@ -118,7 +118,7 @@ _NONE = "there is no safe mend for it"
 class Made:
     """The parts of a plan."""
 
-    scene: Scene
+    snapshot: Snapshot
     outcome: Outcome
     notes: tuple[str, ...]
     joined: Joined | None
@@ -138,40 +138,40 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
 
 async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) -> Made:
     """Raises CacheDirectoryError."""
-    scene = await asyncio.to_thread(look_at, cache.directory)
+    snapshot = await asyncio.to_thread(take_snapshot, cache.directory)
     findings = [finding for finding in report.findings if _is_wanted(finding, options)]
-    if await asyncio.to_thread(_is_pending, scene.directory):
-        return Made(scene, orphan_steps.finish_first(findings), (), None)
+    if await asyncio.to_thread(_is_pending, snapshot.directory):
+        return Made(snapshot, orphan_steps.finish_first(findings), (), None)
     notes: list[str] = []
-    users = await asyncio.to_thread(users_of, scene.directory)
-    restorer = Restorer(await asyncio.to_thread(_shelves, scene, options, users, notes), notes)
-    ledger = await asyncio.to_thread(Ledger.open, scene.directory)
+    users = await asyncio.to_thread(users_of, snapshot.directory)
+    restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users, notes), notes)
+    ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
-    mends = FileMends(scene, restorer, holders, partial(_content, ledger), options.drop)
+    mends = FileMends(snapshot, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
-    known = await asyncio.to_thread(remembered, scene.directory, orphans)
-    adoption = Adoption(scene, dict(options.adopt), known, options.adopt_known)
+    known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
+    adoption = Adoption(snapshot, dict(options.adopt), known, options.adopt_known)
     joined: Joined | None = None
     try:
         outcome = Outcome()
         if about_index:
-            history = await asyncio.to_thread(known_history, scene.directory, scene.index)
-            joined = await asyncio.to_thread(join_sources, scene, history, names)
-            outcome += await asyncio.to_thread(index_steps.plan_index, scene, about_index, joined, report.findings)
-        outcome += descriptor_steps.plan_descriptors(scene, _of(findings, descriptor_steps.CODES), names)
+            history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
+            joined = await asyncio.to_thread(join_sources, snapshot, history, names)
+            outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
+        outcome += descriptor_steps.plan_descriptors(snapshot, _of(findings, descriptor_steps.CODES), names)
         outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
         rest = _of(findings, orphan_steps.CODES)
         outcome += await asyncio.to_thread(
-            orphan_steps.plan_orphans, scene, rest, adoption, trash=options.trash_orphans
+            orphan_steps.plan_orphans, snapshot, rest, adoption, trash=options.trash_orphans
         )
-        outcome += orphan_steps.plan_rest(scene, rest, change_modes=options.change_modes)
-        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, scene))
+        outcome += orphan_steps.plan_rest(snapshot, rest, change_modes=options.change_modes)
+        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, snapshot))
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
-    return Made(scene, outcome, tuple(restorer.notes), joined)
+    return Made(snapshot, outcome, tuple(restorer.notes), joined)
 
 
 def _is_pending(directory: Path) -> bool:
@@ -181,9 +181,9 @@ def _is_pending(directory: Path) -> bool:
     return False
 
 
-async def _overwritten(cache: PackerCache, scene: Scene) -> list[Overwritten]:
+async def _overwritten(cache: PackerCache, snapshot: Snapshot) -> list[Overwritten]:
     try:
-        return [] if scene.replaced else await cache.overwritten()
+        return [] if snapshot.replaced else await cache.overwritten()
     except CacheError:
         return []
 
@@ -198,8 +198,8 @@ def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
     return [finding for finding in findings if finding.code in codes]
 
 
-def _shelves(scene: Scene, options: RepairOptions, users: Users, notes: list[str]) -> list[Shelf]:
-    shelves: list[Shelf] = [TrashShelf(scene.directory), DeviceShelf(users), SiblingShelf(scene)]
+def _shelves(snapshot: Snapshot, options: RepairOptions, users: Users, notes: list[str]) -> list[Shelf]:
+    shelves: list[Shelf] = [TrashShelf(snapshot.directory), DeviceShelf(users), SiblingShelf(snapshot)]
     for text in options.sources:
         try:
             shelves.append(shelf_for(text, options.access))
@@ -410,11 +410,11 @@ async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions
     return RepairPlan(
         steps,
         tuple(made.outcome.left),
-        made.scene.seen,
+        made.snapshot.seen,
         frozenset(step.number for step in steps if step.default),
         made.notes,
         report.depth,
         made.joined.entries if made.joined is not None else (),
-        None if made.scene.replaced else made.scene.index,
+        None if made.snapshot.replaced else made.snapshot.index,
         options.access,
     )

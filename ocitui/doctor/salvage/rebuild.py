@@ -23,12 +23,11 @@ from ocitui.cache import (
     PackedFormat,
 )
 from ocitui.cache.files import config_name, manifest_name, packed_name
+from ocitui.cache.listing import CacheFiles, Fact, Listing
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.importing.describe import describe_image
 
-from ..check.directory import CacheFiles, Fact, Facts
 from ..check.document_checks import has_digest
-from ..check.entry_files import Holdings
 
 T = TypeVar("T")
 _LARGEST_DOCUMENT = 1 << 26
@@ -90,9 +89,8 @@ def rebuild(directory: Path) -> list[FoundEntry]:
     Raises CacheDirectoryError; what a file's faults are stands in its entry.
     """
     with CacheFiles(directory) as files:
-        facts = files.survey()
-        holdings = Holdings(facts)
-        found = [entry for digest in holdings.digests() for entry in _entries(files, facts, holdings, digest)]
+        listing = Listing.read(files)
+        found = [entry for digest in listing.held() for entry in _entries(files, listing, digest)]
     return sorted(found, key=lambda one: (one.manifest_modified or one.modified, one.digest, one.format))
 
 
@@ -106,20 +104,22 @@ class _Documents:
     modified: float | None
 
 
-def _entries(files: CacheFiles, facts: Facts, holdings: Holdings, digest: str) -> list[FoundEntry]:
-    formats = holdings.formats(digest)
-    documents = _read_documents(files, facts, digest) if formats else None
-    return [_entry(files, facts, digest, format_, documents) for format_ in formats if documents]
+def _entries(files: CacheFiles, listing: Listing, digest: str) -> list[FoundEntry]:
+    formats = listing.formats(digest)
+    documents = _read_documents(files, listing, digest) if formats else None
+    return [_entry(files, listing, digest, format_, documents) for format_ in formats if documents]
 
 
-def _entry(files: CacheFiles, facts: Facts, digest: str, format_: PackedFormat, documents: _Documents) -> FoundEntry:
+def _entry(
+    files: CacheFiles, listing: Listing, digest: str, format_: PackedFormat, documents: _Documents
+) -> FoundEntry:
     manifest, config = documents.manifest, documents.config
     descriptor = None
     if manifest is not None and config is not None:
         annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
         descriptor = describe_image(digest, manifest, config.value).with_annotations(annotations)
     name = packed_name(digest, format_)
-    fact = facts[name]
+    fact = listing.get(name) or Fact(0)
     return FoundEntry(
         digest,
         format_,
@@ -139,7 +139,7 @@ def _packed_problems(files: CacheFiles, fact: Fact, name: str, format_: PackedFo
         return [f"the packed file is {fact.word}"]
     try:
         with files.open(name) as file:
-            check = check_packed_file(file)
+            check = check_packed_file(file.fileno(), files.size(file))
     except OSError as error:
         return [f"the packed file cannot be read: {error.strerror}"]
     if check.found is not None and check.found is not format_:
@@ -147,17 +147,17 @@ def _packed_problems(files: CacheFiles, fact: Fact, name: str, format_: PackedFo
     return [f"the packed file is not whole: {check.problem}"] if check.problem else []
 
 
-def _read_documents(files: CacheFiles, facts: Facts, digest: str) -> _Documents:
+def _read_documents(files: CacheFiles, listing: Listing, digest: str) -> _Documents:
     problems: list[str] = []
-    manifest = _read(files, facts, manifest_name(digest), "manifest", Document.manifest, problems)
-    config = _read(files, facts, config_name(digest), "config", Document.config, problems)
+    manifest = _read(files, listing, manifest_name(digest), "manifest", Document.manifest, problems)
+    config = _read(files, listing, config_name(digest), "config", Document.config, problems)
     if manifest is not None and not _matches(manifest, digest, "manifest", problems):
         manifest = None
     if config is not None and (
         manifest is None or not _matches(config, manifest.value.config.digest, "config", problems)
     ):
         config = None
-    fact = facts.get(manifest_name(digest))
+    fact = listing.get(manifest_name(digest))
     return _Documents(manifest, config, tuple(problems), fact.modified_ns / 1e9 if fact else None)
 
 
@@ -173,13 +173,13 @@ def _matches(document: Document[T], digest: str, kind: str, problems: list[str])
 
 def _read(
     files: CacheFiles,
-    facts: Facts,
+    listing: Listing,
     name: str,
     kind: str,
     parse: Callable[[bytes], Document[T]],
     problems: list[str],
 ) -> Document[T] | None:
-    fact = facts.get(name)
+    fact = listing.get(name)
     if fact is None or not fact.regular or fact.size > _LARGEST_DOCUMENT:
         state = "missing" if fact is None else f"{fact.size} bytes long" if fact.regular else fact.word
         problems.append(f"the {kind} is {state}")

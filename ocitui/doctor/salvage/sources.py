@@ -37,7 +37,7 @@ from ocitui.cache.entries import entry_keys
 
 from ..check.descriptor_checks import Identity
 from ..check.index_checks import History
-from ..repair.scene import Scene
+from ..repair.snapshot import Snapshot
 from .rebuild import FoundEntry, NameHint, rebuild
 from .salvage import Salvage, readable, salvage
 
@@ -253,39 +253,41 @@ class Joined:
         return list(dict.fromkeys(one.digest for one in self.entries if one.descriptor and one.lost))
 
 
-def join_sources(scene: Scene, history: History, names: Mapping[str, str]) -> Joined:
+def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str]) -> Joined:
     """Join what is left of the index, the newest backup and the files; ``names`` are what the operator gives.
 
     Raises CacheDirectoryError.
     """
-    left = scene.descriptors if scene.index is not None else salvage(scene.data or b"")
+    left = snapshot.descriptors if snapshot.index is not None else salvage(snapshot.data or b"")
     gone = _taken_out(history.since)
     backup = [descriptor for descriptor in history.backup if _identity(descriptor) not in gone]
     known = {*backup, *(left.descriptors if isinstance(left, Salvage) else left)}
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
-    files = _told_by_files(scene, {one.key for one in known}, _kept(scene, history), names)
+    files = _told_by_files(snapshot, {one.key for one in known}, _kept(snapshot, history), names)
     return Joined(tuple(join(left, backup, files, _by_key(files, given))))
 
 
 def _told_by_files(
-    scene: Scene, named: Collection[tuple[str, str | None]], kept: float, names: Collection[str]
+    snapshot: Snapshot, named: Collection[tuple[str, str | None]], kept: float, names: Collection[str]
 ) -> list[FoundEntry]:
     """What the files tell, less what would not be whole, and less what was an orphan when the backup was made."""
     return [
         found
-        for found in rebuild(scene.directory)
-        if found.key in named
-        or (
-            found.sound
-            and (found.digest in names or scene.facts[f"{found.digest}.{found.format}"].changed_ns > kept * 1e9)
-        )
+        for found in rebuild(snapshot.directory)
+        if found.key in named or (found.sound and (found.digest in names or _changed(snapshot, found) > kept * 1e9))
     ]
 
 
-def _kept(scene: Scene, history: History) -> float:
+def _changed(snapshot: Snapshot, found: FoundEntry) -> int:
+    """When its packed file came to its place, in nanoseconds since the epoch."""
+    fact = snapshot.listing.get(f"{found.digest}.{found.format}")
+    return fact.changed_ns if fact is not None else 0
+
+
+def _kept(snapshot: Snapshot, history: History) -> float:
     """When the backup was made, in seconds since the epoch; 0 where there is none."""
     with suppress(CacheError):
-        for backup in list_backups(scene.directory):
+        for backup in list_backups(snapshot.directory):
             if history.backup and backup.entries == len(history.backup):
                 return backup.kept
     return 0.0

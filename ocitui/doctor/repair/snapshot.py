@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
+from ocitui.cache.listing import CacheFiles, Fact, Listing
 
-from ..check.directory import CacheFiles, Fact, Facts
 from ..check.index_checks import read_index
 from .steps import Fate, StepFile
 
 
 @dataclass(frozen=True)
-class Scene:
+class Snapshot:
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
 
     ``seen`` is None where index.json cannot be read. ``replaced``: index.json has to be replaced whole, so that no
@@ -25,14 +25,14 @@ class Scene:
     """
 
     directory: Path
-    facts: Facts
+    listing: Listing
     index: ImageIndex | None
     data: bytes | None
     seen: IndexSeen | None
 
     @property
     def replaced(self) -> bool:
-        fact = self.facts.get(INDEX_NAME)
+        fact = self.listing.get(INDEX_NAME)
         return self.index is None or fact is None or not fact.regular
 
     @property
@@ -53,11 +53,11 @@ class Scene:
 
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""
-        fact = self.facts.get(name)
+        fact = self.listing.get(name)
         return None if fact is None else seen_of(fact)
 
     def size_of(self, name: str) -> int:
-        fact = self.facts.get(name)
+        fact = self.listing.get(name)
         return fact.size if fact is not None else 0
 
     def discards(self, names: Iterable[str]) -> tuple[Discard, ...]:
@@ -69,18 +69,19 @@ class Scene:
         return tuple(StepFile(item.name, Fate.TRASHED, item.seen.size) for item in discards)
 
 
-def look_at(directory: Path) -> Scene:
+def take_snapshot(directory: Path) -> Snapshot:
     """Look at a cache. Raises CacheDirectoryError."""
     with CacheFiles(directory) as files:
-        reading, facts = read_index(files), files.survey()
+        reading = read_index(files)
+        listing = Listing.read(files, reading.index.digests if reading.index is not None else ())
     data = reading.data if reading.index is None else reading.index.to_bytes()
-    found = facts.get(INDEX_NAME)
+    found = listing.get(INDEX_NAME)
     try:
         in_place = found is not None and found.regular and data is not None
         seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
     except OSError:
         seen = None
-    return Scene(directory, facts, reading.index, data, seen)
+    return Snapshot(directory, listing, reading.index, data, seen)
 
 
 def seen_of(fact: Fact) -> Seen:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cache.descriptors import Descriptor
-from ocitui.cache.entries import OK, Entry, EntryState, FileKind
-from ocitui.cache.filters import compile_filter
+from ocitui.doctor.findings import Depth, EntryState
+from tests.doctor.entries_support import NOT_LOOKED, Made, entries_of
 
 DIGEST = "sha256:" + "ab" * 32
-DESCRIPTOR = Descriptor(b"{}", DIGEST, 428, "", "Registry.io/team/Web:v1", "squashfs", "v1")
-ENTRY = Entry(
-    key=(DIGEST, "squashfs", "Registry.io/team/Web:v1", 0),
-    name="Registry.io/team/Web",
-    reference="v1",
-    digest=DIGEST,
-    format="squashfs",
-    platform="linux/arm64",
-    packed_size=3 * 2**20,
-    modified=0.0,
-    state=OK,
-    descriptor=DESCRIPTOR,
-)
-BROKEN = msgspec.structs.replace(ENTRY, packed_size=None, state=EntryState(missing=(FileKind.PACKED,)))
-UNKNOWN = msgspec.structs.replace(ENTRY, packed_size=None, state=EntryState(unknown=True))
+ENTRY = Made(DIGEST, "Registry.io/team/Web:v1", reference="v1", platform="linux/arm64", size=3 * 2**20)
+BROKEN = ENTRY.but(size=None, state=EntryState("no packed", True, Depth.HEADER))
+UNKNOWN = ENTRY.but(size=None, state=NOT_LOOKED)
 WORDS = st.text(alphabet="!:<>size0189.kmgtbadweo²٣", min_size=1, max_size=12) | st.text(min_size=1, max_size=12)
 
 
-def passes(text: str, entry: Entry = ENTRY) -> bool:
-    return compile_filter(text)(entry)
+def passes(text: str, entry: Made = ENTRY) -> bool:
+    return entries_of([entry]).passing(text) == [0]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +65,7 @@ def test_a_long_text_is_a_filter_too(text: str) -> None:
 
 
 @given(WORDS.filter(lambda word: len(word.split()) == 1 and word == word.strip()), st.sampled_from([ENTRY, BROKEN]))
-def test_an_exclamation_mark_makes_the_complement(word: str, entry: Entry) -> None:
+def test_an_exclamation_mark_makes_the_complement(word: str, entry: Made) -> None:
     assert passes(f"!{word}", entry) is not passes(word, entry)
 
 

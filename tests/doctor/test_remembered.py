@@ -8,6 +8,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocitui.cache import ImageIndex, PackerCache
-from ocitui.cache.entries import entry_keys
+from ocitui.cache import PackerCache
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file, load_damaged, read_damaged
 from ocitui.doctor.acknowledged import acknowledge
-from ocitui.doctor.check.live import EntryExaminer
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.finding_texts import seen_text
 from ocitui.doctor.findings import Depth, Finding
 from ocitui.doctor.prometheus import prometheus
@@ -238,30 +238,31 @@ async def test_only_those_that_are_asked_for(sample: Sample, monkeypatch: pytest
 
 async def test_why_tells_when_it_was_found(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = await harmed(sample, rotten, monkeypatch)
-    chain = await why(sample.directory, NAME, ledger=Ledger.open(sample.directory))
-    links = {one.format: next(link for link in one.links if link.title == "content") for one in chain.formats}
+    answer = await why(sample.directory, NAME, ledger=Ledger.open(sample.directory))
+    links = {one.format: next(link for link in one.links if link.title == "content") for one in answer.formats}
     assert [link.standing for link in links.values()] == [Standing.OK, Standing.BAD, Standing.OK]
     text = links[first.format].text  # type: ignore[index]
     assert text.startswith(f"packed-damaged: {first.seen}; found by the deep check of 20")
 
 
 async def test_a_screens_entries_tell_of_it_at_once(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = ImageIndex.parse(sample.index.read_bytes())
-    keys = entry_keys(index.descriptors)
-    running = EntryExaminer(sample.directory)
-    assert set().union(*running.examine(index.descriptors, keys)) == set()
+    running, begun = Judge(sample.directory), Judge(sample.directory)
+    running.read()
+    assert {*chain(*running.look())} == {sample.digest, sample.other}
     _, first = await harmed(sample, rotten, monkeypatch)
-    assert set().union(*running.examine(index.descriptors, keys, ())) >= {keys[1]}
-    begun = EntryExaminer(sample.directory)
-    assert set().union(*begun.examine(index.descriptors, keys)) >= {keys[1]}
-    for examiner in (running, begun):
-        (finding,) = examiner.findings(keys[1])
+    assert running.remember() == {sample.digest}
+    assert {*chain(*running.look())} == {sample.digest}
+    begun.read()
+    assert sample.digest in {*chain(*begun.look())}
+    for judge in (running, begun):
+        (finding,) = judge.findings_at(1)
         assert (finding.fingerprint, finding.position) == (first.fingerprint, 1)
-        assert [examiner.findings(key) for key in keys if key != keys[1]] == [()] * 3
+        assert [judge.findings_at(position) for position in (0, 2, 3)] == [()] * 3
     rot(sample.file("erofs"))
     await found(sample.directory, Depth.DEEP)
-    assert set().union(*running.examine(index.descriptors, keys, ())) >= {keys[1]}
-    assert running.findings(keys[1]) == ()
+    assert running.remember() == {sample.digest}
+    assert {*chain(*running.look())} == {sample.digest}
+    assert running.findings_at(1) == ()
 
 
 @pytest.mark.parametrize("restored", [False, True])
@@ -427,8 +428,8 @@ async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> 
     assert read_damaged(content) == ledger._damaged
     for depth in (Depth.QUICK, Depth.HEADER):
         assert all_codes((await found(sample.directory, depth)).findings) == set()
-    chain = await why(sample.directory, NAME, ledger=ledger)
-    assert len(chain.formats) == 3
+    answer = await why(sample.directory, NAME, ledger=ledger)
+    assert len(answer.formats) == 3
 
 
 @pytest.mark.parametrize("place", ["folder", "pipe", "own folder is a file"])

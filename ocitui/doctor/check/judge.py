@@ -1,0 +1,533 @@
+"""The judge: what is wrong with a cache and with each of its entries, by one set of facts.
+
+`list`, the table, Problems, `check`, `why`, the metrics and `repair` ask it. Its facts are the index, one listing with
+one stat for each name, both documents and the packed file's header of each entry, and what deep checks remember. What
+did not change is not looked at again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ocitui.cache import (
+    ANNOTATION_PACKED_FORMAT,
+    CacheDirectoryError,
+    Descriptor,
+    DocumentError,
+    PackedFormat,
+)
+from ocitui.cache.documents import ImageConfiguration, read_config, read_manifest
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, manifest_name, valid_digest
+from ocitui.cache.index import Key
+from ocitui.cache.ledger import Ledger
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
+from ocitui.cache.packed_file import check_packed_file
+
+from ..acknowledged import Accepted
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, state_of
+from ..report import in_order
+from .cache_checks import (
+    check_host,
+    check_own,
+    collisions,
+    index_oddities,
+    inferred_formats,
+    oddities,
+    orphans,
+    strangers,
+)
+from .descriptor_checks import DescriptorChecks
+from .document_checks import Carriers, has_digest, platform_disagrees
+from .entry_checks import PackedFile, check_digest, first_of_formats
+from .history import known_history
+from .index_checks import LARGEST_INDEX, History, IndexReading, check_index, read_index, shrunk
+from .remembered import Remembered
+
+LARGEST_USUAL = 1 << 22
+"""Bytes; of a larger document the careful checks speak."""
+_BATCH = 256
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
+_DOCUMENTS_LOOKED = 1
+Findings = tuple[Finding, ...]
+_NONE: Findings = ()
+Told = Callable[[int, int], object]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Entries of the index in all, and those with a problem; ``packed_bytes`` is what all packed files hold."""
+
+    entries: int = 0
+    problems: int = 0
+    packed_bytes: int = 0
+
+
+class Judge:
+    """`take` notes what changed, `look` looks into it, and the rest may be asked at any time, by any thread.
+
+    One thread at a time takes and looks. ``headers``: packed files are looked into; without, nothing is said to be ok.
+    """
+
+    def __init__(
+        self, directory: Path, *, open_files: Callable[[Path], CacheFiles] = CacheFiles, headers: bool = True
+    ) -> None:
+        self.directory, self._open, self._headers = directory, open_files, headers
+        self.reading = IndexReading.none()
+        self.listing = Listing()
+        self.remembered = Remembered(directory)
+        self.accepted = Accepted(directory)
+        self.about_cache: Findings = ()
+        """What is wrong beside the entries, as `look_at_cache` saw it last."""
+        self.complete = False
+        """Whether every entry was looked into once."""
+        self._checks = DescriptorChecks()
+        self._late = False
+        self._positions: dict[str, int | tuple[int, ...]] = {}
+        self._of_index: dict[int, Findings] = {}
+        self._of_files: dict[str, Findings] = {}
+        self._unchecked: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._looked = bytearray()
+        # A dictionary, because files are found quickest in the order they were listed in.
+        self._pending: dict[str, None] = {}
+
+    # Taking in what changed
+
+    def read(self) -> None:
+        """Read the index and list the directory. Raises CacheDirectoryError."""
+        with self._open(self.directory) as files:
+            self.take(read_index(files, self.reading.index))
+
+    def begin(self, reading: IndexReading) -> None:
+        """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
+        hundreds of them, so that these need not wait for it."""
+        self.reading, self.listing, self._late = reading, Listing(), True
+        first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
+        with self._open(self.directory) as files:
+            self.listing.refresh(files, (f"{one}.{suffix}" for one in first if valid_digest(one) for suffix in PLACES))
+        self._pending.update(dict.fromkeys(self._take_index(reading)))
+        self.remember()
+        self._looked.extend(bytes(len(self.listing.digests)))
+
+    def look_at(self, reading: IndexReading, digests: Collection[str]) -> None:
+        """Take an index, and look at the files of these digests alone."""
+        self.reading, self.listing = reading, Listing()
+        with self._open(self.directory) as files:
+            self.listing.refresh(
+                files, (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
+            )
+        for _ in self._take_index(reading):
+            continue
+        self.remember()
+        self._pending = dict.fromkeys(digests)
+        self._looked = bytearray(len(self.listing.digests))
+        for _ in self.look():
+            continue
+
+    def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
+        """The index as it was read, and the names that may have changed, any of them where it is None.
+
+        Gives the digests that are to be looked at. Raises CacheDirectoryError where the directory cannot be listed;
+        all is then as it was.
+        """
+        with self._open(self.directory) as files:
+            before = self.listing
+            if names is None or not len(before):
+                digests = reading.index.digests if reading.index is not None else before.digests
+                self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
+                changed: Iterable[str] = self.listing.names_changed(before) if len(before) else self.listing
+                kept = self._looked_before(before)
+            else:
+                changed, kept = self.listing.refresh(files, names), self._looked
+        stale = dict.fromkeys(part[0] for name in changed if (part := part_of(name)) is not None)
+        self._looked = kept
+        stale.update(dict.fromkeys(self._take_index(reading)))
+        stale.update(dict.fromkeys(self.remember()))
+        self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
+        self._pending.update(stale)
+        return set(stale)
+
+    def _looked_before(self, before: Listing) -> bytearray:
+        """How far each digest was looked into, by the rows of the new listing."""
+        looked, rows, old = bytearray(len(self.listing.digests)), self.listing.rows, self._looked
+        for row, digest in enumerate(before.digests[: len(old)]):
+            if old[row] and (new := rows.get(digest)) is not None:
+                looked[new] = old[row]
+        return looked
+
+    def _take_index(self, reading: IndexReading) -> Iterator[str]:
+        """The digests of which an entry came, went or changed."""
+        before, had = self.reading, self._positions
+        self.reading = reading
+        self.__dict__.pop("named", None)
+        if reading.index is before.index and self.named and had:
+            return
+        positions: dict[str, int | tuple[int, ...]] = {}
+        for position, digest in enumerate(self._digests):
+            there = positions.get(digest)
+            if there is None:
+                positions[digest] = position
+            else:
+                positions[digest] = (*there, position) if isinstance(there, tuple) else (there, position)
+        self._positions = positions
+        if not self.named:
+            yield from self.listing.held()
+        elif before.index is None or not had:
+            yield from (digest for digest in positions if valid_digest(digest))
+        else:
+            now = reading.index.descriptors if reading.index is not None else ()
+            yield from {one.digest for one in set(before.index.descriptors).symmetric_difference(now)}
+
+    @property
+    def _digests(self) -> Sequence[str]:
+        return self.reading.index.digests if self.named and self.reading.index is not None else ()
+
+    @cached_property
+    def named(self) -> bool:
+        """Whether the index tells what entries there are; else the files do."""
+        index = self.reading.index
+        return index is not None and bool(len(index) or not self.listing.files)
+
+    def remember(self) -> set[str]:
+        """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
+        concerned, which are looked at again."""
+        changed = self.remembered.refresh()
+        self._pending.update(dict.fromkeys(changed))
+        self.accepted.refresh()
+        return changed
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be read of what is remembered."""
+        return [problem for problem in (self.accepted.problem, self.remembered.problem) if problem]
+
+    # Looking
+
+    def look(self, only: frozenset[Key] | None = None) -> Generator[list[str]]:
+        """Look at what changed; gives the digests that were looked at, some hundred at a time.
+
+        Who stops between two loses nothing: the next call goes on. ``only`` are the entries to look at. A directory
+        that cannot be opened leaves all as it was.
+        """
+        wanted = None if only is None else {digest for digest, _ in only}
+        if wanted is not None:
+            self._pending = {digest: None for digest in self._pending if digest in wanted}
+        self._check_index()
+        with suppress(CacheDirectoryError), self._open(self.directory) as files:
+            while self._pending:
+                digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
+                for digest in digests:
+                    self._look_at(files, digest, only)
+                    self._pending.pop(digest, None)
+                yield digests
+                if self._late:
+                    self._late = False
+                    self.take(self.reading)
+        if only is None:
+            self.complete = True
+
+    @property
+    def pending(self) -> list[str]:
+        """The digests that are to be looked at."""
+        return [*self._pending]
+
+    def _check_index(self) -> None:
+        index = self.reading.index
+        found: dict[int, list[Finding]] = {}
+        if index is not None and self.named:
+            for finding in self._checks.check(index, inferred_formats(self.listing, index)):
+                if finding.position is not None:
+                    found.setdefault(finding.position, []).append(finding)
+        self._of_index = {position: tuple(findings) for position, findings in found.items()}
+
+    def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
+        carriers = self.carriers(digest)
+        if only is not None:
+            carriers = [pair for pair in carriers if pair[1].key in only]
+        row = self.listing.rows.get(digest)
+        if row is None:
+            row = self.listing.add_row(digest) if carriers else None
+            self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
+        if not carriers or row is None:
+            _keep(self._of_files, digest, ())
+            _keep(self._unchecked, digest, ())
+            return
+        looked = self._look_usually(files, digest, row, carriers)
+        findings, unchecked = _NONE, tuple[tuple[str, str], ...]()
+        if looked is None:
+            check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
+            findings, unchecked = (*check.findings, *oddities(self.listing, digest)), check.unchecked
+            looked = _DOCUMENTS_LOOKED
+            for format_ in check.looked_into:
+                looked |= 1 << PLACES[format_]
+        findings += tuple(self._remembered_of(digest, carriers, row))
+        self._looked[row] = looked
+        _keep(self._of_files, digest, findings)
+        _keep(self._unchecked, digest, unchecked)
+
+    def _look_usually(self, files: CacheFiles, digest: str, row: int, carriers: Carriers) -> int | None:
+        """In few steps, where nothing is wrong: how far was looked. None where the careful checks have to tell."""
+        listing, at = self.listing, row * WIDTH
+        plain, sizes = listing.plain, listing.sizes
+        if not (plain(at + MANIFEST) and plain(at + CONFIG)):
+            return None
+        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
+        if size > LARGEST_USUAL or config_size > LARGEST_USUAL:
+            return None
+        places = [_PACKED_PLACES.get(descriptor.format, 0) for _, descriptor in carriers]
+        if not all(place and plain(at + place) and sizes[at + place] for place in places):
+            return None
+        if any(descriptor.size != size for _, descriptor in carriers):
+            return None
+        try:
+            manifest = files.read(f"{digest}.manifest.json", size)
+            raw_config = files.read(f"{digest}.config.json", config_size)
+            if len(manifest) != size or not has_digest(manifest, digest):
+                return None
+            config = _agreeing(manifest, raw_config)
+            if config is None or any(platform_disagrees(descriptor, config) for _, descriptor in carriers):
+                return None
+            looked = _DOCUMENTS_LOOKED
+            if self._headers:
+                for place in dict.fromkeys(places):
+                    if not self._header_is_usual(files, digest, at, place):
+                        return None
+                    looked |= 1 << place
+        except (OSError, DocumentError):
+            return None
+        return looked
+
+    def _header_is_usual(self, files: CacheFiles, digest: str, at: int, place: int) -> bool:
+        format_ = _FORMAT_AT[place]
+        fd = files.open_fd(f"{digest}.{format_}")
+        try:
+            check = check_packed_file(fd, self.listing.sizes[at + place])
+        finally:
+            os.close(fd)
+        return check.found is format_ and check.problem is None and not check.unchecked and not check.tail
+
+    def _remembered_of(self, digest: str, carriers: Carriers, row: int) -> Iterator[Finding]:
+        for format_, (_, descriptor) in first_of_formats(carriers) if self.remembered.knows(digest) else ():
+            fact = self.listing.fact(row * WIDTH + PLACES[format_])
+            if fact is not None:
+                yield from self.remembered.findings(PackedFile(digest, format_, fact.size, descriptor), fact)
+
+    def carriers(self, digest: str) -> Carriers:
+        """The entries of a digest that can have files, with their positions; those that the files tell of, without,
+        where the index does not tell."""
+        if not valid_digest(digest):
+            return []
+        if not self.named:
+            return [(None, one) for one in self._by_files(digest)]
+        index, there = self.reading.index, self._positions.get(digest)
+        if there is None or index is None:
+            return []
+        positions = there if isinstance(there, tuple) else (there,)
+        return [(position, index.descriptors[position]) for position in positions]
+
+    def _by_files(self, digest: str) -> Iterator[Descriptor]:
+        fact = self.listing.get(manifest_name(digest))
+        for format_ in self.listing.formats(digest):
+            annotations = {ANNOTATION_PACKED_FORMAT: str(format_)}
+            fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
+            yield Descriptor.from_dict({**fields, "annotations": annotations})
+
+    def look_at_cache(self, history: History | None = None) -> Findings:
+        """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
+        the host."""
+        reading, listing = self.reading, self.listing
+        history = history or known_history(self.directory, reading.index)
+        complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
+        found = check_index(reading, complete, files, history)
+        found += self._about_listing(history)
+        found += check_own(self.directory)
+        index_file = listing.get(INDEX_NAME)
+        found += check_host(self.directory, min(index_file.size, LARGEST_INDEX) if index_file is not None else 0)
+        self.about_cache = in_order(found)
+        return self.about_cache
+
+    def _about_listing(self, history: History) -> Iterator[Finding]:
+        """What is odd about the directory. Where the index does not tell, no file is an orphan."""
+        listing, index = self.listing, self.reading.index
+        usual = len(listing.others) == (INDEX_NAME in listing.others) + (OWN_NAME in listing.others)
+        if self.named and index is not None:
+            gone = (one.key for one in shrunk(index, history))
+            yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
+        yield from index_oddities(listing)
+        if not usual:
+            yield from strangers(listing)
+        yield from collisions(listing)
+
+    # What was found
+
+    def findings_at(self, position: int) -> Findings:
+        """What is wrong with an entry of the index; the faults of a shared document are those of each of its formats."""
+        index = self.reading.index
+        if index is None or position >= len(index):
+            return _NONE
+        digest, format_ = index.digests[position], index.formats[position]
+        found = self._of_index.get(position, _NONE) + self.findings_of(digest, format_ or "", position)
+        return self.accepted.mark(found)
+
+    def findings_of(self, digest: str, format: str, position: int | None = None) -> Findings:
+        """What is wrong with the files of a digest and format."""
+        found = self._of_files.get(digest)
+        if not found:
+            return _NONE
+        of_format = [one for one in found if one.format in ("", format)]
+        if position is None:
+            return tuple(of_format)
+        return tuple(msgspec.structs.replace(one, position=position) for one in of_format)
+
+    def state_at(self, position: int) -> EntryState:
+        """The state of an entry of the index."""
+        index = self.reading.index
+        if index is None or position >= len(index):
+            return NOT_LOOKED
+        digest, format_ = index.digests[position], index.formats[position]
+        if position in self._of_index or digest in self._of_files:
+            found = self.findings_at(position)
+            if any(one.is_problem for one in found):
+                return state_of(found, self.depth_of(digest, format_))
+        depth = self.depth_of(digest, format_)
+        return state_of(_NONE, depth, self.checked(digest, format_) if depth is Depth.DEEP else None)
+
+    def depth_of(self, digest: str, format: str | None) -> Depth | None:
+        """How deep an entry's state rests; None where it was not looked into."""
+        row = self.listing.rows.get(digest)
+        looked = self._looked[row] if row is not None and row < len(self._looked) else 0
+        if not looked:
+            return None
+        place = _PACKED_PLACES.get(format, 0)
+        if not place or not looked & 1 << place:
+            return Depth.QUICK
+        return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
+
+    def checked(self, digest: str, format: str | None) -> int | None:
+        """When all bytes of its packed file were last found sound, in seconds since the epoch."""
+        place = self.listing.place(digest, _PACKED_PLACES.get(format, 0))
+        return None if place is None or not place % WIDTH else self.remembered.checked(self.listing, place)
+
+    def with_problems(self) -> Iterator[int]:
+        """The positions of the entries that are bad, in order."""
+        index = self.reading.index
+        if index is None:
+            return
+        bad = {position for position, found in self._of_index.items() if self._is_bad(found)}
+        for digest, found in list(self._of_files.items()):
+            if not self._is_bad(found):
+                continue
+            there = self._positions.get(digest)
+            for position in () if there is None else there if isinstance(there, tuple) else (there,):
+                if any(one.is_problem for one in self.findings_at(position)):
+                    bad.add(position)
+        yield from sorted(bad)
+
+    def _is_bad(self, found: Findings) -> bool:
+        return any(one.is_problem for one in self.accepted.mark(found))
+
+    @property
+    def entries(self) -> int:
+        """How many entries the index has, where it tells."""
+        index = self.reading.index
+        return len(index) if index is not None and self.named else 0
+
+    def counts(self) -> Counts:
+        """How many entries there are, how many have a problem, and what the packed files hold."""
+        return Counts(self.entries, sum(1 for _ in self.with_problems()), self.listing.packed_bytes)
+
+    def findings_of_digest(self, digest: str) -> list[Finding]:
+        """What is wrong with all files of a digest, each with the position of the first entry that it is about."""
+        return [self._placed(digest, one) for one in self._of_files.get(digest, _NONE)]
+
+    def index_findings(self, only: frozenset[Key] | None = None) -> list[Finding]:
+        """What is wrong with single descriptors."""
+        found = [one for of_index in list(self._of_index.values()) for one in of_index]
+        return found if only is None else [one for one in found if (one.digest, one.format or None) in only]
+
+    def entry_findings(self, only: frozenset[Key] | None = None) -> list[Finding]:
+        """All that is wrong with entries, each fault of a shared file once."""
+        found = self.index_findings(only)
+        for digest in list(self._of_files):
+            found += self.findings_of_digest(digest)
+        return found
+
+    def _placed(self, digest: str, finding: Finding) -> Finding:
+        index, there = self.reading.index, self._positions.get(digest)
+        if there is None or index is None:
+            return finding
+        if not isinstance(there, tuple):
+            return msgspec.structs.replace(finding, position=there)
+        for wanted in ((finding.format, finding.name), (finding.format,)):
+            for position in there:
+                if (index.formats[position] or "", index.names[position] or "")[: len(wanted)] == wanted:
+                    return msgspec.structs.replace(finding, position=position)
+        return msgspec.structs.replace(finding, position=there[0])
+
+    def findings(self, minimum: Severity = Severity.INFO) -> Findings:
+        """All that is known to be wrong, in order: the worst first, then by place in the index."""
+        found = [*self.about_cache, *self.entry_findings()]
+        return in_order(self.accepted.mark(one for one in found if one.severity.rank >= minimum.rank))
+
+    @property
+    def unchecked(self) -> list[tuple[str, str]]:
+        """The packed files whose headers do not tell whether they are whole, each with the reason."""
+        return [pair for pairs in list(self._unchecked.values()) for pair in pairs]
+
+    # For deeper checks
+
+    def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
+        """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
+        for digest in self._positions if self.named else self.listing.held():
+            for _, descriptor in self.carriers(digest):
+                if only is None or descriptor.key in only:
+                    depth = self.depth_of(digest, descriptor.format) or Depth.QUICK
+                    # What was read through before is told apart from what was read now.
+                    yield digest, descriptor.format, Depth.HEADER if depth is Depth.DEEP else depth
+
+    def remember_more(self, ledger: Ledger) -> None:
+        """Know what a deep check noted, whether it could be written down or not."""
+        self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
+        for _ in self.look():
+            continue
+
+    def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
+        """The packed files that are there and hold something, each once, by the order of the index."""
+        files: list[PackedFile] = []
+        digests = self._positions if self.named else self.listing.held()
+        for digest in digests:
+            for format_, (position, descriptor) in first_of_formats(self.carriers(digest)):
+                fact = self.listing.get(f"{digest}.{format_}")
+                wanted = only is None or descriptor.key in only
+                if wanted and fact is not None and fact.regular and fact.size:
+                    files.append(PackedFile(digest, format_, fact.size, descriptor, position))
+        return files
+
+
+_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
+
+
+def _agreeing(manifest: bytes, config: bytes) -> ImageConfiguration | None:
+    """The config, where both documents are read by the daemon and agree. Raises DocumentError."""
+    said = read_manifest(manifest)
+    if not has_digest(config, said.config.digest):
+        return None
+    value = read_config(config)
+    return value if len(said.layers) == len(value.rootfs.diff_ids) else None
+
+
+def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:
+    if what:
+        found[digest] = what
+    else:
+        found.pop(digest, None)

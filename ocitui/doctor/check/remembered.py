@@ -1,0 +1,109 @@
+"""What deep checks left in the ledger, for those that do not look so deep: of files that are still the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import FileKind
+from ocitui.cache.files import OWN_NAME
+from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
+from ocitui.cache.listing import Fact, Listing, part_of
+
+from ..catalogue import CATALOGUE, GUEST_FAILS
+from ..findings import Answer, Finding
+from .entry_checks import PackedFile
+
+Identity = tuple[int, int, int, int]
+
+
+def damage_finding(damage: Damage, file: PackedFile) -> Finding:
+    """The finding as the deep check made it, and when."""
+    fault = CATALOGUE[damage.code]
+    if damage.code == "read-error":
+        fault = msgspec.structs.replace(fault, answer=Answer.HIT, daemon=GUEST_FAILS)
+    finding = fault.finding(damage.seen, kind=FileKind.PACKED, **file.at)
+    return msgspec.structs.replace(finding, found=damage.found)
+
+
+class Remembered:
+    """The packed files of one cache that deep checks found damaged, and when they found the others sound.
+
+    Nothing is read until `refresh`, which keeps it up to date.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.problem = ""
+        self._signature: Identity | None = None
+        self._damaged: Damaged = {}
+        self._digests: frozenset[str] = frozenset()
+        # By a hash of name and identity: a ledger has a line for each of 100,000 files.
+        self._checked: dict[int, int] = {}
+        # What was found here and could not be written down.
+        self._here: Damaged = {}
+
+    def refresh(self) -> set[str]:
+        """Read the ledger where it changed; gives the digests of which other damage is known now.
+
+        Where it cannot be read, what was known stays so, and ``problem`` says why.
+        """
+        try:
+            signature = self._look()
+        except NotADirectoryError:
+            signature = (0, 0, 0, 0)
+        except OSError as error:
+            self.problem = f"the ledger cannot be read: {error.strerror}"
+            return set()
+        if signature == self._signature:
+            return set()
+        ledger = Ledger.open(self._directory)
+        self._signature, self.problem = signature, ledger.problem
+        if ledger.problem:
+            return set()
+        return self._know(ledger.sound, {**ledger.damaged, **self._here})
+
+    def take(self, ledger: Ledger) -> set[str]:
+        """Know what a deep check of this program noted, whether it could be written down or not."""
+        self._here = dict(ledger.damaged) if ledger.unwritten else {}
+        return self._know(ledger.sound, ledger.damaged)
+
+    def _know(self, sound: Sound, damaged: Damaged) -> set[str]:
+        self._checked = {hash((name, one.identity)): one.checked for name, one in sound.items()}
+        before, self._damaged = self._damaged, damaged
+        self._digests = frozenset(part[0] for name in damaged if (part := part_of(name)))
+        changed = [name for name in {*before, *damaged} if before.get(name) != damaged.get(name)]
+        return {part[0] for name in changed if (part := part_of(name))}
+
+    def knows(self, digest: str) -> bool:
+        """Whether there is damage of a digest's files, if they are still the same."""
+        return digest in self._digests
+
+    def findings(self, file: PackedFile, fact: Fact) -> Iterator[Finding]:
+        """What was found in a packed file, where it is still the same."""
+        identity = _identity(fact)
+        for damage in self._damaged.get(file.name, ()):
+            if damage.identity == identity:
+                yield damage_finding(damage, file)
+                return
+
+    def checked(self, listing: Listing, place: int) -> int | None:
+        """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch."""
+        if not self._checked:
+            return None
+        fact = listing.fact(place)
+        return None if fact is None else self._checked.get(hash((listing.name_at(place), _identity(fact))))
+
+    def _look(self) -> Identity:
+        try:
+            found = os.stat(self._directory / OWN_NAME / LEDGER_NAME)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0, 0, 0, 0
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _identity(fact: Fact) -> Identity:
+    return fact.device, fact.inode, fact.size, fact.modified_ns

@@ -1,0 +1,245 @@
+"""The entries of a cache as an operator sees them, in columns: what `list` prints and the table shows.
+
+The filter language is that of the table and of `list --filter`. Words are joined by AND; each is a substring of the
+name, tag, digest, format, platform or state, without regard to case; ``!word`` excludes; ``name: tag: digest: format:
+platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024);
+``state:bad`` is every entry that is not well; ``used:`` every one whose packed file a loop device holds, ``used:loop3``
+those that this one does.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from ocitui.cache import Entry, EntryKey, ImageIndex
+from ocitui.cache.entries import name_without_tag
+from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing
+
+from .findings import EntryState
+
+Predicate = Callable[[int], bool]
+"""Whether the entry at a position passes."""
+_SIZE = re.compile(r"size([<>])(\d+(?:\.\d+)?)([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+class JudgedEntry(Entry, frozen=True, gc=False):
+    """An entry with its state, and the loop devices that hold its packed file; empty where none does or nobody
+    looked."""
+
+    state: EntryState
+    used: str = ""
+
+
+class Judged(Protocol):
+    """Who says of the entry at a position how it is, and lists the directory."""
+
+    @property
+    def listing(self) -> Listing: ...
+
+    def state_at(self, position: int) -> EntryState: ...
+
+
+class Entries:
+    """All entries of an index, by position; each is made when it is asked for.
+
+    ``users`` are the loop devices by the packed file's name.
+    """
+
+    def __init__(self, index: ImageIndex, judge: Judged, users: Mapping[str, str] | None = None) -> None:
+        self.index, self._judge, self.users = index, judge, users or {}
+        self.state = judge.state_at
+        self._nth: dict[int, int] | None = None
+
+    @property
+    def listing(self) -> Listing:
+        """The directory as the judge has it by now."""
+        return self._judge.listing
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, position: int) -> JudgedEntry:
+        index = self.index
+        modified = self.modified(position)
+        return JudgedEntry(
+            self.key(position),
+            self.name(position),
+            index.references[position] or "",
+            index.digests[position],
+            index.formats[position] or "",
+            self.platform(position),
+            self.size(position),
+            None if modified is None else modified / 1e9,
+            index.descriptors[position],
+            self.state(position),
+            self.used(position),
+        )
+
+    def __iter__(self) -> Iterator[JudgedEntry]:
+        return (self[position] for position in range(len(self)))
+
+    # Single values, for what goes over all of them
+
+    def name(self, position: int) -> str:
+        """Krata's spelling of the name, without the tag."""
+        return name_without_tag(self.index.names[position], self.index.references[position])
+
+    def platform(self, position: int) -> str:
+        """Empty where the descriptor does not say."""
+        platform = self.index.platforms[position]
+        return "" if platform is None else str(platform)
+
+    def size(self, position: int) -> int | None:
+        """The packed file's, in bytes."""
+        place = self._packed(position)
+        return None if place is None else self.listing.sizes[place]
+
+    def modified(self, position: int) -> int | None:
+        """The packed file's mtime, in nanoseconds since the epoch."""
+        place = self._packed(position)
+        return None if place is None else self.listing.modified[place]
+
+    def used(self, position: int) -> str:
+        """The loop devices that hold the packed file."""
+        if not self.users:
+            return ""
+        return self.users.get(f"{self.index.digests[position]}.{self.index.formats[position]}", "")
+
+    def _packed(self, position: int) -> int | None:
+        """Where the listing has the packed file, as a regular one."""
+        index, listing = self.index, self.listing
+        row, suffix = listing.rows.get(index.digests[position]), PLACES.get(index.formats[position] or "", 0)
+        if row is None or suffix < FIRST_PACKED:
+            return None
+        place = row * WIDTH + suffix
+        return place if stat.S_ISREG(listing.modes[place]) else None
+
+    # Keys, by which an entry is known again in another index
+
+    def key(self, position: int) -> EntryKey:
+        """An entry's identity."""
+        identity = self._identity(position)
+        return (*identity, self._repeated().get(position, 0))
+
+    def _identity(self, position: int) -> tuple[str, str, str]:
+        index = self.index
+        return index.digests[position], index.formats[position] or "", index.names[position] or ""
+
+    def _repeated(self) -> dict[int, int]:
+        """How many equal ones stand before each that has any."""
+        if self._nth is None:
+            index, seen, again = self.index, set[int](), list[int]()
+            for position, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+                hashed = hash(identity)
+                if hashed in seen:
+                    again.append(position)
+                seen.add(hashed)
+            counts = Counter[tuple[str, str, str]]()
+            self._nth = {}
+            for position in again:
+                identity = self._identity(position)
+                counts[identity] += 1
+                self._nth[position] = counts[identity]
+        return self._nth
+
+    def positions(self, keys: Collection[EntryKey]) -> dict[EntryKey, int]:
+        """Where the entries of these keys stand; those that are gone have no place."""
+        wanted, found = {key[:3] for key in keys}, dict[EntryKey, int]()
+        digests = {digest for digest, _, _ in wanted}
+        for position, digest in enumerate(self.index.digests):
+            if digest in digests and self._identity(position) in wanted:
+                key = self.key(position)
+                if key in keys:
+                    found[key] = position
+        return found
+
+    # Filter and order
+
+    def passing(self, text: str, candidates: Iterable[int] | None = None) -> list[int]:
+        """The positions that pass a filter, of all or of these; an empty text lets all pass."""
+        test = self.test(text)
+        return [position for position in (range(len(self)) if candidates is None else candidates) if test(position)]
+
+    def test(self, text: str) -> Predicate:
+        """What tells whether the entry at a position passes a filter."""
+        tests = [_compile_word(word, self) for word in text.split()]
+        if len(tests) == 1:
+            return tests[0]
+        return lambda position: all(test(position) for test in tests)
+
+    @property
+    def widest_name(self) -> int:
+        """How many characters the longest name has, without its tag."""
+        names = zip(self.index.names, self.index.references, strict=True)
+        return max((len(name or "") - (len(tag) + 1 if tag else 0) for name, tag in names), default=0)
+
+    def sorted_by(self, value: Callable[[int], str | float]) -> list[int]:
+        """All positions in the order of a value, equal ones by their digest."""
+        # Two sorts by strings or numbers alone are faster than one by tuples.
+        digests = self.index.digests
+        return sorted(sorted(range(len(self)), key=lambda position: digests[position]), key=value)
+
+
+def misread_sizes(text: str) -> list[str]:
+    """The words that look like a comparison of sizes and are none, so that they are searched for as they stand."""
+    words = (word.lstrip("!") for word in text.split())
+    return [word for word in words if word.lower().startswith(("size<", "size>")) and not _SIZE.fullmatch(word)]
+
+
+def _compile_word(word: str, entries: Entries) -> Predicate:
+    wanted = word.lstrip("!") or "!"
+    test = _compile_wanted(wanted, entries)
+    return (lambda position: not test(position)) if (len(word) - len(wanted)) % 2 else test
+
+
+def _compile_wanted(word: str, entries: Entries) -> Predicate:
+    if comparison := _SIZE.fullmatch(word):
+        bound = float(comparison[2]) * _UNITS[comparison[3].lower()]
+        above = comparison[1] == ">"
+        return lambda position: (
+            (size := entries.size(position)) is not None and (size > bound if above else size < bound)
+        )
+    field, colon, wanted = word.lower().partition(":")
+    if colon and field in FIELDS:
+        if field == "state" and wanted == "bad":
+            return lambda position: entries.state(position).bad
+        if field == "used":
+            return lambda position: bool(used := entries.used(position)) and wanted in used
+        read = FIELDS[field](entries)
+        return lambda position: wanted in read(position).lower()
+    return _compile_substring(word.lower(), entries)
+
+
+FIELDS: dict[str, Callable[[Entries], Callable[[int], str]]] = {
+    "name": lambda entries: entries.name,
+    "tag": lambda entries: lambda position: entries.index.references[position] or "",
+    "digest": lambda entries: entries.index.digests.__getitem__,
+    "format": lambda entries: lambda position: entries.index.formats[position] or "",
+    "platform": lambda entries: entries.platform,
+    "state": lambda entries: lambda position: entries.state(position).word,
+    "used": lambda entries: entries.used,
+}
+"""What a word with a colon looks in."""
+
+
+def _compile_substring(wanted: str, entries: Entries) -> Predicate:
+    index = entries.index
+    digests, names, references, formats = index.digests, index.names, index.references, index.formats
+
+    def test(position: int) -> bool:
+        name, tag = (names[position] or "").lower(), (references[position] or "").lower()
+        return (
+            wanted in name
+            or wanted in digests[position].lower()
+            or wanted in (formats[position] or "").lower()
+            or (tag != "" and not name.endswith(f":{tag}") and wanted in f"{name}:{tag}")
+            or wanted in entries.platform(position).lower()
+            or wanted in entries.state(position).word.lower()
+        )
+
+    return test
