@@ -154,6 +154,26 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
     return max((finding.severity for finding in findings), key=lambda severity: severity.rank, default=None)
 
 
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The worst first, a full disk before all else of its severity, then by place in the index, by file and code."""
+    return tuple(sorted(findings, key=_rank))
+
+
+def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
+    fault, position = finding.fault, finding.position
+    return (
+        -_RANKS[fault.severity],
+        fault.code != "disk-full",
+        position is None,
+        position or 0,
+        finding.file if position is None else finding.kind or "",
+        fault.code,
+    )
+
+
+_RANKS = {severity: severity.rank for severity in Severity}
+
+
 class EntryState(msgspec.Struct, frozen=True):
     """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet.
 

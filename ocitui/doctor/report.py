@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ocitui.cache import Verdict
 
 from .findings import Depth, Finding, Severity, worst
+
+if TYPE_CHECKING:
+    from .check.judge import Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class Report:
 
     ``entries`` and ``packed_bytes`` are what the cache holds; ``started`` is in seconds since the epoch, ``seconds``
     how long it took; ``notes`` say what could not be done, such as writing to the ledger. ``deep_only`` has the
-    fingerprints of what only a deep check tells, as it could not be remembered.
+    fingerprints of what only a deep check tells, as it could not be remembered. ``judge`` is who said it, where that is
+    known: a plan goes on from its facts.
     """
 
     directory: Path
@@ -114,6 +119,7 @@ class Report:
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
     deep_only: frozenset[str] = frozenset()
+    judge: Judge | None = field(default=None, repr=False, compare=False)
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""
@@ -141,23 +147,3 @@ class Report:
             for one in self.findings
         )
         return replace(self, findings=tuple(found))
-
-
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first, a full disk before all else of its severity, then by place in the index, by file and code."""
-    return tuple(sorted(findings, key=_rank))
-
-
-def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
-    fault, position = finding.fault, finding.position
-    return (
-        -_RANKS[fault.severity],
-        fault.code != "disk-full",
-        position is None,
-        position or 0,
-        finding.file if position is None else finding.kind or "",
-        fault.code,
-    )
-
-
-_RANKS = {severity: severity.rank for severity in Severity}

@@ -12,7 +12,7 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.check.pacing import Progress
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.report import Report, in_order, mark
+from ocitui.doctor.report import Report
 from ocitui.text import human_age, human_size
 
 from .shorten import counted

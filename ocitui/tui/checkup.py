@@ -18,7 +18,7 @@ from ocitui.cache.entries import EntryState
 from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.live import EntryExaminer, check_cache
 from ocitui.doctor.findings import Depth, Finding
-from ocitui.doctor.report import Report, in_order, mark
+from ocitui.doctor.report import Report
 
 from .entry_states import problems_of, state_of
 

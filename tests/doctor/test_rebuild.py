@@ -11,9 +11,20 @@ from typing import Any
 import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
+from ocitui.doctor.check.index_checks import IndexReading
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
+
+
+def rebuilt(directory: Path) -> list[FoundEntry]:
+    """As of a cache whose index is gone."""
+    judge = Judge(directory)
+    judge.take(IndexReading.none())
+    for _ in judge.look():
+        continue
+    return rebuild(judge)
 
 
 def by_format(found: list[FoundEntry], digest: str) -> dict[PackedFormat, FoundEntry]:
@@ -34,29 +45,29 @@ def write_image(directory: Path, manifest: dict[str, Any], config: dict[str, Any
 
 def test_what_the_files_tell_is_what_the_daemon_wrote_but_the_name(krata_cache: Path) -> None:
     index = ImageIndex.parse((krata_cache / "index.json").read_bytes())
-    found = {entry.key: entry for entry in rebuild(krata_cache)}
+    found = {entry.key: entry for entry in rebuilt(krata_cache)}
     assert found.keys() == {descriptor.key for descriptor in index.descriptors}
     for descriptor in index.descriptors:
-        rebuilt = found[descriptor.digest, descriptor.format or ""].descriptor
-        assert rebuilt is not None
-        assert (rebuilt.digest, rebuilt.format, rebuilt.size) == (descriptor.digest, descriptor.format, descriptor.size)
-        assert rebuilt.media_type == descriptor.media_type
-        assert rebuilt.image_name is None
+        made = found[descriptor.digest, descriptor.format or ""].descriptor
+        assert made is not None
+        assert (made.digest, made.format, made.size) == (descriptor.digest, descriptor.format, descriptor.size)
+        assert made.media_type == descriptor.media_type
+        assert made.image_name is None
 
 
 def test_a_sound_entry(sample: Sample) -> None:
-    found = rebuild(sample.directory)
+    found = rebuilt(sample.directory)
     assert len(found) == 4
     assert all(entry.sound for entry in found)
     entry = by_format(found, sample.digest)[PackedFormat.EROFS]
     assert entry.packed_size == sample.file("erofs").stat().st_size
     assert entry.modified == pytest.approx(sample.file("erofs").stat().st_mtime)
     assert entry.manifest_modified == pytest.approx(sample.file("manifest.json").stat().st_mtime)
-    assert entry.platform == "linux/arm64/v8"
+    assert entry.told.platform == "linux/arm64/v8"
 
 
 def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
-    entry = by_format(rebuild(sample.directory), sample.digest)[PackedFormat.TAR]
+    entry = by_format(rebuilt(sample.directory), sample.digest)[PackedFormat.TAR]
     named = entry.named(ImageName.parse("busybox:1.36"))
     assert named is not None
     assert named.annotations == {
@@ -71,7 +82,7 @@ def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
 
 def test_the_oldest_manifest_comes_first(sample: Sample) -> None:
     os.utime(sample.other_file("manifest.json"), (1000, 1000))
-    assert rebuild(sample.directory)[0].digest == sample.other
+    assert rebuilt(sample.directory)[0].digest == sample.other
 
 
 def damage_digest(sample: Sample) -> None:
@@ -99,24 +110,24 @@ def copy_erofs(sample: Sample) -> None:
 
 
 DAMAGES: list[tuple[Callable[[Sample], object], str, bool]] = [
-    (lambda s: s.file("manifest.json").unlink(), "the manifest is missing", True),
-    (make_link, "the manifest is a link", True),
-    (damage_digest, "the manifest is not what its digest says", True),
-    (lambda s: s.file("config.json").unlink(), "the config is missing", True),
-    (make_pipe, "the config is a pipe", True),
+    (lambda s: s.file("manifest.json").unlink(), "the manifest file is not there", True),
+    (make_link, "its manifest: it is a link to nothing", True),
+    (damage_digest, "its manifest: its content is not that of", True),
+    (lambda s: s.file("config.json").unlink(), "the config file is not there", True),
+    (make_pipe, "its config: it is a pipe", True),
     (
         lambda s: s.file("config.json").write_bytes(documents(author="x")[1]),
-        "the config is not what its digest says",
+        "its config: its content is not that of",
         True,
     ),
     (
         lambda s: s.file("config.json").write_bytes(b"{"),
-        "the daemon's types refuse the config: EOF while parsing an object",
+        "its config: the daemon's types refuse it: EOF while parsing an object",
         True,
     ),
-    (lambda s: os.truncate(s.file("squashfs"), 5000), "the packed file is not whole: it is cut short", False),
-    (copy_erofs, "the packed file is erofs by its magic, not squashfs", False),
-    (make_directory, "the packed file is a directory", False),
+    (lambda s: os.truncate(s.file("squashfs"), 5000), "its packed file: it is cut short", False),
+    (copy_erofs, "its packed file: it is erofs by its magic", False),
+    (make_directory, "its packed file: it is a directory", False),
 ]
 
 
@@ -125,7 +136,7 @@ def test_what_is_wrong_with_an_entry_is_said(
     damage: Callable[[Sample], object], problem: str, shared: bool, sample: Sample
 ) -> None:
     damage(sample)
-    found = rebuild(sample.directory)
+    found = rebuilt(sample.directory)
     entry = by_format(found, sample.digest)[PackedFormat.SQUASHFS]
     assert problem in "; ".join(entry.problems)
     assert (entry.descriptor is None) is shared
@@ -137,9 +148,9 @@ def test_a_digest_of_another_algorithm_is_taken_as_it_is_and_said(sample: Sample
     digest = "blake3:" + "ab" * 32
     for suffix in ("manifest.json", "config.json", "tar"):
         sample.file(suffix).rename(sample.directory / f"{digest}.{suffix}")
-    (entry,) = by_format(rebuild(sample.directory), digest).values()
+    (entry,) = by_format(rebuilt(sample.directory), digest).values()
     assert entry.descriptor is not None
-    assert entry.problems == (f"the manifest cannot be checked: {digest} is of an algorithm that is not known here",)
+    assert entry.problems == (f"its manifest cannot be checked: {digest} is of an algorithm that is not known here",)
 
 
 def test_names_in_the_documents_are_hints(tmp_path: Path) -> None:
@@ -147,8 +158,8 @@ def test_names_in_the_documents_are_hints(tmp_path: Path) -> None:
     manifest["annotations"] = {"org.opencontainers.image.ref.name": "1.36", "org.opencontainers.image.title": "busybox"}
     config["config"] = {"Labels": {"org.opencontainers.image.title": "BusyBox", "maintainer": "x"}}
     write_image(tmp_path, manifest, config)
-    (entry,) = rebuild(tmp_path)
-    assert entry.hints == (
+    (entry,) = rebuilt(tmp_path)
+    assert entry.told.hints == (
         NameHint("1.36", "org.opencontainers.image.ref.name, an annotation of the manifest"),
         NameHint("busybox", "org.opencontainers.image.title, an annotation of the manifest"),
         NameHint("BusyBox", "org.opencontainers.image.title, a label of the config"),
@@ -160,9 +171,9 @@ def test_names_in_the_documents_are_hints(tmp_path: Path) -> None:
 def test_other_files_are_no_entries(sample: Sample) -> None:
     for name in ("notes.txt", ".hidden.tar", "lost+found", "sha256:xyz.tar", f"{sample.digest}.zip"):
         (sample.directory / name).write_bytes(b"x")
-    assert len(rebuild(sample.directory)) == 4
+    assert len(rebuilt(sample.directory)) == 4
 
 
 def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(CacheDirectoryError):
-        rebuild(tmp_path / "nowhere")
+        rebuilt(tmp_path / "nowhere")

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
 from ocitui.doctor.salvage.salvage import salvage
 from ocitui.doctor.salvage.sources import JoinedEntry, Source, join, merged, proposed
 from tests.cache.support import entry, index_bytes
+from tests.doctor.test_rebuild import rebuilt
 
 INDEX, BACKUP, FILES = Source.INDEX, Source.BACKUP, Source.FILES
 
@@ -27,7 +28,7 @@ def on_disk(number: int, modified: float = 0.0, **fields: Any) -> FoundEntry:
     made = entry(number)
     made["annotations"] = {"dev.krata.oci.packer.format": "squashfs"}
     one = Descriptor.from_dict({**made, **fields})
-    return FoundEntry(one.digest, PackedFormat.SQUASHFS, one, (), 1, modified, modified)
+    return FoundEntry(one.digest, PackedFormat.SQUASHFS, (), 1, modified, modified, lambda: Told(one))
 
 
 def names(entries: list[JoinedEntry]) -> list[str | None]:
@@ -86,7 +87,7 @@ def test_the_operator_gives_a_name() -> None:
 
 def test_what_the_files_do_not_tell_is_listed_and_not_proposed() -> None:
     found = on_disk(0)
-    broken = FoundEntry(found.digest, found.format, None, ("the manifest is missing",), 1, 1.0)
+    broken = FoundEntry(found.digest, found.format, ("the manifest is missing",), 1, 1.0)
     (one,) = join([], [], [broken])
     assert proposed([one]) == []
     assert one.lost == ("name", "descriptor")
@@ -94,7 +95,7 @@ def test_what_the_files_do_not_tell_is_listed_and_not_proposed() -> None:
 
 
 def test_an_entry_without_its_files_is_kept_with_its_problem() -> None:
-    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, None, ("the manifest is missing",), 1, 1.0)
+    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, ("the manifest is missing",), 1, 1.0)
     joined = join([], [A, B], [found])
     assert proposed(joined) == [A, B]
     assert [one.problems for one in joined] == [("the manifest is missing",), ("there is no packed file",)]
@@ -135,7 +136,7 @@ def test_a_name_that_can_be_read_beside_a_digest_is_a_hint() -> None:
 
 def test_a_real_cache_whose_index_is_gone(krata_cache: Path) -> None:
     index = ImageIndex.parse((krata_cache / "index.json").read_bytes())
-    found = rebuild(krata_cache)
+    found = rebuilt(krata_cache)
     joined = join([], index.descriptors, found)
     assert proposed(joined) == index.descriptors
     assert all(one.sources == (BACKUP, FILES) and not one.problems for one in joined)

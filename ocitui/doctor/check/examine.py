@@ -16,8 +16,8 @@ from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import CacheFiles
 from ocitui.threads import Stop, in_thread
 
-from ..findings import Depth, Finding
-from ..report import Coverage, Reach, Report, Unchecked, in_order
+from ..findings import Depth, Finding, in_order
+from ..report import Coverage, Reach, Report, Unchecked
 from .deep import DeepChecks
 from .entry_checks import PackedFile
 from .index_checks import History, read_index, same_index
@@ -153,6 +153,7 @@ class Examination:
             time.monotonic() - began,
             tuple(dict.fromkeys((*self._notes, *judge.notes))),
             forgotten,
+            judge if keys is None else None,
         )
 
     def _look(self) -> None:

@@ -33,8 +33,7 @@ from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Li
 from ocitui.cache.packed_file import check_packed_file
 
 from ..acknowledged import Accepted
-from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, state_of
-from ..report import in_order
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
     check_own,

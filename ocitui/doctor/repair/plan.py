@@ -138,7 +138,7 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
 
 async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) -> Made:
     """Raises CacheDirectoryError."""
-    snapshot = await asyncio.to_thread(take_snapshot, cache.directory)
+    snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report.judge)
     findings = [finding for finding in report.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
         return Made(snapshot, orphan_steps.finish_first(findings), (), None)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
-from ocitui.cache.listing import CacheFiles, Fact, Listing
+from ocitui.cache.index_file import look
+from ocitui.cache.listing import Fact, Listing
 
-from ..check.index_checks import read_index
+from ..check.judge import Judge
 from .steps import Fate, StepFile
 
 
@@ -25,6 +26,7 @@ class Snapshot:
     """
 
     directory: Path
+    judge: Judge
     listing: Listing
     index: ImageIndex | None
     data: bytes | None
@@ -69,11 +71,17 @@ class Snapshot:
         return tuple(StepFile(item.name, Fate.TRASHED, item.seen.size) for item in discards)
 
 
-def take_snapshot(directory: Path) -> Snapshot:
-    """Look at a cache. Raises CacheDirectoryError."""
-    with CacheFiles(directory) as files:
-        reading = read_index(files)
-        listing = Listing.read(files, reading.index.digests if reading.index is not None else ())
+def take_snapshot(directory: Path, judge: Judge | None = None) -> Snapshot:
+    """What a ``judge`` saw, as far as index.json is still the same; else the cache is looked at anew.
+
+    Raises CacheDirectoryError.
+    """
+    judge = judge or Judge(directory)
+    if not judge.complete or look(directory) != judge.reading.signature:
+        judge.read()
+        for _ in judge.look():
+            continue
+    reading, listing = judge.reading, judge.listing
     data = reading.data if reading.index is None else reading.index.to_bytes()
     found = listing.get(INDEX_NAME)
     try:
@@ -81,7 +89,7 @@ def take_snapshot(directory: Path) -> Snapshot:
         seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
     except OSError:
         seen = None
-    return Snapshot(directory, listing, reading.index, data, seen)
+    return Snapshot(directory, judge, listing, reading.index, data, seen)
 
 
 def seen_of(fact: Fact) -> Seen:

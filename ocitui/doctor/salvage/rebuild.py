@@ -1,12 +1,14 @@
 """Entries as the files alone tell them: everything but the name, which stands in the index only.
 
-What a manifest or a config says of a name is a hint: a builder wrote it, and the daemon never looks at it.
+What is wrong with the files, the judge says. What a manifest or a config says of a name is a hint: a builder wrote it,
+and the daemon never looks at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,23 +16,25 @@ from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_PACKED_FORMAT,
     ANNOTATION_REFERENCE,
+    CacheError,
     Descriptor,
     Document,
-    DocumentError,
     ImageConfiguration,
     ImageManifest,
     ImageName,
     PackedFormat,
 )
-from ocitui.cache.files import config_name, manifest_name, packed_name
-from ocitui.cache.listing import CacheFiles, Fact, Listing
-from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.files import config_name, manifest_name
 from ocitui.importing.describe import describe_image
 
 from ..check.document_checks import has_digest
+from ..check.index_checks import IndexReading
+from ..check.judge import Judge
+from ..finding_texts import seen_text
+from ..findings import Severity
+from ..repair.copies import read_document
 
 T = TypeVar("T")
-_LARGEST_DOCUMENT = 1 << 26
 _TITLE = "org.opencontainers.image.title"
 # The most telling first: a whole name, a tag or a name, a title.
 _HINTS = (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, _TITLE)
@@ -45,26 +49,46 @@ class NameHint:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundEntry:
-    """A packed file and its documents. ``descriptor`` is the one that the daemon would have written, without a name;
-    None where the documents do not tell. ``problems`` are why the entry is not complete and sound, as far as reading
-    documents and superblocks tells.
+class Told:
+    """What the documents of an entry tell. ``descriptor`` is the one that the daemon would have written, without a
+    name; None where they do not tell. ``created`` is what the config says, ``platform`` is as ``linux/amd64``; these
+    two are empty where nothing tells."""
 
-    ``packed_size`` is in bytes, ``modified`` and ``manifest_modified`` are the files' mtimes in seconds since the epoch
-    (None: there is no manifest), ``created`` is what the config says, ``platform`` is as ``linux/amd64``; these two are
-    empty where nothing tells.
-    """
-
-    digest: str
-    format: PackedFormat
-    descriptor: Descriptor | None
-    problems: tuple[str, ...]
-    packed_size: int
-    modified: float
-    manifest_modified: float | None = None
+    descriptor: Descriptor | None = None
     created: str = ""
     platform: str = ""
     hints: tuple[NameHint, ...] = ()
+
+
+class FoundEntry:
+    """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
+
+    ``packed_size`` is in bytes, ``modified`` and ``manifest_modified`` are the files' mtimes in seconds since the epoch
+    (None: there is no manifest). The documents are read by ``read`` when somebody asks what they tell.
+    """
+
+    def __init__(
+        self,
+        digest: str,
+        format: PackedFormat,
+        problems: tuple[str, ...],
+        packed_size: int,
+        modified: float,
+        manifest_modified: float | None = None,
+        read: Callable[[], Told] = Told,
+    ) -> None:
+        self.digest, self.format, self.problems = digest, format, problems
+        self.packed_size, self.modified, self.manifest_modified = packed_size, modified, manifest_modified
+        self._read = read
+
+    @cached_property
+    def told(self) -> Told:
+        """What the documents tell, as they are when this is first asked."""
+        return self._read()
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        return self.told.descriptor
 
     @property
     def sound(self) -> bool:
@@ -83,117 +107,69 @@ class FoundEntry:
         return self.descriptor.with_annotations({ANNOTATION_IMAGE_NAME: str(name), **reference})
 
 
-def rebuild(directory: Path) -> list[FoundEntry]:
-    """Every packed file of the cache with what its documents tell, by the manifests' times, the oldest first.
+def rebuild(judge: Judge) -> list[FoundEntry]:
+    """Every packed file of the cache, by the manifests' times, the oldest first. The judge has looked at them.
 
     Raises CacheDirectoryError; what a file's faults are stands in its entry.
     """
-    with CacheFiles(directory) as files:
-        listing = Listing.read(files)
-        found = [entry for digest in listing.held() for entry in _entries(files, listing, digest)]
+    listing, index = judge.listing, judge.reading.index if judge.named else None
+    known = set(index.digests) if index is not None else set()
+    orphans = [digest for digest in listing.held() if index is not None and digest not in known]
+    of_orphans = Judge(judge.directory)
+    if orphans:
+        of_orphans.look_at(IndexReading.none(), orphans)
+    found: list[FoundEntry] = []
+    for digest in listing.held():
+        judged = of_orphans if index is not None and digest not in known else judge
+        found += _entries(judged, digest)
     return sorted(found, key=lambda one: (one.manifest_modified or one.modified, one.digest, one.format))
 
 
-@dataclass(frozen=True, slots=True)
-class _Documents:
-    """What both documents of a digest tell, for all its formats."""
-
-    manifest: Document[ImageManifest] | None
-    config: Document[ImageConfiguration] | None
-    problems: tuple[str, ...]
-    modified: float | None
-
-
-def _entries(files: CacheFiles, listing: Listing, digest: str) -> list[FoundEntry]:
-    formats = listing.formats(digest)
-    documents = _read_documents(files, listing, digest) if formats else None
-    return [_entry(files, listing, digest, format_, documents) for format_ in formats if documents]
-
-
-def _entry(
-    files: CacheFiles, listing: Listing, digest: str, format_: PackedFormat, documents: _Documents
-) -> FoundEntry:
-    manifest, config = documents.manifest, documents.config
-    descriptor = None
-    if manifest is not None and config is not None:
-        annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
-        descriptor = describe_image(digest, manifest, config.value).with_annotations(annotations)
-    name = packed_name(digest, format_)
-    fact = listing.get(name) or Fact(0)
-    return FoundEntry(
-        digest,
-        format_,
-        descriptor,
-        (*documents.problems, *_packed_problems(files, fact, name, format_)),
-        fact.size,
-        fact.modified_ns / 1e9,
-        documents.modified,
-        (config.value.created or "") if config else "",
-        str(config.value.platform) if config else "",
-        _hints(manifest, config),
-    )
+def _entries(judge: Judge, digest: str) -> Iterable[FoundEntry]:
+    manifest = judge.listing.get(manifest_name(digest))
+    for format_ in judge.listing.formats(digest):
+        fact = judge.listing.get(f"{digest}.{format_}")
+        if fact is not None:
+            yield FoundEntry(
+                digest,
+                format_,
+                _problems(judge, digest, format_),
+                fact.size,
+                fact.modified_ns / 1e9,
+                manifest.modified_ns / 1e9 if manifest is not None else None,
+                partial(read_told, judge.directory, digest, format_),
+            )
 
 
-def _packed_problems(files: CacheFiles, fact: Fact, name: str, format_: PackedFormat) -> list[str]:
-    if not fact.regular:
-        return [f"the packed file is {fact.word}"]
+def _problems(judge: Judge, digest: str, format_: PackedFormat) -> tuple[str, ...]:
+    found = [one for one in judge.findings_of(digest, format_) if one.severity.rank >= Severity.HIGH.rank]
+    problems = tuple(seen_text(one) for one in found)
+    if has_digest(b"", digest) is None:
+        return (*problems, f"its manifest cannot be checked: {digest} is of an algorithm that is not known here")
+    return problems
+
+
+def read_told(directory: Path, digest: str, format_: PackedFormat) -> Told:
+    """Read both documents of a digest, each taken only where it is what its digest says, as far as that can be told."""
+    manifest = _read(directory / manifest_name(digest), digest, Document.manifest)
+    expected = manifest.value.config.digest if manifest is not None else ""
+    config = _read(directory / config_name(digest), expected, Document.config) if manifest is not None else None
+    if manifest is None or config is None:
+        return Told(hints=_hints_of(manifest, config))
+    annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
+    descriptor = describe_image(digest, manifest, config.value).with_annotations(annotations)
+    return Told(descriptor, config.value.created or "", str(config.value.platform), _hints_of(manifest, config))
+
+
+def _read(path: Path, digest: str, parse: Callable[[bytes], Document[T]]) -> Document[T] | None:
     try:
-        with files.open(name) as file:
-            check = check_packed_file(file.fileno(), files.size(file))
-    except OSError as error:
-        return [f"the packed file cannot be read: {error.strerror}"]
-    if check.found is not None and check.found is not format_:
-        return [f"the packed file is {check.found} by its magic, not {format_}"]
-    return [f"the packed file is not whole: {check.problem}"] if check.problem else []
-
-
-def _read_documents(files: CacheFiles, listing: Listing, digest: str) -> _Documents:
-    problems: list[str] = []
-    manifest = _read(files, listing, manifest_name(digest), "manifest", Document.manifest, problems)
-    config = _read(files, listing, config_name(digest), "config", Document.config, problems)
-    if manifest is not None and not _matches(manifest, digest, "manifest", problems):
-        manifest = None
-    if config is not None and (
-        manifest is None or not _matches(config, manifest.value.config.digest, "config", problems)
-    ):
-        config = None
-    fact = listing.get(manifest_name(digest))
-    return _Documents(manifest, config, tuple(problems), fact.modified_ns / 1e9 if fact else None)
-
-
-def _matches(document: Document[T], digest: str, kind: str, problems: list[str]) -> bool:
-    """Whether a document is what its digest says; where nobody can tell, it is taken for that, and the problem said."""
-    matches = has_digest(document.raw, digest)
-    if matches is None:
-        problems.append(f"the {kind} cannot be checked: {digest} is of an algorithm that is not known here")
-    elif not matches:
-        problems.append(f"the {kind} is not what its digest says, {digest}")
-    return matches is not False
-
-
-def _read(
-    files: CacheFiles,
-    listing: Listing,
-    name: str,
-    kind: str,
-    parse: Callable[[bytes], Document[T]],
-    problems: list[str],
-) -> Document[T] | None:
-    fact = listing.get(name)
-    if fact is None or not fact.regular or fact.size > _LARGEST_DOCUMENT:
-        state = "missing" if fact is None else f"{fact.size} bytes long" if fact.regular else fact.word
-        problems.append(f"the {kind} is {state}")
+        raw = read_document(path)
+        return parse(raw) if has_digest(raw, digest) is not False else None
+    except (OSError, CacheError):
         return None
-    try:
-        return parse(files.read(name, fact.size))
-    except OSError as error:
-        problems.append(f"the {kind} cannot be read: {error.strerror}")
-    except DocumentError as error:
-        problems.append(f"the daemon's types refuse the {kind}: {error.message}")
-    return None
 
 
-def _hints(
+def _hints_of(
     manifest: Document[ImageManifest] | None, config: Document[ImageConfiguration] | None
 ) -> tuple[NameHint, ...]:
     annotations = (manifest.value.annotations or {}) if manifest else {}

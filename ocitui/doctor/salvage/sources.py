@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -70,19 +70,42 @@ class Fact:
 class JoinedEntry:
     """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
 
-    ``problems`` are what is wrong with its files, ``hints`` what it may have been called where no name is known.
-    ``name`` is krata's spelling, None where it is lost.
+    ``left`` and ``backed`` are what the index and the backup say, ``found`` what the files do; ``names`` are those that
+    each source has for the same digest and format. ``problems`` are what is wrong with its files. ``name`` is krata's
+    spelling, None where it is lost.
     """
 
     digest: str
     format: str | None
     name: str | None
-    sources: tuple[Source, ...]
     descriptor: Descriptor | None
     taken_from: Source | None
-    facts: tuple[Fact, ...]
     problems: tuple[str, ...]
-    hints: tuple[NameHint, ...] = ()
+    left: Descriptor | None = None
+    backed: Descriptor | None = None
+    found: FoundEntry | None = field(default=None, compare=False)
+    names: tuple[tuple[Source, str], ...] = ()
+    more_hints: tuple[NameHint, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Those that know of it."""
+        there = (self.left is not None, self.backed is not None, self.found is not None)
+        return tuple(source for source, known in zip(Source, there, strict=True) if known)
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What each source tells; the documents are read for it."""
+        of_files = self.found.descriptor if self.found is not None else None
+        tellers = {Source.INDEX: self.left, Source.BACKUP: self.backed, Source.FILES: of_files}
+        return (*((Fact("name", self.names),) if self.names else ()), *_facts(tellers))
+
+    @property
+    def hints(self) -> tuple[NameHint, ...]:
+        """What it may have been called, where no name is known."""
+        if self.name is not None and Source.FILES is not self.taken_from:
+            return ()
+        return (*self.more_hints, *self.found.told.hints) if self.found is not None else ()
 
     @property
     def conflicts(self) -> tuple[Fact, ...]:
@@ -145,24 +168,19 @@ class _Join:
         """An entry of the index, of the backup, or of both."""
         left, backed, found = self._index.get(key), self._backup.get(key), self._files.get(key[:2])
         descriptor, source = (left, Source.INDEX) if left is not None else (self._backup[key], Source.BACKUP)
-        tellers = {Source.INDEX: left, Source.BACKUP: backed, Source.FILES: found.descriptor if found else None}
-        sources = tuple(
-            source for source, one in tellers.items() if one is not None or (source is Source.FILES and found)
-        )
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
             descriptor.image_name,
-            sources,
             descriptor,
             source,
-            (self._name_fact(key[:2]), *_facts(tellers)),
             found.problems if found else ("there is no packed file",),
-            self._hints_for(found) if descriptor.image_name is None else (),
+            left,
+            backed,
+            found,
+            tuple((source, ", ".join(names)) for source, names in self._names[key[:2]].items()),
+            tuple(self._hints.get(key[0], ())),
         )
-
-    def _name_fact(self, key: FileKey) -> Fact:
-        return Fact("name", tuple((source, ", ".join(names)) for source, names in self._names[key].items()))
 
     def _nameless(self, found: FoundEntry) -> JoinedEntry:
         """An entry that only the files tell of, under a name where the operator gives one."""
@@ -172,18 +190,12 @@ class _Join:
             found.digest,
             found.format.value,
             descriptor.image_name if descriptor is not None else None,
-            (Source.FILES,),
             descriptor,
             None if descriptor is None else Source.FILES,
-            _facts({Source.FILES: found.descriptor}),
             found.problems,
-            self._hints_for(found),
+            found=found,
+            more_hints=tuple(self._hints.get(found.digest, ())),
         )
-
-    def _hints_for(self, found: FoundEntry | None) -> tuple[NameHint, ...]:
-        if found is None:
-            return ()
-        return (*self._hints.get(found.digest, ()), *found.hints)
 
 
 def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryKey]:
@@ -273,7 +285,7 @@ def _told_by_files(
     """What the files tell, less what would not be whole, and less what was an orphan when the backup was made."""
     return [
         found
-        for found in rebuild(snapshot.directory)
+        for found in rebuild(snapshot.judge)
         if found.key in named or (found.sound and (found.digest in names or _changed(snapshot, found) > kept * 1e9))
     ]
 
