@@ -19,7 +19,7 @@ from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.apply import RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, StepKind, plan_repair
 from tests.cache.support import entry
-from tests.doctor.examine_support import Sample, codes, copied, digest_of, flipped, found
+from tests.doctor.examine_support import Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
 from tests.doctor.loops import loop_device
 from tests.doctor.repair_support import (
@@ -110,6 +110,21 @@ async def plan_with(sample: Sample, backup: list[Descriptor]) -> Any:
     assert keep_backup(sample.directory, new_index(one.raw for one in backup))
     report = await found(sample.directory, history=History(backup))
     return await plan_repair(PackerCache(sample.directory), report)
+
+
+async def test_an_index_that_was_written_twice_is_one_plan_and_one_transaction(sample: Sample) -> None:
+    whole = sample.index.read_bytes()
+    sample.index.write_bytes(whole + whole)
+    report, plan = await planned(sample.directory)
+    assert all_codes(report.findings) == {"index-unparsable"}
+    (step,) = plan.steps
+    assert (step.kind, plan.left) == (StepKind.REPLACE_INDEX, ())
+    assert "with 4 entries: 4 of the index" in step.title
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    assert len(await PackerCache(sample.directory).list()) == 4
+    await undone(sample.directory, done)
+    assert sample.index.read_bytes() == whole + whole
 
 
 async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:

@@ -119,8 +119,15 @@ def test_two_names_of_one_entry_are_both_proposed() -> None:
     assert [fact.told for one in joined for fact in one.conflicts] == [((INDEX, "other:2"), (BACKUP, "image0:1"))] * 2
 
 
-def test_equal_entries_are_all_kept() -> None:
+def test_equal_entries_of_an_index_that_reads_are_all_kept() -> None:
     assert proposed(join([A, A, B], [A, B], [])) == [A, A, B]
+
+
+def test_an_index_that_was_written_twice_holds_each_entry_once() -> None:
+    data = index_bytes([entry(0), entry(1), entry(2)])
+    assert proposed(join(salvage(data + data), [], [])) == proposed(join(salvage(data + b"x"), [], []))
+    moved = index_bytes([entry(1), entry(0)])
+    assert names(join(salvage(data + moved), [], [])) == ["image2:1", "image1:1", "image0:1"]
 
 
 def test_a_name_that_can_be_read_beside_a_digest_is_a_hint() -> None:

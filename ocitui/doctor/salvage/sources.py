@@ -9,7 +9,7 @@ no other, so these rules give the order that was, as far as it can be known:
 - What only the files tell has no name, so that it wins none; it comes last, by the times of the manifests. An entry
   that the operator gives a name wins that name.
 
-Nothing is dropped: an entry whose files are gone or damaged keeps its place and its finding, because its name would be
+Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its place and its finding, because its name would be
 lost with it; and where the index and the backup call an entry by two names, both are proposed.
 """
 
@@ -147,7 +147,7 @@ class _Join:
         files: Sequence[FoundEntry],
         names: Mapping[FileKey, ImageName],
     ) -> None:
-        left = salvaged.descriptors if isinstance(salvaged, Salvage) else salvaged
+        left = _once(salvaged.descriptors) if isinstance(salvaged, Salvage) else salvaged
         self._index = dict(zip(entry_keys(left), left, strict=True))
         self._backup = dict(zip(entry_keys(backup), backup, strict=True))
         self._files = {found.key: found for found in files}
@@ -196,6 +196,12 @@ class _Join:
             found=found,
             more_hints=tuple(self._hints.get(found.digest, ())),
         )
+
+
+def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
+    """Each entry once, at its last place: what repeats another is no entry more, as where an index was written twice."""
+    last = {_identity(descriptor): at for at, descriptor in enumerate(salvaged)}
+    return [descriptor for at, descriptor in enumerate(salvaged) if last[_identity(descriptor)] == at]
 
 
 def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryKey]:
