@@ -73,6 +73,8 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     verdicts: list[Sample] = [({"verdict": one.value}, float(one is outcome)) for one in IndexOutcome]
     yield "index_verdict", "What the daemon would do with the index: 1 for the one that holds.", verdicts
     yield "entries", "Entries of the index.", [({}, report.entries)]
+    states: list[Sample] = [({"state": state}, count) for state, count in report.states().items()]
+    yield "entries_by_state", "Entries that are ok, bad, or not looked into as far as that tells.", states
     yield "packed_bytes", "Bytes of all packed files.", [({}, report.packed_bytes)]
     depths = {Depth.QUICK: coverage.quick, Depth.HEADER: coverage.header, Depth.DEEP: coverage.deep}
     yield (

@@ -138,6 +138,16 @@ class Report:
         """Whether a finding that is not acknowledged is at least that bad; INFO never fails."""
         return bool(self.shown(max(bound, Severity.LOW, key=lambda severity: severity.rank)))
 
+    def states(self) -> Counter[str]:
+        """How many entries of the index are ok, bad, or not looked into as far as that tells."""
+        judge = self.judge
+        found = Counter({"ok": 0, "bad": 0, "unknown": 0})
+        for position in range(judge.entries if judge is not None else 0):
+            state = judge.state_at(position) if judge is not None else None
+            if state is not None:
+                found["ok" if state.ok else "bad" if state.bad else "unknown"] += 1
+        return found
+
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
         """The same report with these findings marked."""
         if not fingerprints:

@@ -36,6 +36,8 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     assert {name for word, name in described if word == "HELP"} == {name for word, name in described if word == "TYPE"}
     return found
 
+STATES = ("ok", "bad", "unknown")
+
 
 async def test_what_is_told(sample: Sample) -> None:
     sample.other_file("squashfs").write_bytes(b"")
@@ -46,6 +48,8 @@ async def test_what_is_told(sample: Sample) -> None:
     assert values["ocitui_cache_findings_by_severity", f'{cache},severity="critical"'] == 0
     assert values["ocitui_cache_findings_by_severity", f'{cache},severity="high"'] == 1
     assert values["ocitui_cache_entries", cache] == 4
+    states = {state: values["ocitui_cache_entries_by_state", f'{cache},state="{state}"'] for state in STATES}
+    assert states == {"ok": 3, "bad": 1, "unknown": 0}
     assert values["ocitui_cache_packed_bytes", cache] == report.packed_bytes
     assert values["ocitui_cache_index_verdict", f'{cache},verdict="loaded"'] == 1
     assert values["ocitui_cache_index_verdict", f'{cache},verdict="reset"'] == 0
