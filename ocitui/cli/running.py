@@ -36,8 +36,11 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
 
     def stop(number: signal.Signals) -> None:
         caught.append(number)
-        if len(caught) == 1:  # a second one would cut short what the first has to clear away
-            task.cancel()
+        task.cancel()
+        # A second one ends the program at once, whatever it waits for: the next writer finishes what is pending.
+        for each in _SIGNALS:
+            if loop.remove_signal_handler(each):
+                signal.signal(each, signal.SIG_DFL)
 
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it

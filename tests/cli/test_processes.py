@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -190,6 +191,41 @@ def test_a_signal_lets_the_transaction_end(number: signal.Signals, operation: st
     assert not list(demo.glob(f"{ALPINE.digest}*"))
     assert ocitui("undo", "-C", demo).status == 0
     assert ocitui("list", "-C", demo, "--filter", "state:bad !site !queue", "--json").json["entries"] == []
+
+
+HANGING = """
+import sys, threading
+from ocitui.cache.disk import Disk
+from ocitui.cli.main import run
+def step(self, doing, name):
+    if doing == "exchange":
+        print("here", flush=True)
+        threading.Event().wait()
+Disk.step = step
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_another_signal_ends_it_whatever_it_waits_for(number: signal.Signals, demo: Path, ocitui: Ocitui) -> None:
+    words = ["delete", ALPINE.digest, "--yes", "-C", str(demo)]
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as program:
+        assert program.stdout is not None
+        assert b"here\n" in iter(program.stdout.readline, b"")
+        # Two may come as one before the first is looked at.
+        while program.poll() is None:
+            program.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(0.1)
+    assert program.returncode == -number
+    # What it left is rolled back by the next that writes.
+    assert ocitui("delete", ALPINE.digest, "--yes", "-C", demo).status == 0
+    assert [one["state"] for one in ocitui("log", "--json", "-C", demo).json["transactions"]] == ["done", "void"]
 
 
 def test_nohup_is_heeded(demo: Path) -> None:
