@@ -237,7 +237,7 @@ class PackerCache(CacheAccess):
 
         def read() -> Entries:
             index = self._current().contents
-            return Listing.read(self.directory).entries(index.descriptors)
+            return Listing.read(self.directory).entries(list(index.descriptors))
 
         return await asyncio.to_thread(read)
 

@@ -1,18 +1,18 @@
 """Manifest, config and descriptor: typed views of the daemon's types, the raw bytes kept beside them.
 
 The fields are those of the OCI image-spec (descriptor.md, manifest.md, config.md) that the daemon reads; what it
-refuses is refused here, by `serde`. msgspec reads first because it is fast; whatever it does not accept outright, or
-accepts where serde might not, is read again by the strict reader, whose word is final.
+refuses is refused here, by `strict_json`. msgspec reads first because it is fast; whatever it does not accept
+outright, or accepts where serde might not, is read again by the strict reader, whose word is final.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from .errors import DocumentError
 from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct
 from .strict_json import Struct as SerdeStruct
 
@@ -123,11 +123,9 @@ I64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-# Minus zero is a float to the daemon and an integer to msgspec; inside a string the pattern costs a second reading.
-_MINUS_ZERO = re.compile(rb"[:\[,\s]-0[,\]}\s]")
 
 
-class Platform(msgspec.Struct, frozen=True):
+class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an image runs on. ``os_version`` and ``os_features`` are the daemon's names, without OCI's dots."""
 
     architecture: str
@@ -141,7 +139,7 @@ class Platform(msgspec.Struct, frozen=True):
         return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
 
-class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel"):
+class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A descriptor inside a manifest: its config or one of its layers."""
 
     media_type: str
@@ -154,7 +152,7 @@ class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel"):
     data: str | None = None
 
 
-class ImageManifest(msgspec.Struct, frozen=True, rename="camel"):
+class ImageManifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """manifest.md; a Docker schema 2 manifest has the same shape."""
 
     schema_version: U32
@@ -170,7 +168,7 @@ class Nothing(msgspec.Struct, frozen=True):
     """The value of each exposed port and volume: an object whose content does not matter."""
 
 
-class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal"):
+class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
     """config.md, "config": how a container of the image runs."""
 
     user: str | None = None
@@ -189,7 +187,7 @@ class RootFs(msgspec.Struct, frozen=True):
     diff_ids: list[str]
 
 
-class History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
     created: str | None = None
     author: str | None = None
     created_by: str | None = None
@@ -197,7 +195,7 @@ class History(msgspec.Struct, frozen=True):
     empty_layer: bool | None = None
 
 
-class ImageConfiguration(msgspec.Struct, frozen=True):
+class ImageConfiguration(msgspec.Struct, frozen=True, omit_defaults=True):
     """config.md. ``history`` is optional there and required here, because the daemon requires it."""
 
     architecture: str
@@ -217,7 +215,11 @@ class ImageConfiguration(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
+
+# Built here, before there are threads: msgspec crashes when two of them decode a type for the first time together.
+_decode_manifest = msgspec.json.Decoder(ImageManifest).decode
+_decode_config = msgspec.json.Decoder(ImageConfiguration).decode
+_decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
 
 class Document(Generic[T]):
@@ -232,12 +234,12 @@ class Document(Generic[T]):
     @staticmethod
     def manifest(raw: bytes) -> Document[ImageManifest]:
         """Read a manifest; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, IMAGE_MANIFEST, ImageManifest))
+        return Document(raw, read_manifest(raw))
 
     @staticmethod
     def config(raw: bytes) -> Document[ImageConfiguration]:
         """Read a config; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, IMAGE_CONFIGURATION, ImageConfiguration))
+        return Document(raw, read_config(raw))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Document) and self.raw == other.raw
@@ -249,12 +251,18 @@ class Document(Generic[T]):
         return f"Document({len(self.raw)} bytes, {self.value!r})"
 
 
-def read_document(raw: bytes, strict: SerdeStruct, view: type[S]) -> S:
-    """Read ``raw`` as ``view``, accepting exactly what ``strict`` accepts. Raises DocumentError."""
-    value = _read_fast(raw, view)
-    if value is not None:
-        return value
-    return msgspec.convert(read_strictly(raw, strict), view)
+def read_manifest(raw: bytes) -> ImageManifest:
+    """Raises DocumentError where the daemon refuses it."""
+    value = read_surely(raw, _decode_manifest)
+    if value is None or (0 in _numbers(value) and b"-0" in raw):
+        return msgspec.convert(read_strictly(raw, IMAGE_MANIFEST), ImageManifest)
+    return value
+
+
+def read_config(raw: bytes) -> ImageConfiguration:
+    """Raises DocumentError where the daemon refuses it."""
+    value = read_surely(raw, _decode_config)
+    return msgspec.convert(read_strictly(raw, IMAGE_CONFIGURATION), ImageConfiguration) if value is None else value
 
 
 def read_strictly(raw: bytes, strict: SerdeStruct) -> dict[str, Any]:
@@ -265,16 +273,31 @@ def read_strictly(raw: bytes, strict: SerdeStruct) -> dict[str, Any]:
     return value
 
 
-def _read_fast(raw: bytes, view: type[S]) -> S | None:
-    """Read with msgspec where its answer is sure to be serde's; None sends the caller to the strict reader."""
+def read_surely(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """What ``decode`` reads, if it is sure to be what serde reads; None where only the strict reader can tell.
+
+    Zero is for the caller to look at: minus zero is an integer to msgspec alone.
+    """
     try:
-        raw.decode()
-        tree = msgspec.json.decode(raw)
-        if _MINUS_ZERO.search(raw) or structural_quotes(raw) != _quotes(tree):
-            return None
-        return msgspec.convert(tree, view)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
+        if not raw.isascii():
+            raw.decode()
+        value = decode(raw)
+        return value if accounts_for(value, raw) else None
+    except (ValueError, RecursionError):
         return None
+
+
+def accounts_for(value: object, raw: bytes) -> bool:
+    """Whether no key stands twice in ``raw``, of which msgspec made ``value``; False where that cannot be told.
+
+    The daemon refuses a repeated key and msgspec does not. So the value is written again, and where it has not every
+    field, the whole tree: no quote may be left over. Raises what a decoder raises.
+    """
+    quotes = raw.count(b'"')
+    # A quote inside a text is written as it was read, unless it was given by its number.
+    if b"\\" in raw and rb"\u0022" in raw:
+        return False
+    return _encode(value).count(b'"') == quotes or _encode(_decode_anything(raw)).count(b'"') == quotes
 
 
 def structural_quotes(raw: bytes) -> int:
@@ -282,66 +305,6 @@ def structural_quotes(raw: bytes) -> int:
     return (_ESCAPE.sub(b"", raw) if b"\\" in raw else raw).count(b'"')
 
 
-def _quotes(tree: Any) -> int:
-    """How many quotes JSON without a repeated key needs for ``tree``: fewer than were there betray a repeated key."""
-    total = 0
-    pending = [tree]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            total += 2
-        elif isinstance(item, dict):
-            total += 2 * len(item)
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return total
-
-
-__all__ = [
-    "BlobDescriptor",
-    "ContainerConfig",
-    "Document",
-    "DocumentError",
-    "History",
-    "ImageConfiguration",
-    "ImageManifest",
-    "Nothing",
-    "Platform",
-    "RootFs",
-]
-
-
-_decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
-
-
-def read_manifest(raw: bytes) -> ImageManifest:
-    """Raises DocumentError where the daemon refuses it."""
-    value = _read_usual(raw, ImageManifest)
-    return Document.manifest(raw).value if value is None or _doubtful(value) else value
-
-
-def _doubtful(manifest: ImageManifest) -> bool:
-    """Whether a number may have been minus zero, which is no integer to the daemon."""
-    if not manifest.schema_version or not manifest.config.size or manifest.subject is not None:
-        return True
-    return not all(layer.size for layer in manifest.layers)
-
-
-def read_config(raw: bytes) -> ImageConfiguration:
-    """Raises DocumentError where the daemon refuses it."""
-    return _read_usual(raw, ImageConfiguration) or Document.config(raw).value
-
-
-def _read_usual(raw: bytes, view: type[S]) -> S | None:
-    """None where only the strict reader can tell."""
-    try:
-        if not raw.isascii():
-            raw.decode()
-        tree = _decode(raw)
-        # Escaped quotes are as many on both sides, unless one was written as a number.
-        if _encode(tree).count(b'"') != raw.count(b'"') or (b"\\" in raw and rb"\u0022" in raw):
-            return None
-        return msgspec.convert(tree, view)
-    except (ValueError, RecursionError):
-        return None
+def _numbers(manifest: ImageManifest) -> list[int]:
+    others = [manifest.config.size, manifest.schema_version, manifest.subject.size if manifest.subject else 1]
+    return others + [layer.size for layer in manifest.layers]

@@ -42,7 +42,7 @@ _MOST_NAMES = 5
 
 def name_links(index: ImageIndex, found: Explanation, spelling: str, winner: Descriptor | None) -> Iterator[Link]:
     """What a lookup says before it goes on with the winner's digest."""
-    carriers = sum(descriptor.image_name == spelling for descriptor in index.descriptors)
+    carriers = index.names.count(spelling)
     first, *rest = found.reasons[: 1 + carriers] if winner is not None else found.reasons
     yield Link("name", ok_or_bad(first.ok), first.text)
     for reason in rest:
@@ -54,7 +54,7 @@ def _advice(index: ImageIndex, spelling: str) -> str:
     if spelling.endswith(f":{LATEST}"):
         return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
     stem = _stem(spelling)
-    like = {d.image_name for d in index.descriptors if d.image_name and _stem(d.image_name) == stem}
+    like = {name for name in index.names if name and _stem(name) == stem}
     if not like:
         return ""
     names = sorted(like)
@@ -195,7 +195,7 @@ class _Asking:
             return None
         if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
             return None
-        known = [descriptor.digest for descriptor in self._index.descriptors] + self._holdings.digests()
+        known = [*self._index.digests, *self._holdings.digests()]
         begun = tuple(dict.fromkeys(one for one in known if text in (one[: len(text)], _digits(one)[: len(text)])))
         if text in begun or (not begun and digits != text):
             return text
@@ -225,7 +225,8 @@ class _Asking:
 
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""
-        digests = dict.fromkeys(d.digest for d in self._index.descriptors if d.image_name == spelling)
+        carried = zip(self._index.digests, self._index.names, strict=True)
+        digests = dict.fromkeys(digest for digest, name in carried if name == spelling)
         for digest in digests:
             if digest != winner.digest and any(one.answer is Answer.HIT for one in self._formats(digest, _SOME_NAME)):
                 advice = f"`ocitui point {spelling} {digest}` lets it win, and deletes nothing"
@@ -236,9 +237,9 @@ class _Asking:
         if not self._known:
             yield Link("names", Standing.UNKNOWN, "no name is known of an index that cannot be read")
             return
-        places = [(at, one) for at, one in enumerate(self._index.descriptors, 1) if one.digest == digest]
-        for at, descriptor in places:
-            yield carrier_link(self._index, at, descriptor)
+        places = self._index.positions(digest)
+        for at in places:
+            yield carrier_link(self._index, at + 1, self._index.descriptors[at])
         if not places:
             advice = f"its files are there: {REPAIR}" if digest in self._holdings else ""
             yield Link("names", Standing.BAD, "no entry has this digest", advice)
@@ -246,7 +247,8 @@ class _Asking:
     def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
         if self._format is not None:
             return (self._in_format(digest, name, self._format),)
-        there = {*self._holdings.formats(digest), *(d.format for d in self._index.descriptors if d.digest == digest)}
+        named = (self._index.formats[at] for at in self._index.positions(digest))
+        there = {*self._holdings.formats(digest), *named}
         known = [format_ for format_ in PackedFormat if format_ in there] or [PackedFormat.SQUASHFS]
         return tuple(self._in_format(digest, name, format_) for format_ in known)
 

@@ -51,9 +51,9 @@ class Screen:
 
     def look(self, *names: str) -> set[EntryKey]:
         """The entries that changed; ``names`` are the only files that did, any of them where there are none."""
-        index = ImageIndex.parse(self.sample.index.read_bytes())
-        if index.descriptors != self.descriptors:
-            self.descriptors, self.keys = index.descriptors, entry_keys(index.descriptors)
+        descriptors = list(ImageIndex.parse(self.sample.index.read_bytes()).descriptors)
+        if descriptors != self.descriptors:
+            self.descriptors, self.keys = descriptors, entry_keys(descriptors)
         self.reads.clear()
         return set().union(*self.examiner.examine(self.descriptors, self.keys, names or None))
 

@@ -46,10 +46,10 @@ class Survey:
         index = self.reading.index
         return index is not None and bool(len(index) or not self.holdings.files)
 
-    @property
+    @cached_property
     def descriptors(self) -> Collection[Descriptor]:
         """Those of the index, where it tells."""
-        return self.reading.index.descriptors if self.reading.index is not None and self.named else ()
+        return list(self.reading.index.descriptors) if self.reading.index is not None and self.named else ()
 
     def groups(self, keys: Collection[Key] | None) -> dict[str, Carriers]:
         """The entries to check, by digest; only those of ``keys`` where they are given."""
@@ -66,7 +66,7 @@ class Survey:
         index = self.reading.index
         if not index:
             return check_index(self.reading, self.holdings.complete, self.holdings.files, history)
-        odd = [descriptor for descriptor in index.descriptors if descriptor.format not in _FORMATS]
+        odd = [index.descriptors[at] for at, format_ in enumerate(index.formats) if format_ not in _FORMATS]
         inferred = inferred_formats(self.holdings, odd) if odd else {}
         return check_index(self.reading, 0, 0, history) + checks.check(index.descriptors, inferred)
 

@@ -89,7 +89,7 @@ def _replace(
 def _whole_data(scene: Scene, joined: Joined) -> bytes | str:
     """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
     proposed = [descriptor for descriptor, _ in joined.proposed]
-    if scene.index is not None and scene.data is not None and proposed == scene.index.descriptors:
+    if scene.index is not None and scene.data is not None and proposed == scene.descriptors:
         return scene.data
     try:
         return new_index(descriptor.raw for descriptor in proposed)
