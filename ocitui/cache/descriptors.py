@@ -258,7 +258,7 @@ class Columns:
                 column.extend(values[start:stop])
 
     def read(self, text: bytes, offset: int) -> bool:
-        """Append the descriptors of a list in JSON, which is UTF-8 and whose first one stands at ``offset``.
+        """Append the descriptors of a list in JSON that is UTF-8 and not empty; the first stands at ``offset``.
 
         False, and nothing appended, where only the strict reader can tell what the daemon reads.
         """
@@ -307,8 +307,6 @@ class Columns:
         annotations: tuple[list[str | None], ...],
         platforms: list[Platform | None],
     ) -> bool:
-        if not entries:
-            return False
         self.begin(offset)
         names, formats, references = annotations
         self.digests += [entry.digest for entry in entries]

@@ -125,7 +125,7 @@ U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 
-class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
+class Platform(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an image runs on. ``os_version`` and ``os_features`` are the daemon's names, without OCI's dots."""
 
     architecture: str
@@ -139,7 +139,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
 
-class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """A descriptor inside a manifest: its config or one of its layers."""
 
     media_type: str
@@ -152,7 +152,7 @@ class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     data: str | None = None
 
 
-class ImageManifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class ImageManifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """manifest.md; a Docker schema 2 manifest has the same shape."""
 
     schema_version: U32
@@ -164,11 +164,11 @@ class ImageManifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     annotations: dict[str, str] | None = None
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class Nothing(msgspec.Struct, frozen=True, gc=False):
     """The value of each exposed port and volume: an object whose content does not matter."""
 
 
-class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
+class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True, gc=False):
     """config.md, "config": how a container of the image runs."""
 
     user: str | None = None
@@ -182,12 +182,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", omit_default
     stop_signal: str | None = None
 
 
-class RootFs(msgspec.Struct, frozen=True):
+class RootFs(msgspec.Struct, frozen=True, gc=False):
     type: str
     diff_ids: list[str]
 
 
-class History(msgspec.Struct, frozen=True, omit_defaults=True):
+class History(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     created: str | None = None
     author: str | None = None
     created_by: str | None = None
@@ -195,7 +195,7 @@ class History(msgspec.Struct, frozen=True, omit_defaults=True):
     empty_layer: bool | None = None
 
 
-class ImageConfiguration(msgspec.Struct, frozen=True, omit_defaults=True):
+class ImageConfiguration(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """config.md. ``history`` is optional there and required here, because the daemon requires it."""
 
     architecture: str
@@ -279,8 +279,6 @@ def read_surely(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
     Zero is for the caller to look at: minus zero is an integer to msgspec alone.
     """
     try:
-        if not raw.isascii():
-            raw.decode()
         value = decode(raw)
         return value if accounts_for(value, raw) else None
     except (ValueError, RecursionError):

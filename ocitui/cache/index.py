@@ -102,7 +102,7 @@ class _Manifests:
             same = _unchanged(previous, data, scanner.at, end)
             if same.beginning and not self._keep_beginning(scanner, previous, same.beginning):
                 return
-            if same.start >= scanner.at:
+            if same.start >= scanner.at and end < len(data):
                 comma = data.rfind(b",", scanner.at, same.start)
                 if not self._decode(scanner, comma, same.start):
                     return

@@ -10,10 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-import msgspec
-
-from ocitui.cache import DocumentError, ImageManifest, PackedFormat
-from ocitui.cache.documents import I64, U32, read_config, read_manifest
+from ocitui.cache import DocumentError, PackedFormat
+from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import config_name, manifest_name
 
 from .directory import LARGEST_USUAL, CacheFiles, Facts
@@ -21,30 +19,10 @@ from .document_checks import Carriers
 
 _MANIFEST, _CONFIG = manifest_name(""), config_name("")
 _PACKED: dict[str | None, str] = {str(format_): f".{format_}" for format_ in PackedFormat}
-# Keys and strings of a usual manifest without layers, and of each layer.
-_QUOTES, _LAYER_QUOTES = 20, 10
-
-
-class _Blob(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
-    media_type: str
-    digest: str
-    size: I64
-
-
-class _Manifest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
-    """A manifest as most tools write it: every field there is, and no other."""
-
-    schema_version: U32
-    media_type: str
-    config: _Blob
-    layers: list[_Blob]
-
-
 _Said = tuple[str, int]
 """The config's digest, and how many layers there are."""
 _Half = tuple[int, _Said]
 _sha256 = hashlib.sha256
-_decode = msgspec.json.Decoder(_Manifest).decode
 
 
 class UsualDocuments:
@@ -85,7 +63,9 @@ class UsualDocuments:
 
     def _read_manifest(self, digest: str, raw: bytes) -> None:
         if "sha256:" + _sha256(raw).hexdigest() == digest:
-            self._join(digest, len(raw), _of_manifest(raw), self._manifests, self._configs)
+            manifest = read_manifest(raw)
+            seen = manifest.config.digest, len(manifest.layers)
+            self._join(digest, len(raw), seen, self._manifests, self._configs)
 
     def _read_config(self, digest: str, raw: bytes) -> None:
         seen = "sha256:" + _sha256(raw).hexdigest(), len(read_config(raw).rootfs.diff_ids)
@@ -126,22 +106,3 @@ def unusual(
                 left.append(digest)
                 break
     return left
-
-
-def _of_manifest(raw: bytes) -> tuple[str, int]:
-    """The digest of its config, and how many layers it has. Raises DocumentError."""
-    try:
-        usual = _decode(raw)
-        # A repeated key would bring quotes of its own; zero may have been minus zero, no integer to the daemon.
-        if (
-            raw.count(b'"') == _QUOTES + _LAYER_QUOTES * len(usual.layers)
-            and b"\\" not in raw
-            and usual.schema_version
-            and usual.config.size
-            and all([layer.size for layer in usual.layers])  # noqa: C419  a list is quicker
-        ):
-            return usual.config.digest, len(usual.layers)
-    except (ValueError, RecursionError):
-        pass
-    manifest: ImageManifest = read_manifest(raw)
-    return manifest.config.digest, len(manifest.layers)
