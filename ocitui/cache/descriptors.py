@@ -80,6 +80,7 @@ _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 # After so many descriptors another block begins.
 _FULL_BLOCK = 64
+_FEW = 16
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -310,7 +311,7 @@ class Columns:
         self.begin(offset)
         names, formats, references = annotations
         self.digests += [entry.digest for entry in entries]
-        self.sizes.extend(sizes)
+        self.sizes.fromlist(sizes)
         self.media_types += _shared([entry.media_type for entry in entries])
         self.names += names
         self.formats += _shared(formats)
@@ -335,8 +336,11 @@ def _read_platforms(entries: Sequence[_Entry | _UsualEntry]) -> tuple[list[Platf
 
 
 def _shared(values: list[V]) -> list[V]:
-    """The same values, equal ones as one object."""
+    """The same values, equal ones as one object; unless the first few tell that hardly any are equal."""
     if values.count(values[0]) == len(values):
         return values[:1] * len(values)
+    few = values[:_FEW]
+    if len(set(few)) == len(few) == _FEW:
+        return values
     distinct = dict(zip(values, values, strict=True))
-    return values if len(distinct) == len(values) else [distinct[value] for value in values]
+    return [distinct[value] for value in values]

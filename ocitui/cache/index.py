@@ -35,9 +35,10 @@ Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
 # How much text is decoded at once, in bytes; at the least, where something in it is odd.
-_BLOCK, _SMALLEST_BLOCK = 32_768, 512
+_BLOCK, _SMALLEST_BLOCK = 49_152, 512
 _UTF8_WINDOW = 1 << 20
 _SPACES = b" \t\r\n"
+_MANY_LOOKUPS = 8
 _FIELDS = "|".join(DESCRIPTOR.fields).encode()
 # Where a descriptor most probably ends and another begins.
 _CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"(?:' + _FIELDS + rb')"')
@@ -125,11 +126,11 @@ class _Manifests:
 
         ``limit`` is where the last of them is thought to end.
         """
-        data, size, suspect = scanner.data, _BLOCK, 0
+        data, view, size, suspect = scanner.data, memoryview(scanner.data), _BLOCK, 0
         while scanner.at < until:
             start = scanner.at
             scanner.at = _find_cut(data, start + size, limit)
-            if self.columns.read(b"[%b]" % data[start : scanner.at], start):
+            if self.columns.read(b"".join((b"[", view[start : scanner.at], b"]")), start):
                 size = size if scanner.at < suspect else min(8 * size, _BLOCK)
             elif size > _SMALLEST_BLOCK:
                 size, suspect, scanner.at = size // 8, scanner.at, start
@@ -218,6 +219,7 @@ class ImageIndex:
         # The gap that stands between most descriptors, and whether no other does; None until that is looked for.
         self._gap: bytes | None = None
         self._even = False
+        self._lookups = 0
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
         self._names: dict[str | None, int] | None = None
         self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
@@ -261,6 +263,8 @@ class ImageIndex:
 
     def positions(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order."""
+        if self._digests is None and self._is_asked_little():
+            return _find_all(self.digests, digest)
         if self._digests is None:
             count, others = len(self), dict[str, list[int]]()
             first = dict(zip(reversed(self.digests), range(count - 1, -1, -1), strict=True))
@@ -271,6 +275,11 @@ class ImageIndex:
             self._digests = first, others
         first, others = self._digests
         return (first[digest], *others.get(digest, ())) if digest in first else ()
+
+    def _is_asked_little(self) -> bool:
+        """Whether a look through all of a column is cheaper than a table of it, going by the lookups so far."""
+        self._lookups += 1
+        return self._lookups < _MANY_LOOKUPS
 
     def positions_of(self, keys: Collection[Key]) -> list[int]:
         """Where every entry of these digests and formats stands, in order."""
@@ -290,6 +299,8 @@ class ImageIndex:
 
     def position_of_name(self, name: str) -> int | None:
         """Where the entry stands that the daemon resolves: the last of that name."""
+        if self._names is None and self._is_asked_little():
+            return max(_find_all(self.names, name), default=None)
         if self._names is None:
             self._names = dict(zip(self.names, range(len(self)), strict=True))
         return self._names.get(name)
@@ -549,6 +560,15 @@ class Descriptors(Sequence[Descriptor]):
             raws = islice(chain.from_iterable(blocks), start - columns.blocks[number], None)
             for row, (_, raw) in zip(columns.rows(start, stop), raws, strict=False):
                 yield Descriptor(raw, *row)
+
+
+def _find_all(values: Sequence[object], wanted: object) -> list[int]:
+    """Where a value stands, in order."""
+    found, at = list[int](), -1
+    with suppress(ValueError):
+        while True:
+            found.append(at := values.index(wanted, at + 1))
+    return found
 
 
 def _take_apart(data: bytes, start: int, end: int) -> list[tuple[int, bytes]]:
