@@ -36,8 +36,7 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     histories = list(_histories(directory, index))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    today = index.descriptors
-    found = next((history for history in histories if shrunk(today, history)), NO_HISTORY)
+    found = next((history for history in histories if shrunk(index, history)), NO_HISTORY)
     return History(found.backup, found.since, _overwritten(directory, index))
 
 
@@ -57,7 +56,7 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
 def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:
     data = read_backup(directory, backup)
     found = examine_index(data, index)[1]
-    return found.descriptors if found is not None else ()
+    return list(found.descriptors) if found is not None else ()
 
 
 def _since(directory: Path, backup: Backup) -> list[Transaction]:

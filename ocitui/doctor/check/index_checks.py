@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -187,7 +187,7 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
     findings = [_overwritten(transaction) for transaction in history.overwritten]
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
-    gone = shrunk(reading.index.descriptors, history)
+    gone = shrunk(reading.index, history)
     if gone:
         names = ", ".join(dict.fromkeys(d.image_name or d.digest for d in gone[:_NAMES_SHOWN]))
         more = f" and {len(gone) - _NAMES_SHOWN} more" if len(gone) > _NAMES_SHOWN else ""
@@ -211,9 +211,9 @@ def _overwritten(transaction: Transaction) -> Finding:
     return CATALOGUE["index-overwritten"].finding(seen, file=INDEX_NAME)
 
 
-def shrunk(today: Collection[Descriptor], history: History) -> list[Descriptor]:
+def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
-    there = {descriptor.key for descriptor in today}
+    there = {*zip(today.digests, today.formats, strict=True)}
     for transaction in history.since:
         for removed in transaction.removed:
             try:

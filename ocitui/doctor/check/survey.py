@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, Descriptor, PackedFormat
@@ -47,7 +47,7 @@ class Survey:
         return index is not None and bool(len(index) or not self.holdings.files)
 
     @cached_property
-    def descriptors(self) -> Collection[Descriptor]:
+    def descriptors(self) -> Sequence[Descriptor]:
         """Those of the index, where it tells."""
         return list(self.reading.index.descriptors) if self.reading.index is not None and self.named else ()
 
@@ -68,7 +68,7 @@ class Survey:
             return check_index(self.reading, self.holdings.complete, self.holdings.files, history)
         odd = [index.descriptors[at] for at, format_ in enumerate(index.formats) if format_ not in _FORMATS]
         inferred = inferred_formats(self.holdings, odd) if odd else {}
-        return check_index(self.reading, 0, 0, history) + checks.check(index.descriptors, inferred)
+        return check_index(self.reading, 0, 0, history) + checks.check(self.descriptors, inferred)
 
     def holds_only(self, entries_files: int) -> bool:
         """Whether there are so many names beside the index and our own folder."""
@@ -81,7 +81,7 @@ class Survey:
     def listing_findings(self, history: History) -> Iterator[Finding]:
         """What is odd about the directory. Where the index does not tell, no file is an orphan."""
         if self.named and self.reading.index is not None:
-            yield from orphans(self.holdings, self.descriptors, shrunk(self.descriptors, history))
+            yield from orphans(self.holdings, self.descriptors, shrunk(self.reading.index, history))
         yield from strangers(self.facts, sorted(self.holdings.others))
         yield from oddities(self.facts)
         yield from collisions(self.facts)

@@ -122,7 +122,7 @@ def drop_step(scene: Scene, keys: Collection[Key], findings: tuple[Finding, ...]
     """The step that takes the entries of these keys, all of one digest, out of the index. Raises OSError."""
     assert scene.index is not None
     wanted = set(keys)
-    positions = tuple(at for at, descriptor in enumerate(scene.descriptors) if descriptor.key in wanted)
+    positions = tuple(scene.index.positions_of(wanted))
     going = [scene.descriptors[at] for at in positions]
     left = scene.index.without(wanted)
     with Folder.open(scene.directory) as root:

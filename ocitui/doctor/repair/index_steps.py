@@ -133,7 +133,7 @@ def _refill(
 def leaves(scene: Scene, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
     """What a check would find in the cache with this index, besides what is known already."""
     said = {(finding.code, finding.digest, finding.file) for finding in known}
-    found = _found_with(scene, index.descriptors)
+    found = _found_with(scene, list(index.descriptors))
     return tuple(
         Left(finding, _LATER, _would(finding))
         for finding in found
