@@ -6,18 +6,20 @@ which the daemon refuses: the quotes in the text are counted, and where one is l
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate
-from typing import Any, TypeVar
+from itertools import accumulate, chain, islice, pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from .documents import (
     DESCRIPTOR,
     I64,
+    IMAGE_INDEX,
     PLATFORM,
     Platform,
     accounts_for,
@@ -26,6 +28,7 @@ from .documents import (
     structural_quotes,
 )
 from .errors import DocumentError
+from .strict_json import Scanner, next_element
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
 ANNOTATION_PACKED_FORMAT = "dev.krata.oci.packer.format"
@@ -78,9 +81,14 @@ _decode_entries = msgspec.json.Decoder(list[_Entry]).decode
 _decode_usual = msgspec.json.Decoder(list[_UsualEntry]).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
+# How much text is decoded at once, in bytes; at the least, where something in it is odd.
+_BLOCK, _SMALLEST_BLOCK = 49_152, 512
 # After so many descriptors another block begins.
 _FULL_BLOCK = 64
 _FEW = 16
+SPACES = b" \t\r\n"
+# Where a descriptor most probably ends and another begins.
+_CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"(?:' + "|".join(DESCRIPTOR.fields).encode() + rb')"')
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -202,18 +210,24 @@ def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
 V = TypeVar("V")
 
 
+class Unchanged(NamedTuple):
+    """What of the descriptors of an index stands in other bytes as it did: those before ``beginning``, and those from
+    ``end`` on, which begin at the offset ``start``, -1 where there are none."""
+
+    beginning: int
+    end: int
+    start: int
+
+
 class Columns:
     """The descriptors of an index field by field, one value each, in order; equal values are shared.
 
-    ``blocks`` are the positions of those at which a block of the text begins, and ``offsets`` where in the text that
-    is, so that the bytes of any are soon found.
+    ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
+    their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
     """
 
-    __slots__ = (
-        "blocks", "digests", "formats", "media_types", "names", "offsets", "platforms", "references", "sizes",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b"", first: int = 0) -> None:
+        self.data, self.first, self.last = data, first, first
         self.digests: list[str] = []
         self.sizes = array("q")
         self.media_types: list[str] = []
@@ -223,6 +237,7 @@ class Columns:
         self.platforms: list[Platform | None] = []
         self.blocks: list[int] = []
         self.offsets: list[int] = []
+        self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -235,6 +250,61 @@ class Columns:
     def rows(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """The values of each descriptor from ``start`` to ``stop``, as its fields behind ``raw``."""
         return zip(*(column[start:stop] for column in self.lists()), strict=True)
+
+    def made(self, start: int, stop: int) -> Iterator[Descriptor]:
+        """The descriptors from ``start`` to ``stop``."""
+        if start < stop:
+            number = self._block_of(start)
+            blocks = map(self._take_apart, range(number, len(self.blocks)))
+            raws = islice(chain.from_iterable(blocks), start - self.blocks[number], None)
+            for row, (_, raw) in zip(self.rows(start, stop), raws, strict=False):
+                yield Descriptor(raw, *row)
+
+    def located(self, position: int) -> tuple[int, bytes]:
+        """The offset of a descriptor, and its bytes."""
+        number = self._block_of(position)
+        return self._take_apart(number)[position - self.blocks[number]]
+
+    def _block_of(self, position: int) -> int:
+        return bisect_right(self.blocks, position) - 1
+
+    def _take_apart(self, number: int) -> list[tuple[int, bytes]]:
+        """The offset and the bytes of each descriptor of a block."""
+        known, found = self._block
+        if known != number:
+            start, end = [*self.offsets[number : number + 2], self.last][:2]
+            text, found = b"[%b]" % self.data[start:end].rstrip(SPACES + b","), []
+            try:
+                for raw in map(bytes, _decode_raws(text)):
+                    start = self.data.find(raw[:1], start)
+                    found.append((start, raw))
+                    start += len(raw)
+            except (ValueError, RecursionError):
+                # One has a text that is no Unicode, and that the daemon ignores.
+                scanner = Scanner(text, 1)
+                while next_element(scanner, first=not found):
+                    scanner.peek()
+                    at = scanner.at
+                    DESCRIPTOR.read(scanner)
+                    found.append((start + at - 1, text[at : scanner.at]))
+            self._block = number, found
+        return found
+
+    def unchanged(self, data: bytes, start: int, end: int) -> Unchanged:
+        """What of them, block by block, stands in other bytes, whose descriptors are from ``start`` to ``end``."""
+        offsets, texts = self.offsets, [*pairwise([*self.offsets, self.last])]
+        moved, beginning = start - offsets[0], 0
+        while beginning < len(texts) - 1 and data.startswith(
+            self.data[slice(*texts[beginning])], moved + offsets[beginning]
+        ):
+            beginning += 1
+        least, moved, last = moved + offsets[beginning], end - self.last, len(texts)
+        while last > beginning and moved + offsets[last - 1] >= least:
+            if not data.startswith(self.data[slice(*texts[last - 1])], moved + offsets[last - 1]):
+                break
+            last -= 1
+        positions = [*self.blocks, len(self)]
+        return Unchanged(positions[beginning], positions[last], moved + offsets[last] if last < len(texts) else -1)
 
     def append(self, descriptor: Descriptor, offset: int) -> None:
         """Append a descriptor that stands at ``offset``."""
@@ -344,3 +414,89 @@ def _shared(values: list[V]) -> list[V]:
         return values
     distinct = dict(zip(values, values, strict=True))
     return [distinct[value] for value in values]
+
+
+class DescriptorArray:
+    """The manifests array as a type for the strict reader: after `read`, ``columns`` hold its descriptors.
+
+    It is decoded by the block: that each block of its text is a list of its own proves that it was cut between two
+    descriptors. Where a block is not decoded for sure, smaller ones are, until what is odd is read alone. What stands
+    at the beginning and at the end as it did in ``previous`` is taken from there.
+    """
+
+    def __init__(self, previous: Columns | None) -> None:
+        self._previous = previous
+        self.columns = Columns()
+
+    def read(self, scanner: Scanner) -> None:
+        if scanner.peek_value() != b"[":
+            IMAGE_INDEX.fields["manifests"].read(scanner)
+        scanner.at += 1
+        self.columns = Columns(scanner.data, scanner.at)
+        if next_element(scanner, first=True):
+            self._read_elements(scanner)
+        self.columns.last = scanner.at
+        scanner.at += 1
+
+    def _read_elements(self, scanner: Scanner) -> None:
+        data, previous = scanner.data, self._previous
+        # The array's end, unless another bracket follows it: then the last block is no list, and it is found singly.
+        end = max(data.rfind(b"]"), 0) or len(data)
+        if previous:
+            same = previous.unchanged(data, scanner.at, end)
+            if same.beginning and not self._keep_beginning(scanner, previous, same.beginning):
+                return
+            if same.start >= scanner.at and end < len(data):
+                comma = data.rfind(b",", scanner.at, same.start)
+                if not self._decode(scanner, comma, same.start):
+                    return
+                if scanner.at == same.start:
+                    moved, scanner.at = end - previous.last, end
+                    self.columns.extend(previous, (same.end, len(previous), moved))
+                    return
+        self._decode(scanner, end, len(data) + 1)
+
+    def _keep_beginning(self, scanner: Scanner, previous: Columns, stop: int) -> bool:
+        """Take over the descriptors before ``stop``; False where the array ends behind them."""
+        moved = scanner.at - previous.offsets[0]
+        self.columns.extend(previous, (0, stop, moved))
+        # What separates them from the next one is read again: another may follow, or none.
+        start, raw = previous.located(stop - 1)
+        scanner.at = moved + start + len(raw)
+        return next_element(scanner, first=False)
+
+    def _decode(self, scanner: Scanner, limit: int, until: int) -> bool:
+        """Read descriptors until one begins at ``until`` or behind it; False at the array's end.
+
+        ``limit`` is where the last of them is thought to end.
+        """
+        data, view, size, suspect = scanner.data, memoryview(scanner.data), _BLOCK, 0
+        while scanner.at < until:
+            start = scanner.at
+            scanner.at = _find_cut(data, start + size, limit)
+            if self.columns.read(b"".join((b"[", view[start : scanner.at], b"]")), start):
+                size = size if scanner.at < suspect else min(8 * size, _BLOCK)
+            elif size > _SMALLEST_BLOCK:
+                size, suspect, scanner.at = size // 8, scanner.at, start
+                continue
+            else:
+                self._read_one(scanner, start, limit)
+            if not next_element(scanner, first=False):
+                return False
+        return True
+
+    def _read_one(self, scanner: Scanner, start: int, limit: int) -> None:
+        """Read the descriptor at ``start``, strictly where it is odd."""
+        scanner.at = _find_cut(scanner.data, start + 1, limit)
+        descriptor = sound_descriptor(scanner.data[start : scanner.at])
+        if descriptor is None:
+            scanner.at = start
+            fields = DESCRIPTOR.read(scanner)
+            descriptor = Descriptor.of_fields(scanner.data[start : scanner.at], fields)
+        self.columns.append(descriptor, start)
+
+
+def _find_cut(data: bytes, start: int, limit: int) -> int:
+    """Where the first descriptor that ends behind ``start`` seems to end."""
+    cut = _CUT.search(data, start, limit)
+    return cut.start() if cut else max(start, limit)

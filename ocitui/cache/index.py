@@ -1,29 +1,26 @@
 """index.json: read by the daemon's rules, held as its own bytes and as columns, edited by splicing.
 
-An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive. It is
-decoded by the block: that each block of its text is a list of its own proves that it was cut between two descriptors.
-Where a block is not decoded for sure, smaller ones are, until what is odd is read alone.
+An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple, overload
 
 import msgspec
 
-from .descriptors import Columns, Descriptor, sound_descriptor
-from .documents import DESCRIPTOR, IMAGE_INDEX, Platform
+from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
+from .documents import IMAGE_INDEX, Platform
 from .entries import EntryKey, identity_keys
 from .errors import DocumentError
-from .strict_json import Scanner, next_element
+from .strict_json import Scanner
 from .verdict import IndexOutcome, Verdict
 
 EMPTY_INDEX = (
@@ -34,16 +31,9 @@ Key = tuple[str, str | None]
 Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
-# How much text is decoded at once, in bytes; at the least, where something in it is odd.
-_BLOCK, _SMALLEST_BLOCK = 49_152, 512
 _UTF8_WINDOW = 1 << 20
-_SPACES = b" \t\r\n"
 _MANY_LOOKUPS = 8
-_FIELDS = "|".join(DESCRIPTOR.fields).encode()
-# Where a descriptor most probably ends and another begins.
-_CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"(?:' + _FIELDS + rb')"')
 _INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
-_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NotUtf8Error(DocumentError):
@@ -73,115 +63,6 @@ class IndexDifference(NamedTuple):
     changed: Sequence[int] = ()
 
 
-class _Manifests:
-    """The manifests array as a type for the strict reader.
-
-    After `read`, ``columns`` hold its descriptors, and ``first`` and ``last`` are the offsets just inside its brackets.
-    What stands at the beginning and at the end as it did in ``previous`` is taken from there.
-    """
-
-    def __init__(self, previous: ImageIndex | None) -> None:
-        self._previous = previous
-        self.columns = Columns()
-        self.first = self.last = 0
-
-    def read(self, scanner: Scanner) -> None:
-        if scanner.peek_value() != b"[":
-            IMAGE_INDEX.fields["manifests"].read(scanner)
-        scanner.at += 1
-        self.first = scanner.at
-        if next_element(scanner, first=True):
-            self._read_elements(scanner)
-        self.last = scanner.at
-        scanner.at += 1
-
-    def _read_elements(self, scanner: Scanner) -> None:
-        data, previous = scanner.data, self._previous
-        # The array's end, unless another bracket follows it: then the last block is no list, and it is found singly.
-        end = max(data.rfind(b"]"), 0) or len(data)
-        if previous:
-            same = _unchanged(previous, data, scanner.at, end)
-            if same.beginning and not self._keep_beginning(scanner, previous, same.beginning):
-                return
-            if same.start >= scanner.at and end < len(data):
-                comma = data.rfind(b",", scanner.at, same.start)
-                if not self._decode(scanner, comma, same.start):
-                    return
-                if scanner.at == same.start:
-                    moved, scanner.at = end - previous.last, end
-                    self.columns.extend(previous.columns, (same.end, len(previous), moved))
-                    return
-        self._decode(scanner, end, len(data) + 1)
-
-    def _keep_beginning(self, scanner: Scanner, previous: ImageIndex, stop: int) -> bool:
-        """Take over the descriptors before ``stop``; False where the array ends behind them."""
-        moved = scanner.at - previous.start(0)
-        self.columns.extend(previous.columns, (0, stop, moved))
-        # What separates them from the next one is read again: another may follow, or none.
-        scanner.at = moved + previous.end(stop - 1)
-        return next_element(scanner, first=False)
-
-    def _decode(self, scanner: Scanner, limit: int, until: int) -> bool:
-        """Read descriptors until one begins at ``until`` or behind it; False at the array's end.
-
-        ``limit`` is where the last of them is thought to end.
-        """
-        data, view, size, suspect = scanner.data, memoryview(scanner.data), _BLOCK, 0
-        while scanner.at < until:
-            start = scanner.at
-            scanner.at = _find_cut(data, start + size, limit)
-            if self.columns.read(b"".join((b"[", view[start : scanner.at], b"]")), start):
-                size = size if scanner.at < suspect else min(8 * size, _BLOCK)
-            elif size > _SMALLEST_BLOCK:
-                size, suspect, scanner.at = size // 8, scanner.at, start
-                continue
-            else:
-                self._read_one(scanner, start, limit)
-            if not next_element(scanner, first=False):
-                return False
-        return True
-
-    def _read_one(self, scanner: Scanner, start: int, limit: int) -> None:
-        """Read the descriptor at ``start``, strictly where it is odd."""
-        scanner.at = _find_cut(scanner.data, start + 1, limit)
-        descriptor = sound_descriptor(scanner.data[start : scanner.at])
-        if descriptor is None:
-            scanner.at = start
-            fields = DESCRIPTOR.read(scanner)
-            descriptor = Descriptor.of_fields(scanner.data[start : scanner.at], fields)
-        self.columns.append(descriptor, start)
-
-
-def _find_cut(data: bytes, start: int, limit: int) -> int:
-    """Where the first descriptor that ends behind ``start`` seems to end."""
-    cut = _CUT.search(data, start, limit)
-    return cut.start() if cut else max(start, limit)
-
-
-class _Unchanged(NamedTuple):
-    """What of an index stands in other bytes as it did: the descriptors before ``beginning``, and those from ``end``
-    on, which begin at the offset ``start``, -1 where there are none."""
-
-    beginning: int
-    end: int
-    start: int
-
-
-def _unchanged(previous: ImageIndex, data: bytes, start: int, end: int) -> _Unchanged:
-    """The same, block by block, where its array stands from ``start`` to ``end`` in the other bytes."""
-    old, offsets, positions = previous.data, previous.columns.offsets, [*previous.columns.blocks, len(previous)]
-    texts = [*pairwise([*offsets, previous.last])]
-    moved, beginning = start - offsets[0], 0
-    while beginning < len(texts) - 1 and data.startswith(old[slice(*texts[beginning])], moved + offsets[beginning]):
-        beginning += 1
-    least, moved, last = moved + offsets[beginning], end - previous.last, len(texts)
-    while last > beginning and moved + offsets[last - 1] >= least:
-        if not data.startswith(old[slice(*texts[last - 1])], moved + offsets[last - 1]):
-            break
-        last -= 1
-    return _Unchanged(positions[beginning], positions[last], moved + offsets[last] if last < len(texts) else -1)
-
-
 class _Splice(NamedTuple):
     """An edit of the text from ``start`` to ``end``, where ``removed`` descriptors from ``position`` on stand.
 
@@ -205,10 +86,8 @@ class ImageIndex:
     the block, when one is asked for.
     """
 
-    def __init__(self, data: bytes, first: int, last: int, columns: Columns) -> None:
-        """``first`` and ``last`` are the offsets just inside the brackets of the descriptors' array."""
-        self.data, self.first, self.last = data, first, last
-        self.columns = columns
+    def __init__(self, columns: Columns) -> None:
+        self.columns, self.data = columns, columns.data
         self.digests: Sequence[str] = columns.digests
         self.sizes: Sequence[int] = columns.sizes
         self.media_types: Sequence[str] = columns.media_types
@@ -222,7 +101,6 @@ class ImageIndex:
         self._lookups = 0
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
         self._names: dict[str | None, int] | None = None
-        self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
 
     @classmethod
     def parse(cls, data: bytes, previous: ImageIndex | None = None) -> ImageIndex:
@@ -233,10 +111,10 @@ class ImageIndex:
         if previous is not None and previous.data == data:
             return previous
         _check_utf8(data)
-        manifests, scanner = _Manifests(previous), Scanner(data)
-        replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": manifests}).read(scanner)
+        array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
+        replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
-        return cls(data, manifests.first, manifests.last, manifests.columns)
+        return cls(array.columns)
 
     @classmethod
     def empty(cls) -> ImageIndex:
@@ -249,7 +127,7 @@ class ImageIndex:
     @property
     def descriptors(self) -> Descriptors:
         """The descriptors in order, each made when it is asked for; loops over many use the columns."""
-        return Descriptors(self)
+        return Descriptors(self.columns)
 
     def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
         """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
@@ -329,7 +207,7 @@ class ImageIndex:
             return IndexDifference(len(self))
         beginning = end = 0
         if self and previous:
-            same = _unchanged(previous, self.data, self.start(0), self.last)
+            same = previous.columns.unchanged(self.data, self.start(0), self.columns.last)
             beginning, end = same.beginning, len(previous) - same.end
         least = min(len(self), len(previous)) - end
         while beginning < least and self.raw(beginning) == previous.raw(beginning):
@@ -352,33 +230,16 @@ class ImageIndex:
 
     def raw(self, position: int) -> bytes:
         """A descriptor's bytes as they stand in the file."""
-        return self._located(position)[1]
+        return self.columns.located(position)[1]
 
     def start(self, position: int) -> int:
         """The offset at which a descriptor begins."""
-        return self._located(position)[0]
+        return self.columns.located(position)[0]
 
     def end(self, position: int) -> int:
         """The offset at which a descriptor ends."""
-        start, raw = self._located(position)
+        start, raw = self.columns.located(position)
         return start + len(raw)
-
-    def _located(self, position: int) -> tuple[int, bytes]:
-        number = self.block_of(position)
-        return self.block(number)[position - self.columns.blocks[number]]
-
-    def block_of(self, position: int) -> int:
-        """The number of the block in which a descriptor stands."""
-        return bisect_right(self.columns.blocks, position) - 1
-
-    def block(self, number: int) -> list[tuple[int, bytes]]:
-        """The offset and the bytes of each descriptor of a block of the columns."""
-        known, found = self._block
-        if known != number:
-            offsets = [*self.columns.offsets[number : number + 2], self.last]
-            found = _take_apart(self.data, offsets[0], offsets[1])
-            self._block = number, found
-        return found
 
     def gap(self, position: int) -> bytes | None:
         """The comma and white space after the entry at a position; None after the last."""
@@ -389,10 +250,9 @@ class ImageIndex:
     @property
     def layout(self) -> Layout:
         """The bytes around the descriptors."""
-        data, start, end = self.data, self.first, self.first
-        if self:
-            start, end = self.start(0), self.end(len(self) - 1)
-        return Layout(data[: self.first], data[self.first : start], data[end : self.last], data[self.last :])
+        data, first, last = self.data, self.columns.first, self.columns.last
+        start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
+        return Layout(data[:first], data[first:start], data[end:last], data[last:])
 
     # Edits
 
@@ -407,7 +267,7 @@ class ImageIndex:
         if not doomed:
             return self
         if len(doomed) == count:
-            return self._spliced([_Splice(0, count, self.first, self.last)])
+            return self._spliced([_Splice(0, count, self.columns.first, self.columns.last)])
         if len(doomed) == count - 1:
             self._common_gap()
         splices: list[_Splice] = []
@@ -421,12 +281,8 @@ class ImageIndex:
 
     def appended(self, descriptor: Descriptor) -> ImageIndex:
         """The index with a new entry at the end, which wins its name; its bytes are laid out like the others."""
-        count = len(self)
         descriptor = msgspec.structs.replace(descriptor, raw=self.laid_out(descriptor.raw))
-        new = self.inserted([(count, descriptor, None)])
-        if self._digests is not None and descriptor.digest not in self._digests[0]:
-            new._digests = {**self._digests[0], descriptor.digest: count}, self._digests[1]
-        return new
+        return self.inserted([(len(self), descriptor, None)])
 
     def inserted(self, placed: Sequence[Placement]) -> ImageIndex:
         """The index with entries put in, verbatim, each before the entry that now has that position."""
@@ -449,7 +305,7 @@ class ImageIndex:
             else:
                 gaps = [gap or later or common for gap, later in pairwise(wanted)]
                 opening, after = self._brackets()
-                before, start, end = [opening, *gaps], self.first, self.last
+                before, start, end = [opening, *gaps], self.columns.first, self.columns.last
             used.update(gaps)
             inserted = [(text, descriptor) for text, (_, descriptor, _) in zip(before, group, strict=True)]
             splices.append(_Splice(position, 0, start, end, inserted, after))
@@ -458,10 +314,10 @@ class ImageIndex:
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
         if not self:
-            return self._spliced([_Splice(0, 0, self.first, self.last, after=opening + closing)])
+            return self._spliced([_Splice(0, 0, self.columns.first, self.columns.last, after=opening + closing)])
         count = len(self)
-        beginning = _Splice(0, 0, self.first, self.start(0), after=opening)
-        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.last, after=closing)])
+        beginning = _Splice(0, 0, self.columns.first, self.start(0), after=opening)
+        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.columns.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
         """A descriptor's JSON, white space alone changed, as the others of this index are written."""
@@ -489,10 +345,10 @@ class ImageIndex:
         gap = self.gap(0)
         if gap is None:
             return b"," + self._brackets()[0], True
-        start = self.start(0) + len(self.raw(0)[:-1].rstrip(_SPACES))
+        start = self.start(0) + len(self.raw(0)[:-1].rstrip(SPACES))
         seam = self.data[start : self.start(1) + 2]
         # As often there as gaps are, it stands in each of them: a text holds no line break, and hardly ever a seam.
-        if self.data.count(seam, self.first, self.last) >= len(self) - 1:
+        if self.data.count(seam, self.columns.first, self.columns.last) >= len(self) - 1:
             return gap, True
         gaps = Counter(self.gap(at) for at in range(len(self) - 1))
         return gaps.most_common(1)[0][0] or b",", len(gaps) == 1
@@ -519,7 +375,9 @@ class ImageIndex:
             pieces.append(splice.after)
             length += len(splice.after)
             at, kept = splice.end, splice.position + splice.removed
-        new = ImageIndex(b"".join(pieces), self.first, length - (len(data) - self.last), columns)
+        columns.data, columns.first = b"".join(pieces), self.columns.first
+        columns.last = length - (len(data) - self.columns.last)
+        new = ImageIndex(columns)
         if self._even and even and columns:
             new._gap, new._even = self._gap, True
         return new
@@ -528,13 +386,11 @@ class ImageIndex:
 class Descriptors(Sequence[Descriptor]):
     """The descriptors of an index in order, each made of the columns and its bytes when it is asked for."""
 
-    __slots__ = ("_index",)
-
-    def __init__(self, index: ImageIndex) -> None:
-        self._index = index
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._columns)
 
     @overload
     def __getitem__(self, at: int) -> Descriptor: ...
@@ -545,21 +401,12 @@ class Descriptors(Sequence[Descriptor]):
     def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
         if isinstance(at, int):
             position = range(len(self))[at]
-            return next(self._made(position, position + 1))
+            return next(self._columns.made(position, position + 1))
         start, stop, step = at.indices(len(self))
-        return list(self._made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+        return list(self._columns.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
 
     def __iter__(self) -> Iterator[Descriptor]:
-        return self._made(0, len(self))
-
-    def _made(self, start: int, stop: int) -> Iterator[Descriptor]:
-        """The descriptors from ``start`` to ``stop``."""
-        if start < stop:
-            columns, number = self._index.columns, self._index.block_of(start)
-            blocks = map(self._index.block, range(number, len(columns.blocks)))
-            raws = islice(chain.from_iterable(blocks), start - columns.blocks[number], None)
-            for row, (_, raw) in zip(columns.rows(start, stop), raws, strict=False):
-                yield Descriptor(raw, *row)
+        return self._columns.made(0, len(self))
 
 
 def _find_all(values: Sequence[object], wanted: object) -> list[int]:
@@ -568,26 +415,6 @@ def _find_all(values: Sequence[object], wanted: object) -> list[int]:
     with suppress(ValueError):
         while True:
             found.append(at := values.index(wanted, at + 1))
-    return found
-
-
-def _take_apart(data: bytes, start: int, end: int) -> list[tuple[int, bytes]]:
-    """The offset and the bytes of each of the descriptors from ``start`` to ``end``, where another begins or none."""
-    text = b"[%b]" % data[start:end].rstrip(_SPACES + b",")
-    found: list[tuple[int, bytes]] = []
-    try:
-        for raw in map(bytes, _decode_raws(text)):
-            start = data.find(raw[:1], start)
-            found.append((start, raw))
-            start += len(raw)
-    except (ValueError, RecursionError):
-        # One has a text that is no Unicode, and that the daemon ignores.
-        scanner = Scanner(text, 1)
-        while next_element(scanner, first=not found):
-            scanner.peek()
-            at = scanner.at
-            DESCRIPTOR.read(scanner)
-            found.append((start + at - 1, text[at : scanner.at]))
     return found
 
 
