@@ -5,119 +5,17 @@ refuses is refused here, by `strict_json`. msgspec reads first because it is fas
 outright, or accepts where serde might not, is read again by the strict reader, whose word is final.
 """
 
-from __future__ import annotations
-
+# Annotations are types here, not texts: the readers are made of them.
+import builtins
+import functools
 import re
+import types
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
-from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct
-from .strict_json import Struct as SerdeStruct
-
-_string = String()
-_strings = Sequence("a sequence", _string)
-_string_map = Map("a map", _string)
-_maybe_string = Optional(_string)
-_maybe_strings = Optional(_strings)
-_maybe_string_map = Optional(_string_map)
-# A Go map[string]struct{}: every value an object whose content does not matter.
-_go_set = Optional(Map("a map", Struct("struct GoMapSerde", {})))
-
-_U32 = Integer("u32", 0, 2**32 - 1)
-_I64 = Integer("i64", -(2**63), 2**63 - 1)
-
-PLATFORM = Struct(
-    "struct Platform",
-    {
-        "architecture": _string,
-        "os": _string,
-        # Without the dots that OCI writes: what OCI calls os.version is an unknown field to the daemon.
-        "os_version": _maybe_string,
-        "os_features": _maybe_strings,
-        "variant": _maybe_string,
-        "features": _maybe_strings,
-    },
-)
-DESCRIPTOR = Struct(
-    "struct Descriptor",
-    {
-        "mediaType": _string,
-        "digest": _string,
-        "size": _I64,
-        "urls": _maybe_strings,
-        "annotations": _maybe_string_map,
-        "platform": Optional(PLATFORM),
-        "artifactType": _maybe_string,
-        "data": _maybe_string,
-    },
-)
-_maybe_descriptor = Optional(DESCRIPTOR)
-IMAGE_INDEX = Struct(
-    "struct ImageIndex",
-    {
-        "schemaVersion": _U32,
-        "mediaType": _maybe_string,
-        "artifactType": _maybe_string,
-        "manifests": Sequence("a sequence", DESCRIPTOR),
-        "subject": _maybe_descriptor,
-        "annotations": _maybe_string_map,
-    },
-)
-IMAGE_MANIFEST = Struct(
-    "struct ImageManifest",
-    {
-        "schemaVersion": _U32,
-        "mediaType": _maybe_string,
-        "artifactType": _maybe_string,
-        "config": DESCRIPTOR,
-        "layers": Sequence("a sequence", DESCRIPTOR),
-        "subject": _maybe_descriptor,
-        "annotations": _maybe_string_map,
-    },
-)
-_CONFIG = Struct(
-    "struct Config",
-    {
-        "User": _maybe_string,
-        "ExposedPorts": _go_set,
-        "Env": _maybe_strings,
-        "Entrypoint": _maybe_strings,
-        "Cmd": _maybe_strings,
-        "Volumes": _go_set,
-        "WorkingDir": _maybe_string,
-        "Labels": _maybe_string_map,
-        "StopSignal": _maybe_string,
-    },
-)
-_ROOTFS = Struct("struct RootFs", {"type": _string, "diff_ids": _strings})
-_HISTORY = Struct(
-    "struct History",
-    {
-        "created": _maybe_string,
-        "author": _maybe_string,
-        "created_by": _maybe_string,
-        "comment": _maybe_string,
-        "empty_layer": Optional(Boolean()),
-    },
-)
-IMAGE_CONFIGURATION = Struct(
-    "struct ImageConfiguration",
-    {
-        "created": _maybe_string,
-        "author": _maybe_string,
-        "architecture": _string,
-        "os": _string,
-        "os.version": _maybe_string,
-        "os.features": _maybe_strings,
-        "variant": _maybe_string,
-        "config": Optional(_CONFIG),
-        "rootfs": _ROOTFS,
-        "history": Sequence("a sequence", _HISTORY),
-    },
-)
-
+from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct, Type
 
 I64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
@@ -152,14 +50,14 @@ class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     data: str | None = None
 
 
-class ImageManifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
     """manifest.md; a Docker schema 2 manifest has the same shape."""
 
     schema_version: U32
-    config: BlobDescriptor
-    layers: list[BlobDescriptor]
     media_type: str | None = None
     artifact_type: str | None = None
+    config: BlobDescriptor
+    layers: list[BlobDescriptor]
     subject: BlobDescriptor | None = None
     annotations: dict[str, str] | None = None
 
@@ -195,25 +93,75 @@ class History(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     empty_layer: bool | None = None
 
 
-class ImageConfiguration(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class ImageConfiguration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """config.md. ``history`` is optional there and required here, because the daemon requires it."""
 
-    architecture: str
-    os: str
-    rootfs: RootFs
-    history: list[History]
     created: str | None = None
     author: str | None = None
+    architecture: str
+    os: str
     os_version: str | None = msgspec.field(default=None, name="os.version")
     os_features: list[str] | None = msgspec.field(default=None, name="os.features")
     variant: str | None = None
     config: ContainerConfig | None = None
+    rootfs: RootFs
+    history: list[History]
 
     @property
     def platform(self) -> Platform:
         return Platform(self.architecture, self.os, variant=self.variant)
 
 
+class _ImageIndex(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """image-index.md."""
+
+    schema_version: U32
+    media_type: str | None = None
+    artifact_type: str | None = None
+    manifests: list[BlobDescriptor]
+    subject: BlobDescriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+_RUST_NAMES: dict[type, str] = {
+    _ImageIndex: "ImageIndex",
+    BlobDescriptor: "Descriptor",
+    ContainerConfig: "Config",
+    Nothing: "GoMapSerde",
+}
+_SCALARS = (
+    (str, String()),
+    (bool, Boolean()),
+    (I64, Integer("i64", -(2**63), 2**63 - 1)),
+    (U32, Integer("u32", 0, 2**32 - 1)),
+)
+
+
+def _strict(kind: Any) -> Type:
+    """A type as the strict reader has it: a Struct's fields stand in the order of the Rust struct's."""
+    for scalar, type_ in _SCALARS:
+        if kind is scalar:
+            return type_
+    match get_origin(kind), get_args(kind):
+        case types.UnionType, (of, _):
+            return Optional(_strict(of))
+        case builtins.list, (of,):
+            return Sequence("a sequence", _strict(of))
+        case builtins.dict, (_, of):
+            return Map("a map", _strict(of))
+    return _strict_struct(kind)
+
+
+@functools.cache
+def _strict_struct(view: type[msgspec.Struct]) -> Struct:
+    hints = view.__annotations__
+    names = zip(view.__struct_encode_fields__, view.__struct_fields__, strict=True)
+    fields = {name: _strict(hints[field]) for name, field in names}
+    return Struct(f"struct {_RUST_NAMES.get(view, view.__name__)}", fields)
+
+
+PLATFORM, DESCRIPTOR, IMAGE_INDEX = (_strict_struct(view) for view in (Platform, BlobDescriptor, _ImageIndex))
+IMAGE_MANIFEST, IMAGE_CONFIGURATION = (_strict_struct(view) for view in (ImageManifest, ImageConfiguration))
 T = TypeVar("T")
 
 # Built here, before there are threads: msgspec crashes when two of them decode a type for the first time together.
@@ -232,12 +180,12 @@ class Document(Generic[T]):
         self.value = value
 
     @staticmethod
-    def manifest(raw: bytes) -> Document[ImageManifest]:
+    def manifest(raw: bytes) -> "Document[ImageManifest]":
         """Read a manifest; raises DocumentError where the daemon would."""
         return Document(raw, read_manifest(raw))
 
     @staticmethod
-    def config(raw: bytes) -> Document[ImageConfiguration]:
+    def config(raw: bytes) -> "Document[ImageConfiguration]":
         """Read a config; raises DocumentError where the daemon would."""
         return Document(raw, read_config(raw))
 
@@ -265,7 +213,7 @@ def read_config(raw: bytes) -> ImageConfiguration:
     return msgspec.convert(read_strictly(raw, IMAGE_CONFIGURATION), ImageConfiguration) if value is None else value
 
 
-def read_strictly(raw: bytes, strict: SerdeStruct) -> dict[str, Any]:
+def read_strictly(raw: bytes, strict: Struct) -> dict[str, Any]:
     """Read all of ``raw`` by the daemon's rules: its known fields by name. Raises DocumentError."""
     scanner = Scanner(raw)
     value: dict[str, Any] = strict.read(scanner)
