@@ -109,23 +109,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     @classmethod
     def parse(cls, raw: bytes) -> Descriptor:
         """Read one descriptor's JSON. Raises DocumentError where the daemon's types refuse it."""
-        return sound_descriptor(raw) or cls.of_fields(raw, read_strictly(raw, DESCRIPTOR))
-
-    @classmethod
-    def of_fields(cls, raw: bytes, fields: dict[str, Any]) -> Descriptor:
-        """The descriptor that the strict reader read from ``raw``."""
-        get = (fields.get("annotations") or _NO_ANNOTATIONS).get
-        platform = fields.get("platform")
-        return cls(
-            raw,
-            fields["digest"],
-            fields["size"],
-            fields["mediaType"],
-            get(ANNOTATION_IMAGE_NAME),
-            get(ANNOTATION_PACKED_FORMAT),
-            get(ANNOTATION_REFERENCE),
-            None if platform is None else Platform(**platform),
-        )
+        return sound_descriptor(raw) or _strictly_read(raw, read_strictly(raw, DESCRIPTOR))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Descriptor:
@@ -182,17 +166,22 @@ def sound_descriptor(raw: bytes) -> Descriptor | None:
         platform, _ = _read_platform(bytes(entry.platform))
     except DocumentError:
         return None
-    get = (entry.annotations or _NO_ANNOTATIONS).get
-    return Descriptor(
-        raw,
-        entry.digest,
-        entry.size,
-        entry.media_type,
-        get(ANNOTATION_IMAGE_NAME),
-        get(ANNOTATION_PACKED_FORMAT),
-        get(ANNOTATION_REFERENCE),
-        platform,
-    )
+    return _make(raw, entry.digest, entry.size, entry.media_type, entry.annotations or _NO_ANNOTATIONS, platform)
+
+
+def _strictly_read(raw: bytes, fields: dict[str, Any]) -> Descriptor:
+    """The descriptor of these bytes, by its fields as the strict reader read them."""
+    annotations, platform = fields.get("annotations") or _NO_ANNOTATIONS, fields.get("platform")
+    typed = None if platform is None else Platform(**platform)
+    return _make(raw, fields["digest"], fields["size"], fields["mediaType"], annotations, typed)
+
+
+def _make(
+    raw: bytes, digest: str, size: int, media_type: str, annotations: dict[str, str], platform: Platform | None
+) -> Descriptor:
+    get = annotations.get
+    name, format_ = get(ANNOTATION_IMAGE_NAME), get(ANNOTATION_PACKED_FORMAT)
+    return Descriptor(raw, digest, size, media_type, name, format_, get(ANNOTATION_REFERENCE), platform)
 
 
 @lru_cache(1024)
@@ -292,19 +281,20 @@ class Columns:
 
     def unchanged(self, data: bytes, start: int, end: int) -> Unchanged:
         """What of them, block by block, stands in other bytes, whose descriptors are from ``start`` to ``end``."""
-        offsets, texts = self.offsets, [*pairwise([*self.offsets, self.last])]
-        moved, beginning = start - offsets[0], 0
-        while beginning < len(texts) - 1 and data.startswith(
-            self.data[slice(*texts[beginning])], moved + offsets[beginning]
-        ):
+        texts = [*pairwise([*self.offsets, self.last])]
+
+        def stands(number: int, moved: int) -> bool:
+            first, last = texts[number]
+            return least <= first + moved and data.startswith(self.data[first:last], first + moved)
+
+        moved, least, beginning, stop = start - self.offsets[0], start, 0, len(texts)
+        while beginning < len(texts) - 1 and stands(beginning, moved):
             beginning += 1
-        least, moved, last = moved + offsets[beginning], end - self.last, len(texts)
-        while last > beginning and moved + offsets[last - 1] >= least:
-            if not data.startswith(self.data[slice(*texts[last - 1])], moved + offsets[last - 1]):
-                break
-            last -= 1
+        least, moved = self.offsets[beginning] + moved, end - self.last
+        while stop > beginning and stands(stop - 1, moved):
+            stop -= 1
         positions = [*self.blocks, len(self)]
-        return Unchanged(positions[beginning], positions[last], moved + offsets[last] if last < len(texts) else -1)
+        return Unchanged(positions[beginning], positions[stop], self.offsets[stop] + moved if stop < len(texts) else -1)
 
     def append(self, descriptor: Descriptor, offset: int) -> None:
         """Append a descriptor that stands at ``offset``."""
@@ -492,7 +482,7 @@ class DescriptorArray:
         if descriptor is None:
             scanner.at = start
             fields = DESCRIPTOR.read(scanner)
-            descriptor = Descriptor.of_fields(scanner.data[start : scanner.at], fields)
+            descriptor = _strictly_read(scanner.data[start : scanner.at], fields)
         self.columns.append(descriptor, start)
 
 

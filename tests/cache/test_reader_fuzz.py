@@ -18,7 +18,6 @@ import pytest
 from ocitui.cache import DocumentError, ImageIndex
 from ocitui.cache import descriptors as descriptors_module
 from ocitui.cache import documents as schema
-from ocitui.cache import index as index_module
 from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from ocitui.cache.documents import (
     ImageConfiguration,
@@ -278,8 +277,8 @@ def check_config(seed: int) -> None:
 def check_index_in_small_blocks(seed: int) -> None:
     """Few descriptors are many blocks where a block is small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "_BLOCK", 600)
-        patch.setattr(index_module, "_SMALLEST_BLOCK", 100)
+        patch.setattr(descriptors_module, "_BLOCK", 600)
+        patch.setattr(descriptors_module, "_SMALLEST_BLOCK", 100)
         patch.setattr(descriptors_module, "_FULL_BLOCK", 2)
         check_index(seed)
 
