@@ -88,7 +88,7 @@ _FULL_BLOCK = 64
 _FEW = 16
 SPACES = b" \t\r\n"
 # Where a descriptor most probably ends and another begins.
-_CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"(?:' + "|".join(DESCRIPTOR.fields).encode() + rb')"')
+_CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"')
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -460,33 +460,41 @@ class DescriptorArray:
 
         ``limit`` is where the last of them is thought to end.
         """
-        data, view, size, suspect = scanner.data, memoryview(scanner.data), _BLOCK, 0
+        view, size, suspect, uncut = memoryview(scanner.data), _BLOCK, 0, 0
         while scanner.at < until:
             start = scanner.at
-            scanner.at = _find_cut(data, start + size, limit)
-            if self.columns.read(b"".join((b"[", view[start : scanner.at], b"]")), start):
-                size = size if scanner.at < suspect else min(8 * size, _BLOCK)
+            stop = None if start < uncut else _find_cut(scanner.data, start, size, limit)
+            if stop is None:
+                # Nor is there a cut for long: none of this is written as objects are, or it is very large.
+                uncut = max(uncut, start + size + _BLOCK)
+                self._read_one(scanner, None)
+            elif self.columns.read(b"".join((b"[", view[start:stop], b"]")), start):
+                size, scanner.at = size if stop < suspect else min(8 * size, _BLOCK), stop
             elif size > _SMALLEST_BLOCK:
-                size, suspect, scanner.at = size // 8, scanner.at, start
+                size, suspect = size // 8, stop
                 continue
             else:
-                self._read_one(scanner, start, limit)
+                self._read_one(scanner, _find_cut(scanner.data, start, 1, limit))
             if not next_element(scanner, first=False):
                 return False
         return True
 
-    def _read_one(self, scanner: Scanner, start: int, limit: int) -> None:
-        """Read the descriptor at ``start``, strictly where it is odd."""
-        scanner.at = _find_cut(scanner.data, start + 1, limit)
-        descriptor = sound_descriptor(scanner.data[start : scanner.at])
-        if descriptor is None:
-            scanner.at = start
+    def _read_one(self, scanner: Scanner, stop: int | None) -> None:
+        """Read the next descriptor, which seems to end at ``stop``; strictly where it is odd."""
+        start = scanner.at
+        descriptor = None if stop is None else sound_descriptor(scanner.data[start:stop])
+        if descriptor is None or stop is None:
             fields = DESCRIPTOR.read(scanner)
             descriptor = _strictly_read(scanner.data[start : scanner.at], fields)
+        else:
+            scanner.at = stop
         self.columns.append(descriptor, start)
 
 
-def _find_cut(data: bytes, start: int, limit: int) -> int:
-    """Where the first descriptor that ends behind ``start`` seems to end."""
-    cut = _CUT.search(data, start, limit)
-    return cut.start() if cut else max(start, limit)
+def _find_cut(data: bytes, start: int, size: int, limit: int) -> int | None:
+    """Where the first descriptor seems to end that ends ``size`` bytes behind ``start`` or later; None where none does
+    for long."""
+    most = start + size + _BLOCK
+    if cut := _CUT.search(data, start + size, min(limit, most)):
+        return cut.start()
+    return limit if start < limit <= most else None
