@@ -281,7 +281,7 @@ def _lacking(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex) -> bool
         return False
     if before is None:
         return False
-    gone = {one.key for one in before.descriptors} - {one.key for one in index.descriptors}
+    gone = {*zip(before.digests, before.formats, strict=True)} - {*zip(index.digests, index.formats, strict=True)}
     if not gone:
         return False
     for transaction in _since(own, newest):

@@ -116,7 +116,7 @@ def with_index_change(
 ) -> Transaction:
     """The transaction with this edit of the index, and with what its reverse needs to know."""
     left = index.without_at({one.position for one in removed})
-    twins = Counter(descriptor.key for descriptor in left.descriptors)
+    twins = Counter(zip(left.digests, left.formats, strict=True))
     return msgspec.structs.replace(
         transaction,
         removed=[msgspec.structs.replace(one, twins=twins[one.descriptor.key]) for one in removed],

@@ -61,9 +61,9 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     if not wanted:
         raise NoSuchEntryError("no entry was named")
     for digest, format_ in wanted:
-        if index.by_key(digest, format_) is None:
+        if index.position(digest, format_) is None:
             raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
-    entries = tuple(d for d in index.descriptors if d.key in wanted)
+    entries = tuple(map(index.descriptors.__getitem__, index.positions_of(wanted)))
     left = index.without(wanted)
     in_order = dict.fromkeys(d.key for d in entries)
     gone, kept = discardable(root, left, in_order)

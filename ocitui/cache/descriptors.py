@@ -1,73 +1,100 @@
-"""Descriptors of the index: one entry each, with the annotations the daemon finds it by."""
+"""Descriptors of the index: one by one, and all of them as columns.
+
+A cache may hold 100,000, so they are decoded by the hundred and kept field by field. msgspec takes a repeated key,
+which the daemon refuses: the quotes in the text are counted, and where one is left over they are read singly.
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, chain, islice, pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from .documents import DESCRIPTOR, I64, Platform, read_strictly, structural_quotes
+from .documents import (
+    DESCRIPTOR,
+    I64,
+    IMAGE_INDEX,
+    PLATFORM,
+    Platform,
+    accounts_for,
+    read_strictly,
+    read_surely,
+    structural_quotes,
+)
 from .errors import DocumentError
+from .strict_json import Scanner, next_element
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
 ANNOTATION_PACKED_FORMAT = "dev.krata.oci.packer.format"
 ANNOTATION_REFERENCE = "org.opencontainers.image.ref.name"
 
 _UNSET = msgspec.UNSET
+_ABSENT = msgspec.Raw()
+_NO_ANNOTATIONS: dict[str, str] = {}
 # The daemon writes a descriptor's fields in this order; annotations go in where it would put them.
 _BEFORE_ANNOTATIONS = ("mediaType", "digest", "size", "urls")
 
 
-class _Fields(msgspec.Struct, rename="camel", gc=False):
-    """What the daemon reads of a descriptor; UNSET is absent, None is null."""
+class _Entry(msgspec.Struct, rename="camel", gc=False, omit_defaults=True):
+    """What the daemon reads of a descriptor; UNSET is absent, None is null.
+
+    The platform is text, which is read once for all that have the same.
+    """
 
     media_type: str
     digest: str
     size: I64
-    urls: list[str] | msgspec.UnsetType | None = _UNSET
     annotations: dict[str, str] | msgspec.UnsetType | None = _UNSET
-    platform: Platform | msgspec.UnsetType | None = _UNSET
+    platform: msgspec.Raw = _ABSENT
+    urls: list[str] | msgspec.UnsetType | None = _UNSET
     artifact_type: str | msgspec.UnsetType | None = _UNSET
     data: str | msgspec.UnsetType | None = _UNSET
 
 
-class _TypicalAnnotations(msgspec.Struct, gc=False):
-    """The daemon's own annotations; what else there is shows in the count of quotes."""
+class _UsualAnnotations(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The daemon's own annotations and no other."""
 
-    name: str = msgspec.field(name=ANNOTATION_IMAGE_NAME)
-    format: str = msgspec.field(name=ANNOTATION_PACKED_FORMAT)
-    reference: str | msgspec.UnsetType = msgspec.field(name=ANNOTATION_REFERENCE, default=_UNSET)
+    name: str | None = msgspec.field(name=ANNOTATION_IMAGE_NAME, default=None)
+    format: str | None = msgspec.field(name=ANNOTATION_PACKED_FORMAT, default=None)
+    reference: str | None = msgspec.field(name=ANNOTATION_REFERENCE, default=None)
 
 
-class _Typical(msgspec.Struct, rename="camel", gc=False):
-    """A descriptor as the daemon writes most of them: no optional field but the annotations."""
+class _UsualEntry(msgspec.Struct, rename="camel", gc=False, forbid_unknown_fields=True):
+    """A descriptor as the daemon writes it."""
 
     media_type: str
     digest: str
     size: I64
-    annotations: _TypicalAnnotations
+    annotations: _UsualAnnotations
+    platform: msgspec.Raw = _ABSENT
 
 
-_decode = msgspec.json.Decoder(_Fields).decode
-_decode_typical = msgspec.json.Decoder(_Typical).decode
-# Four keys and two strings, and four quotes for each annotation.
-_QUOTES_WITH_REFERENCE, _QUOTES_WITHOUT_REFERENCE = 24, 20
-_KNOWN_VALUES = {
-    text: text
-    for text in (
-        "squashfs",
-        "erofs",
-        "tar",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-}
+# Built here, before there are threads: msgspec crashes when two of them decode a type for the first time together.
+_decode_entry = msgspec.json.Decoder(_Entry).decode
+_decode_entries = msgspec.json.Decoder(list[_Entry]).decode
+_decode_usual = msgspec.json.Decoder(list[_UsualEntry]).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
+# How much text is decoded at once, in bytes; at the least, where something in it is odd.
+_BLOCK, _SMALLEST_BLOCK = 49_152, 512
+# After so many descriptors another block begins.
+_FULL_BLOCK = 64
+_FEW = 16
+SPACES = b" \t\r\n"
+# Where a descriptor most probably ends and another begins.
+_CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"')
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One descriptor of the index: what lookups need, and its bytes as they stand in the file.
 
-    ``image_name``, ``format`` and ``reference`` are its three annotations, None where absent.
+    ``image_name``, ``format`` and ``reference`` are its three annotations, None where absent, as is ``platform``.
     """
 
     raw: bytes
@@ -77,24 +104,25 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     image_name: str | None
     format: str | None
     reference: str | None
+    platform: Platform | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> Descriptor:
         """Read one descriptor's JSON. Raises DocumentError where the daemon's types refuse it."""
-        return sound_descriptor(raw) or _descriptor(raw, _strict_fields(raw))
+        return sound_descriptor(raw) or _strictly_read(raw, read_strictly(raw, DESCRIPTOR))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Descriptor:
         """A descriptor of decoded JSON, unknown fields kept, in order. Raises DocumentError."""
         try:
-            return cls.parse(msgspec.json.encode(fields))
+            return cls.parse(_encode(fields))
         except (TypeError, ValueError, RecursionError) as error:
             raise DocumentError(f"the descriptor is not JSON: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """The descriptor as decoded JSON, unknown fields kept, in order."""
         try:
-            fields: dict[str, Any] = msgspec.json.decode(self.raw)
+            fields: dict[str, Any] = _decode_anything(self.raw)
         except (ValueError, RecursionError):
             return read_strictly(self.raw, DESCRIPTOR)
         return fields if isinstance(fields, dict) else read_strictly(self.raw, DESCRIPTOR)
@@ -103,16 +131,6 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     def annotations(self) -> dict[str, str]:
         """All annotations; empty when there are none."""
         return self.as_dict().get("annotations") or {}
-
-    @property
-    def platform(self) -> Platform | None:
-        # A descriptor written as an array names no field, and an escape may hide the name.
-        if b'"platform"' not in self.raw and b"\\" not in self.raw and not self.raw.lstrip().startswith(b"["):
-            return None
-        platform = self.as_dict().get("platform")
-        if isinstance(platform, list):  # serde takes an array of the fields too
-            platform = read_strictly(self.raw, DESCRIPTOR)["platform"]
-        return msgspec.convert(platform, Platform) if platform else None
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -131,96 +149,352 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Descriptor) and self.raw == other.raw
 
+    def __ne__(self, other: object) -> bool:
+        # The base class has one of its own, by identity.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.raw)
 
 
-def parse_sound(raws: list[bytes], quotes: int) -> list[Descriptor] | None:
-    """Read many at once, none with a backslash and ``quotes`` quotes in all; None where only the strict reader can
-    tell whether all of them are sound."""
-    typical = _parse_typical(raws, quotes)
-    if typical is not None:
-        return typical
-    parsed = [sound_descriptor(raw) for raw in raws]
-    return None if None in parsed else cast(list[Descriptor], parsed)
-
-
-def _parse_typical(raws: list[bytes], quotes: int) -> list[Descriptor] | None:
-    """Read descriptors that are all typical; None where one is not, or one more quote is there than they need.
-
-    That count is what tells a repeated key, an unknown field or annotation: each would bring quotes of its own.
-    """
-    parsed: list[Descriptor] = []
-    append, decode, known = parsed.append, _decode_typical, _KNOWN_VALUES.get
-    without_reference = 0
-    try:
-        for raw in raws:
-            fields = decode(raw)
-            annotations = fields.annotations
-            media_type, format_ = fields.media_type, annotations.format
-            reference = annotations.reference or None
-            if not reference:
-                if annotations.reference is not _UNSET:
-                    return None
-                without_reference += 1
-            if not fields.size:
-                return None
-            append(
-                Descriptor(
-                    raw,
-                    fields.digest,
-                    fields.size,
-                    known(media_type, media_type),
-                    annotations.name,
-                    known(format_, format_),
-                    reference,
-                )
-            )
-    except (ValueError, RecursionError):
-        return None
-    with_reference = len(raws) - without_reference
-    needed = _QUOTES_WITH_REFERENCE * with_reference + _QUOTES_WITHOUT_REFERENCE * without_reference
-    return parsed if needed == quotes else None
-
-
 def sound_descriptor(raw: bytes) -> Descriptor | None:
     """The descriptor, if msgspec reads it as serde is sure to; None where only the strict reader can tell."""
-    try:
-        fields = _decode(raw)
-    except (ValueError, RecursionError):
+    entry = read_surely(raw, _decode_entry)
+    if entry is None or (entry.size == 0 and b"-0" in raw):
         return None
-    return _descriptor(raw, fields) if _sure(raw, fields) else None
+    try:
+        platform, _ = _read_platform(bytes(entry.platform))
+    except DocumentError:
+        return None
+    return _make(raw, entry.digest, entry.size, entry.media_type, entry.annotations or _NO_ANNOTATIONS, platform)
 
 
-def _descriptor(raw: bytes, fields: _Fields) -> Descriptor:
-    get = (fields.annotations or {}).get
-    known = _KNOWN_VALUES.get
-    format_ = get(ANNOTATION_PACKED_FORMAT)
-    return Descriptor(
-        raw,
-        fields.digest,
-        fields.size,
-        known(fields.media_type, fields.media_type),
-        get(ANNOTATION_IMAGE_NAME),
-        None if format_ is None else known(format_, format_),
-        get(ANNOTATION_REFERENCE),
-    )
+def _strictly_read(raw: bytes, fields: dict[str, Any]) -> Descriptor:
+    """The descriptor of these bytes, by its fields as the strict reader read them."""
+    annotations, platform = fields.get("annotations") or _NO_ANNOTATIONS, fields.get("platform")
+    typed = None if platform is None else Platform(**platform)
+    return _make(raw, fields["digest"], fields["size"], fields["mediaType"], annotations, typed)
 
 
-def _sure(raw: bytes, fields: _Fields) -> bool:
-    """Whether no key stands twice and no number is minus zero, so that serde reads what msgspec read."""
-    quotes = 10
-    for values in (fields.urls, fields.annotations, fields.platform, fields.artifact_type, fields.data):
-        quotes += 0 if values is _UNSET else 2
-    quotes += 2 * len(fields.urls or ()) + 4 * len(fields.annotations or ())
-    quotes += 2 * sum(isinstance(text, str) for text in (fields.artifact_type, fields.data))
-    if isinstance(fields.platform, Platform):
-        platform = fields.platform
-        quotes += 8 + 4 * (platform.os_version is not None) + 4 * (platform.variant is not None)
-        for features in (platform.os_features, platform.features):
-            quotes += 0 if features is None else 2 + 2 * len(features)
-    return structural_quotes(raw) == quotes and not (fields.size == 0 and b"-0" in raw)
+def _make(
+    raw: bytes, digest: str, size: int, media_type: str, annotations: dict[str, str], platform: Platform | None
+) -> Descriptor:
+    get = annotations.get
+    name, format_ = get(ANNOTATION_IMAGE_NAME), get(ANNOTATION_PACKED_FORMAT)
+    return Descriptor(raw, digest, size, media_type, name, format_, get(ANNOTATION_REFERENCE), platform)
 
 
-def _strict_fields(raw: bytes) -> _Fields:
-    return msgspec.convert(read_strictly(raw, DESCRIPTOR), _Fields)
+@lru_cache(1024)
+def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
+    """The platform of a descriptor, and how many quotes it and its key take up. Raises DocumentError.
+
+    Whole images of a registry share a handful.
+    """
+    if not raw:
+        return None, 0
+    fields = None if raw == b"null" else read_strictly(raw, PLATFORM)
+    return None if fields is None else Platform(**fields), structural_quotes(raw) + 2
+
+
+V = TypeVar("V")
+
+
+class Unchanged(NamedTuple):
+    """What of the descriptors of an index stands in other bytes as it did: those before ``beginning``, and those from
+    ``end`` on, which begin at the offset ``start``, -1 where there are none."""
+
+    beginning: int
+    end: int
+    start: int
+
+
+class Columns:
+    """The descriptors of an index field by field, one value each, in order; equal values are shared.
+
+    ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
+    their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
+    """
+
+    def __init__(self, data: bytes = b"", first: int = 0) -> None:
+        self.data, self.first, self.last = data, first, first
+        self.digests: list[str] = []
+        self.sizes = array("q")
+        self.media_types: list[str] = []
+        self.names: list[str | None] = []
+        self.formats: list[str | None] = []
+        self.references: list[str | None] = []
+        self.platforms: list[Platform | None] = []
+        self.blocks: list[int] = []
+        self.offsets: list[int] = []
+        self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def lists(self) -> tuple[list[Any] | array[int], ...]:
+        """The columns in the order of a descriptor's fields."""
+        annotations = self.names, self.formats, self.references
+        return self.digests, self.sizes, self.media_types, *annotations, self.platforms
+
+    def rows(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """The values of each descriptor from ``start`` to ``stop``, as its fields behind ``raw``."""
+        return zip(*(column[start:stop] for column in self.lists()), strict=True)
+
+    def made(self, start: int, stop: int) -> Iterator[Descriptor]:
+        """The descriptors from ``start`` to ``stop``."""
+        if start < stop:
+            number = self._block_of(start)
+            blocks = map(self._take_apart, range(number, len(self.blocks)))
+            raws = islice(chain.from_iterable(blocks), start - self.blocks[number], None)
+            for row, (_, raw) in zip(self.rows(start, stop), raws, strict=False):
+                yield Descriptor(raw, *row)
+
+    def located(self, position: int) -> tuple[int, bytes]:
+        """The offset of a descriptor, and its bytes."""
+        number = self._block_of(position)
+        return self._take_apart(number)[position - self.blocks[number]]
+
+    def _block_of(self, position: int) -> int:
+        return bisect_right(self.blocks, position) - 1
+
+    def _take_apart(self, number: int) -> list[tuple[int, bytes]]:
+        """The offset and the bytes of each descriptor of a block."""
+        known, found = self._block
+        if known != number:
+            start, end = [*self.offsets[number : number + 2], self.last][:2]
+            text, found = b"[%b]" % self.data[start:end].rstrip(SPACES + b","), []
+            try:
+                for raw in map(bytes, _decode_raws(text)):
+                    start = self.data.find(raw[:1], start)
+                    found.append((start, raw))
+                    start += len(raw)
+            except (ValueError, RecursionError):
+                # One has a text that is no Unicode, and that the daemon ignores.
+                scanner = Scanner(text, 1)
+                while next_element(scanner, first=not found):
+                    scanner.peek()
+                    at = scanner.at
+                    DESCRIPTOR.read(scanner)
+                    found.append((start + at - 1, text[at : scanner.at]))
+            self._block = number, found
+        return found
+
+    def unchanged(self, data: bytes, start: int, end: int) -> Unchanged:
+        """What of them, block by block, stands in other bytes, whose descriptors are from ``start`` to ``end``."""
+        texts = [*pairwise([*self.offsets, self.last])]
+
+        def stands(number: int, moved: int) -> bool:
+            first, last = texts[number]
+            return least <= first + moved and data.startswith(self.data[first:last], first + moved)
+
+        moved, least, beginning, stop = start - self.offsets[0], start, 0, len(texts)
+        while beginning < len(texts) - 1 and stands(beginning, moved):
+            beginning += 1
+        least, moved = self.offsets[beginning] + moved, end - self.last
+        while stop > beginning and stands(stop - 1, moved):
+            stop -= 1
+        positions = [*self.blocks, len(self)]
+        return Unchanged(positions[beginning], positions[stop], self.offsets[stop] + moved if stop < len(texts) else -1)
+
+    def append(self, descriptor: Descriptor, offset: int) -> None:
+        """Append a descriptor that stands at ``offset``."""
+        self.begin(offset)
+        for column, value in zip(self.lists(), msgspec.structs.astuple(descriptor)[1:], strict=True):
+            column.append(value)
+
+    def extend(self, other: Columns, *ranges: tuple[int, int, int]) -> None:
+        """Append ranges of another, ascending: from where, to where, and by how many bytes its text was moved."""
+        beginnings = [start for start, _, _ in ranges]
+        ends = [*accumulate((stop - start for start, stop, _ in ranges), initial=len(self))]
+        begun = self.blocks[-1:]
+        for position, offset in zip(other.blocks, other.offsets, strict=True):
+            at = bisect_right(beginnings, position) - 1
+            if at >= 0 and position < ranges[at][1]:
+                moved = ends[at] + position - beginnings[at]
+                if [moved] != begun:
+                    self.blocks.append(moved)
+                    self.offsets.append(offset + ranges[at][2])
+        for column, values in zip(self.lists(), other.lists(), strict=True):
+            for start, stop, _ in ranges:
+                column.extend(values[start:stop])
+
+    def read(self, text: bytes, offset: int) -> bool:
+        """Append the descriptors of a list in JSON that is UTF-8 and not empty; the first stands at ``offset``.
+
+        False, and nothing appended, where only the strict reader can tell what the daemon reads.
+        """
+        try:
+            return self._read_usual(text, offset) or self._read_any(text, offset)
+        except (ValueError, RecursionError, DocumentError):
+            return False
+
+    def _read_usual(self, text: bytes, offset: int) -> bool:
+        try:
+            entries = _decode_usual(text)
+        except ValueError:
+            return False
+        given = [entry.annotations for entry in entries]
+        annotations = [one.name for one in given], [one.format for one in given], [one.reference for one in given]
+        platforms, quotes = _read_platforms(entries)
+        quotes += 24 * len(entries)
+        if not all(map(all, annotations)):
+            quotes -= 4 * sum(value is None for values in annotations for value in values)
+        sizes = [entry.size for entry in entries]
+        sure = structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
+        return sure and self._take(entries, offset, sizes, annotations, platforms)
+
+    def _read_any(self, text: bytes, offset: int) -> bool:
+        entries = _decode_entries(text)
+        given = [entry.annotations for entry in entries]
+        annotations = [one or _NO_ANNOTATIONS for one in given]
+        platforms, quotes = _read_platforms(entries)
+        quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
+        sizes = [entry.size for entry in entries]
+        if structural_quotes(text) != quotes or not all(sizes):
+            # One is odd, or has what was not counted.
+            for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
+                if not accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
+                    return False
+        names = [one.get(ANNOTATION_IMAGE_NAME) for one in annotations]
+        formats = [one.get(ANNOTATION_PACKED_FORMAT) for one in annotations]
+        references = [one.get(ANNOTATION_REFERENCE) for one in annotations]
+        return self._take(entries, offset, sizes, (names, formats, references), platforms)
+
+    def _take(
+        self,
+        entries: Sequence[_Entry | _UsualEntry],
+        offset: int,
+        sizes: list[int],
+        annotations: tuple[list[str | None], ...],
+        platforms: list[Platform | None],
+    ) -> bool:
+        self.begin(offset)
+        names, formats, references = annotations
+        self.digests += [entry.digest for entry in entries]
+        self.sizes.fromlist(sizes)
+        self.media_types += _shared([entry.media_type for entry in entries])
+        self.names += names
+        self.formats += _shared(formats)
+        self.references += _shared(references)
+        self.platforms += platforms
+        return True
+
+    def begin(self, offset: int) -> None:
+        """Begin a block with the next descriptor, if the last one is full."""
+        if not self.blocks or len(self) - self.blocks[-1] >= _FULL_BLOCK:
+            self.blocks.append(len(self))
+            self.offsets.append(offset)
+
+
+def _read_platforms(entries: Sequence[_Entry | _UsualEntry]) -> tuple[list[Platform | None], int]:
+    """The platforms, and how many quotes they and their keys take up. Raises DocumentError."""
+    texts = [entry.platform for entry in entries]
+    if not any(texts):
+        return [None] * len(entries), 0
+    read = [_read_platform(bytes(text)) for text in texts]
+    return [platform for platform, _ in read], sum([quotes for _, quotes in read])
+
+
+def _shared(values: list[V]) -> list[V]:
+    """The same values, equal ones as one object; unless the first few tell that hardly any are equal."""
+    if values.count(values[0]) == len(values):
+        return values[:1] * len(values)
+    few = values[:_FEW]
+    if len(set(few)) == len(few) == _FEW:
+        return values
+    distinct = dict(zip(values, values, strict=True))
+    return [distinct[value] for value in values]
+
+
+class DescriptorArray:
+    """The manifests array as a type for the strict reader: after `read`, ``columns`` hold its descriptors.
+
+    It is decoded by the block: that each block of its text is a list of its own proves that it was cut between two
+    descriptors. Where a block is not decoded for sure, smaller ones are, until what is odd is read alone. What stands
+    at the beginning and at the end as it did in ``previous`` is taken from there.
+    """
+
+    def __init__(self, previous: Columns | None) -> None:
+        self._previous = previous
+        self.columns = Columns()
+
+    def read(self, scanner: Scanner) -> None:
+        if scanner.peek_value() != b"[":
+            IMAGE_INDEX.fields["manifests"].read(scanner)
+        scanner.at += 1
+        self.columns = Columns(scanner.data, scanner.at)
+        if next_element(scanner, first=True):
+            self._read_elements(scanner)
+        self.columns.last = scanner.at
+        scanner.at += 1
+
+    def _read_elements(self, scanner: Scanner) -> None:
+        data, previous = scanner.data, self._previous
+        # The array's end, unless another bracket follows it: then the last block is no list, and it is found singly.
+        end = max(data.rfind(b"]"), 0) or len(data)
+        if previous:
+            same = previous.unchanged(data, scanner.at, end)
+            if same.beginning and not self._keep_beginning(scanner, previous, same.beginning):
+                return
+            if same.start >= scanner.at and end < len(data):
+                comma = data.rfind(b",", scanner.at, same.start)
+                if not self._decode(scanner, comma, same.start):
+                    return
+                if scanner.at == same.start:
+                    moved, scanner.at = end - previous.last, end
+                    self.columns.extend(previous, (same.end, len(previous), moved))
+                    return
+        self._decode(scanner, end, len(data) + 1)
+
+    def _keep_beginning(self, scanner: Scanner, previous: Columns, stop: int) -> bool:
+        """Take over the descriptors before ``stop``; False where the array ends behind them."""
+        moved = scanner.at - previous.offsets[0]
+        self.columns.extend(previous, (0, stop, moved))
+        # What separates them from the next one is read again: another may follow, or none.
+        start, raw = previous.located(stop - 1)
+        scanner.at = moved + start + len(raw)
+        return next_element(scanner, first=False)
+
+    def _decode(self, scanner: Scanner, limit: int, until: int) -> bool:
+        """Read descriptors until one begins at ``until`` or behind it; False at the array's end.
+
+        ``limit`` is where the last of them is thought to end.
+        """
+        view, size, suspect, uncut = memoryview(scanner.data), _BLOCK, 0, 0
+        while scanner.at < until:
+            start = scanner.at
+            stop = None if start < uncut else _find_cut(scanner.data, start, size, limit)
+            if stop is None:
+                # Nor is there a cut for long: none of this is written as objects are, or it is very large.
+                uncut = max(uncut, start + size + _BLOCK)
+                self._read_one(scanner, None)
+            elif self.columns.read(b"".join((b"[", view[start:stop], b"]")), start):
+                size, scanner.at = size if stop < suspect else min(8 * size, _BLOCK), stop
+            elif size > _SMALLEST_BLOCK:
+                size, suspect = size // 8, stop
+                continue
+            else:
+                self._read_one(scanner, _find_cut(scanner.data, start, 1, limit))
+            if not next_element(scanner, first=False):
+                return False
+        return True
+
+    def _read_one(self, scanner: Scanner, stop: int | None) -> None:
+        """Read the next descriptor, which seems to end at ``stop``; strictly where it is odd."""
+        start = scanner.at
+        descriptor = None if stop is None else sound_descriptor(scanner.data[start:stop])
+        if descriptor is None or stop is None:
+            fields = DESCRIPTOR.read(scanner)
+            descriptor = _strictly_read(scanner.data[start : scanner.at], fields)
+        else:
+            scanner.at = stop
+        self.columns.append(descriptor, start)
+
+
+def _find_cut(data: bytes, start: int, size: int, limit: int) -> int | None:
+    """Where the first descriptor seems to end that ends ``size`` bytes behind ``start`` or later; None where none does
+    for long."""
+    most = start + size + _BLOCK
+    if cut := _CUT.search(data, start + size, min(limit, most)):
+        return cut.start()
+    return limit if start < limit <= most else None

@@ -1,133 +1,29 @@
 """Manifest, config and descriptor: typed views of the daemon's types, the raw bytes kept beside them.
 
 The fields are those of the OCI image-spec (descriptor.md, manifest.md, config.md) that the daemon reads; what it
-refuses is refused here, by `serde`. msgspec reads first because it is fast; whatever it does not accept outright, or
-accepts where serde might not, is read again by the strict reader, whose word is final.
+refuses is refused here, by `strict_json`. msgspec reads first because it is fast; whatever it does not accept
+outright, or accepts where serde might not, is read again by the strict reader, whose word is final.
 """
 
-from __future__ import annotations
-
+# Annotations are types here, not texts: the readers are made of them.
+import builtins
+import functools
 import re
-from typing import Annotated, Any, Generic, TypeVar
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
-from .errors import DocumentError
-from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct
-from .strict_json import Struct as SerdeStruct
-
-_string = String()
-_strings = Sequence("a sequence", _string)
-_string_map = Map("a map", _string)
-_maybe_string = Optional(_string)
-_maybe_strings = Optional(_strings)
-_maybe_string_map = Optional(_string_map)
-# A Go map[string]struct{}: every value an object whose content does not matter.
-_go_set = Optional(Map("a map", Struct("struct GoMapSerde", {})))
-
-_U32 = Integer("u32", 0, 2**32 - 1)
-_I64 = Integer("i64", -(2**63), 2**63 - 1)
-
-PLATFORM = Struct(
-    "struct Platform",
-    {
-        "architecture": _string,
-        "os": _string,
-        # Without the dots that OCI writes: what OCI calls os.version is an unknown field to the daemon.
-        "os_version": _maybe_string,
-        "os_features": _maybe_strings,
-        "variant": _maybe_string,
-        "features": _maybe_strings,
-    },
-)
-DESCRIPTOR = Struct(
-    "struct Descriptor",
-    {
-        "mediaType": _string,
-        "digest": _string,
-        "size": _I64,
-        "urls": _maybe_strings,
-        "annotations": _maybe_string_map,
-        "platform": Optional(PLATFORM),
-        "artifactType": _maybe_string,
-        "data": _maybe_string,
-    },
-)
-_maybe_descriptor = Optional(DESCRIPTOR)
-IMAGE_INDEX = Struct(
-    "struct ImageIndex",
-    {
-        "schemaVersion": _U32,
-        "mediaType": _maybe_string,
-        "artifactType": _maybe_string,
-        "manifests": Sequence("a sequence", DESCRIPTOR),
-        "subject": _maybe_descriptor,
-        "annotations": _maybe_string_map,
-    },
-)
-IMAGE_MANIFEST = Struct(
-    "struct ImageManifest",
-    {
-        "schemaVersion": _U32,
-        "mediaType": _maybe_string,
-        "artifactType": _maybe_string,
-        "config": DESCRIPTOR,
-        "layers": Sequence("a sequence", DESCRIPTOR),
-        "subject": _maybe_descriptor,
-        "annotations": _maybe_string_map,
-    },
-)
-_CONFIG = Struct(
-    "struct Config",
-    {
-        "User": _maybe_string,
-        "ExposedPorts": _go_set,
-        "Env": _maybe_strings,
-        "Entrypoint": _maybe_strings,
-        "Cmd": _maybe_strings,
-        "Volumes": _go_set,
-        "WorkingDir": _maybe_string,
-        "Labels": _maybe_string_map,
-        "StopSignal": _maybe_string,
-    },
-)
-_ROOTFS = Struct("struct RootFs", {"type": _string, "diff_ids": _strings})
-_HISTORY = Struct(
-    "struct History",
-    {
-        "created": _maybe_string,
-        "author": _maybe_string,
-        "created_by": _maybe_string,
-        "comment": _maybe_string,
-        "empty_layer": Optional(Boolean()),
-    },
-)
-IMAGE_CONFIGURATION = Struct(
-    "struct ImageConfiguration",
-    {
-        "created": _maybe_string,
-        "author": _maybe_string,
-        "architecture": _string,
-        "os": _string,
-        "os.version": _maybe_string,
-        "os.features": _maybe_strings,
-        "variant": _maybe_string,
-        "config": Optional(_CONFIG),
-        "rootfs": _ROOTFS,
-        "history": Sequence("a sequence", _HISTORY),
-    },
-)
-
+from .strict_json import Boolean, Integer, Map, Optional, Scanner, Sequence, String, Struct, Type
 
 I64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-# Minus zero is a float to the daemon and an integer to msgspec; inside a string the pattern costs a second reading.
-_MINUS_ZERO = re.compile(rb"[:\[,\s]-0[,\]}\s]")
 
 
-class Platform(msgspec.Struct, frozen=True):
+class Platform(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an image runs on. ``os_version`` and ``os_features`` are the daemon's names, without OCI's dots."""
 
     architecture: str
@@ -141,7 +37,7 @@ class Platform(msgspec.Struct, frozen=True):
         return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
 
-class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel"):
+class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """A descriptor inside a manifest: its config or one of its layers."""
 
     media_type: str
@@ -154,23 +50,23 @@ class BlobDescriptor(msgspec.Struct, frozen=True, rename="camel"):
     data: str | None = None
 
 
-class ImageManifest(msgspec.Struct, frozen=True, rename="camel"):
+class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
     """manifest.md; a Docker schema 2 manifest has the same shape."""
 
     schema_version: U32
-    config: BlobDescriptor
-    layers: list[BlobDescriptor]
     media_type: str | None = None
     artifact_type: str | None = None
+    config: BlobDescriptor
+    layers: list[BlobDescriptor]
     subject: BlobDescriptor | None = None
     annotations: dict[str, str] | None = None
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class Nothing(msgspec.Struct, frozen=True, gc=False):
     """The value of each exposed port and volume: an object whose content does not matter."""
 
 
-class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal"):
+class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True, gc=False):
     """config.md, "config": how a container of the image runs."""
 
     user: str | None = None
@@ -184,12 +80,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal"):
     stop_signal: str | None = None
 
 
-class RootFs(msgspec.Struct, frozen=True):
+class RootFs(msgspec.Struct, frozen=True, gc=False):
     type: str
     diff_ids: list[str]
 
 
-class History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     created: str | None = None
     author: str | None = None
     created_by: str | None = None
@@ -197,27 +93,81 @@ class History(msgspec.Struct, frozen=True):
     empty_layer: bool | None = None
 
 
-class ImageConfiguration(msgspec.Struct, frozen=True):
+class ImageConfiguration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """config.md. ``history`` is optional there and required here, because the daemon requires it."""
 
-    architecture: str
-    os: str
-    rootfs: RootFs
-    history: list[History]
     created: str | None = None
     author: str | None = None
+    architecture: str
+    os: str
     os_version: str | None = msgspec.field(default=None, name="os.version")
     os_features: list[str] | None = msgspec.field(default=None, name="os.features")
     variant: str | None = None
     config: ContainerConfig | None = None
+    rootfs: RootFs
+    history: list[History]
 
     @property
     def platform(self) -> Platform:
         return Platform(self.architecture, self.os, variant=self.variant)
 
 
+class _ImageIndex(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """image-index.md."""
+
+    schema_version: U32
+    media_type: str | None = None
+    artifact_type: str | None = None
+    manifests: list[BlobDescriptor]
+    subject: BlobDescriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+_RUST_NAMES: dict[type, str] = {
+    _ImageIndex: "ImageIndex",
+    BlobDescriptor: "Descriptor",
+    ContainerConfig: "Config",
+    Nothing: "GoMapSerde",
+}
+_SCALARS = (
+    (str, String()),
+    (bool, Boolean()),
+    (I64, Integer("i64", -(2**63), 2**63 - 1)),
+    (U32, Integer("u32", 0, 2**32 - 1)),
+)
+
+
+def _strict(kind: Any) -> Type:
+    """A type as the strict reader has it: a Struct's fields stand in the order of the Rust struct's."""
+    for scalar, type_ in _SCALARS:
+        if kind is scalar:
+            return type_
+    match get_origin(kind), get_args(kind):
+        case types.UnionType, (of, _):
+            return Optional(_strict(of))
+        case builtins.list, (of,):
+            return Sequence("a sequence", _strict(of))
+        case builtins.dict, (_, of):
+            return Map("a map", _strict(of))
+    return _strict_struct(kind)
+
+
+@functools.cache
+def _strict_struct(view: type[msgspec.Struct]) -> Struct:
+    hints = view.__annotations__
+    names = zip(view.__struct_encode_fields__, view.__struct_fields__, strict=True)
+    fields = {name: _strict(hints[field]) for name, field in names}
+    return Struct(f"struct {_RUST_NAMES.get(view, view.__name__)}", fields)
+
+
+PLATFORM, DESCRIPTOR, IMAGE_INDEX = (_strict_struct(view) for view in (Platform, BlobDescriptor, _ImageIndex))
+IMAGE_MANIFEST, IMAGE_CONFIGURATION = (_strict_struct(view) for view in (ImageManifest, ImageConfiguration))
 T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
+
+# Built here, before there are threads: msgspec crashes when two of them decode a type for the first time together.
+_decode_manifest = msgspec.json.Decoder(ImageManifest).decode
+_decode_config = msgspec.json.Decoder(ImageConfiguration).decode
+_decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
 
 class Document(Generic[T]):
@@ -230,14 +180,14 @@ class Document(Generic[T]):
         self.value = value
 
     @staticmethod
-    def manifest(raw: bytes) -> Document[ImageManifest]:
+    def manifest(raw: bytes) -> "Document[ImageManifest]":
         """Read a manifest; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, IMAGE_MANIFEST, ImageManifest))
+        return Document(raw, read_manifest(raw))
 
     @staticmethod
-    def config(raw: bytes) -> Document[ImageConfiguration]:
+    def config(raw: bytes) -> "Document[ImageConfiguration]":
         """Read a config; raises DocumentError where the daemon would."""
-        return Document(raw, read_document(raw, IMAGE_CONFIGURATION, ImageConfiguration))
+        return Document(raw, read_config(raw))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Document) and self.raw == other.raw
@@ -249,15 +199,21 @@ class Document(Generic[T]):
         return f"Document({len(self.raw)} bytes, {self.value!r})"
 
 
-def read_document(raw: bytes, strict: SerdeStruct, view: type[S]) -> S:
-    """Read ``raw`` as ``view``, accepting exactly what ``strict`` accepts. Raises DocumentError."""
-    value = _read_fast(raw, view)
-    if value is not None:
-        return value
-    return msgspec.convert(read_strictly(raw, strict), view)
+def read_manifest(raw: bytes) -> ImageManifest:
+    """Raises DocumentError where the daemon refuses it."""
+    value = read_surely(raw, _decode_manifest)
+    if value is None or (0 in _numbers(value) and b"-0" in raw):
+        return msgspec.convert(read_strictly(raw, IMAGE_MANIFEST), ImageManifest)
+    return value
 
 
-def read_strictly(raw: bytes, strict: SerdeStruct) -> dict[str, Any]:
+def read_config(raw: bytes) -> ImageConfiguration:
+    """Raises DocumentError where the daemon refuses it."""
+    value = read_surely(raw, _decode_config)
+    return msgspec.convert(read_strictly(raw, IMAGE_CONFIGURATION), ImageConfiguration) if value is None else value
+
+
+def read_strictly(raw: bytes, strict: Struct) -> dict[str, Any]:
     """Read all of ``raw`` by the daemon's rules: its known fields by name. Raises DocumentError."""
     scanner = Scanner(raw)
     value: dict[str, Any] = strict.read(scanner)
@@ -265,16 +221,29 @@ def read_strictly(raw: bytes, strict: SerdeStruct) -> dict[str, Any]:
     return value
 
 
-def _read_fast(raw: bytes, view: type[S]) -> S | None:
-    """Read with msgspec where its answer is sure to be serde's; None sends the caller to the strict reader."""
+def read_surely(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """What ``decode`` reads, if it is sure to be what serde reads; None where only the strict reader can tell.
+
+    Zero is for the caller to look at: minus zero is an integer to msgspec alone.
+    """
     try:
-        raw.decode()
-        tree = msgspec.json.decode(raw)
-        if _MINUS_ZERO.search(raw) or structural_quotes(raw) != _quotes(tree):
-            return None
-        return msgspec.convert(tree, view)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
+        value = decode(raw)
+        return value if accounts_for(value, raw) else None
+    except (ValueError, RecursionError):
         return None
+
+
+def accounts_for(value: object, raw: bytes) -> bool:
+    """Whether no key stands twice in ``raw``, of which msgspec made ``value``; False where that cannot be told.
+
+    The daemon refuses a repeated key and msgspec does not. So the value is written again, and where it has not every
+    field, the whole tree: no quote may be left over. Raises what a decoder raises.
+    """
+    quotes = raw.count(b'"')
+    # A quote inside a text is written as it was read, unless it was given by its number.
+    if b"\\" in raw and rb"\u0022" in raw:
+        return False
+    return _encode(value).count(b'"') == quotes or _encode(_decode_anything(raw)).count(b'"') == quotes
 
 
 def structural_quotes(raw: bytes) -> int:
@@ -282,66 +251,6 @@ def structural_quotes(raw: bytes) -> int:
     return (_ESCAPE.sub(b"", raw) if b"\\" in raw else raw).count(b'"')
 
 
-def _quotes(tree: Any) -> int:
-    """How many quotes JSON without a repeated key needs for ``tree``: fewer than were there betray a repeated key."""
-    total = 0
-    pending = [tree]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            total += 2
-        elif isinstance(item, dict):
-            total += 2 * len(item)
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return total
-
-
-__all__ = [
-    "BlobDescriptor",
-    "ContainerConfig",
-    "Document",
-    "DocumentError",
-    "History",
-    "ImageConfiguration",
-    "ImageManifest",
-    "Nothing",
-    "Platform",
-    "RootFs",
-]
-
-
-_decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
-
-
-def read_manifest(raw: bytes) -> ImageManifest:
-    """Raises DocumentError where the daemon refuses it."""
-    value = _read_usual(raw, ImageManifest)
-    return Document.manifest(raw).value if value is None or _doubtful(value) else value
-
-
-def _doubtful(manifest: ImageManifest) -> bool:
-    """Whether a number may have been minus zero, which is no integer to the daemon."""
-    if not manifest.schema_version or not manifest.config.size or manifest.subject is not None:
-        return True
-    return not all(layer.size for layer in manifest.layers)
-
-
-def read_config(raw: bytes) -> ImageConfiguration:
-    """Raises DocumentError where the daemon refuses it."""
-    return _read_usual(raw, ImageConfiguration) or Document.config(raw).value
-
-
-def _read_usual(raw: bytes, view: type[S]) -> S | None:
-    """None where only the strict reader can tell."""
-    try:
-        if not raw.isascii():
-            raw.decode()
-        tree = _decode(raw)
-        # Escaped quotes are as many on both sides, unless one was written as a number.
-        if _encode(tree).count(b'"') != raw.count(b'"') or (b"\\" in raw and rb"\u0022" in raw):
-            return None
-        return msgspec.convert(tree, view)
-    except (ValueError, RecursionError):
-        return None
+def _numbers(manifest: ImageManifest) -> list[int]:
+    others = [manifest.config.size, manifest.schema_version, manifest.subject.size if manifest.subject else 1]
+    return others + [layer.size for layer in manifest.layers]

@@ -53,7 +53,7 @@ class Edit:
 
 def positions(index: ImageIndex, wanted: Sequence[Removed]) -> set[int]:
     """Where these descriptors stand, equal ones each at the nearest place; those that are gone have none."""
-    places = _places(index, {one.raw.encode() for one in wanted})
+    places = index.places({one.raw.encode() for one in wanted})
     found: set[int] = set()
     for one in wanted:
         free = [place for place in places.get(one.raw.encode(), ()) if place not in found]
@@ -64,7 +64,7 @@ def positions(index: ImageIndex, wanted: Sequence[Removed]) -> set[int]:
 
 def placements(left: ImageIndex, returning: Sequence[Removed]) -> list[Placement]:
     """Where descriptors go: before their neighbour, or where they were when that one is gone."""
-    places = _places(left, {one.before.encode() for one in returning if one.before is not None})
+    places = left.places({one.before.encode() for one in returning if one.before is not None})
     placed: list[Placement] = []
     for earlier, removed in enumerate(sorted(returning, key=lambda one: one.position)):
         expected = min(removed.position - earlier, len(left))
@@ -82,22 +82,14 @@ def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list
         Removed(
             descriptor.raw.decode(),
             position + earlier,
-            left.descriptors[position].raw.decode() if position < len(left) else None,
+            left.raw(position).decode() if position < len(left) else None,
         )
         for earlier, (position, descriptor) in enumerate(sorted(wanted, key=lambda one: one[0]))
     ]
 
 
-def _places(index: ImageIndex, raws: Collection[bytes]) -> dict[bytes, list[int]]:
-    places: dict[bytes, list[int]] = {}
-    for at, descriptor in enumerate(index.descriptors):
-        if descriptor.raw in raws:
-            places.setdefault(descriptor.raw, []).append(at)
-    return places
-
-
 def _counts(index: ImageIndex, raws: Collection[bytes]) -> Counter[bytes]:
-    return Counter(descriptor.raw for descriptor in index.descriptors if descriptor.raw in raws)
+    return Counter({raw: len(places) for raw, places in index.places(raws).items()})
 
 
 def _still_to_do(
@@ -173,21 +165,19 @@ def _presence(root: Folder, entries: int) -> Callable[[str], bool]:
 
 def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
     """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
-    return removals_at(index, {at for at, descriptor in enumerate(index.descriptors) if descriptor.key in keys})
+    return removals_at(index, index.positions_of(keys))
 
 
 def removals_at(index: ImageIndex, positions: Collection[int]) -> list[Removed]:
     """The same for the entries at these positions."""
+    doomed = set(positions)
+    first_kept = next((at for at in range(len(index)) if at not in doomed), len(index))
     removed: list[Removed] = []
-    descriptors = index.descriptors
-    first_kept = next((at for at in range(len(descriptors)) if at not in positions), len(descriptors))
-    before: Descriptor | None = None
-    for position in range(len(descriptors) - 1, -1, -1):
-        descriptor = descriptors[position]
-        if position in positions:
-            gap = index.gap(position if position < first_kept else position - 1)
-            neighbour = None if before is None else before.raw.decode()
-            removed.append(Removed(descriptor.raw.decode(), position, neighbour, gap.decode() if gap else None))
-        else:
-            before = descriptor
+    following, neighbour = len(index), None
+    for position in sorted(doomed, reverse=True):
+        if position + 1 < following:
+            neighbour = index.raw(position + 1).decode()
+        following = position
+        gap = index.gap(position if position < first_kept else position - 1)
+        removed.append(Removed(index.raw(position).decode(), position, neighbour, gap.decode() if gap else None))
     return removed[::-1]

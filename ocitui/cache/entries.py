@@ -42,10 +42,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
     """The key of each descriptor, in order."""
+    return identity_keys((one.digest, one.format, one.image_name) for one in descriptors)
+
+
+def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> list[EntryKey]:
+    """The key of each entry by its digest, format and image name, in order."""
     seen: dict[tuple[str, str, str], int] = {}
     keys: list[EntryKey] = []
-    for descriptor in descriptors:
-        identity = (descriptor.digest, descriptor.format or "", descriptor.image_name or "")
+    for digest, format_, name in identities:
+        identity = (digest, format_ or "", name or "")
         nth = seen.get(identity, 0)
         seen[identity] = nth + 1
         keys.append((*identity, nth))

@@ -1,358 +1,438 @@
-"""index.json: read by the daemon's rules, held as its own bytes, edited by splicing.
+"""index.json: read by the daemon's rules, held as its own bytes and as columns, edited by splicing.
 
-Every descriptor keeps the bytes it has in the file, and so does what stands around them: an index that is read and
-written unchanged is byte-identical, whatever wrote it, and unknown fields survive.
+An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import cast
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import NamedTuple, overload
 
 import msgspec
 
-from .descriptors import Descriptor, parse_sound, sound_descriptor
-from .documents import DESCRIPTOR, IMAGE_INDEX, Platform
+from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
+from .documents import IMAGE_INDEX, Platform
+from .entries import EntryKey, identity_keys
 from .errors import DocumentError
-from .strict_json import Scanner, Struct, next_element
+from .strict_json import Scanner
 from .verdict import IndexOutcome, Verdict
-
-# A descriptor ends at one of its first closing braces; those with more nested objects are read step by step.
-_BRACES_TRIED = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The bytes around the descriptors; ``separators`` stand between them, one where all are alike."""
-
-    head: bytes
-    opening: bytes
-    separators: bytes | tuple[bytes, ...]
-    closing: bytes
-    tail: bytes
-
-
-# What the daemon's pretty printer writes between two descriptors, from the one's last line to the other's brace.
-_PRETTY_OPENING, _PRETTY_END, _PRETTY_BETWEEN, _PRETTY_CLOSING = b"\n    ", b"\n    }", b",\n    ", b"\n  "
-
-
-class Pieces:
-    """The manifests array as a type for the strict reader: it takes the array apart without walking each descriptor.
-
-    After `read`, ``descriptors`` holds its elements, ``layout`` the white space and commas among them, and
-    ``start`` and ``end`` the offsets just inside its brackets.
-    """
-
-    def __init__(self, data: bytes, known: dict[bytes, Descriptor]) -> None:
-        self._data = data
-        self._known = known
-        self.descriptors: list[Descriptor] = []
-        self.layout = Layout(b"", b"", b",", b"", b"")
-        self.start = self.end = 0
-
-    def read(self, scanner: Scanner) -> None:
-        if scanner.peek_value() != b"[":
-            IMAGE_INDEX.fields["manifests"].read(scanner)
-        self.start = scanner.at + 1
-        if not self._read_pretty():
-            self._read_stepwise(scanner)
-        scanner.at = self.end + 1
-
-    def _read_pretty(self) -> bool:
-        """Take the array apart where it is laid out as the daemon does; False where it is not, or one is unsound.
-
-        A string holds no line break, so the text between two descriptors is found wherever it stands; that each
-        piece reads as a whole object proves that it stood between two.
-        """
-        data, start = self._data, self.start + len(_PRETTY_OPENING)
-        if not data.startswith(_PRETTY_OPENING, self.start):
-            return False
-        last = data.find(_PRETTY_END + _PRETTY_CLOSING + b"]", start) + len(_PRETTY_END)
-        if last < start or data.find(b"\\", start, last) >= 0:
-            return False
-        self.end = last + len(_PRETTY_CLOSING)
-        raws = _cut(data, start, last)
-        parsed = self._with_known(raws) if self._known else parse_sound(raws, data.count(b'"', start, last))
-        if parsed is None:
-            return False
-        self.layout = Layout(b"", _PRETTY_OPENING, _PRETTY_BETWEEN, _PRETTY_CLOSING, b"")
-        self.descriptors = parsed
-        return True
-
-    def _with_known(self, raws: list[bytes]) -> list[Descriptor] | None:
-        found = [self._known.get(raw) for raw in raws]
-        if None in found:
-            found = [known or sound_descriptor(raw) for known, raw in zip(found, raws, strict=True)]
-        return None if None in found else cast(list[Descriptor], found)
-
-    def _read_stepwise(self, scanner: Scanner) -> None:
-        """Take the array apart element by element, where it is broken or spaced unevenly."""
-        data, parsed, gaps = self._data, list[Descriptor](), list[bytes]()
-        scanner.at = before = self.start
-        while next_element(scanner, first=not parsed):
-            scanner.peek()
-            start = scanner.at
-            descriptor = _whole_descriptor(data, start)
-            if descriptor is None:
-                DESCRIPTOR.read(scanner)
-                descriptor = Descriptor.parse(data[start : scanner.at])
-            scanner.at = start + len(descriptor.raw)
-            gaps.append(data[before:start])
-            parsed.append(descriptor)
-            before = scanner.at
-        self.end = scanner.at
-        closing = data[before : self.end]
-        alike = len(set(gaps[1:])) <= 1
-        separators = (gaps[1] if len(gaps) > 1 else b",") if alike else tuple(gaps[1:])
-        self.layout = Layout(b"", gaps[0] if gaps else b"", separators, closing, b"")
-        self.descriptors = parsed
-
-
-def _cut(data: bytes, start: int, last: int) -> list[bytes]:
-    """The text from ``start`` to ``last``, cut between what ends and begins as descriptors do."""
-    pieces: list[bytes] = []
-    append, find, between = pieces.append, data.find, _PRETTY_END + _PRETTY_BETWEEN
-    brace, gap = len(_PRETTY_END), len(between)
-    while (end := find(between, start, last)) >= 0:
-        append(data[start : end + brace])
-        start = end + gap
-    append(data[start:last])
-    return pieces
-
-
-def _whole_descriptor(data: bytes, start: int) -> Descriptor | None:
-    """The descriptor that begins here, if it is a sound object with few braces; cheaper than reading it strictly."""
-    end = start
-    for _ in range(_BRACES_TRIED):
-        end = data.find(b"}", end) + 1
-        if not end:
-            return None
-        if descriptor := sound_descriptor(data[start:end]):
-            return descriptor
-    return None
-
 
 EMPTY_INDEX = (
     b'{\n  "schemaVersion": 2,\n  "mediaType": "application/vnd.oci.image.index.v1+json",\n  "manifests": []\n}\n'
 )
-_INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
-
 Key = tuple[str, str | None]
 """Digest and format: what the daemon recalls an entry by."""
 Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
+
+_UTF8_WINDOW = 1 << 20
+_MANY_LOOKUPS = 8
+_INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
 
 
 class NotUtf8Error(DocumentError):
     """The bytes are not UTF-8: the one fault for which the daemon refuses to start and leaves the file alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageIndex:
-    """An index the daemon would load: its descriptors in order, its lookups by hash table, its bytes."""
+class Layout(NamedTuple):
+    """The bytes around the descriptors: the white space just inside the brackets, and all that is outside."""
 
-    layout: Layout
-    descriptors: list[Descriptor]
-    _by_format: dict[str | None, dict[str, Descriptor]] = field(repr=False)
-    _by_name: dict[str | None, Descriptor] = field(repr=False)
+    head: bytes
+    opening: bytes
+    closing: bytes
+    tail: bytes
+
+
+class IndexDifference(NamedTuple):
+    """What differs between two indexes.
+
+    ``added`` and ``changed`` are positions in the new one, ``removed`` in the previous one. The ``beginning`` first
+    and the ``end`` last descriptors are the same in both.
+    """
+
+    beginning: int = 0
+    end: int = 0
+    added: Sequence[int] = ()
+    removed: Sequence[int] = ()
+    changed: Sequence[int] = ()
+
+
+class _Splice(NamedTuple):
+    """An edit of the text from ``start`` to ``end``, where ``removed`` descriptors from ``position`` on stand.
+
+    Each of the ``inserted`` comes with what is to stand before it; ``after`` follows the last.
+    """
+
+    position: int
+    removed: int
+    start: int
+    end: int
+    inserted: Sequence[tuple[bytes, Descriptor]] = ()
+    after: bytes = b""
+
+
+class ImageIndex:
+    """An index the daemon would load: its bytes, and its descriptors in order, as columns.
+
+    ``data`` are its very bytes. Each of the columns has one value a descriptor: ``digests``, ``sizes`` in bytes,
+    ``media_types``; ``names``, ``formats`` and ``references``, which are annotations, and ``platforms``, with None
+    where absent. Lookup tables are built at the first lookup, and where each descriptor's bytes are is worked out by
+    the block, when one is asked for.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns, self.data = columns, columns.data
+        self.digests: Sequence[str] = columns.digests
+        self.sizes: Sequence[int] = columns.sizes
+        self.media_types: Sequence[str] = columns.media_types
+        self.names: Sequence[str | None] = columns.names
+        self.formats: Sequence[str | None] = columns.formats
+        self.references: Sequence[str | None] = columns.references
+        self.platforms: Sequence[Platform | None] = columns.platforms
+        # The gap that stands between most descriptors, and whether no other does; None until that is looked for.
+        self._gap: bytes | None = None
+        self._even = False
+        self._lookups = 0
+        self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
+        self._names: dict[str | None, int] | None = None
 
     @classmethod
     def parse(cls, data: bytes, previous: ImageIndex | None = None) -> ImageIndex:
-        """Read an index; descriptors that ``previous`` has, byte for byte, are taken from there.
+        """Read an index; quicker where it is much like ``previous``, which is given back where it is the same.
 
         Raises NotUtf8Error or DocumentError, with the place, where the daemon would not load it.
         """
+        if previous is not None and previous.data == data:
+            return previous
         _check_utf8(data)
-        pieces = Pieces(data, {} if previous is None else {d.raw: d for d in previous.descriptors})
-        scanner = Scanner(data)
-        _schema_with(pieces).read(scanner)
+        array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
+        replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
-        head, tail = data[: pieces.start], data[pieces.end :]
-        return cls._of(replace(pieces.layout, head=head, tail=tail), pieces.descriptors)
+        return cls(array.columns)
 
     @classmethod
     def empty(cls) -> ImageIndex:
         """The index the daemon writes where there is none."""
         return cls.parse(EMPTY_INDEX)
 
-    @classmethod
-    def _of(cls, layout: Layout, descriptors: list[Descriptor]) -> ImageIndex:
-        by_format: dict[str | None, dict[str, Descriptor]] = {}
-        for descriptor in reversed(descriptors):
-            same_format = by_format.get(descriptor.format)
-            if same_format is None:
-                same_format = by_format[descriptor.format] = {}
-            same_format[descriptor.digest] = descriptor
-        return cls(layout, descriptors, by_format, {d.image_name: d for d in descriptors})
-
     def __len__(self) -> int:
-        return len(self.descriptors)
+        return len(self.digests)
 
     @property
-    def digests(self) -> list[str]:
-        return [d.digest for d in self.descriptors]
+    def descriptors(self) -> Descriptors:
+        """The descriptors in order, each made when it is asked for; loops over many use the columns."""
+        return Descriptors(self.columns)
 
-    @property
-    def formats(self) -> list[str | None]:
-        return [d.format for d in self.descriptors]
+    def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
+        """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
+        return identity_keys(
+            zip(self.digests[start:stop], self.formats[start:stop], self.names[start:stop], strict=True)
+        )
 
-    @property
-    def names(self) -> list[str | None]:
-        return [d.image_name for d in self.descriptors]
+    def position(self, digest: str, format: str | None) -> int | None:
+        """Where the entry stands that the daemon recalls: the first of that digest and format."""
+        return next((at for at in self.positions(digest) if self.formats[at] == format), None)
 
-    @property
-    def references(self) -> list[str | None]:
-        return [d.reference for d in self.descriptors]
+    def positions(self, digest: str) -> Sequence[int]:
+        """Where the entries of a digest stand, in order."""
+        if self._digests is None and self._is_asked_little():
+            return _find_all(self.digests, digest)
+        if self._digests is None:
+            count, others = len(self), dict[str, list[int]]()
+            first = dict(zip(reversed(self.digests), range(count - 1, -1, -1), strict=True))
+            if len(first) < count:
+                for at, one in enumerate(self.digests):
+                    if first[one] != at:
+                        others.setdefault(one, []).append(at)
+            self._digests = first, others
+        first, others = self._digests
+        return (first[digest], *others.get(digest, ())) if digest in first else ()
 
-    @property
-    def platforms(self) -> list[Platform | None]:
-        return [d.platform for d in self.descriptors]
+    def _is_asked_little(self) -> bool:
+        """Whether a look through all of a column is cheaper than a table of it, going by the lookups so far."""
+        self._lookups += 1
+        return self._lookups < _MANY_LOOKUPS
+
+    def positions_of(self, keys: Collection[Key]) -> list[int]:
+        """Where every entry of these digests and formats stands, in order."""
+        return sorted({at for digest, format_ in keys for at in self.positions(digest) if self.formats[at] == format_})
+
+    def places(self, raws: Collection[bytes]) -> dict[bytes, list[int]]:
+        """Where descriptors of these bytes stand, in order; those that are not there have no place."""
+        digests: set[str] = set()
+        for raw in raws:
+            with suppress(DocumentError):
+                digests.add(Descriptor.parse(raw).digest)
+        places: dict[bytes, list[int]] = {}
+        for at in sorted(at for digest in digests for at in self.positions(digest)):
+            if (found := self.raw(at)) in raws:
+                places.setdefault(found, []).append(at)
+        return places
+
+    def position_of_name(self, name: str) -> int | None:
+        """Where the entry stands that the daemon resolves: the last of that name."""
+        if self._names is None and self._is_asked_little():
+            return max(_find_all(self.names, name), default=None)
+        if self._names is None:
+            self._names = dict(zip(self.names, range(len(self)), strict=True))
+        return self._names.get(name)
 
     def by_key(self, digest: str, format: str | None) -> Descriptor | None:
         """The entry the daemon recalls: the first of that digest and format."""
-        return self._by_format.get(format, {}).get(digest)
+        at = self.position(digest, format)
+        return None if at is None else self.descriptors[at]
 
     def by_name(self, name: str) -> Descriptor | None:
         """The entry the daemon resolves: the last of that name."""
-        return self._by_name.get(name)
+        at = self.position_of_name(name)
+        return None if at is None else self.descriptors[at]
 
     def to_bytes(self) -> bytes:
-        layout, raws = self.layout, [d.raw for d in self.descriptors]
-        if not raws:
-            return b"".join((layout.head, layout.opening, layout.closing, layout.tail))
-        raws[0] = layout.head + layout.opening + raws[0]
-        raws[-1] += layout.closing + layout.tail
-        if isinstance(layout.separators, bytes):
-            return layout.separators.join(raws)
-        return b"".join(piece for pair in zip((b"", *layout.separators), raws, strict=True) for piece in pair)
+        """Its very bytes."""
+        return self.data
 
     def matches(self, data: bytes) -> bool:
         """Whether these bytes are this very index."""
-        return self.to_bytes() == data
+        return self.data == data
 
-    def without(self, keys: Collection[Key]) -> ImageIndex:
-        """The index less every entry of these digests and formats."""
-        doomed = set(keys)
-        if all(self.by_key(*key) is None for key in doomed):
-            return self
-        return self._keeping([i for i, d in enumerate(self.descriptors) if (d.digest, d.format) not in doomed])
-
-    def without_at(self, positions: Collection[int]) -> ImageIndex:
-        """The index less the entries at these positions."""
-        doomed = set(positions)
-        return self._keeping([i for i in range(len(self)) if i not in doomed]) if doomed else self
-
-    def _keeping(self, kept: list[int]) -> ImageIndex:
-        descriptors = [self.descriptors[i] for i in kept]
-        layout = self.layout
-        if not isinstance(layout.separators, bytes):
-            layout = replace(layout, separators=tuple(layout.separators[i - 1] for i in kept[1:]))
-        if not descriptors:
-            layout = replace(layout, opening=b"", closing=b"")
-        return self._of(layout, descriptors)
-
-    def appended(self, descriptor: Descriptor) -> ImageIndex:
-        """The index with a new entry at the end, which wins its name; its bytes are laid out like the others."""
-        layout = self._roomy_layout()
-        descriptor = msgspec.structs.replace(descriptor, raw=self.laid_out(descriptor.raw))
-        if not isinstance(layout.separators, bytes):
-            layout = replace(layout, separators=(*layout.separators, _default_separator(layout)))
-        same_format = self._by_format.get(descriptor.format, {})
-        first = {descriptor.digest: same_format.get(descriptor.digest, descriptor)}
-        return ImageIndex(
-            layout,
-            [*self.descriptors, descriptor],
-            {**self._by_format, descriptor.format: {**same_format, **first}},
-            {**self._by_name, descriptor.image_name: descriptor},
+    def difference(self, previous: ImageIndex) -> IndexDifference:
+        """What changed since ``previous``; an entry is the same by its digest, format, name, and which such it is."""
+        if self.data == previous.data:
+            return IndexDifference(len(self))
+        beginning = end = 0
+        if self and previous:
+            same = previous.columns.unchanged(self.data, self.start(0), self.columns.last)
+            beginning, end = same.beginning, len(previous) - same.end
+        least = min(len(self), len(previous)) - end
+        while beginning < least and self.raw(beginning) == previous.raw(beginning):
+            beginning += 1
+        while True:
+            old = {key: beginning + at for at, key in enumerate(previous.keys(beginning, len(previous) - end))}
+            new = {key: beginning + at for at, key in enumerate(self.keys(beginning, len(self) - end))}
+            uneven = {key[0] for key in old.keys() ^ new.keys()}
+            if not end or uneven.isdisjoint(islice(self.digests, len(self) - end, None)):
+                break
+            # Others of these digests follow, and may be another one of their kind by now.
+            end = 0
+        return IndexDifference(
+            beginning,
+            end,
+            [at for key, at in new.items() if key not in old],
+            [at for key, at in old.items() if key not in new],
+            [at for key, at in new.items() if key in old and self.raw(at) != previous.raw(old[key])],
         )
 
-    def inserted(self, placed: Sequence[Placement]) -> ImageIndex:
-        """The index with entries put in, verbatim, each before the entry that now has that position."""
-        layout = self._roomy_layout()
-        default = _default_separator(layout)
-        descriptors: list[Descriptor] = []
-        separators: list[bytes] = []
-        for gap_after, descriptor, gap_before in self._woven(placed):
-            if descriptors:
-                separators.append(gap_after or gap_before or default)
-            descriptors.append(descriptor)
-        alike = len(set(separators)) <= 1
-        return self._of(
-            replace(layout, separators=(separators or [default])[0] if alike else tuple(separators)), descriptors
-        )
+    def raw(self, position: int) -> bytes:
+        """A descriptor's bytes as they stand in the file."""
+        return self.columns.located(position)[1]
 
-    def _woven(self, placed: Sequence[Placement]) -> Iterator[tuple[bytes | None, Descriptor, bytes | None]]:
-        """Old and new entries in order, each with what its predecessor wants after itself, and it before itself."""
-        newcomers: dict[int, list[Placement]] = {}
-        for one in placed:
-            newcomers.setdefault(min(one[0], len(self)), []).append(one)
-        gap_after: bytes | None = None
-        for position in range(len(self) + 1):
-            for _, descriptor, gap in newcomers.get(position, ()):
-                yield gap_after, descriptor, gap
-                gap_after = None if position else gap
-            if position < len(self):
-                yield gap_after, self.descriptors[position], self.gap(position - 1) if position else None
-                gap_after = None
+    def start(self, position: int) -> int:
+        """The offset at which a descriptor begins."""
+        return self.columns.located(position)[0]
+
+    def end(self, position: int) -> int:
+        """The offset at which a descriptor ends."""
+        start, raw = self.columns.located(position)
+        return start + len(raw)
 
     def gap(self, position: int) -> bytes | None:
         """The comma and white space after the entry at a position; None after the last."""
         if not 0 <= position < len(self) - 1:
             return None
-        separators = self.layout.separators
-        return separators if isinstance(separators, bytes) else separators[position]
+        return self.data[self.end(position) : self.start(position + 1)]
+
+    @property
+    def layout(self) -> Layout:
+        """The bytes around the descriptors."""
+        data, first, last = self.data, self.columns.first, self.columns.last
+        start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
+        return Layout(data[:first], data[first:start], data[end:last], data[last:])
+
+    # Edits
+
+    def without(self, keys: Collection[Key]) -> ImageIndex:
+        """The index less every entry of these digests and formats."""
+        return self.without_at(self.positions_of(keys))
+
+    def without_at(self, positions: Collection[int]) -> ImageIndex:
+        """The index less the entries at these positions."""
+        count = len(self)
+        doomed = sorted({at for at in positions if 0 <= at < count})
+        if not doomed:
+            return self
+        if len(doomed) == count:
+            return self._spliced([_Splice(0, count, self.columns.first, self.columns.last)])
+        if len(doomed) == count - 1:
+            self._common_gap()
+        splices: list[_Splice] = []
+        first = doomed[0]
+        for at, following in pairwise([*doomed, count + 1]):
+            if following != at + 1:
+                start, end = (self.end(first - 1), self.end(at)) if first else (self.start(0), self.start(at + 1))
+                splices.append(_Splice(first, at + 1 - first, start, end))
+                first = following
+        return self._spliced(splices)
+
+    def appended(self, descriptor: Descriptor) -> ImageIndex:
+        """The index with a new entry at the end, which wins its name; its bytes are laid out like the others."""
+        descriptor = msgspec.structs.replace(descriptor, raw=self.laid_out(descriptor.raw))
+        return self.inserted([(len(self), descriptor, None)])
+
+    def inserted(self, placed: Sequence[Placement]) -> ImageIndex:
+        """The index with entries put in, verbatim, each before the entry that now has that position."""
+        groups: dict[int, list[Placement]] = {}
+        for one in placed:
+            groups.setdefault(min(one[0], len(self)), []).append(one)
+        common, used = self._common_gap(), set[bytes]()
+        splices: list[_Splice] = []
+        for position, group in sorted(groups.items()):
+            wanted = [gap for _, _, gap in group]
+            if position:
+                gaps = before = [gap or common for gap in wanted]
+                start = end = self.end(position - 1)
+                after = b""
+            elif self:
+                # At the very beginning an entry's gap stands after it.
+                gaps = [gap or later or common for gap, later in zip(wanted, [*wanted[1:], None], strict=True)]
+                before, after = [b"", *gaps[:-1]], gaps[-1]
+                start = end = self.start(0)
+            else:
+                gaps = [gap or later or common for gap, later in pairwise(wanted)]
+                opening, after = self._brackets()
+                before, start, end = [opening, *gaps], self.columns.first, self.columns.last
+            used.update(gaps)
+            inserted = [(text, descriptor) for text, (_, descriptor, _) in zip(before, group, strict=True)]
+            splices.append(_Splice(position, 0, start, end, inserted, after))
+        return self._spliced(splices, even=used <= {common}) if splices else self
 
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
-        return replace(self, layout=replace(self.layout, opening=opening, closing=closing))
+        if not self:
+            return self._spliced([_Splice(0, 0, self.columns.first, self.columns.last, after=opening + closing)])
+        count = len(self)
+        beginning = _Splice(0, 0, self.columns.first, self.start(0), after=opening)
+        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.columns.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
         """A descriptor's JSON, white space alone changed, as the others of this index are written."""
-        return _laid_out(raw, self._roomy_layout().opening)
+        _, newline, indent = self._brackets()[0].rpartition(b"\n")
+        if not newline:
+            return msgspec.json.format(raw, indent=0)
+        return msgspec.json.format(raw, indent=2).replace(b"\n", b"\n" + indent)
 
-    def _roomy_layout(self) -> Layout:
-        """The layout for at least one entry: empty brackets are opened as the head is indented."""
+    def _brackets(self) -> tuple[bytes, bytes]:
+        """The white space inside the brackets; where they are empty, what the head's indentation asks for."""
         layout = self.layout
-        if self.descriptors:
-            return layout
+        if self:
+            return layout.opening, layout.closing
         indent = _INDENT.search(layout.head)
-        if indent is None:
-            return replace(layout, opening=b"", closing=b"", separators=b",")
-        opening = b"\n" + indent[1] * 2
-        return replace(layout, opening=opening, closing=b"\n" + indent[1], separators=b"," + opening)
+        return (b"\n" + indent[1] * 2, b"\n" + indent[1]) if indent else (b"", b"")
+
+    def _common_gap(self) -> bytes:
+        """The gap that stands between most descriptors; between less than two, the one that fits the brackets."""
+        if self._gap is None:
+            self._gap, self._even = self._find_gap()
+        return self._gap
+
+    def _find_gap(self) -> tuple[bytes, bool]:
+        """The same, and whether no other gap is there."""
+        gap = self.gap(0)
+        if gap is None:
+            return b"," + self._brackets()[0], True
+        start = self.start(0) + len(self.raw(0)[:-1].rstrip(SPACES))
+        seam = self.data[start : self.start(1) + 2]
+        # As often there as gaps are, it stands in each of them: a text holds no line break, and hardly ever a seam.
+        if self.data.count(seam, self.columns.first, self.columns.last) >= len(self) - 1:
+            return gap, True
+        gaps = Counter(self.gap(at) for at in range(len(self) - 1))
+        return gaps.most_common(1)[0][0] or b",", len(gaps) == 1
+
+    def _spliced(self, splices: Sequence[_Splice], *, even: bool = True) -> ImageIndex:
+        """The index with these edits of its text, in order; ``even`` where they bring no gap but the common one."""
+        data, pieces, length, at, kept = memoryview(self.data), list[bytes | memoryview](), 0, 0, 0
+        columns, ranges = Columns(), list[tuple[int, int, int]]()
+        for splice in [*splices, _Splice(len(self), 0, len(data), len(data))]:
+            # What stands before it stays as it is.
+            if kept < splice.position:
+                if kept and not (columns or ranges):
+                    columns.begin(length)
+                ranges.append((kept, splice.position, length - at))
+            pieces.append(data[at : splice.start])
+            length += splice.start - at
+            if splice.inserted or splice.start == len(data):
+                columns.extend(self.columns, *ranges)
+                ranges.clear()
+            for before, descriptor in splice.inserted:
+                columns.append(descriptor, length + len(before))
+                pieces += before, descriptor.raw
+                length += len(before) + len(descriptor.raw)
+            pieces.append(splice.after)
+            length += len(splice.after)
+            at, kept = splice.end, splice.position + splice.removed
+        columns.data, columns.first = b"".join(pieces), self.columns.first
+        columns.last = length - (len(data) - self.columns.last)
+        new = ImageIndex(columns)
+        if self._even and even and columns:
+            new._gap, new._even = self._gap, True
+        return new
 
 
-def _default_separator(layout: Layout) -> bytes:
-    if isinstance(layout.separators, bytes):
-        return layout.separators
-    common = Counter(layout.separators).most_common(1)
-    return common[0][0] if common else b"," + layout.opening
+class Descriptors(Sequence[Descriptor]):
+    """The descriptors of an index in order, each made of the columns and its bytes when it is asked for."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @overload
+    def __getitem__(self, at: int) -> Descriptor: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Descriptor]: ...
+
+    def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
+        if isinstance(at, int):
+            position = range(len(self))[at]
+            return next(self._columns.made(position, position + 1))
+        start, stop, step = at.indices(len(self))
+        return list(self._columns.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        return self._columns.made(0, len(self))
 
 
-def _laid_out(raw: bytes, opening: bytes) -> bytes:
-    """A descriptor's JSON as the daemon's pretty printer writes it at this depth; compact in a compact index."""
-    _, newline, indent = opening.rpartition(b"\n")
-    if not newline:
-        return msgspec.json.format(raw, indent=0)
-    return msgspec.json.format(raw, indent=2).replace(b"\n", b"\n" + indent)
+def _find_all(values: Sequence[object], wanted: object) -> list[int]:
+    """Where a value stands, in order."""
+    found, at = list[int](), -1
+    with suppress(ValueError):
+        while True:
+            found.append(at := values.index(wanted, at + 1))
+    return found
 
 
 def _check_utf8(data: bytes) -> None:
-    if data.isascii():
-        return
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        raise NotUtf8Error("stream did not contain valid UTF-8", line=line, column=column) from None
-
-
-def _schema_with(pieces: Pieces) -> Struct:
-    return replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": pieces})
+    """Raises NotUtf8Error. What is decoded is looked at a window at a time, as it may be four times as long."""
+    at = 0
+    while at < len(data):
+        window = data[at : at + _UTF8_WINDOW]
+        try:
+            at += (
+                len(window)
+                if window.isascii()
+                else codecs.utf_8_decode(window, "strict", at + len(window) >= len(data))[1]
+            )
+        except UnicodeDecodeError as error:
+            at += error.start
+            line, column = data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at)
+            raise NotUtf8Error("stream did not contain valid UTF-8", line=line, column=column) from None
 
 
 def judge_index(data: bytes | None) -> IndexOutcome:

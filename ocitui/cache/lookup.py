@@ -113,7 +113,7 @@ def explain_resolve(directory: Path, index: ImageIndex, name: ImageName, format:
     """Resolve a name, saying at each step what was found."""
     spelling = str(name)
     reasons = [Reason(True, f"krata spells the name {spelling!r}")]
-    carriers = [(at, d) for at, d in enumerate(index.descriptors) if d.image_name == spelling]
+    carriers = [at for at, carried in enumerate(index.names) if carried == spelling]
     if name.reference == LATEST:
         carried = f"; {len(carriers)} entries carry it" if carriers else ""
         reasons.append(Reason(False, f"the tag {LATEST!r} is never resolved from the cache: the daemon pulls{carried}"))
@@ -121,9 +121,10 @@ def explain_resolve(directory: Path, index: ImageIndex, name: ImageName, format:
     if not carriers:
         reasons.append(Reason(False, "no entry carries this name"))
         return Explanation(tuple(reasons))
-    for at, descriptor in carriers[:-1]:
-        reasons.append(Reason(True, f"entry {at + 1} carries it, overruled by a later one: {_short(descriptor)}"))
-    at, winner = carriers[-1]
+    for at in carriers[:-1]:
+        one = _short(index.descriptors[at])
+        reasons.append(Reason(True, f"entry {at + 1} carries it, overruled by a later one: {one}"))
+    at, winner = carriers[-1], index.descriptors[carriers[-1]]
     reasons.append(Reason(True, f"entry {at + 1} carries it and wins, as the last of that name: {_short(winner)}"))
     return _with(reasons, explain_recall(directory, index, name, winner.digest, format))
 
@@ -134,7 +135,7 @@ def explain_recall(
     """Recall a digest, saying at each step what was found."""
     descriptor = index.by_key(digest, format)
     if descriptor is None:
-        formats = [d.format or "none" for d in index.descriptors if d.digest == digest]
+        formats = [index.formats[at] or "none" for at in index.positions(digest)]
         there = f"it is there as {', '.join(formats)}" if formats else "no entry has this digest"
         return Explanation((Reason(False, f"no entry of {digest} in format {format}: {there}"),))
     reasons = [Reason(True, f"the index has {_short(descriptor)}")]

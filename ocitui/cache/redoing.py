@@ -81,9 +81,10 @@ class _State:
 
     def __init__(self, directory: Path, index: ImageIndex) -> None:
         self._directory = directory
-        self._identities = Counter((d.digest, d.format, d.image_name) for d in index.descriptors)
-        self._keys = Counter(d.key for d in index.descriptors)
-        self._last = {(d.digest, d.format, d.image_name): at for at, d in enumerate(index.descriptors)}
+        identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+        self._identities = Counter(identities)
+        self._keys = Counter(zip(index.digests, index.formats, strict=True))
+        self._last = {identity: at for at, identity in enumerate(identities)}
 
     def compare(self, transaction: Transaction, touched: Collection[Identity]) -> Overwritten:
         """What no longer stands of a transaction, apart from entries that a later one ``touched``."""
@@ -151,9 +152,9 @@ def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int
     """Where these entries stand; of equal ones the first, which is what an older order has more of."""
     wanted = Counter(_identity_of(descriptor) for descriptor in descriptors)
     found: list[int] = []
-    for at, descriptor in enumerate(index.descriptors):
-        if wanted[_identity_of(descriptor)] > 0:
-            wanted[_identity_of(descriptor)] -= 1
+    for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+        if wanted[identity] > 0:
+            wanted[identity] -= 1
             found.append(at)
     return found
 

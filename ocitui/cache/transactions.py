@@ -220,7 +220,7 @@ def _published(space: Workspace, transaction: Transaction, index: ImageIndex) ->
     added = Counter(_identity(removed) for removed in transaction.added)
     removed_too = {_identity(removed) for removed in transaction.removed}
     gone = removed_too - set(added)
-    present = Counter((d.digest, d.format, d.image_name) for d in index.descriptors)
+    present = Counter(zip(index.digests, index.formats, index.names, strict=True))
     if any(present[identity] < count for identity, count in added.items()) or any(present[one] for one in gone):
         return False
     if gone or set(added) - removed_too:

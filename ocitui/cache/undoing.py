@@ -59,7 +59,7 @@ def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
     reversal = begin(TransactionKind.UNDO, of=target.id)
     placed = files_back(space, target)
     leaving = _files_leaving(space, target, left)
-    if not (placed or leaving or returning or any(index.by_key(*one) for one in keys)):
+    if not (placed or leaving or returning or index.positions_of(keys)):
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
     returned = {file.name for file in placed}
     reversal = msgspec.structs.replace(
@@ -214,7 +214,7 @@ def _base(space: Workspace) -> IndexFile:
 def _with_reverse_edit(reversal: Transaction, target: Transaction, index: ImageIndex) -> Transaction:
     leaving = positions(index, target.added)
     left = index.without_at(leaving)
-    returning = _marked_returning(target, left, Counter(index.descriptors[at].raw for at in leaving))
+    returning = _marked_returning(target, left, Counter(map(index.raw, leaving)))
     reversal = with_index_change(reversal, index, removals_at(index, leaving), returning)
     if left.descriptors or (target.opening and not returning):
         return reversal
@@ -227,7 +227,7 @@ def _marked_returning(target: Transaction, left: ImageIndex, leaving: Counter[by
     Raises ConflictError where another stands for the same digest and format.
     """
     moved = Counter(one.raw.encode() for one in target.added) & Counter(one.raw.encode() for one in target.removed)
-    twins = Counter(descriptor.key for descriptor in left.descriptors)
+    twins = Counter(zip(left.digests, left.formats, strict=True))
     returning: list[Removed] = []
     for one in target.removed:
         raw, descriptor = one.raw.encode(), one.descriptor

@@ -24,8 +24,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
 from .descriptors import Descriptor
-from .entries import EntryKey, entry_keys
+from .entries import EntryKey
 from .errors import CacheDirectoryError
+from .index import ImageIndex
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
 
@@ -135,12 +136,13 @@ _LOOK_AGAIN_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed since the last one. ``descriptors`` and ``keys`` are all that were last read, in index order.
+    """What changed since the last one. ``descriptors`` and ``keys`` are those of the ``index`` that was last read.
 
     ``files`` are names in the directory that may have changed; None means that any may have.
     """
 
     health: Health
+    index: ImageIndex
     descriptors: list[Descriptor]
     keys: list[EntryKey]
     added: dict[EntryKey, Descriptor] = field(default_factory=dict)
@@ -193,8 +195,9 @@ class _Watch:
         self._directory = directory
         self._adopt = adopt
         self._good: IndexFile | None = None
+        self._index = ImageIndex.empty()
         self._keys: list[EntryKey] = []
-        self._entries: dict[EntryKey, Descriptor] = {}
+        self._descriptors: list[Descriptor] = []
         self._doubt: _Doubt | None = None
         self._health: Health | None = None
         self._folder: tuple[int, int] | None = None
@@ -234,7 +237,7 @@ class _Watch:
         except CacheDirectoryError as error:
             condition = Condition.UNREADABLE if self._directory.is_dir() else Condition.GONE
             return self._report(Health(condition, error.message, polling=polling), names)
-        if seen.verdict.sound and (seen.exists or not self._entries):
+        if seen.verdict.sound and (seen.exists or not self._keys):
             self._doubt = None
             return self._take(seen, names, polling)
         return self._wait(seen, names, polling)
@@ -267,20 +270,22 @@ class _Watch:
     def _take(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
         """A sound index: what differs from the last one."""
         self._adopt(seen)
-        before, self._good = self._good, seen
-        descriptors = seen.index.descriptors if seen.index else []
+        first, self._good, old, self._index = self._good is None, seen, self._index, seen.contents
+        change = self._index.difference(old)
         health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
-        if before is not None and (before.index.descriptors if before.index else []) == descriptors:
+        if not first and change.beginning + change.end == len(old) == len(self._index):
             return self._report(health, names)
-        keys = entry_keys(descriptors)
-        now = dict(zip(keys, descriptors, strict=True))
-        old, self._entries, order, self._keys = self._entries, now, self._keys, keys
+        stop = len(self._index) - change.end
+        before, fresh = self._descriptors, self._index.descriptors[change.beginning : stop]
+        now = self._descriptors = [*before[: change.beginning], *fresh, *before[len(old) - change.end :]]
+        gone, keys = self._keys, self._index.keys()
+        self._keys = keys
         self._health = health
         return replace(
             self._difference(health, names),
-            added={key: d for key, d in now.items() if key not in old},
-            removed={key: old[key] for key in order if key not in now},
-            changed={key: d for key, d in now.items() if key in old and old[key] is not d and old[key] != d},
+            added={keys[at]: now[at] for at in change.added},
+            removed={gone[at]: before[at] for at in change.removed},
+            changed={keys[at]: now[at] for at in change.changed},
         )
 
     def _report(self, health: Health, names: frozenset[str] | None) -> Difference | None:
@@ -289,8 +294,7 @@ class _Watch:
         return None if known == health and names == frozenset() else self._difference(health, names)
 
     def _difference(self, health: Health, names: frozenset[str] | None) -> Difference:
-        descriptors = self._good.index.descriptors if self._good and self._good.index else []
-        return Difference(health, descriptors, self._keys, files=names)
+        return Difference(health, self._index, self._descriptors, self._keys, files=names)
 
 
 @dataclass(frozen=True, slots=True)

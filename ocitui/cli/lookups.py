@@ -28,7 +28,7 @@ def recall(settings: Settings, digest_text: str, format_text: str) -> ExitCode:
 
     async def look() -> Explanation:
         index = await cache.index()
-        digest = find_digest((d.digest for d in index.descriptors), digest_text)
+        digest = find_digest(index.digests, digest_text)
         descriptor = index.by_key(digest, format_)
         name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
         return await cache.explain_recall(name, digest, format_)

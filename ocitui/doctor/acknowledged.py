@@ -35,12 +35,15 @@ class Acknowledgement(msgspec.Struct, frozen=True):
     when: float
 
 
+_decode_all = msgspec.json.Decoder(list[Acknowledgement]).decode
+
+
 def load_acknowledged(directory: Path) -> dict[str, Acknowledgement]:
     """By fingerprint; none where there is no such file. Raises StorageError where it cannot be read."""
     path = directory / OWN_NAME / ACKNOWLEDGED_NAME
     try:
         data = path.read_bytes()
-        records = msgspec.json.decode(data, type=list[Acknowledgement])
+        records = _decode_all(data)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -43,7 +43,7 @@ _MOST_NAMES = 5
 
 def name_links(index: ImageIndex, found: Explanation, spelling: str, winner: Descriptor | None) -> Iterator[Link]:
     """What a lookup says before it goes on with the winner's digest."""
-    carriers = sum(descriptor.image_name == spelling for descriptor in index.descriptors)
+    carriers = index.names.count(spelling)
     first, *rest = found.reasons[: 1 + carriers] if winner is not None else found.reasons
     yield Link("name", ok_or_bad(first.ok), first.text)
     for reason in rest:
@@ -55,7 +55,7 @@ def _advice(index: ImageIndex, spelling: str) -> str:
     if spelling.endswith(f":{LATEST}"):
         return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
     stem = _stem(spelling)
-    like = {d.image_name for d in index.descriptors if d.image_name and _stem(d.image_name) == stem}
+    like = {name for name in index.names if name and _stem(name) == stem}
     if not like:
         return ""
     names = sorted(like)
@@ -227,7 +227,8 @@ class _Asking:
 
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""
-        digests = dict.fromkeys(d.digest for d in self._index.descriptors if d.image_name == spelling)
+        carried = zip(self._index.digests, self._index.names, strict=True)
+        digests = dict.fromkeys(digest for digest, name in carried if name == spelling)
         for digest in digests:
             if digest != winner.digest and any(one.answer is Answer.HIT for one in self._formats(digest, _SOME_NAME)):
                 advice = f"`ocitui point {spelling} {digest}` lets it win, and deletes nothing"
@@ -238,9 +239,9 @@ class _Asking:
         if not self._known:
             yield Link("names", Standing.UNKNOWN, "no name is known of an index that cannot be read")
             return
-        places = [(at, one) for at, one in enumerate(self._index.descriptors, 1) if one.digest == digest]
-        for at, descriptor in places:
-            yield carrier_link(self._index, at, descriptor)
+        places = self._index.positions(digest)
+        for at in places:
+            yield carrier_link(self._index, at + 1, self._index.descriptors[at])
         if not places:
             advice = f"its files are there: {REPAIR}" if any(digest == one for one, _ in self._files) else ""
             yield Link("names", Standing.BAD, "no entry has this digest", advice)
@@ -249,7 +250,7 @@ class _Asking:
         if self._format is not None:
             return (self._in_format(digest, name, self._format),)
         there: set[str | None] = {kind for one, kind in self._files if one == digest}
-        there |= {f for d, f in zip(self._index.digests, self._index.formats, strict=True) if d == digest}
+        there |= {self._index.formats[at] for at in self._index.positions(digest)}
         known = [format_ for format_ in PackedFormat if format_ in there] or [PackedFormat.SQUASHFS]
         return tuple(self._in_format(digest, name, format_) for format_ in known)
 

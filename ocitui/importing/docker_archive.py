@@ -57,6 +57,9 @@ class Saved(msgspec.Struct, frozen=True, rename="pascal"):
         return tuple(self.repo_tags or ())
 
 
+_decode_saved = msgspec.json.Decoder(list[Saved]).decode
+
+
 class DockerSource:
     """A Docker archive that was looked through. ``number`` asks for an image by its place (`:@0`)."""
 
@@ -97,7 +100,7 @@ class DockerSource:
         if raw is None:
             raise self._no_manifest()
         try:
-            saved = msgspec.json.decode(raw, type=list[Saved])
+            saved = _decode_saved(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UnsoundSourceError(f"manifest.json in {self._archive.path}: {error}") from error
         if not saved:

@@ -42,6 +42,9 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
     manifests: list[BlobDescriptor] | None = None
 
 
+_decode_index = msgspec.json.Decoder(Index).decode
+
+
 def digest_of(raw: bytes) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
@@ -94,7 +97,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
 def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
     """The descriptors of an index, in order. Raises UnsoundSourceError."""
     try:
-        return msgspec.json.decode(raw, type=Index).manifests or []
+        return _decode_index(raw).manifests or []
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnsoundSourceError(f"{what} is no image index: {error}") from error
 

@@ -226,12 +226,15 @@ def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
+
+
 def _check_version(files: LayoutFiles) -> None:
     raw = files.read("oci-layout", LARGEST_DOCUMENT)
     if raw is None:
         raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
     try:
-        version = msgspec.json.decode(raw, type=dict[str, Any]).get("imageLayoutVersion")
+        version = _decode_fields(raw).get("imageLayoutVersion")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnsoundSourceError(f"oci-layout in {files.path} is not JSON: {error}") from error
     if not isinstance(version, str) or not version.startswith("1."):

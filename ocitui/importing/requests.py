@@ -49,7 +49,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     @classmethod
     def from_json(cls, data: bytes) -> ImportRequest:
         """What `to_json` wrote. Raises ValueError."""
-        return msgspec.convert(json.loads(data), cls)
+        return msgspec.convert(json.loads(data), ImportRequest)
 
     def to_json(self) -> bytes:
         """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
@@ -97,6 +97,10 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             if (path := getattr(self, name)) is not None
         }
         return msgspec.structs.replace(self, source=source, **files)
+
+
+# It reads the type before there are threads, two of which may not convert to it for the first time together.
+_DECODER = msgspec.json.Decoder(ImportRequest)
 
 
 def _path(text: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, ImageIndex, PackerCache
+from ocitui.cache.entries import entry_keys
 from tests.cache.support import entry, index_bytes, stored
 
 SPACES = [b"", b" ", b"\n", b"\r\n", b"\t", b"  ", b"\n    ", b"\r\n\t"]
@@ -79,6 +80,69 @@ def test_read_and_written_unchanged(drawn: Drawn) -> None:
     assert index.to_bytes() == drawn.data
     assert [d.raw for d in index.descriptors] == drawn.raws
     assert ImageIndex.parse(drawn.data, index).to_bytes() == drawn.data
+
+
+@given(indexes(), indexes())
+def test_a_difference_is_told_by_positions(before: Drawn, after: Drawn) -> None:
+    old, new = ImageIndex.parse(before.data), ImageIndex.parse(after.data)
+    new = ImageIndex.parse(after.data, old)
+    changes = new.difference(old)
+    was = dict(zip(entry_keys(old.descriptors), old.descriptors, strict=True))
+    now = dict(zip(entry_keys(new.descriptors), new.descriptors, strict=True))
+    assert new.keys() == list(now)
+    assert [new.keys()[at] for at in changes.added] == [key for key in now if key not in was]
+    assert [old.keys()[at] for at in changes.removed] == [key for key in was if key not in now]
+    assert [new.keys()[at] for at in changes.changed] == [key for key in now if key in was and was[key] != now[key]]
+    beginning, end = changes.beginning, changes.end
+    assert old.descriptors[:beginning] == new.descriptors[:beginning]
+    assert old.descriptors[len(old) - end :] == new.descriptors[len(new) - end :]
+    assert (beginning + end == len(old) == len(new)) is (list(old.descriptors) == list(new.descriptors))
+
+
+@given(indexes(), st.data())
+def test_one_edit_is_told_as_one(drawn: Drawn, data: st.DataObject) -> None:
+    index = ImageIndex.parse(drawn.data)
+    grown = index.appended(Descriptor.from_dict(entry(9)))
+    assert grown.difference(index)[2:] == ([len(index)], [], [])
+    assert index.difference(grown)[2:] == ([], [len(index)], [])
+    assert index.difference(index)[2:] == ((), (), ())
+    if index:
+        at = data.draw(st.integers(0, len(index) - 1))
+        left = index.without_at({at})
+        changes = left.difference(index)
+        assert [index.digests[at] for at in changes.removed] == [index.digests[at]]
+
+
+@given(indexes())
+def test_places_are_told_of_digests_keys_names_and_bytes(drawn: Drawn) -> None:
+    index = ImageIndex.parse(drawn.data)
+    everything = list(index.descriptors)
+    # Few lookups look through the columns, many make tables of them.
+    for _ in range(4):
+        for one in everything:
+            places = [at for at, other in enumerate(everything) if other.digest == one.digest]
+            assert [*index.positions(one.digest)] == places
+            assert index.positions_of({one.key}) == [at for at in places if everything[at].format == one.format]
+            named = [at for at, other in enumerate(everything) if other.image_name == one.image_name]
+            assert index.position_of_name(one.image_name or "") == named[-1]
+            same = [at for at, other in enumerate(everything) if other == one]
+            assert index.places({one.raw, b"{}", b"no descriptor"}) == {one.raw: same}
+        assert (index.positions("none"), index.position("none", None), index.position_of_name("none")) in (
+            ([], None, None),
+            ((), None, None),
+        )
+
+
+@given(indexes(), st.slices(6))
+def test_descriptors_are_a_sequence(drawn: Drawn, cut: slice) -> None:
+    index = ImageIndex.parse(drawn.data)
+    everything = [Descriptor.parse(raw) for raw in drawn.raws]
+    assert index.descriptors[cut] == everything[cut]
+    assert [*reversed(index.descriptors)] == everything[::-1]
+    for at in range(-len(everything), len(everything)):
+        assert index.descriptors[at] == everything[at]
+    with pytest.raises(IndexError):
+        index.descriptors[len(everything)]
 
 
 @given(indexes(), st.integers(0, 6))

@@ -9,8 +9,21 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import CorruptIndexError, ImageIndex, PackerCache, ReadOnlyError, examine_index, judge_index
-from tests.cache.support import OWN, trash
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_PACKED_FORMAT,
+    ANNOTATION_REFERENCE,
+    CorruptIndexError,
+    Descriptor,
+    ImageIndex,
+    PackerCache,
+    Platform,
+    ReadOnlyError,
+    examine_index,
+    judge_index,
+)
+from ocitui.cache.descriptors import Columns
+from tests.cache.support import OWN, entry, trash
 from tests.tools import CONFORMANCE, recorded
 
 Record = dict[str, Any]
@@ -70,6 +83,77 @@ def test_a_sound_index_is_kept_byte_for_byte(record: Record) -> None:
         index = ImageIndex.parse(data)
         assert index.to_bytes() == data
         assert ImageIndex.parse(data, index).to_bytes() == data
+
+
+def test_the_columns_are_what_the_daemon_lists(record: Record) -> None:
+    if record["outcome"] == "loaded":
+        index = ImageIndex.parse(data_of(record) or b"")
+        listed = record["list"]
+        annotations = [one.get("annotations", {}) for one in listed]
+        assert list(index.digests) == [one["digest"] for one in listed]
+        assert list(index.sizes) == [one["size"] for one in listed]
+        assert list(index.media_types) == [one["mediaType"] for one in listed]
+        assert list(index.names) == [one.get(ANNOTATION_IMAGE_NAME) for one in annotations]
+        assert list(index.formats) == [one.get(ANNOTATION_PACKED_FORMAT) for one in annotations]
+        assert list(index.references) == [one.get(ANNOTATION_REFERENCE) for one in annotations]
+        assert [platform and str(platform) for platform in index.platforms] == [
+            one.get("platform") and str(Platform(**one["platform"])) for one in listed
+        ]
+
+
+ODD = {
+    "an unknown field": b'"x":{"a":[1]}',
+    "an unknown field twice": b'"x":1,"x":2',
+    "a text that is no Unicode": b'"x":"\\ud800"',
+    "what looks like the end of a descriptor": b'"data":"a,{"',
+    "a list of objects": b'"x":[{"size":1},{"digest":2}]',
+}
+
+
+@pytest.fixture
+def read_alone(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of the descriptors that are not decoded with others."""
+    positions: list[int] = []
+
+    class Counting(Columns):
+        def append(self, descriptor: Descriptor, offset: int) -> None:
+            positions.append(len(self))
+            super().append(descriptor, offset)
+
+    monkeypatch.setattr("ocitui.cache.descriptors.Columns", Counting)
+    return positions
+
+
+@pytest.mark.parametrize("more", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("dump", [{"indent": 2}, {"separators": (",", ":")}], ids=["pretty", "compact"])
+def test_an_odd_entry_costs_itself(more: bytes, dump: dict[str, Any], read_alone: list[int]) -> None:
+    """It is read alone; all others as they would be without it."""
+    raws = [json.dumps(entry(number), **dump).encode() for number in range(1_000)]
+    raws[500] = raws[500].replace(b"{", b"{" + more + b",", 1)
+    index = ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]}")
+    assert [descriptor.raw for descriptor in index.descriptors] == raws
+    assert set(read_alone) <= {499, 500, 501}
+
+
+@pytest.mark.parametrize("head", [b'"x":["]",{}],', b'"annotations":{"a":"[{,{"},', b'"artifactType":"\\u0022",'])
+@pytest.mark.parametrize("tail", [b',"x":["]",{}]', b',"y":{"a":",{"}', b',"subject":null'])
+def test_an_odd_head_or_tail_costs_itself(head: bytes, tail: bytes, read_alone: list[int]) -> None:
+    raws = [json.dumps(entry(number)).encode() for number in range(1_000)]
+    data = b"{" + head + b'"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]" + tail + b"}"
+    assert len(ImageIndex.parse(data)) == 1_000
+    assert set(read_alone) <= {998, 999}
+
+
+def test_an_index_read_again_shares_what_stays() -> None:
+    raws = [json.dumps(entry(number), indent=2).encode() for number in range(1_000)]
+    before = ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]}")
+    assert ImageIndex.parse(bytes(bytearray(before.data)), before) is before
+    del raws[500]
+    after = ImageIndex.parse(b'{"schemaVersion":2, "manifests": [' + b",".join(raws) + b"]}", before)
+    kept = [*before.digests[:500], *before.digests[501:]]
+    shared = sum(one is other for one, other in zip(after.digests, kept, strict=True))
+    assert 700 < shared < 1_000
+    assert after.digests == ImageIndex.parse(after.data).digests
 
 
 async def test_opening_changes_nothing(record: Record, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample:
 
 
 async def test_a_plan_for_positions_is_bound_to_its_index(sample: Sample) -> None:
-    backup = ImageIndex.parse(sample.index.read_bytes()).descriptors
+    backup = list(ImageIndex.parse(sample.index.read_bytes()).descriptors)
     sample.edit_index(lambda fields: fields["manifests"].pop(0))
     plan = await plan_with(sample, backup)
     assert [step.kind for step in plan.steps] == [StepKind.ADD_ENTRIES]
@@ -128,7 +128,7 @@ async def test_an_index_that_was_written_twice_is_one_plan_and_one_transaction(s
 
 
 async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:
-    whole = ImageIndex.parse(sample.index.read_bytes()).descriptors
+    whole = list(ImageIndex.parse(sample.index.read_bytes()).descriptors)
     sample.edit_index(lambda fields: fields.update(manifests=[]))
     Daemon(sample.index).store()
     theirs = ImageIndex.parse(sample.index.read_bytes()).descriptors[0]

@@ -11,13 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
-from ocitui.cache import FileKind, ImageIndex, PackedFormat, Transaction, TransactionState
+from ocitui.cache import FileKind, ImageIndex, PackedFormat, TransactionState
 from ocitui.cache.daemon import find_daemon
 from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.index import Key
-from ocitui.cache.journal import PUBLISHED, PUBLISHING
+from ocitui.cache.journal import PUBLISHED, PUBLISHING, decode_transaction
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
 from ocitui.text import human_size
@@ -186,7 +184,7 @@ def _records(folder: Path) -> list[Path]:
 def _check_record(path: Path, *, busy: bool) -> Iterator[Finding]:
     parts, file = path.name.split("."), f"{OWN_NAME}/{_JOURNAL}/{path.name}"
     try:
-        msgspec.json.decode(path.read_bytes(), type=Transaction)
+        decode_transaction(path.read_bytes())
     except FileNotFoundError:
         return
     except (OSError, ValueError, RecursionError) as error:

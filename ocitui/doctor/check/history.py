@@ -56,7 +56,7 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
 def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:
     data = read_backup(directory, backup)
     found = examine_index(data, index)[1]
-    return found.descriptors if found is not None else ()
+    return list(found.descriptors) if found is not None else ()
 
 
 def _since(directory: Path, backup: Backup) -> list[Transaction]:

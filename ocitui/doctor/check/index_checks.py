@@ -297,10 +297,13 @@ def _place(error: DocumentError) -> str:
     return f"{error.message} at line {error.line} column {error.column}" if error.line else error.message
 
 
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+
 def _is_json(data: bytes) -> bool:
     """Whether all of it is JSON by its grammar, as the daemon's parser has it."""
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
+        _decode_raw(data)
     except (ValueError, RecursionError):
         return _is_json_strictly(data)
     return True

@@ -63,7 +63,7 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
         outcome.leave([finding], why, "import the image again under its name, then drop this entry")
         return
     form = formats[0]
-    if any(other.key == (descriptor.digest, form) and _same_name(other, descriptor) for other in snapshot.descriptors):
+    if any(other.format == form and _same_name(other, descriptor) for other in snapshot.carrying(descriptor.digest)):
         outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
         return
     outcome.steps.append(

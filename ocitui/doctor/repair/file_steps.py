@@ -122,7 +122,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     """The step that takes the entries of these keys, all of one digest, out of the index. Raises OSError."""
     assert snapshot.index is not None
     wanted = set(keys)
-    positions = tuple(at for at, descriptor in enumerate(snapshot.descriptors) if descriptor.key in wanted)
+    positions = tuple(snapshot.index.positions_of(wanted))
     going = [snapshot.descriptors[at] for at in positions]
     left = snapshot.index.without(wanted)
     with Folder.open(snapshot.directory) as root:

@@ -90,7 +90,7 @@ def _replace(
 def _whole_data(snapshot: Snapshot, joined: Joined) -> bytes | str:
     """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
     proposed = [descriptor for descriptor, _ in joined.proposed]
-    if snapshot.index is not None and snapshot.data is not None and proposed == snapshot.index.descriptors:
+    if snapshot.index is not None and snapshot.data is not None and proposed == snapshot.descriptors:
         return snapshot.data
     try:
         return new_index(descriptor.raw for descriptor in proposed)

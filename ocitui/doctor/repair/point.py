@@ -49,10 +49,8 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
     index, spelling = await cache.index(), str(name)
     found = [
         position
-        for position, descriptor in enumerate(index.descriptors)
-        if descriptor.digest == digest
-        and descriptor.image_name == spelling
-        and (format is None or descriptor.format == format)
+        for position in index.positions(digest)
+        if index.names[position] == spelling and (format is None or index.formats[position] == format)
     ]
     winner = index.by_name(spelling)
     if not found or winner is None:

@@ -37,9 +37,9 @@ class Snapshot:
         fact = self.listing.get(INDEX_NAME)
         return self.index is None or fact is None or not fact.regular
 
-    @property
+    @cached_property
     def descriptors(self) -> list[Descriptor]:
-        return [] if self.index is None else self.index.descriptors
+        return [] if self.index is None else list(self.index.descriptors)
 
     @cached_property
     def carriers(self) -> dict[str, list[int]]:

@@ -148,12 +148,15 @@ def _stripped(data: bytes, start: int, end: int) -> Iterator[Gap]:
         yield Gap(at, len(piece), what, digests, names)
 
 
+_decode_text = msgspec.json.Decoder(str).decode
+
+
 def _strings(pattern: re.Pattern[bytes], piece: bytes) -> tuple[str, ...]:
     """The strings that a pattern finds, each once, in order."""
     found: dict[str, None] = {}
     for match in islice(pattern.finditer(piece), _MOST_HINTS):
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            found[msgspec.json.decode(match[1], type=str)] = None
+            found[_decode_text(match[1])] = None
     return tuple(found)
 
 

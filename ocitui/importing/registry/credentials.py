@@ -52,6 +52,9 @@ class _Config(msgspec.Struct, frozen=True, rename="camel"):
     creds_store: str | None = None
 
 
+_decode_config = msgspec.json.Decoder(_Config).decode
+
+
 async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
     for file, must_exist in _files(options):
@@ -87,7 +90,7 @@ def _read(file: Path, must_exist: bool) -> _Config | None:
     try:
         with open(file, "rb") as opened:
             raw = opened.read(_LARGEST)
-        return msgspec.json.decode(raw, type=_Config) if raw.strip() else _Config()
+        return _decode_config(raw) if raw.strip() else _Config()
     except FileNotFoundError as error:
         if must_exist:
             raise CredentialsError(f"{file} does not exist") from error

@@ -43,6 +43,9 @@ class _Faults(msgspec.Struct, frozen=True):
     details: str = ""
 
 
+_decode_faults = msgspec.json.Decoder(_Faults).decode
+
+
 def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: float) -> SourceError | PassingError:
     """What a failure on the way means."""
     host = url.netloc.decode("ascii", "replace")
@@ -116,7 +119,7 @@ def media_type(response: httpx2.Response) -> str:
 
 def _fault(body: bytes) -> str:
     try:
-        faults = msgspec.json.decode(body, type=_Faults)
+        faults = _decode_faults(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     first = faults.errors[0] if faults.errors else _Fault(message=faults.details)

@@ -22,6 +22,9 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
     secret: str
 
 
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
 async def ask_helper(name: str, server: str) -> tuple[str, str] | None:
     """The user's name and secret for a server; None where the helper has none. Raises CredentialsError."""
     if not _NAME.fullmatch(name):
@@ -34,7 +37,7 @@ async def ask_helper(name: str, server: str) -> tuple[str, str] | None:
         said = printable((errors or output).decode("utf-8", "replace"))
         raise CredentialsError(f"{program} fails with status {status}: {said}", hint="see that the helper works")
     try:
-        answer = msgspec.json.decode(output, type=_Answer)
+        answer = _decode_answer(output)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CredentialsError(f"{program} gives no credentials: {error}", hint="see that the helper works") from error
     return (answer.username, answer.secret) if answer.secret else None

@@ -40,6 +40,9 @@ class _Token(msgspec.Struct, frozen=True):
     access_token: str | None = None
 
 
+_decode_token = msgspec.json.Decoder(_Token).decode
+
+
 class Authorizer:
     """Holds what is sent as `Authorization` to one registry for one repository, and renews it."""
 
@@ -128,7 +131,7 @@ class Authorizer:
                 raise DeniedError(f"{realm.host} gives no token to {who}: {failure.message}")
             raise failure if isinstance(failure, PassingError) else RegistryError(failure.message)
         try:
-            token = msgspec.json.decode(body, type=_Token)
+            token = _decode_token(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RegistryError(f"{realm.host} answers with something that is no token") from error
         found = token.token or token.access_token or ""
