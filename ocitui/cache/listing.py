@@ -39,6 +39,11 @@ _CHUNK = 1 << 20
 _TOLD_EVERY = 4096
 
 
+def is_plain(mode: int) -> bool:
+    """Whether it is that of a regular file that its owner may read."""
+    return mode & _PLAIN_MASK == _PLAIN
+
+
 class Fact(msgspec.Struct, frozen=True, gc=False):
     """A name of the directory, links not followed. ``failed`` is the error where its stat could not be had, else 0."""
 
@@ -74,7 +79,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     @property
     def plain(self) -> bool:
         """A regular file with one name, which its owner may read: nothing to say about."""
-        return self.mode & _PLAIN_MASK == _PLAIN and self.links == 1
+        return is_plain(self.mode) and self.links == 1
 
     @property
     def word(self) -> str:
@@ -218,9 +223,8 @@ class Listing:
             row, place = rows.get(name[:_USUAL_LENGTH]), places.get(name[_USUAL_LENGTH + 1 :])
             try:
                 found = lstat(item)
-                if row is None or place is None or name[_USUAL_LENGTH] != "." or found.st_nlink != 1:
-                    put(name, Fact.of(found))
-                elif found.st_dev != device:
+                other = found.st_nlink != 1 or found.st_dev != device
+                if row is None or place is None or other or name[_USUAL_LENGTH] != ".":
                     put(name, Fact.of(found))
                 else:
                     place += row * WIDTH
@@ -283,7 +287,7 @@ class Listing:
 
     def plain(self, place: int) -> bool:
         """Whether there is a regular file with one name that its owner may read."""
-        return self.modes[place] & _PLAIN_MASK == _PLAIN and (not self.odd or place not in self.odd)
+        return is_plain(self.modes[place]) and (not self.odd or place not in self.odd)
 
     def has(self, place: int) -> bool:
         return bool(self.modes[place]) or place in self.odd

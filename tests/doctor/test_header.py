@@ -47,9 +47,8 @@ async def test_a_truncated_file_is_found_in_its_cache(sample: Sample) -> None:
 
 async def test_what_stands_behind_a_file_system_is_told_and_never_moved(sample: Sample) -> None:
     """As a dm-verity tree or a signature does; the kernel mounts it."""
-    for suffix in ("squashfs", "erofs"):
-        with open(sample.file(suffix), "ab") as file:
-            file.write(bytes(8192))
+    for path in (sample.file("squashfs"), sample.file("erofs")):
+        path.write_bytes(path.read_bytes() + bytes(8192))
     report = await found(sample.directory, Depth.HEADER)
     assert [(one.code, one.severity, one.format) for one in report.findings if one.code.startswith("packed")] == [
         ("packed-tail", Severity.INFO, "squashfs"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest
+from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, Platform
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import CacheFiles, Listing
@@ -123,7 +123,9 @@ class DocumentChecks:
             seen = f"the manifest has {layers} layers, the config {diff_ids} diff_ids"
             self._say("layers-disagree", seen, FileKind.CONFIG)
         for _, descriptor in self._carriers:
-            if seen := platform_disagrees(descriptor, config):
+            platform = descriptor.platform
+            if platform is not None and platform_disagrees(platform, config):
+                seen = f"the descriptor says {platform}, the config {config.platform}"
                 fault = CATALOGUE["platform-disagrees"]
                 self.findings.append(fault.finding(seen, kind=FileKind.CONFIG, **where(descriptor)))
 
@@ -163,14 +165,11 @@ def _lacks_history(raw: bytes, error: DocumentError) -> bool:
     return error.message == "missing field `history`" and bool(_tree(raw))
 
 
-def platform_disagrees(descriptor: Descriptor, config: ImageConfiguration) -> str:
-    """Why the descriptor's platform is not the config's; empty where it is, or none is given."""
-    platform = descriptor.platform
-    if platform is None:
-        return ""
-    pairs = [(platform.os, config.os), (platform.architecture, config.architecture)]
-    if platform.variant and config.variant:
-        pairs.append((platform.variant, config.variant))
-    if all(one == other for one, other in pairs):
-        return ""
-    return f"the descriptor says {platform}, the config {config.platform}"
+def platform_disagrees(platform: Platform, config: ImageConfiguration) -> bool:
+    """Whether a descriptor's platform is not the config's."""
+    variants = platform.variant, config.variant
+    return (
+        platform.os != config.os
+        or platform.architecture != config.architecture
+        or (variants[0] != variants[1] and all(variants))
+    )

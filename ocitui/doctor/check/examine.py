@@ -140,7 +140,7 @@ class Examination:
             again = {file.name for file in packed}
             findings = [one for one in findings if one.found is None or one.file not in again]
             forgotten = self._deep(packed)
-        findings += self._of_bytes + [*(judge.about_cache if keys is None else ())]
+        findings += [*self._of_bytes, *(judge.about_cache if keys is None else ())]
         return Report(
             judge.directory,
             self._options.depth,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -23,13 +24,14 @@ from ocitui.cache import (
     CacheDirectoryError,
     Descriptor,
     DocumentError,
+    ImageIndex,
     PackedFormat,
 )
-from ocitui.cache.documents import ImageConfiguration, read_config, read_manifest
+from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
 from ocitui.cache.packed_file import check_packed_file
 
 from ..acknowledged import Accepted
@@ -45,7 +47,7 @@ from .cache_checks import (
     strangers,
 )
 from .descriptor_checks import DescriptorChecks
-from .document_checks import Carriers, has_digest, platform_disagrees
+from .document_checks import Carriers, platform_disagrees
 from .entry_checks import PackedFile, check_digest, first_of_formats
 from .history import known_history
 from .index_checks import LARGEST_INDEX, History, IndexReading, check_index, read_index, shrunk
@@ -56,6 +58,8 @@ LARGEST_USUAL = 1 << 22
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
+_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
+_USUAL_ALGORITHM = "sha256:"
 _DOCUMENTS_LOOKED = 1
 Findings = tuple[Finding, ...]
 _NONE: Findings = ()
@@ -184,8 +188,10 @@ class Judge:
         elif before.index is None or not had:
             yield from (digest for digest in positions if valid_digest(digest))
         else:
-            now = reading.index.descriptors if reading.index is not None else ()
-            yield from {one.digest for one in set(before.index.descriptors).symmetric_difference(now)}
+            index, old = reading.index or ImageIndex.empty(), before.index
+            changed = index.difference(old)
+            yield from (index.digests[at] for at in (*changed.added, *changed.changed))
+            yield from (old.digests[at] for at in changed.removed)
 
     @property
     def _digests(self) -> Sequence[str]:
@@ -250,10 +256,77 @@ class Judge:
         self._of_index = {position: tuple(findings) for position, findings in found.items()}
 
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
-        carriers = self.carriers(digest)
+        row, there = self.listing.rows.get(digest), self._positions.get(digest)
+        if row is not None and there is not None and only is None and not self.remembered.knows(digest):
+            looked = self._look_usually(files, digest, row, there if isinstance(there, tuple) else (there,))
+            if looked:
+                self._looked[row] = looked
+                self._of_files.pop(digest, None)
+                self._unchecked.pop(digest, None)
+                return
+        self._look_carefully(files, digest, only)
+
+    def _look_usually(self, files: CacheFiles, digest: str, row: int, positions: tuple[int, ...]) -> int:
+        """In few steps, where nothing is wrong: how far was looked. 0 where the careful checks have to tell.
+
+        Few calls, because this goes over every entry of the largest caches.
+        """
+        listing, index, at = self.listing, self.reading.index, row * WIDTH
+        modes, sizes = listing.modes, listing.sizes
+        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
+        if (
+            index is None
+            or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
+            or not is_plain(modes[at + MANIFEST])
+            or not is_plain(modes[at + CONFIG])
+            or size > LARGEST_USUAL
+            or config_size > LARGEST_USUAL
+            or not digest.startswith(_USUAL_ALGORITHM)
+        ):
+            return 0
+        looked = _DOCUMENTS_LOOKED
+        try:
+            manifest = files.read(f"{digest}.manifest.json", size)
+            if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
+                return 0
+            said = read_manifest(manifest)
+            raw = files.read(f"{digest}.config.json", config_size)
+            if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
+                return 0
+            config = read_config(raw)
+            if len(said.layers) != len(config.rootfs.diff_ids):
+                return 0
+            for position in positions:
+                place, platform = _PACKED_PLACES.get(index.formats[position], 0), index.platforms[position]
+                if (
+                    not place
+                    or index.sizes[position] != size
+                    or not sizes[at + place]
+                    or not is_plain(modes[at + place])
+                    or (platform is not None and platform_disagrees(platform, config))
+                ):
+                    return 0
+                if self._headers and not looked >> place & 1:
+                    if not self._header_is_usual(files, digest, place, sizes[at + place]):
+                        return 0
+                    looked |= 1 << place
+        except (OSError, DocumentError):
+            return 0
+        return looked
+
+    @staticmethod
+    def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
+        fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
+        try:
+            check = check_packed_file(fd, size)
+        finally:
+            os.close(fd)
+        return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
+
+    def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
+        carriers, row = self.carriers(digest), self.listing.rows.get(digest)
         if only is not None:
             carriers = [pair for pair in carriers if pair[1].key in only]
-        row = self.listing.rows.get(digest)
         if row is None:
             row = self.listing.add_row(digest) if carriers else None
             self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
@@ -261,59 +334,14 @@ class Judge:
             _keep(self._of_files, digest, ())
             _keep(self._unchecked, digest, ())
             return
-        looked = self._look_usually(files, digest, row, carriers)
-        findings, unchecked = _NONE, tuple[tuple[str, str], ...]()
-        if looked is None:
-            check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
-            findings, unchecked = (*check.findings, *oddities(self.listing, digest)), check.unchecked
-            looked = _DOCUMENTS_LOOKED
-            for format_ in check.looked_into:
-                looked |= 1 << PLACES[format_]
-        findings += tuple(self._remembered_of(digest, carriers, row))
+        check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
+        findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
+        looked = _DOCUMENTS_LOOKED
+        for format_ in check.looked_into:
+            looked |= 1 << PLACES[format_]
         self._looked[row] = looked
         _keep(self._of_files, digest, findings)
-        _keep(self._unchecked, digest, unchecked)
-
-    def _look_usually(self, files: CacheFiles, digest: str, row: int, carriers: Carriers) -> int | None:
-        """In few steps, where nothing is wrong: how far was looked. None where the careful checks have to tell."""
-        listing, at = self.listing, row * WIDTH
-        plain, sizes = listing.plain, listing.sizes
-        if not (plain(at + MANIFEST) and plain(at + CONFIG)):
-            return None
-        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
-        if size > LARGEST_USUAL or config_size > LARGEST_USUAL:
-            return None
-        places = [_PACKED_PLACES.get(descriptor.format, 0) for _, descriptor in carriers]
-        if not all(place and plain(at + place) and sizes[at + place] for place in places):
-            return None
-        if any(descriptor.size != size for _, descriptor in carriers):
-            return None
-        try:
-            manifest = files.read(f"{digest}.manifest.json", size)
-            raw_config = files.read(f"{digest}.config.json", config_size)
-            if len(manifest) != size or not has_digest(manifest, digest):
-                return None
-            config = _agreeing(manifest, raw_config)
-            if config is None or any(platform_disagrees(descriptor, config) for _, descriptor in carriers):
-                return None
-            looked = _DOCUMENTS_LOOKED
-            if self._headers:
-                for place in dict.fromkeys(places):
-                    if not self._header_is_usual(files, digest, at, place):
-                        return None
-                    looked |= 1 << place
-        except (OSError, DocumentError):
-            return None
-        return looked
-
-    def _header_is_usual(self, files: CacheFiles, digest: str, at: int, place: int) -> bool:
-        format_ = _FORMAT_AT[place]
-        fd = files.open_fd(f"{digest}.{format_}")
-        try:
-            check = check_packed_file(fd, self.listing.sizes[at + place])
-        finally:
-            os.close(fd)
-        return check.found is format_ and check.problem is None and not check.unchecked and not check.tail
+        _keep(self._unchecked, digest, check.unchecked)
 
     def _remembered_of(self, digest: str, carriers: Carriers, row: int) -> Iterator[Finding]:
         for format_, (_, descriptor) in first_of_formats(carriers) if self.remembered.knows(digest) else ():
@@ -370,7 +398,7 @@ class Judge:
     # What was found
 
     def findings_at(self, position: int) -> Findings:
-        """What is wrong with an entry of the index; the faults of a shared document are those of each of its formats."""
+        """What is wrong with an entry of the index; a shared document's faults are those of each of its formats."""
         index = self.reading.index
         if index is None or position >= len(index):
             return _NONE
@@ -511,18 +539,6 @@ class Judge:
                 if wanted and fact is not None and fact.regular and fact.size:
                     files.append(PackedFile(digest, format_, fact.size, descriptor, position))
         return files
-
-
-_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
-
-
-def _agreeing(manifest: bytes, config: bytes) -> ImageConfiguration | None:
-    """The config, where both documents are read by the daemon and agree. Raises DocumentError."""
-    said = read_manifest(manifest)
-    if not has_digest(config, said.config.digest):
-        return None
-    value = read_config(config)
-    return value if len(said.layers) == len(value.rootfs.diff_ids) else None
 
 
 def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:

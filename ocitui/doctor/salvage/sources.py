@@ -9,8 +9,8 @@ no other, so these rules give the order that was, as far as it can be known:
 - What only the files tell has no name, so that it wins none; it comes last, by the times of the manifests. An entry
   that the operator gives a name wins that name.
 
-Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its place and its finding, because its name would be
-lost with it; and where the index and the backup call an entry by two names, both are proposed.
+Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its
+place and its finding, because its name would be lost with it; and where the index and the backup call an entry by two names, both are proposed.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class _Join:
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
-    """Each entry once, at its last place: what repeats another is no entry more, as where an index was written twice."""
+    """Each entry once, at its last place: what repeats another is none more, as where an index was written twice."""
     last = {_identity(descriptor): at for at, descriptor in enumerate(salvaged)}
     return [descriptor for at, descriptor in enumerate(salvaged) if last[_identity(descriptor)] == at]
 
