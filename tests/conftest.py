@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.tools import IN_CI, shared, unpack
+from tests.krata import make_krata_cache
+from tests.tools import IN_CI
 
 # A time limit for one example says more about the machine than about the code.
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -23,8 +25,10 @@ settings.register_profile(
 )
 settings.load_profile("ci" if IN_CI else "default")
 
-# A test that needs a cache names it; none may find the operator's own.
-os.environ.pop("OCITUI_CACHE", None)
+# A test that needs a cache names it; none may find the operator's own. The terminal's size is that of whoever started
+# pytest, whose readline sets it for all that it starts.
+for name in ("OCITUI_CACHE", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 # A shell's background job ignores it, and what is started here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -38,9 +42,12 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
+@pytest.fixture(scope="session")
+def made_krata_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_krata_cache(tmp_path_factory.mktemp("krata"))
+
+
 @pytest.fixture
-def krata_cache(tmp_path: Path) -> Path:
-    """A copy of a small cache that krata's own store wrote: seven entries, all three formats."""
-    directory = tmp_path / "krata-cache"
-    unpack(shared("caches/krata-sample.tar.xz"), directory)
-    return directory
+def krata_cache(made_krata_cache: Path, tmp_path: Path) -> Path:
+    """A copy of a small cache as krata's own store writes it: seven entries, all three formats."""
+    return Path(shutil.copytree(made_krata_cache, tmp_path / "krata-cache"))

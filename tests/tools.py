@@ -1,11 +1,10 @@
-"""What tests need from outside the package: programs, recorded data, and the folder beside the checkout."""
+"""What tests need from outside the package: programs, and recorded data."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,6 @@ def need(*programs: str) -> None:
     if IN_CI:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
-
-
-def shared(path: str) -> Path:
-    """A file of the folder ``shared`` beside the checkout; the test is skipped where that is not there."""
-    found = ROOT.parent / "shared" / path
-    if not found.exists():
-        pytest.skip(f"not there: ../shared/{path}")
-    return found
-
-
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpack a tar of files that are known."""
-    with tarfile.open(archive) as opened:
-        # The first releases of Python 3.11 have no filters.
-        opened.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-        opened.extractall(directory)
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

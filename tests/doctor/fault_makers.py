@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -335,3 +335,31 @@ CASES = [
 
 def as_parameters(cases: list[FaultCase]) -> list[Any]:
     return [pytest.param(case, id=str(case)) for case in cases]
+
+
+class Row(NamedTuple):
+    """A row of the table of faults; its columns are explained there."""
+
+    code: str
+    severity: str
+    daemon: str
+    found_by: str
+    mended: str
+    repair: str
+    loses: str
+
+    @property
+    def answers(self) -> set[str]:
+        return set(self.daemon.split(", "))
+
+
+def _rows() -> dict[str, Row]:
+    lines = Path(__file__).with_name("faults.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    # The titles and the line under them come first.
+    rows = [Row(*row) for row in cells[2:]]
+    assert len({row.code for row in rows}) == len(rows)
+    return {row.code: row for row in rows}
+
+
+TABLE = _rows()

@@ -17,8 +17,9 @@ from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.layer_errors import LayerError
 from ocitui.importing.source_errors import UnreadableSourceError
 from tests.cache.support import EROFS, SQUASHFS, TAR
+from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import run
-from tests.importing.layer_support import Found
+from tests.importing.layer_support import Found, flattened, sources, tree_of_tar
 from tests.importing.pipeline import (
     NAME,
     Run,
@@ -30,7 +31,7 @@ from tests.importing.pipeline import (
     without_root_owner,
 )
 from tests.importing.test_packers import mounted
-from tests.tools import need, recorded, shared
+from tests.tools import need, recorded
 
 RECORDS = recorded("layers.json")
 FORMATS = (SQUASHFS, EROFS, TAR)
@@ -74,40 +75,44 @@ def assert_expected(found: Found, expected: dict[str, Any]) -> None:
 
 @AS_ROOT
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(
-    "archive",
-    [
-        "dive-test-docker-image.tar",
-        "dive-test-oci-gzip-image.tar",
-        "dive-test-oci-zstd-image.tar",
-        "ggcr-overwritten_file.tar",
-        "ggcr-whiteout_image.tar",
-        "ggcr-hello-world-v25.tar",
-        "ggcr-test_link.tar:bazel/v1/tarball:test_image_3",
-    ],
-)
-async def test_archives_by_other_tools(archive: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", SAVED)
+async def test_archives_by_other_tools(tool: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
     need("mksquashfs", "unsquashfs", "mkfs.erofs")
-    name, _, _ = archive.partition(":")
-    source = str(shared(f"images/{name}")) + archive.removeprefix(name)
+    saved = SAVED[tool]
+    archive = saved.archive.write(tmp_path / "a.tar")
+    source = f"{archive}:{saved.wanted}" if saved.wanted else str(archive)
     result = await importing(source, format=format, platform=None)
     assert result.outcome is ImportOutcome.STORED
     await importing.assert_whole(None, NAME, format, result.image.digest)
+    assert result.image.config.raw == saved.image.config
     found = packed_tree(result.image.path, format, tmp_path / "tree")
-    assert found.tree
-    assert not any(".wh." in path for path in found.tree)
+    expected = without_root_owner(tree_of_tar(flattened(sources(tmp_path / "layers", saved.image.tars))))
+    assert found == expected
+    assert set(found.tree) == PATHS[tool]
     importing.assert_nothing_left()
 
 
-async def test_an_archive_of_before_manifests(importing: Run) -> None:
+_BASE = {".", "bin", "bin/busybox", "bin/sh", "etc", "etc/hostname", "etc/mtab", "gone.txt", "tmp"}
+_CHANGED = _BASE - {"gone.txt"} | {"bin/ash"}
+PATHS = {
+    **dict.fromkeys(SAVED, _CHANGED),
+    "docker": _CHANGED | {f"step{number}" for number in range(11)},
+    "docker-first-of-two": _BASE,
+    "docker-second-of-two": _BASE | {"srv", "srv/index.html"},
+    "docker-25": _BASE,
+    "bazel-overwritten": _BASE | {"bar.txt"},
+}
+
+
+async def test_an_archive_of_before_manifests(importing: Run, tmp_path: Path) -> None:
     with pytest.raises(UnreadableSourceError, match=r"Docker before 1\.10"):
-        await importing(str(shared("images/ggcr-no_manifest.tar")))
+        await importing(str(DOCKER_1_9.write(tmp_path / "a.tar")))
 
 
 @AS_ROOT
 async def test_the_same_tree_as_umoci_of_an_archive(importing: Run, tmp_path: Path) -> None:
     need("umoci", "skopeo")
-    archive = shared("images/dive-test-docker-image.tar")
+    archive = SAVED["docker"].archive.write(tmp_path / "a.tar")
     layout = tmp_path / "layout"
     run("skopeo", "copy", "-q", f"docker-archive:{archive}", f"oci:{layout}:x")
     result = await importing(f"oci:{layout}:x", format=TAR, platform=None)
