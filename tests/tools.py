@@ -1,10 +1,12 @@
-"""What tests need from outside the package: programs, and recorded data."""
+"""What tests need from outside the package: programs, recorded data, and patience."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFORMANCE = ROOT / "tests" / "conformance"
+PATIENT_SECONDS = 60.0
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -33,3 +36,11 @@ def recorded(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in text.split("\n") if line]
     records: list[dict[str, Any]] = json.loads(text)
     return records
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Return once it holds; fails only when it never comes."""
+    end = time.monotonic() + PATIENT_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.005)

@@ -62,6 +62,11 @@ def ocitui(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return call
 
 
+def widest(text: str, cache: Path) -> int:
+    """The longest line, as if the cache had a short path: that one is never cut."""
+    return max(map(len, text.replace(str(cache), "/cache").splitlines()))
+
+
 def rot(demo: Path, ocitui: Ocitui) -> Path:
     """Flip a bit of a tar that a deep check has read, and leave its stat as it is."""
     ocitui("check", "-C", demo, "--depth", "deep")

@@ -13,10 +13,11 @@ import pytest
 
 from ocitui.cli.tables import cell_width
 from tests.cli.conftest import Ocitui
-from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, stall, wait_for
+from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, stall
 from tests.cli.test_processes import PROGRAM, TIMEOUT, ended, spawn
 from tests.importing.image_makers import make_image
 from tests.importing.registry_server import FaultyRegistry
+from tests.tools import wait_for
 
 CAME = 3 << 19
 
