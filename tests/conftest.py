@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ocitui.cache import daemon
 from tests.krata import make_krata_cache
 from tests.tools import IN_CI
 
@@ -40,6 +42,15 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, str | bytes) and len(val) > 60:
         return f"{val[:40]!r}...{len(val)}"
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_daemon_of_the_host() -> Iterator[None]:
+    """A daemon that runs on this host is not looked for; a test that wants one says which process, or makes a /proc."""
+    listed = daemon._processes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon, "_processes", lambda proc: iter(()) if proc == Path("/proc") else listed(proc))
+        yield
 
 
 @pytest.fixture(scope="session")
