@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,3 +45,10 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"never came: {what}"
         time.sleep(0.005)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
+    """Have no part of the cache wait longer for another program to end its write of the index."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ocitui.cache.") and hasattr(module, "PATIENCE_SECONDS"):
+            monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)
