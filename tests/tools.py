@@ -30,6 +30,20 @@ def need(*programs: str) -> None:
     pytest.skip(reason)
 
 
+def hesitant_mksquashfs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the real mksquashfs take more than a second for each megabyte, so that it can be met at its work."""
+    need("mksquashfs")
+    folder.mkdir(parents=True)
+    (folder / "mksquashfs").write_text(
+        f"""#!/bin/sh
+[ "$1" = - ] && set -- "$@" -throttle 99
+exec {shutil.which("mksquashfs")} "$@"
+"""
+    )
+    (folder / "mksquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 def recorded(name: str) -> list[dict[str, Any]]:
     """The records of ``tests/conformance/NAME``: a JSON list, or JSON lines."""
     text = (CONFORMANCE / name).read_text(encoding="utf-8")
