@@ -44,6 +44,11 @@ exec {shutil.which("mksquashfs")} "$@"
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+def seeds(few: int, many: int) -> list[Any]:
+    """For parametrize: the seeds of random runs, a few for every run of the tests and the rest for the long proofs."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, many))]
+
+
 def recorded(name: str) -> list[dict[str, Any]]:
     """The records of ``tests/conformance/NAME``: a JSON list, or JSON lines."""
     text = (CONFORMANCE / name).read_text(encoding="utf-8")
