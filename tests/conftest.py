@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from ocitui.cache import daemon
 from tests.krata import make_krata_cache
-from tests.tools import IN_CI
+from tests.tools import IN_CI, LONG, examples
 
 # A time limit for one example says more about the machine than about the code.
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -25,7 +25,8 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci" if IN_CI else "default")
+settings.register_profile("long", settings.get_profile("ci"), max_examples=examples(100), derandomize=False)
+settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 
 # A test that needs a cache names it; none may find the operator's own. The terminal's size is that of whoever started
 # pytest, whose readline sets it for all that it starts.

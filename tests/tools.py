@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CONFORMANCE = ROOT / "tests" / "conformance"
 PATIENT_SECONDS = 60.0
+LONG = os.environ.get("OCITUI_LONG") == "1"
+"""Whether the long proofs are run, which are given as many examples as they can use."""
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -47,6 +49,11 @@ exec {shutil.which("mksquashfs")} "$@"
 def seeds(few: int, many: int) -> list[Any]:
     """For parametrize: the seeds of random runs, a few for every run of the tests and the rest for the long proofs."""
     return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, many))]
+
+
+def examples(few: int) -> int:
+    """How many examples of hypothesis: these few in every run, a hundred times as many in the long proofs."""
+    return few * 100 if LONG else few
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

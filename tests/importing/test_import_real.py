@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,28 +124,52 @@ async def test_the_same_tree_as_umoci_of_an_archive(importing: Run, tmp_path: Pa
     assert found.hardlinks == expected.hardlinks
 
 
-def large_root(tmp_path: Path) -> Path:
-    """A root filesystem by mmdebstrap where that is asked for, which takes a network; else this machine's Python."""
-    root = tmp_path / "root"
-    if os.environ.get("OCITUI_LARGE"):
-        need("mmdebstrap")
-        subprocess.run(["mmdebstrap", "--variant=minbase", "stable", str(root)], check=True)
-        return root
+def made_root(root: Path) -> None:
+    """A thousand files and their links, some of them large, no two runs with other bytes."""
+    chance = random.Random(1)
+    for number in range(1000):
+        folder = root / f"d{number % 40}" / f"e{number % 7}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"file{number}"
+        path.write_bytes(chance.randbytes(chance.choice((0, 1, 200, 4096, 30_000))) * chance.choice((1, 1, 3)))
+        path.chmod(chance.choice((0o644, 0o755, 0o600, 0o4711)))
+        if number % 9 == 0:
+            (root / f"d{number % 40}" / f"link{number}").symlink_to(f"e{number % 7}/file{number}")
+        if number % 25 == 0:
+            (folder / f"hard{number}").hardlink_to(path)
+    (root / "large").write_bytes(chance.randbytes(1 << 20) * 8)
+
+
+def python_root(root: Path) -> None:
+    """This machine's Python."""
     for found in (Path("/usr/lib/python3"), Path(os.__file__).parent):
         if found.is_dir():
             target = root / found.relative_to("/")
             shutil.copytree(found, target, symlinks=True, ignore=shutil.ignore_patterns("site-packages", "test"))
     (root / "hard").hardlink_to(next(path for path in root.rglob("*.py") if path.stat().st_size))
-    return root
+
+
+def debian_root(root: Path) -> None:
+    """A root filesystem by mmdebstrap, which takes a network, where it is asked for."""
+    if not os.environ.get("OCITUI_LARGE"):
+        pytest.skip("only where OCITUI_LARGE asks for it: it takes a network")
+    need("mmdebstrap")
+    subprocess.run(["mmdebstrap", "--variant=minbase", "stable", str(root)], check=True)
+
+
+MAKERS = [made_root, *(pytest.param(maker, marks=pytest.mark.long) for maker in (python_root, debian_root))]
 
 
 @AS_ROOT
 @pytest.mark.parametrize("format", [SQUASHFS, EROFS])
-async def test_a_large_image(format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", MAKERS)
+async def test_a_large_image(
+    make: Callable[[Path], None], format: PackedFormat, importing: Run, tmp_path: Path
+) -> None:
     """Read back through the kernel, file by file, it is what it was made of."""
     need("mksquashfs", "mkfs.erofs", "umoci", "tar")
-    root = large_root(tmp_path)
-    layout = tmp_path / "layout"
+    root, layout = tmp_path / "root", tmp_path / "layout"
+    make(root)
     run("umoci", "init", "--layout", str(layout))
     run("umoci", "new", "--image", f"{layout}:x")
     run("umoci", "insert", "--image", f"{layout}:x", str(root), "/")
@@ -151,6 +177,7 @@ async def test_a_large_image(format: PackedFormat, importing: Run, tmp_path: Pat
     importing.assert_nothing_left()
     with mounted(result.image.path, tmp_path / "mount") as tree:
         assert listing(tree) == listing(root)
+    assert len(listing(root)) > 1000
 
 
 def listing(root: Path) -> dict[str, tuple[int, int, int, int, str]]:
