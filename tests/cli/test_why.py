@@ -104,7 +104,7 @@ def test_a_corrupt_index_is_an_error_whatever_can_be_salvaged(demo: Path, ocitui
 
 def test_bad_input(demo: Path, ocitui: Ocitui, tmp_path: Path) -> None:
     assert ocitui("why", "sha256:", *TAR, "-C", demo).status == 2
-    assert ocitui("why", "a:99999999/x/y", "-C", demo).status == 1
+    assert ocitui("why", "a:99999999/x/y", "-C", demo).status == 2
     assert ocitui("why", "alpine", "--format", "zip", "-C", demo).status == 2
     assert ocitui("why", "alpine", "-C", tmp_path / "nowhere").status == 4
     assert not (demo / ".ocitui").exists()
