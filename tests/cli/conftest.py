@@ -76,9 +76,3 @@ def rot(demo: Path, ocitui: Ocitui) -> Path:
     path.write_bytes(content)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     return path
-
-
-def digest_of(ocitui: Ocitui, demo: Path, words: str) -> str:
-    """The digest of the first entry that a filter finds."""
-    digest: str = ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"][0]["digest"]
-    return digest

@@ -103,11 +103,6 @@ def link_out(sample: Sample) -> None:
     path.symlink_to(elsewhere)
 
 
-def config(**changes: Any) -> Make:
-    """A config with other fields, under a manifest that names it."""
-    return lambda sample: sample.replace_documents(*documents(**changes))
-
-
 def config_without(key: str) -> Make:
     def make(sample: Sample) -> None:
         found = json.loads(documents()[1])
