@@ -29,6 +29,14 @@ def at_rest_by_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch, 0.1)
 
 
+@pytest.fixture(autouse=True)
+def in_a_terminal_of_all_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever terminal the tests are run in."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 async def _until_at_rest(_: float = 0.0, max_sleep: float = 1.0) -> None:
     """Until nothing is ready to run in some turns of the loop, no timer is due soon, and no thread of it works, for
     which it does not wait as long: one may wait for a registry."""
