@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.tools import IN_CI, shared, unpack
+from ocitui.cache import daemon
+from tests.krata import make_krata_cache
+from tests.tools import IN_CI, LONG, examples
 
 # A time limit for one example says more about the machine than about the code.
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -21,10 +25,13 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci" if IN_CI else "default")
+settings.register_profile("long", settings.get_profile("ci"), max_examples=examples(100), derandomize=False)
+settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 
-# A test that needs a cache names it; none may find the operator's own.
-os.environ.pop("OCITUI_CACHE", None)
+# A test that needs a cache names it; none may find the operator's own. The terminal's size is that of whoever started
+# pytest, whose readline sets it for all that it starts.
+for name in ("OCITUI_CACHE", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 # A shell's background job ignores it, and what is started here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -38,9 +45,21 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_daemon_of_the_host() -> Iterator[None]:
+    """A daemon that runs on this host is not looked for; a test that wants one says which process, or makes a /proc."""
+    listed = daemon._processes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon, "_processes", lambda proc: iter(()) if proc == Path("/proc") else listed(proc))
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_krata_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_krata_cache(tmp_path_factory.mktemp("krata"))
+
+
 @pytest.fixture
-def krata_cache(tmp_path: Path) -> Path:
-    """A copy of a small cache that krata's own store wrote: seven entries, all three formats."""
-    directory = tmp_path / "krata-cache"
-    unpack(shared("caches/krata-sample.tar.xz"), directory)
-    return directory
+def krata_cache(made_krata_cache: Path, tmp_path: Path) -> Path:
+    """A copy of a small cache as krata's own store writes it: seven entries, all three formats."""
+    return Path(shutil.copytree(made_krata_cache, tmp_path / "krata-cache"))

@@ -11,7 +11,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from ocitui.cache import Condition, list_backups
+from ocitui.cache import list_backups
 from ocitui.cache.daemon import DaemonState
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.tui.widgets.bars import KeyBar
@@ -45,7 +45,7 @@ async def delete_plan(one: Desk) -> None:
 async def corrupt(one: Desk) -> None:
     data = (_DIRECTORY / "index.json").read_bytes()
     (_DIRECTORY / "index.json").write_bytes(data[: len(data) // 2])
-    await one.until(lambda: one.condition is Condition.CORRUPT, "the corrupt index")
+    await one.until_corrupt()
     await one.rest()
 
 

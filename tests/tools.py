@@ -1,11 +1,13 @@
-"""What tests need from outside the package: programs, recorded data, and the folder beside the checkout."""
+"""What tests need from outside the package: programs, recorded data, and patience."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import tarfile
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFORMANCE = ROOT / "tests" / "conformance"
+PATIENT_SECONDS = 60.0
+LONG = os.environ.get("OCITUI_LONG") == "1"
+"""Whether the long proofs are run, which are given as many examples as they can use."""
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -27,20 +32,28 @@ def need(*programs: str) -> None:
     pytest.skip(reason)
 
 
-def shared(path: str) -> Path:
-    """A file of the folder ``shared`` beside the checkout; the test is skipped where that is not there."""
-    found = ROOT.parent / "shared" / path
-    if not found.exists():
-        pytest.skip(f"not there: ../shared/{path}")
-    return found
+def hesitant_mksquashfs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the real mksquashfs take more than a second for each megabyte, so that it can be met at its work."""
+    need("mksquashfs")
+    folder.mkdir(parents=True)
+    (folder / "mksquashfs").write_text(
+        f"""#!/bin/sh
+[ "$1" = - ] && set -- "$@" -throttle 99
+exec {shutil.which("mksquashfs")} "$@"
+"""
+    )
+    (folder / "mksquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpack a tar of files that are known."""
-    with tarfile.open(archive) as opened:
-        # The first releases of Python 3.11 have no filters.
-        opened.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-        opened.extractall(directory)
+def seeds(few: int, many: int) -> list[Any]:
+    """For parametrize: the seeds of random runs, a few for every run of the tests and the rest for the long proofs."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, many))]
+
+
+def examples(few: int) -> int:
+    """How many examples of hypothesis: these few in every run, a hundred times as many in the long proofs."""
+    return few * 100 if LONG else few
 
 
 def recorded(name: str) -> list[dict[str, Any]]:
@@ -50,3 +63,18 @@ def recorded(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in text.split("\n") if line]
     records: list[dict[str, Any]] = json.loads(text)
     return records
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Return once it holds; fails only when it never comes."""
+    end = time.monotonic() + PATIENT_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.005)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
+    """Have no part of the cache wait longer for another program to end its write of the index."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ocitui.cache.") and hasattr(module, "PATIENCE_SECONDS"):
+            monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)

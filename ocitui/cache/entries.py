@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -57,7 +57,7 @@ def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> l
     return keys
 
 
-def list_entries(descriptors: list[Descriptor], listing: Listing) -> list[Entry]:
+def list_entries(descriptors: Sequence[Descriptor], listing: Listing) -> list[Entry]:
     """An entry for each descriptor, in order."""
     return [make_entry(key, d, listing) for key, d in zip(entry_keys(descriptors), descriptors, strict=True)]
 

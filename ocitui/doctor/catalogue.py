@@ -225,7 +225,7 @@ _HOST = (
         _HIGH,
         _IGNORED,
         "its next store truncates index.json and cannot write it again: every entry is lost",
-        "make room first: empty the trash, or remove what else fills the disk",
+        "none by itself: make room first; empty the trash, or remove what else fills the disk",
     ),
     Fault("daemon-running", _INFO, _IGNORED, "it keeps its index in memory, and writes it whole at its next store"),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache.daemon import DaemonState, find_daemon
+from tests.tools import wait_for
 
 
 def process(proc: Path, number: int, command: str, started_ticks: int = 100) -> None:
@@ -72,6 +73,9 @@ def test_a_real_process_of_that_name(tmp_path: Path) -> None:
     program = shutil.copy(sleep, tmp_path / "kratad")
     with subprocess.Popen([program, "60"]) as running:
         try:
+            # It is started a moment before it has its name, and another may run here.
+            comm = Path(f"/proc/{running.pid}/comm")
+            wait_for(lambda: comm.read_text() == "kratad\n", "the name of the process")
             state = find_daemon(tmp_path, known=running.pid)
             assert state.process == running.pid
             assert state.since is not None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ocitui.cache import Descriptor, ImageIndex, PackerCache
 from ocitui.cache.entries import entry_keys
 from tests.cache.support import entry, index_bytes, stored
+from tests.tools import examples
 
 SPACES = [b"", b" ", b"\n", b"\r\n", b"\t", b"  ", b"\n    ", b"\r\n\t"]
 GAPS = [space + b"," + other for space in SPACES[:5] for other in SPACES]
@@ -180,7 +181,7 @@ def test_entries_are_put_in(drawn: Drawn, placed: list[tuple[int, int]]) -> None
     assert digests(again) == expected
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(indexes(), st.sets(st.integers(0, 6), min_size=1), st.booleans())
 async def test_a_delete_undone_leaves_the_same_bytes(
     tmp_path: Path, drawn: Drawn, doomed: set[int], restart: bool
@@ -198,7 +199,7 @@ async def test_a_delete_undone_leaves_the_same_bytes(
     assert (tmp_path / "index.json").read_bytes() == deleted
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(indexes(), st.integers(0, 6))
 async def test_a_store_undone_leaves_the_same_bytes(tmp_path: Path, drawn: Drawn, number: int) -> None:
     (tmp_path / "index.json").write_bytes(drawn.data)

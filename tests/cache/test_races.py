@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 
 from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.disk import Disk
+from ocitui.cache.files import INDEX_NAME
 from tests.cache.steps import Before, Snapshot, prepare
 from tests.cache.support import SQUASHFS, digests_and_formats, entry, index_bytes, stored, write_cache
+from tests.tools import seeds
 
 Foreign = Callable[[Path, int], None]
 CASES = ["store", "store-replacing", "delete-many", "undo-delete-many", "undo-store"]
@@ -175,34 +178,46 @@ async def test_a_transaction_notes_that_there_was_no_exchange(memory_path: Path)
     assert [one.note for one in await PackerCache(directory).transactions()] == [done.note, ""]
 
 
-async def test_races_by_chance(memory_path: Path) -> None:
-    """A writer that renames as fast as it can: nothing it adds is ever lost."""
+class RacedDisk(Disk):
+    """Another thread makes an update beside a step of each store; some are waited for, some go on meanwhile."""
+
+    def __init__(self, index: Path, chance: random.Random) -> None:
+        super().__init__()
+        self.index, self.chance = index, chance
+        self.is_due = False
+        self.at_the_exchange = 0
+        self.theirs: list[Future[int]] = []
+        self.writer = ThreadPoolExecutor(1)
+
+    def step(self, operation: str, name: str) -> None:
+        exchange = (operation, name) == ("exchange", INDEX_NAME)
+        if self.is_due and (exchange or self.chance.random() < 0.02):
+            self.is_due = False
+            self.theirs.append(self.writer.submit(self._update))
+            if self.chance.random() < 0.5:
+                self.theirs[-1].result(60)
+                self.at_the_exchange += exchange
+
+    def _update(self) -> int:
+        number = next(_numbers)
+        rename_over(self.index, number)
+        return number
+
+
+@pytest.mark.parametrize("seed", seeds(3, 50))
+async def test_races_by_chance(seed: int, memory_path: Path) -> None:
+    """Beside a writer that renames now and then, nothing that it adds is ever lost."""
     directory = memory_path / "cache"
     write_cache(directory, range(2))
-    index, stop, theirs = directory / "index.json", threading.Event(), list[int]()
-    barrier = threading.Barrier(2)
-
-    def write() -> None:
-        with suppress(threading.BrokenBarrierError):
-            while not stop.is_set():
-                barrier.wait(60)
-                number = next(_numbers)
-                rename_over(index, number)
-                theirs.append(number)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    cache = PackerCache(directory)
-    try:
-        for round_ in range(60):
-            await asyncio.to_thread(barrier.wait, 60)
+    disk = RacedDisk(directory / INDEX_NAME, random.Random(seed))
+    cache = PackerCache(directory, disk=disk)
+    with disk.writer:
+        for round_ in range(20):
+            disk.is_due = True
             await stored(cache, memory_path / "source", f"ours{round_}", name=f"ours:{round_}")
-    finally:
-        stop.set()
-        barrier.abort()
-        writer.join()
+    assert disk.at_the_exchange > 1, "a race that is not run proves nothing"
     there = {digest for digest, _ in digests_and_formats(directory)}
-    assert {str(entry(number)["digest"]) for number in theirs} <= there
+    assert {str(entry(update.result())["digest"]) for update in disk.theirs} <= there
 
 
 def rewrite_as_the_daemon(index: Path, stop: threading.Event, errors: list[BaseException]) -> None:

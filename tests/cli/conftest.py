@@ -62,6 +62,11 @@ def ocitui(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return call
 
 
+def widest(text: str, cache: Path) -> int:
+    """The longest line, as if the cache had a short path: that one is never cut."""
+    return max(map(len, text.replace(str(cache), "/cache").splitlines()))
+
+
 def rot(demo: Path, ocitui: Ocitui) -> Path:
     """Flip a bit of a tar that a deep check has read, and leave its stat as it is."""
     ocitui("check", "-C", demo, "--depth", "deep")
@@ -71,9 +76,3 @@ def rot(demo: Path, ocitui: Ocitui) -> Path:
     path.write_bytes(content)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     return path
-
-
-def digest_of(ocitui: Ocitui, demo: Path, words: str) -> str:
-    """The digest of the first entry that a filter finds."""
-    digest: str = ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"][0]["digest"]
-    return digest

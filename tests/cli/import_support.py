@@ -6,16 +6,14 @@ import asyncio
 import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
+from tests.tools import PATIENT_SECONDS
 
-PATIENCE = 60.0
 LARGE = os.urandom(3 << 20)
 
 
@@ -37,12 +35,12 @@ def running(registry: FaultyRegistry) -> Iterator[FaultyRegistry]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
-    assert ready.wait(PATIENCE)
+    assert ready.wait(PATIENT_SECONDS)
     try:
         yield registry
     finally:
         loop.call_soon_threadsafe(ended.set)
-        thread.join(PATIENCE)
+        thread.join(PATIENT_SECONDS)
         loop.close()
 
 
@@ -55,14 +53,6 @@ def stall(registry: FaultyRegistry, image: Made, layer: int, after: int) -> None
     """Let one layer stop coming after so many bytes, until the rules are cleared."""
     digest = json.loads(image.manifest)["layers"][layer]["digest"]
     registry.always(digest, Reply(body=image.layers[layer], cut=after, stall=True))
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    """Return once it holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.01)
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

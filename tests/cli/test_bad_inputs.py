@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,29 @@ def test_a_corrupt_index_stops_whatever_needs_it(data: bytes, tmp_path: Path, oc
     assert (tmp_path / "index.json").read_bytes() == data
 
 
-@pytest.mark.parametrize("kind", ["directory", "fifo", "dangling link"])
-def test_an_index_that_is_no_file(kind: str, tmp_path: Path, ocitui: Ocitui) -> None:
+@pytest.mark.parametrize(
+    ("make", "statuses"),
+    [
+        (Path.mkdir, {"list": 4, "verdict": 1, "delete": 4}),
+        (os.mkfifo, {"list": 4, "verdict": 1, "delete": 4}),
+        # For the daemon there is none then.
+        (lambda index: index.symlink_to("nowhere"), {"list": 0, "verdict": 0, "delete": 1}),
+    ],
+    ids=["directory", "fifo", "dangling link"],
+)
+def test_an_index_that_is_no_file(
+    make: Callable[[Path], object], statuses: dict[str, int], tmp_path: Path, ocitui: Ocitui
+) -> None:
     index = tmp_path / "index.json"
-    if kind == "directory":
-        index.mkdir()
-    elif kind == "fifo":
-        os.mkfifo(index)
-    else:
-        index.symlink_to("nowhere")
-    for words in (["list"], ["verdict"], ["delete", "abc", "--yes"]):
-        assert ocitui(*words, "-C", tmp_path).status in (0, 1, 4)
+    make(index)
+    before = index.lstat()
+    for command, status in statuses.items():
+        words = ["abc", "--yes"] if command == "delete" else []
+        done = ocitui(command, *words, "-C", tmp_path)
+        assert done.status == status
+        assert "Traceback" not in done.err
+    after = index.lstat()
+    assert (after.st_mode, after.st_ino) == (before.st_mode, before.st_ino)
 
 
 def test_an_empty_journal_folder_and_damaged_records(demo: Path, ocitui: Ocitui) -> None:

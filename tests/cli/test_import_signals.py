@@ -23,11 +23,11 @@ from tests.cli.import_support import (
     snapshot,
     staged,
     stall,
-    wait_for,
 )
 from tests.importing.image_makers import Made, make_image
 from tests.importing.registry_server import FaultyRegistry
 from tests.importing.test_flatten_worker import has_ended
+from tests.tools import wait_for
 
 TIMEOUT = 60
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]

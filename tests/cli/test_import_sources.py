@@ -13,10 +13,11 @@ import pytest
 
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running, snapshot, staged
+from tests.importing.builders import SAVED
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry
 from tests.importing.image_makers import make_image, make_with_umoci
 from tests.importing.registry_server import FaultyRegistry, Reply
-from tests.tools import need, shared
+from tests.tools import need
 
 
 @pytest.fixture
@@ -48,18 +49,13 @@ def test_a_layout_of_umoci(format_: str, program: str, tmp_path: Path, cache: Pa
     assert staged(cache) == []
 
 
-@pytest.mark.parametrize(
-    ("archive", "name"),
-    [
-        ("dive-test-docker-image.tar", "dive-test:latest"),
-        ("ggcr-whiteout_image.tar", "bazel/pkg/v1/mutate:whiteout_image"),
-        ("ggcr-overwritten_file.tar", "bazel/pkg/v1/mutate:overwritten_file"),
-    ],
-)
-def test_archives_bring_their_names(archive: str, name: str, cache: Path, ocitui: Ocitui) -> None:
-    done = ocitui("import", shared(f"images/{archive}"), "--format", "tar", "-C", cache, "--json")
+@pytest.mark.parametrize("tool", ["docker", "bazel-whiteouts", "skopeo", "ko"])
+def test_archives_bring_their_names(tool: str, tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    archive = SAVED[tool].archive.write(tmp_path / "a.tar")
+    done = ocitui("import", archive, "--format", "tar", "-C", cache, "--json")
     assert done.status == 0
-    assert done.json["entry"]["name"] == name
+    name = done.json["entry"]["name"]
+    assert name == SAVED[tool].tag
     assert any("no registry knows the image by its digest" in note for note in done.json["notes"])
     assert any("never looks for the tag latest" in note for note in done.json["notes"]) == name.endswith(":latest")
 

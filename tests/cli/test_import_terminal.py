@@ -13,10 +13,11 @@ import pytest
 
 from ocitui.cli.tables import cell_width
 from tests.cli.conftest import Ocitui
-from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, stall, wait_for
+from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, stall
 from tests.cli.test_processes import PROGRAM, TIMEOUT, ended, spawn
 from tests.importing.image_makers import make_image
 from tests.importing.registry_server import FaultyRegistry
+from tests.tools import wait_for
 
 CAME = 3 << 19
 
@@ -41,7 +42,7 @@ def test_the_line_fits_and_is_cleared(columns: int, registry: FaultyRegistry, ca
         "import", f"{registry.host}/team/app:1.0", "-C", cache, "--format", "tar", "--name", "a:1", columns=columns
     )
     child.expect("download  ")
-    wait_for(lambda: downloaded(cache) > 1 << 20, "a megabyte came")
+    wait_for(lambda: downloaded(cache) >= CAME, "all that comes")
     child.sendintr()
     text, status = ended(child)
     assert status == 130
@@ -94,7 +95,7 @@ def test_a_terminal_that_hangs_up_leaves_the_import_to_go_on_with(
     words = [f"{registry.host}/team/app:1.0", "--format", "tar", "-C", str(cache)]
     process = on_terminal(terminal, "import", *words)
     os.close(terminal)
-    wait_for(lambda: downloaded(cache) > 1 << 20, "a megabyte came")
+    wait_for(lambda: downloaded(cache) >= CAME, "all that comes")
     os.close(master)
     assert process.wait(TIMEOUT) == 128 + signal.SIGHUP
     assert downloaded(cache) == CAME

@@ -9,9 +9,9 @@ import pytest
 
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, put_image, running
+from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import shared
 
 COMMON = {"schema", "host", "cache"}
 AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")
@@ -96,17 +96,18 @@ def test_a_registry_that_does_not_have_it(cache: Path, ocitui: Ocitui) -> None:
     assert done.json["error"]["code"] == "no-such-image"
 
 
-def test_an_archive_of_docker(cache: Path, ocitui: Ocitui) -> None:
-    done = ocitui("inspect", shared("images/dive-test-docker-image.tar"), "--json", "-C", cache)
+def test_an_archive_of_docker(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    done = ocitui("inspect", SAVED["docker"].archive.write(tmp_path / "a.tar"), "--json", "-C", cache)
     assert done.status == 0
     assert done.json["kind"] == "docker-archive"
     (image,) = done.json["images"]
-    assert (image["names"], image["layers"], image["name"]) == (["dive-test:latest"], 14, "dive-test:latest")
+    assert (image["names"], image["layers"], image["name"]) == (["toolbox:latest"], 14, "toolbox:latest")
     assert any("docker save kept no manifest" in note for note in done.json["notes"])
 
 
-@pytest.mark.parametrize("name", ["ggcr-no_manifest.tar", "../README.md"])
-def test_what_is_no_image(name: str, cache: Path, ocitui: Ocitui) -> None:
-    done = ocitui("inspect", f"docker-archive:{shared(f'images/{name}')}", "-C", cache)
-    assert done.status == 4
-    assert done.err.count("\n") == 1
+def test_what_is_no_image(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    (tmp_path / "README.md").write_text("# No archive\n")
+    for path in (DOCKER_1_9.write(tmp_path / "a.tar"), tmp_path / "README.md"):
+        done = ocitui("inspect", f"docker-archive:{path}", "-C", cache)
+        assert done.status == 4
+        assert done.err.count("\n") == 1

@@ -15,6 +15,7 @@ from ocitui import directory
 from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
 from ocitui.cli import options
 from ocitui.cli.completion import COMPLETION_VARIABLE
+from ocitui.cli.demo_images import ALPINE
 from ocitui.cli.group import _COMMANDS
 from ocitui.cli.main import _COMPLETION_VARIABLE, cli
 from tests.cli.conftest import Ocitui
@@ -36,13 +37,55 @@ def test_help_is_light(words: list[str]) -> None:
     assert not imported_by(*words) & {"textual", "rich", "msgspec", "asyncio", "ocitui.cache"}
 
 
-@pytest.mark.parametrize("command", ["list", "verdict", "log", "undo"])
+HEADLESS = {
+    "list": [],
+    "resolve": ["alpine:3.19"],
+    "recall": [ALPINE.digest],
+    "show": [ALPINE.digest],
+    "verdict": [],
+    "why": ["alpine:3.19"],
+    "check": ["--depth", "deep"],
+    "repair": ["--apply", "--yes"],
+    "point": ["alpine:3.19", ALPINE.digest, "--yes"],
+    "delete": [ALPINE.digest, "--yes"],
+    "undo": [],
+    "log": [],
+    "trash": [],
+    "import": ["oci:nowhere"],
+    "imports": [],
+    "inspect": ["oci:nowhere"],
+    "completion": ["bash"],
+}
+"""Words with which each command does its work; the demo opens the screen."""
+
+
+def test_every_command_but_the_demo_is_headless() -> None:
+    assert set(HEADLESS) == set(ALL_COMMANDS) - {"demo"}
+
+
+@pytest.mark.parametrize("command", HEADLESS)
 def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None:
-    assert not imported_by(command, "-C", demo) & {"textual", "rich", "watchfiles"}
+    directory = () if command == "completion" else ("-C", demo)
+    imported = imported_by(command, *HEADLESS[command], *directory)
+    assert "ocitui.cache" in imported or command == "completion"
+    assert not imported & {"textual", "rich", "watchfiles"}
 
 
-def test_show_imports_no_textual(demo: Path, ocitui: Ocitui) -> None:
-    assert not imported_by("show", "-C", demo, "sha256:" + "0" * 64) & {"textual", "rich", "watchfiles"}
+def test_no_module_but_the_screen_s_imports_textual() -> None:
+    """Not even where a function of it would: each is imported in its turn, and what came with it is named."""
+    code = """
+import importlib, pkgutil, sys
+import ocitui
+for module in pkgutil.walk_packages(ocitui.__path__, "ocitui."):
+    if module.name.split(".")[1] not in ("tui", "__main__"):
+        importlib.import_module(module.name)
+        if {"textual", "rich", "watchfiles"} & sys.modules.keys():
+            raise SystemExit(module.name)
+        print(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.split()) > 100
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)
@@ -60,11 +103,19 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-@pytest.mark.parametrize("command", ["delete", "undo", "import", "imports"])
+WRITERS = ["check", "repair", "point", "delete", "undo", "trash", "import", "imports"]
+
+
+@pytest.mark.parametrize("command", WRITERS)
 def test_every_command_that_writes_can_be_refused_and_can_wait(command: str, ocitui: Ocitui) -> None:
     help_text = ocitui(command, "--help").out
     assert "--read-only" in help_text
     assert "--wait SECONDS" in help_text
+
+
+@pytest.mark.parametrize("command", [name for name in ALL_COMMANDS if name not in WRITERS])
+def test_no_other_command_waits_for_a_lock(command: str, ocitui: Ocitui) -> None:
+    assert "--wait SECONDS" not in ocitui(command, "--help").out
 
 
 def test_version(ocitui: Ocitui) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
-from tests.cli.conftest import Ocitui, rot
+from tests.cli.conftest import Ocitui, rot, widest
 
 TAR = ("--format", "tar")
 
@@ -19,7 +19,7 @@ def test_a_hit(word: str, demo: Path, ocitui: Ocitui) -> None:
     assert "=>  the daemon answers a hit" in done.out
     assert "BAD" not in done.out
     assert ALPINE.digest[7:19] in done.out
-    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert widest(done.out, demo) <= 80
 
 
 def test_the_winner_and_the_overruled_are_named(demo: Path, ocitui: Ocitui) -> None:
@@ -103,8 +103,8 @@ def test_a_corrupt_index_is_an_error_whatever_can_be_salvaged(demo: Path, ocitui
 
 
 def test_bad_input(demo: Path, ocitui: Ocitui, tmp_path: Path) -> None:
-    assert ocitui("why", "sha256:", *TAR, "-C", demo).status in (1, 2)
-    assert ocitui("why", "a:99999999/x/y", "-C", demo).status in (1, 2)
+    assert ocitui("why", "sha256:", *TAR, "-C", demo).status == 2
+    assert ocitui("why", "a:99999999/x/y", "-C", demo).status == 2
     assert ocitui("why", "alpine", "--format", "zip", "-C", demo).status == 2
     assert ocitui("why", "alpine", "-C", tmp_path / "nowhere").status == 4
     assert not (demo / ".ocitui").exists()

@@ -17,6 +17,7 @@ import pytest
 from ocitui.cache import journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
+from tests import krata
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.doctor.loops import loop_device
@@ -96,7 +97,8 @@ def test_undo_without_an_id_takes_the_newest(demo: Path, ocitui: Ocitui) -> None
 
 
 def test_delete_of_one_format_keeps_what_another_needs(krata_cache: Path, ocitui: Ocitui) -> None:
-    done = ocitui("delete", "cf8c", "--format", "tar", "--format", "erofs", "--yes", "-C", krata_cache)
+    words = [krata.BUSYBOX.digest[7:15], "--format", "tar", "--format", "erofs"]
+    done = ocitui("delete", *words, "--yes", "-C", krata_cache)
     assert done.status == 0
     assert "kept, as another format of this digest needs it" in done.out
     left = ocitui("list", "-C", krata_cache, "--json", "--filter", "busybox").json["entries"]
@@ -106,7 +108,7 @@ def test_delete_of_one_format_keeps_what_another_needs(krata_cache: Path, ocitui
 
 def test_delete_without_a_format_takes_all_of_them(krata_cache: Path, ocitui: Ocitui) -> None:
     before = snapshot(krata_cache)
-    assert ocitui("delete", "cf8c", "--yes", "-C", krata_cache).status == 0
+    assert ocitui("delete", krata.BUSYBOX.digest[7:15], "--yes", "-C", krata_cache).status == 0
     assert ocitui("list", "-C", krata_cache, "--filter", "busybox", "--json").json["entries"] == []
     assert ocitui("undo", "-C", krata_cache).status == 0
     assert snapshot(krata_cache) == before

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,6 +42,11 @@ def write(suffix: str, data: bytes) -> Make:
 
 def remove(suffix: str) -> Make:
     return lambda sample: sample.other_file(suffix).unlink()
+
+
+def tail(suffix: str) -> Make:
+    """As a dm-verity tree or a signature makes it."""
+    return lambda sample: sample.file(suffix).write_bytes(sample.file(suffix).read_bytes() + bytes(8192))
 
 
 def index(data: bytes) -> Make:
@@ -101,11 +106,6 @@ def link_out(sample: Sample) -> None:
     path, elsewhere = sample.other_file("squashfs"), sample.directory.parent / "elsewhere"
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
-
-
-def config(**changes: Any) -> Make:
-    """A config with other fields, under a manifest that names it."""
-    return lambda sample: sample.replace_documents(*documents(**changes))
 
 
 def config_without(key: str) -> Make:
@@ -313,6 +313,8 @@ CASES = [
     FaultCase("packed-truncated", "erofs", HIT, cut(8192, "erofs"), Depth.HEADER, "erofs"),
     FaultCase("packed-truncated", "tar", HIT, cut(8192, "tar"), Depth.HEADER, "tar"),
     FaultCase("packed-truncated", "tiny", HIT, cut(3), Depth.HEADER, "squashfs"),
+    FaultCase("packed-tail", "squashfs", HIT, tail("squashfs"), Depth.HEADER, "squashfs"),
+    FaultCase("packed-tail", "erofs", HIT, tail("erofs"), Depth.HEADER, "erofs"),
     FaultCase("packed-damaged", "superblock", HIT, bend_superblock, Depth.HEADER, "erofs"),
     FaultCase("packed-incomplete", "lists", HIT, repack("erofs", "etc/hosts"), Depth.DEEP, "erofs"),
     FaultCase("packed-incomplete", "shorter", HIT, repack("tar", "etc/hosts", b"short"), Depth.DEEP, "tar"),
@@ -335,3 +337,31 @@ CASES = [
 
 def as_parameters(cases: list[FaultCase]) -> list[Any]:
     return [pytest.param(case, id=str(case)) for case in cases]
+
+
+class Row(NamedTuple):
+    """A row of the table of faults; its columns are explained there."""
+
+    code: str
+    severity: str
+    daemon: str
+    found_by: str
+    mended: str
+    repair: str
+    loses: str
+
+    @property
+    def answers(self) -> set[str]:
+        return set(self.daemon.split(", "))
+
+
+def _rows() -> dict[str, Row]:
+    lines = Path(__file__).with_name("faults.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    # The titles and the line under them come first.
+    rows = [Row(*row) for row in cells[2:]]
+    assert len({row.code for row in rows}) == len(rows)
+    return {row.code: row for row in rows}
+
+
+TABLE = _rows()

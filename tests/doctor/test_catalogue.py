@@ -1,16 +1,13 @@
-"""The catalogue against the table of the design."""
+"""The catalogue of faults, and the ways to make each, against the table that people read."""
 
 from __future__ import annotations
 
-import re
+import pytest
 
 from ocitui.doctor.catalogue import CATALOGUE
-from ocitui.doctor.findings import Answer, Severity
-from tests.doctor.fault_makers import CASES
-from tests.tools import shared
+from tests.doctor.fault_makers import CASES, TABLE, Row
 
-OURS = {"packed-changed", "journal-damaged", "transaction-pending"}
-MADE_ELSEWHERE = {
+NOT_BY_A_CASE = {
     "index-overwritten",
     "index-shrunk",
     "read-error",
@@ -19,43 +16,37 @@ MADE_ELSEWHERE = {
     "disk-full",
     "daemon-running",
 }
+"""Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, a daemon."""
 
 
-def rows() -> dict[str, str]:
-    """The severity of each code of the table; a row may have several."""
-    found = {}
-    for line in shared("design/faults.md").read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) > 5 and re.fullmatch(r"[a-z0-9-]+( / [a-z0-9-]+)*", cells[1]) and cells[1] != "code":
-            found.update(dict.fromkeys(cells[1].split(" / "), cells[4]))
-    return {code: severity for code, severity in found.items() if not code.startswith("--")}
+def test_every_fault_has_its_row() -> None:
+    assert list(TABLE) == sorted(TABLE, key=list(CATALOGUE).index)
+    assert set(TABLE) == set(CATALOGUE)
 
 
-def test_every_row_is_a_fault_of_that_severity() -> None:
-    assert {code: fault.severity for code, fault in CATALOGUE.items() if code not in OURS} == rows()
+@pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+def test_a_fault_is_as_its_row_says(row: Row) -> None:
+    fault = CATALOGUE[row.code]
+    assert fault.severity == row.severity
+    assert fault.answer in row.answers
+    nothing_mends_it = fault.mend == "" or fault.mend.startswith("none")
+    assert nothing_mends_it == (row.mended == "told") == row.repair.startswith("none")
+    assert bool(fault.loses) == (row.loses != "no")
+    # The daemon's answer is a sentence of its own for each fault or kind of fault.
+    assert len(fault.daemon.split()) >= 3
 
 
-def test_every_fault_says_what_the_daemon_does() -> None:
-    for fault in CATALOGUE.values():
-        assert fault.daemon
-        assert fault.answer in Answer
-        assert fault.severity in Severity
-        assert (
-            fault.mend
-            or fault.severity is Severity.INFO
-            or fault.code
-            in {
-                "config-no-history",
-                "layers-disagree",
-                "platform-disagrees",
-                "hardlinked",
-                "case-collision",
-            }
-        )
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE.values() if row.code not in NOT_BY_A_CASE], ids=lambda row: row[0]
+)
+def test_every_fault_is_made_at_each_depth_and_with_each_answer(row: Row) -> None:
+    cases = [case for case in CASES if case.code == row.code]
+    assert {case.depth.value for case in cases} == set(row.found_by.split(", "))
+    assert {case.answer.value for case in cases} == row.answers
 
 
-def test_every_fault_is_made_in_a_test() -> None:
-    assert {case.code for case in CASES} | MADE_ELSEWHERE == set(CATALOGUE)
+def test_no_case_is_of_another_fault() -> None:
+    assert {case.code for case in CASES} == set(TABLE) - NOT_BY_A_CASE
 
 
 def test_a_fingerprint_does_not_depend_on_the_position() -> None:

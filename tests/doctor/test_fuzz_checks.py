@@ -30,8 +30,9 @@ from ocitui.doctor.findings import Answer, Depth
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import Sample, all_codes, copied
 from tests.importing.sources import documents
+from tests.tools import examples
 
-SOME = settings(max_examples=60)
+SOME = settings(max_examples=examples(60))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

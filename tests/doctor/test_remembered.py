@@ -28,6 +28,7 @@ from ocitui.doctor.report import Report
 from ocitui.doctor.why import Standing, why
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone
+from tests.tools import examples
 
 Harm = Callable[[Sample, pytest.MonkeyPatch], Path]
 TAR = "tar"
@@ -417,7 +418,7 @@ def ledgers(draw: st.DrawFn, names: list[str]) -> bytes:
     return b"".join(draw(st.lists(signed_line | st.binary(max_size=40), max_size=12)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60), deadline=None)
 @given(data=st.data())
 async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> None:
     names = [path.name for path in sample.directory.iterdir()]

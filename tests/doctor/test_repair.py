@@ -56,10 +56,6 @@ class Daemon:
         with open(self.index, "wb") as file:
             file.write(json.dumps(self.memory, indent=2).encode())
 
-    def read(self) -> None:
-        """Take over what stands on disk, as it does only at its start."""
-        self.memory = json.loads(self.index.read_bytes())
-
 
 class InvadedDisk(Disk):
     """The daemon stores before one of the steps of a repair."""

@@ -10,7 +10,7 @@ from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
 from ocitui.doctor.findings import Answer, Depth
 from ocitui.doctor.repair.apply import apply_plan
 from tests.doctor.examine_support import Sample, codes
-from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
+from tests.doctor.fault_makers import CASES, TABLE, FaultCase, as_parameters
 from tests.doctor.repair_support import (
     contents,
     left_by,
@@ -40,6 +40,8 @@ async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sam
     depth = max(case.depth, Depth.HEADER, key=lambda depth: depth.rank)
     report, plan = await planned(sample.directory, depth, **options)
     assert case.code in {finding.code for finding in report.findings}
+    mended = TABLE[case.code].mended
+    assert (mended == "asked" and options) or bool(plan.made) == (mended == "by itself")
     assert standing(sample.directory) == before
     done = await apply_plan(PackerCache(sample.directory), plan)
     assert not bytes_before - contents(sample.directory)

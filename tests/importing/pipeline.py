@@ -35,7 +35,7 @@ from tests.importing.image_makers import (
 from tests.importing.layer_support import Found, Item, folder, hard, layer, link, tree_of_directory, tree_of_tar
 from tests.importing.registry_server import digest_of
 from tests.importing.test_packers import mounted
-from tests.tools import need
+from tests.tools import need, wait_for
 
 NAME = "example.com/team/app:1"
 LOWER = layer(
@@ -189,7 +189,8 @@ class Run:
         assert isinstance(done, asyncio.CancelledError), f"{phase} was not seen, or it was not cancelled: {done!r}"
 
     def assert_nothing_left(self) -> None:
-        assert self.sessions.left() == []
+        # A process that was killed closes its files, which is what ocitui waits for, a moment before it is gone.
+        wait_for(lambda: not self.sessions.left(), "the end of the workers and packers")
         assert staged(self.directory) == []
 
     async def assert_whole(self, image: Made | None, name: str, format: PackedFormat, digest: str = "") -> None:

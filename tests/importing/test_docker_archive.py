@@ -16,6 +16,7 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.opening import open_source
 from ocitui.importing.resolved import SourceKind
 from ocitui.importing.source_errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
+from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import (
     OCI_MANIFEST,
     describe,
@@ -29,7 +30,7 @@ from tests.importing.image_makers import (
 )
 from tests.importing.registry_server import digest_of
 from tests.importing.test_oci_layout import COMPRESSIONS, bytes_of, fetch, resolve, write_archive
-from tests.tools import need, shared
+from tests.tools import need
 
 TARS = (make_tar({"a": b"1" * 3000}), make_tar({"b": b"2"}))
 CONFIG = make_config(*TARS)
@@ -47,43 +48,34 @@ def saved(*tags: str, layers: tuple[bytes, ...] = TARS, config: str = CONFIG_NAM
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "tag", "layers"),
-    [
-        ("dive-test-docker-image.tar", "dive-test:latest", 14),
-        ("ggcr-overwritten_file.tar", "bazel/pkg/v1/mutate:overwritten_file", 3),
-        ("ggcr-whiteout_image.tar", "bazel/pkg/v1/mutate:whiteout_image", 3),
-        ("ggcr-test_link.tar:bazel/v1/tarball:test_image_1", "bazel/v1/tarball:test_image_1", 1),
-        ("ggcr-test_link.tar:bazel/v1/tarball:test_image_3", "bazel/v1/tarball:test_image_3", 2),
-        ("ggcr-hello-world-v25.tar", None, 1),
-    ],
-)
+@pytest.mark.parametrize("tool", [tool for tool, one in SAVED.items() if one.docker])
 @pytest.mark.parametrize("prefix", ["", "docker-archive:"])
-async def test_archives_by_other_tools(name: str, tag: str | None, layers: int, prefix: str, blobs: BlobStore) -> None:
-    file, colon, wanted = name.partition(":")
-    source = await open_source(f"{prefix}{shared(f'images/{file}')}{colon}{wanted}")
+async def test_archives_by_other_tools(tool: str, prefix: str, tmp_path: Path, blobs: BlobStore) -> None:
+    saved = SAVED[tool]
+    path = saved.archive.write(tmp_path / "a.tar")
+    source = await open_source(f"{prefix}{path}{':' if saved.wanted else ''}{saved.wanted}")
     image = await source.resolve()
     assert source.kind is SourceKind.DOCKER_ARCHIVE
-    assert image.names == ((tag,) if tag else ())
+    assert image.names == ((saved.tag,) if saved.tag else ())
     assert image.digest_is_local
     assert LOCAL_DIGEST in image.notes
-    assert (str(image.image_name) if image.image_name else None) == tag
+    assert (str(image.image_name) if image.image_name else None) == saved.tag
+    assert image.config.raw == saved.image.config
     files = await source.fetch(image, blobs)
     assert [digest_of(bytes_of(layer)) for layer in files] == [layer.digest for layer in image.layers]
-    assert len(files) == layers
+    assert [layer.diff_id for layer in files] == [digest_of(tar) for tar in saved.image.tars]
 
 
-async def test_archive_without_a_manifest() -> None:
-    path = shared("images/ggcr-no_manifest.tar")
+async def test_archive_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(UnreadableSourceError, match=r"Docker before 1\.10"):
-        await resolve(str(path))
+        await resolve(str(DOCKER_1_9.write(tmp_path / "a.tar")))
 
 
-async def test_several_images() -> None:
-    path = shared("images/ggcr-test_link.tar")
-    with pytest.raises(NoSuchImageError, match=r"several images: .*test_image_1, .*test_image_3"):
+async def test_several_images(tmp_path: Path) -> None:
+    path = SAVED["docker-second-of-two"].archive.write(tmp_path / "a.tar")
+    with pytest.raises(NoSuchImageError, match=r"several images: team/pair:1, team/pair:2"):
         await resolve(str(path))
-    assert (await resolve(f"docker-archive:{path}:@1")).names == ("bazel/v1/tarball:test_image_3",)
+    assert (await resolve(f"docker-archive:{path}:@1")).names == ("team/pair:2",)
     with pytest.raises(NoSuchImageError, match="none has number 2"):
         await resolve(f"docker-archive:{path}:@2")
     listing = await (await open_source(str(path))).listing()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ocitui.importing.layer_errors import LayerError
 from tests.importing.layer_support import Found, Item, flattened, layer, sources, tree_of_directory, tree_of_tar
-from tests.tools import IN_CI, need
+from tests.tools import examples, need
 
 NAMES = st.sampled_from(["a", "b", "c", "a/b", "a/c", "b/a", "a/b/c", "c/a/b", "./a", "../b", "a/../c", "/c/b"])
 TARGETS = st.sampled_from(["a", "b", "/c", "../a", "a/b", ".", "..", "nowhere/x"])
@@ -73,7 +73,7 @@ def make_layout(layout: Path, layers: list[bytes], compressed: list[bytes] | Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")
-@settings(max_examples=150 if IN_CI else 40)
+@settings(max_examples=examples(40))
 @given(stack=STACKS)
 def test_the_same_tree_as_umoci(stack: list[list[Item]]) -> None:
     need("umoci")
@@ -98,7 +98,7 @@ def tree_or_error(layers: list[bytes]) -> Found | LayerError:
             return error
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(stack=STACKS)
 def test_any_stack_gives_a_tree_or_names_what_is_wrong(stack: list[list[Item]]) -> None:
     found = tree_or_error([layer(*entries) for entries in stack])

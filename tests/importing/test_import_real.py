@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.layer_errors import LayerError
 from ocitui.importing.source_errors import UnreadableSourceError
 from tests.cache.support import EROFS, SQUASHFS, TAR
+from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import run
-from tests.importing.layer_support import Found
+from tests.importing.layer_support import Found, flattened, sources, tree_of_tar
 from tests.importing.pipeline import (
     NAME,
     Run,
@@ -30,7 +33,7 @@ from tests.importing.pipeline import (
     without_root_owner,
 )
 from tests.importing.test_packers import mounted
-from tests.tools import need, recorded, shared
+from tests.tools import need, recorded
 
 RECORDS = recorded("layers.json")
 FORMATS = (SQUASHFS, EROFS, TAR)
@@ -74,40 +77,44 @@ def assert_expected(found: Found, expected: dict[str, Any]) -> None:
 
 @AS_ROOT
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(
-    "archive",
-    [
-        "dive-test-docker-image.tar",
-        "dive-test-oci-gzip-image.tar",
-        "dive-test-oci-zstd-image.tar",
-        "ggcr-overwritten_file.tar",
-        "ggcr-whiteout_image.tar",
-        "ggcr-hello-world-v25.tar",
-        "ggcr-test_link.tar:bazel/v1/tarball:test_image_3",
-    ],
-)
-async def test_archives_by_other_tools(archive: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", SAVED)
+async def test_archives_by_other_tools(tool: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
     need("mksquashfs", "unsquashfs", "mkfs.erofs")
-    name, _, _ = archive.partition(":")
-    source = str(shared(f"images/{name}")) + archive.removeprefix(name)
+    saved = SAVED[tool]
+    archive = saved.archive.write(tmp_path / "a.tar")
+    source = f"{archive}:{saved.wanted}" if saved.wanted else str(archive)
     result = await importing(source, format=format, platform=None)
     assert result.outcome is ImportOutcome.STORED
     await importing.assert_whole(None, NAME, format, result.image.digest)
+    assert result.image.config.raw == saved.image.config
     found = packed_tree(result.image.path, format, tmp_path / "tree")
-    assert found.tree
-    assert not any(".wh." in path for path in found.tree)
+    expected = without_root_owner(tree_of_tar(flattened(sources(tmp_path / "layers", saved.image.tars))))
+    assert found == expected
+    assert set(found.tree) == PATHS[tool]
     importing.assert_nothing_left()
 
 
-async def test_an_archive_of_before_manifests(importing: Run) -> None:
+_BASE = {".", "bin", "bin/busybox", "bin/sh", "etc", "etc/hostname", "etc/mtab", "gone.txt", "tmp"}
+_CHANGED = _BASE - {"gone.txt"} | {"bin/ash"}
+PATHS = {
+    **dict.fromkeys(SAVED, _CHANGED),
+    "docker": _CHANGED | {f"step{number}" for number in range(11)},
+    "docker-first-of-two": _BASE,
+    "docker-second-of-two": _BASE | {"srv", "srv/index.html"},
+    "docker-25": _BASE,
+    "bazel-overwritten": _BASE | {"bar.txt"},
+}
+
+
+async def test_an_archive_of_before_manifests(importing: Run, tmp_path: Path) -> None:
     with pytest.raises(UnreadableSourceError, match=r"Docker before 1\.10"):
-        await importing(str(shared("images/ggcr-no_manifest.tar")))
+        await importing(str(DOCKER_1_9.write(tmp_path / "a.tar")))
 
 
 @AS_ROOT
 async def test_the_same_tree_as_umoci_of_an_archive(importing: Run, tmp_path: Path) -> None:
     need("umoci", "skopeo")
-    archive = shared("images/dive-test-docker-image.tar")
+    archive = SAVED["docker"].archive.write(tmp_path / "a.tar")
     layout = tmp_path / "layout"
     run("skopeo", "copy", "-q", f"docker-archive:{archive}", f"oci:{layout}:x")
     result = await importing(f"oci:{layout}:x", format=TAR, platform=None)
@@ -117,28 +124,52 @@ async def test_the_same_tree_as_umoci_of_an_archive(importing: Run, tmp_path: Pa
     assert found.hardlinks == expected.hardlinks
 
 
-def large_root(tmp_path: Path) -> Path:
-    """A root filesystem by mmdebstrap where that is asked for, which takes a network; else this machine's Python."""
-    root = tmp_path / "root"
-    if os.environ.get("OCITUI_LARGE"):
-        need("mmdebstrap")
-        subprocess.run(["mmdebstrap", "--variant=minbase", "stable", str(root)], check=True)
-        return root
+def made_root(root: Path) -> None:
+    """A thousand files and their links, some of them large, no two runs with other bytes."""
+    chance = random.Random(1)
+    for number in range(1000):
+        folder = root / f"d{number % 40}" / f"e{number % 7}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"file{number}"
+        path.write_bytes(chance.randbytes(chance.choice((0, 1, 200, 4096, 30_000))) * chance.choice((1, 1, 3)))
+        path.chmod(chance.choice((0o644, 0o755, 0o600, 0o4711)))
+        if number % 9 == 0:
+            (root / f"d{number % 40}" / f"link{number}").symlink_to(f"e{number % 7}/file{number}")
+        if number % 25 == 0:
+            (folder / f"hard{number}").hardlink_to(path)
+    (root / "large").write_bytes(chance.randbytes(1 << 20) * 8)
+
+
+def python_root(root: Path) -> None:
+    """This machine's Python."""
     for found in (Path("/usr/lib/python3"), Path(os.__file__).parent):
         if found.is_dir():
             target = root / found.relative_to("/")
             shutil.copytree(found, target, symlinks=True, ignore=shutil.ignore_patterns("site-packages", "test"))
     (root / "hard").hardlink_to(next(path for path in root.rglob("*.py") if path.stat().st_size))
-    return root
+
+
+def debian_root(root: Path) -> None:
+    """A root filesystem by mmdebstrap, which takes a network, where it is asked for."""
+    if not os.environ.get("OCITUI_LARGE"):
+        pytest.skip("only where OCITUI_LARGE asks for it: it takes a network")
+    need("mmdebstrap")
+    subprocess.run(["mmdebstrap", "--variant=minbase", "stable", str(root)], check=True)
+
+
+MAKERS = [made_root, *(pytest.param(maker, marks=pytest.mark.long) for maker in (python_root, debian_root))]
 
 
 @AS_ROOT
 @pytest.mark.parametrize("format", [SQUASHFS, EROFS])
-async def test_a_large_image(format: PackedFormat, importing: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", MAKERS)
+async def test_a_large_image(
+    make: Callable[[Path], None], format: PackedFormat, importing: Run, tmp_path: Path
+) -> None:
     """Read back through the kernel, file by file, it is what it was made of."""
     need("mksquashfs", "mkfs.erofs", "umoci", "tar")
-    root = large_root(tmp_path)
-    layout = tmp_path / "layout"
+    root, layout = tmp_path / "root", tmp_path / "layout"
+    make(root)
     run("umoci", "init", "--layout", str(layout))
     run("umoci", "new", "--image", f"{layout}:x")
     run("umoci", "insert", "--image", f"{layout}:x", str(root), "/")
@@ -146,6 +177,7 @@ async def test_a_large_image(format: PackedFormat, importing: Run, tmp_path: Pat
     importing.assert_nothing_left()
     with mounted(result.image.path, tmp_path / "mount") as tree:
         assert listing(tree) == listing(root)
+    assert len(listing(root)) > 1000
 
 
 def listing(root: Path) -> dict[str, tuple[int, int, int, int, str]]:

@@ -31,6 +31,7 @@ from tests.importing.image_makers import (
     zstd_compress,
 )
 from tests.importing.registry_server import digest_of
+from tests.tools import examples
 
 IMAGE = make_image(b"x")
 LONG = "d" * 90 + "/" + "n" * 150
@@ -46,7 +47,7 @@ async def read_all(path: Path) -> None:
     await source.resolve()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4),
     st.integers(0, len(WHOLE)) | st.none(),
@@ -63,7 +64,7 @@ def test_bent_archives(changes: list[tuple[int, int]], length: int | None, compr
             asyncio.run(read_all(path))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.binary(max_size=1200), st.sampled_from([b"", b"\x1f\x8b\x08\x00", b"\x28\xb5\x2f\xfd"]))
 def test_noise(data: bytes, magic: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

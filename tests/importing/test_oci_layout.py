@@ -21,6 +21,7 @@ from ocitui.importing.source_errors import (
     UnsoundSourceError,
     UnsupportedImageError,
 )
+from tests.importing.builders import SAVED
 from tests.importing.image_makers import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -38,7 +39,7 @@ from tests.importing.image_makers import (
     zstd_compress,
 )
 from tests.importing.registry_server import digest_of
-from tests.tools import need, shared
+from tests.tools import need
 
 IMAGE = make_image(b"one" * 1000, b"two")
 OTHER = make_image(b"other")
@@ -162,15 +163,19 @@ async def test_index_of_which_only_a_part_is_there(tmp_path: Path) -> None:
         await resolve(f"oci:{layout}", "linux/arm64")
 
 
-@pytest.mark.parametrize("name", ["dive-test-oci-gzip-image.tar", "dive-test-oci-zstd-image.tar"])
-async def test_archives_by_other_tools(name: str, blobs: BlobStore) -> None:
-    path = shared(f"images/{name}")
+@pytest.mark.parametrize(
+    ("tool", "architecture"), [("buildkit-gzip", "arm64"), ("buildkit-zstd", "arm64"), ("skopeo-oci", "amd64")]
+)
+async def test_archives_by_other_tools(tool: str, architecture: str, tmp_path: Path, blobs: BlobStore) -> None:
+    saved = SAVED[tool]
+    path = saved.archive.write(tmp_path / "a.tar")
     image = await resolve(str(path), None)
-    assert str(image.platform) == "linux/arm64"
-    assert bool(image.notes) == (this_platform().architecture != "arm64")
-    opened = await open_source(str(path))
-    layers = await opened.fetch(image, blobs)
-    assert [digest_of(bytes_of(layer)) for layer in layers] == [layer.digest for layer in image.layers]
+    assert (image.digest, image.manifest.raw) == (saved.image.digest, saved.image.manifest)
+    assert str(image.platform) == f"linux/{architecture}"
+    assert bool(image.notes) == (this_platform().architecture != architecture)
+    assert (str(image.image_name) if image.image_name else None) == saved.tag
+    layers = await (await open_source(str(path))).fetch(image, blobs)
+    assert tuple(map(bytes_of, layers)) == saved.image.layers
 
 
 def bend(name: str, data: bytes | None) -> dict[str, bytes]:

@@ -127,6 +127,11 @@ class Desk:
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         await until(self.pilot, condition, what or condition)
 
+    async def until_corrupt(self) -> None:
+        """Until the index is taken for corrupt and its bytes are copied aside, which is said over what was said."""
+        await self.until(lambda: self.condition is Condition.CORRUPT, "the index is corrupt")
+        await self.until(lambda: "copied aside" in self.status, "its bytes are copied aside")
+
     async def rest(self) -> None:
         """Until nothing more is written: the pane has followed, every message is handled."""
         await self.settle()
@@ -134,7 +139,6 @@ class Desk:
         while quiet < 2:
             before = len(self.driver.written)
             await self.pilot.pause()
-            await asyncio.sleep(0.01)
             quiet = quiet + 1 if len(self.driver.written) == before else 0
 
     async def settle(self) -> None:

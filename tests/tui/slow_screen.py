@@ -1,26 +1,46 @@
-"""A program for tests: the screen on a disk that takes its time. Arguments: the cache, and a file to make once a
-transaction is under way."""
+"""A program for tests: the screen on a disk that stands still within a transaction. Arguments: the cache, and a
+file to make then; it goes on once that file is taken away, or it was told to leave or to stop."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ocitui.cache.disk import Disk, Folder
+from ocitui.tui.app import OcituiApp
 from ocitui.tui.options import ScreenOptions
 from ocitui.tui.start import run_screen
 
 
 def main(cache: Path, marker: Path) -> int:
+    told, stood = threading.Event(), threading.Event()
+
+    def telling(method: Callable[[OcituiApp], Any]) -> Callable[[OcituiApp], Any]:
+        def tell(app: OcituiApp) -> Any:
+            told.set()
+            return method(app)
+
+        return tell
+
     sync = Disk.sync_folder
 
-    def slow_sync(disk: Disk, folder: Folder) -> None:
-        marker.touch()
-        time.sleep(0.3)
+    def held_sync(disk: Disk, folder: Folder) -> None:
+        if not stood.is_set():
+            stood.set()
+            marker.touch()
+            while marker.exists() and not told.wait(0.01):
+                pass
+            # Time for what must not happen meanwhile.
+            time.sleep(0.3)
         sync(disk, folder)
 
-    Disk.sync_folder = slow_sync  # type: ignore[method-assign,assignment]
+    Disk.sync_folder = held_sync  # type: ignore[method-assign,assignment]
+    for name in ("finish_work", "action_suspend"):
+        setattr(OcituiApp, name, telling(getattr(OcituiApp, name)))
     return run_screen(ScreenOptions(cache))
 
 

@@ -73,7 +73,7 @@ class ProgramInPty:
             for width in (79, 80):
                 self.resize(width, 24)
                 os.kill(self.process, signal.SIGWINCH)
-                time.sleep(0.02)
+                time.sleep(0.01)
             still, before = (still + 1 if self.waiting_bytes() == before else 0), self.waiting_bytes()
 
     def echoes(self) -> bool:
@@ -104,5 +104,5 @@ def screen_on(cache: Path) -> ProgramInPty:
 
 
 def slow_screen_on(cache: Path, marker: Path) -> ProgramInPty:
-    """The screen on a disk that takes its time; ``marker`` is there once a transaction has begun to move things."""
+    """The screen on a disk that stands still once a transaction has begun to move things, while ``marker`` is there."""
     return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker))

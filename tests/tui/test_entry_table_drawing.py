@@ -7,15 +7,11 @@ import pytest
 from rich.color import ColorType
 from textual.pilot import Pilot
 
-from ocitui.cache.entries import UNKNOWN, Entry, EntryKey
+from ocitui.cache.entries import UNKNOWN, Entry
 from tests.tui.entry_table_support import NO_CONFIG, TableApp, cursor_line, lines, make_entries, make_entry, traffic_of
 
 SIZES = [(80, 24), (120, 40)]
 replace = msgspec.structs.replace
-
-
-def keys(entries: list[Entry]) -> list[EntryKey]:
-    return [entry.key for entry in entries]
 
 
 async def start(pilot: Pilot[None], app: TableApp, row: int = 50) -> list[Entry]:

@@ -14,9 +14,10 @@ from ocitui.tui.import_form import with_fields
 from ocitui.tui.widgets.choice import Choice
 from ocitui.tui.widgets.pick_list import PickList
 from ocitui.tui.widgets.source_suggester import complete_source
+from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
-from tests.tools import need, shared
+from tests.tools import need
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
@@ -96,13 +97,14 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
         assert images["two"].digest in one.lines
 
 
-@pytest.mark.parametrize("archive", ["dive-test-docker-image.tar", "dive-test-oci-gzip-image.tar"])
-async def test_archives_of_other_tools(tmp_path: Path, archive: str) -> None:
+@pytest.mark.parametrize("tool", ["docker", "buildkit-gzip"])
+async def test_archives_of_other_tools(tmp_path: Path, tool: str) -> None:
+    archive = SAVED[tool].archive.write(tmp_path / "a.tar")
     async with desk(make_cache(tmp_path / "image")) as one:
-        await look(one, str(shared(f"images/{archive}")))
+        await look(one, str(archive))
         await one.until(lambda: "digest" in one.lines, "what was found")
         assert "1 image" in one.lines
-        assert ("docker save kept no manifest" in one.lines) == ("docker" in archive)
+        assert ("docker save kept no manifest" in one.lines) == (tool == "docker")
 
 
 async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:

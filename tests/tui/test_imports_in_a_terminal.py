@@ -12,7 +12,7 @@ import pytest
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import need
+from tests.tools import hesitant_mksquashfs, need
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import large_layout, registry_in_a_thread, stalled
 from tests.tui.terminal_support import ProgramInPty, screen_on
@@ -57,17 +57,13 @@ def _assert_stopped(cache: Path) -> ImportRequest:
     return record.request
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A layout whose packing takes longer than a signal."""
-    return large_layout(tmp_path_factory.mktemp("large") / "layout", 200)
-
-
 @pytest.mark.parametrize("reading", [True, False])
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
-def test_a_signal_stops_the_packer(tmp_path: Path, large: Path, number: int, status: int, reading: bool) -> None:
-    need("mksquashfs")
-    cache, layout = make_cache(tmp_path / "image"), large
+def test_a_signal_stops_the_packer(
+    tmp_path: Path, number: int, status: int, reading: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hesitant_mksquashfs(tmp_path / "bin", monkeypatch)
+    cache, layout = make_cache(tmp_path / "image"), large_layout(tmp_path / "layout", 8)
     with screen_on(cache) as program:
         _begin(program, f"oci:{layout}")
         program.until(lambda: bool(_staged(cache)), "a packer", reading=reading)

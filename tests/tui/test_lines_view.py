@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 
 from ocitui.tui.widgets.lines_view import Line, LinesView
-from tests.tui.screen_support import LIMIT_SECONDS
+from tests.tui.screen_support import until
 
 MANY = 50_000
 
@@ -24,12 +23,9 @@ class LinesApp(App[None]):
         yield LinesView(self._shown)
 
 
-async def whole(view: LinesView, rows: int) -> None:
+async def whole(pilot: Pilot[None], view: LinesView, rows: int) -> None:
     """Wait until so many rows are laid out."""
-    until = time.monotonic() + LIMIT_SECONDS
-    while view.virtual_size.height != rows:
-        assert time.monotonic() < until, f"{view.virtual_size.height} of {rows} rows"
-        await asyncio.sleep(0.01)
+    await until(pilot, lambda: view.virtual_size.height == rows, f"{rows} rows")
 
 
 async def test_the_rows_of_many_lines_follow_the_first_ones() -> None:
@@ -40,9 +36,9 @@ async def test_the_rows_of_many_lines_follow_the_first_ones() -> None:
         assert 10 <= view.virtual_size.height < MANY
         await pilot.press("j")
         assert view.scroll_offset.y == 1
-        await whole(view, MANY)
+        await whole(pilot, view, MANY)
         await pilot.press("G")
-        assert view.scroll_offset.y == MANY - 10
+        await until(pilot, lambda: view.scroll_offset.y == MANY - 10, "the end")
         assert view.text().splitlines() == [f"label   line {number}" for number in range(MANY)]
 
 
@@ -50,12 +46,11 @@ async def test_the_place_far_down_is_kept_when_the_size_changes() -> None:
     app = LinesApp([Line(f"line {number}") for number in range(MANY)])
     async with app.run_test(size=(40, 10)) as pilot:
         view = app.query_one(LinesView)
-        await whole(view, MANY)
+        await whole(pilot, view, MANY)
         view.scroll_to(y=MANY // 2, animate=False, immediate=True)
         await pilot.resize_terminal(60, 12)
-        await pilot.pause()
-        assert view.scroll_offset.y == MANY // 2
-        await whole(view, MANY)
+        await until(pilot, lambda: view.size.width == 60 and view.scroll_offset.y == MANY // 2, "the place")
+        await whole(pilot, view, MANY)
 
 
 async def test_other_lines_end_the_layout_of_those_before() -> None:
@@ -65,7 +60,7 @@ async def test_other_lines_end_the_layout_of_those_before() -> None:
         view.set_lines(Line(f"line {number}") for number in range(MANY))
         view.set_lines([Line("one"), Line("two")])
         await pilot.pause()
-        await whole(view, 2)
+        await whole(pilot, view, 2)
         assert view.text() == "one\ntwo"
 
 

@@ -91,7 +91,7 @@ async def test_a_corrupt_index_is_mended_from_what_was_kept_of_it(tmp_path: Path
     async with desk(cache) as one:
         await one.until(lambda: bool(list_backups(cache)))
         replace_index(cache, good[: len(good) // 2])
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         await one.press("d")
         await one.until(lambda: "nothing is written while" in one.status)
         await one.open("m", "RepairScreen")
@@ -123,7 +123,7 @@ async def test_a_lost_name_is_given_by_hand(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA,))
     replace_index(cache, b"")
     async with desk(cache) as one:
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         await one.open("m", "RepairScreen")
         await planned(one)
         number = next(at for at, row in enumerate(rows(one)) if "name lost" in row)

@@ -62,8 +62,7 @@ async def test_delete_shows_a_plan_and_y_does_it(tmp_path: Path, size: tuple[int
         await one.open("d", "DeleteScreen")
         await plan_shown(one)
         await one.press("y")
-        await one.until(lambda: one.top == "MainScreen")
-        assert "1 entry deleted" in one.status
+        await one.until(lambda: one.top == "MainScreen" and "1 entry deleted" in one.status)
         await one.until(lambda: one.table.total == 6)
         assert not packed_path(cache, TEA).exists()
 
@@ -256,7 +255,7 @@ async def test_nothing_is_written_while_the_index_is_corrupt(tmp_path: Path, key
     async with desk(cache, daemon=_RUNNING) as one:
         assert "strike" not in one.key_styles("Delete")
         replace_index(cache, b'{"schemaVersion":2,"manifests":[{]}')
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         assert "Do not restart kratad" in one.trouble
         assert "strike" in one.key_styles("Delete")
         assert "strike" not in one.key_styles("Resolve")

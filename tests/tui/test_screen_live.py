@@ -161,7 +161,7 @@ async def test_a_corrupt_index_keeps_the_rows_and_is_mended(tmp_path: Path) -> N
     async with desk(cache) as one:
         rows = one.names
         index.write_bytes(whole[:300])
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         assert one.names == rows
         assert "7 entries" in one.header
         assert "EOF while parsing" in one.trouble
@@ -217,7 +217,7 @@ async def test_refresh_while_it_is_corrupt_keeps_the_rows(tmp_path: Path) -> Non
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
         (cache / "index.json").write_bytes(b"{")
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         looked = one.main._loaded
         await one.press("R")
         await one.rest()

@@ -101,7 +101,7 @@ async def test_the_verdict_shows_where_it_breaks(tmp_path: Path) -> None:
     async with desk(cache, daemon=DaemonState(process=1)) as one:
         index = cache / "index.json"
         index.write_text(index.read_text().replace('"schemaVersion": 2', '"schemaVersion": two'))
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         await one.open("v", "VerdictScreen")
         await one.until(lambda: '"schemaVersion": two' in one.text)
         assert "Do not restart kratad" in one.lines

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from ocitui.cache import Condition, list_backups
+from ocitui.cache import list_backups
 from ocitui.cache.daemon import DaemonState
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
 from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
@@ -36,7 +36,7 @@ async def _faults(one: Desk, cache: Path) -> None:
 async def _corrupt(one: Desk, cache: Path) -> None:
     index = (cache / "index.json").read_bytes()
     replace_index(cache, index[: len(index) // 2])
-    await one.until(lambda: one.condition is Condition.CORRUPT)
+    await one.until_corrupt()
 
 
 async def _verdict(one: Desk, cache: Path) -> None:

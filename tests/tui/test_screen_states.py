@@ -168,8 +168,7 @@ async def test_the_bytes_of_a_corrupt_index_are_copied_aside(tmp_path: Path) -> 
     replace_index(cache, broken)
     before = tree(cache)
     async with desk(cache) as one:
-        await one.until(lambda: one.condition is Condition.CORRUPT)
-        await one.until(lambda: "copied aside" in one.status)
+        await one.until_corrupt()
         [copy] = list_corrupt(cache)
         assert read_corrupt(cache, copy) == broken
     assert tree(cache) == before

@@ -35,7 +35,9 @@ async def test_escape_codes_on_the_disk_never_reach_the_terminal(tmp_path: Path)
     write_index(cache, (evil,), [{**descriptor, "digest": _EVIL, "mediaType": _EVIL}])
     (cache / f"{evil.digest}.config.json").write_text(json.dumps(json.loads(evil.config), ensure_ascii=False))
     async with desk(plain) as one:
-        usual = _controls(await _tour(one))
+        written = await _tour(one)
+        usual = _controls(written)
+        assert "38;2" in _colours(written), "a terminal of all colours gets them"
     async with desk(cache) as one:
         await one.press("end")
         written = await _tour(one)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ocitui.cache import Condition, PackerCache, TransactionState
 from ocitui.cache.files import INDEX_NAME
 from ocitui.tui.widgets.pick_list import PickList
+from tests.tools import impatient
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, Image, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import Desk, desk
 
@@ -75,7 +78,7 @@ async def test_the_transaction_of_a_file_is_undone_from_the_trash(tmp_path: Path
     assert {path.name: path.read_bytes() for path in cache.iterdir() if path.is_file()} == before
 
 
-async def test_a_reset_is_undone_from_the_journal(tmp_path: Path) -> None:
+async def test_a_reset_is_undone_from_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     replace_index(cache, b"{broken")
     await (await PackerCache.open(cache, on_corrupt="reset")).close()
@@ -85,9 +88,12 @@ async def test_a_reset_is_undone_from_the_journal(tmp_path: Path) -> None:
         await one.until(lambda: "1 transaction" in one.status)
         await one.press("enter")
         await asked(one, "UndoScreen")
+        # What is said of the corrupt index would take the place of this.
+        monkeypatch.setattr("ocitui.cache.watch.PATIENCE_SECONDS", 3600.0)
         await one.press("y")
         await one.until(lambda: "undone by" in one.status)
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        impatient(monkeypatch, 0.1)
+        await one.until_corrupt()
     assert (cache / INDEX_NAME).read_bytes() == b"{broken"
 
 
@@ -141,7 +147,7 @@ async def test_why_of_a_corrupt_index_goes_on_with_what_can_be_salvaged(tmp_path
     cache = make_cache(tmp_path / "image")
     replace_index(cache, (cache / INDEX_NAME).read_bytes()[:-4])
     async with desk(cache) as one:
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         await one.open("w", "WhyScreen")
         await one.press(*"docker.io/library/nginx", "colon", *"1.25.3", "enter")
         await one.until(lambda: "as it would be once index.json is mended" in one.lines)
@@ -153,7 +159,7 @@ async def test_a_mend_is_undone_though_the_index_is_corrupt(tmp_path: Path) -> N
     await (await PackerCache.open(cache, on_corrupt="reset")).close()
     replace_index(cache, b"{broken again")
     async with desk(cache) as one:
-        await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until_corrupt()
         await one.press("u")
         await one.until(lambda: "nothing is written while" in one.status)
         await one.press("t")

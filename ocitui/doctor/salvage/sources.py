@@ -10,7 +10,8 @@ no other, so these rules give the order that was, as far as it can be known:
   that the operator gives a name wins that name.
 
 Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its
-place and its finding, because its name would be lost with it; and where the index and the backup call an entry by two names, both are proposed.
+place and its finding, because its name would be lost with it; and where the index and the backup call an entry by two
+names, both are proposed.
 """
 
 from __future__ import annotations

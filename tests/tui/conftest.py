@@ -1,0 +1,64 @@
+"""Screens that are driven in this process: they are waited for as long as they have to be, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.tools import impatient
+
+# A repaint is held back for a sixtieth of a second; a later timer is not waited for.
+_SOON_SECONDS = 0.02
+_QUIET_TURNS = 3
+_THREADS_SECONDS = 0.1
+
+
+@pytest.fixture(autouse=True)
+def at_rest_by_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot takes the application to be at rest when its event loop has nothing to do.
+
+    Textual's own way is to see whether the process takes time of the CPU: that is slow, and on a busy machine, where
+    it gets none, it is wrong. The pane follows the cursor sooner here, too, and what is corrupt is believed to be so
+    sooner: tests/cache has tests of the whole second.
+    """
+    for module in ("app", "pilot"):
+        monkeypatch.setattr(f"textual.{module}.wait_for_idle", _until_at_rest)
+    monkeypatch.setattr("ocitui.tui.widgets.entry_pane._REST_SECONDS", 0.01)
+    impatient(monkeypatch, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def in_a_terminal_of_all_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever terminal the tests are run in."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+async def _until_at_rest(_: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Until nothing is ready to run in some turns of the loop, no timer is due soon, and no thread of it works, for
+    which it does not wait as long: one may wait for a registry."""
+    # asyncio has no public way to ask.
+    loop: Any = asyncio.get_running_loop()
+    began, quiet = loop.time(), 0
+    while quiet < _QUIET_TURNS and loop.time() < began + max_sleep:
+        await asyncio.sleep(0)
+        if loop._ready:
+            quiet = 0
+        elif _timer_is_due(loop) or (loop.time() < began + _THREADS_SECONDS and _thread_works(loop)):
+            quiet = 0
+            await asyncio.sleep(0.001)
+        else:
+            quiet += 1
+
+
+def _timer_is_due(loop: Any) -> bool:
+    soon = loop.time() + _SOON_SECONDS
+    return any(timer.when() < soon for timer in loop._scheduled if not timer.cancelled())
+
+
+def _thread_works(loop: Any) -> bool:
+    executor = loop._default_executor
+    return executor is not None and executor._idle_semaphore._value < len(executor._threads)
