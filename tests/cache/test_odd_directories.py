@@ -199,7 +199,7 @@ async def test_a_cache_through_a_link(directory: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("locked", ["directory", "index.json", "file", "writing"])
 def test_as_a_user_who_may_not(locked: str, directory: Path) -> None:
     """In a program of its own that gives up root's rights."""
-    for path in (*directory.parents[:3], directory):
+    for path in (*directory.parents[:4], directory):
         path.chmod(path.stat().st_mode | 0o055)
     match locked:
         case "directory":
