@@ -12,7 +12,6 @@ import msgspec
 
 from ocitui.cache import (
     CacheDirectoryError,
-    CacheError,
     Descriptor,
     DocumentError,
     ImageIndex,
@@ -215,11 +214,7 @@ def shrunk(today: Collection[Descriptor], history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
     there = {descriptor.key for descriptor in today}
     for transaction in history.since:
-        for removed in transaction.removed:
-            try:
-                there.add(removed.descriptor.key)
-            except CacheError:
-                continue
+        there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
     return [descriptor for descriptor in history.backup if descriptor.key not in there]
 
 

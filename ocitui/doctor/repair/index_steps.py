@@ -16,7 +16,7 @@ from ..check.entry_files import Holdings
 from ..findings import Finding, Severity
 from ..salvage.sources import Joined, Source
 from .scene import Scene, short
-from .steps import Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
 
 REPLACED = frozenset(
     {
@@ -81,7 +81,7 @@ def _replace(
             loses=_lost(joined),
             source=_origins(joined.proposed),
             leaves=leaves(scene, index, known),
-            change=Change(replacement=IndexReplacement(scene.seen, data)),
+            change=StepChange(replacement=IndexReplacement(scene.seen, data)),
         )
     )
 
@@ -125,7 +125,7 @@ def _refill(
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(scene, whole, known),
-            change=Change(insert=tuple(inserts)),
+            change=StepChange(insert=tuple(inserts)),
         )
     )
 

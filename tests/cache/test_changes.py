@@ -1,8 +1,7 @@
-"""A mend: one transaction bound to what was seen, and reversed byte for byte."""
+"""A change: one transaction bound to what was seen, and reversed byte for byte."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import (
+    Change,
     ChangeMode,
     ConflictError,
     CorruptIndexError,
@@ -19,7 +19,6 @@ from ocitui.cache import (
     IndexReplacement,
     IndexSeen,
     Insert,
-    Mend,
     NoSuchTransactionError,
     PackerCache,
     Place,
@@ -32,124 +31,134 @@ from ocitui.cache import (
     see,
     see_index,
 )
-from tests.cache.mends import FOLDER, MENDS, STRAY, MendScene, mend_scene, states, undo_scene
-from tests.cache.steps import key
+from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of
 from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
 
 
-@pytest.mark.parametrize("name", MENDS)
+@pytest.mark.parametrize("name", ACTS)
 async def test_it_is_undone_byte_for_byte(name: str, memory_path: Path) -> None:
-    scene, make = await mend_scene(name, memory_path)
-    before, there = states(scene), scene.everything()
-    done = await PackerCache(scene.directory).mend(make(scene))
-    mended = states(scene)
-    assert mended != before
+    scene, act = await scene_of(name, memory_path)
+    before, there = scene.states(), scene.everything()
+    await act(PackerCache(scene.directory), scene)
+    changed = scene.states()
+    assert changed != before
     assert not there - scene.everything()
-    assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
     cache = PackerCache(scene.directory)
+    done = (await cache.transactions())[0]
+    assert (done.sequence, done.state) == (2, TransactionState.DONE)
     undone = await cache.undo(done.id)
-    assert states(scene) == before
+    assert scene.states() == before
     assert (undone.kind, undone.of) == (TransactionKind.UNDO, done.id)
     redone = await cache.undo(undone.id)
-    assert states(scene) == mended
+    assert scene.states() == changed
     await PackerCache(scene.directory).undo(redone.id)
-    assert states(scene) == before
+    assert scene.states() == before
     assert not there - scene.everything()
-    assert [one.state for one in await cache.transactions()][-2:] == [TransactionState.UNDONE, TransactionState.DONE]
+    assert [one.state for one in await cache.transactions()][:4] == [
+        TransactionState.DONE, *[TransactionState.UNDONE] * 3
+    ]  # fmt: skip
 
 
-async def changed(scene: MendScene, mend: Mend, match: str = "") -> None:
+async def changed(scene: Scene, change: Change, match: str = "") -> None:
     """The mend is refused because of what it saw, and nothing is done."""
-    before, there = states(scene), scene.everything()
+    before, there = scene.states(), scene.everything()
     with pytest.raises(PlanChangedError, match=match):
-        await PackerCache(scene.directory).mend(mend)
-    assert (states(scene), scene.everything()) == (before, there)
+        await PackerCache(scene.directory).change(change, TransactionKind.REPAIR)
+    assert (scene.states(), scene.everything()) == (before, there)
     assert os.listdir(scene.directory / OWN / "staging") == []
 
 
 async def test_it_is_bound_to_what_was_seen(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.changing.PATIENCE_SECONDS", 0.05)
-    scene, make = await mend_scene("everything", memory_path)
-    mend = make(scene)
-    await changed(scene, replace(mend, discard=(Discard("gone", mend.discard[0].seen),)), "gone has changed")
-    await changed(scene, Mend(place=(Place(STRAY, data=b""),)), "stray has changed")
-    await changed(scene, replace(mend, modes=(ChangeMode(STRAY, 0o600, 0o644),)), "mode of stray")
-    await changed(scene, Mend(place=(Place("new", path=scene.sources / "absent"),)), "absent is gone")
-    await changed(scene, Mend(place=(Place("new", trash="absent"),)), "absent in the trash is gone")
-    await changed(scene, Mend(place=(Place("new", trash="../journal"),)), "is gone")
+    monkeypatch.setattr("ocitui.cache.transactions.PATIENCE_SECONDS", 0.05)
+    scene, _ = await scene_of("everything", memory_path)
+    change = everything_changed(scene)
+    await changed(scene, replace(change, discard=(Discard("gone", change.discard[0].seen),)), "gone has changed")
+    await changed(scene, Change(place=(Place(STRAY, data=b""),)), "stray has changed")
+    await changed(scene, replace(change, modes=(ChangeMode(STRAY, 0o600, 0o644),)), "mode of stray")
+    await changed(scene, Change(place=(Place("new", path=scene.sources / "absent"),)), "absent is gone")
+    await changed(scene, Change(place=(Place("new", trash="absent"),)), "absent in the trash is gone")
+    await changed(scene, Change(place=(Place("new", trash="../journal"),)), "is gone")
     wrong = see(scene.sources / "moved")
-    await changed(scene, Mend(place=(Place("new", path=scene.sources / "copied", source=wrong),)), "copied has changed")
+    await changed(
+        scene, Change(place=(Place("new", path=scene.sources / "copied", source=wrong),)), "copied has changed"
+    )
     raw = scene.index().descriptors[0].raw
     for removal in (Remove(1, raw), Remove(99, raw), Remove(-1, raw), Remove(0, raw + b" ")):
-        await changed(scene, Mend(index=IndexEdit((removal,))), "entry .* of the index has changed")
+        await changed(scene, Change(index=IndexEdit((removal,))), "entry .* of the index has changed")
     await changed(
-        scene, Mend(index=IndexEdit((Remove(0, raw),), seen=IndexSeen.of_bytes(b""))), "index.json has changed"
+        scene, Change(index=IndexEdit((Remove(0, raw),), seen=IndexSeen.of_bytes(b""))), "index.json has changed"
     )
     (scene.directory / FOLDER / "more").write_bytes(b"")
-    await changed(scene, mend, "folder has changed")
+    await changed(scene, change, "folder has changed")
 
 
 @pytest.mark.parametrize("name", ["corrupt", "absent", "directory", "link"])
 async def test_a_replacement_is_bound_to_what_stood_there(
     name: str, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocitui.cache.changing.PATIENCE_SECONDS", 0.05)
-    scene, make = await mend_scene(name, memory_path)
-    mend, index = make(scene), scene.directory / "index.json"
+    monkeypatch.setattr("ocitui.cache.transactions.PATIENCE_SECONDS", 0.05)
+    scene, _ = await scene_of(name, memory_path)
+    change, index = replaced(scene), scene.directory / "index.json"
     if index.is_dir() and not index.is_symlink():
         (index / "more").write_bytes(b"")
     else:
         index.unlink(missing_ok=True)
         index.write_bytes(b"corrupt in another way")
-    await changed(scene, mend, "index.json has changed")
+    await changed(scene, change, "index.json has changed")
 
 
 async def test_no_index_is_written_that_the_daemon_would_not_load(memory_path: Path) -> None:
-    scene, _ = await mend_scene("corrupt", memory_path)
-    before, cache, seen = states(scene), PackerCache(scene.directory), see_index(scene.directory)
+    scene, _ = await scene_of("corrupt", memory_path)
+    before, cache, seen = scene.states(), PackerCache(scene.directory), see_index(scene.directory)
     for data in (b"", b"{}", b'{"schemaVersion":2,"manifests":[{}]}', b"\xff"):
         with pytest.raises(CorruptIndexError):
-            await cache.mend(Mend(index=IndexReplacement(seen, data)))
-    assert states(scene) == before
-    scene, _ = await mend_scene("point", memory_path / "sound")
-    before, cache, seen = states(scene), PackerCache(scene.directory), see_index(scene.directory)
+            await cache.change(Change(index=IndexReplacement(seen, data)), TransactionKind.REPAIR)
+    assert scene.states() == before
+    scene, _ = await scene_of("point", memory_path / "sound")
+    before, cache, seen = scene.states(), PackerCache(scene.directory), see_index(scene.directory)
     with pytest.raises(DocumentError):
-        await cache.mend(Mend(index=IndexEdit(insert=(Insert(b"{}"),))))
+        await cache.change(Change(index=IndexEdit(insert=(Insert(b"{}"),))), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="is not replaced"):
-        await cache.mend(Mend(index=IndexReplacement(seen, new_index([]))))
-    assert states(scene) == before
+        await cache.change(Change(index=IndexReplacement(seen, new_index([]))), TransactionKind.REPAIR)
+    assert scene.states() == before
 
 
 async def test_what_is_refused(memory_path: Path) -> None:
-    scene, make = await mend_scene("discard", memory_path)
-    before, cache, stray = states(scene), PackerCache(scene.directory), see(scene.directory / STRAY)
+    scene, act = await scene_of("discard", memory_path)
+    before, cache, stray = scene.states(), PackerCache(scene.directory), see(scene.directory / STRAY)
     assert stray is not None
     for name in ("", ".", "..", "../sources/moved", "index.json", OWN, "nul\0", "\udcff"):
-        with pytest.raises(ConflictError, match="cannot be mended"):
-            await cache.mend(Mend(discard=(Discard(name, stray),)))
+        with pytest.raises(ConflictError, match="cannot be changed"):
+            await cache.change(Change(discard=(Discard(name, stray),)), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="twice"):
-        await cache.mend(Mend(discard=(Discard(STRAY, stray),), modes=(ChangeMode(STRAY, 0o200, 0o600),)))
-    with pytest.raises(ConflictError, match="changes nothing"):
-        await cache.mend(Mend())
+        await cache.change(
+            Change(discard=(Discard(STRAY, stray),), modes=(ChangeMode(STRAY, 0o200, 0o600),)), TransactionKind.REPAIR
+        )
+    with pytest.raises(ConflictError, match="the change is none"):
+        await cache.change(Change(), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="not a regular file"):
-        await cache.mend(Mend(place=(Place("new", path=scene.sources),)))
+        await cache.change(Change(place=(Place("new", path=scene.sources),)), TransactionKind.REPAIR)
     with pytest.raises(ValueError, match="one of them only"):
         Place("new", data=b"", trash="too")
     with pytest.raises(ReadOnlyError):
-        await PackerCache(scene.directory, read_only=True).mend(make(scene))
-    assert states(scene) == before
+        await act(PackerCache(scene.directory, read_only=True), scene)
+    assert scene.states() == before
 
 
 async def test_a_source_that_is_copied_stays(memory_path: Path) -> None:
-    scene, make = await mend_scene("place-path", memory_path)
-    await PackerCache(scene.directory).mend(make(scene))
-    assert [path.name for path in scene.sources.iterdir()] == ["copied"]
-    scene, _ = await mend_scene("modes", memory_path / "again")
+    scene, act = await scene_of("place-path", memory_path)
+    await act(PackerCache(scene.directory), scene)
+    assert sorted(os.listdir(scene.sources)) == ["copied", "packed"]
+    scene, _ = await scene_of("modes", memory_path / "again")
     # Renamed away, another name of it would be gone; from the cache itself, an entry's file.
     os.link(scene.sources / "moved", scene.sources / "linked")
-    await PackerCache(scene.directory).mend(Mend(place=(Place("one", path=scene.sources / "moved"),)))
+    await PackerCache(scene.directory).change(
+        Change(place=(Place("one", path=scene.sources / "moved"),)), TransactionKind.REPAIR
+    )
     assert (scene.sources / "moved").read_bytes() == (scene.directory / "one").read_bytes() == b"moved"
-    await PackerCache(scene.directory).mend(Mend(place=(Place("two", path=scene.directory / "one"),)))
+    await PackerCache(scene.directory).change(
+        Change(place=(Place("two", path=scene.directory / "one"),)), TransactionKind.REPAIR
+    )
     assert (scene.directory / "one").read_bytes() == (scene.directory / "two").read_bytes()
 
 
@@ -159,7 +168,7 @@ async def test_an_entry_points_a_name_again(memory_path: Path) -> None:
     (directory / "index.json").write_bytes(index_bytes([entry(0, name="a:1"), entry(1, name="a:1")]))
     cache = PackerCache(directory)
     older = (await cache.list())[0]
-    await cache.mend(Mend(index=IndexEdit((Remove(0, older.raw),), (Insert(older.raw),))))
+    await cache.change(Change(index=IndexEdit((Remove(0, older.raw),), (Insert(older.raw),))), TransactionKind.REPAIR)
     winner = (await cache.index()).by_name("a:1")
     assert winner is not None
     assert winner.digest == older.digest
@@ -167,7 +176,7 @@ async def test_an_entry_points_a_name_again(memory_path: Path) -> None:
 
 
 async def test_an_undo_is_refused_where_the_cache_went_on(memory_path: Path) -> None:
-    scene, _ = await undo_scene("corrupt", memory_path)
+    scene, _ = await scene_of("undo-corrupt", memory_path)
     cache = PackerCache(scene.directory)
     await stored(cache, memory_path / "source", "later")
     with pytest.raises(ConflictError, match="was changed since"):
@@ -182,7 +191,7 @@ async def test_a_document_that_a_later_entry_needs_stays(memory_path: Path) -> N
     write_cache(directory, range(1))
     cache, image = PackerCache(directory), make_image(memory_path / "packed", "new")
     name = f"{image.digest}.manifest.json"
-    done = await cache.mend(Mend(place=(Place(name, data=image.manifest.raw),)))
+    done = await cache.change(Change(place=(Place(name, data=image.manifest.raw),)), TransactionKind.REPAIR)
     await cache.store(image)
     with pytest.raises(ConflictError, match="nothing is left"):
         await cache.undo(done.id)
@@ -190,7 +199,7 @@ async def test_a_document_that_a_later_entry_needs_stays(memory_path: Path) -> N
 
 
 async def test_an_entry_that_came_back_meanwhile_is_in_the_way(memory_path: Path) -> None:
-    scene, _ = await undo_scene("drop-all", memory_path)
+    scene, _ = await scene_of("undo-drop-all", memory_path)
     cache = PackerCache(scene.directory)
     await stored(cache, memory_path / "source", "1", name="another:1")
     with pytest.raises(ConflictError, match="was stored since"):
@@ -211,30 +220,19 @@ async def test_a_reset_is_undone(memory_path: Path) -> None:
     assert tree(directory) == before
 
 
-async def test_records_of_an_older_ocitui_are_read(memory_path: Path) -> None:
+async def test_what_is_not_acted_on_is_told_and_set_aside(memory_path: Path) -> None:
     directory = memory_path / "cache"
     write_cache(directory, range(2))
-    before = tree(directory)
-    done = await PackerCache(directory).delete([key(0)])
-    record = directory / OWN / "journal" / f"{done.id}.done.json"
-    fields = json.loads(record.read_bytes())
-    for name in ("modes", "swap", "keeps_gaps", "marked", "stage"):
-        del fields[name]
-    for part in (*fields["removed"], *fields["discarded"]):
-        part.pop("twins", None)
-        part.pop("inode", None)
-    record.write_text(json.dumps(fields))
-    await PackerCache(directory).undo(done.id)
-    assert tree(directory) == before
-
-
-async def test_damaged_records_are_reported(memory_path: Path) -> None:
-    directory = memory_path / "cache"
-    write_cache(directory, range(2))
-    assert await PackerCache(directory).damaged_records() == []
+    assert await PackerCache(directory).refused() == []
     done = await PackerCache(directory).delete([key(0)])
     record = directory / OWN / "journal" / f"{done.id}.done.json"
     record.write_bytes(record.read_bytes()[:40])
-    (damaged,) = await PackerCache(directory).damaged_records()
-    assert (damaged.id, damaged.name, damaged.state) == (done.id, record.name, TransactionState.DONE)
-    assert "cannot be read" in damaged.reason
+    (refused,) = await PackerCache(directory).refused()
+    assert (refused.path, refused.stays) == (f"journal/{record.name}", False)
+    assert refused.reason
+    prepared = await PackerCache(directory).prepare()
+    assert prepared.set_aside == [refused]
+    assert (directory / OWN / "aside" / record.name).stat().st_size == 40
+    # It is told once, and its number is not given again.
+    assert (await PackerCache(directory).prepare()).set_aside == []
+    assert (await PackerCache(directory).delete([key(1)])).sequence == done.sequence + 1
