@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .backups import Backup as Backup
+    from .backups import LateUpdate as LateUpdate
+    from .backups import compress_backups as compress_backups
     from .backups import keep_backup as keep_backup
     from .backups import keep_corrupt as keep_corrupt
+    from .backups import late_updates as late_updates
     from .backups import list_backups as list_backups
     from .backups import list_corrupt as list_corrupt
+    from .backups import next_number as next_number
     from .backups import read_backup as read_backup
     from .backups import read_corrupt as read_corrupt
+    from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
+    from .cache import Prepared as Prepared
+    from .changes import Change as Change
     from .changes import ChangeMode as ChangeMode
     from .changes import Discard as Discard
     from .changes import IndexEdit as IndexEdit
     from .changes import IndexReplacement as IndexReplacement
     from .changes import IndexSeen as IndexSeen
     from .changes import Insert as Insert
-    from .changes import Mend as Mend
     from .changes import Place as Place
     from .changes import Remove as Remove
     from .changes import Seen as Seen
@@ -60,7 +66,7 @@ if TYPE_CHECKING:
     from .index import ImageIndex as ImageIndex
     from .index import examine_index as examine_index
     from .index import judge_index as judge_index
-    from .journal import DamagedRecord as DamagedRecord
+    from .journal import RefusedFile as RefusedFile
     from .lookup import Explanation as Explanation
     from .lookup import PackedImage as PackedImage
     from .lookup import Reason as Reason
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
+    from .redoing import ExpectedEntries as ExpectedEntries
     from .redoing import Overwritten as Overwritten
     from .trash import EmptiedTrash as EmptiedTrash
     from .trash import TrashedFile as TrashedFile
@@ -81,10 +88,14 @@ if TYPE_CHECKING:
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
-    "backups": "Backup keep_backup keep_corrupt list_backups list_corrupt read_backup read_corrupt",
-    "cache": "PackerCache",
+    "backups": (
+        "Backup LateUpdate compress_backups keep_backup keep_corrupt late_updates list_backups list_corrupt "
+        "next_number read_backup read_corrupt transactions_since"
+    ),
+    "cache": "PackerCache Prepared",
     "changes": (
-        "ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Mend Place Remove Seen new_index see see_index"
+        "Change ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index "
+        "see see_index"
     ),
     "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
@@ -97,11 +108,11 @@ _NAMES = {
     ),
     "files": "DEFAULT_DIRECTORY FileKind",
     "index": "ImageIndex examine_index judge_index",
-    "journal": "DamagedRecord",
+    "journal": "RefusedFile",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
     "records": "Transaction TransactionKind TransactionState",
-    "redoing": "Overwritten",
+    "redoing": "ExpectedEntries Overwritten",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",

@@ -1,160 +1,244 @@
 """Backups of the index: each distinct sound one that was seen, and each corrupt one, as long as they have room.
 
-They are copies: what they are of stands in the cache or in the trash. They are there for what happens to the index
-elsewhere, such as a daemon that starts on a corrupt one and overwrites it with an empty one.
+A backup is the very file that a new index was exchanged for, or a copy of one that was seen. Its number is that of the
+first transaction that is *not* in it, so that what came since can be told whatever the clock said. They are compressed
+when there is time. They are there for what happens to the index elsewhere, such as a daemon that starts on a corrupt
+one and overwrites it with an empty one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
-from .disk import Disk, Folder
+from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
-from .files import OWN_NAME
-from .index import ImageIndex, examine_index, judge_index
-from .journal import Journal
-from .records import Transaction
-from .verdict import IndexOutcome
+from .files import MOST_INDEX_BYTES
+from .index import ImageIndex, Key, examine_index
+from .journal import RefusedFile
+from .own_folder import make_own_folder, open_journal, open_own_folder
+from .records import Order, Transaction
 
-Step = Callable[[str, str], None]
-
+BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
+MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
+MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
+MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES = 8, 128 << 20
+"""With more of them a write compresses them once it has let go of the lock."""
+BACKUP_VERSION = 2
+"""2 since they have a number, and may be as they were, uncompressed; names without a version are of 1."""
 # Left free for the daemon, whose next store else truncates its own index and cannot write it.
 _LEFT_FREE = 1 << 20
 _STALE_SECONDS = 3600.0
-_NAME = re.compile(r"(\d{8}T\d{12})-(\d+)-([0-9a-f]{32})(\.shrunk)?\.json\.gz")
-
-
-class Copy(NamedTuple):
-    """``moment`` sorts by time, ``entries`` is how many an index has, ``content`` 32 hex digits of its sha256;
-    ``pinned`` is whether it is the last one before a shrink. ``size`` is compressed, in bytes."""
-
-    moment: str
-    entries: int
-    content: str
-    pinned: bool
-    size: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.moment}-{self.entries}-{self.content}{'.shrunk' if self.pinned else ''}.json.gz"
-
-    @property
-    def kept(self) -> float:
-        """When it was made, in seconds since the epoch."""
-        return datetime.strptime(self.moment, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC).timestamp()
-
-
-def now() -> str:
-    """This moment, as it begins a transaction's id too."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+_LATEST = 1 << 33  # seconds since the epoch
+_PART = ".part"
+_MOMENT = "%Y%m%dT%H%M%S%f"
+_NAME = re.compile(
+    r"(?:(?P<number>\d{6,9})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
+    r"(?P<version>\.v2)?\.json(?P<packed>\.gz)?"
+)
+_LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class Backup:
+    """A copy of an index: its file's name, when it was made in seconds since the epoch, how many entries it has (0 for
+    a corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
+    transaction explains. ``content`` is the beginning of its sha256, 32 hex digits.
+
+    ``number`` is that of the first transaction that is not in it (0 in the first version, whose ``moment`` sorts them),
+    ``ordinal`` its place among equals. ``stalled`` is one that a program still had open to write when it was displaced.
+    """
+
+    name: str
+    kept: float
+    entries: int
+    size: int
+    before_shrink: bool
+    content: str
+    number: int = 0
+    ordinal: int = 0
+    moment: str = ""
+    stalled: bool = False
+
+    @property
+    def compressed(self) -> bool:
+        return self.name.endswith(".gz")
+
+    @property
+    def order(self) -> Order:
+        """The place of the first transaction that is not in it, to ask the journal what came since."""
+        return self.number, self.moment
+
+    def renamed(self, *, compressed: bool | None = None, **changes: object) -> Backup:
+        """The same with another name, as it says."""
+        new = replace(self, **changes)  # type: ignore[arg-type]
+        packed = self.compressed if compressed is None else compressed
+        flags = ".shrunk" * new.before_shrink + ".stalled" * new.stalled
+        if new.number:
+            made = datetime.fromtimestamp(new.kept, UTC).strftime(_MOMENT)
+            place, version = f"{new.number:06d}-{new.ordinal}-{made}", f".v{BACKUP_VERSION}"
+        else:
+            place, version = new.moment, ""
+        return replace(new, name=f"{place}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}")
+
+
+def _parsed(name: str, size: int) -> Backup | None:
+    match = _NAME.fullmatch(name)
+    if match is None or bool(match["number"]) != bool(match["version"]):
+        return None
+    try:
+        kept = datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    if not 0 <= kept < _LATEST:
+        return None
+    return Backup(
+        name,
+        kept,
+        int(match["entries"]),
+        size,
+        bool(match["shrunk"]),
+        match["content"],
+        int(match["number"] or 0),
+        int(match["ordinal"] or 0),
+        "" if match["number"] else match["moment"],
+        bool(match["stalled"]),
+    )
+
+
+class Backups:
     """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all."""
 
-    folder: Folder
-    most: int
-    most_bytes: int
+    def __init__(self, folder: Folder, disk: Disk, most: int, most_bytes: int) -> None:
+        self.folder = folder
+        self._disk = disk
+        self._most = most
+        self._most_bytes = most_bytes
 
-    def copies(self) -> list[Copy]:
+    def all(self) -> list[Backup]:
         """Every copy, newest first."""
         found = []
         for name in self.folder.names():
-            match, there = _NAME.fullmatch(name), self.folder.lstat(name)
-            if match and there and stat.S_ISREG(there.st_mode):
-                moment, entries, content, pinned = match.groups()
-                found.append(Copy(moment, int(entries), content, bool(pinned), there.st_size))
-        return sorted(found, reverse=True)
+            there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
+            if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
+                found.append(one)
+        return sorted(found, key=lambda one: (one.number, one.moment, one.ordinal), reverse=True)
 
-    def read(self, copy: Copy) -> bytes:
-        """The bytes that were copied. Raises StorageError where they cannot be read."""
+    def refused(self) -> Iterator[RefusedFile]:
+        """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
+        known = {one.name for one in self.all()}
+        for name in sorted(self.folder.names()):
+            found = self.folder.lstat(name)
+            if name in known or name.endswith(_PART) or found is None:
+                continue
+            later = _LATER.fullmatch(name)
+            newer = later is not None and int(later[1]) > BACKUP_VERSION
+            why = f"it is of version {later[1]}" if newer and later else "it is no backup of ours"
+            yield RefusedFile(f"{self.folder.path.name}/{name}", why, newer or not is_trusted(found))
+
+    def read(self, backup: Backup) -> bytes:
+        """The bytes that were copied. Raises StorageError where they cannot be read, or are not those any more."""
         try:
-            return zlib.decompress(self.folder.read(copy.name), wbits=31)
-        except (OSError, zlib.error) as error:
-            raise StorageError(f"the copy {copy.name} cannot be read: {error}", hint="take an older one") from error
+            data = self.folder.read(backup.name)
+            data = _unpacked(data) if backup.compressed else data
+        except (OSError, zlib.error, ValueError) as error:
+            raise StorageError(f"the backup {backup.name} cannot be read: {error}", hint="take an older one") from error
+        if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+            raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
+        return data
 
-    def put(self, copy: Copy, data: bytes, step: Step) -> Copy | None:
-        """Make a copy durable; None where that leaves too little room. Raises OSError."""
-        packed = compress(data)
-        if self._free() < len(packed) + len(data) + _LEFT_FREE:
+    def place_of(self, number: int) -> dict[str, object]:
+        """Where a copy goes that is kept now: behind its equals."""
+        ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
+        return {"number": number, "ordinal": ordinal, "moment": "", "kept": round(time.time(), 6)}
+
+    def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
+        """The place of a copy that is made now; it has no file yet."""
+        nothing = Backup("", 0.0, entries, 0, False, content, stalled=stalled)
+        return nothing.renamed(compressed=False, **self.place_of(number))
+
+    def put(self, backup: Backup, data: bytes) -> Backup | None:
+        """Make a compressed copy durable; None where that leaves too little room. Raises OSError."""
+        packed = _compressed(data)
+        if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
             return None
-        copy = copy._replace(size=len(packed))
-        part = f"{secrets.token_hex(8)}.part"
+        backup = replace(backup.renamed(compressed=True), size=len(packed))
+        part = f"{secrets.token_hex(8)}{_PART}"
         try:
-            self._write(part, packed, step)
-            step("rename", copy.name)
-            os.rename(part, copy.name, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+            self._disk.write_new(self.folder, part, packed)
+            self._disk.replace(self.folder, part, self.folder, backup.name)
         except OSError:
             with suppress(OSError):
-                os.unlink(part, dir_fd=self.folder.fd)
+                self._disk.unlink(self.folder, part)
             raise
-        return copy
+        return backup
 
-    def rename(self, copy: Copy, new: Copy) -> Copy | None:
-        """Give a copy another time or pin; None where another program has removed or renamed it. Raises OSError."""
+    def rename(self, backup: Backup, **changes: object) -> Backup | None:
+        """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
+        new = backup.renamed(**changes)  # type: ignore[arg-type]
         try:
-            os.rename(copy.name, new.name, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+            self._disk.replace(self.folder, backup.name, self.folder, new.name)
         except FileNotFoundError:
             return None
         return new
 
     def prune(self) -> None:
         """Remove the oldest beyond the bounds: never the newest, and never the newest that is pinned."""
-        copies = self.copies()
+        copies = self.all()
         total, count = sum(copy.size for copy in copies), len(copies)
-        for copy in self._expendable(copies):
-            if count <= self.most and total <= self.most_bytes:
+        for copy in self.expendable(copies):
+            if count <= self._most and total <= self._most_bytes:
                 break
             with suppress(OSError):
-                os.unlink(copy.name, dir_fd=self.folder.fd)
+                self._disk.unlink(self.folder, copy.name)
             total, count = total - copy.size, count - 1
         self._clear_parts()
 
-    def _expendable(self, copies: list[Copy]) -> list[Copy]:
+    def expendable(self, copies: list[Backup]) -> list[Backup]:
         """What may go, in this order: pinned copies too where they fill half of the folder."""
-        pinned = [copy for copy in copies if copy.pinned]
-        spare = set(pinned[: max(1, self.most // 2)])
-        loose = [copy for copy in copies[1:] if copy not in spare]
-        return [*reversed(loose), *(copy for copy in reversed(pinned[1:]) if copy in spare and copy != copies[0])]
+        pinned = [copy for copy in copies if copy.before_shrink]
+        spare = {copy.name for copy in pinned[: max(1, self._most // 2)]}
+        loose = [copy for copy in copies[1:] if copy.name not in spare]
+        return [*reversed(loose), *(c for c in reversed(pinned[1:]) if c.name in spare and c != copies[0])]
 
-    def _write(self, name: str, data: bytes, step: Step) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        step("create", name)
-        with open(os.open(name, flags, 0o644, dir_fd=self.folder.fd), "wb", buffering=0) as file:
-            step("write", name)
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
-            step("fsync", name)
-            os.fsync(file.fileno())
-
-    def _free(self) -> int:
-        found = os.fstatvfs(self.folder.fd)
-        return found.f_bavail * found.f_frsize
+    def compress(self) -> int:
+        """Compress what lies as it was, as far as there is room; gives how many. Raises OSError."""
+        made = 0
+        for backup in self.all():
+            if backup.compressed or backup.stalled:
+                continue
+            try:
+                data = self.read(backup)
+            except StorageError:
+                # Somebody wrote to it after it was displaced: see `late_updates`.
+                self.rename(backup, stalled=True)
+                continue
+            if self.put(backup, data) is None:
+                break
+            self._disk.sync_folder(self.folder)
+            self._disk.unlink(self.folder, backup.name)
+            made += 1
+        return made
 
     def _clear_parts(self) -> None:
         """Remove what a program that died was writing."""
         for name in self.folder.names():
-            found = self.folder.lstat(name) if name.endswith(".part") else None
+            found = self.folder.lstat(name) if name.endswith(_PART) else None
             if found is not None and time.time() - found.st_mtime > _STALE_SECONDS:
                 with suppress(OSError):
-                    os.unlink(name, dir_fd=self.folder.fd)
+                    self._disk.unlink(self.folder, name)
 
 
-def compress(data: bytes) -> bytes:
+def _compressed(data: bytes) -> bytes:
     """Quickly, as a gzip file: 40 MB of an index in a tenth of a second, to a ninth of its size."""
     # Loaded only where something is written.
     from isal import isal_zlib
@@ -163,147 +247,181 @@ def compress(data: bytes) -> bytes:
     return packed
 
 
-_BACKUPS, _CORRUPT, _JOURNAL = "backups", "corrupt", "journal"
-MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
-MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
+def _unpacked(data: bytes) -> bytes:
+    unpacking = zlib.decompressobj(wbits=31)
+    found = unpacking.decompress(data, MOST_INDEX_BYTES)
+    if not unpacking.eof:
+        raise ValueError("it is cut short, or larger than any index")
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A copy of an index: its name, when it was made in seconds since the epoch, how many entries it has (0 for a
-    corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
-    transaction explains. ``content`` is the beginning of its sha256, 32 hex digits."""
-
-    name: str
-    kept: float
-    entries: int
-    size: int
-    before_shrink: bool
-    content: str
-
-
-def keep_backup(directory: Path, index: ImageIndex | bytes) -> Backup | None:
+def keep_backup(
+    directory: Path, index: ImageIndex | bytes, number: int | None = None, disk: Disk | None = None
+) -> Backup | None:
     """Keep a sound index that was seen; gives the backup that has it, None where it could not be kept.
 
-    That is where there is no room or the directory may not be written, or the bytes are none that the daemon loads.
+    ``number`` is what `next_number` gave before the index was read. It cannot be kept where there is no room or the
+    directory may not be written, or the bytes are none that the daemon loads.
     """
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
-    try:
-        with Folder.open(directory) as root, _made(root, OWN_NAME) as own:
-            return keep_in(own, found, now(), by_entries=True)
-    except OSError:
-        return None
+    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), BACKUPS_NAME) as folder:
+        number = next_number(directory) if number is None else number
+        return _keep(directory, _bounded(folder, disk), found, number) if number else None
+    return None
 
 
-def keep_corrupt(directory: Path, data: bytes) -> Backup | None:
+def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Backup | None:
     """Copy aside the bytes of a corrupt index, once; gives the copy, None where it could not be made."""
-    if judge_index(data) is IndexOutcome.LOADED:
+    if examine_index(data)[1] is not None:
         return None
     content = hashlib.sha256(data).hexdigest()[:32]
-    try:
-        with Folder.open(directory) as root, _made(root, OWN_NAME) as own, _made(own, _CORRUPT) as folder:
-            shelf = Shelf(folder, MOST_CORRUPT, MOST_CORRUPT_BYTES)
-            copies = shelf.copies()
-            there = next((copy for copy in copies if copy.content == content), None)
-            kept = there or shelf.put(Copy(now(), 0, content, False, 0), data, _no_step)
-            if kept is not there:
-                shelf.prune()
-            return _backup(kept) if kept else None
-    except OSError:
-        return None
+    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
+        copies = Backups(folder, disk or Disk(), MOST_CORRUPT, MOST_CORRUPT_BYTES)
+        there = next((copy for copy in copies.all() if copy.content == content), None)
+        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data)
+        if kept is not there:
+            copies.prune()
+        return kept
+    return None
+
+
+def next_number(directory: Path) -> int:
+    """The number under which an index is kept that is read from now on: of the first transaction it may lack.
+
+    To be asked before the index is read: a transaction that is under way may be in it or not. 0 where that is one of
+    the first version, which has no number: then none is kept.
+    """
+    first, newest = None, 0
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        if journal is not None:
+            first, newest = journal.first_pending(), journal.newest()
+    if first is not None:
+        return first[0]
+    kept = max((backup.number for backup in list_backups(directory)), default=0)
+    return max(newest + 1, kept)
 
 
 def list_backups(directory: Path) -> list[Backup]:
     """Every backup, newest first. Raises StorageError."""
-    return _list(directory, _BACKUPS)
+    return [backup for backup in _list(directory, BACKUPS_NAME) if not backup.stalled]
 
 
 def list_corrupt(directory: Path) -> list[Backup]:
     """Every corrupt index that was copied aside, newest first. Raises StorageError."""
-    return _list(directory, _CORRUPT)
+    return _list(directory, CORRUPT_NAME)
 
 
 def read_backup(directory: Path, backup: Backup) -> bytes:
     """The very bytes of the index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, _BACKUPS, backup)
+    return _read(directory, BACKUPS_NAME, backup)
 
 
 def read_corrupt(directory: Path, backup: Backup) -> bytes:
     """The very bytes of a corrupt index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, _CORRUPT, backup)
+    return _read(directory, CORRUPT_NAME, backup)
 
 
-def keep_in(
-    own: Folder, index: ImageIndex, moment: str, step: Step | None = None, *, by_entries: bool = False
-) -> Backup | None:
-    """Keep an index in a cache's own folder. ``moment`` is when it was seen.
+@dataclass(frozen=True, slots=True)
+class LateUpdate:
+    """An index that a program still had open to write when it was displaced, and whose content is another by now.
 
-    ``by_entries`` reads the newest backup to see whether entries are gone where their number does not tell: too dear
-    for each write. Raises OSError.
+    ``index`` is what it holds, None where that does not read as one (yet).
     """
-    with _made(own, _BACKUPS) as folder:
-        shelf = Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES)
-        return _keep(own, shelf, index, moment, step or _no_step, by_entries=by_entries)
+
+    backup: Backup
+    index: ImageIndex | None
 
 
-def _keep(own: Folder, shelf: Shelf, index: ImageIndex, moment: str, step: Step, *, by_entries: bool) -> Backup | None:
-    data, copies = index.to_bytes(), shelf.copies()
+def late_updates(directory: Path) -> list[LateUpdate]:
+    """What other programs wrote to an index after it had been displaced, newest first. Raises StorageError."""
+    found: list[LateUpdate] = []
+    for backup in _list(directory, BACKUPS_NAME):
+        if backup.stalled:
+            with _opened(directory, BACKUPS_NAME) as copies:
+                try:
+                    data = copies.folder.read(backup.name)
+                except OSError:
+                    continue
+            if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+                found.append(LateUpdate(backup, examine_index(data)[1]))
+    return found
+
+
+def compress_backups(directory: Path, disk: Disk | None = None) -> int:
+    """Compress the backups that lie as they were, where there is time; gives how many there were.
+
+    Does nothing where the directory may not be written.
+    """
+    with suppress(OSError, CacheError), _opened(directory, BACKUPS_NAME, disk) as copies:
+        return copies.compress()
+    return 0
+
+
+def _keep(directory: Path, copies: Backups, index: ImageIndex, number: int) -> Backup | None:
+    data = index.to_bytes()
     content = hashlib.sha256(data).hexdigest()[:32]
-    newest = copies[0] if copies else None
-    if newest is not None and newest.content == content:
-        return _backup(newest)
-    if newest is not None and not newest.pinned and _is_before_shrink(own, shelf, newest, index, by_entries=by_entries):
-        shelf.rename(newest, newest._replace(pinned=True))
-    there = next((copy for copy in copies if copy.content == content), None)
-    if there is not None and (again := shelf.rename(there, there._replace(moment=moment))):
-        # Seen again: it is the newest now.
-        return _backup(again)
-    kept = shelf.put(Copy(moment, len(index), content, False, 0), data, step)
+    there = keep_again(directory, copies, index, content, number, by_entries=True)
+    if there is not None:
+        return there
+    kept = copies.put(copies.new(number, len(index), content), data)
     if kept is not None:
-        shelf.prune()
-    return _backup(kept) if kept else None
+        copies.prune()
+    return kept
 
 
-def _is_before_shrink(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex, *, by_entries: bool) -> bool:
+def keep_again(
+    directory: Path, copies: Backups, index: ImageIndex, content: str, number: int, *, by_entries: bool = False
+) -> Backup | None:
+    """The backup that has an index already, which is the newest now; None where none has.
+
+    The newest is pinned where entries of it are gone and no transaction since took them out; ``by_entries`` reads it to
+    see that where their number does not tell: too dear for each write. Raises OSError.
+    """
+    known = [copy for copy in copies.all() if not copy.stalled]
+    newest = known[0] if known else None
+    if newest is not None and newest.content == content:
+        return newest
+    unpinned = newest is not None and not newest.before_shrink
+    if newest is not None and unpinned and _is_before_shrink(directory, copies, newest, index, by_entries=by_entries):
+        copies.rename(newest, before_shrink=True)
+    there = next((copy for copy in known if copy.content == content), None)
+    return copies.rename(there, **copies.place_of(number)) if there is not None else None
+
+
+def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: ImageIndex, *, by_entries: bool) -> bool:
     """Whether entries of the newest backup are gone, and no transaction since took them out."""
     if len(index) < newest.entries:
-        return len(index) < newest.entries + sum(len(one.added) - len(one.removed) for one in _since(own, newest))
-    return by_entries and _lacking(own, shelf, newest, index)
-
-
-def _lacking(own: Folder, shelf: Shelf, newest: Copy, index: ImageIndex) -> bool:
-    """The same where the number of entries tells nothing."""
+        since = transactions_since(directory, newest)
+        return len(index) < newest.entries + sum(len(one.added) - len(one.taken_out) for one in since)
+    if not by_entries:
+        return False
     try:
-        before = examine_index(shelf.read(newest), index)[1]
+        before = examine_index(copies.read(newest), index)[1]
     except StorageError:
         return False
     if before is None:
         return False
-    gone = {*zip(before.digests, before.formats, strict=True)} - {*zip(index.digests, index.formats, strict=True)}
-    if not gone:
-        return False
-    for transaction in _since(own, newest):
-        for removed in transaction.removed:
-            with suppress(CacheError):
-                gone.discard(removed.descriptor.key)
+    gone: set[Key] = {*zip(before.digests, before.formats, strict=True)}
+    gone -= {*zip(index.digests, index.formats, strict=True)}
+    if gone:
+        for transaction in transactions_since(directory, newest):
+            gone -= {(digest, format_) for digest, format_, _ in transaction.taken_out}
     return bool(gone)
 
 
-def _since(own: Folder, copy: Copy) -> list[Transaction]:
-    try:
-        folder = own.open_folder(_JOURNAL)
-    except FileNotFoundError:
-        return []
-    with folder:
-        return list(Journal(Disk(), folder).since(copy.moment))
+def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
+    """The transactions that are not in a backup, newest first; none where the journal cannot be read."""
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        return journal.since(backup.order) if journal is not None else []
+    return []
 
 
 def _list(directory: Path, name: str) -> list[Backup]:
     try:
-        with _opened(directory, name) as shelf:
-            return [_backup(copy) for copy in shelf.copies()]
+        with _opened(directory, name) as copies:
+            return copies.all()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -312,42 +430,22 @@ def _list(directory: Path, name: str) -> list[Backup]:
 
 def _read(directory: Path, name: str, backup: Backup) -> bytes:
     try:
-        with _opened(directory, name) as shelf:
-            copy = next((copy for copy in shelf.copies() if copy.content == backup.content), None)
-            data = shelf.read(copy) if copy else b""
+        with _opened(directory, name) as copies:
+            # It may have been compressed, or renamed, meanwhile.
+            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
+            if there is not None:
+                return copies.read(there)
     except OSError as error:
         raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
-    if copy is None:
-        raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
-    if hashlib.sha256(data).hexdigest()[:32] != backup.content:
-        raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
-    return data
+    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
+
+
+def _bounded(folder: Folder, disk: Disk | None) -> Backups:
+    return Backups(folder, disk or Disk(), MOST_BACKUPS, MOST_BACKUP_BYTES)
 
 
 @contextmanager
-def _opened(directory: Path, name: str) -> Iterator[Shelf]:
-    """A shelf for reading only. Raises FileNotFoundError where there is none."""
-    with (
-        Folder.open(directory) as root,
-        root.open_folder(OWN_NAME) as own,
-        own.open_folder(name) as folder,
-    ):
-        yield Shelf(folder, MOST_BACKUPS, MOST_BACKUP_BYTES)
-
-
-def _made(parent: Folder, name: str) -> Folder:
-    """A folder in another, made with the same rights where it is absent; never through a link."""
-    if parent.lstat(name) is None:
-        try:
-            os.mkdir(name, stat.S_IMODE(os.fstat(parent.fd).st_mode) & 0o777, dir_fd=parent.fd)
-        except FileExistsError:
-            return parent.open_folder(name)
-    return parent.open_folder(name)
-
-
-def _backup(copy: Copy) -> Backup:
-    return Backup(copy.name, copy.kept, copy.entries, copy.size, copy.pinned, copy.content)
-
-
-def _no_step(operation: str, name: str) -> None:
-    """Nobody looks on."""
+def _opened(directory: Path, name: str, disk: Disk | None = None) -> Iterator[Backups]:
+    """A folder of copies that is there. Raises FileNotFoundError where none is, OSError."""
+    with open_own_folder(directory, name) as folder:
+        yield _bounded(folder, disk)

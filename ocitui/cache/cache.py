@@ -6,37 +6,54 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from . import deleting, lookup, storing, undoing
-from .deleting import DeletePlan
+from . import lookup
 from .descriptors import Descriptor
 from .disk import Disk, storage_errors
 from .entries import Entry, list_entries
-from .errors import CacheError, CorruptIndexError, LockedError, ReadOnlyError
+from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
-from .index import ImageIndex, Key
+from .index import EMPTY_INDEX, ImageIndex, Key
 from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Listing
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
-from .records import Transaction, TransactionState
-from .transactions import clear_after_failure, recover
+from .records import Transaction, TransactionKind
 from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
-from .workspace import Workspace, open_journal, open_workspace
 
 if TYPE_CHECKING:
-    from .changes import Mend
-    from .journal import DamagedRecords
-    from .redoing import Overwritten
+    from .changes import Change
+    from .deleting import DeletePlan
+    from .journal import RefusedFiles
+    from .redoing import ExpectedEntries, Overwritten
     from .trash import EmptiedTrash, TrashedFile
+    from .workspace import Workspace
 
 
 R = TypeVar("R")
 _LOCK_POLL_SECONDS = 0.05
+_DOING = {
+    TransactionKind.POINT: "point a name",
+    TransactionKind.REPAIR: "repair the cache",
+    TransactionKind.ADOPT: "adopt files",
+    TransactionKind.RESET: "reset the index",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a writer did before anything else: transactions that a program which died had left, in their new state, and
+    what lay in `.ocitui`, may not be acted on, and was set aside. ``reserve`` is whether the room that is kept for a
+    full disk is whole."""
+
+    recovered: tuple[Transaction, ...] = ()
+    set_aside: RefusedFiles = field(default_factory=list)
+    reserve: bool = True
 
 
 class CacheAccess:
@@ -48,7 +65,7 @@ class CacheAccess:
         self.directory = Path(directory)
         self.read_only = read_only
         self.wait = wait
-        self._disk = disk or Disk()
+        self.disk = disk or Disk()
         self._seen: IndexFile | None = None
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -58,82 +75,53 @@ class CacheAccess:
     async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
         return await asyncio.to_thread(lambda: action(self._current().contents))
 
-    async def _write(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
-        return await self._patiently(lambda: self._write_now(doing, action))
-
-    async def _patiently(self, call: Callable[[], R]) -> R:
-        """Call in the writing thread, and again for ``wait`` seconds while another program holds the lock.
+    async def _write(self, doing: str, action: Callable[[Workspace], R], *, needs_index: bool = False) -> R:
+        """Act in the writing thread, and again for ``wait`` seconds while another program holds the lock.
 
         A cancelled call has no part in the wait, and leaves the thread to finish what it does.
         """
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.wait
         while True:
             try:
-                return await loop.run_in_executor(self._writer, call)
+                return await loop.run_in_executor(self._writer, lambda: self._write_now(doing, action, needs_index))
             except LockedError:
                 if loop.time() >= deadline:
                     raise
             await asyncio.sleep(_LOCK_POLL_SECONDS)
 
-    def _write_now(self, doing: str, action: Callable[[Workspace, IndexFile], R]) -> R:
-        if self.read_only:
-            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
+    def _write_now(self, doing: str, action: Callable[[Workspace], R], needs_index: bool) -> R:
+        from .backups import MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES, compress_backups
+        from .transactions import clear_after_failure, recover
+        from .workspace import open_workspace, what_frees
+
         with self._writing:
-            base = self._current()
-            refuse_link(self.directory)
-            with storage_errors(doing), open_workspace(self.directory, self._disk, doing) as space:
-                recover(space)
-                base = self._current()
+            if needs_index:
+                # Before anything is made in a directory whose index is not to be written.
+                self._current()
+                refuse_link(self.directory)
+            with (
+                storage_errors(doing, lambda: what_frees(self.directory)),
+                open_workspace(self.directory, self.disk, doing, self._current) as space,
+            ):
+                space.recovered = recover(space)
                 try:
-                    result = action(space, base)
+                    result = action(space)
                 except (OSError, CacheError):
                     clear_after_failure(space)
                     raise
                 finally:
                     self._adopt(space.published)
                 found = look(self.directory)
+                if found is None:
+                    self._forget()
                 space.reserve.refill(found.size if found else 0)
+                loose = [backup.size for backup in space.backups.all() if not backup.compressed]
+        if len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES:
+            self._writer.submit(compress_backups, self.directory, self.disk)
         return result
-
-    def _mend_now(self, doing: str, action: Callable[[Workspace], R]) -> R:
-        """Like `_write_now`, where the index may be absent or corrupt."""
-        if self.read_only:
-            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
-        with self._writing, storage_errors(doing), open_workspace(self.directory, self._disk, doing) as space:
-            recover(space, index_needed=False)
-            try:
-                result = action(space)
-            except (OSError, CacheError):
-                clear_after_failure(space)
-                raise
-            finally:
-                self._adopt(space.published)
-            found = look(self.directory)
-            if found is None:
-                self._forget()
-            space.reserve.refill(found.size if found else 0)
-        return result
-
-    def _start_as_the_daemon(self) -> None:
-        from .changing import reset_index
-
-        seen = read_patiently(self.directory)
-        if seen.verdict.outcome is IndexOutcome.ERROR:
-            seen.require_sound(self.directory)
-        if seen.index is None:
-            if self.read_only:
-                raise ReadOnlyError("cannot reset the index: the cache was opened read-only")
-            with (
-                storage_errors("reset the index"),
-                self._writing,
-                open_workspace(self.directory, self._disk, "reset the index") as space,
-            ):
-                # Another program may have done it while this one waited for the lock.
-                seen = read_patiently(self.directory)
-                if seen.index is None and seen.verdict.outcome is not IndexOutcome.ERROR:
-                    reset_index(space, seen)
-        self._current()
 
     def _current(self) -> IndexFile:
         """The index as it is on disk. Raises CorruptIndexError, CacheDirectoryError."""
@@ -198,10 +186,29 @@ class PackerCache(CacheAccess):
         """
         cache = cls(Path(directory), read_only=read_only, wait=wait, disk=disk)
         if on_corrupt == "reset":
-            await cache._patiently(cache._start_as_the_daemon)
-        else:
-            await asyncio.to_thread(cache._current)
+            await cache._start_as_the_daemon()
+        await asyncio.to_thread(cache._current)
         return cache
+
+    async def _start_as_the_daemon(self) -> None:
+        """Put an empty index where there is none, or one that it would reset; that one goes to the trash, whole.
+
+        Raises ConflictError where another program wrote index.json meanwhile, or it is a link.
+        """
+        from .changes import Change, IndexReplacement, see_index
+
+        seen = await asyncio.to_thread(read_patiently, self.directory)
+        if seen.verdict.outcome is IndexOutcome.ERROR:
+            seen.require_sound(self.directory)
+        if seen.index is not None:
+            return
+        refuse_link(self.directory)
+        change = Change(IndexReplacement(await asyncio.to_thread(see_index, self.directory), EMPTY_INDEX))
+        try:
+            await self.change(change, TransactionKind.RESET)
+        except ConflictError:
+            # Another program, or the daemon, was quicker, and its index may be as good.
+            (await asyncio.to_thread(read_patiently, self.directory)).require_sound(self.directory)
 
     async def close(self) -> None:
         """Wait for a transaction under way to end."""
@@ -265,18 +272,54 @@ class PackerCache(CacheAccess):
         path = self.directory / (manifest_name(digest) if kind == "manifest" else config_name(digest))
         return await asyncio.to_thread(lambda: read_regular(path) if regular_file(path) else None)
 
-    async def store(self, packed: PackedImage) -> PackedImage:
+    async def prepare(self) -> Prepared:
+        """What the screen and every command that writes begin with, before they look at what is asked of them.
+
+        Finishes or rolls back what a program that died had left, sets aside what may not be acted on, and makes the
+        reserve with which deleting, undoing and emptying the trash work on a full disk. Raises CacheDirectoryError,
+        LockedError, ConflictError, ReadOnlyError, StorageError.
+        """
+        from .workspace import set_aside_refused
+
+        def act(space: Workspace) -> Prepared:
+            set_aside_refused(space)
+            found = look(self.directory)
+            whole = space.reserve.refill(found.size if found else 0)
+            return Prepared(tuple(space.recovered), space.set_aside, whole)
+
+        return await self._write("make ready to write", act)
+
+    async def change(
+        self, change: Change, kind: TransactionKind, *, names: Collection[str] = (), digests: Collection[str] = ()
+    ) -> Transaction:
+        """Make a change: files in, modes, the index, files out, in one transaction that `undo` reverses byte for byte.
+
+        ``names`` and ``digests`` are of the images that it is about, where no descriptor in it tells. It needs no sound
+        index unless it edits one. Raises PlanChangedError where anything it names is not what was seen,
+        CorruptIndexError, DocumentError, LockedError, ConflictError, ReadOnlyError, StorageError.
+        """
+        from .transactions import About, make
+
+        about = About(kind, names=tuple(names), digests=tuple(digests))
+        return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
+
+    async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:
         """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index.
 
-        An entry of the same digest and format is replaced. Raises InvalidPackedImageError, CorruptIndexError,
-        LockedError, ConflictError, ReadOnlyError, StorageError; the cache is then as it was.
+        An entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
+        InvalidPackedImageError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError; the cache
+        is then as it was.
         """
-        await asyncio.to_thread(storing.check, packed)
-        return await self._write("store an image", lambda space, base: storing.store(space, base, packed))
+        from .storing import check, store
+
+        await asyncio.to_thread(check, packed)
+        return await self._write("store an image", lambda space: store(space, packed, kind), needs_index=True)
 
     async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
         """What `delete` would do. Raises NoSuchEntryError."""
-        return await self._look_up(lambda index: deleting.plan_for_reader(self.directory, index, keys))
+        from .deleting import plan_for_reader
+
+        return await self._look_up(lambda index: plan_for_reader(self.directory, index, keys))
 
     async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
         """Take entries out of the index in one transaction, then their files to the trash.
@@ -284,43 +327,27 @@ class PackerCache(CacheAccess):
         With ``plan``, only what it says: PlanChangedError where that would be different by now. Raises
         NoSuchEntryError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError.
         """
+        from .deleting import deletion
+        from .transactions import About, make
+
         wanted = [(digest, format_) for digest, format_ in keys]
-        return await self._write("delete entries", lambda space, base: deleting.delete(space, base, wanted, plan))
 
-    async def mend(self, mend: Mend) -> Transaction:
-        """Make a mend: files in, modes, the index, files out, in one transaction that `undo` reverses byte for byte.
+        def act(space: Workspace) -> Transaction:
+            change = deletion(space.root, space.read_index().contents, wanted, plan)
+            return make(space, change, About(TransactionKind.DELETE))
 
-        It needs no sound index unless it edits one. Raises PlanChangedError where anything it names is not what was
-        seen, CorruptIndexError, DocumentError, LockedError, ConflictError, ReadOnlyError, StorageError.
-        """
-        from .changing import make_mend
-
-        previous = self._seen.index if self._seen else None
-        return await self._patiently(
-            lambda: self._mend_now("mend the cache", lambda space: make_mend(space, mend, previous))
-        )
+        return await self._write("delete entries", act, needs_index=True)
 
     async def undo(self, transaction_id: str | None = None) -> Transaction:
         """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it.
 
         Raises NoSuchTransactionError, and ConflictError where something stands in the place.
         """
-        from .undoing import undo_marked
+        from .undoing import find_target, undo
 
-        doing = "undo a transaction"
-
-        def act(space: Workspace, base: IndexFile) -> Transaction:
-            target = undoing.find_target(space.journal, transaction_id)
-            return undo_marked(space, target) if target.marked else undoing.undo(space, base, target)
-
-        def undo_now() -> Transaction:
-            # Which one it is says whether the index has to read for it; under the lock it is looked up again.
-            target = self._peek(transaction_id)
-            if target is None or not target.marked:
-                return self._write_now(doing, act)
-            return self._mend_now(doing, lambda space: undo_marked(space, space.journal.read(target.id)))
-
-        return await self._patiently(undo_now)
+        return await self._write(
+            "undo a transaction", lambda space: undo(space, find_target(space.journal, transaction_id))
+        )
 
     async def redo(self, transaction_id: str) -> Transaction:
         """Do again what another program's rewrite of the index undid of a transaction: see `overwritten`.
@@ -330,17 +357,24 @@ class PackerCache(CacheAccess):
         from .redoing import redo
 
         return await self._write(
-            "do a transaction again", lambda space, base: redo(space, base, space.journal.read(transaction_id))
+            "do a transaction again", lambda space: redo(space, space.journal.read(transaction_id)), needs_index=True
         )
 
-    async def overwritten(self) -> Overwrites:
-        """The newest transactions of which something no longer stands in the index, though none of ours took it back.
+    async def overwritten(self, since: float | None = None) -> Overwrites:
+        """The transactions of which something no longer stands in the index, though none of ours took it back.
 
+        Of the whole journal, or of what was begun ``since``, in seconds since the epoch: since the daemon started.
         Newest first. Raises CorruptIndexError, StorageError.
         """
         from .redoing import find_overwritten
 
-        return await self._look_up(lambda index: find_overwritten(self.directory, index))
+        return await self._look_up(lambda index: find_overwritten(self.directory, index, since))
+
+    async def expected(self) -> ExpectedEntries:
+        """What the index should hold, as the newest backup and the journal since say. Raises StorageError."""
+        from .redoing import expect_entries
+
+        return await asyncio.to_thread(expect_entries, self.directory)
 
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""
@@ -355,36 +389,45 @@ class PackerCache(CacheAccess):
         """
         from .trash import restore
 
-        return await self._patiently(
-            lambda: self._mend_now("restore from the trash", lambda space: restore(space, names))
-        )
+        return await self._write("restore from the trash", lambda space: restore(space, names))
 
-    async def empty_trash(self, before: float | None = None, ids: Collection[str] | None = None) -> EmptiedTrash:
+    async def empty_trash(
+        self,
+        before: float | None = None,
+        ids: Collection[str] | None = None,
+        names: Collection[str] | None = None,
+    ) -> EmptiedTrash:
         """Remove files of the trash for good, and with that the undo of their transactions.
 
         Those of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all that ended
-        where neither is given. Files that no readable record names go only by the id in their name. Raises
-        NoSuchTransactionError, LockedError, ReadOnlyError, StorageError.
+        where neither is given; of these only the files called ``names`` there, where that is given. Files that no
+        readable record names go only by the id in their name. Raises NoSuchTransactionError, LockedError,
+        ReadOnlyError, StorageError.
         """
         from .trash import empty
 
-        return await self._patiently(lambda: self._mend_now("empty the trash", lambda space: empty(space, before, ids)))
+        return await self._write("empty the trash", lambda space: empty(space, before, ids, names))
 
-    async def damaged_records(self) -> DamagedRecords:
-        """The journal's records that cannot be read, newest first. Raises StorageError."""
+    async def compress_backups(self) -> int:
+        """Compress the backups that lie as they were, when there is nothing else to do; gives how many there were."""
+        from .backups import compress_backups
 
-        def read() -> DamagedRecords:
-            with storage_errors("read the journal"), open_journal(self.directory) as journal:
-                return journal.damaged() if journal else []
+        return 0 if self.read_only else await asyncio.to_thread(compress_backups, self.directory, self.disk)
 
-        return await asyncio.to_thread(read)
+    async def refused(self) -> RefusedFiles:
+        """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
+        from .workspace import refused_files
+
+        with storage_errors("look into .ocitui"):
+            return await asyncio.to_thread(refused_files, self.directory)
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
+        from .own_folder import open_journal
 
         def read() -> Transactions:
             with storage_errors("read the journal"), open_journal(self.directory) as journal:
-                return journal.list(tuple(TransactionState)) if journal else []
+                return journal.list() if journal else []
 
         return await asyncio.to_thread(read)
 
@@ -395,9 +438,3 @@ class PackerCache(CacheAccess):
     def watch(self) -> IndexWatch:
         """The index as a stream of differences, beginning with all of it; never raises for what the disk does."""
         return IndexWatch(self.directory, self._adopt)
-
-    def _peek(self, transaction_id: str | None) -> Transaction | None:
-        """The transaction that is to be undone, read without the lock; None where it takes the lock to tell."""
-        with suppress(OSError, CacheError), open_journal(self.directory) as journal:
-            return undoing.find_target(journal, transaction_id) if journal else None
-        return None

@@ -1,7 +1,7 @@
-"""What a mend is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes.
+"""What is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes.
 
-`PackerCache.mend` makes one as a single transaction and `PackerCache.undo` reverses it, byte for byte. A mend says of
-everything it names what it was when the mend was planned; where that is different by now, nothing is done.
+`PackerCache.change` makes one as a single transaction and `PackerCache.undo` reverses it, byte for byte. A change says
+of everything it names what it was when it was planned; where that is different by now, nothing is done.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .descriptors import Descriptor
+from .disk import Folder
 from .files import INDEX_NAME
+from .index import ImageIndex
 
 if TYPE_CHECKING:
-    from .disk import Folder
+    from .edits import Edit
 
 
 class Seen(NamedTuple):
@@ -34,7 +37,7 @@ class Seen(NamedTuple):
 
 
 def see(path: Path) -> Seen | None:
-    """What stands at a path, for a mend to be bound to; None where nothing does. Raises OSError."""
+    """What stands at a path, for a change to be bound to; None where nothing does. Raises OSError."""
     try:
         return Seen.of(os.lstat(path))
     except FileNotFoundError:
@@ -53,13 +56,9 @@ class IndexSeen(NamedTuple):
 
 
 def see_index(directory: Path) -> IndexSeen:
-    """What index.json is, for a mend to be bound to; a link is not followed. Raises OSError."""
-    found = see(directory / INDEX_NAME)
-    if found is None or not stat.S_ISREG(found.kind):
-        return IndexSeen(other=found)
-    fd = os.open(directory / INDEX_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb", buffering=0) as file:
-        return IndexSeen.of_bytes(file.read())
+    """What index.json is, for a change to be bound to; a link is not followed. Raises OSError."""
+    with Folder.open(directory) as root:
+        return see_index_in(root)
 
 
 def see_index_in(root: Folder) -> IndexSeen:
@@ -103,27 +102,36 @@ class IndexEdit:
 class IndexReplacement:
     """A new index.json for one that is corrupt, of another kind, or absent; what stood there goes to the trash whole.
 
-    ``data`` must be an index the daemon loads; `new_index` makes one.
+    ``data`` must be an index the daemon loads; `new_index` makes one. An undo brings back the file of that name in the
+    ``trash`` instead, whatever it is, or leaves none (neither).
     """
 
     seen: IndexSeen
-    data: bytes
+    data: bytes | None = None
+    trash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """A name of the cache directory that goes to the trash: a file, a link, a FIFO, or a directory with all in it."""
+    """A name of the cache directory that goes to the trash: a file, a link, a FIFO, or a directory with all in it.
+
+    ``aside`` is what it is to be called there, empty for its usual name.
+    """
 
     name: str
     seen: Seen
+    aside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file that comes in under a name of the cache directory; what stands there (``seen``) goes to the trash.
+    """A file that comes in under a name of the cache directory; what stands there (``seen``) goes to the trash, under
+    the name ``aside`` where one is given.
 
     It is made of ``data``, or is the file at ``path``, or the one of that name in the trash. A file at a path is moved,
-    unless ``copy`` is set or it cannot be; then it is copied, and stays. ``source`` binds the mend to that file.
+    unless ``copy`` is set or it cannot be; then it is copied, and stays. With ``take`` it goes in any case: a link to a
+    file, or one of several names, too, and what was copied is removed once it is in. ``source`` binds the change to
+    that file.
     """
 
     name: str
@@ -132,7 +140,9 @@ class Place:
     path: Path | None = None
     trash: str | None = None
     copy: bool = False
+    take: bool = False
     source: Seen | None = None
+    aside: str = ""
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.data, self.path, self.trash)) != 1:
@@ -149,13 +159,21 @@ class ChangeMode:
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
+class Change:
     """What is to change, in one transaction: files in, modes, the index, files out. A name may stand in it once."""
 
-    index: IndexEdit | IndexReplacement | None = None
+    index: IndexEdit | IndexReplacement | Edit | None = None
     discard: tuple[Discard, ...] = ()
     place: tuple[Place, ...] = ()
     modes: tuple[ChangeMode, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.index is not None or bool(self.discard or self.place or self.modes)
+
+    def names(self) -> Iterator[str]:
+        """Every name of the cache directory in it, index.json apart."""
+        for part in (self.discard, self.place, self.modes):
+            yield from (item.name for item in part)
 
 
 def new_index(raws: Iterable[bytes]) -> bytes:
@@ -163,8 +181,5 @@ def new_index(raws: Iterable[bytes]) -> bytes:
 
     Raises DocumentError where the daemon would refuse a descriptor.
     """
-    from .descriptors import Descriptor
-    from .index import ImageIndex
-
     index = ImageIndex.empty()
     return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in raws]).to_bytes()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
-import msgspec
-
+from .changes import Change, Discard, Seen
 from .descriptors import Descriptor
 from .disk import Folder, storage_errors
-from .edits import discardable, removals
+from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
-from .file_steps import moved_to_trash
+from .files import file_names, known_format, usable_digest
 from .index import ImageIndex, Key
-from .index_file import IndexFile
-from .journal import begin
-from .records import Moved, Transaction, TransactionKind
-from .transactions import run
-from .workspace import Workspace
+from .names import PackedFormat
+
+# Past so many entries one listing of the directory is cheaper than a look at each of their files.
+_MANY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,50 @@ class PlannedFile:
     name: str
     size: int
     modified_ns: int
+
+
+class PlannedFiles(Sequence[PlannedFile]):
+    """Files that go to the trash, in columns: there may be 300,000. Two are equal where all of their files are."""
+
+    __slots__ = ("_inodes", "_kinds", "_modified", "_sizes", "names")
+
+    def __init__(self, found: Iterable[tuple[str, Seen]] = ()) -> None:
+        self.names: list[str] = []
+        self._kinds, self._sizes, self._modified, self._inodes = array("Q"), array("q"), array("q"), array("Q")
+        for name, seen in found:
+            self.names.append(name)
+            self._kinds.append(seen.kind)
+            self._sizes.append(seen.size)
+            self._modified.append(seen.modified_ns)
+            self._inodes.append(seen.inode)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all of them."""
+        return sum(self._sizes)
+
+    def seen(self) -> Iterator[tuple[str, Seen]]:
+        """Each name with what it was when the plan was made."""
+        return zip(self.names, map(Seen, self._kinds, self._sizes, self._modified, self._inodes), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, at: int) -> PlannedFile: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[PlannedFile]: ...
+    def __getitem__(self, at: int | slice) -> PlannedFile | list[PlannedFile]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        return PlannedFile(self.names[at], self._sizes[at], self._modified[at])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlannedFiles):
+            return NotImplemented
+        return (self.names, self._sizes, self._modified) == (other.names, other._sizes, other._modified)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by what it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +84,13 @@ class DeletePlan:
 
     keys: tuple[Key, ...]
     entries: tuple[Descriptor, ...]
-    files: tuple[PlannedFile, ...]
+    files: PlannedFiles
     kept: tuple[str, ...]
     uncovered: tuple[Descriptor, ...]
 
     @property
     def bytes_trashed(self) -> int:
-        return sum(file.size for file in self.files)
+        return self.files.bytes
 
 
 def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
@@ -67,10 +111,16 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     left = index.without(wanted)
     in_order = dict.fromkeys(d.key for d in entries)
     gone, kept = discardable(root, left, in_order)
-    files = tuple(PlannedFile(m.name, m.size, m.modified_ns) for m in moved_to_trash(root, "", gone))
     names = dict.fromkeys(d.image_name for d in entries if d.image_name)
     uncovered = tuple(found for name in names if (found := _newly_winning(index, left, name)))
-    return DeletePlan(tuple(in_order), entries, files, tuple(kept), uncovered)
+    return DeletePlan(tuple(in_order), entries, PlannedFiles(_seen(root, gone)), tuple(kept), uncovered)
+
+
+def _seen(root: Folder, names: Iterable[str]) -> Iterator[tuple[str, Seen]]:
+    for name in names:
+        found = root.lstat(name)
+        if found is not None:
+            yield name, Seen.of(found)
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -79,24 +129,40 @@ def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor
     return after if before is not None and after is not None and before.digest != after.digest else None
 
 
-def delete(space: Workspace, base: IndexFile, keys: Collection[Key], agreed: DeletePlan | None) -> Transaction:
-    """Take entries out of the index, then their files to the trash.
+def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: DeletePlan | None = None) -> Change:
+    """The change that takes entries out of the index, then their files to the trash.
 
     Raises NoSuchEntryError, and PlanChangedError where the plan is no longer the ``agreed`` one.
     """
-    index = base.contents
-    plan = make_plan(space.root, index, keys)
+    plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")
-    wanted = set(keys)
-    transaction = begin(TransactionKind.DELETE)
-    transaction = msgspec.structs.replace(
-        transaction,
-        removed=removals(index, wanted),
-        discarded=[
-            Moved(file.name, f"{transaction.id}~{file.name}", file.size, file.modified_ns) for file in plan.files
-        ],
-        opening=index.layout.opening.decode(),
-        closing=index.layout.closing.decode(),
-    )
-    return run(space, transaction, base, lambda current: current.without(wanted))
+    discard = tuple(Discard(name, seen) for name, seen in plan.files.seen())
+    return Change(Edit(keys=frozenset(keys)), discard=discard)
+
+
+def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
+    """The files that nothing needs once entries of these keys are gone, and those that stay for other formats.
+
+    ``index`` is the one without them. A packed file that no entry names keeps its documents too.
+    """
+    gone: dict[str, None] = {}
+    kept: dict[str, None] = {}
+    is_there = _presence(root, len(keys))
+    for digest, format_annotation in keys:
+        format_ = known_format(format_annotation)
+        if format_ is None or not usable_digest(digest):
+            continue
+        packed, *documents = file_names(digest, format_).values()
+        gone[packed] = None
+        others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
+        shared = any(index.by_key(digest, other) or is_there(f"{digest}.{other}") for other in others)
+        (kept if shared else gone).update(dict.fromkeys(documents))
+    return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]
+
+
+def _presence(root: Folder, entries: int) -> Callable[[str], bool]:
+    """Whether a name is in the directory, asked for the files of this many entries."""
+    if entries > _MANY:
+        return set(root.names()).__contains__
+    return lambda name: root.lstat(name) is not None

@@ -2,7 +2,7 @@
 
 A directory is held open and names are resolved inside it, so nothing outside is reached through a link, and a
 directory that was removed and made again is not mistaken for the one that was opened. A test puts a `Disk` of its own
-in here to fail or stop at any step.
+in here to fail or stop at any step, or to forget what was not synced.
 """
 
 from __future__ import annotations
@@ -10,42 +10,52 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .errors import ReadOnlyError, StorageError
+from .errors import ConflictError, ReadOnlyError, StorageError
+from .files import MOST_INDEX_BYTES, open_bounded, read_to_end
 
 R = TypeVar("R")
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _HINTS = {
     errno.EROFS: "see dmesg for why the file system is read-only; mount -o remount,rw lets it be written again",
     errno.EACCES: "run ocitui as a user who may write to the cache",
     errno.EPERM: "run ocitui as a user who may write to the cache",
 }
+_FOREIGN_HINT = "look who made it and why; then give it to root or to yourself with chown, or move it out of the cache"
 _COPY_CHUNK = 1 << 24
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_GROUP_WRITES = 0o020
 
 
 class Folder:
-    """An open directory; ``path`` is for messages."""
+    """An open directory; ``path`` is for messages. In one that is ``guarded`` files of other users are not read."""
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: Path, *, guarded: bool = False) -> None:
         self.fd = fd
         self.path = path
+        self.guarded = guarded
 
     @classmethod
     def open(cls, path: Path) -> Folder:
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
 
-    def open_folder(self, name: str) -> Folder:
+    def open_folder(self, name: str, *, guarded: bool = False) -> Folder:
         """A directory in this one, never through a link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name)
+        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name, guarded=guarded)
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self.fd)
 
     def lstat(self, name: str) -> os.stat_result | None:
         try:
@@ -56,14 +66,26 @@ class Folder:
     def names(self) -> list[str]:
         return os.listdir(self.fd)
 
-    def read(self, name: str) -> bytes:
-        """A regular file's bytes, never through a link."""
-        # By an opener, since `open` leaves a descriptor that it was given open where it refuses it: a directory's.
-        with open(name, "rb", opener=self._open_to_read) as file:
-            return file.read()
+    def free(self) -> int:
+        """The bytes that may still be written to its file system."""
+        found = os.fstatvfs(self.fd)
+        return found.f_bavail * found.f_frsize
 
-    def _open_to_read(self, name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd)
+    def open_file(self, name: str, limit: int = MOST_INDEX_BYTES) -> FileIO:
+        """A regular file to read, never through a link, nor another user's where this is guarded. Raises OSError."""
+        file = open_bounded(name, limit, dir_fd=self.fd, follow=False)
+        try:
+            if self.guarded:
+                require_trusted(os.fstat(file.fileno()), name)
+        except ForeignFileError:
+            file.close()
+            raise
+        return file
+
+    def read(self, name: str, limit: int = MOST_INDEX_BYTES) -> bytes:
+        """All of such a file. Raises OSError."""
+        with self.open_file(name, limit) as file:
+            return read_to_end(file, limit)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -75,8 +97,39 @@ class Folder:
         self.close()
 
 
+class ForeignFileError(PermissionError):
+    """What lies in `.ocitui` belongs to neither root nor the user of this program, and is not acted on."""
+
+    def __init__(self, found: os.stat_result, path: Path | str) -> None:
+        super().__init__(errno.EACCES, f"it belongs to {_owner_name(found)}", str(path))
+
+
+def require_trusted(found: os.stat_result, path: Path | str) -> None:
+    """Raises ForeignFileError."""
+    if not is_trusted(found):
+        raise ForeignFileError(found, path)
+
+
+def is_trusted(found: os.stat_result) -> bool:
+    """Whether a file belongs to root or to the user of this program: only then it is acted on."""
+    return found.st_uid in (0, os.geteuid())
+
+
+def _owner_name(found: os.stat_result) -> str:
+    import pwd
+
+    with suppress(KeyError):
+        return f"the user {pwd.getpwuid(found.st_uid).pw_name}"
+    return f"the user with the id {found.st_uid}"
+
+
+def shared_mode(mode: int, parent: os.stat_result) -> int:
+    """A file's mode with the group's right to write where the directory gives it."""
+    return mode | (stat.S_IMODE(parent.st_mode) & _GROUP_WRITES)
+
+
 class Lender(Protocol):
-    """Gives room back to a full disk: see `reserve`."""
+    """Gives room back to a full disk: see `workspace.Reserve`."""
 
     def lend_file(self, size: int) -> tuple[Folder, str] | None: ...
 
@@ -92,86 +145,187 @@ class Disk:
     def step(self, operation: str, name: str) -> None:
         """Called before each change with what is about to happen; a test may raise here."""
 
+    def sync(self, fd: int, name: str) -> None:
+        """Make an open file's bytes, or an open directory's names, durable; no other call does."""
+        self.step("fsync", name)
+        os.fsync(fd)
+
     def _do(self, operation: str, name: str, call: Callable[[], R]) -> R:
-        """Make one change; on a full disk once more, with room that was kept for it."""
+        """Make one change; on a full disk again, each time with more of the room that was kept for it."""
+        while True:
+            try:
+                self.step(operation, name)
+                return call()
+            except OSError as error:
+                if error.errno not in NO_ROOM or self.lender is None or not self.lender.lend_room():
+                    raise
+
+    def make_folder(self, parent: Folder, name: str, mode: int | None = None) -> bool:
+        """A directory, unless it is there: with this mode, else the parent's rights. Gives whether it was made; `sync`
+        of the parent makes that durable."""
+        if parent.lstat(name) is not None:
+            return False
+        rights = stat.S_IMODE(parent.stat().st_mode) & 0o777 if mode is None else mode
         try:
-            self.step(operation, name)
-            return call()
-        except OSError as error:
-            if error.errno not in _NO_ROOM or self.lender is None or not self.lender.lend_room():
-                raise
-        self.step(operation, name)
-        return call()
+            self._do("mkdir", name, lambda: os.mkdir(name, rights, dir_fd=parent.fd))
+        except FileExistsError:
+            # Another program made it in the same moment.
+            return False
+        with suppress(FileNotFoundError), parent.open_folder(name) as made:
+            there = stat.S_IMODE(made.stat().st_mode)
+            if there & 0o777 != rights:
+                self.step("chmod", name)
+                os.fchmod(made.fd, (there & ~0o777) | rights)
+        return True
 
-    def make_folder(self, parent: Folder, name: str, mode: int) -> None:
-        """A directory, unless it is there."""
-        if parent.lstat(name) is None:
-            self._do("mkdir", name, lambda: os.mkdir(name, mode, dir_fd=parent.fd))
-            self.sync_folder(parent)
-
-    def write_unsynced(self, folder: Folder, name: str, data: bytes) -> None:
-        """A new file with these bytes; `sync_file` makes several of them durable at less cost than one by one."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    def create(self, folder: Folder, name: str, mode: int = 0o644) -> int:
+        """A new file, open to read and write."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN
         self.step("create", name)
-        with open(os.open(name, flags, 0o644, dir_fd=folder.fd), "wb", buffering=0) as file:
-            self.step("write", name)
-            _write_all(file.fileno(), data)
+        return os.open(name, flags, mode, dir_fd=folder.fd)
 
-    def write_new(self, folder: Folder, name: str, data: bytes, like: os.stat_result | None = None) -> None:
-        """A new file with these bytes, on disk when this returns; with the mode and owner of ``like``."""
+    def open_own(self, folder: Folder, name: str, mode: int = 0o644, flags: int = 0) -> int:
+        """A file of ours, open to read and write, made where it is not there; regular, no link, no other user's."""
         try:
-            self._write_file(folder, name, data, like)
-        except OSError as error:
-            lent = self.lender.lend_file(len(data)) if self.lender and error.errno in _NO_ROOM else None
-            self.unlink(folder, name)
-            if lent is None:
+            fd = os.open(name, os.O_RDWR | _OPEN | flags, dir_fd=folder.fd)
+        except FileNotFoundError:
+            self.step("create", name)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | _OPEN | flags, mode, dir_fd=folder.fd)
+            with suppress(PermissionError):
+                os.fchmod(fd, mode)
+        try:
+            found = os.fstat(fd)
+            require_trusted(found, folder.path / name)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file", str(folder.path / name))
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def write(self, fd: int, name: str, data: bytes | memoryview) -> None:
+        """Bytes to an open file, all of them."""
+        self.step("write", name)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Callable[[bytes], None]]:
+        """A new file in a folder of ours, written piece by piece by calls of what this gives."""
+        with Folder.open(path.parent) as folder:
+            fd = self.create(folder, path.name)
+        try:
+            yield lambda data: self.write(fd, path.name, data)
+        finally:
+            os.close(fd)
+
+    def truncate(self, fd: int, name: str, size: int) -> None:
+        self.step("truncate", name)
+        os.ftruncate(fd, size)
+
+    def write_new(
+        self, folder: Folder, name: str, data: bytes, like: os.stat_result | None = None, *, sync: bool = True
+    ) -> None:
+        """A new file with these bytes, on disk when this returns unless ``sync`` is false: `sync_file` makes several
+        durable at less cost than one by one. With the mode and owner of ``like``."""
+        while True:
+            try:
+                return self._write_file(folder, name, data, like, sync=sync)
+            except FileExistsError:
                 raise
-            self.rename(*lent, folder, name)
-            self._write_file(folder, name, data, like, create=False)
+            except OSError as error:
+                self.unlink(folder, name)
+                if error.errno not in NO_ROOM or self.lender is None:
+                    raise
+                if lent := self.lender.lend_file(len(data)):
+                    self.rename(*lent, folder, name)
+                    return self._write_file(folder, name, data, like, sync=sync, lent=True)
+                if not self.lender.lend_room():
+                    raise
 
     def _write_file(
-        self, folder: Folder, name: str, data: bytes, like: os.stat_result | None, *, create: bool = True
+        self,
+        folder: Folder,
+        name: str,
+        data: bytes,
+        like: os.stat_result | None,
+        *,
+        sync: bool,
+        lent: bool = False,
     ) -> None:
-        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
-        self.step("create", name)
-        with open(os.open(name, flags, 0o644, dir_fd=folder.fd), "wb", buffering=0) as file:
-            self.step("write", name)
-            _write_all(file.fileno(), data)
-            os.ftruncate(file.fileno(), len(data))
-            if not create:
-                os.fchmod(file.fileno(), 0o644)
+        mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o777
+        fd = self.open_own(folder, name) if lent else self.create(folder, name, mode)
+        try:
+            if lent or like is not None:
+                os.fchmod(fd, mode)
+            self.write(fd, name, data)
+            if lent:
+                self.truncate(fd, name, len(data))
             if like is not None:
-                _make_alike(file.fileno(), like)
-            self.step("fsync", name)
-            os.fsync(file.fileno())
+                _make_alike(fd, like)
+            if sync:
+                self.sync(fd, name)
+        finally:
+            os.close(fd)
+
+    def append_lines(self, folder: Folder, name: str, lines: bytes, mode: int) -> None:
+        """Lines at the end of a file of ours, on disk when this returns; behind one that was torn they begin anew.
+
+        A file with another name, as a snapshot made of hard links has it, is not written: a new one takes its place.
+        """
+        fd = self.open_own(folder, name, mode, os.O_APPEND)
+        try:
+            found = os.fstat(fd)
+            size = found.st_size
+            torn = bool(size) and os.pread(fd, 1, size - 1) != b"\n"
+            if found.st_nlink > 1:
+                return self.rewrite(folder, f"{name}.temporary", name, folder.read(name) + b"\n" * torn + lines, mode)
+            self.write(fd, name, b"\n" * torn + lines)
+            self.sync(fd, name)
+        finally:
+            os.close(fd)
+
+    def rewrite(self, folder: Folder, draft: str, name: str, data: bytes, mode: int) -> None:
+        """A file of ours with other bytes, which take its place at once, and durably."""
+        self.unlink(folder, draft)
+        self.write_new(folder, draft, data)
+        if mode != 0o644:
+            self.change_mode(folder, draft, mode)
+        self.replace(folder, draft, folder, name)
+        self.sync_folder(folder)
+
+    def allocate(self, folder: Folder, name: str, size: int) -> None:
+        """A file of ours made so large, with blocks for all of it."""
+        fd = self.open_own(folder, name, 0o600)
+        try:
+            self.step("allocate", name)
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
 
     def copy_in(self, source: Path, folder: Folder, name: str) -> None:
         """A copy of a regular file of another file system, on disk when this returns."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(source, "rb") as original:
-            self.step("create", name)
-            with open(os.open(name, flags, 0o644, dir_fd=folder.fd), "wb") as copy:
-                self.step("write", name)
+        with open_bounded(source, 1 << 62) as original:
+            fd = self.create(folder, name)
+            try:
                 while chunk := original.read(_COPY_CHUNK):
-                    copy.write(chunk)
-                copy.flush()
-                _make_alike(copy.fileno(), os.fstat(original.fileno()))
-                self.step("fsync", name)
-                os.fsync(copy.fileno())
+                    self.write(fd, name, chunk)
+                _make_alike(fd, os.fstat(original.fileno()))
+                self.sync(fd, name)
+            finally:
+                os.close(fd)
 
     def sync_file(self, folder: Folder, name: str) -> None:
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd), "rb") as file:
-            self.step("fsync", name)
-            os.fsync(file.fileno())
+        with open_bounded(name, 1 << 62, dir_fd=folder.fd, follow=False) as file:
+            self.sync(file.fileno(), name)
 
     def sync_path(self, path: Path) -> None:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
-            self.step("fsync", path.name)
-            os.fsync(file.fileno())
+        with open_bounded(path, 1 << 62) as file:
+            self.sync(file.fileno(), path.name)
 
     def sync_folder(self, folder: Folder) -> None:
-        self.step("fsync", str(folder.path.name))
-        os.fsync(folder.fd)
+        self.sync(folder.fd, folder.path.name)
 
     def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         """Move within the file system; FileExistsError where something has the new name."""
@@ -200,25 +354,30 @@ class Disk:
         return True
 
     def change_mode(self, folder: Folder, name: str, mode: int) -> None:
-        """Set the permission bits of a file or directory, never through a link."""
-        with Folder(
-            os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd), folder.path / name
-        ) as it:
+        """Set the permission bits of a file or directory, durably where it may be opened; never through a link."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        try:
+            path = f"/proc/self/fd/{fd}"
             self.step("chmod", name)
-            os.chmod(f"/proc/self/fd/{it.fd}", mode)
+            os.chmod(path, mode)
+            with suppress(PermissionError):
+                there = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    self.sync(there, name)
+                finally:
+                    os.close(there)
+        finally:
+            os.close(fd)
 
     def unlink(self, folder: Folder, name: str) -> None:
         """Remove a file of our own, if it is there."""
         self.step("unlink", name)
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder.fd)
-        except FileNotFoundError:
-            return
 
     def remove(self, folder: Folder, name: str) -> None:
-        """Remove a file, or a directory with all in it, for good: only what is in the trash, and on request."""
-        import shutil
-
+        """Remove a file, or a directory with all in it, for good: only what is in the trash, and on request, or what
+        programs of ours left that died."""
         found = folder.lstat(name)
         if found is not None and stat.S_ISDIR(found.st_mode):
             self.step("rmtree", name)
@@ -270,30 +429,29 @@ def _rename_if_free(source_fd: int, name: str, target_fd: int, new_name: str) ->
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def _make_alike(fd: int, like: os.stat_result) -> None:
     """Give a new file the mode and, where permitted, the owner of another."""
     os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o777)
     mine = os.fstat(fd)
     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
-        try:
+        with suppress(PermissionError):
             os.fchown(fd, like.st_uid, like.st_gid)
-        except PermissionError:
-            return
 
 
 @contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
-    """Turn an OSError into a StorageError or ReadOnlyError that says what could not be done."""
+def storage_errors(doing: str, what_frees: Callable[[], str] = str) -> Iterator[None]:
+    """Turn an OSError into a StorageError or ReadOnlyError that says what could not be done.
+
+    ``what_frees`` tells where the disk is full what to remove first; empty where it knows of nothing.
+    """
     try:
         yield
     except OSError as error:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         message = f"cannot {doing}: {error.strerror or error}{where}"
+        if isinstance(error, ForeignFileError):
+            raise ConflictError(message, hint=_FOREIGN_HINT) from error
+        if error.errno in NO_ROOM:
+            raise StorageError(message, hint=what_frees()) from error
         hint = _HINTS.get(error.errno or 0)
         raise (StorageError(message) if hint is None else ReadOnlyError(message, hint=hint)) from error

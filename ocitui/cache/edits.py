@@ -1,7 +1,8 @@
-"""An edit of the index by positions, and its reverse: equal descriptors are told apart, and every gap comes back.
+"""An edit of the index, and its reverse: equal descriptors are told apart, and every gap comes back.
 
-`publish` may make an edit more than once, each time on what another program left. So an edit counts: what it took out
-or put in already it does not take out or put in again.
+`publish` may make an edit more than once, each time on what another program left. So an edit by positions counts: what
+it took out or put in already it does not take out or put in again. An edit by keys means a digest and format, whatever
+the bytes of their entries, and may be made on any index.
 """
 
 from __future__ import annotations
@@ -11,29 +12,47 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .descriptors import Descriptor
-from .disk import Folder
-from .files import config_name, file_names, known_format, manifest_name, usable_digest
+from .files import config_name, manifest_name
 from .index import ImageIndex, Key, Placement
 from .names import PackedFormat
-from .records import Removed
+from .records import RecordedDescriptor, neighbour_of
 
 Gaps = tuple[bytes, bytes]
 """The white space after the opening bracket and before the closing one."""
+EditCall = Callable[[ImageIndex], ImageIndex]
+Recorded = Sequence[RecordedDescriptor]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Descriptors that go and come, by their bytes and the positions they have before and after.
+    """Descriptors that go (``out``) and come (``into``), by their bytes and the positions they have before and after.
 
-    ``gaps`` are to stand inside the brackets where none of the old entries stays.
+    With ``keys`` (None: not by keys) every entry of these goes too, and of ``into`` comes what has no entry of its key
+    then. ``appended`` comes in at the end, where it wins its name, laid out like the others. ``gaps`` are to stand
+    inside the brackets where none of the old entries stays.
     """
 
-    out: list[Removed]
-    into: list[Removed]
+    out: Recorded = ()
+    into: Recorded = ()
+    keys: frozenset[Key] | None = None
+    appended: Descriptor | None = None
     gaps: Gaps | None = None
 
-    def on(self, base: ImageIndex) -> Callable[[ImageIndex], ImageIndex]:
+    @property
+    def by_key(self) -> bool:
+        return self.keys is not None
+
+    def on(self, base: ImageIndex) -> EditCall:
         """The edit as `publish` makes it, begun on ``base``."""
+        return self._by_key if self.by_key else self._by_position(base)
+
+    def _by_key(self, current: ImageIndex) -> ImageIndex:
+        left = current.without(self.keys or ())
+        if self.appended is not None:
+            return left.appended(self.appended)
+        return self._with_gaps(left, [one for one in self.into if left.by_key(*one.descriptor.key) is None])
+
+    def _by_position(self, base: ImageIndex) -> EditCall:
         wanted = {one.raw.encode() for one in (*self.out, *self.into)}
         had = _counts(base, wanted)
 
@@ -42,16 +61,19 @@ class Edit:
             out, into = self.out, self.into
             if has != had:
                 out, into = _still_to_do(out, into, had, has)
-            left = current.without_at(positions(current, out))
-            edited = left.inserted(placements(left, into)) if into else left
-            if self.gaps is None or left.descriptors or (self.gaps[0] and not edited.descriptors):
-                return edited
-            return edited.with_gaps(*self.gaps)
+            return self._with_gaps(current.without_at(positions(current, out)), into)
 
         return edit
 
+    def _with_gaps(self, left: ImageIndex, into: Recorded) -> ImageIndex:
+        edited = left.inserted(placements(left, into)) if into else left
+        # Empty brackets have nothing before what they close with, however it was written.
+        if self.gaps is None or left.descriptors or (self.gaps[0] and not edited.descriptors):
+            return edited
+        return edited.with_gaps(*self.gaps)
 
-def positions(index: ImageIndex, wanted: Sequence[Removed]) -> set[int]:
+
+def positions(index: ImageIndex, wanted: Recorded) -> set[int]:
     """Where these descriptors stand, equal ones each at the nearest place; those that are gone have none."""
     places = index.places({one.raw.encode() for one in wanted})
     found: set[int] = set()
@@ -62,30 +84,66 @@ def positions(index: ImageIndex, wanted: Sequence[Removed]) -> set[int]:
     return found
 
 
-def placements(left: ImageIndex, returning: Sequence[Removed]) -> list[Placement]:
+def placements(left: ImageIndex, returning: Recorded) -> list[Placement]:
     """Where descriptors go: before their neighbour, or where they were when that one is gone."""
-    places = left.places({one.before.encode() for one in returning if one.before is not None})
+    places = _neighbours(left, {one.before for one in returning if one.before is not None})
     placed: list[Placement] = []
-    for earlier, removed in enumerate(sorted(returning, key=lambda one: one.position)):
-        expected = min(removed.position - earlier, len(left))
+    for earlier, one in enumerate(sorted(returning, key=lambda one: one.position)):
+        expected = min(one.position - earlier, len(left))
         at = len(left)
-        if removed.before is not None:
-            neighbours = places.get(removed.before.encode(), [expected])
-            at = min(neighbours, key=lambda place: abs(place - expected))
-        placed.append((at, removed.descriptor, removed.gap.encode() if removed.gap else None))
+        if one.before is not None:
+            at = min(places.get(one.before, [expected]), key=lambda place: abs(place - expected))
+        placed.append((at, one.descriptor, one.gap.encode() if one.gap else None))
     return placed
 
 
-def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list[Removed]:
+def _neighbours(left: ImageIndex, wanted: Collection[str]) -> dict[str, list[int]]:
+    """Where the entries stand that records know as neighbours: by their identity, or by their bytes as version 1."""
+    found = left.places({one.encode() for one in wanted if not one.startswith("#")})
+    places = {raw.decode(): positions for raw, positions in found.items()}
+    if any(one.startswith("#") for one in wanted):
+        for at, identity in enumerate(zip(left.digests, left.formats, left.names, strict=True)):
+            if (known := neighbour_of(identity)) in wanted:
+                places.setdefault(known, []).append(at)
+    return places
+
+
+def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list[RecordedDescriptor]:
     """The record of descriptors that come in, each before the one that has that position in ``left``."""
     return [
-        Removed(
+        RecordedDescriptor(
             descriptor.raw.decode(),
             position + earlier,
-            left.raw(position).decode() if position < len(left) else None,
+            _neighbour_at(left, position) if position < len(left) else None,
         )
         for earlier, (position, descriptor) in enumerate(sorted(wanted, key=lambda one: one[0]))
     ]
+
+
+def _neighbour_at(index: ImageIndex, position: int) -> str:
+    return neighbour_of((index.digests[position], index.formats[position], index.names[position]))
+
+
+def removals(index: ImageIndex, keys: Collection[Key]) -> list[RecordedDescriptor]:
+    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
+    return removals_at(index, index.positions_of(keys))
+
+
+def removals_at(index: ImageIndex, positions: Collection[int]) -> list[RecordedDescriptor]:
+    """The same for the entries at these positions."""
+    going = set(positions)
+    first_kept = next((at for at in range(len(index)) if at not in going), len(index))
+    removed: list[RecordedDescriptor] = []
+    following, before = len(index), None
+    for position in sorted(going, reverse=True):
+        if position + 1 < following:
+            before = _neighbour_at(index, position + 1)
+        following = position
+        gap = index.gap(position if position < first_kept else position - 1)
+        removed.append(
+            RecordedDescriptor(index.raw(position).decode(), position, before, gap.decode() if gap else None)
+        )
+    return removed[::-1]
 
 
 def _counts(index: ImageIndex, raws: Collection[bytes]) -> Counter[bytes]:
@@ -93,8 +151,8 @@ def _counts(index: ImageIndex, raws: Collection[bytes]) -> Counter[bytes]:
 
 
 def _still_to_do(
-    out: list[Removed], into: list[Removed], had: Counter[bytes], has: Counter[bytes]
-) -> tuple[list[Removed], list[Removed]]:
+    out: Recorded, into: Recorded, had: Counter[bytes], has: Counter[bytes]
+) -> tuple[list[RecordedDescriptor], list[RecordedDescriptor]]:
     """What is left of an edit on an index that another program, or this one, has changed since it was begun."""
     leaving, coming = (Counter(one.raw.encode() for one in part) for part in (out, into))
     to_take, to_put = Counter[bytes](), Counter[bytes]()
@@ -107,20 +165,16 @@ def _still_to_do(
     return _as_many(out, to_take), _as_many(into, to_put)
 
 
-def _as_many(wanted: list[Removed], counts: Counter[bytes]) -> list[Removed]:
+def _as_many(wanted: Recorded, counts: Counter[bytes]) -> list[RecordedDescriptor]:
     """As many of each as is left to do, the last ones where not all are."""
     left = Counter(counts)
-    kept: list[Removed] = []
+    kept: list[RecordedDescriptor] = []
     for one in reversed(wanted):
         raw = one.raw.encode()
         if left[raw] > 0:
             left[raw] -= 1
             kept.append(one)
     return kept[::-1]
-
-
-# Past so many entries one listing of the directory is cheaper than a look at each of their files.
-_MANY = 500
 
 
 def needed(index: ImageIndex, name: str) -> bool:
@@ -134,50 +188,3 @@ def needed(index: ImageIndex, name: str) -> bool:
         if digest != name and any(index.by_key(digest, format_) for format_ in PackedFormat):
             return True
     return False
-
-
-def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
-    """The files that nothing needs once entries of these keys are gone, and those that stay for other formats.
-
-    ``index`` is the one without them. A packed file that no entry names keeps its documents too.
-    """
-    gone: dict[str, None] = {}
-    kept: dict[str, None] = {}
-    is_there = _presence(root, len(keys))
-    for digest, format_annotation in keys:
-        format_ = known_format(format_annotation)
-        if format_ is None or not usable_digest(digest):
-            continue
-        packed, *documents = file_names(digest, format_).values()
-        gone[packed] = None
-        others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
-        shared = any(index.by_key(digest, other) or is_there(f"{digest}.{other}") for other in others)
-        (kept if shared else gone).update(dict.fromkeys(documents))
-    return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]
-
-
-def _presence(root: Folder, entries: int) -> Callable[[str], bool]:
-    """Whether a name is in the directory, asked for the files of this many entries."""
-    if entries > _MANY:
-        return set(root.names()).__contains__
-    return lambda name: root.lstat(name) is not None
-
-
-def removals(index: ImageIndex, keys: Collection[Key]) -> list[Removed]:
-    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
-    return removals_at(index, index.positions_of(keys))
-
-
-def removals_at(index: ImageIndex, positions: Collection[int]) -> list[Removed]:
-    """The same for the entries at these positions."""
-    doomed = set(positions)
-    first_kept = next((at for at in range(len(index)) if at not in doomed), len(index))
-    removed: list[Removed] = []
-    following, neighbour = len(index), None
-    for position in sorted(doomed, reverse=True):
-        if position + 1 < following:
-            neighbour = index.raw(position + 1).decode()
-        following = position
-        gap = index.gap(position if position < first_kept else position - 1)
-        removed.append(Removed(index.raw(position).decode(), position, neighbour, gap.decode() if gap else None))
-    return removed[::-1]

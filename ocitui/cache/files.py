@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import CacheDirectoryError, StorageError
 from .names import PackedFormat
@@ -14,6 +17,13 @@ from .names import PackedFormat
 INDEX_NAME = "index.json"
 OWN_NAME = ".ocitui"
 DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
+LONGEST_NAME = 255
+"""Bytes of a directory entry."""
+MOST_DOCUMENT_BYTES = 64 << 20
+"""The largest manifest or config that is read; OCI registries take 4 MiB."""
+MOST_INDEX_BYTES = 1 << 30
+"""The largest index that is read: of two million entries."""
+_CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
 _LONGEST_DIGEST = 200  # bytes; with the suffixes and a transaction's id the name must fit a directory entry
@@ -75,21 +85,67 @@ def regular_file(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def read_regular(path: Path) -> bytes:
-    """A file's bytes. Raises StorageError where it cannot be read."""
+def usable_name(name: str) -> bool:
+    """Whether a file may have this name directly in a directory, and JSON hold it: one component, no `.` or `..`."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        return False
     try:
-        # By an opener, since `open` leaves a descriptor that it was given open where it refuses it: a directory's.
-        with open(path, "rb", opener=open_at_once) as file:
-            return file.read()
+        return len(name.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+def open_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> FileIO:
+    """Open a regular file of at most ``limit`` bytes to read, unbuffered; whoever writes to a pipe is not waited for.
+
+    ``path`` is relative to the directory of ``dir_fd``; unless ``follow``, a link in its place is an error. Raises
+    OSError: EISDIR or EINVAL for what is no regular file, EFBIG for a larger one.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    fd = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if found.st_size > limit:
+            raise _too_large(limit)
+        return open(fd, "rb", buffering=0)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> bytes:
+    """All of such a file. Raises OSError as `open_bounded` does, EFBIG too where it grows meanwhile."""
+    with open_bounded(path, limit, dir_fd=dir_fd, follow=follow) as file:
+        return read_to_end(file, limit)
+
+
+def read_to_end(file: BinaryIO, limit: int) -> bytes:
+    """What is left of an open file. Raises OSError with EFBIG where that is more than ``limit`` bytes."""
+    # One byte more than it has tells the end without another look.
+    data: bytes = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+    while len(data) <= limit and (more := file.read(_CHUNK)):
+        data += more
+    if len(data) > limit:
+        raise _too_large(limit)
+    return data
+
+
+def _too_large(limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {limit} bytes")
+
+
+def read_regular(path: Path, limit: int = MOST_DOCUMENT_BYTES) -> bytes:
+    """A document's bytes, behind a link too. Raises StorageError where it cannot be read, or is larger than that."""
+    try:
+        return read_bounded(path, limit)
     except OSError as error:
         raise StorageError(
             f"cannot read {path.name}: {error.strerror}", hint="the daemon fails on it too; move it aside"
         ) from error
-
-
-def open_at_once(path: str, flags: int) -> int:
-    """Never wait for whoever writes to a FIFO."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_directory(directory: Path) -> None:

@@ -1,68 +1,78 @@
 """The journal: the records of what each transaction takes out of the index and the directory, and puts in.
 
 A record is durable before anything moves. Its state is the ending of its file's name, so that a change of state is a
-rename, which works on a full disk too. So is how far a pending one came, where the index cannot tell.
+rename, which works on a full disk too. So is how far a pending one came, where the index cannot tell. Transactions are
+told in the order of their numbers, never of a clock.
 """
 
 from __future__ import annotations
 
 import secrets
+import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
-from .disk import Disk, Folder
+from .actor import log_to_host, whoami
+from .disk import Disk, Folder, ForeignFileError
 from .errors import ConflictError, NoSuchTransactionError
-from .lock import whoami
-from .records import Transaction, TransactionKind, TransactionState
+from .records import (
+    RECORD_VERSION,
+    TRANSACTION_ID,
+    NewerRecordError,
+    Order,
+    Transaction,
+    TransactionKind,
+    TransactionState,
+    decode_record,
+    encode_record,
+    order_of,
+)
 
+JOURNAL_NAME = "journal"
 PUBLISHING = "publishing-"
-"""The stage of a marked transaction whose index is written and about to be published; the draft's inode follows."""
+"""The stage of a marked transaction whose index is written and about to be published; the new file's inode follows."""
 PUBLISHED = "published"
 """The stage of a marked transaction that is to be finished, whatever the index says."""
-
-# Built here, before there are threads: msgspec crashes when two of them decode a type for the first time together.
-decode_transaction = msgspec.json.Decoder(Transaction).decode
-
+MOST_RECORD_BYTES = 1 << 29
+"""The largest record that is read: of the first version's, of a deletion of 150,000 entries."""
+_DRAFT = ".draft"
 _CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
+_TOLD_NAMES = 3
 
 
 class RecordName(NamedTuple):
     """What the name of a record's file says."""
 
-    id: str
+    order: Order
     name: str
     state: TransactionState
     stage: str = ""
 
+    @property
+    def id(self) -> str:
+        return self.order[1]
+
 
 @dataclass(frozen=True, slots=True)
-class DamagedRecord:
-    """A record that cannot be read: the transaction's id and state, the file in the journal, and the reason."""
+class RefusedFile:
+    """What lies in `.ocitui` and is not acted on: its path in there, and the reason.
 
-    id: str
-    name: str
-    state: TransactionState
+    ``stays`` is what a later ocitui may know to read, or is another user's; the rest is set aside by the next writer.
+    """
+
+    path: str
     reason: str
-
-
-def new_id() -> str:
-    """An id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
-
-
-def begin(kind: TransactionKind, *, of: str | None = None) -> Transaction:
-    """An empty transaction of this program, now."""
-    return Transaction(id=new_id(), kind=kind, started=datetime.now(UTC).timestamp(), by=whoami(), of=of)
+    stays: bool = False
 
 
 # `Journal.list` hides the builtin from annotations inside the class.
 Transactions = list[Transaction]
-DamagedRecords = list[DamagedRecord]
+RefusedFiles = list[RefusedFile]
 RecordNames = list[RecordName]
 
 
@@ -71,14 +81,14 @@ class Journal:
 
     def __init__(self, disk: Disk, folder: Folder) -> None:
         self._disk = disk
-        self._folder = folder
+        self.folder = folder
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
-        draft = f"{transaction.id}.draft"
-        self._disk.write_new(self._folder, draft, _encoded(transaction))
-        self._disk.rename(self._folder, draft, self._folder, _name(transaction.id, TransactionState.PENDING))
-        self._disk.sync_folder(self._folder)
+        draft = f"{transaction.id}{_DRAFT}"
+        self._disk.write_new(self.folder, draft, encode_record(transaction))
+        self._disk.rename(self.folder, draft, self.folder, _name(transaction.id, TransactionState.PENDING))
+        self.sync()
 
     def mark(self, transaction: Transaction, state: TransactionState) -> Transaction:
         """Change a transaction's state. That is durable with the next record; were it lost before, the transaction
@@ -89,13 +99,15 @@ class Journal:
 
     def mark_done(self, transaction: Transaction) -> Transaction:
         """Change a transaction's state to done, and that of the one it reverses to undone."""
-        if transaction.of is not None:
+        if transaction.of is not None and transaction.kind == TransactionKind.UNDO:
             # What it reverses may be gone or unreadable by now; the reversal is made all the same.
             with suppress(NoSuchTransactionError, ConflictError):
                 undone = self.read(transaction.of)
                 if undone.state is TransactionState.DONE:
                     self.mark(undone, TransactionState.UNDONE)
-        return self.mark(transaction, TransactionState.DONE)
+        done = self.mark(transaction, TransactionState.DONE)
+        log_to_host(_told(done))
+        return done
 
     def advance(self, transaction: Transaction, stage: str) -> Transaction:
         """Note how far a pending transaction came; `sync` makes that durable."""
@@ -104,87 +116,136 @@ class Journal:
         return msgspec.structs.replace(transaction, stage=stage)
 
     def sync(self) -> None:
-        self._disk.sync_folder(self._folder)
+        self._disk.sync_folder(self.folder)
 
     def keep_note(self, transaction: Transaction) -> None:
         """Keep the note of a transaction that is done, as far as there is room for it."""
-        name, draft = _name(transaction.id, transaction.state), f"{transaction.id}.draft"
+        name, draft = _name(transaction.id, transaction.state), f"{transaction.id}{_DRAFT}"
         with suppress(OSError):
-            self._disk.write_new(self._folder, draft, _encoded(transaction))
-            self._disk.replace(self._folder, draft, self._folder, name)
+            self._disk.write_new(self.folder, draft, encode_record(transaction))
+            self._disk.replace(self.folder, draft, self.folder, name)
 
     def read(self, transaction_id: str) -> Transaction:
-        """Raises NoSuchTransactionError, and ConflictError where the record is damaged."""
-        for name in self._folder.names():
-            parsed = _parse_name(name)
-            if parsed is not None and parsed.id == transaction_id:
-                return self._read(parsed)
+        """Raises NoSuchTransactionError, and ConflictError where the record may not be acted on."""
+        for record in self._records():
+            if record.id == transaction_id:
+                return self.load(record)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
     def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
-        """The transactions in these states, newest first; a record that is damaged is left out."""
+        """The transactions in these states, newest first; a record that may not be acted on is left out."""
         wanted = set(states)
-        return self._readable([record for record in self._records() if record.state in wanted])
+        return self._readable(record for record in self._records() if record.state in wanted)
 
-    def damaged(self) -> DamagedRecords:
-        """The records that cannot be read, newest first."""
-        damaged: DamagedRecords = []
+    def since(self, moment: Order) -> Transactions:
+        """The transactions of this place in the order, or later, that changed the cache; newest first."""
+        return self._readable(record for record in self._changes() if record.order >= moment)
+
+    def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
+        """The records that may not be acted on, newest first, then what bears no record's name.
+
+        Those of more than ``largest`` bytes are not looked into.
+        """
+        refused: RefusedFiles = []
         for record in self._records():
+            found = self.folder.lstat(record.name)
+            if found is None or (stat.S_ISREG(found.st_mode) and largest < found.st_size <= MOST_RECORD_BYTES):
+                continue
             try:
-                self._read(record)
+                self.load(record)
             except ConflictError as error:
-                damaged.append(DamagedRecord(record.id, record.name, record.state, error.message))
-        return damaged
+                stays = isinstance(error.__cause__, NewerRecordError | ForeignFileError)
+                refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(error.__cause__), stays))
+        strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
+        return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]
 
-    def since(self, moment: str) -> Transactions:
-        """The transactions begun at a moment (the beginning of an id) or later that changed the cache, newest first."""
-        return self._readable([one for one in self._changes() if one.id >= moment])
+    def pending(self) -> RecordNames:
+        """The names of records of pending transactions, readable or not, oldest first."""
+        return [record for record in self._records() if record.state is TransactionState.PENDING][::-1]
 
-    def newest(self, count: int) -> Transactions:
-        """The newest transactions that changed the cache, newest first."""
-        return self._readable(self._changes()[:count])
+    def newest(self) -> int:
+        """The number of the newest transaction; 0 where none has one."""
+        return max((record.order[0] for record in self._records()), default=0)
+
+    def first_pending(self) -> Order | None:
+        """The place of the oldest transaction that is pending."""
+        return next((record.order for record in self.pending()), None)
+
+    def drop_drafts(self) -> None:
+        """Remove records that were never finished: nothing had moved for them yet."""
+        for name in self.folder.names():
+            if name.endswith(_DRAFT):
+                self._disk.unlink(self.folder, name)
 
     def _changes(self) -> RecordNames:
         return [record for record in self._records() if record.state not in _CHANGED_NOTHING]
 
-    def _readable(self, wanted: RecordNames) -> Transactions:
+    def _readable(self, wanted: Iterable[RecordName]) -> Transactions:
         records: Transactions = []
         for record in wanted:
             with suppress(ConflictError):
-                records.append(self._read(record))
+                records.append(self.load(record))
         return records
 
-    def has_pending(self) -> bool:
-        """Whether there is the record of a pending transaction, readable or not."""
-        return any(record.state is TransactionState.PENDING for record in self._records())
-
-    def drop_drafts(self) -> None:
-        """Remove records that were never finished: nothing had moved for them yet."""
-        for name in self._folder.names():
-            if name.endswith(".draft"):
-                self._disk.unlink(self._folder, name)
-
     def _records(self) -> RecordNames:
-        found = [parsed for name in self._folder.names() if (parsed := _parse_name(name))]
+        found = [parsed for name in self.folder.names() if (parsed := _parse_name(name))]
         return sorted(found, reverse=True)
 
     def _rename(self, transaction: Transaction, label: str) -> None:
         old = _name(transaction.id, transaction.stage or transaction.state)
-        self._disk.replace(self._folder, old, self._folder, _name(transaction.id, label))
+        self._disk.replace(self.folder, old, self.folder, _name(transaction.id, label))
 
-    def _read(self, record: RecordName) -> Transaction:
+    def load(self, record: RecordName) -> Transaction:
+        """Raises ConflictError, caused by an OSError or ValueError, where the record may not be acted on."""
         try:
-            found = decode_transaction(self._folder.read(record.name))
+            found = decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
         except (ValueError, OSError) as error:
             raise ConflictError(
-                f"the record of transaction {record.id} cannot be read: {error}",
+                f"the record of transaction {record.id} is not acted on: {reason_of(error)}",
                 hint="its files are in the trash folder, named after it; nothing was lost",
             ) from error
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
 
 
-def _encoded(transaction: Transaction) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(transaction), indent=1)
+def begin(
+    kind: TransactionKind,
+    sequence: int,
+    *,
+    of: str | None = None,
+    names: Iterable[str] = (),
+    digests: Iterable[str] = (),
+) -> Transaction:
+    """An empty transaction of this program, now, with that number."""
+    return Transaction(
+        version=RECORD_VERSION,
+        id=f"{sequence:06d}-{secrets.token_hex(2)}",
+        sequence=sequence,
+        kind=kind,
+        started=time.time(),
+        by=whoami(),
+        of=of,
+        names=list(names),
+        digests=list(digests),
+    )
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Why something cannot be read, in words."""
+    return (error.strerror if isinstance(error, OSError) else str(error)) or "it cannot be read"
+
+
+def _told(done: Transaction) -> str:
+    """A transaction as one line for the host's log."""
+    about = [*done.image_names[:_TOLD_NAMES], *done.image_digests[:_TOLD_NAMES]]
+    more = max(len(done.image_names), len(done.image_digests)) - _TOLD_NAMES
+    words = [
+        done.kind,
+        done.id,
+        *([f"of {done.of}"] if done.of else []),
+        *about,
+        *([f"and {more} more"] if more > 0 else []),
+    ]
+    return f"{' '.join(words)}, by {done.by}"
 
 
 def _name(transaction_id: str, label: str) -> str:
@@ -193,11 +254,11 @@ def _name(transaction_id: str, label: str) -> str:
 
 def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
-    if len(parts) != 3 or not parts[0] or "\0" in name or parts[2] != "json":
+    if len(parts) != 3 or parts[2] != "json" or not TRANSACTION_ID.fullmatch(parts[0]):
         return None
     transaction_id, label, _ = parts
-    if label == PUBLISHED or label.startswith(PUBLISHING):
-        return RecordName(transaction_id, name, TransactionState.PENDING, label)
+    if label == PUBLISHED or (label.startswith(PUBLISHING) and label.removeprefix(PUBLISHING).isdecimal()):
+        return RecordName(order_of(transaction_id), name, TransactionState.PENDING, label)
     if label not in TransactionState.__members__.values():
         return None
-    return RecordName(transaction_id, name, TransactionState(label))
+    return RecordName(order_of(transaction_id), name, TransactionState(label))

@@ -8,11 +8,9 @@ flock(2), and put a file with fewer lines in its place once most of them are old
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import stat
 import threading
 import time
 import zlib
@@ -24,10 +22,10 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from .disk import Disk, Folder, storage_errors
-from .errors import CacheError
-from .files import OWN_NAME, open_at_once
-from .workspace import own_folder, taking_turns
+from .disk import Disk, Folder, shared_mode, storage_errors
+from .errors import CacheError, ConflictError
+from .lock import taking_turns
+from .own_folder import make_own_folder, open_own_folder
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
@@ -129,6 +127,13 @@ def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
     return len(lines) - 1
 
 
+def _is_later(line: bytes) -> bool:
+    """Whether a line is whole and of a kind that this version does not know."""
+    text, _, checksum = line.rpartition(b" ")
+    kind = text.partition(b" ")[0]
+    return kind.isdigit() and kind not in (b"1", b"2") and b"%08x" % zlib.crc32(text) == checksum
+
+
 def read_damaged(data: bytes) -> Damaged:
     """The damaged files alone: in few steps where there are none, or few, whatever else there is."""
     if not data.startswith(_DAMAGED_BEGINS) and b"\n" + _DAMAGED_BEGINS not in data:
@@ -208,6 +213,8 @@ __all__ = ["LEDGER_NAME", "Damage", "Ledger", "Recorded", "load_damaged", "recor
 LEDGER_NAME = "ledger"
 _LOCK_NAME, _DRAFT = "ledger.lock", "ledger.temporary"
 _SLACK_LINES = 1000
+MOST_LEDGER_BYTES = 1 << 29
+"""The largest ledger that is read: of two million lines."""
 HASH_CHUNK = 1 << 20
 """Bytes that are hashed at once."""
 _FORGOTTEN_SECONDS = 90 * 86_400
@@ -216,8 +223,9 @@ _FORGOTTEN_SECONDS = 90 * 86_400
 class Ledger:
     """The ledger of one cache. Reading takes no lock; any thread may call."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disk: Disk | None = None) -> None:
         self._directory = directory
+        self._disk = disk or Disk()
         self._lock = threading.Lock()
         self._records: Sound = {}
         self._damaged: Damaged = {}
@@ -302,50 +310,37 @@ class Ledger:
         return damage
 
     def flush(self) -> None:
-        """Make what was noted durable. Raises ReadOnlyError, StorageError; it then stays noted for the next time."""
+        """Make what was noted durable.
+
+        Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays noted for the next time.
+        """
         with self._lock:
             if not self._waiting:
                 return
             with (
                 storage_errors("write to the ledger"),
-                own_folder(self._directory) as own,
-                taking_turns(own, _LOCK_NAME),
+                make_own_folder(self._directory, self._disk) as own,
+                taking_turns(own, self._disk, _LOCK_NAME),
             ):
-                self._append(own, b"".join(self._waiting))
+                self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), shared_mode(0o644, own.stat()))
                 self._lines += len(self._waiting)
                 self._waiting.clear()
                 if self._lines > 2 * (len(self._records) + len(self._damaged)) + _SLACK_LINES:
                     self._compact(own)
 
-    @staticmethod
-    def _append(own: Folder, lines: bytes) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(LEDGER_NAME, flags, 0o644, dir_fd=own.fd)
-        try:
-            size = os.fstat(fd).st_size
-            torn = bool(size) and os.pread(fd, 1, size - 1) != b"\n"
-            data = memoryview(b"\n" * torn + lines)
-            while data:
-                data = data[os.write(fd, data) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
     def _compact(self, own: Folder) -> None:
-        """Write what counts of each name to a file that takes the ledger's place."""
+        """Write what counts of each name, and what a later ocitui wrote, to a file that takes the ledger's place."""
         records: Sound = {}
         damaged: Damaged = {}
-        read_lines(own.read(LEDGER_NAME), records, damaged)
+        data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
+        read_lines(data, records, damaged)
         there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
         kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
         bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
-        lines = [sound_line(name, record) for name, record in kept.items()]
+        lines = [line + b"\n" for line in data.split(b"\n") if _is_later(line)]
+        lines += [sound_line(name, record) for name, record in kept.items()]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
-        disk = Disk()
-        disk.unlink(own, _DRAFT)
-        disk.write_new(own, _DRAFT, b"".join(lines))
-        disk.replace(own, _DRAFT, own, LEDGER_NAME)
-        disk.sync_folder(own)
+        self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), shared_mode(0o644, own.stat()))
         self._records, self._damaged, self._lines = kept, bad, len(lines)
 
 
@@ -355,17 +350,15 @@ def load_damaged(directory: Path) -> Damaged:
 
 
 def _content(directory: Path) -> bytes:
-    """The ledger's bytes, none where there is no ledger; a pipe in its place is not waited for. Raises OSError."""
+    """The ledger's bytes, none where there is no ledger. Raises OSError."""
     try:
-        with open(directory / OWN_NAME / LEDGER_NAME, "rb", opener=open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
+        with open_own_folder(directory) as own:
+            return own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
+    except (FileNotFoundError, ConflictError):
         return b""
 
 
-def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> None:
+def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
     """Note a packed file of the cache that was just stored; it is read where its hash is not given.
 
     Does nothing where the ledger cannot be written: the first deep check notes it then.
@@ -374,7 +367,7 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None) -> N
         with open(packed, "rb", buffering=0) as file:
             found = os.fstat(file.fileno())
             sha256 = sha256 or hash_file(file, lambda size: None)
-        ledger = Ledger(directory)
+        ledger = Ledger(directory, disk)
         ledger.record(packed.name, found, sha256.removeprefix("sha256:"))
         ledger.flush()
 

@@ -1,40 +1,49 @@
 """index.json, published atomically beside a daemon that takes no lock.
 
-The new index changes places with the one on disk, so that a writer who came in between is seen: what was displaced is
-looked at after a moment, and where it is not what was read, the edit is made again on it.
+The new index changes places with the one on disk, so that a writer who came in between is seen: once nobody has what
+was displaced open to write it is looked at, and where it is not what was read, the edit is made again on it. Whether
+somebody has is asked of the kernel, by a lease (fcntl(2), F_SETLEASE); where none is to be had, a moment is waited.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import hashlib
 import os
-import secrets
+import signal
+import stat
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
-from .backups import keep_in
+from .backups import keep_again
+from .disk import Folder
+from .edits import EditCall
 from .errors import ConflictError
 from .files import INDEX_NAME
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
+from .ledger import hash_file
+from .records import Moved, Placed, Swap, order_of
 from .verdict import IndexOutcome, Verdict
 from .workspace import Workspace
 
 SETTLE_SECONDS = 0.02
-"""How long a writer that opened the old file before the exchange has to finish with it."""
+"""How long a writer has to finish that opened the old file before the exchange, where there are no leases."""
 _ATTEMPTS = 50
 _PAUSE = 0.005
+_PROC = Path("/proc")
+_WRITES = os.O_WRONLY | os.O_RDWR
 
 COMPARED_ONLY = (
     "this file system cannot exchange two files: an update that another program made in the same moment would be lost"
 )
 
-EditCall = Callable[[ImageIndex], ImageIndex]
-
 
 class Observer(Protocol):
-    """Is told just before an index is published and just after: see `marked.Marks`."""
+    """Is told just before an index is published and just after: see `transactions.Marks`."""
 
     def ready(self, inode: int) -> None: ...
 
@@ -43,15 +52,14 @@ class Observer(Protocol):
     def published(self) -> None: ...
 
 
-def publish(
+def publish_edit(
     space: Workspace, base: IndexFile, edit: EditCall, draft: str, observer: Observer | None = None
 ) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
-    ``draft`` is a name in the staging folder, free to use; ``space.published`` notes what was written.
-
-    ``edit`` must take any sound index: it is made again on whatever another writer left. Raises OSError,
-    CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
+    ``draft`` is a name in the staging folder, free to use, that begins with the transaction's id; ``space.published``
+    notes what was written. ``edit`` must take any sound index: it is made again on whatever another writer left. Raises
+    OSError, CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
     """
     refuse_link(space.directory)
     # Updates of others that were displaced: the index each was made of, and what they made of it.
@@ -60,8 +68,7 @@ def publish(
     for _ in range(_ATTEMPTS):
         new = edit(_with_owed(base.contents, owed, ours))
         if _put_in_place(space, base, new, draft, observer):
-            _settle(space, base, draft.partition("-")[0])
-            displaced = _displaced(space, base, draft)
+            displaced = _displaced(space, base, ours, draft)
             if displaced is None or displaced is base.index:
                 return new
             owed.append((base.contents, displaced))
@@ -111,7 +118,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
         space.disk.replace(space.staging, draft, space.root, INDEX_NAME)
-        space.compared_only = True
+        space.notes.append(COMPARED_ONLY)
     space.index_changed = True
     space.disk.sync_folder(space.root)
     if observer:
@@ -152,31 +159,255 @@ def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
     )
 
 
-def _settle(space: Workspace, base: IndexFile, moment: str) -> None:
-    """Wait for a writer that opened the old file to finish with it; meanwhile keep a backup of what was in it."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    if base.index is not None:
-        with suppress(OSError):
-            keep_in(space.own, base.index, moment, space.disk.step)
-        time.sleep(max(0.0, deadline - time.monotonic()))
+def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft: str) -> ImageIndex | None:
+    """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced.
 
-
-def _displaced(space: Workspace, base: IndexFile, draft: str) -> ImageIndex | None:
-    """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced."""
+    It becomes a backup; where no index can be read in it, it goes to the trash.
+    """
     if space.staging.lstat(draft) is None or base.index is None:
         return None
-    if _untouched(space.staging.lstat(draft), base):
-        space.reserve.take_displaced(space.staging, draft)
-        return base.index
+    writers = await_writers(space, space.staging, draft)
+    if writers:
+        space.notes.append(
+            f"{writers} had the old index.json open to write all the while; what it wrote there since is not in the "
+            "new one: check tells whether it did"
+        )
+    found: ImageIndex | None = base.index
+    if not _untouched(space.staging.lstat(draft), base):
+        data = _read_displaced(space, base.index, draft)
+        if not base.index.matches(data):
+            found = examine_index(data)[1]
+    if found is None and not writers:
+        space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
+    elif found is base.index and ours is not None and not writers and base.index.matches(ours.to_bytes()):
+        # It was written here a moment ago, and lacks the update that is owed.
+        space.disk.unlink(space.staging, draft)
+    else:
+        keep_displaced(space, draft, found or base.index, stalled=bool(writers))
+    # Where a writer died in it, what is on disk stands.
+    return found or base.index
+
+
+def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
+    """Its bytes, given the patience that a torn file has."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         data = space.staging.read(draft)
-        if base.index.matches(data):
-            space.reserve.take_displaced(space.staging, draft)
-            return base.index
-        found = examine_index(data)[1]
-        if found is not None or time.monotonic() >= deadline:
-            # Kept whatever comes of the merge; and where a writer died in it, what is on disk stands.
-            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{secrets.token_hex(4)}~{INDEX_NAME}")
-            return base.index if found is None else found
+        if base.matches(data) or examine_index(data)[1] is not None or time.monotonic() >= deadline:
+            return data
         time.sleep(_PAUSE)
+
+
+def await_writers(space: Workspace, folder: Folder, name: str) -> str:
+    """Wait until nobody has a file open to write, for as long as the patience lasts.
+
+    Gives who still has then, as far as can be seen, empty where nobody has; where there are no leases a writer has a
+    moment to finish, and nobody can tell.
+    """
+    found = folder.lstat(name)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return ""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return _settle()
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (granted := _is_granted(fd)) is False:
+            if time.monotonic() >= deadline:
+                return _writers_of(found)
+            time.sleep(_PAUSE)
+        return "" if granted else _settle()
+    finally:
+        os.close(fd)
+
+
+def _settle() -> str:
+    time.sleep(SETTLE_SECONDS)
+    return ""
+
+
+def _is_granted(fd: int) -> bool | None:
+    """Whether nobody has a file open to write, which is when a lease to read it is granted; None where nobody can tell.
+
+    Readers are in nobody's way. A lease is for the file's owner, or whoever has CAP_LEASE.
+    """
+    try:
+        # A writer who comes while the lease is held would be announced by a signal that ends programs.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return False if error.errno == errno.EAGAIN else None
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
+def _writers_of(found: os.stat_result) -> str:
+    """The processes that have a file open to write, as far as /proc tells."""
+    names: list[str] = []
+    with suppress(OSError):
+        for process in filter(str.isdecimal, os.listdir(_PROC)):
+            with suppress(OSError, ValueError):
+                if any(_is_written(process, fd, found) for fd in os.listdir(_PROC / process / "fd")):
+                    comm = (_PROC / process / "comm").read_text(errors="replace").strip()
+                    names.append(f"{comm} (process {process})")
+    return ", ".join(names) or "another program"
+
+
+def _is_written(process: str, fd: str, found: os.stat_result) -> bool:
+    there = os.stat(_PROC / process / "fd" / fd)
+    if not os.path.samestat(there, found):
+        return False
+    lines = (_PROC / process / "fdinfo" / fd).read_text(errors="replace").splitlines()
+    flags = next((line.split()[1] for line in lines if line.startswith("flags:")), "0")
+    return bool(int(flags, 8) & _WRITES)
+
+
+def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool = False) -> None:
+    """Make a displaced index in the staging folder a backup: the very file where it is ours alone, else a copy of it.
+
+    Where that cannot be, it goes to the trash.
+    """
+    try:
+        if not _kept(space, draft, index, stalled=stalled):
+            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
+    except OSError:
+        with suppress(OSError):
+            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
+
+
+def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> bool:
+    copies, number = space.backups, order_of(draft.partition(".")[0])[0]
+    found = space.staging.lstat(draft)
+    if found is None:
+        return True
+    with space.staging.open_file(draft) as file:
+        content = hash_file(file, lambda size: None)[:32]
+    again = None if stalled else keep_again(space.directory, copies, index, content, number)
+    if again is not None:
+        space.disk.unlink(space.staging, draft)
+        return True
+    backup = copies.new(number, len(index), content, stalled=stalled)
+    if stalled or (found.st_nlink == 1 and found.st_uid == os.geteuid()):
+        space.disk.rename(space.staging, draft, copies.folder, backup.name)
+        space.disk.sync_folder(copies.folder)
+    else:
+        if copies.put(backup, space.staging.read(draft)) is None:
+            return False
+        space.disk.sync_folder(copies.folder)
+        space.disk.unlink(space.staging, draft)
+    copies.prune()
+    return True
+
+
+def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> None:
+    """Replace index.json whole, by a file of the staging folder or the trash, or take it away.
+
+    Raises OSError, and ConflictError where another program wrote a sound one meanwhile.
+    """
+    observer.ready(swap.new.inode if swap.new else 0)
+    if swap.new is None:
+        assert swap.old is not None
+        space.disk.rename(space.root, INDEX_NAME, space.trash, swap.old.trash)
+        space.index_changed = True
+        if not is_taken_away(space, swap):
+            space.index_changed = False
+            raise _beaten()
+    elif swap.old is None:
+        _put_down(space, swap.new)
+    else:
+        _exchange(space, swap.old, swap.new, swap.old_sha256)
+    if swap.old is not None:
+        space.disk.sync_folder(space.trash)
+    space.disk.sync_folder(space.root)
+    observer.published()
+
+
+def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> None:
+    folder, name = index_source(space, new)
+    if space.disk.exchange(folder, name, space.root, INDEX_NAME):
+        space.index_changed = True
+        if gave_back(space, folder, name, Swap(old, new, old_sha256)):
+            raise _beaten()
+        space.disk.rename(folder, name, space.trash, old.trash)
+    else:
+        space.notes.append(COMPARED_ONLY)
+        space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
+        _put_down(space, new)
+
+
+def _put_down(space: Workspace, new: Placed) -> None:
+    """Put the new index where none is."""
+    folder, name = index_source(space, new)
+    try:
+        space.disk.rename(folder, name, space.root, INDEX_NAME)
+    except FileExistsError:
+        raise _beaten() from None
+    space.index_changed = True
+
+
+def index_source(space: Workspace, new: Placed) -> tuple[Folder, str]:
+    """Where the new index comes from."""
+    return (space.trash, new.trash) if new.trash is not None else (space.staging, new.staging or "")
+
+
+def is_taken_away(space: Workspace, swap: Swap) -> bool:
+    """Whether the index that was to be taken away is; another program's sound one is given back."""
+    assert swap.old is not None
+    if space.trash.lstat(swap.old.trash) is None:
+        return False
+    if _is_foreign(space, space.trash, swap.old.trash, swap) and space.root.lstat(INDEX_NAME) is None:
+        space.disk.rename(space.trash, swap.old.trash, space.root, INDEX_NAME)
+        return False
+    return True
+
+
+def gave_back(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
+    """Give a sound index of another program, which was displaced, its place again; False where there was none."""
+    if not _is_foreign(space, folder, name, swap):
+        return False
+    space.disk.exchange(folder, name, space.root, INDEX_NAME)
+    space.index_changed = False
+    return True
+
+
+def _is_foreign(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
+    """Whether what was displaced is not what was seen, but a sound index that another program wrote meanwhile."""
+    await_writers(space, folder, name)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_same(folder, name, swap.old, swap.old_sha256):
+        data = _bytes_of(folder, name)
+        if data is not None and examine_index(data)[1] is not None:
+            return True
+        if data is None or time.monotonic() >= deadline:
+            # Neither what was seen nor an index: it is kept in the trash like that.
+            return False
+        time.sleep(_PAUSE)
+    return False
+
+
+def is_same(folder: Folder, name: str, was: Moved | Placed | None, sha256: str) -> bool:
+    """Whether what has a name is what it was: a file by its bytes, anything else by what a rename leaves as it is."""
+    found = folder.lstat(name)
+    if found is None or was is None:
+        return found is None and was is None
+    if sha256:
+        return stat.S_ISREG(found.st_mode) and hashlib.sha256(folder.read(name)).hexdigest() == sha256
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (was.size, was.modified_ns, was.inode)
+
+
+def _bytes_of(folder: Folder, name: str) -> bytes | None:
+    """A regular file's bytes; None for anything else."""
+    found = folder.lstat(name)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return None
+    try:
+        return folder.read(name)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None
+
+
+def _beaten() -> ConflictError:
+    return ConflictError("index.json was written by another program", hint="look at it again")

@@ -1,19 +1,52 @@
-"""The records of the journal: what a transaction takes out of the index and the directory, and puts in."""
+"""The records of the journal: what a transaction takes out of the index and the directory, and puts in.
+
+A record is input: it may have come from another host or another hand. `check_record` says whether one may be acted on:
+every name in it is one of a file directly in its directory, every number in range, every text that goes into the index
+one that may stand there.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from hashlib import blake2b
 
 import msgspec
 
 from .descriptors import Descriptor
 from .errors import CacheError, StorageError
+from .files import INDEX_NAME, OWN_NAME, usable_name
+
+RECORD_VERSION = 2
+"""2 since transactions have a number, and neighbours in the index are known by a hash; those without one are of 1."""
+Order = tuple[int, str]
+"""Sorts transactions: by their number, those of the first version, which have none, before all others by their id."""
+Identity = tuple[str, str | None, str | None]
+"""What tells an entry from others: digest, format and name."""
+LARGEST_SEQUENCE = 999_999_999
+TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,9})|\d{8}T\d{12})-[0-9a-f]{4}")
+_GAP = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_KIND = re.compile(r"[a-z][a-z-]{0,31}")
+_MOST_ITEMS = 2_000_000
+_LONGEST_TEXT = 8192
+_LATEST = 1 << 33  # seconds since the epoch: the year 2242
+_LARGEST = (1 << 63) - 1
 
 
 class TransactionKind(StrEnum):
+    """What was done. MEND is what the first version called a repair, a restore, and the pointing of a name."""
+
     STORE = "store"
+    IMPORT = "import"
     DELETE = "delete"
     UNDO = "undo"
+    REDO = "redo"
+    RESTORE = "restore"
+    REPAIR = "repair"
+    ADOPT = "adopt"
+    POINT = "point"
     RESET = "reset"
     MEND = "mend"
 
@@ -29,35 +62,55 @@ class TransactionState(StrEnum):
     EMPTIED = "emptied"
 
 
-class Removed(msgspec.Struct, frozen=True):
-    """A descriptor taken out of the index: its bytes, its position, the next one that stayed, if any, the comma and
-    white space that went with it, and how many of the same digest and format stayed."""
+class RecordedDescriptor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A descriptor that left the index or came in: its bytes, its position, and what stood before it and after.
+
+    ``before`` is the next one that stayed, None where there was none: its bytes in records of version 1, else what
+    `neighbour_of` gives. ``gap`` is the comma and white space that went with it, ``twins`` how many of the same digest
+    and format stayed. ``packed_size`` and ``packed_ns``, size and mtime of a packed file that stayed in its place, tell
+    later whether that was stored anew (0: not known).
+    """
 
     raw: str
     position: int
     before: str | None = None
     gap: str | None = None
     twins: int = 0
+    packed_size: int = 0
+    packed_ns: int = 0
 
     @property
     def descriptor(self) -> Descriptor:
         return Descriptor.parse(self.raw.encode())
 
 
-class Moved(msgspec.Struct, frozen=True):
-    """A file of the cache that goes to the trash, and its size in bytes and mtime then, and its inode where that is
-    known (else 0)."""
+def identity_of(descriptor: Descriptor) -> Identity:
+    return descriptor.digest, descriptor.format, descriptor.image_name
+
+
+def neighbour_of(identity: Identity) -> str:
+    """What a record knows an entry by that stood beside another: a hash of its identity."""
+    joined = "\0".join(part or "" for part in identity)
+    return "#" + blake2b(joined.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class Moved(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file of the cache that goes to the trash: its size in bytes and mtime then, and its inode where that is known
+    (else 0); ``trash`` is its name there, left out of a record where it is the usual one."""
 
     name: str
-    trash: str
     size: int
     modified_ns: int
     inode: int = 0
+    trash: str = ""
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by."""
+    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by.
+
+    Only the program that made the transaction acts on ``path``; in a record it says no more than where a file was.
+    """
 
     name: str
     size: int
@@ -68,7 +121,7 @@ class Placed(msgspec.Struct, frozen=True):
     path: str | None = None
 
 
-class Swap(msgspec.Struct, frozen=True):
+class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
     """index.json replaced whole: ``old`` goes to the trash, ``new`` comes in; None where it is absent before or after.
 
     The sha256 are of their bytes, empty for what is no regular file.
@@ -88,36 +141,49 @@ class Mode(msgspec.Struct, frozen=True):
     new: int
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of the cache. ``started`` is in seconds since the epoch; ``of`` is what an undo reverses.
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change of the cache. ``sequence`` is its number, 0 in the first version; ``started`` is in seconds since the
+    epoch, for people; ``of`` is what an undo reverses, or what is done again.
 
     The steps are made in the order of the fields: ``displaced`` files give way to the trash, ``placed`` ones come in,
     ``modes`` change, then the index loses ``removed`` and gains ``added``, or is replaced (``swap``), then
     ``discarded`` files go to the trash. ``note`` is what there is to know of how it was done.
 
-    ``opening`` and ``closing`` stood inside the index's brackets, and with ``keeps_gaps`` stand there afterwards where
-    no old entry stays. ``marked`` is whether the record's own name says how far it came; the index says so of others.
+    ``opening`` and ``closing`` stood inside the index's brackets. ``marked`` is whether the record's own name says how
+    far it came; the index says so of others.
+
+    ``names`` and ``digests`` are what it is about where no descriptor tells. ``absent`` are digests and formats, and
+    names, of entries that it was to take out of the index and that were gone already.
     """
 
+    version: int = 1
     id: str
-    kind: TransactionKind
+    sequence: int = 0
+    kind: str
     started: float
     by: str
     of: str | None = None
+    names: list[str] = []
+    digests: list[str] = []
     displaced: list[Moved] = []
     placed: list[Placed] = []
     modes: list[Mode] = []
-    removed: list[Removed] = []
-    added: list[Removed] = []
+    removed: list[RecordedDescriptor] = []
+    added: list[RecordedDescriptor] = []
+    absent: list[Identity] = []
     swap: Swap | None = None
     discarded: list[Moved] = []
     opening: str = ""
     closing: str = ""
-    keeps_gaps: bool = False
     marked: bool = False
     state: TransactionState = TransactionState.PENDING
     stage: str = ""
     note: str = ""
+
+    @property
+    def order(self) -> Order:
+        """Sorts transactions, whatever the clock said."""
+        return self.sequence, self.id
 
     @property
     def trashed(self) -> list[Moved]:
@@ -129,8 +195,36 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.removed or self.added or self.swap)
 
     @property
+    def replaces_index(self) -> bool:
+        """Whether the index is another one after it, of which what was there before says nothing."""
+        return self.swap is not None or self.kind == TransactionKind.RESET
+
+    @property
     def bytes_trashed(self) -> int:
         return sum(moved.size for moved in self.trashed)
+
+    @property
+    def image_names(self) -> list[str]:
+        """The names of the images it is about, in krata's spelling, each once."""
+        told = (one.descriptor.image_name for one in (*self.removed, *self.added))
+        return list(dict.fromkeys(name for name in (*told, *(one[2] for one in self.absent), *self.names) if name))
+
+    @property
+    def image_digests(self) -> list[str]:
+        """Their digests, each once."""
+        told = (one.descriptor.digest for one in (*self.removed, *self.added))
+        return list(dict.fromkeys((*told, *(one[0] for one in self.absent), *self.digests)))
+
+    @property
+    def taken_out(self) -> list[Identity]:
+        """The entries that it took out of the index, or found gone: what it explains where a later index lacks them."""
+        return [*(identity_of(one.descriptor) for one in self.removed), *self.absent]
+
+
+def order_of(transaction_id: str) -> Order:
+    """The place of an id among all; of the beginning of an old one too."""
+    match = TRANSACTION_ID.fullmatch(transaction_id)
+    return int(match["sequence"]) if match and match["sequence"] else 0, transaction_id
 
 
 def unfinished(transaction: Transaction, error: OSError | CacheError) -> StorageError:
@@ -141,3 +235,177 @@ def unfinished(transaction: Transaction, error: OSError | CacheError) -> Storage
         f"{done}, but a step after it failed: {reason}",
         hint=f"transaction {transaction.id} will be finished by the next command that writes",
     )
+
+
+class NewerRecordError(ValueError):
+    """A record of a later ocitui, which is left alone."""
+
+
+class _Version(msgspec.Struct):
+    version: int = 1
+
+
+_decode, _decode_version = msgspec.json.Decoder(Transaction).decode, msgspec.json.Decoder(_Version).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_record(transaction: Transaction) -> bytes:
+    """One line of JSON; names in the trash only where they are not the usual ones."""
+    swap = transaction.swap
+    if swap is not None and swap.old is not None:
+        swap = msgspec.structs.replace(swap, old=_as_recorded(transaction.id, [swap.old])[0])
+    recorded = msgspec.structs.replace(
+        transaction,
+        displaced=_as_recorded(transaction.id, transaction.displaced),
+        discarded=_as_recorded(transaction.id, transaction.discarded),
+        swap=swap,
+    )
+    return _encode(recorded) + b"\n"
+
+
+def decode_record(data: bytes, transaction_id: str) -> Transaction:
+    """The transaction of a record that may be acted on.
+
+    Raises ValueError where it may not, or does not read; NewerRecordError where a later ocitui wrote it.
+    """
+    try:
+        found = _decode(data)
+    except (ValueError, RecursionError) as error:
+        _refuse_newer(data)
+        raise ValueError(str(error) or "it is nested too deep") from error
+    if found.version > RECORD_VERSION:
+        raise NewerRecordError(f"it is of version {found.version}; this ocitui knows {RECORD_VERSION}")
+    if found.id != transaction_id:
+        raise ValueError(f"it is of another transaction: {found.id[:80]!r}")
+    found = _with_trash_names(found)
+    check_record(found)
+    return found
+
+
+def _refuse_newer(data: bytes) -> None:
+    try:
+        version = _decode_version(data).version
+    except (ValueError, RecursionError):
+        return
+    if version > RECORD_VERSION:
+        raise NewerRecordError(f"it is of version {version}; this ocitui knows {RECORD_VERSION}")
+
+
+def trash_name(transaction_id: str, name: str) -> str:
+    """What a file is called in the trash; the end of a long name gives way to a hash of it."""
+    long = f"{transaction_id}~{name}"
+    if usable_name(long):
+        return long
+    data = name.encode(errors="surrogateescape")
+    short = data[:_SHORTENED].decode(errors="ignore")
+    return f"{transaction_id}~{short}~{blake2b(data, digest_size=8).hexdigest()}"
+
+
+_SHORTENED = 180
+
+
+def _as_recorded(transaction_id: str, moves: Iterable[Moved]) -> list[Moved]:
+    return [
+        msgspec.structs.replace(moved, trash="") if moved.trash == trash_name(transaction_id, moved.name) else moved
+        for moved in moves
+    ]
+
+
+def _with_trash_names(found: Transaction) -> Transaction:
+    def named(moves: Iterable[Moved]) -> list[Moved]:
+        return [
+            moved if moved.trash else msgspec.structs.replace(moved, trash=trash_name(found.id, moved.name))
+            for moved in moves
+        ]
+
+    swap = found.swap
+    if swap is not None and swap.old is not None:
+        swap = msgspec.structs.replace(swap, old=named([swap.old])[0])
+    return msgspec.structs.replace(found, displaced=named(found.displaced), discarded=named(found.discarded), swap=swap)
+
+
+def check_record(found: Transaction) -> None:
+    """Raises ValueError where a record must not be acted on, with the reason."""
+    for problem in _problems(found):
+        raise ValueError(problem)
+
+
+def _problems(found: Transaction) -> Iterator[str]:
+    if found.version < 1 or order_of(found.id)[0] != found.sequence:
+        yield f"its version {found.version} or number {found.sequence} is none"
+    if not 0 <= found.started < _LATEST:
+        yield "its time is out of range"
+    if not _KIND.fullmatch(found.kind):
+        yield f"it is of no kind: {found.kind[:40]!r}"
+    if found.of is not None and not TRANSACTION_ID.fullmatch(found.of):
+        yield f"it reverses no transaction: {found.of[:80]!r}"
+    texts = (found.by, found.note, *found.names, *found.digests, *(part for one in found.absent for part in one))
+    if any(len(text) > _LONGEST_TEXT for text in texts if text is not None):
+        yield "a text in it is too long"
+    lists: tuple[list[object], ...] = (
+        found.displaced, found.placed, found.modes, found.removed, found.added, found.discarded, found.absent
+    )  # type: ignore[assignment]  # fmt: skip
+    if any(len(items) > _MOST_ITEMS for items in lists):
+        yield "there is too much in it"
+    yield from _file_problems(found)
+    yield from _index_problems(found)
+
+
+def _file_problems(found: Transaction) -> Iterator[str]:
+    for moved in (*found.displaced, *found.discarded):
+        yield from _moved_problems(moved)
+    for placed in found.placed:
+        yield from _placed_problems(placed)
+    for mode in found.modes:
+        if not is_entry_name(mode.name):
+            yield f"it changes the mode of {mode.name[:80]!r}"
+        if not (0 <= mode.old <= 0o7777 and 0 <= mode.new <= 0o7777):
+            yield f"a mode in it is none: {mode.new}"
+    if found.swap is not None:
+        if found.swap.old is not None:
+            yield from _moved_problems(found.swap.old, index=True)
+        if found.swap.new is not None:
+            yield from _placed_problems(found.swap.new, index=True)
+
+
+def _index_problems(found: Transaction) -> Iterator[str]:
+    if not (_SPACE.fullmatch(found.opening) and _SPACE.fullmatch(found.closing)):
+        yield "what stood inside the index's brackets is no white space"
+    for one in (*found.removed, *found.added):
+        if one.gap is not None and not _GAP.fullmatch(one.gap):
+            yield "what stood between two descriptors is no comma"
+        if not all(0 <= number <= _LARGEST for number in (one.position, one.twins, one.packed_size)):
+            yield "a position in it is out of range"
+        try:
+            Descriptor.parse(one.raw.encode())
+        except (CacheError, ValueError) as error:
+            yield f"a descriptor in it is none: {error}"
+
+
+def is_entry_name(name: str) -> bool:
+    """Whether a file of the cache directory may have this name, index.json and what is ocitui's apart."""
+    return usable_name(name) and name not in (INDEX_NAME, OWN_NAME)
+
+
+def _moved_problems(moved: Moved, *, index: bool = False) -> Iterator[str]:
+    if not (moved.name == INDEX_NAME if index else is_entry_name(moved.name)):
+        yield f"it moves {moved.name[:80]!r}"
+    if not usable_name(moved.trash):
+        yield f"it moves something to {moved.trash[:80]!r} in the trash"
+    yield from _stat_problems(moved.size, moved.modified_ns, moved.inode)
+
+
+def _placed_problems(placed: Placed, *, index: bool = False) -> Iterator[str]:
+    if not (placed.name == INDEX_NAME if index else is_entry_name(placed.name)):
+        yield f"it brings in {placed.name[:80]!r}"
+    for source in (placed.trash, placed.staging):
+        if source is not None and not usable_name(source):
+            yield f"it brings something in from {source[:80]!r}"
+    if placed.trash is None and placed.staging is None and (index or placed.path is None):
+        yield f"it brings {placed.name} in from nowhere"
+    yield from _stat_problems(placed.size, placed.modified_ns, placed.inode)
+
+
+def _stat_problems(size: int, modified_ns: int, inode: int) -> Iterator[str]:
+    if not (0 <= size <= _LARGEST and -_LARGEST <= modified_ns <= _LARGEST and 0 <= inode < 1 << 64):
+        yield "a size, time or inode in it is out of range"

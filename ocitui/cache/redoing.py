@@ -1,4 +1,4 @@
-"""Edits made here that another program's rewrite of the index undid: noticed by comparing it with the journal.
+"""What the journal says of the index: edits made here that another program's rewrite undid, and what it should hold.
 
 A daemon holds its index in memory and writes it whole at each store, so what was changed on disk meanwhile is gone. The
 newest transaction that touched an entry says how it should stand; the order of entries counts where one was moved.
@@ -8,24 +8,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .changes import IndexEdit, Insert, Mend, Remove
-from .changing import make_mend
-from .deleting import delete
+from .backups import Backup, list_backups, read_backup
+from .changes import Change, IndexEdit, Insert, Remove
+from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
-from .errors import ConflictError
+from .errors import CacheError, ConflictError
 from .files import file_names, known_format, packed_name, regular_file, usable_digest
-from .index import ImageIndex, Key
-from .index_file import IndexFile
-from .records import Removed, Transaction, TransactionKind, TransactionState
+from .index import ImageIndex, examine_index
+from .own_folder import open_journal
+from .records import (
+    LARGEST_SEQUENCE,
+    Identity,
+    RecordedDescriptor,
+    Transaction,
+    TransactionKind,
+    TransactionState,
+    identity_of,
+    neighbour_of,
+)
+from .transactions import About, make
 from .undoing import require_done
-from .workspace import Workspace, open_journal
-
-_LOOKED_AT = 20
-Identity = tuple[str, str | None, str | None]
+from .workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +49,114 @@ class Overwritten:
     def __bool__(self) -> bool:
         return bool(self.returned or self.missing or self.moved_back)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of these entries, in krata's spelling, each once."""
+        entries = (*self.returned, *self.missing, *self.moved_back)
+        return tuple(dict.fromkeys(one.image_name for one in entries if one.image_name))
 
-def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
-    """What the index no longer shows of the newest transactions, newest first. Raises StorageError."""
-    with storage_errors("read the journal"), open_journal(directory) as journal:
-        newest = journal.newest(_LOOKED_AT) if journal else []
+
+def find_overwritten(directory: Path, index: ImageIndex, since: float | None = None) -> list[Overwritten]:
+    """What the index no longer shows of the transactions begun ``since``, in seconds since the epoch, or of all.
+
+    Newest first; an entry counts for the newest that touched it alone. Raises StorageError.
+    """
+    transactions = _changes(directory)
+    begun = [one.order for one in transactions if since is None or one.started >= since]
+    # Whatever the clock said later on: what has a greater number came later.
+    first = min(begun, default=(LARGEST_SEQUENCE + 1, ""))
     state, touched, found = _State(directory, index), set[Identity](), list[Overwritten]()
-    for transaction in newest:
-        if transaction.swap is not None or transaction.kind is TransactionKind.RESET:
+    for transaction in transactions:
+        if transaction.replaces_index or transaction.order < first:
             # The index was another one before; what it held says nothing of this one.
             break
         if transaction.state is not TransactionState.UNDONE:
             found.append(state.compare(transaction, touched))
-        touched.update(_identity(one) for one in (*transaction.removed, *transaction.added))
+        touched.update(identity_of(one.descriptor) for one in (*transaction.removed, *transaction.added))
+        touched.update(transaction.absent)
     return [one for one in found if one]
 
 
-def redo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
+def _changes(directory: Path) -> list[Transaction]:
+    """All transactions that changed the cache, newest first. Raises StorageError."""
+    with storage_errors("read the journal"), open_journal(directory) as journal:
+        return journal.since((0, "")) if journal is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedEntries:
+    """What the index should hold: ``descriptors`` in order, as the newest ``backup`` that reads has them (None: there
+    is none), rolled forward by the transactions since. ``removed`` are entries that were taken out on purpose and did
+    not come back, each with the transaction that did it."""
+
+    descriptors: tuple[Descriptor, ...]
+    removed: dict[Identity, str]
+    backup: Backup | None
+
+
+def expect_entries(directory: Path) -> ExpectedEntries:
+    """What the backups and the journal together say the index should hold. Raises StorageError."""
+    transactions = _changes(directory)[::-1]
+    last = max((at for at, one in enumerate(transactions) if one.replaces_index), default=-1)
+    # What was there before an index that was replaced whole is no source of today's.
+    backups = [backup for backup in list_backups(directory) if last < 0 or backup.order > transactions[last].order]
+    backup, descriptors = _first_that_reads(directory, backups)
+    removed: dict[Identity, str] = {}
+    for transaction in transactions[last + 1 :]:
+        if backup is None or transaction.order >= backup.order:
+            descriptors = _rolled_forward(descriptors, transaction)
+        removed.update((one, transaction.id) for one in transaction.taken_out)
+        for one in transaction.added:
+            removed.pop(identity_of(one.descriptor), None)
+    return ExpectedEntries(tuple(descriptors), removed, backup)
+
+
+def _first_that_reads(directory: Path, backups: Iterable[Backup]) -> tuple[Backup | None, list[Descriptor]]:
+    for backup in backups:
+        with suppress(CacheError):
+            index = examine_index(read_backup(directory, backup))[1]
+            if index is not None:
+                return backup, list(index.descriptors)
+    return None, []
+
+
+def _rolled_forward(descriptors: list[Descriptor], transaction: Transaction) -> list[Descriptor]:
+    """The descriptors with what a transaction made of them; where they show it already, that comes to the same."""
+    leaving = Counter(identity_of(one.descriptor) for one in transaction.removed)
+    keys = set() if transaction.marked else {one.descriptor.key for one in (*transaction.removed, *transaction.added)}
+    left: list[Descriptor] = []
+    for descriptor in descriptors:
+        identity = identity_of(descriptor)
+        if descriptor.key in keys or leaving[identity] > 0:
+            leaving[identity] -= 1
+        else:
+            left.append(descriptor)
+    there = {identity_of(descriptor) for descriptor in left}
+    for one in sorted(transaction.added, key=lambda one: one.position):
+        if identity_of(one.descriptor) not in there:
+            left.insert(one.position, one.descriptor)
+    return left
+
+
+def redo(space: Workspace, target: Transaction) -> Transaction:
     """Do again what no longer stands of a transaction's edit of the index.
 
     Raises ConflictError where all of it stands, or the files of an entry are not there any more.
     """
     if target.state is not TransactionState.EMPTIED:
         require_done(target)
-    if target.swap is not None or target.kind is TransactionKind.RESET:
+    if target.replaces_index:
         raise ConflictError(f"transaction {target.id} cannot be done again: it replaced the whole index")
-    index = base.contents
+    index = space.read_index().contents
     lost = _State(space.directory, index).compare(target, ())
     if not lost:
         raise ConflictError(f"transaction {target.id} still stands", hint="there is nothing to do again")
-    if target.kind is TransactionKind.DELETE:
-        return delete(space, base, list(dict.fromkeys(one.key for one in lost.returned)), None)
-    _require_files(space.directory, lost.missing)
-    return make_mend(space, Mend(index=_edit(index, target, lost)), index)
+    if target.kind == TransactionKind.DELETE:
+        change = deletion(space.root, index, list(dict.fromkeys(one.key for one in lost.returned)))
+    else:
+        _require_files(space.directory, lost.missing)
+        change = Change(_edit(index, target, lost))
+    return make(space, change, About(TransactionKind.REDO, target.id))
 
 
 class _State:
@@ -83,33 +166,29 @@ class _State:
         self._directory = directory
         identities = [*zip(index.digests, index.formats, index.names, strict=True)]
         self._identities = Counter(identities)
+        self._in_order = identities
         self._keys = Counter(zip(index.digests, index.formats, strict=True))
         self._last = {identity: at for at, identity in enumerate(identities)}
+        self._index = index
+        self._neighbours: dict[str, int] = {}
 
     def compare(self, transaction: Transaction, touched: Collection[Identity]) -> Overwritten:
         """What no longer stands of a transaction, apart from entries that a later one ``touched``."""
-        out = [one for one in transaction.removed if _identity(one) not in touched]
-        into = [one for one in transaction.added if _identity(one) not in touched]
-        leaving, coming = {_identity(one) for one in out}, {_identity(one) for one in into}
-        returned = [one for one in out if _identity(one) not in coming and self._returned(transaction, one)]
-        keys = Counter(_key(one) for one in returned)
-        return Overwritten(
-            transaction,
-            tuple(one.descriptor for one in returned),
-            tuple(
-                one.descriptor
-                for one in into
-                if _identity(one) not in leaving and self._keys[_key(one)] <= keys[_key(one)]
-            ),
-            tuple(one.descriptor for one in out if _identity(one) in coming and self._moved_back(transaction, one)),
-        )
+        out = [(one, d) for one in transaction.removed if identity_of(d := one.descriptor) not in touched]
+        into = [d for one in transaction.added if identity_of(d := one.descriptor) not in touched]
+        leaving, coming = {identity_of(d) for _, d in out}, {identity_of(d) for d in into}
+        returned = [d for one, d in out if identity_of(d) not in coming and self._returned(transaction, one, d)]
+        keys = Counter(d.key for d in returned)
+        missing = [d for d in into if identity_of(d) not in leaving and self._keys[d.key] <= keys[d.key]]
+        moved = [d for one, d in out if identity_of(d) in coming and self._moved_back(transaction, one, d)]
+        return Overwritten(transaction, tuple(returned), tuple(missing), tuple(moved))
 
-    def _returned(self, transaction: Transaction, one: Removed) -> bool:
-        if not self._identities[_identity(one)] or self._keys[_key(one)] <= one.twins:
+    def _returned(self, transaction: Transaction, one: RecordedDescriptor, descriptor: Descriptor) -> bool:
+        if not self._identities[identity_of(descriptor)] or self._keys[descriptor.key] <= one.twins:
             return False
-        return not self._stored_again(transaction, one.descriptor)
+        return not self._stored_again(transaction, one, descriptor)
 
-    def _stored_again(self, transaction: Transaction, descriptor: Descriptor) -> bool:
+    def _stored_again(self, transaction: Transaction, one: RecordedDescriptor | None, descriptor: Descriptor) -> bool:
         """Whether an entry's packed file came into its place after the transaction: the image was pulled anew."""
         format_ = known_format(descriptor.format)
         if format_ is None or not usable_digest(descriptor.digest):
@@ -121,36 +200,53 @@ class _State:
         ours = next((placed for placed in transaction.placed if placed.name == name), None)
         if ours is not None:
             return (there.st_size, there.st_mtime_ns) != (ours.size, ours.modified_ns)
-        return there.st_mtime > transaction.started or any(moved.name == name for moved in transaction.trashed)
+        if any(moved.name == name for moved in transaction.trashed):
+            return True
+        if one is not None and one.packed_ns:
+            return (there.st_size, there.st_mtime_ns) != (one.packed_size, one.packed_ns)
+        return there.st_mtime > transaction.started
 
-    def _moved_back(self, transaction: Transaction, one: Removed) -> bool:
+    def _moved_back(self, transaction: Transaction, one: RecordedDescriptor, descriptor: Descriptor) -> bool:
         """Whether an entry that was moved stands before its old neighbour again, and neither was stored since."""
-        if transaction.kind is TransactionKind.STORE or one.before is None:
+        if transaction.kind in (TransactionKind.STORE, TransactionKind.IMPORT) or one.before is None:
             return False
-        neighbour = Descriptor.parse(one.before.encode())
-        at, other = self._last.get(_identity(one)), self._last.get(_identity_of(neighbour))
-        return at is not None and other is not None and at < other and not self._stored_again(transaction, neighbour)
+        neighbour = self._neighbour(one.before)
+        if neighbour is None:
+            return False
+        at, other = self._last.get(identity_of(descriptor)), self._last.get(identity_of(neighbour))
+        if at is None or other is None or at >= other:
+            return False
+        return not self._stored_again(transaction, None, neighbour)
+
+    def _neighbour(self, known: str) -> Descriptor | None:
+        """The entry that a record knows as a neighbour: by its identity, or by its bytes as version 1."""
+        if not known.startswith("#"):
+            return Descriptor.parse(known.encode())
+        if not self._neighbours:
+            self._neighbours = {neighbour_of(identity): at for at, identity in enumerate(self._in_order)}
+        at = self._neighbours.get(known)
+        return None if at is None else self._index.descriptors[at]
 
 
 def _edit(index: ImageIndex, target: Transaction, lost: Overwritten) -> IndexEdit:
     """The edit that makes an index what the transaction had made of it."""
     leaving = _positions(index, (*lost.returned, *lost.moved_back))
-    moved = {_identity_of(descriptor) for descriptor in lost.moved_back}
-    again = [index.descriptors[at].raw for at in leaving if _identity_of(index.descriptors[at]) in moved]
-    wanted = {_identity(one): one for one in target.added}
-    inserts = [Insert(raw, _position(wanted.get(_identity_of(Descriptor.parse(raw))))) for raw in again]
-    inserts += [Insert(one.raw, _position(wanted.get(_identity_of(one)))) for one in lost.missing]
+    moved = {identity_of(descriptor) for descriptor in lost.moved_back}
+    again = [index.descriptors[at].raw for at in leaving if identity_of(index.descriptors[at]) in moved]
+    wanted = {identity_of(one.descriptor): one for one in target.added}
+    inserts = [Insert(raw, _position(wanted.get(identity_of(Descriptor.parse(raw))))) for raw in again]
+    inserts += [Insert(one.raw, _position(wanted.get(identity_of(one)))) for one in lost.missing]
     return IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in leaving), tuple(inserts))
 
 
-def _position(one: Removed | None) -> int | None:
+def _position(one: RecordedDescriptor | None) -> int | None:
     """Where an entry is to be put: at the end where it stood there."""
     return None if one is None or one.before is None else one.position
 
 
 def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int]:
     """Where these entries stand; of equal ones the first, which is what an older order has more of."""
-    wanted = Counter(_identity_of(descriptor) for descriptor in descriptors)
+    wanted = Counter(identity_of(descriptor) for descriptor in descriptors)
     found: list[int] = []
     for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
         if wanted[identity] > 0:
@@ -170,15 +266,3 @@ def _require_files(directory: Path, descriptors: Iterable[Descriptor]) -> None:
                     f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",
                     hint="import the image again",
                 )
-
-
-def _identity(one: Removed) -> Identity:
-    return _identity_of(one.descriptor)
-
-
-def _identity_of(descriptor: Descriptor) -> Identity:
-    return descriptor.digest, descriptor.format, descriptor.image_name
-
-
-def _key(one: Removed) -> Key:
-    return one.descriptor.key

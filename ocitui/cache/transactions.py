@@ -1,40 +1,358 @@
-"""Transactions made, finished and rolled back.
+"""Changes made as transactions: looked at again, staged, recorded, run; finished or rolled back after a crash.
 
-The index decides: a transaction whose change stands in the index is finished, any other is rolled back. Files that come
-in are in place before the index names them, files that go leave after it does, so a crash between any two steps leaves
-files no entry needs, and never an entry without its files.
+One flow makes every change. Files that come in are in place before the index names them, files that go leave after it
+does, so a crash between any two steps leaves files no entry needs, and never an entry without its files.
+
+What was interrupted is finished where its index was published, else rolled back. An edit by keys shows in the index
+itself: the index decides. How far any other change came is said by its record's name (it is ``marked``): the inode of
+the new index is noted there before that file takes its place.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import secrets
+import stat
+import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from .edits import Edit, needed
-from .errors import CacheError
+from .backups import keep_backup, keep_corrupt
+from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
+from .descriptors import Descriptor
+from .disk import Folder, ForeignFileError
+from .edits import Edit, EditCall, arrivals, needed, removals, removals_at
+from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .file_steps import (
     all_in_place,
     bring_in,
     clear_displaced,
-    finish_swap,
     is_moved,
+    is_placed,
+    mode_of,
     move,
+    moved_from,
+    placed_from,
     send_back,
     set_modes,
-    swap_back,
-    swap_in,
-    swapped,
     unset_modes,
 )
-from .index import ImageIndex
-from .index_file import IndexFile, read_patiently
-from .journal import PUBLISHED, PUBLISHING
-from .publish import COMPARED_ONLY, EditCall, publish
-from .records import Removed, Transaction, TransactionState, unfinished
+from .files import INDEX_NAME, known_format, packed_name, usable_digest, usable_name
+from .index import ImageIndex, examine_index
+from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin
+from .publish import (
+    gave_back,
+    index_source,
+    is_taken_away,
+    keep_displaced,
+    publish_edit,
+    publish_replacement,
+)
+from .records import (
+    Identity,
+    Mode,
+    Moved,
+    NewerRecordError,
+    Placed,
+    RecordedDescriptor,
+    Swap,
+    Transaction,
+    TransactionKind,
+    TransactionState,
+    identity_of,
+    is_entry_name,
+    unfinished,
+)
 from .workspace import Workspace
+
+_PAUSE = 0.01
+_DRAFT = ".index"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a transaction is: its kind, the one it reverses or does again, what it is about where no descriptor tells,
+    and the entries that it was to take out and that were gone already."""
+
+    kind: TransactionKind
+    of: str | None = None
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    absent: tuple[Identity, ...] = ()
+
+
+def make(space: Workspace, change: Change, about: About) -> Transaction:
+    """Make a change, as one transaction.
+
+    Raises PlanChangedError where something it names is not what was seen; CorruptIndexError where it edits an index
+    that does not read, or would write one; ConflictError, DocumentError, OSError. The cache is then as it was, unless
+    StorageError says that the next writer finishes the transaction.
+    """
+    try:
+        return _make(space, change, about, copy=False)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Another mount of the same file system: it can be copied from, not renamed from.
+        clear_staging(space)
+        return _make(space, change, about, copy=True)
+
+
+def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Transaction:
+    _check_names(change)
+    index, base, edit = change.index, None, None
+    if isinstance(index, IndexEdit | Edit):
+        base = _base(space)
+        edit = _bound(index, base) if isinstance(index, IndexEdit) else index
+    for place in change.place:
+        _check_seen(space, place.name, place.seen)
+    transaction = begin(about.kind, space.next_sequence(), of=about.of, names=about.names, digests=about.digests)
+    transaction = msgspec.structs.replace(
+        transaction,
+        marked=edit is None or not edit.by_key or bool(change.modes),
+        absent=list(about.absent),
+        displaced=[_moved(space, transaction.id, p.name, p.seen, p.aside) for p in change.place if p.seen is not None],
+        modes=[_mode(space, one) for one in change.modes],
+        discarded=[_moved(space, transaction.id, item.name, item.seen, item.aside) for item in change.discard],
+    )
+    if edit is not None and base is not None:
+        transaction = _with_edit(space, transaction, edit, base.contents)
+    if isinstance(index, IndexReplacement):
+        transaction = msgspec.structs.replace(transaction, swap=_replacement(space, transaction.id, index))
+    staged = _staged(space, transaction.id, change.place, copy=copy)
+    transaction = msgspec.structs.replace(transaction, placed=[placed for _, placed in staged])
+    call = edit.on(base.contents) if edit is not None and base is not None else None
+    done = run(space, transaction, base, call)
+    for place, placed in staged:
+        if place.take and place.path is not None and placed.path is None:
+            # What was copied is in the cache all the same where its source may not be written.
+            with suppress(OSError):
+                space.disk.unlink_outside(place.path)
+    return done
+
+
+def _check_names(change: Change) -> None:
+    """Raises ConflictError where a name is not one of a file in the cache, or stands there twice."""
+    if not change:
+        raise ConflictError("the change is none", hint="choose at least one step")
+    for name, count in Counter(change.names()).items():
+        if not is_entry_name(name):
+            raise ConflictError(f"{name!r} cannot be changed as a file of the cache")
+        if count > 1:
+            raise ConflictError(f"{name} stands in the change twice")
+
+
+def _base(space: Workspace) -> IndexFile:
+    """The index that is to be edited."""
+    refuse_link(space.directory)
+    base = space.read_index()
+    if any(not transaction.marked for transaction in space.journal.list([TransactionState.PENDING])):
+        # The index did not read when the others were decided.
+        recover(space)
+    return base
+
+
+def _bound(edit: IndexEdit, base: IndexFile) -> Edit:
+    """The edit, of the index as it was seen."""
+    if base.index is None:
+        raise PlanChangedError("index.json is gone")
+    index = base.index
+    if edit.seen is not None and IndexSeen.of_bytes(index.to_bytes()) != edit.seen:
+        raise PlanChangedError("index.json has changed since the plan was shown")
+    for removal in edit.remove:
+        there = index.descriptors[removal.position : removal.position + 1] if removal.position >= 0 else []
+        if [descriptor.raw for descriptor in there] != [removal.raw]:
+            raise PlanChangedError(f"entry {removal.position} of the index has changed since the plan was shown")
+    doomed = {removal.position for removal in edit.remove}
+    left = index.without_at(doomed)
+    coming = [(_position_in_left(one.position, doomed, left), Descriptor.parse(one.raw)) for one in edit.insert]
+    return Edit(removals_at(index, doomed), arrivals(left, coming))
+
+
+def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) -> int:
+    if position is None:
+        return len(left)
+    return min(max(position, 0) - sum(at < position for at in doomed), len(left))
+
+
+def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: ImageIndex) -> Transaction:
+    """The transaction with this edit of the index, and with what its reverse needs to know."""
+    removed = list(edit.out) if edit.keys is None else removals(index, edit.keys)
+    added = list(edit.into)
+    if edit.appended is not None:
+        added.append(RecordedDescriptor(edit.appended.raw.decode(), len(index)))
+    return msgspec.structs.replace(
+        transaction,
+        removed=_with_what_stays(space, transaction, index, removed),
+        added=added,
+        opening=index.layout.opening.decode(),
+        closing=index.layout.closing.decode(),
+    )
+
+
+def _with_what_stays(
+    space: Workspace, transaction: Transaction, index: ImageIndex, removed: list[RecordedDescriptor]
+) -> list[RecordedDescriptor]:
+    """Those that leave, with how many of the same key stay, and what the packed file is where that stays."""
+    keys = {one.descriptor.key for one in removed} if transaction.marked else set()
+    twins = Counter(descriptor.key for descriptor in index.descriptors if descriptor.key in keys) if keys else Counter()
+    twins -= Counter(one.descriptor.key for one in removed)
+    moved = {file.name for file in (*transaction.discarded, *transaction.displaced)}
+    found: list[RecordedDescriptor] = []
+    for one in removed:
+        descriptor = one.descriptor
+        format_ = known_format(descriptor.format)
+        name = packed_name(descriptor.digest, format_) if format_ and usable_digest(descriptor.digest) else ""
+        there = space.root.lstat(name) if name and name not in moved else None
+        if there is not None or twins[descriptor.key]:
+            size, modified = (there.st_size, there.st_mtime_ns) if there is not None else (0, 0)
+            one = msgspec.structs.replace(one, twins=twins[descriptor.key], packed_size=size, packed_ns=modified)
+        found.append(one)
+    return found
+
+
+def _check_seen(space: Workspace, name: str, seen: Seen | None) -> os.stat_result | None:
+    """What a name is now. Raises PlanChangedError where that is not what was seen."""
+    found = space.root.lstat(name)
+    if (Seen.of(found) if found else None) != seen:
+        raise PlanChangedError(f"{name} has changed since the plan was shown")
+    return found
+
+
+def _moved(space: Workspace, transaction_id: str, name: str, seen: Seen, aside: str) -> Moved:
+    found = _check_seen(space, name, seen)
+    assert found is not None
+    return moved_from(found, transaction_id, name, aside)
+
+
+def _mode(space: Workspace, change: ChangeMode) -> Mode:
+    if mode_of(space.root, change.name) != change.old:
+        raise PlanChangedError(f"the mode of {change.name} has changed since the plan was shown")
+    return Mode(change.name, change.old, change.new & 0o7777)
+
+
+def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement) -> Swap:
+    """A new index staged, to take the place of what was seen."""
+    if wanted.data is not None:
+        verdict, index = examine_index(wanted.data)
+        if index is None:
+            raise CorruptIndexError(
+                f"the new index would be corrupt: {verdict.place}", verdict=verdict, hint="nothing was changed"
+            )
+    _await_index(space, wanted.seen)
+    old = space.root.lstat(INDEX_NAME)
+    moved = moved_from(old, transaction_id, INDEX_NAME) if old is not None else None
+    if wanted.data is None:
+        return Swap(moved, _from_trash(space, wanted.trash), wanted.seen.sha256, _sha256_of(space.trash, wanted.trash))
+    like = old if old is not None and stat.S_ISREG(old.st_mode) else None
+    if like is not None:
+        data = space.root.read(INDEX_NAME)
+        if examine_index(data)[1] is not None:
+            raise ConflictError("index.json reads and is not replaced", hint="edit it instead")
+        keep_corrupt(space.directory, data, space.disk)
+    draft = f"{transaction_id}{_DRAFT}"
+    space.disk.write_new(space.staging, draft, wanted.data, like)
+    new = _placed(space, draft, INDEX_NAME)
+    return Swap(moved, new, wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
+
+
+def _from_trash(space: Workspace, name: str | None) -> Placed | None:
+    if name is None:
+        return None
+    found = space.trash.lstat(name)
+    if found is None:
+        raise ConflictError(f"the trash no longer holds {name}")
+    return placed_from(found, INDEX_NAME, trash=name)
+
+
+def _sha256_of(folder: Folder, name: str | None) -> str:
+    """Of a regular file; empty for anything else."""
+    found = folder.lstat(name) if name else None
+    if name is None or found is None or not stat.S_ISREG(found.st_mode):
+        return ""
+    return hashlib.sha256(folder.read(name)).hexdigest()
+
+
+def _await_index(space: Workspace, seen: IndexSeen) -> None:
+    """Raises PlanChangedError where index.json is not what was seen, nor becomes it again as a torn write does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while see_index_in(space.root) != seen:
+        if time.monotonic() >= deadline:
+            raise PlanChangedError("index.json has changed since the plan was shown")
+        time.sleep(_PAUSE)
+
+
+def _staged(
+    space: Workspace, transaction_id: str, places: Iterable[Place], *, copy: bool
+) -> list[tuple[Place, Placed]]:
+    """What is to come in, where it can be renamed from; all that is written here, before the first of it is synced."""
+    drafts = [(place, f"{transaction_id}.{number}") for number, place in enumerate(places)]
+    written = [(place, draft) for place, draft in drafts if place.data is not None]
+    for place, draft in written:
+        space.disk.write_new(space.staging, draft, place.data or b"", sync=False)
+    for _, draft in written:
+        space.disk.sync_file(space.staging, draft)
+    return [(place, _staged_one(space, place, draft, copy=copy)) for place, draft in drafts]
+
+
+def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Placed:
+    if place.data is not None:
+        return _placed(space, draft, place.name)
+    if place.trash is not None:
+        found = space.trash.lstat(place.trash) if usable_name(place.trash) else None
+        _check_source(place, found, f"{place.trash} in the trash")
+        assert found is not None
+        return placed_from(found, place.name, trash=place.trash)
+    assert place.path is not None
+    return _staged_path(space, place, place.path, draft, copy=copy)
+
+
+def _staged_path(space: Workspace, place: Place, path: Path, draft: str, *, copy: bool) -> Placed:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        found = None
+    _check_source(place, found, str(path))
+    assert found is not None
+    if not stat.S_ISREG(found.st_mode) and not (place.take and stat.S_ISREG(os.stat(path).st_mode)):
+        raise ConflictError(f"{path} is not a regular file")
+    if copy or place.copy or not _is_movable(space, place, path, found):
+        space.disk.copy_in(path, space.staging, draft)
+        return _placed(space, draft, place.name)
+    space.disk.sync_path(path)
+    # What has to change places with it can do so only inside the cache.
+    staging = None if space.root.lstat(place.name) is None else draft
+    return placed_from(found, place.name, path=os.path.abspath(path), staging=staging)
+
+
+def _is_movable(space: Workspace, place: Place, path: Path, found: os.stat_result) -> bool:
+    """Whether a file may leave its place: not one of the cache itself, whose leaving would be no part of the change."""
+    root = space.root.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_dev != root.st_dev:
+        return False
+    return place.take or not os.path.samestat(os.stat(path.parent), root)
+
+
+def _check_source(place: Place, found: os.stat_result | None, what: str) -> None:
+    if found is None:
+        raise PlanChangedError(f"{what} is gone")
+    if place.source is not None and Seen.of(found) != place.source:
+        raise PlanChangedError(f"{what} has changed since the plan was shown")
+
+
+def _placed(space: Workspace, draft: str, name: str) -> Placed:
+    found = space.staging.lstat(draft)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
+    return placed_from(found, name, staging=draft)
 
 
 class Marks:
@@ -45,180 +363,177 @@ class Marks:
         self.transaction = transaction
 
     def ready(self, inode: int) -> None:
-        """The index is written, as the file with this inode, and changes places next."""
+        """The index is written, as the file with this inode, and takes its place next."""
         self._advance(f"{PUBLISHING}{inode}")
+        self._journal.sync()
 
     def withdrawn(self) -> None:
         """It did not."""
         self._advance("")
+        self._journal.sync()
 
     def published(self) -> None:
-        """It did: there is no way back."""
+        """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
         self._advance(PUBLISHED)
 
     def _advance(self, stage: str) -> None:
         if self.transaction.stage != PUBLISHED:
             self.transaction = self._journal.advance(self.transaction, stage)
-            self._journal.sync()
 
 
-def run_marked(space: Workspace, transaction: Transaction, base: IndexFile | None = None) -> Transaction:
+def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: EditCall | None) -> Transaction:
     """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back.
 
-    ``base`` is the index it edits, None where it edits none. Raises StorageError where a step fails later: the next
-    writer then finishes the transaction.
+    ``base`` is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later:
+    the next writer then finishes the transaction.
     """
     marks = Marks(space, transaction)
     space.journal.write(transaction)
+    index: ImageIndex | None = None
     try:
         bring_in(space, transaction)
         set_modes(space, transaction.modes)
-        _change_index(space, transaction, base, marks)
+        if base is not None and edit is not None:
+            index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks if transaction.marked else None)
+        elif transaction.swap is not None:
+            publish_replacement(space, transaction.swap, marks)
+        else:
+            marks.published()
+            space.journal.sync()
     except (OSError, CacheError) as error:
         if space.index_changed or marks.transaction.stage == PUBLISHED:
             raise unfinished(transaction, error) from error
-        roll_back_marked(space, marks.transaction)
+        roll_back(space, marks.transaction, ours=True)
         raise
     try:
-        done = finish_marked(space, marks.transaction)
+        done = finish(space, marks.transaction, index)
     except OSError as error:
         raise unfinished(transaction, error) from error
-    if space.compared_only:
-        done = msgspec.structs.replace(done, note=COMPARED_ONLY)
+    if transaction.swap is not None and transaction.swap.new is not None:
+        _keep_new_index(space, transaction)
+    if space.notes:
+        done = msgspec.structs.replace(done, note="; ".join(dict.fromkeys(space.notes)))
         space.journal.keep_note(done)
     return done
 
 
-def _change_index(space: Workspace, transaction: Transaction, base: IndexFile | None, marks: Marks) -> None:
-    if transaction.swap is not None:
-        swap_in(space, transaction.swap)
-        space.disk.sync_folder(space.root)
-    elif base is not None:
-        publish(space, base, edit_of(transaction).on(base.contents), f"{transaction.id}.index", marks)
-    marks.published()
+def _keep_new_index(space: Workspace, transaction: Transaction) -> None:
+    """A backup of an index that replaced another: what it was made of, no record tells."""
+    with suppress(OSError, CacheError):
+        keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
 
 
-def edit_of(transaction: Transaction) -> Edit:
-    """A transaction's edit of the index."""
-    gaps = (transaction.opening.encode(), transaction.closing.encode()) if transaction.keeps_gaps else None
-    return Edit(transaction.removed, transaction.added, gaps)
-
-
-def recover_marked(space: Workspace, left: Transaction) -> Transaction:
-    """Finish or roll back one that a program that died left behind."""
-    if left.stage == PUBLISHED or _is_published(space, left):
-        return finish_marked(space, left)
-    return roll_back_marked(space, left)
-
-
-def _is_published(space: Workspace, left: Transaction) -> bool:
-    if left.swap is not None:
-        return swapped(space, left.swap)
-    if not left.stage.startswith(PUBLISHING):
-        return False
-    draft = space.staging.lstat(f"{left.id}.index")
-    return draft is None or str(draft.st_ino) != left.stage.removeprefix(PUBLISHING)
-
-
-def finish_marked(space: Workspace, transaction: Transaction) -> Transaction:
-    """Make the steps that follow the index."""
+def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> Transaction:
+    """Make the steps that follow the index; ``index`` is what it is then, for a transaction that is not marked."""
     clear_displaced(space, transaction)
-    if transaction.swap is not None:
-        finish_swap(space, transaction.swap)
+    _clear_old_index(space, transaction)
     for moved in transaction.discarded:
-        # What another program has put there since stays.
-        if is_moved(space.root.lstat(moved.name), moved):
+        # What another program has put there since stays: an entry of it may be about to come.
+        wanted = index is not None and not transaction.marked and needed(index, moved.name)
+        if not wanted and is_moved(space.root.lstat(moved.name), moved):
             move(space, space.root, moved.name, space.trash, moved.trash)
-    space.sync()
+    if transaction.trashed:
+        space.disk.sync_folder(space.trash)
     return space.journal.mark_done(transaction)
 
 
-def roll_back_marked(space: Workspace, transaction: Transaction) -> Transaction:
-    """Undo the steps made so far, in reverse."""
-    if transaction.swap is not None:
-        swap_back(space, transaction.swap)
+def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
+    """Take away what changed places with the new index and was left there: to the trash what it replaced whole, to the
+    backups what it was an edit of."""
+    swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
+    if swap is not None and swap.new is not None and swap.old is not None:
+        folder, name = index_source(space, swap.new)
+        if not is_placed(folder.lstat(name), swap.new):
+            move(space, folder, name, space.trash, swap.old.trash)
+    elif swap is None and space.staging.lstat(draft) is not None:
+        with suppress(OSError):
+            if old := examine_index(space.staging.read(draft))[1]:
+                keep_displaced(space, draft, old)
+
+
+def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
+    """Undo the steps made so far, in reverse; ``ours`` is one of this very call, whose paths outside are known."""
+    if not transaction.marked:
+        for moved in reversed(transaction.discarded):
+            move(space, space.trash, moved.trash, space.root, moved.name)
+    swap = transaction.swap
+    if swap is not None and swap.old is not None and swap.new is not None:
+        # Where the replacement came no further than to take away what stood there.
+        move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
     unset_modes(space, transaction.modes)
-    send_back(space, transaction)
-    space.sync()
+    send_back(space, transaction, ours=ours)
+    for folder in (space.trash, space.root):
+        space.disk.sync_folder(folder)
     return space.journal.mark(transaction, TransactionState.VOID)
 
 
-Identity = tuple[str, str | None, str | None]
+def recover(space: Workspace) -> list[Transaction]:
+    """Finish or roll back what a program that died left behind, the oldest first; gives those transactions in their new
+    state.
 
-
-def run(space: Workspace, transaction: Transaction, base: IndexFile, edit: EditCall) -> Transaction:
-    """Make a transaction durable, then make its steps; rolls back where one fails before the index is changed.
-
-    Raises StorageError where one fails later: the next writer then finishes the transaction.
-    """
-    space.journal.write(transaction)
-    try:
-        bring_in(space, transaction)
-        index = publish(space, base, edit, _draft(transaction))
-    except (OSError, CacheError) as error:
-        if space.index_changed:
-            raise unfinished(transaction, error) from error
-        roll_back(space, transaction)
-        raise
-    try:
-        done = finish(space, transaction, index)
-    except OSError as error:
-        raise unfinished(transaction, error) from error
-    if space.compared_only:
-        done = msgspec.structs.replace(done, note=COMPARED_ONLY)
-        space.journal.keep_note(done)
-    return done
-
-
-def recover(space: Workspace, *, index_needed: bool = True) -> list[Transaction]:
-    """Finish or roll back what a program that died left behind; gives those transactions in their new state.
-
-    Raises CorruptIndexError where only the index can decide and it does not read; unless it is ``index_needed``, such a
-    transaction is left as it is.
+    One that only the index can decide is left as it is while that does not read, one of a later ocitui in any case. A
+    record that may not be acted on is set aside. Raises OSError, which is a ForeignFileError where one is another's.
     """
     space.journal.drop_drafts()
-    pending = space.journal.list([TransactionState.PENDING])[::-1]
-    recovered = [recover_marked(space, left) for left in pending if left.marked]
-    undecided = [left for left in pending if not left.marked]
-    if undecided:
-        seen = read_patiently(space.directory)
-        if not index_needed and not seen.verdict.sound:
-            return recovered
-        seen.require_sound(space.directory)
-        recovered += [_recover(space, left, seen.contents) for left in undecided]
-    clear_staging(space)
+    recovered: list[Transaction] = []
+    index: ImageIndex | None = None
+    left_alone: set[str] = set()
+    unsure = False
+    for record in space.journal.pending():
+        try:
+            left = space.journal.load(record)
+        except ConflictError as error:
+            cause = error.__cause__
+            if isinstance(cause, ForeignFileError):
+                raise cause from error
+            if isinstance(cause, NewerRecordError):
+                left_alone.add(record.id)
+            else:
+                unsure = True
+                space.put_aside(space.journal.folder, RefusedFile(f"{JOURNAL_NAME}/{record.name}", str(cause)))
+            continue
+        if not left.marked and index is None:
+            seen = read_patiently(space.directory)
+            index = seen.contents if seen.verdict.sound else None
+        if left.marked or index is not None:
+            recovered.append(_recover(space, left, index))
+        else:
+            left_alone.add(left.id)
+    clear_staging(space, left_alone, unsure=unsure)
     return recovered
 
 
-def _recover(space: Workspace, left: Transaction, index: ImageIndex) -> Transaction:
-    return finish(space, left, index) if _published(space, left, index) else roll_back(space, left)
+def _recover(space: Workspace, left: Transaction, index: ImageIndex | None) -> Transaction:
+    published = _is_marked_published(space, left) if left.marked else _shows(space, left, index)
+    return finish(space, left, index) if published else roll_back(space, left, ours=False)
 
 
-def finish(space: Workspace, transaction: Transaction, index: ImageIndex) -> Transaction:
-    """Make the steps that follow the index."""
-    clear_displaced(space, transaction)
-    for moved in transaction.discarded:
-        # What another program has put there since stays: an entry of it may be about to come.
-        if not needed(index, moved.name) and is_moved(space.root.lstat(moved.name), moved):
-            move(space, space.root, moved.name, space.trash, moved.trash)
-    if transaction.trashed:
-        space.sync()
-    return space.journal.mark_done(transaction)
+def _is_marked_published(space: Workspace, left: Transaction) -> bool:
+    """Whether the new index took its place: what stands there is the file that was noted, or what changed places with
+    it is still where it was. A sound index of another program that was displaced by a replacement is given back."""
+    if left.stage == PUBLISHED:
+        return True
+    swap = left.swap
+    if swap is not None and swap.new is None:
+        return is_taken_away(space, swap)
+    if swap is None and not left.stage.startswith(PUBLISHING):
+        return False
+    folder, name = index_source(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
+    inode = swap.new.inode if swap and swap.new else int(left.stage.removeprefix(PUBLISHING))
+    there, waiting = space.root.lstat(INDEX_NAME), folder.lstat(name)
+    if waiting is not None and waiting.st_ino == inode:
+        return False
+    if there is not None and there.st_ino == inode:
+        return swap is None or waiting is None or not gave_back(space, folder, name, swap)
+    return waiting is not None
 
 
-def roll_back(space: Workspace, transaction: Transaction) -> Transaction:
-    """Undo the steps made so far, in reverse."""
-    for moved in reversed(transaction.discarded):
-        move(space, space.trash, moved.trash, space.root, moved.name)
-    send_back(space, transaction)
-    space.sync()
-    return space.journal.mark(transaction, TransactionState.VOID)
-
-
-def _published(space: Workspace, transaction: Transaction, index: ImageIndex) -> bool:
+def _shows(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> bool:
     """Whether the index shows what the transaction made of it."""
-    added = Counter(_identity(removed) for removed in transaction.added)
-    removed_too = {_identity(removed) for removed in transaction.removed}
+    if index is None:
+        return False
+    added = Counter(identity_of(one.descriptor) for one in transaction.added)
+    removed_too = {identity_of(one.descriptor) for one in transaction.removed}
     gone = removed_too - set(added)
     present = Counter(zip(index.digests, index.formats, index.names, strict=True))
     if any(present[identity] < count for identity, count in added.items()) or any(present[one] for one in gone):
@@ -229,30 +544,24 @@ def _published(space: Workspace, transaction: Transaction, index: ImageIndex) ->
     return all_in_place(space, transaction)
 
 
-def _identity(removed: Removed) -> Identity:
-    descriptor = removed.descriptor
-    return descriptor.digest, descriptor.format, descriptor.image_name
-
-
-def _draft(transaction: Transaction) -> str:
-    return f"{transaction.id}.index"
-
-
-def clear_staging(space: Workspace) -> None:
+def clear_staging(space: Workspace, left_alone: Iterable[str] = (), *, unsure: bool = False) -> None:
     """Empty the staging folder: copies are removed, and what may be the only one of its kind goes to the trash.
 
-    That is an index, which may have been displaced, and any file while there is a transaction that could not be read.
+    That is an index, which may have been displaced, and any file where a transaction's record could not be read. What
+    belongs to transactions that are ``left_alone`` stays.
     """
-    unsure = space.journal.has_pending()
+    kept = tuple(f"{transaction_id}." for transaction_id in left_alone)
     for name in space.staging.names():
-        if unsure or name.endswith(".index"):
+        if kept and name.startswith(kept):
+            continue
+        if unsure or name.endswith(_DRAFT):
             space.disk.rename(space.staging, name, space.trash, f"{name}~{secrets.token_hex(4)}")
         else:
-            space.disk.unlink(space.staging, name)
+            space.disk.remove(space.staging, name)
 
 
 def clear_after_failure(space: Workspace) -> None:
     """Leave no copy behind, which may be what fills the disk; the next writer clears up what is not finished."""
     with suppress(OSError):
-        if not space.journal.has_pending():
+        if not space.journal.pending():
             clear_staging(space)

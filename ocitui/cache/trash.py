@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .changes import Mend, Place, Seen
-from .changing import make_mend
+from .changes import Change, Place, Seen
 from .disk import Folder, storage_errors
 from .errors import ConflictError, NoSuchTransactionError
-from .files import INDEX_NAME, OWN_NAME
-from .journal import Journal
-from .records import Transaction, TransactionKind, TransactionState
-from .workspace import Workspace, open_journal
+from .own_folder import open_journal, open_own_folder
+from .records import TRANSACTION_ID, Transaction, TransactionKind, TransactionState, is_entry_name, order_of
+from .transactions import About, make
+from .undoing import can_be_undone
+from .workspace import TRASH_NAME, Workspace
 
+_DEEPEST = 50
 _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFIFO: "fifo"}
 
 
@@ -55,16 +56,16 @@ def list_trash(directory: Path) -> list[TrashedFile]:
         if journal is None:
             return []
         try:
-            with Folder.open(directory) as root, root.open_folder(OWN_NAME) as own, own.open_folder("trash") as trash:
-                return trashed_files(trash, journal)
+            with open_own_folder(directory, TRASH_NAME) as trash:
+                return trashed_files(trash, journal.list())
         except FileNotFoundError:
             return []
 
 
-def trashed_files(trash: Folder, journal: Journal) -> list[TrashedFile]:
-    """The same in open folders. Raises OSError."""
-    transactions = {one.id: one for one in journal.list()}
-    names = {moved.trash: (one, moved.name) for one in transactions.values() for moved in one.trashed}
+def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[TrashedFile]:
+    """The same in an open folder. Raises OSError."""
+    known = {one.id: one for one in transactions}
+    names = {moved.trash: (one, moved.name) for one in known.values() for moved in one.trashed}
     found: list[TrashedFile] = []
     for file in trash.names():
         there = trash.lstat(file)
@@ -72,9 +73,9 @@ def trashed_files(trash: Folder, journal: Journal) -> list[TrashedFile]:
             continue
         transaction, name = names.get(file, (None, ""))
         by = transaction.id if transaction else _id_in(file)
-        transaction = transaction or transactions.get(by)
+        transaction = transaction or known.get(by)
         found.append(_file(trash, file, there, name, by, transaction))
-    return sorted(found, key=lambda one: (one.when, one.trash), reverse=True)
+    return sorted(found, key=lambda one: (order_of(one.transaction), one.trash), reverse=True)
 
 
 def restore(space: Workspace, files: Collection[str]) -> Transaction:
@@ -82,22 +83,29 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
 
     Raises ConflictError where something stands there, or no place is known.
     """
-    known = {file.trash: file for file in trashed_files(space.trash, space.journal)}
-    return make_mend(space, Mend(place=tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))))
+    transactions = {one.id: one for one in space.journal.list()}
+    known = {file.trash: file for file in trashed_files(space.trash, transactions.values())}
+    places = tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))
+    of = [transactions[known[place.trash or ""].transaction] for place in places if known[place.trash or ""].recorded]
+    names = dict.fromkeys(name for one in of for name in one.image_names)
+    digests = dict.fromkeys(digest for one in of for digest in one.image_digests)
+    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=tuple(names), digests=tuple(digests)))
 
 
-def empty(space: Workspace, before: float | None, ids: Collection[str] | None) -> EmptiedTrash:
+def empty(
+    space: Workspace, before: float | None, ids: Collection[str] | None, names: Collection[str] | None
+) -> EmptiedTrash:
     """Remove the files of transactions that ended, and with that their undo.
 
-    ``before``, in seconds since the epoch, and ``ids`` say which; files that no readable record names go only by the id
-    in their name. Raises NoSuchTransactionError where an id has no file and no record.
+    ``before``, in seconds since the epoch, and ``ids`` say which; of these only the files called ``names`` in the
+    trash, where they are given. Raises NoSuchTransactionError where an id has no file and no record.
     """
-    files = trashed_files(space.trash, space.journal)
     transactions = {one.id: one for one in space.journal.list()}
-    for wanted in ids or ():
-        if wanted not in transactions and not any(file.transaction == wanted for file in files):
-            raise NoSuchTransactionError(f"there is no transaction {wanted}")
-    chosen = [file for file in files if goes(file, transactions.get(file.transaction), before, ids)]
+    files = trashed_files(space.trash, transactions.values())
+    chosen = files_that_go(files, transactions, before, ids)
+    if names is not None:
+        agreed = set(names)
+        chosen = [file for file in chosen if file.trash in agreed]
     for transaction_id in {file.transaction for file in chosen}:
         transaction = transactions.get(transaction_id)
         if transaction is not None and transaction.state is TransactionState.DONE:
@@ -109,15 +117,32 @@ def empty(space: Workspace, before: float | None, ids: Collection[str] | None) -
     return EmptiedTrash(sum(file.size for file in chosen), len(chosen))
 
 
-def goes(
-    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None = None
+def files_that_go(
+    files: Iterable[TrashedFile],
+    transactions: Mapping[str, Transaction],
+    before: float | None = None,
+    ids: Collection[str] | None = None,
+) -> list[TrashedFile]:
+    """What emptying removes: of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all
+    that ended where neither is given. Files that no readable record names go only by the id in their name.
+
+    Raises NoSuchTransactionError where an id has no file and no record.
+    """
+    files = list(files)
+    for wanted in ids or ():
+        if wanted not in transactions and not any(file.transaction == wanted for file in files):
+            raise NoSuchTransactionError(f"there is no transaction {wanted}")
+    return [file for file in files if _goes(file, transactions.get(file.transaction), before, ids)]
+
+
+def _goes(
+    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None
 ) -> bool:
-    """Whether `empty` removes a file that came by a transaction, None where no record of it can be read."""
     if before is not None and file.when >= before:
         return False
     if transaction is None:
-        return ids is not None and file.transaction != "" and file.transaction in ids
-    return transaction.state is not TransactionState.PENDING and (ids is None or transaction.id in ids)
+        return bool(ids and file.transaction and file.transaction in ids)
+    return transaction.state is not TransactionState.PENDING and (not ids or transaction.id in ids)
 
 
 def _file(
@@ -128,24 +153,17 @@ def _file(
         name=name or _name_in(file),
         transaction=by,
         kind=_KINDS.get(stat.S_IFMT(there.st_mode), "other"),
-        size=sum(_sizes(trash, file, there)),
+        size=_size(trash, file, there),
         when=transaction.started if transaction else there.st_ctime,
         undoable=transaction is not None and can_be_undone(transaction),
         recorded=bool(name),
     )
 
 
-def can_be_undone(transaction: Transaction) -> bool:
-    """Whether a transaction is of a kind and in a state that can be undone; what stands in the way may still refuse."""
-    return transaction.state is TransactionState.DONE and (
-        transaction.marked or transaction.kind is not TransactionKind.RESET
-    )
-
-
 def _return(space: Workspace, file: TrashedFile | None, name: str) -> Place:
     if file is None:
         raise ConflictError(f"the trash does not hold {name}", hint="ocitui trash lists what it holds")
-    if not file.name or file.name == INDEX_NAME:
+    if not is_entry_name(file.name):
         raise ConflictError(f"{name} cannot be brought back by itself", hint="undo its transaction")
     if space.root.lstat(file.name) is not None:
         raise ConflictError(f"{file.name} stands in the place of the file in the trash")
@@ -154,9 +172,9 @@ def _return(space: Workspace, file: TrashedFile | None, name: str) -> Place:
 
 
 def _id_in(file: str) -> str:
-    """The transaction a file's name in the trash begins with, as `moves` and `transactions` name it."""
+    """The transaction that a file's name in the trash begins with."""
     head = file.partition("~")[0].partition(".")[0]
-    return head if "~" in file and head[:8].isdigit() else ""
+    return head if "~" in file and TRANSACTION_ID.fullmatch(head) else ""
 
 
 def _name_in(file: str) -> str:
@@ -165,13 +183,14 @@ def _name_in(file: str) -> str:
     return parts[1] if len(parts) == 2 and _id_in(file) and "." not in parts[0] else ""
 
 
-def _sizes(folder: Folder, name: str, there: os.stat_result) -> Iterator[int]:
-    """The sizes of a file, or of all files in a directory, in bytes; of what cannot be read, nothing."""
+def _size(folder: Folder, name: str, there: os.stat_result, depth: int = _DEEPEST) -> int:
+    """The bytes of a file, or of all files in a directory; of what cannot be read, or lies too deep, nothing."""
     if not stat.S_ISDIR(there.st_mode):
-        yield there.st_size
-        return
+        return there.st_size
+    total = 0
     with suppress(PermissionError, FileNotFoundError), folder.open_folder(name) as inner:
-        for inside in inner.names():
+        for inside in inner.names() if depth else ():
             found = inner.lstat(inside)
             if found is not None:
-                yield from _sizes(inner, inside, found)
+                total += _size(inner, inside, found, depth - 1)
+    return total

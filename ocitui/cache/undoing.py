@@ -1,35 +1,49 @@
-"""Undo: a transaction's steps reversed, as a transaction of its own."""
+"""Undo: the change that reverses a transaction.
+
+Its files come back first, the index last; what it had brought in goes to the trash.
+"""
 
 from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 
-import msgspec
-
-from .changing import with_index_change
+from .changes import Change, ChangeMode, Discard, IndexReplacement, IndexSeen, Place, Seen
 from .descriptors import Descriptor
-from .edits import needed, placements, positions, removals, removals_at
+from .edits import Edit, Gaps, needed, positions, removals_at
 from .errors import ConflictError, NoSuchTransactionError
-from .file_steps import is_moved, is_same, mode_of, moved_to_trash, placed_from
+from .file_steps import is_moved, mode_of
 from .files import INDEX_NAME
-from .index import ImageIndex, Key
-from .index_file import IndexFile, read_patiently, refuse_link
-from .journal import Journal, begin
-from .records import Mode, Moved, Placed, Removed, Swap, Transaction, TransactionKind, TransactionState
-from .transactions import run, run_marked
+from .index import ImageIndex
+from .journal import Journal
+from .publish import is_same
+from .records import (
+    Identity,
+    Moved,
+    RecordedDescriptor,
+    Transaction,
+    TransactionKind,
+    TransactionState,
+    identity_of,
+)
+from .transactions import About, make
 from .workspace import Workspace
 
-_REVERSIBLE = (TransactionKind.STORE, TransactionKind.DELETE, TransactionKind.MEND)
+_REVERSIBLE = frozenset(TransactionKind) - {TransactionKind.UNDO, TransactionKind.RESET}
 
 
-def latest_undoable(transactions: list[Transaction]) -> Transaction:
-    """The newest transaction that can be undone, undo itself apart. Raises NoSuchTransactionError."""
+def latest_undoable(transactions: Iterable[Transaction]) -> Transaction:
+    """The newest of transactions, newest first, that can be undone, undo itself apart.
+
+    Raises NoSuchTransactionError.
+    """
+    undone = False
     for transaction in transactions:
-        if transaction.state is TransactionState.DONE and transaction.kind in _REVERSIBLE:
-            return transaction
-    undone = any(transaction.state is TransactionState.DONE for transaction in transactions)
+        if transaction.state is TransactionState.DONE:
+            if transaction.kind in _REVERSIBLE:
+                return transaction
+            undone = True
     hint = "an undo is undone by its ID; ocitui log shows every transaction" if undone else ""
     raise NoSuchTransactionError("there is nothing to undo", hint=hint)
 
@@ -39,40 +53,14 @@ def find_target(journal: Journal, transaction_id: str | None) -> Transaction:
     return latest_undoable(journal.list()) if transaction_id is None else journal.read(transaction_id)
 
 
-def undo(space: Workspace, base: IndexFile, target: Transaction) -> Transaction:
-    """Reverse a transaction: its files come back first, the index last; what it had brought in goes to the trash.
+def can_be_undone(transaction: Transaction) -> bool:
+    """Whether a transaction is of a kind and in a state that can be undone; what stands in the way may still refuse.
 
-    Raises ConflictError where something stands in the place, or the trash no longer holds what is to come back.
+    The first version's resets were no replacement, and their bytes are in the trash.
     """
-    require_done(target)
-    if target.kind is TransactionKind.RESET:
-        raise ConflictError(
-            f"transaction {target.id} cannot be undone: a corrupt index is never written back",
-            hint="its bytes are in the trash",
-        )
-    index = base.contents
-    added = [one.descriptor for one in target.added]
-    keys = {descriptor.key for descriptor in added}
-    left = index.without(keys)
-    _check_added(index, added)
-    returning = _returning(left, target)
-    reversal = begin(TransactionKind.UNDO, of=target.id)
-    placed = files_back(space, target)
-    leaving = _files_leaving(space, target, left)
-    if not (placed or leaving or returning or index.positions_of(keys)):
-        raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    returned = {file.name for file in placed}
-    reversal = msgspec.structs.replace(
-        reversal,
-        displaced=moved_to_trash(space.root, reversal.id, [name for name in leaving if name in returned]),
-        placed=placed,
-        removed=removals(index, keys) if keys else [],
-        added=returning,
-        discarded=moved_to_trash(space.root, reversal.id, [name for name in leaving if name not in returned]),
-        opening=index.layout.opening.decode(),
-        closing=index.layout.closing.decode(),
+    return transaction.state is TransactionState.DONE and (
+        transaction.marked or transaction.kind != TransactionKind.RESET
     )
-    return run(space, reversal, base, _reinsertion(target, returning, keys))
 
 
 def require_done(target: Transaction) -> None:
@@ -84,6 +72,60 @@ def require_done(target: Transaction) -> None:
         )
     if target.state is not TransactionState.DONE:
         raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
+    if not can_be_undone(target):
+        raise ConflictError(
+            f"transaction {target.id} cannot be undone: a corrupt index is never written back",
+            hint="its bytes are in the trash",
+        )
+
+
+def undo(space: Workspace, target: Transaction) -> Transaction:
+    """Reverse a transaction.
+
+    Raises ConflictError where something stands in the place, or is no longer what the transaction had left, or the
+    trash no longer holds what is to come back; CorruptIndexError where it edited an index that does not read now.
+    """
+    require_done(target)
+    index = space.read_index().contents if target.removed or target.added else None
+    edit, left, absent = None, None, list[Identity]()
+    if index is not None:
+        edit, left, absent = (_edit_by_position if target.marked else _edit_by_key)(target, index)
+        edit = edit if _does_something(edit, index) else None
+    returning = list(_files_back(space, target))
+    names = {place.name for place in returning}
+    leaving = {item.name: item for item in _files_leaving(space, target, left, names)}
+    change = Change(
+        _replacement(space, target) if target.swap else edit,
+        discard=tuple(item for item in leaving.values() if item.name not in names),
+        place=tuple(_over(place, leaving.get(place.name)) for place in returning),
+        modes=tuple(_modes_back(space, target)),
+    )
+    if not change:
+        raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
+    about = About(TransactionKind.UNDO, target.id, tuple(target.names), tuple(target.digests), tuple(absent))
+    return make(space, change, about)
+
+
+def _does_something(edit: Edit, index: ImageIndex) -> bool:
+    return bool(edit.out or edit.into) or any(index.by_key(*key) is not None for key in edit.keys or ())
+
+
+def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
+    """The edit that takes out the keys that came in, and puts back what left, unless it is there."""
+    added = [one.descriptor for one in target.added]
+    keys = frozenset(descriptor.key for descriptor in added)
+    _check_added(index, added)
+    left = index.without(keys)
+    returning = []
+    for removed in target.removed:
+        descriptor = removed.descriptor
+        there = left.by_key(*descriptor.key)
+        if there is None:
+            returning.append(removed)
+        elif there.as_dict() != descriptor.as_dict():
+            raise _stored_since(descriptor)
+    absent = [identity_of(one) for one in added if index.by_key(*one.key) is None]
+    return Edit(into=returning, keys=keys, gaps=_gaps(target)), left, absent
 
 
 def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
@@ -97,26 +139,54 @@ def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
             )
 
 
-def _returning(left: ImageIndex, target: Transaction) -> list[Removed]:
-    """The descriptors that come back. Raises ConflictError where another stands for the same digest and format."""
-    returning = []
-    for removed in target.removed:
-        descriptor = removed.descriptor
-        there = left.by_key(*descriptor.key)
-        if there is None:
-            returning.append(removed)
-        elif there.as_dict() != descriptor.as_dict():
-            raise ConflictError(
-                f"an entry {descriptor.digest} in format {descriptor.format} was stored since",
-                hint="delete that entry first, then undo again",
-            )
+def _stored_since(descriptor: Descriptor) -> ConflictError:
+    return ConflictError(
+        f"an entry {descriptor.digest} in format {descriptor.format} was stored since",
+        hint="delete that entry first, then undo again",
+    )
+
+
+def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
+    """The edit that takes out the very descriptors that came in, and puts back those that left."""
+    leaving = positions(index, target.added)
+    left = index.without_at(leaving)
+    going = Counter(index.descriptors[at].raw for at in leaving)
+    absent = [identity_of(one.descriptor) for one in target.added if not going[one.raw.encode()]]
+    returning = _returning(target, left, going)
+    gaps = None if target.opening and not returning else _gaps(target)
+    return Edit(removals_at(index, leaving), returning, gaps=gaps), left, absent
+
+
+def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[RecordedDescriptor]:
+    """The descriptors that come back; one that had only moved does not where it was deleted since.
+
+    Raises ConflictError where another stands for the same digest and format.
+    """
+    moved = Counter(one.raw.encode() for one in target.added) & Counter(one.raw.encode() for one in target.removed)
+    leaving = Counter(leaving)
+    keys = {one.descriptor.key for one in target.removed}
+    twins = Counter(descriptor.key for descriptor in left.descriptors if descriptor.key in keys)
+    returning: list[RecordedDescriptor] = []
+    for one in target.removed:
+        raw, descriptor = one.raw.encode(), one.descriptor
+        if moved[raw] > 0:
+            moved[raw] -= 1
+            if leaving[raw] == 0:
+                continue
+            leaving[raw] -= 1
+        elif twins[descriptor.key] > one.twins:
+            raise _stored_since(descriptor)
+        returning.append(one)
     return returning
 
 
-def files_back(space: Workspace, target: Transaction) -> list[Placed]:
+def _gaps(target: Transaction) -> Gaps:
+    return target.opening.encode(), target.closing.encode()
+
+
+def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
     """The files that come back from the trash. Raises ConflictError where one cannot."""
     incoming = {file.name for file in target.placed}
-    placed = []
     for moved in (*target.displaced, *target.discarded):
         kept = space.trash.lstat(moved.trash)
         there = space.root.lstat(moved.name)
@@ -128,8 +198,7 @@ def files_back(space: Workspace, target: Transaction) -> list[Placed]:
             raise ConflictError(
                 f"the trash no longer holds {moved.trash}", hint="import the image again to have its entry back"
             )
-        placed.append(placed_from(kept, moved.name, trash=moved.trash))
-    return placed
+        yield Place(moved.name, trash=moved.trash, source=Seen.of(kept))
 
 
 def _same_bytes(space: Workspace, moved: Moved) -> bool:
@@ -142,165 +211,64 @@ def _same_bytes(space: Workspace, moved: Moved) -> bool:
     return space.root.read(moved.name) == space.trash.read(moved.trash)
 
 
-def _files_leaving(space: Workspace, target: Transaction, left: ImageIndex) -> list[str]:
-    """The files the transaction brought in that nothing else needs; those that give way to an older one too.
-
-    Raises ConflictError where such a file is not the one that was brought in.
-    """
-    back = {moved.name for moved in target.trashed}
-    leaving = []
-    for placed in target.placed:
-        if placed.name not in back and needed(left, placed.name):
-            continue
-        there = space.root.lstat(placed.name)
-        if there is None:
-            continue
-        if (there.st_size, there.st_mtime_ns) != (placed.size, placed.modified_ns):
-            raise ConflictError(f"{placed.name} was replaced since")
-        leaving.append(placed.name)
-    return leaving
-
-
-def _reinsertion(target: Transaction, returning: list[Removed], keys: set[Key]) -> Callable[[ImageIndex], ImageIndex]:
-    """The edit of the index: out with ``keys``, and the ``returning`` back where they were."""
-
-    def edit(current: ImageIndex) -> ImageIndex:
-        left = current.without(keys)
-        placed = placements(left, [one for one in returning if left.by_key(*one.descriptor.key) is None])
-        restored = left.inserted(placed) if placed else left
-        # Empty brackets have nothing before what they close with, however it was written.
-        if not left.descriptors and (placed or not target.opening):
-            return restored.with_gaps(target.opening.encode(), target.closing.encode())
-        return restored
-
-    return edit
-
-
-def undo_marked(space: Workspace, target: Transaction) -> Transaction:
-    """Reverse a transaction whose record is marked.
-
-    Raises ConflictError where something stands in the place, or is no longer what the transaction had left;
-    CorruptIndexError where it edited an index that does not read now.
-    """
-    require_done(target)
-    base = _base(space) if target.removed or target.added else None
-    reversal = begin(TransactionKind.UNDO, of=target.id)
-    placed = files_back(space, target)
-    leaving = _marked_files_leaving(space, reversal.id, target, {file.name for file in placed})
-    returned = {file.name for file in placed}
-    reversal = msgspec.structs.replace(
-        reversal,
-        marked=True,
-        placed=placed,
-        displaced=[moved for moved in leaving if moved.name in returned],
-        modes=_modes_back(space, target),
-        discarded=[moved for moved in leaving if moved.name not in returned],
-        swap=_swap_back(space, reversal.id, target.swap) if target.swap else None,
-    )
-    if base is not None:
-        reversal = _with_reverse_edit(reversal, target, base.contents)
-    if not (reversal.placed or reversal.trashed or reversal.modes or reversal.changes_index):
-        raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    return run_marked(space, reversal, base if reversal.removed or reversal.added else None)
-
-
-def _base(space: Workspace) -> IndexFile:
-    refuse_link(space.directory)
-    base = read_patiently(space.directory)
-    base.require_sound(space.directory)
-    return base
-
-
-def _with_reverse_edit(reversal: Transaction, target: Transaction, index: ImageIndex) -> Transaction:
-    leaving = positions(index, target.added)
-    left = index.without_at(leaving)
-    returning = _marked_returning(target, left, Counter(map(index.raw, leaving)))
-    reversal = with_index_change(reversal, index, removals_at(index, leaving), returning)
-    if left.descriptors or (target.opening and not returning):
-        return reversal
-    return msgspec.structs.replace(reversal, opening=target.opening, closing=target.closing, keeps_gaps=True)
-
-
-def _marked_returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[Removed]:
-    """The descriptors that come back; one that had only moved does not where it was deleted since.
-
-    Raises ConflictError where another stands for the same digest and format.
-    """
-    moved = Counter(one.raw.encode() for one in target.added) & Counter(one.raw.encode() for one in target.removed)
-    twins = Counter(zip(left.digests, left.formats, strict=True))
-    returning: list[Removed] = []
-    for one in target.removed:
-        raw, descriptor = one.raw.encode(), one.descriptor
-        if moved[raw] > 0:
-            moved[raw] -= 1
-            if leaving[raw] == 0:
-                continue
-            leaving[raw] -= 1
-        elif twins[descriptor.key] > one.twins:
-            raise ConflictError(
-                f"an entry {descriptor.digest} in format {descriptor.format} was stored since",
-                hint="delete that entry first, then undo again",
-            )
-        returning.append(one)
-    return returning
-
-
-def _marked_files_leaving(
-    space: Workspace, transaction_id: str, target: Transaction, returning: set[str]
-) -> list[Moved]:
-    """The files the transaction brought in, as they go to the trash; one that came from there to its old name in it.
+def _files_leaving(
+    space: Workspace, target: Transaction, left: ImageIndex | None, returning: set[str]
+) -> Iterable[Discard]:
+    """The files the transaction brought in that nothing else needs, and those that give way to an older one; what came
+    from the trash goes back to its old name in it.
 
     Raises ConflictError where such a file is not the one that was brought in, or an entry stored since needs it.
     """
-    leaving: list[Moved] = []
     for placed in target.placed:
         there = space.root.lstat(placed.name)
         if there is None:
+            continue
+        is_needed = _is_needed(space, target, placed.name, left)
+        if is_needed and placed.name not in returning:
             continue
         # Not by its inode: the cache may have been copied to another disk since.
         if (there.st_size, there.st_mtime_ns) != (placed.size, placed.modified_ns):
             raise ConflictError(f"{placed.name} was replaced since")
-        if _needed_since(space, target, placed.name):
-            if placed.name in returning:
-                raise ConflictError(f"an entry stored since needs {placed.name}", hint="delete that entry first")
-            continue
-        (moved,) = moved_to_trash(space.root, transaction_id, [placed.name])
+        if is_needed and target.marked:
+            raise ConflictError(f"an entry stored since needs {placed.name}", hint="delete that entry first")
         free = placed.trash is not None and space.trash.lstat(placed.trash) is None
-        leaving.append(msgspec.structs.replace(moved, trash=placed.trash) if free else moved)
-    return leaving
+        yield Discard(placed.name, Seen.of(there), placed.trash or "" if free else "")
 
 
-def _needed_since(space: Workspace, target: Transaction, name: str) -> bool:
-    """Whether a later transaction brought an entry in that has this file."""
-    for later in space.journal.since(target.id):
-        if later.id == target.id or later.state is not TransactionState.DONE or not later.added:
-            continue
-        descriptors = [one.descriptor for one in later.added]
-        if needed(ImageIndex.empty().inserted([(0, descriptor, None) for descriptor in descriptors]), name):
-            return True
+def _is_needed(space: Workspace, target: Transaction, name: str, left: ImageIndex | None) -> bool:
+    """Whether an entry has this file that is not the transaction's: one of the index as it will be, where the edit is
+    by keys; else one that a later transaction brought in, for what was there before had it too."""
+    if not target.marked:
+        return left is not None and needed(left, name)
+    for later in space.journal.since(target.order):
+        if later.id != target.id and later.state is TransactionState.DONE and later.added:
+            descriptors = [(0, one.descriptor, None) for one in later.added]
+            if needed(ImageIndex.empty().inserted(descriptors), name):
+                return True
     return False
 
 
-def _modes_back(space: Workspace, target: Transaction) -> list[Mode]:
+def _over(place: Place, leaving: Discard | None) -> Place:
+    """The same, in the place of a file that leaves."""
+    if leaving is None:
+        return place
+    return Place(place.name, leaving.seen, trash=place.trash, source=place.source, aside=leaving.aside)
+
+
+def _modes_back(space: Workspace, target: Transaction) -> Iterable[ChangeMode]:
     """Raises ConflictError where a mode was changed since."""
     for mode in target.modes:
         if mode_of(space.root, mode.name) != mode.new:
             raise ConflictError(f"the mode of {mode.name} was changed since")
-    return [Mode(mode.name, mode.new, mode.old) for mode in target.modes]
+        yield ChangeMode(mode.name, mode.new, mode.old)
 
 
-def _swap_back(space: Workspace, transaction_id: str, swap: Swap) -> Swap:
+def _replacement(space: Workspace, target: Transaction) -> IndexReplacement:
     """What stood in the place of the index comes back. Raises ConflictError where the index was changed since."""
+    swap = target.swap
+    assert swap is not None
     if not is_same(space.root, INDEX_NAME, swap.new, swap.new_sha256):
         raise ConflictError("index.json was changed since", hint="undo or delete what came later first")
-    going = moved_to_trash(space.root, transaction_id, [INDEX_NAME])
-    return Swap(going[0] if going else None, _from_trash(space, swap.old), swap.new_sha256, swap.old_sha256)
-
-
-def _from_trash(space: Workspace, old: Moved | None) -> Placed | None:
-    if old is None:
-        return None
-    kept = space.trash.lstat(old.trash)
-    if kept is None:
-        raise ConflictError(f"the trash no longer holds {old.trash}")
-    return placed_from(kept, INDEX_NAME, trash=old.trash)
+    there = space.root.lstat(INDEX_NAME)
+    seen = IndexSeen(swap.new_sha256) if swap.new_sha256 else IndexSeen(other=Seen.of(there) if there else None)
+    return IndexReplacement(seen, trash=swap.old.trash if swap.old else None)

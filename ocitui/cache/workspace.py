@@ -1,100 +1,100 @@
-"""A cache's folders, open and locked, for one writer."""
+"""A cache's folders, open and locked, for one writer, and the room that is kept for it on a full disk."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .disk import Disk, Folder, storage_errors
+from .backups import BACKUPS_NAME, CORRUPT_NAME, MOST_BACKUP_BYTES, MOST_BACKUPS, Backups
+from .disk import Disk, Folder, ForeignFileError, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory
 from .index_file import IndexFile
-from .journal import Journal
-from .lock import hold_lock
+from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
+from .lock import LOCK_NAME, hold_lock
+from .own_folder import ASIDE_NAME, enter, open_own_folder
+from .records import Transaction, order_of
 
-_INDEX, _RECORD = "reserve-index", "reserve-record"
-_SMALL = tuple(f"reserve-{number}" for number in range(32))
+TRASH_NAME, STAGING_NAME, RESERVE_NAME = "trash", "staging", "reserve"
+_INDEX, _RECORD = "index", "record"
+_SMALL = tuple(f"{number:02}" for number in range(32))
 _SMALL_SIZE = 1 << 13
 _SLACK = 1 << 16
 _LARGEST_RECORD = 1 << 24
+_LOOKED_INTO = 1 << 22
 # Left to the daemon, whose next store else truncates its own index and cannot write it.
 _LEFT_FREE = 1 << 20
+# The first version's, which may be an index of somebody else and is not written any more.
+_OLD_RESERVE = "reserve-"
 
 
 class Reserve:
-    """The reserve in a cache's own folder; it is what `Disk` borrows from."""
+    """Files of ours that keep room for a full disk; it is what `Disk` borrows from, and from the backups in the end."""
 
-    def __init__(self, disk: Disk, own: Folder) -> None:
+    def __init__(self, disk: Disk, folder: Folder, backups: Backups) -> None:
         self._disk = disk
-        self._own = own
+        self._folder = folder
+        self._backups = backups
 
     def lend_file(self, size: int) -> tuple[Folder, str] | None:
         """The smallest file kept aside that can hold ``size`` bytes; the caller moves it away and writes in place."""
         kept = [(self._room(name), name) for name in (*_SMALL, _INDEX, _RECORD)]
         fitting = min((pair for pair in kept if pair[0] >= size), default=None)
-        return (self._own, fitting[1]) if fitting else None
+        return (self._folder, fitting[1]) if fitting else None
 
     def lend_room(self) -> bool:
-        """Free a small file's blocks; False when all were given up before."""
+        """Free a small file's blocks, or the oldest backup's; False when all that may go is given up."""
         for name in _SMALL:
-            if self._own.lstat(name) is not None:
-                self._disk.unlink(self._own, name)
+            if self._folder.lstat(name) is not None:
+                self._disk.unlink(self._folder, name)
                 return True
+        for backup in self._backups.expendable(self._backups.all()):
+            self._disk.unlink(self._backups.folder, backup.name)
+            return True
         return False
 
-    def take_displaced(self, folder: Folder, name: str) -> None:
-        """Keep a file that is no longer wanted as the room for the next index, unless there is as much already."""
-        found = folder.lstat(name)
-        if found is not None and self._room(_INDEX) >= found.st_size:
-            self._disk.unlink(folder, name)
-        else:
-            self._disk.replace(folder, name, self._own, _INDEX)
-
-    def refill(self, index_size: int) -> None:
-        """Make the files as large as they should be, as far as there is room."""
+    def refill(self, index_size: int) -> bool:
+        """Make the files as large as they should be, as far as there is room; whether they all are."""
         record = min(2 * index_size + _SLACK, _LARGEST_RECORD)
         wanted = [(name, _SMALL_SIZE) for name in _SMALL] + [(_INDEX, index_size + _SLACK), (_RECORD, record)]
+        whole = True
         for name, size in wanted:
             missing = size - self._room(name)
             # As the index grows the reserve follows from time to time, not at each store.
-            if missing > min(_SLACK, size) // 2 and self._free() - missing > _LEFT_FREE + index_size:
-                self._allocate(name, size)
+            if missing > min(_SLACK, size) // 2:
+                whole &= self._folder.free() - missing > _LEFT_FREE + index_size and self._allocate(name, size)
+        return whole
 
     def _room(self, name: str) -> int:
-        """How many bytes can be written to a file without a new block."""
-        found = self._own.lstat(name)
-        return 0 if found is None else min(found.st_size, found.st_blocks * 512)
+        """How many bytes can be written to a file without a new block; none of a file that is not ours alone."""
+        found = self._folder.lstat(name)
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_trusted(found):
+            return 0
+        return min(found.st_size, found.st_blocks * 512)
 
-    def _free(self) -> int:
-        found = os.fstatvfs(self._own.fd)
-        return found.f_bavail * found.f_frsize
-
-    def _allocate(self, name: str, size: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _allocate(self, name: str, size: int) -> bool:
+        """Whether it could be had; that it could not is no reason to fail what was asked for."""
         try:
-            self._disk.step("allocate", name)
-            with open(os.open(name, flags, 0o600, dir_fd=self._own.fd), "wb", buffering=0) as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+            if self._folder.lstat(name) is not None and not self._room(name):
+                self._disk.remove(self._folder, name)
+            self._disk.allocate(self._folder, name, size)
         except OSError:
-            # A reserve that cannot be had is no reason to fail what was asked for; the next transaction tries again.
-            return
-
-
-_JOURNAL, _TRASH, _STAGING = "journal", "trash", "staging"
+            return False
+        return True
 
 
 @dataclass(slots=True)
 class Workspace:
     """``root`` is the cache directory; the others are ours, in `.ocitui` inside it.
 
+    ``read_index`` gives the index as it is now, and raises CorruptIndexError where the daemon would not load it.
     ``index_changed`` is whether an index was written here; ``published`` is the last one, with the signature by which
-    its file is known again, None where somebody else is in it. ``compared_only`` is whether the file system could not
-    exchange two files, so that the index was compared and replaced.
+    its file is known again, None where somebody else is in it. ``notes`` are what there is to know of how it was done,
+    ``recovered`` what a program that died had left, ``set_aside`` what lay in `.ocitui` and may not be acted on.
     """
 
     directory: Path
@@ -102,84 +102,143 @@ class Workspace:
     own: Folder
     trash: Folder
     staging: Folder
+    backups: Backups
     journal: Journal
     disk: Disk
     reserve: Reserve
+    read_index: Callable[[], IndexFile]
     published: IndexFile | None = None
     index_changed: bool = False
-    compared_only: bool = False
+    notes: list[str] = field(default_factory=list)
+    recovered: list[Transaction] = field(default_factory=list)
+    set_aside: list[RefusedFile] = field(default_factory=list)
 
-    def sync(self) -> None:
-        """Make every file's arrival in the trash or in the cache durable."""
-        for folder in (self.trash, self.root):
-            self.disk.sync_folder(folder)
+    def next_sequence(self) -> int:
+        """The number of a new transaction: greater than any that is known here."""
+        newest = self.journal.newest()
+        if not newest:
+            # The journal may have been lost; names in the trash begin with the ids of their transactions.
+            trashed = (order_of(name.partition("~")[0].partition(".")[0])[0] for name in self.trash.names())
+            newest = max(trashed, default=0)
+        aside = self.own.lstat(ASIDE_NAME)
+        if aside is not None and stat.S_ISDIR(aside.st_mode):
+            with enter(self.own, ASIDE_NAME) as folder:
+                newest = max((order_of(name.partition(".")[0])[0] for name in folder.names()), default=newest)
+        kept = max((backup.number for backup in self.backups.all()), default=0)
+        return max(newest + 1, kept)
+
+    def put_aside(self, folder: Folder, refused: RefusedFile) -> None:
+        """Move what may not be acted on out of a folder of ours; it is told once."""
+        if self.disk.make_folder(self.own, ASIDE_NAME):
+            self.disk.sync_folder(self.own)
+        name = refused.path.rpartition("/")[2]
+        with enter(self.own, ASIDE_NAME) as aside:
+            self.disk.replace(folder, name, aside, name)
+        self.set_aside.append(refused)
 
 
 @contextmanager
-def open_workspace(directory: Path, disk: Disk, doing: str) -> Iterator[Workspace]:
-    """Open and lock a cache for writing. Raises LockedError, CacheDirectoryError, ReadOnlyError, StorageError."""
+def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable[[], IndexFile]) -> Iterator[Workspace]:
+    """Open and lock a cache for writing.
+
+    Raises LockedError, CacheDirectoryError, ReadOnlyError, StorageError, ConflictError where `.ocitui` is not ours.
+    """
     check_directory(directory)
     with ExitStack() as stack:
-        with storage_errors(doing):
+        with storage_errors(doing, lambda: what_frees(directory)):
             root = stack.enter_context(Folder.open(directory))
-            own = stack.enter_context(_own_folder(root, disk))
-            stack.enter_context(hold_lock(own, doing))
-            disk.lender = reserve = Reserve(disk, own)
+            if disk.make_folder(root, OWN_NAME):
+                disk.sync_folder(root)
+            own = stack.enter_context(enter(root, OWN_NAME))
+            stack.enter_context(hold_lock(own, disk, doing))
+            for name in own.names():
+                if name.startswith(_OLD_RESERVE):
+                    disk.unlink(own, name)
+            names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME, RESERVE_NAME)
+            if sum(disk.make_folder(own, name) for name in names):
+                disk.sync_folder(own)
+            journal, trash, staging, backups, kept = (stack.enter_context(enter(own, name)) for name in names)
+            copies = Backups(backups, disk, MOST_BACKUPS, MOST_BACKUP_BYTES)
+            disk.lender = reserve = Reserve(disk, kept, copies)
             stack.callback(setattr, disk, "lender", None)
-            journal, trash, staging = (
-                stack.enter_context(_subfolder(own, name, disk)) for name in (_JOURNAL, _TRASH, _STAGING)
-            )
-        yield Workspace(directory, root, own, trash, staging, Journal(disk, journal), disk, reserve)
+        # What is in these came out of the cache, and is whose it was there.
+        trash.guarded = staging.guarded = False
+        yield Workspace(directory, root, own, trash, staging, copies, Journal(disk, journal), disk, reserve, read_index)
 
 
-@contextmanager
-def open_journal(directory: Path) -> Iterator[Journal | None]:
-    """The journal for reading only, without the lock; None where there is none yet."""
-    with ExitStack() as stack:
-        try:
-            root = stack.enter_context(Folder.open(directory))
-            own = stack.enter_context(root.open_folder(OWN_NAME))
-            folder = stack.enter_context(own.open_folder(_JOURNAL))
-        except FileNotFoundError:
-            yield None
-            return
-        yield Journal(Disk(), folder)
+def what_frees(directory: Path) -> str:
+    """What to remove first where the disk is full: the most that may go, and how; empty where there is nothing."""
+    sizes = {
+        name: sum(_bytes_in(directory / OWN_NAME / folder) for folder in folders)
+        for name, folders in (("trash", [TRASH_NAME]), ("backups", [BACKUPS_NAME]), ("imports", ["import", "blobs"]))
+    }
+    name, size = max(sizes.items(), key=lambda one: one[1])
+    if not size:
+        return "remove something else from this file system: nothing of what ocitui keeps takes room"
+    return {
+        "trash": f"the trash holds {size} bytes: `ocitui trash empty` removes them for good",
+        "backups": f"the backups hold {size} bytes: remove the oldest of {directory / OWN_NAME / BACKUPS_NAME}",
+        "imports": f"imports keep {size} bytes that they downloaded: `ocitui imports --clear` removes them",
+    }[name]
 
 
-def _own_folder(root: Folder, disk: Disk) -> Folder:
-    """Open `.ocitui`, made with the rights of the cache directory itself."""
-    return _subfolder(root, OWN_NAME, disk)
+def _bytes_in(folder: Path) -> int:
+    """The bytes of all files below a folder, no link followed; of what cannot be read, nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
 
 
-def _subfolder(parent: Folder, name: str, disk: Disk) -> Folder:
-    disk.make_folder(parent, name, stat.S_IMODE(os.fstat(parent.fd).st_mode) & 0o777)
+def refused_files(directory: Path) -> list[RefusedFile]:
+    """What lies in `.ocitui` and is not acted on, and why. Raises OSError."""
+    refused: list[RefusedFile] = []
     try:
-        return parent.open_folder(name)
-    except NotADirectoryError:
-        raise ConflictError(
-            f"{parent.path / name} is not a directory of its own",
-            hint="it belongs to ocitui; move what stands there aside",
-        ) from None
+        with open_own_folder(directory) as own:
+            refused += _irregular(own)
+            for name in (JOURNAL_NAME, BACKUPS_NAME, CORRUPT_NAME):
+                refused += _refused_in(own, name)
+    except FileNotFoundError:
+        return []
+    except (ForeignFileError, ConflictError) as error:
+        return [RefusedFile("", reason_of(error), True)]
+    return refused
 
 
-@contextmanager
-def own_folder(directory: Path) -> Iterator[Folder]:
-    """The folder, made where it is not there, with the rights of the cache directory. Raises OSError."""
-    with Folder.open(directory) as root:
-        # Another program may make it in the same moment.
-        with suppress(FileExistsError):
-            Disk().make_folder(root, OWN_NAME, stat.S_IMODE(os.fstat(root.fd).st_mode) & 0o777)
-        with root.open_folder(OWN_NAME) as own:
-            yield own
-
-
-@contextmanager
-def taking_turns(own: Folder, name: str) -> Iterator[None]:
-    """Be the only one, of all programs, that holds the lock of that name: for the moment that a write takes."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o644, dir_fd=own.fd)
+def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        with enter(own, name) as folder:
+            if name == JOURNAL_NAME:
+                yield from Journal(Disk(), folder).refused()
+            else:
+                yield from Backups(folder, Disk(), MOST_BACKUPS, MOST_BACKUP_BYTES).refused()
+    except FileNotFoundError:
+        return
+    except (ForeignFileError, ConflictError) as error:
+        yield RefusedFile(name, reason_of(error), True)
+
+
+def _irregular(own: Folder) -> Iterator[RefusedFile]:
+    """What stands directly in `.ocitui` where there can only be files of ours."""
+    for name in sorted(own.names()):
+        found = own.lstat(name)
+        if found is None or stat.S_ISDIR(found.st_mode):
+            continue
+        if not is_trusted(found):
+            yield RefusedFile(name, "it is another user's", True)
+        elif not stat.S_ISREG(found.st_mode):
+            yield RefusedFile(name, "it is not a regular file", name == LOCK_NAME)
+
+
+def set_aside_refused(space: Workspace) -> None:
+    """Set aside what may not be acted on, large records apart, which are looked into when they are needed."""
+    for folder, found in (
+        (space.own, list(_irregular(space.own))),
+        (space.journal.folder, space.journal.refused(_LOOKED_INTO)),
+        (space.backups.folder, list(space.backups.refused())),
+    ):
+        for refused in found:
+            if not refused.stays:
+                space.put_aside(folder, refused)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from ocitui.cache.daemon import find_daemon
 from ocitui.text import timestamp
@@ -23,14 +24,14 @@ class NotAskedError(UsageProblemError):
     default_hint = "look at what it says, then give --yes"
 
 
-def agree(settings: Settings, agreed: bool, lines: Sequence[str], question: str) -> None:
+def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str) -> None:
     """Show what is about to be done, and ask unless it is ``agreed`` to already.
 
     With a question the lines go where it goes, to standard error. Raises NotAskedError, CancelledError.
     """
     asking = not agreed and can_ask()
     if asking or not settings.as_json:
-        for line in (*place(settings), *lines):
+        for line in chain(place(settings), lines):
             say(line, err=asking)
     if agreed:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, PlanChangedError, Transaction
@@ -13,10 +13,9 @@ from ocitui.text import human_size
 from .asking import NotAskedError, agree, agree_to_drop_used
 from .digests import find_digest
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, fail, say
-from .running import cache_of, run_async
+from .running import run_async, writing_cache
 from .transactions import transaction_json
 
 _TRIES = 3
@@ -27,8 +26,7 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
 
     Raises NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
     """
-    refuse_read_only(settings, "delete entries")
-    cache = cache_of(settings)
+    cache = writing_cache(settings, "delete entries")
     tries = 0
     while True:
         plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
@@ -75,17 +73,19 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> list[str]:
-    lines = ["these entries leave the index:"]
-    lines += [f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}" for d in plan.entries]
-    lines += ["these files go to the trash:"] if plan.files else ["no file goes to the trash"]
-    lines += [f"  {human_size(file.size):>5}  {file.name}" for file in plan.files]
-    lines += [f"  kept, as another format of this digest needs it: {name}" for name in plan.kept]
-    lines += [f"in use: {device} holds the packed file of one of them" for device in used_by]
-    lines += [f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip() for d in plan.uncovered]
-    lines += [f"afterwards nothing carries the name {name}" for name in lost_names]
-    lines.append(f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied")
-    return lines
+def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
+    yield "these entries leave the index:"
+    for d in plan.entries:
+        yield f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}"
+    yield "these files go to the trash:" if plan.files else "no file goes to the trash"
+    for file in plan.files:
+        yield f"  {human_size(file.size):>5}  {file.name}"
+    yield from (f"  kept, as another format of this digest needs it: {name}" for name in plan.kept)
+    yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)
+    for d in plan.uncovered:
+        yield f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip()
+    yield from (f"afterwards nothing carries the name {name}" for name in lost_names)
+    yield f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied"
 
 
 def _tell(settings: Settings, plan: DeletePlan, used_by: Sequence[str], done: Transaction) -> None:

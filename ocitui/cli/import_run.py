@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ocitui.cache import CacheError, Entry, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
+from ocitui.cache.actor import whoami
 from ocitui.cache.ledger import record_stored
-from ocitui.cache.lock import whoami
 from ocitui.cache.lookup import LATEST
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
@@ -172,7 +172,7 @@ async def _find_store(
     """The newest transaction that this program stored an image with."""
     for transaction in await cache.transactions():
         keys = {added.descriptor.key for added in transaction.added}
-        is_mine = transaction.kind is TransactionKind.STORE and transaction.by == whoami()
+        is_mine = transaction.kind == TransactionKind.IMPORT and transaction.by == whoami()
         if is_mine and transaction.started >= since and (image is None or image.descriptor.key in keys):
             return transaction
     return None

@@ -10,19 +10,19 @@ from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.unfinished import unfinished
 
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .import_options import AskedImport
 from .import_requests import import_request
 from .import_run import Imported, carry_out
 from .listing import entry_json, judged
 from .options import Settings
 from .output import emit, is_terminal, say
+from .running import writing_cache
 from .transactions import transaction_json
 
 
 def import_image(settings: Settings, asked: AskedImport) -> ExitCode:
     """Bring an image in. Raises UsageProblemError, InvalidNameError, and what `carry_out` raises."""
-    refuse_read_only(settings, "import an image")
+    writing_cache(settings, "import an image")
     request = import_request(asked)
     _mention_interrupted(settings)
     done = carry_out(settings, request)

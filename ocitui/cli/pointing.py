@@ -21,11 +21,10 @@ from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from .asking import NotAskedError, agree
 from .digests import find_digest
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, fail, say
 from .prose import paragraph, short_digest, shortened
-from .running import cache_of, run_async
+from .running import run_async, writing_cache
 from .transactions import transaction_json
 
 _TRIES = 3
@@ -53,8 +52,8 @@ def point_name(settings: Settings, name_text: str, digest_text: str, format_text
 
     Raises InvalidNameError, NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
     """
-    refuse_read_only(settings, "point a name")
-    name, cache = ImageName.parse(name_text), cache_of(settings)
+    cache = writing_cache(settings, "point a name")
+    name = ImageName.parse(name_text)
     format_ = PackedFormat(format_text) if format_text else None
     tries = 0
     while True:

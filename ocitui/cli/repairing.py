@@ -11,14 +11,13 @@ from ocitui.doctor.report import Report
 from .asking import NotAskedError, agree, agree_to_drop_used
 from .check_progress import repair_text
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .options import Settings
 from .output import fail, say
 from .progress_line import line_shown
 from .repair_looking import Looked, look, look_again
 from .repair_options import AskedRepair
 from .repair_output import RepairOutput
-from .running import cache_of, run_async
+from .running import cache_of, run_async, writing_cache
 
 _TRIES = 3
 
@@ -29,7 +28,7 @@ def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
     Raises CacheDirectoryError, NoSuchFindingError, CancelledError, and what writing raises.
     """
     if asked.apply:
-        refuse_read_only(settings, "repair the cache")
+        writing_cache(settings, "repair the cache")
     output = RepairOutput(settings)
     looked = look(settings, asked)
     output.planned(looked)

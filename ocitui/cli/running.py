@@ -7,18 +7,37 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ocitui.cache import PackerCache
+from ocitui.cache import PackerCache, TransactionState
 
-from .failures import InterruptedBySignalError
+from .failures import InterruptedBySignalError, refuse_read_only
 from .options import Settings
+from .output import say
 
 T = TypeVar("T")
+# A signal that came as the work ended takes the loop two turns to be told.
+_TURNS = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def cache_of(settings: Settings) -> PackerCache:
     """The cache a command works on; nothing is read yet, so that a corrupt index stops only what needs it."""
     return PackerCache(settings.directory, read_only=settings.read_only, wait=settings.wait)
+
+
+def writing_cache(settings: Settings, doing: str) -> PackerCache:
+    """The cache, for a command that writes: what is pending is finished before it looks at anything else.
+
+    Raises ReadOnlyError, and what `PackerCache.prepare` raises.
+    """
+    refuse_read_only(settings, doing)
+    cache = cache_of(settings)
+    prepared = run_async(cache.prepare())
+    for one in prepared.recovered:
+        what = "finished" if one.state is TransactionState.DONE else "rolled back"
+        say(f"note: the {one.kind} {one.id}, which was interrupted, is {what}", err=True)
+    for refused in prepared.set_aside:
+        say(f"note: .ocitui/{refused.path} is set aside, into .ocitui/aside: {refused.reason}", err=True)
+    return cache
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -46,8 +65,13 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             loop.add_signal_handler(number, stop, number)
     try:
-        return await task
+        result = await task
     except asyncio.CancelledError:
         if not caught:
             raise
-        raise InterruptedBySignalError(caught[0], caught[0].name) from None
+    else:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        if not caught:
+            return result
+    raise InterruptedBySignalError(caught[0], caught[0].name)

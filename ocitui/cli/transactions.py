@@ -6,18 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ocitui.cache import NoSuchTransactionError, PackerCache, Transaction, TransactionState
+from ocitui.cache.actor import whoami
 from ocitui.cache.files import check_directory
-from ocitui.cache.lock import whoami
 from ocitui.cache.undoing import latest_undoable
 from ocitui.text import human_size, timestamp
 
 from .asking import agree
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, say
 from .prose import counted
-from .running import cache_of, run_async
+from .running import cache_of, run_async, writing_cache
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -28,8 +27,10 @@ _COLUMNS = (
     Column("ENTRIES", right=True),
     Column("FILES", right=True, rank=2),
     Column("TRASH", right=True),
+    Column("NAMES", rank=3),
     Column("BY", rank=1),
 )
+_NAMES = 3
 _PENDING_NOTE = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
 
 
@@ -53,9 +54,7 @@ def undo(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCo
 
     Raises NoSuchTransactionError, ConflictError, NotAskedError, CancelledError, and what writing raises.
     """
-    refuse_read_only(settings, "undo a transaction")
-    check_directory(settings.directory)
-    cache = cache_of(settings)
+    cache = writing_cache(settings, "undo a transaction")
     target = run_async(_find(cache, transaction_id))
     if _author(target.by) != _author(whoami()):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
@@ -72,11 +71,13 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
     """A transaction as programs read it."""
     return {
         "id": transaction.id,
-        "kind": transaction.kind.value,
+        "kind": str(transaction.kind),
         "state": transaction.state.value,
         "started": datetime.fromtimestamp(transaction.started, UTC).isoformat(),
         "by": transaction.by,
         "of": transaction.of,
+        "names": transaction.image_names,
+        "digests": transaction.image_digests,
         "removed": [removed.descriptor.as_dict() for removed in transaction.removed],
         "added": [added.descriptor.as_dict() for added in transaction.added],
         "bytes_trashed": transaction.bytes_trashed,
@@ -104,7 +105,15 @@ def _author(by: str) -> str:
 
 
 def _describe(transaction: Transaction) -> str:
-    return f"{transaction.kind} of {_count(transaction)}, {timestamp(transaction.started)}, {transaction.id}"
+    names = f" ({_names(transaction)})" if transaction.image_names else ""
+    return f"{transaction.kind} of {_count(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"
+
+
+def _names(transaction: Transaction) -> str:
+    """The first names that it is about, and how many there are besides."""
+    names = transaction.image_names
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def _count(transaction: Transaction) -> str:
@@ -134,5 +143,6 @@ def _row(transaction: Transaction) -> list[str]:
         "index" if transaction.swap is not None else str(_entries(transaction)),
         str(_files(transaction)),
         human_size(0 if transaction.state is TransactionState.EMPTIED else transaction.bytes_trashed),
+        _names(transaction),
         transaction.by,
     ]

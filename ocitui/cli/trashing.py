@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ocitui.cache import EmptiedTrash, NoSuchTransactionError, Transaction, TransactionState, TrashedFile
+from ocitui.cache import EmptiedTrash, Transaction, TrashedFile
 from ocitui.cache.files import check_directory
+from ocitui.cache.trash import files_that_go
 from ocitui.text import human_size
 
 from .asking import NotAskedError, agree
 from .exits import ExitCode
-from .failures import refuse_read_only
 from .options import Settings
 from .output import emit, fail, say
 from .prose import counted, paragraph
-from .running import cache_of, run_async
+from .running import cache_of, run_async, writing_cache
 from .transactions import transaction_json
 from .trash_words import file_json, file_lines, find_files, total_text, trash_lines
 
@@ -43,10 +43,10 @@ def list_trash(settings: Settings) -> ExitCode:
 
 def restore_files(settings: Settings, words: Sequence[str]) -> ExitCode:
     """Bring files back to where they were. Raises NotInTrashError, AmbiguousFileError, and what writing raises."""
-    refuse_read_only(settings, "restore from the trash")
+    cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
     chosen = find_files(files, words)
-    done = run_async(cache_of(settings).restore([file.trash for file in chosen]))
+    done = run_async(cache.restore([file.trash for file in chosen]))
     if settings.as_json:
         emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
         return ExitCode.CLEAN
@@ -64,32 +64,24 @@ def empty_trash(settings: Settings, ids: Sequence[str], older_than: float | None
 
     Raises NoSuchTransactionError, NotAskedError, CancelledError, and what writing raises.
     """
-    refuse_read_only(settings, "empty the trash")
-    # What comes into the trash while the question stands was not agreed to.
-    before = time.time() - (older_than or 0.0)
+    cache = writing_cache(settings, "empty the trash")
     files, transactions = _look(settings)
-    for wanted in ids:
-        if wanted not in transactions and not any(file.transaction == wanted for file in files):
-            raise NoSuchTransactionError(f"there is no transaction {wanted}")
-    chosen = [file for file in files if _goes(file, transactions, before, ids)]
+    before = None if older_than is None else time.time() - older_than
+    chosen = files_that_go(files, transactions, before, ids)
     if chosen:
         try:
             agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
         except NotAskedError as error:
             fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
             return ExitCode.USAGE
-    return _empty(settings, before, ids, chosen, left=len(files) - len(chosen))
-
-
-def _empty(
-    settings: Settings, before: float, ids: Sequence[str], chosen: Sequence[TrashedFile], *, left: int
-) -> ExitCode:
-    removed = run_async(cache_of(settings).empty_trash(before, ids or None)) if chosen else EmptiedTrash(0, 0)
+    # What comes into the trash while the question stands was not agreed to.
+    names = [file.trash for file in chosen]
+    removed = run_async(cache.empty_trash(before, ids, names)) if chosen else EmptiedTrash(0, 0)
     if settings.as_json:
         emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
         return ExitCode.CLEAN
     if not chosen:
-        say("nothing in the trash is to go" if left else "the trash is empty")
+        say("nothing in the trash is to go" if files else "the trash is empty")
     else:
         say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
     return ExitCode.CLEAN
@@ -103,16 +95,6 @@ def _look(settings: Settings) -> Trash:
         return await cache.trash(), {one.id: one for one in await cache.transactions()}
 
     return run_async(look())
-
-
-def _goes(file: TrashedFile, transactions: Mapping[str, Transaction], before: float, ids: Collection[str]) -> bool:
-    """Whether `PackerCache.empty_trash` would remove it."""
-    if file.when >= before:
-        return False
-    transaction = transactions.get(file.transaction)
-    if transaction is None:
-        return file.transaction != "" and file.transaction in ids
-    return transaction.state is not TransactionState.PENDING and (not ids or transaction.id in ids)
 
 
 def _explain(

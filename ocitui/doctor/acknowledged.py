@@ -11,17 +11,21 @@ from time import time
 
 import msgspec
 
-from ocitui.cache import StorageError
-from ocitui.cache.disk import Disk, Folder, storage_errors
+from ocitui.cache import ConflictError, StorageError
+from ocitui.cache.actor import whoami
+from ocitui.cache.disk import Disk, shared_mode, storage_errors
 from ocitui.cache.files import OWN_NAME
-from ocitui.cache.lock import whoami
-from ocitui.cache.workspace import own_folder, taking_turns
+from ocitui.cache.lock import taking_turns
+from ocitui.cache.own_folder import make_own_folder, open_own_folder
 
 from .findings import Finding
 
 ACKNOWLEDGED_NAME = "acknowledged.json"
+_VERSION = 2
+"""2 since the file says its version; a list alone is of 1."""
 _DRAFT = "acknowledged.temporary"
 _LOCK = "acknowledged.lock"
+_MOST_BYTES, _LATEST = 64 << 20, 1 << 33
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
@@ -35,52 +39,66 @@ class Acknowledgement(msgspec.Struct, frozen=True):
     when: float
 
 
-_decode_all = msgspec.json.Decoder(list[Acknowledgement]).decode
+class _Acknowledgements(msgspec.Struct):
+    acknowledged: list[Acknowledgement] = []
+    version: int = _VERSION
+
+
+_decode = msgspec.json.Decoder(_Acknowledgements | list[Acknowledgement]).decode
 
 
 def load_acknowledged(directory: Path) -> dict[str, Acknowledgement]:
     """By fingerprint; none where there is no such file. Raises StorageError where it cannot be read."""
-    path = directory / OWN_NAME / ACKNOWLEDGED_NAME
     try:
-        data = path.read_bytes()
-        records = _decode_all(data)
-    except FileNotFoundError:
+        with open_own_folder(directory) as own:
+            data = own.read(ACKNOWLEDGED_NAME, _MOST_BYTES)
+        return _decoded(data)
+    except (FileNotFoundError, ConflictError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StorageError(
-            f"{path} cannot be read: {reason}", hint="every finding is shown; remove the file to acknowledge anew"
+            f"{directory / OWN_NAME / ACKNOWLEDGED_NAME} cannot be read: {reason}",
+            hint="every finding is shown; remove the file to acknowledge anew",
         ) from error
-    return {record.fingerprint: record for record in records}
 
 
-def acknowledge(directory: Path, findings: Iterable[Finding]) -> None:
-    """Accept these findings. Raises ReadOnlyError, StorageError."""
+def _decoded(data: bytes) -> dict[str, Acknowledgement]:
+    """Raises ValueError, RecursionError."""
+    found = _decode(data)
+    if isinstance(found, list):
+        found = _Acknowledgements(found)
+    if found.version > _VERSION:
+        raise ValueError(f"it is of version {found.version}, of a later ocitui")
+    if not all(0 <= one.when < _LATEST for one in found.acknowledged):
+        raise ValueError("a time in it is out of range")
+    return {one.fingerprint: one for one in found.acknowledged}
+
+
+def acknowledge(directory: Path, findings: Iterable[Finding], disk: Disk | None = None) -> None:
+    """Accept these findings. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
     by, when = whoami(), time()
     accepted = {
         one.fingerprint: Acknowledgement(one.fingerprint, one.code, one.file, one.seen, by, when) for one in findings
     }
-    _change(directory, accepted, ())
+    _change(directory, accepted, (), disk or Disk())
 
 
-def withdraw(directory: Path, fingerprints: Collection[str]) -> None:
-    """Have these findings shown again. Raises ReadOnlyError, StorageError."""
-    _change(directory, {}, fingerprints)
+def withdraw(directory: Path, fingerprints: Collection[str], disk: Disk | None = None) -> None:
+    """Have these findings shown again. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
+    _change(directory, {}, fingerprints, disk or Disk())
 
 
-def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str]) -> None:
-    with storage_errors("acknowledge findings"), own_folder(directory) as own, taking_turns(own, _LOCK):
+def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str], disk: Disk) -> None:
+    with (
+        storage_errors("acknowledge findings"),
+        make_own_folder(directory, disk) as own,
+        taking_turns(own, disk, _LOCK),
+    ):
         records = {**load_acknowledged(directory), **accepted}
         kept = [record for fingerprint, record in records.items() if fingerprint not in withdrawn]
-        _write(own, msgspec.json.format(msgspec.json.encode(kept), indent=1))
-
-
-def _write(own: Folder, data: bytes) -> None:
-    disk = Disk()
-    disk.unlink(own, _DRAFT)
-    disk.write_new(own, _DRAFT, data)
-    disk.replace(own, _DRAFT, own, ACKNOWLEDGED_NAME)
-    disk.sync_folder(own)
+        data = msgspec.json.format(msgspec.json.encode(_Acknowledgements(kept)), indent=1)
+        disk.rewrite(own, _DRAFT, ACKNOWLEDGED_NAME, data, shared_mode(0o644, own.stat()))
 
 
 class Accepted:

@@ -26,14 +26,13 @@ from ocitui.cache.disk import storage_errors
 from ocitui.cache.index_file import read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
-from ocitui.cache.workspace import open_journal
+from ocitui.cache.own_folder import open_journal
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.text import human_size
 
 from .check.cache_checks import room_for_index
 from .loop_devices import users_by_name
 
-_TRANSACTIONS = 20
 _PROC = Path("/proc")
 
 
@@ -158,7 +157,7 @@ def _backups(directory: Path) -> tuple[Backup, ...]:
 def _transactions(directory: Path) -> tuple[Transaction, ...]:
     try:
         with storage_errors("read the journal"), open_journal(directory) as journal:
-            return tuple(journal.newest(_TRANSACTIONS)) if journal else ()
+            return tuple(journal.since((0, ""))) if journal else ()
     except CacheError:
         return ()
 
@@ -283,7 +282,7 @@ def _damaged(facts: TimelineFacts) -> Told:
     if after is None:
         return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
     reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
-    if before is not None and _lost(facts, before, after.entries, after.kept):
+    if before is not None and _lost(facts, before, after.entries, after):
         reasons.append(
             f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one"
         )
@@ -317,17 +316,20 @@ def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
 
 def fuller_backup(facts: TimelineFacts) -> Backup | None:
     """The newest backup with entries that are gone from today's index without a transaction of ours."""
-    return next((one for one in facts.backups if _lost(facts, one, facts.verdict.entries, facts.now)), None)
+    return next((one for one in facts.backups if _lost(facts, one, facts.verdict.entries)), None)
 
 
-def _lost(facts: TimelineFacts, backup: Backup, entries: int, until: float) -> bool:
-    """Whether an index of so many entries lacks some of a backup's that no transaction took out in between."""
-    between = [one for one in facts.transactions if backup.kept <= one.started <= until]
+def _lost(facts: TimelineFacts, backup: Backup, entries: int, until: Backup | None = None) -> bool:
+    """Whether an index of so many entries lacks some of a backup's that no transaction took out in between: since then,
+    or up to a later backup. In the order of their numbers, whatever the clock said."""
+    between = [one for one in facts.transactions if one.order >= backup.order]
+    if until is not None:
+        between = [one for one in between if one.order < until.order]
     before: int | None = backup.entries
     replaced = next((at for at, one in enumerate(between) if one.swap is not None), None)
     if replaced is not None:
         before, between = _put_there(facts, between[replaced]), between[:replaced]
-    taken = sum(len(one.removed) - len(one.added) for one in between)
+    taken = sum(len(one.removed) + len(one.absent) - len(one.added) for one in between)
     return before is not None and before - max(0, taken) > entries
 
 

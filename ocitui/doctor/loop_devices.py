@@ -16,7 +16,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +83,8 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
     return dict(users)
 
 
-def read_back(use: LoopUse, target_fd: int, size: int | None = None) -> int:
-    """Copy the file that a device holds, from its first byte, to an open file; gives the number of bytes.
+def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None = None) -> int:
+    """Read the file that a device holds, from its first byte, piece by piece; gives the number of bytes.
 
     ``size`` is the file's size in bytes where it is known, else all that the device gives is taken. What was read is to
     be checked by its superblock or its sha256. Raises StorageError where the device holds another file by now, shows
@@ -99,14 +99,14 @@ def read_back(use: LoopUse, target_fd: int, size: int | None = None) -> int:
             hint=f"a loop device has no last sector that is not whole: {SECTOR} bytes",
         )
     try:
-        return _copy(use, target_fd, size)
+        return _copy(use, write, size)
     except OSError as error:
         raise StorageError(
             f"cannot read {use.path} back from {use.device}: {error.strerror}", hint="start ocitui as root"
         ) from error
 
 
-def _copy(use: LoopUse, target_fd: int, size: int) -> int:
+def _copy(use: LoopUse, write: Callable[[bytes], object], size: int) -> int:
     with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
         status = _status(device.fileno())
         if use.identity is not None and (status is None or status.identity != use.identity):
@@ -116,15 +116,9 @@ def _copy(use: LoopUse, target_fd: int, size: int) -> int:
             chunk = device.read(min(_CHUNK, size - done))
             if not chunk:
                 raise StorageError(f"{use.device} ends after {done} of {size} bytes")
-            _write_all(target_fd, chunk)
+            write(chunk)
             done += len(chunk)
     return done
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 @dataclass(frozen=True, slots=True)

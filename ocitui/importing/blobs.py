@@ -17,7 +17,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache.disk import storage_errors
+from ocitui.cache.disk import Disk, Folder, storage_errors
+from ocitui.cache.files import OWN_NAME
+from ocitui.cache.own_folder import make_own_folder
 
 from .partial_blob import SUFFIX, BusyError, PartialBlob
 from .references import is_digest
@@ -67,8 +69,9 @@ class _Shared:
 class BlobStore:
     """A folder of blobs; it is made when the first blob comes."""
 
-    def __init__(self, directory: Path, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, directory: Path, *, sleep: Sleep = asyncio.sleep, disk: Disk | None = None) -> None:
         self.directory = directory
+        self.disk = disk or Disk()
         self._sleep = sleep
         self._running: dict[str, _Shared] = {}
         self._wanted: Counter[str] = Counter()
@@ -107,7 +110,7 @@ class BlobStore:
         with storage_errors("remove blobs"):
             for blob in self.stored():
                 goes = (given is None or blob.digest in given) and not self._wanted[blob.digest]
-                if goes and _remove_unlocked(blob.path):
+                if goes and self._remove_unlocked(blob.path):
                     freed += blob.size
         return freed
 
@@ -134,23 +137,47 @@ class BlobStore:
             yield all(held)
 
     def make_directory(self) -> None:
-        """Raises StorageError."""
+        """Raises StorageError, ConflictError."""
+        parent = self.directory.parent
         with storage_errors("make the folder for blobs"):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            if parent.name == OWN_NAME:
+                with make_own_folder(parent.parent, self.disk, self.directory.name):
+                    return
+            with Folder.open(parent) as folder:
+                self.disk.make_folder(folder, self.directory.name)
 
     def find_whole(self, digest: str, size: int) -> Path | None:
         """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError."""
         path = self.directory / _checked(digest)
         with storage_errors("read a blob"):
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None
             with open(fd, "rb", buffering=0) as file:
                 if os.fstat(fd).st_size == size and f"sha256:{_hash(file.read)}" == digest:
                     return path
-            path.unlink(missing_ok=True)
+            self._unlink(path.name)
         return None
+
+    def _unlink(self, name: str) -> None:
+        with Folder.open(self.directory) as folder:
+            self.disk.unlink(folder, name)
+
+    def _remove_unlocked(self, path: Path) -> bool:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._unlink(path.name)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(fd)
 
     async def fetch(self, digest: str, size: int, download: Download, progress: Progress | None = None) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. All who want a blob share one download,
@@ -223,7 +250,9 @@ class BlobStore:
         def report(done: int) -> None:
             progress(digest, done, size)
 
-        opening = asyncio.ensure_future(asyncio.to_thread(PartialBlob.open, self.directory, digest, size, report))
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(PartialBlob.open, self.directory, digest, size, report, self.disk)
+        )
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -271,26 +300,10 @@ def _hash(read: Callable[[int], bytes]) -> str:
     return hashed.hexdigest()
 
 
-def _remove_unlocked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(fd)
-
-
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         stack.callback(os.close, fd)
         fcntl.flock(fd, fcntl.LOCK_SH)
         return os.path.samestat(os.fstat(fd), path.lstat())

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ocitui.cache import DocumentError, ImageName, PackedFormat, PackedImage, PackerCache
+from ocitui.cache import DocumentError, ImageName, PackedFormat, PackedImage, PackerCache, TransactionKind
 from ocitui.cache.packed_file import check_packed
 from ocitui.threads import settled
 
@@ -69,6 +69,6 @@ async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name
 async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
     """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
     try:
-        return await cache.store(packed)
+        return await cache.store(packed, kind=TransactionKind.IMPORT)
     finally:
         await settled(cache.close())

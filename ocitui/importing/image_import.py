@@ -50,7 +50,7 @@ class ImportDesk:
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, blob_store(cache.directory), ImageLocks())
+        return cls(cache, blob_store(cache.directory, cache.disk), ImageLocks())
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -98,7 +98,7 @@ async def _bring_in(
 ) -> ImportResult:
     await asyncio.to_thread(check_tool, request.format, request.compression)
     await asyncio.to_thread(_check_room_first, desk, source, image)
-    with staging_folder(desk.cache.directory) as folder, desk.blobs.wanted(_digests_of(image)):
+    with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         packed = await _fetch_and_pack(desk, source, image, output, request, tracker)
         tracker.enter(ImportPhase.STORE)

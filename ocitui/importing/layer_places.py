@@ -70,7 +70,7 @@ async def _unpack(
             archive.pass_over(set(missing), lambda member, stream: unpack_one(missing[member], member, stream), stop)
 
     def unpack_one(digest: str, member: Member, stream: Stream) -> None:
-        blob = PartialBlob.open(blobs.directory, digest, sizes[digest])
+        blob = PartialBlob.open(blobs.directory, digest, sizes[digest], disk=blobs.disk)
         try:
             blob.restart_here()
             _copy(member, stream, blob, report)

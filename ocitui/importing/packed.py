@@ -24,6 +24,7 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
     StorageError,
+    TransactionKind,
 )
 from ocitui.cache.files import packed_name
 from ocitui.cache.packed_file import check_packed
@@ -95,13 +96,13 @@ async def import_packed(
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await _check_name(cache, image, rename)
     if _is_in_place(cache, image):
-        return await cache.store(image)
+        return await cache.store(image, kind=TransactionKind.IMPORT)
     stop, stack = threading.Event(), ExitStack()
     try:
-        staged = staged_copy(cache.directory, image.path, progress, stop)
+        staged = staged_copy(cache.directory, image.path, progress, stop, cache.disk)
         path = await _in_thread(lambda: stack.enter_context(staged), stop)
         await asyncio.to_thread(_check_copy, path, image)
-        return await cache.store(_at(image, path))
+        return await cache.store(_at(image, path), kind=TransactionKind.IMPORT)
     finally:
         await cache.close()
         stack.close()

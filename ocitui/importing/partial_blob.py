@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ocitui.cache import CacheError
-from ocitui.cache.disk import storage_errors
+from ocitui.cache.disk import Disk, Folder, storage_errors
 
 from .source_errors import UnsoundSourceError
 
 SUFFIX = ".partial"
 _CHUNK = 1 << 20
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 Report = Callable[[int], None]
 
 
@@ -35,7 +34,7 @@ class PartialBlob:
     ``report`` is called with ``done`` each time that it grew by about a megabyte, and at the end.
     """
 
-    def __init__(self, path: Path, digest: str, size: int, fd: int, report: Report) -> None:
+    def __init__(self, path: Path, digest: str, size: int, fd: int, report: Report, disk: Disk) -> None:
         self.digest = digest
         self.size = size
         self.done = 0
@@ -43,20 +42,29 @@ class PartialBlob:
         self._path = path
         self._fd = fd
         self._report = report
+        self._disk = disk
         self._hash = hashlib.sha256()
         self._gathered: list[bytes] = []
         self._held = 0
         self._writing: asyncio.Future[None] | asyncio.Future[Path] | None = None
 
     @classmethod
-    def open(cls, folder: Path, digest: str, size: int, report: Report = lambda done: None) -> PartialBlob:
-        """Open and lock the blob's file, and hash what is there. Raises BusyError, StorageError."""
-        path = folder / f"{digest}{SUFFIX}"
+    def open(
+        cls,
+        directory: Path,
+        digest: str,
+        size: int,
+        report: Report = lambda done: None,
+        disk: Disk | None = None,
+    ) -> PartialBlob:
+        """Open and lock the blob's file, and hash what is there. Raises BusyError, StorageError, ConflictError."""
+        path, disk = directory / f"{digest}{SUFFIX}", disk or Disk()
         with storage_errors("write a blob"):
-            fd = os.open(path, _OPEN, 0o644)
+            with Folder.open(directory) as folder:
+                fd = disk.open_own(folder, path.name)
             try:
                 _lock(fd, path)
-                blob = cls(path, digest, size, fd, report)
+                blob = cls(path, digest, size, fd, report, disk)
                 blob._take_what_is_there()
             except BaseException:
                 os.close(fd)
@@ -66,7 +74,7 @@ class PartialBlob:
     def _take_what_is_there(self) -> None:
         there = os.fstat(self._fd).st_size
         if there > self.size:
-            os.ftruncate(self._fd, 0)
+            self._disk.truncate(self._fd, self._path.name, 0)
         while chunk := os.read(self._fd, _CHUNK):
             self._hash.update(chunk)
             self.done += len(chunk)
@@ -116,9 +124,7 @@ class PartialBlob:
         chunk = b"".join(chunks)
         self._hash.update(chunk)
         with storage_errors("write a blob"):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(self._fd, view) :]
+            self._disk.write(self._fd, self._path.name, chunk)
 
     async def restart(self) -> None:
         """Begin again: nothing of what is there counts. Raises StorageError."""
@@ -129,7 +135,7 @@ class PartialBlob:
     def restart_here(self) -> None:
         """The same, in this thread."""
         with storage_errors("write a blob"):
-            os.ftruncate(self._fd, 0)
+            self._disk.truncate(self._fd, self._path.name, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
         self.done = self.resumed = 0
@@ -147,16 +153,15 @@ class PartialBlob:
 
     def finish_here(self) -> Path:
         """The same, in this thread."""
-        with storage_errors("keep a blob"):
+        with storage_errors("keep a blob"), Folder.open(self._path.parent) as folder:
             if not self.is_right:
-                self._path.unlink(missing_ok=True)
+                self._disk.unlink(folder, self._path.name)
                 actual = f"sha256:{self._hash.hexdigest()}"
                 raise UnsoundSourceError(f"{self.digest} is sent as {self.done} bytes of the digest {actual}")
-            os.fsync(self._fd)
-            whole = self._path.with_name(self.digest)
-            self._path.rename(whole)
-            sync_folder(whole.parent)
-        return whole
+            self._disk.sync(self._fd, self._path.name)
+            self._disk.replace(folder, self._path.name, folder, self.digest)
+            self._disk.sync_folder(folder)
+        return self._path.with_name(self.digest)
 
     async def close(self) -> None:
         """Keep what came so far, and let go of the file."""
@@ -190,12 +195,3 @@ def _lock(fd: int, path: Path) -> None:
         same = False
     if not same:
         raise BusyError(f"{path.name} is being downloaded by another program")
-
-
-def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

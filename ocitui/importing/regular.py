@@ -5,23 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from ocitui.cache.files import open_bounded
+
 from .source_errors import UnreadableSourceError
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_ANY_SIZE = 1 << 62
 
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to read. Raises OSError, UnreadableSourceError for a pipe, device or socket."""
-    fd = os.open(path, _READ)
     try:
-        _check_regular(path, os.fstat(fd).st_mode)
-        return open(fd, "rb")
-    except BaseException:
-        os.close(fd)
-        raise
+        return BufferedReader(open_bounded(path, _ANY_SIZE))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _irregular(path) from error
 
 
 def refuse_irregular(path: Path) -> None:
@@ -30,12 +32,9 @@ def refuse_irregular(path: Path) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return
-    if not stat.S_ISDIR(mode):
-        _check_regular(path, mode)
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise _irregular(path)
 
 
-def _check_regular(path: Path, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        raise UnreadableSourceError(f"{path} is no regular file", hint="copy what it gives into a file, and name that")
+def _irregular(path: Path) -> UnreadableSourceError:
+    return UnreadableSourceError(f"{path} is no regular file", hint="copy what it gives into a file, and name that")

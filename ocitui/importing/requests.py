@@ -20,6 +20,8 @@ from .platforms import parse_platform
 from .registry.options import RegistryOptions
 from .resolved import SourceKind
 
+_VERSION = 2
+
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image.
@@ -48,12 +50,15 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @classmethod
     def from_json(cls, data: bytes) -> ImportRequest:
-        """What `to_json` wrote. Raises ValueError."""
-        return msgspec.convert(json.loads(data), ImportRequest)
+        """What `to_json` wrote, or the first version, without its own. Raises ValueError."""
+        fields = json.loads(data)
+        if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
+            raise ValueError("it is of a later ocitui")
+        return msgspec.convert(fields, cls)
 
     def to_json(self) -> bytes:
         """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
-        return json.dumps(msgspec.to_builtins(self)).encode("ascii")
+        return json.dumps({"version": _VERSION, **msgspec.to_builtins(self)}).encode("ascii")
 
     @property
     def image_name(self) -> ImageName | None:

@@ -12,11 +12,12 @@ import pytest
 
 from ocitui.cache import (
     Backup,
+    Change,
     ImageIndex,
     IndexReplacement,
-    Mend,
     PackerCache,
     StorageError,
+    TransactionKind,
     keep_backup,
     keep_corrupt,
     list_backups,
@@ -26,8 +27,8 @@ from ocitui.cache import (
     read_corrupt,
     see_index,
 )
-from tests.cache.steps import FailingDisk, key
-from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, tree, write_cache
+from tests.cache.scenes import FailingDisk, key
+from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, trash, tree, write_cache
 
 
 def index_of(numbers: Iterable[int]) -> bytes:
@@ -137,7 +138,7 @@ async def test_a_writer_keeps_the_index_before_it(tmp_path: Path) -> None:
     await cache.undo()
     assert set(contents(directory)) >= {before, between}
     (directory / "index.json").write_bytes(b"corrupt")
-    await cache.mend(Mend(index=IndexReplacement(see_index(directory), new_index([]))))
+    await cache.change(Change(index=IndexReplacement(see_index(directory), new_index([]))), TransactionKind.REPAIR)
     assert b"corrupt" not in contents(directory)
 
 
@@ -159,23 +160,25 @@ def test_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_backups(tmp_path) == []
 
 
-async def test_one_that_cannot_be_written_keeps_nothing_from_working(memory_path: Path) -> None:
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+async def test_one_that_cannot_be_kept_keeps_nothing_from_working(code: int, memory_path: Path) -> None:
     class Failing(FailingDisk):
         def step(self, operation: str, name: str) -> None:
-            if name.endswith((".part", ".json.gz")):
+            if name.endswith((".part", ".v2.json", ".json.gz")):
                 raise OSError(self.code, os.strerror(self.code), name)
 
     directory = memory_path / "cache"
     write_cache(directory, range(3))
     before = tree(directory)
-    for code in (errno.ENOSPC, errno.EIO, errno.EROFS):
-        cache = PackerCache(directory, disk=Failing(0, code, for_good=True))
-        await cache.delete([key(0)])
-        assert len(digests_and_formats(directory)) == 2
-        await cache.undo()
-        assert tree(directory) == before
-        assert list_backups(directory) == []
-        assert os.listdir(directory / OWN / "backups") == []
+    cache = PackerCache(directory, disk=Failing(0, code, for_good=True))
+    await cache.delete([key(0)])
+    assert len(digests_and_formats(directory)) == 2
+    # The index that was displaced is in the trash then.
+    assert before["index.json"][1] in trash(directory)
+    await cache.undo()
+    assert tree(directory) == before
+    assert list_backups(directory) == []
+    assert os.listdir(directory / OWN / "backups") == []
 
 
 def test_a_damaged_backup_is_said_to_be(tmp_path: Path) -> None:

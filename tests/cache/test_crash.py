@@ -1,75 +1,198 @@
-"""A writer that dies between any two steps loses nothing, and the next one puts things right."""
+"""A writer that dies, or fails, at any step: nothing lost, and the next one finishes what it did or takes it back."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackerCache, TransactionState
-from tests.cache.steps import CASES, Before, Stop, StoppingDisk, bytes_of, entries, prepare
+from ocitui.cache import PackerCache, ReadOnlyError, TransactionKind, TransactionState
+from ocitui.cache.disk import Disk
+from tests.cache.scenes import (
+    CASES,
+    EXCHANGING,
+    FailingDisk,
+    Scene,
+    Stop,
+    StoppingDisk,
+    WithoutExchange,
+    key,
+    refusal,
+    replaced,
+    scene_of,
+    store,
+)
+from tests.cache.support import OWN, write_cache
+
+FAILURES = [(case, errno.EIO, True) for case in CASES] + [(case, errno.ENOSPC, False) for case in CASES]
+FAILURES += [(case, errno.EROFS, True) for case in ("store", "corrupt-with-files", "undo-everything")]
 
 
 @pytest.fixture(autouse=True)
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.02)
+
+
+class Trial:
+    """One change, made again and again on copies of one cache."""
+
+    def __init__(self, case: str, folder: Path) -> None:
+        self.case = case
+        self.folder = folder
+        self.known: set[str] = set()
+
+    async def prepare(self) -> None:
+        self.template, self.act = await scene_of(self.case, self.folder / "template")
+        self.known = {one.id for one in await PackerCache(self.template.directory).transactions()}
+        self.before = self.template.states()
+        scene = self.copy()
+        await self.make(scene, Disk())
+        self.after = scene.states()
+        # A change may be meant to leave one without its files.
+        self.whole = self.template.whole() - (set(scene.listed()) - scene.whole())
+        assert self.after != self.before
+
+    def copy(self) -> Scene:
+        return self.template.copy(self.folder / "run")
+
+    async def make(self, scene: Scene, disk: Disk) -> object:
+        return await self.act(PackerCache(scene.directory, disk=disk), scene)
+
+    async def check_recovered(self, scene: Scene, where: str) -> TransactionState | None:
+        """After the next writer: all of it was made or none; gives what became of it."""
+        cache = PackerCache(scene.directory)
+        await cache.prepare()
+        now = scene.states()
+        transactions = [one for one in await cache.transactions() if one.id not in self.known]
+        done = [one for one in transactions if one.state is TransactionState.DONE]
+        assert now == (self.after if done else self.before), where
+        assert all(one.state in (TransactionState.DONE, TransactionState.VOID) for one in transactions), where
+        assert os.listdir(scene.directory / OWN / "staging") == [], where
+        if done:
+            await cache.undo(done[0].id)
+            assert scene.states() == self.before, where
+        return transactions[0].state if transactions else None
+
+
+async def stopped_at_every_step(trial: Trial, kind: type[StoppingDisk]) -> set[TransactionState | None]:
+    """Die at each step in turn, then recover; gives what became of the transactions."""
+    await trial.prepare()
+    outcomes: set[TransactionState | None] = set()
+    for at in range(1000):
+        scene = trial.copy()
+        there, disk = scene.everything(), kind(at)
+        try:
+            await trial.make(scene, disk)
+        except Stop:
+            assert not there - scene.everything(), disk.stopped
+            if kind is StoppingDisk:
+                scene.check_files(trial.whole, disk.stopped)
+            outcomes.add(await trial.check_recovered(scene, disk.stopped))
+            assert not there - scene.everything(), disk.stopped
+        else:
+            break
+    assert at > 5
+    return outcomes
 
 
 @pytest.mark.parametrize("case", CASES)
 async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
-    known = {one.id for one in await PackerCache(template.directory).transactions()}
-    outcomes: set[TransactionState] = set()
-    for at in range(1000):
-        snapshot = template.copy(memory_path / "run")
-        before, disk = Before(snapshot), StoppingDisk(at)
-        try:
-            await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-        except Stop:
-            before.check(snapshot, disk.stopped)
-            later, *rest = await before.check_recovered(snapshot, disk.stopped)
-            assert later.state is TransactionState.DONE
-            outcomes.update(one.state for one in rest if one.id not in known)
-        else:
-            before.check(snapshot, "the end")
-            break
-    assert at > 10
+    outcomes = await stopped_at_every_step(Trial(case, memory_path), StoppingDisk)
     # Some were rolled back, some finished.
     assert outcomes >= {TransactionState.VOID, TransactionState.DONE}
 
 
-class StoppingWithoutExchange(StoppingDisk):
-    """On a file system where two files cannot change places."""
-
-    def exchange(self, *_: object) -> bool:
-        return False
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if "replacing" in case])
+@pytest.mark.parametrize("case", EXCHANGING)
 async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
+    assert TransactionState.DONE in await stopped_at_every_step(Trial(case, memory_path), WithoutExchange)
+
+
+@pytest.mark.parametrize(("case", "code", "for_good"), FAILURES)
+async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, memory_path: Path) -> None:
+    """An error of ours; the cache as it was, or one the next writer finishes."""
+    trial = Trial(case, memory_path)
+    await trial.prepare()
+    refused = 0
     for at in range(1000):
-        snapshot = template.copy(memory_path / "run")
-        before, disk = Before(snapshot), StoppingWithoutExchange(at)
-        try:
-            await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-        except Stop:
-            assert not before.bytes - bytes_of(snapshot), disk.stopped
-            await before.check_recovered(snapshot, disk.stopped)
-        else:
+        scene = trial.copy()
+        there, disk = scene.everything(), FailingDisk(at, code, for_good=for_good)
+        error = await refusal(trial.make(scene, disk))
+        if error is not None:
+            refused += 1
+            assert str(error), disk.failed
+            assert error.hint, disk.failed
+            assert isinstance(error, ReadOnlyError) <= (code == errno.EROFS), disk.failed
+            newest = (await PackerCache(scene.directory).transactions())[0]
+            if newest.id in trial.known or newest.state is TransactionState.VOID:
+                assert scene.states() == trial.before, disk.failed
+        assert not there - scene.everything(), disk.failed
+        await trial.check_recovered(scene, disk.failed)
+        assert not there - scene.everything(), disk.failed
+        if not disk.failed:
             break
+    # On a full disk the reserve makes up for most.
+    assert refused > (3 if for_good else 0)
+
+
+@pytest.mark.parametrize("case", ["store", "delete-many"])
+async def test_the_same_object_goes_on_after_a_failure(case: str, memory_path: Path) -> None:
+    template, act = await scene_of(case, memory_path / "template")
+    for at in range(0, 60, 3):
+        scene = template.copy(memory_path / "run")
+        there, disk = scene.everything(), FailingDisk(at, errno.EIO, for_good=False)
+        cache = PackerCache(scene.directory, disk=disk)
+        if await refusal(act(cache, scene)):
+            listed = await cache.list()
+            assert listed == await PackerCache(scene.directory).list()
+            await cache.delete([listed[-1].key])
+        assert not there - scene.everything(), disk.failed
 
 
 async def test_what_a_dead_writer_left_is_only_reported_by_a_reader(memory_path: Path) -> None:
-    snapshot, act = await prepare("delete-many", memory_path)
-    before, at = entries(snapshot), 0
-    while entries(snapshot) == before:
+    template, act = await scene_of("delete-many", memory_path / "template")
+    before, at = template.entries(), 0
+    while True:
+        scene = template.copy(memory_path / "run")
         with pytest.raises(Stop):
-            await act(PackerCache(snapshot.directory, disk=StoppingDisk(at)), snapshot)
+            await act(PackerCache(scene.directory, disk=StoppingDisk(at)), scene)
+        if scene.entries() != before:
+            break
         at += 1
-    cache = PackerCache(snapshot.directory, read_only=True)
+    cache = PackerCache(scene.directory, read_only=True)
     assert (await cache.transactions())[0].state is TransactionState.PENDING
     await cache.list()
     assert (await cache.transactions())[0].state is TransactionState.PENDING
-    await PackerCache(snapshot.directory).undo()
-    assert entries(snapshot) == before
+    prepared = await PackerCache(scene.directory).prepare()
+    assert [one.state for one in prepared.recovered] == [TransactionState.DONE]
+    await PackerCache(scene.directory).undo()
+    assert scene.entries() == before
+
+
+async def test_what_only_the_index_can_decide_waits_for_it(memory_path: Path) -> None:
+    """A program died in a store, then the index turned corrupt: that is mended first, then the store is decided."""
+    template = Scene(memory_path / "template" / "cache", memory_path / "template" / "sources")
+    write_cache(template.directory, range(2))
+    template.sources.mkdir()
+    (template.sources / "packed").write_bytes(b"packed")
+    await PackerCache(template.directory).delete([key(1)])
+    for at in range(100):
+        scene = template.copy(memory_path / "run")
+        with pytest.raises(Stop):
+            await store(9)(PackerCache(scene.directory, disk=StoppingDisk(at)), scene)
+        newest = (await PackerCache(scene.directory).transactions())[0]
+        if newest.state is TransactionState.PENDING and not (scene.sources / "packed").exists():
+            break
+    (scene.directory / "index.json").write_bytes(b"corrupt")
+    cache = PackerCache(scene.directory)
+    done = await cache.change(replaced(scene), TransactionKind.REPAIR)
+    assert [one.state for one in await cache.transactions()][:2] == [TransactionState.DONE, TransactionState.PENDING]
+    await cache.delete([key(0)])
+    assert [one.state for one in await cache.transactions()][2] is TransactionState.VOID
+    # Where it came from only the program knew that died.
+    assert [file.name for file in await cache.trash() if file.transaction == newest.id] == [f"{key(9)[0]}.squashfs"]
+    await cache.undo()
+    await cache.undo(done.id)
+    assert (scene.directory / "index.json").read_bytes() == b"corrupt"

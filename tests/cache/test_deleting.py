@@ -19,7 +19,7 @@ from ocitui.cache import (
     TransactionState,
 )
 from ocitui.cache.disk import Folder
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
     SQUASHFS,
@@ -131,7 +131,7 @@ async def test_an_entry_no_lookup_reaches_is_deleted(tmp_path: Path) -> None:
     before, cache = tree(folder), PackerCache(folder)
     keys = [descriptor.key for descriptor in await cache.list()][1:]
     plan = await cache.plan_delete(keys)
-    assert plan.files == ()
+    assert len(plan.files) == 0
     transaction = await cache.delete(keys, plan)
     assert digests_and_formats(folder) == [key(0)]
     assert outside.read_bytes() == b"not of the cache"
@@ -158,7 +158,7 @@ async def test_a_plan_of_many_entries_lists_the_directory_once(
     keys, cache = [key(0), key(1), key(1, "erofs"), key(2)], PackerCache(directory)
     (directory / f"{key(2)[0]}.squashfs").unlink()
     few = await cache.plan_delete(keys)
-    monkeypatch.setattr("ocitui.cache.edits._MANY", 0)
+    monkeypatch.setattr("ocitui.cache.deleting._MANY", 0)
     listed, names = list[Path](), Folder.names
 
     def list_names(folder: Folder) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ocitui.cache import PackerCache
 from ocitui.cache.disk import Disk
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import digests_and_formats, trash, write_cache
 
 

@@ -37,7 +37,7 @@ def test_its_reverse_gives_the_same_bytes(drawn: Drawn, doomed: set[int], coming
     )
     assert [there.descriptors[one.position].raw for one in edit.into] == [one.raw.encode() for one in edit.into]
     gaps = index.layout.opening, index.layout.closing
-    back = Edit(edit.into, edit.out, gaps).on(there)(there)
+    back = Edit(edit.into, edit.out, gaps=gaps).on(there)(there)
     assert back.to_bytes() == drawn.data
 
 

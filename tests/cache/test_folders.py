@@ -9,7 +9,7 @@ import pytest
 
 from ocitui.cache import StorageError
 from ocitui.cache.disk import Folder
-from ocitui.cache.files import read_regular
+from ocitui.cache.files import open_bounded, read_bounded, read_regular, read_to_end
 
 
 def open_descriptors() -> set[str]:
@@ -34,8 +34,27 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Folder.open(tmp_path) as folder:
         assert folder.read("file") == b"text"
-        assert folder.read("pipe") == b""
+        with pytest.raises(OSError, match="not a regular file"):
+            folder.read("pipe")
         with pytest.raises(OSError, match="symbolic links"):
             folder.read("link")
     assert read_regular(tmp_path / "link") == b"text"
-    assert read_regular(tmp_path / "pipe") == b""
+    with pytest.raises(StorageError, match="not a regular file"):
+        read_regular(tmp_path / "pipe")
+
+
+def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    assert read_bounded(file, 5) == read_bounded(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_bounded(file, 4)
+    with pytest.raises(OSError, match="not a regular file"):
+        read_bounded(tmp_path / "zeros", 5)
+    with open_bounded(file, 5) as opened:
+        # It grows after it was looked at.
+        file.write_bytes(b"1" * (3 << 20))
+        with pytest.raises(OSError, match="more than 5 bytes"):
+            read_to_end(opened, 5)

@@ -13,20 +13,21 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import (
+    Change,
     ImageName,
     IndexEdit,
     IndexReplacement,
     Insert,
-    Mend,
     PackerCache,
     Place,
     Remove,
     StorageError,
+    TransactionKind,
     new_index,
     see,
     see_index,
 )
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, entry, make_image, stored, tree, write_cache
 from tests.tools import need
 
@@ -182,7 +183,9 @@ async def test_a_mend_and_its_undo_without_room(small: Path) -> None:
     fill(small)
     data = new_index(json.dumps(entry(number)).encode() for number in range(3))
     place = Place(name, see(directory / name), data=b"{}")
-    done = await cache.mend(Mend(index=IndexReplacement(see_index(directory), data), place=(place,)))
+    done = await cache.change(
+        Change(index=IndexReplacement(see_index(directory), data), place=(place,)), TransactionKind.REPAIR
+    )
     assert (directory / "index.json").read_bytes() == data
     fill(small)
     await cache.undo(done.id)
@@ -196,7 +199,9 @@ async def test_a_name_is_pointed_and_the_trash_emptied_without_room(small: Path)
     before = tree(directory)
     fill(small)
     first = (await cache.list())[0]
-    done = await cache.mend(Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))))
+    done = await cache.change(
+        Change(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))), TransactionKind.REPAIR
+    )
     assert (await cache.list())[-1] == first
     fill(small)
     await cache.undo(done.id)

@@ -15,7 +15,7 @@ import pytest
 
 from ocitui.cache import ImageName, LockedError, PackerCache, TransactionState
 from ocitui.cache.disk import Disk
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, until, write_cache
 from tests.tools import ROOT
 
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from ocitui.cache.disk import Disk
 from ocitui.cache.workspace import open_workspace
-with open_workspace(Path(sys.argv[1]), Disk(), "hold the lock"):
+with open_workspace(Path(sys.argv[1]), Disk(), "hold the lock", lambda: None):
     print("held", flush=True)
     sys.stdin.read()
 """

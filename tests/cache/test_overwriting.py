@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import (
+    Change,
     ConflictError,
     IndexEdit,
     IndexReplacement,
     Insert,
-    Mend,
     NoSuchEntryError,
     PackerCache,
     Remove,
+    TransactionKind,
     new_index,
     see_index,
 )
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
     SQUASHFS,
@@ -103,7 +104,9 @@ async def test_a_name_that_was_pointed(directory: Path) -> None:
     (directory / "index.json").write_bytes(index_bytes(entries))
     cache = PackerCache(directory)
     first = (await cache.list())[0]
-    done = await cache.mend(Mend(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))))
+    done = await cache.change(
+        Change(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))), TransactionKind.REPAIR
+    )
     pointed = (directory / "index.json").read_bytes()
     assert await cache.overwritten() == []
     (directory / "index.json").write_bytes(index_bytes([*entries, entry(9)]))
@@ -121,7 +124,9 @@ async def test_a_duplicate_that_came_back(directory: Path) -> None:
     twice = [entry(0), entry(1), entry(0)]
     (directory / "index.json").write_bytes(index_bytes(twice))
     cache = PackerCache(directory)
-    done = await cache.mend(Mend(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))))
+    done = await cache.change(
+        Change(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))), TransactionKind.REPAIR
+    )
     assert await cache.overwritten() == []
     (directory / "index.json").write_bytes(index_bytes([*twice, entry(9)]))
     (found,) = await cache.overwritten()
@@ -158,7 +163,9 @@ async def test_what_came_before_a_new_index_is_not_asked(directory: Path) -> Non
     cache = PackerCache(directory)
     done = await cache.delete([key(0)])
     (directory / "index.json").write_bytes(b"corrupt")
-    mended = await cache.mend(Mend(index=IndexReplacement(see_index(directory), new_index([]))))
+    mended = await cache.change(
+        Change(index=IndexReplacement(see_index(directory), new_index([]))), TransactionKind.REPAIR
+    )
     memory_wins(directory)
     assert await cache.overwritten() == []
     with pytest.raises(ConflictError, match="whole index"):

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import os
-import random
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocitui.cache import ImageName, PackerCache
+from ocitui.cache import ConflictError, ImageName, PackerCache, TransactionState, late_updates, list_backups
 from ocitui.cache.disk import Disk
-from ocitui.cache.files import INDEX_NAME
-from tests.cache.steps import Before, Snapshot, prepare
-from tests.cache.support import SQUASHFS, digests_and_formats, entry, index_bytes, stored, write_cache
-from tests.tools import seeds
+from tests.cache.scenes import CHANGES, Scene, key, replaced, replaced_with_files, scene_of
+from tests.cache.support import (
+    OWN,
+    SQUASHFS,
+    digests_and_formats,
+    entry,
+    index_bytes,
+    stored,
+    write_cache,
+)
 
 Foreign = Callable[[Path, int], None]
 CASES = ["store", "store-replacing", "delete-many", "undo-delete-many", "undo-store"]
+CASES += ["point", "duplicate", "adopt", "everything", "redo"]
 _numbers = itertools.count(100)
 
 
@@ -61,11 +69,19 @@ class InvadedDisk(Disk):
         self.steps.append(f"{operation} {name}")
 
 
-def expect(snapshot: Snapshot, disk: InvadedDisk, expected: set[tuple[str, str]]) -> None:
+def expect(scene: Scene, disk: InvadedDisk, expected: Counter[tuple[str, str]]) -> None:
     """Both the update made here and all of theirs are in the index."""
-    theirs = {(str(entry(number)["digest"]), "squashfs") for number in disk.theirs}
+    theirs = Counter((str(entry(number)["digest"]), "squashfs") for number in disk.theirs)
     where = [disk.steps[at] for at in disk.at if at < len(disk.steps)]
-    assert set(digests_and_formats(snapshot.directory)) == expected | theirs, where
+    assert Counter(digests_and_formats(scene.directory)) == expected + theirs, where
+
+
+async def made(case: str, folder: Path) -> tuple[Scene, Callable[[PackerCache, Scene], Any], Counter[tuple[str, str]]]:
+    """The scene, what is done in it, and the entries there are then."""
+    template, act = await scene_of(case, folder / "template")
+    scene = template.copy(folder / "run")
+    await act(PackerCache(scene.directory), scene)
+    return template, act, Counter(digests_and_formats(scene.directory))
 
 
 @pytest.fixture
@@ -77,38 +93,68 @@ def nobody_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("foreign", [truncate_and_write, rename_over])
 @pytest.mark.parametrize("case", CASES)
 async def test_an_update_at_every_step(case: str, foreign: Foreign, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
-    snapshot = template.copy(memory_path / "run")
-    await act(PackerCache(snapshot.directory), snapshot)
-    expected = set(digests_and_formats(snapshot.directory))
+    template, act, expected = await made(case, memory_path)
     for at in range(1000):
-        snapshot = template.copy(memory_path / "run")
-        before, disk = Before(snapshot), InvadedDisk(snapshot.directory / "index.json", foreign, at)
-        cache = PackerCache(snapshot.directory, disk=disk)
-        await act(cache, snapshot)
+        scene = template.copy(memory_path / "run")
+        there, disk = scene.everything(), InvadedDisk(scene.directory / "index.json", foreign, at)
+        cache = PackerCache(scene.directory, disk=disk)
+        await act(cache, scene)
         if not disk.theirs:
             break
-        expect(snapshot, disk, expected)
-        before.check(snapshot, disk.steps[at])
-        assert [d.key for d in await cache.list()] == digests_and_formats(snapshot.directory)
-        assert os.listdir(snapshot.directory / ".ocitui" / "staging") == []
+        expect(scene, disk, expected)
+        assert not there - scene.everything(), disk.steps[at]
+        assert [d.key for d in await cache.list()] == digests_and_formats(scene.directory)
+        assert os.listdir(scene.directory / OWN / "staging") == []
+    assert at > 10
 
 
 @pytest.mark.usefixtures("nobody_is_slow")
-@pytest.mark.parametrize("case", ["store", "delete-many"])
+@pytest.mark.parametrize("case", ["store", "delete-many", "everything"])
 async def test_two_updates_one_at_the_exchange(case: str, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
-    snapshot = template.copy(memory_path / "run")
-    disk = InvadedDisk(snapshot.directory / "index.json", rename_over)
-    await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-    expected = set(digests_and_formats(snapshot.directory))
+    template, act, expected = await made(case, memory_path)
+    scene = template.copy(memory_path / "run")
+    disk = InvadedDisk(scene.directory / "index.json", rename_over)
+    await act(PackerCache(scene.directory, disk=disk), scene)
     exchange = disk.steps.index("exchange index.json")
     for at in range(exchange + 1, len(disk.steps)):
-        snapshot = template.copy(memory_path / "run")
-        disk = InvadedDisk(snapshot.directory / "index.json", rename_over, exchange, at)
-        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
+        scene = template.copy(memory_path / "run")
+        disk = InvadedDisk(scene.directory / "index.json", rename_over, exchange, at)
+        await act(PackerCache(scene.directory, disk=disk), scene)
         assert len(disk.theirs) == 2
-        expect(snapshot, disk, expected)
+        expect(scene, disk, expected)
+
+
+class Invaded(Disk):
+    """Before the index is exchanged, another program writes a sound one."""
+
+    def __init__(self, index: Path) -> None:
+        super().__init__()
+        self.index = index
+
+    def step(self, operation: str, name: str) -> None:
+        if operation in ("exchange", "rename") and name == "index.json":
+            draft = self.index.with_name(".draft")
+            draft.write_bytes(index_bytes([entry(5)]))
+            if self.index.is_dir() and not self.index.is_symlink():
+                self.index.rename(self.index.with_name("aside"))
+            draft.rename(self.index)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, make) in CHANGES.items() if make in (replaced, replaced_with_files)]
+)
+async def test_a_sound_index_of_another_program_wins(name: str, memory_path: Path) -> None:
+    scene, act = await scene_of(name, memory_path)
+    before, index = scene.states(), scene.directory / "index.json"
+    with pytest.raises(ConflictError, match="another program"):
+        await act(PackerCache(scene.directory, disk=Invaded(index)), scene)
+    assert index.read_bytes() == index_bytes([entry(5)])
+    now = scene.states()
+    assert {name: now[name] for name in before if name != "index.json"} == {
+        name: before[name] for name in before if name != "index.json"
+    }
+    assert os.listdir(scene.directory / OWN / "staging") == []
+    assert (await PackerCache(scene.directory).transactions())[0].state is TransactionState.VOID
 
 
 class SlowWriter:
@@ -132,19 +178,101 @@ class SlowWriter:
             self.file.write(self.data[half:])
 
 
-@pytest.mark.parametrize("case", ["store", "delete-many"])
+@pytest.mark.parametrize("case", ["store", "delete-many", "point"])
 async def test_a_writer_that_is_slow(case: str, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
-    snapshot = template.copy(memory_path / "run")
-    disk = InvadedDisk(snapshot.directory / "index.json", SlowWriter())
-    await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-    expected = set(digests_and_formats(snapshot.directory))
+    template, act, expected = await made(case, memory_path)
+    scene = template.copy(memory_path / "run")
+    disk = InvadedDisk(scene.directory / "index.json", SlowWriter())
+    await act(PackerCache(scene.directory, disk=disk), scene)
     exchange = disk.steps.index("exchange index.json")
     for at in range(exchange - 3, exchange + 1):
-        snapshot = template.copy(memory_path / "run")
-        disk = InvadedDisk(snapshot.directory / "index.json", SlowWriter(), at)
-        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-        expect(snapshot, disk, expected)
+        scene = template.copy(memory_path / "run")
+        disk = InvadedDisk(scene.directory / "index.json", SlowWriter(), at)
+        await act(PackerCache(scene.directory, disk=disk), scene)
+        expect(scene, disk, expected)
+
+
+class StalledWriter:
+    """Has index.json open before the exchange, and writes when it is told to."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.file: Any = None
+
+    def __call__(self, index: Path, number: int) -> None:
+        self.data = with_theirs(index, number)
+        self.file = open(index, "r+b", buffering=0)  # noqa: SIM115
+
+    def finish(self) -> None:
+        with self.file:
+            self.file.truncate(0)
+            self.file.write(self.data)
+
+
+async def test_a_writer_that_stalls_is_told_and_what_it_wrote_is_found(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.cache.publish.PATIENCE_SECONDS", 0.05)
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    await PackerCache(directory).delete([key(2)])
+    probe = InvadedDisk(directory / "index.json", StalledWriter())
+    await PackerCache(directory, disk=probe).delete([key(1)])
+    await PackerCache(directory).undo()
+    writer = StalledWriter()
+    disk = InvadedDisk(directory / "index.json", writer, probe.steps.index("exchange index.json"))
+    done = await PackerCache(directory, disk=disk).delete([key(1)])
+    assert f"(process {os.getpid()}) had the old index.json open" in done.note
+    assert (await PackerCache(directory).transactions())[0].note == done.note
+    assert late_updates(directory) == []
+    backups = list_backups(directory)
+    writer.finish()
+    (late,) = late_updates(directory)
+    assert late.index is not None
+    assert [d.key for d in late.index.descriptors] == [
+        key(0),
+        key(1),
+        (str(entry(disk.theirs[0])["digest"]), "squashfs"),
+    ]
+    # It is no backup like the others.
+    assert late.backup.name not in [backup.name for backup in list_backups(directory)]
+    assert list_backups(directory) == backups
+    assert digests_and_formats(directory) == [key(0)]
+
+
+async def test_a_reader_holds_nobody_up(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.publish.PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 600.0)
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    with open(directory / "index.json", "rb"):  # noqa: ASYNC230
+        assert (await PackerCache(directory).delete([key(1)])).note == ""
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES])
+async def test_where_no_lease_is_to_be_had_a_writer_has_a_moment(
+    code: int, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have none, and only a file's owner may ask."""
+    asked = list[int]()
+
+    def refuse(fd: int, command: int, *_: int) -> int:
+        asked.append(command)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("ocitui.cache.publish.fcntl.fcntl", refuse)
+    directory = memory_path / "cache"
+    write_cache(directory, range(4))
+    await PackerCache(directory).delete([key(3)])
+    probe = InvadedDisk(directory / "index.json", SlowWriter())
+    await PackerCache(directory, disk=probe).delete([key(1)])
+    await PackerCache(directory).undo()
+    # It has truncated the file, so that what it holds tells that it is not done.
+    disk = InvadedDisk(directory / "index.json", SlowWriter(), probe.steps.index("exchange index.json"))
+    await PackerCache(directory, disk=disk).delete([key(1)])
+    theirs = (str(entry(disk.theirs[0])["digest"]), "squashfs")
+    assert digests_and_formats(directory) == [key(0), key(2), theirs]
+    assert asked
 
 
 class NoExchange(Disk):
@@ -156,15 +284,12 @@ class NoExchange(Disk):
 
 @pytest.mark.parametrize("case", CASES)
 async def test_without_the_exchange(case: str, memory_path: Path) -> None:
-    template, act = await prepare(case, memory_path / "template")
-    results = []
-    for disk in (Disk(), NoExchange()):
-        snapshot = template.copy(memory_path / "run")
-        before = Before(snapshot)
-        await act(PackerCache(snapshot.directory, disk=disk), snapshot)
-        before.check(snapshot, "the end")
-        results.append(digests_and_formats(snapshot.directory))
-    assert results[0] == results[1]
+    template, act, expected = await made(case, memory_path)
+    scene = template.copy(memory_path / "run")
+    there = scene.everything()
+    await act(PackerCache(scene.directory, disk=NoExchange()), scene)
+    assert not there - scene.everything()
+    assert Counter(digests_and_formats(scene.directory)) == expected
 
 
 async def test_a_transaction_notes_that_there_was_no_exchange(memory_path: Path) -> None:
@@ -178,46 +303,48 @@ async def test_a_transaction_notes_that_there_was_no_exchange(memory_path: Path)
     assert [one.note for one in await PackerCache(directory).transactions()] == [done.note, ""]
 
 
-class RacedDisk(Disk):
-    """Another thread makes an update beside a step of each store; some are waited for, some go on meanwhile."""
+class MeetingDisk(Disk):
+    """Begins each exchange in the very moment that another program begins to rename."""
 
-    def __init__(self, index: Path, chance: random.Random) -> None:
+    def __init__(self, barrier: threading.Barrier) -> None:
         super().__init__()
-        self.index, self.chance = index, chance
-        self.is_due = False
-        self.at_the_exchange = 0
-        self.theirs: list[Future[int]] = []
-        self.writer = ThreadPoolExecutor(1)
+        self.barrier = barrier
 
     def step(self, operation: str, name: str) -> None:
-        exchange = (operation, name) == ("exchange", INDEX_NAME)
-        if self.is_due and (exchange or self.chance.random() < 0.02):
-            self.is_due = False
-            self.theirs.append(self.writer.submit(self._update))
-            if self.chance.random() < 0.5:
-                self.theirs[-1].result(60)
-                self.at_the_exchange += exchange
-
-    def _update(self) -> int:
-        number = next(_numbers)
-        rename_over(self.index, number)
-        return number
+        if operation == "exchange":
+            self.barrier.wait(60)
 
 
-@pytest.mark.parametrize("seed", seeds(3, 50))
-async def test_races_by_chance(seed: int, memory_path: Path) -> None:
-    """Beside a writer that renames now and then, nothing that it adds is ever lost."""
+async def test_races_by_chance(memory_path: Path) -> None:
+    """A writer that renames just as the index is exchanged: nothing that it adds is lost, whoever comes first."""
     directory = memory_path / "cache"
     write_cache(directory, range(2))
-    disk = RacedDisk(directory / INDEX_NAME, random.Random(seed))
-    cache = PackerCache(directory, disk=disk)
-    with disk.writer:
-        for round_ in range(20):
-            disk.is_due = True
+    index, barrier, theirs = directory / "index.json", threading.Barrier(2), list[int]()
+
+    def write() -> None:
+        with suppress(threading.BrokenBarrierError):
+            while True:
+                # It keeps in mind what it added, as a daemon does.
+                mine, draft = [*theirs, next(_numbers)], index.with_name(".draft")
+                own = {str(entry(number)["digest"]) for number in mine}
+                others = [one for one in json.loads(index.read_bytes())["manifests"] if one["digest"] not in own]
+                draft.write_bytes(index_bytes([*others, *map(entry, mine)]))
+                barrier.wait(60)
+                draft.rename(index)
+                theirs.append(mine[-1])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    cache = PackerCache(directory, disk=MeetingDisk(barrier))
+    try:
+        for round_ in range(60):
             await stored(cache, memory_path / "source", f"ours{round_}", name=f"ours:{round_}")
-    assert disk.at_the_exchange > 1, "a race that is not run proves nothing"
-    there = {digest for digest, _ in digests_and_formats(directory)}
-    assert {str(entry(update.result())["digest"]) for update in disk.theirs} <= there
+            added = [(str(entry(number)["digest"]), "squashfs") for number in theirs]
+            assert set(added) <= set(digests_and_formats(directory))
+    finally:
+        barrier.abort()
+        writer.join()
+    assert len(theirs) >= 60
 
 
 def rewrite_as_the_daemon(index: Path, stop: threading.Event, errors: list[BaseException]) -> None:

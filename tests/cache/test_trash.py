@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import (
+    Change,
     ConflictError,
     Discard,
     IndexReplacement,
-    Mend,
     NoSuchTransactionError,
     PackerCache,
     ReadOnlyError,
+    TransactionKind,
     TransactionState,
     new_index,
     see,
     see_index,
 )
-from tests.cache.steps import Stop, StoppingDisk, key
+from tests.cache.scenes import Stop, StoppingDisk, key
 from tests.cache.support import EROFS, OWN, SQUASHFS, trash, tree, write_cache
 
 
@@ -60,7 +61,7 @@ async def test_every_kind_of_file(directory: Path) -> None:
     cache = PackerCache(directory)
     discard = tuple(Discard(name, seen) for name, seen in found.items() if seen)
     replacement = IndexReplacement(see_index(directory), new_index([]))
-    await cache.mend(Mend(index=replacement, discard=discard))
+    await cache.change(Change(index=replacement, discard=discard), TransactionKind.REPAIR)
     listed = {file.name: (file.kind, file.size) for file in await cache.trash()}
     assert listed == {
         "folder": ("directory", 10),
@@ -172,7 +173,7 @@ async def test_a_directory_is_removed_with_all_in_it_and_nothing_else(directory:
     seen = see(directory / "folder")
     assert seen is not None
     cache = PackerCache(directory)
-    await cache.mend(Mend(discard=(Discard("folder", seen),)))
+    await cache.change(Change(discard=(Discard("folder", seen),)), TransactionKind.REPAIR)
     await cache.empty_trash()
     assert os.listdir(directory / OWN / "trash") == []
     assert (outside / "file").read_bytes() == b"stays"

@@ -14,7 +14,7 @@ import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
 from ocitui.cache.index_file import Signature, look
-from tests.cache.steps import key
+from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, stored, until, write_cache
 
 SOUND, STALE, CORRUPT = Condition.SOUND, Condition.STALE, Condition.CORRUPT

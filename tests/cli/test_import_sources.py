@@ -102,7 +102,7 @@ def test_a_new_name_packs_nothing(registry: FaultyRegistry, cache: Path, ocitui:
     assert "--rename" in refused.json["error"]["hint"]
     done = ocitui("import", f"{registry.host}/team/app:2.0", *words, "--json", "--rename")
     assert done.json["outcome"] == "renamed"
-    assert done.json["transaction"]["kind"] == "store"
+    assert done.json["transaction"]["kind"] == "import"
     assert ocitui("resolve", f"{registry.host}/team/app:2.0", *words).status == 0
     assert ocitui("undo", "-C", cache).status == 0
     assert ocitui("resolve", f"{registry.host}/team/app:1.0", *words).status == 0

@@ -39,7 +39,7 @@ def test_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("point", NAME, OLD_ALPINE.digest, "--yes", "--json", "-C", demo).json
     assert done["plan"]["winner"]["digest"] == ALPINE.digest
     assert done["plan"]["entry"]["digest"] == OLD_ALPINE.digest
-    assert done["transaction"]["kind"] == "mend"
+    assert done["transaction"]["kind"] == "point"
 
 
 def test_it_asks(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_it_is_mended_checked_and_undone(demo: Path, ocitui: Ocitui) -> None:
     assert "ocitui undo " in done.out
     assert ocitui("check", "-C", demo).status == 0
     assert ocitui("resolve", "forgotten:1", "--format", "tar", "-C", demo).status == 0
-    assert "mend" in ocitui("log", "-C", demo).out
+    assert "repair" in ocitui("log", "-C", demo).out
     assert ocitui("undo", "-C", demo).status == 0
     assert files(demo) == before
 
@@ -118,7 +118,7 @@ def test_a_reader_s_deep_plan_writes_no_ledger(sound: Path, ocitui: Ocitui) -> N
 def test_what_remains_is_the_exit_status(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
     assert done.status == 3
-    assert done.json["transaction"]["kind"] == "mend"
+    assert done.json["transaction"]["kind"] == "repair"
     assert done.json["transactions"] == [done.json["transaction"]]
     assert {one["code"] for one in done.json["remaining"]} == {"file-missing", "orphan-entry"}
     assert done.json["clean"] is False

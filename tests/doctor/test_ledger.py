@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cache import StorageError
+from ocitui.cache import ConflictError
 from ocitui.cache import ledger as ledger_module
 from ocitui.cache.ledger import Ledger, record_stored
 from tests.doctor.examine_support import digest_of
@@ -148,7 +148,7 @@ def test_where_it_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / ".ocitui").write_bytes(b"")
     ledger = Ledger.open(tmp_path)
     ledger.record(NAME, os.stat(tmp_path), HASH)
-    with pytest.raises(StorageError):
+    with pytest.raises(ConflictError):
         ledger.flush()
     record_stored(tmp_path, tmp_path / "absent")
     (tmp_path / ".ocitui").unlink()

@@ -110,16 +110,16 @@ def test_a_part_of_a_file_is_not_read_back(fake: FakeKernel, cache: Path, tmp_pa
     fake.add(0, cache / NAME, offset=512)
     (use,) = users_of(cache, fake.kernel)[NAME]
     with pytest.raises(StorageError, match="only a part"):
-        read_back(use, 1)
+        read_back(use, bytes)
 
 
 def test_more_than_the_device_has_is_not_read_back(fake: FakeKernel, cache: Path) -> None:
     fake.add(0, cache / NAME)
     (use,) = users_of(cache, fake.kernel)[NAME]
     with pytest.raises(StorageError, match="4096 of 4097 bytes"):
-        read_back(use, 1, 4097)
+        read_back(use, bytes, 4097)
     with pytest.raises(StorageError, match="cannot read"):
-        read_back(use, 1)
+        read_back(use, bytes)
 
 
 def test_a_device_that_ends_too_early(fake: FakeKernel, cache: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_device_that_ends_too_early(fake: FakeKernel, cache: Path, tmp_path: P
     (use,) = users_of(cache, fake.kernel)[NAME]
     use.device.write_bytes(b"short")
     with open(tmp_path / "target", "wb") as target, pytest.raises(StorageError, match="ends after 5 of 4096"):
-        read_back(use, target.fileno())
+        read_back(use, target.write)
 
 
 def test_a_real_device_and_what_it_holds_of_a_deleted_file(sample: Sample, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_real_device_and_what_it_holds_of_a_deleted_file(sample: Sample, tmp_p
         (use,) = users_of(sample.directory)[packed.name]
         assert use.deleted
         with open(tmp_path / "back", "wb") as target:
-            assert read_back(use, target.fileno()) == len(content)
+            assert read_back(use, target.write) == len(content)
     assert (tmp_path / "back").read_bytes() == content
     assert check_packed(tmp_path / "back").problem is None
     assert users_of(sample.directory) == {}
@@ -153,7 +153,7 @@ def test_a_real_device_that_holds_another_file_by_now(sample: Sample) -> None:
         (use,) = users_of(sample.directory)[sample.file("squashfs").name]
         other = LoopUse(use.device, use.path, False, True, use.readable_size, identity=(1, 2))
         with pytest.raises(StorageError, match="another file"):
-            read_back(other, 1)
+            read_back(other, bytes)
 
 
 def test_a_real_device_of_a_file_that_was_replaced_holds_the_old_one(sample: Sample, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_real_device_of_a_file_that_was_replaced_holds_the_old_one(sample: Sam
         (use,) = users_of(sample.directory)[packed.name]
         assert use.deleted
         with open(tmp_path / "back", "wb") as target:
-            read_back(use, target.fileno())
+            read_back(use, target.write)
     assert hashlib.sha256((tmp_path / "back").read_bytes()).digest() == hashlib.sha256(content).digest()
 
 

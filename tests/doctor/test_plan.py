@@ -231,7 +231,7 @@ async def test_two_steps_do_not_share_a_file(several: Sample) -> None:
     again = replace(step, number=99, change=replace(step.change, discard=(discard,)))
     twice = replace(plan, steps=(*plan.steps, again), chosen=plan.chosen | {99})
     with pytest.raises(ConflictError):
-        twice.mend()
+        twice.composed()
 
 
 async def test_an_index_that_cannot_be_read_is_not_replaced(sample: Sample) -> None:

@@ -20,7 +20,7 @@ from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairPlan
-from tests.cache.steps import FailingDisk, Stop, StoppingDisk
+from tests.cache.scenes import FailingDisk, Stop, StoppingDisk
 from tests.doctor.examine_support import Sample, copied
 from tests.doctor.fault_makers import CASES, FaultCase
 from tests.doctor.repair_support import in_memory, nobody_else_writes, planned, standing

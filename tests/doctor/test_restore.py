@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import Discard, Mend, PackedFormat, PackerCache, PlanChangedError, see
+from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.image_import import ImportDesk, import_image
@@ -35,7 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def to_trash(directory: Path, *names: str) -> None:
     """Out of the cache by a transaction of ours."""
     discards = [Discard(name, seen) for name in names if (seen := see(directory / name)) is not None]
-    await PackerCache(directory).mend(Mend(discard=tuple(discards)))
+    await PackerCache(directory).change(Change(discard=tuple(discards)), TransactionKind.REPAIR)
 
 
 async def check_restored(directory: Path, plan: RepairPlan, whole: dict[str, Any]) -> None:

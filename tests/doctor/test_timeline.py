@@ -15,7 +15,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
 from ocitui.cache.backups import Backup, keep_backup
 from ocitui.cache.daemon import DaemonState
-from ocitui.cache.records import Removed, Swap
+from ocitui.cache.records import RecordedDescriptor, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor.assessment import (
     Assessment,
@@ -47,7 +47,7 @@ def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> Timeline
 
 
 def deleted(at: float, count: int) -> Transaction:
-    removed = [Removed("{}", 0)] * count
+    removed = [RecordedDescriptor("{}", 0)] * count
     return Transaction(id="1", kind=TransactionKind.DELETE, started=at, by="me", removed=removed)
 
 

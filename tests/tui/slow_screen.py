@@ -29,7 +29,7 @@ def main(cache: Path, marker: Path) -> int:
     sync = Disk.sync_folder
 
     def held_sync(disk: Disk, folder: Folder) -> None:
-        if not stood.is_set():
+        if folder.path.name == "journal" and not stood.is_set():
             stood.set()
             marker.touch()
             while marker.exists() and not told.wait(0.01):

@@ -220,7 +220,7 @@ async def test_what_is_in_use_is_asked_twice(tmp_path: Path, monkeypatch: pytest
         await one.press("Y")
         await one.until(lambda: "checked again" in one.status)
         [done] = await one.app.cache.transactions()
-        assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+        assert (done.kind, done.state) == (TransactionKind.REPAIR, TransactionState.DONE)
 
 
 async def test_an_overwritten_edit_is_made_again(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ async def test_a_terminal_that_is_not_read_does_not_stop_a_repair(tmp_path: Path
         program.until(program.ended, "the end", reading=False)
         assert program.status == 143
     [done] = await PackerCache(cache).transactions()
-    assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+    assert (done.kind, done.state) == (TransactionKind.REPAIR, TransactionState.DONE)
     await PackerCache(cache).undo()
     assert document.read_text() == "{"
 
@@ -238,7 +238,7 @@ async def test_a_line_that_goes_leaves_a_whole_repair(tmp_path: Path) -> None:
         program.fd = -1
         program.until(program.ended, "the end", reading=False)
     [done] = await PackerCache(cache).transactions()
-    assert (done.kind, done.state) == (TransactionKind.MEND, TransactionState.DONE)
+    assert (done.kind, done.state) == (TransactionKind.REPAIR, TransactionState.DONE)
     assert _entries(cache) == 7
     await PackerCache(cache).undo()
     assert (cache / "index.json").read_bytes() == index[: len(index) // 2]

@@ -11,13 +11,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ocitui.cache import FileKind, ImageIndex, PackedFormat, TransactionState
+from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
 from ocitui.cache.daemon import find_daemon
 from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.index import Key
-from ocitui.cache.journal import PUBLISHED, PUBLISHING, decode_transaction
+from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
+from ocitui.cache.own_folder import open_journal
+from ocitui.cache.workspace import STAGING_NAME, refused_files
 from ocitui.text import human_size
 
 from ..catalogue import CATALOGUE
@@ -134,9 +136,8 @@ def collisions(listing: Listing) -> Iterator[Finding]:
 
 _LOCKS = Path("/proc/locks")
 _OLD_SECONDS = 600.0
-_STAGING, _JOURNAL = "staging", "journal"
+
 _DRAFT, _TEMPORARY = ".draft", ".temporary"
-_UNFINISHED = (TransactionState.PENDING, PUBLISHING, PUBLISHED)
 
 
 def check_own(directory: Path) -> Iterator[Finding]:
@@ -144,14 +145,24 @@ def check_own(directory: Path) -> Iterator[Finding]:
     own = directory / OWN_NAME
     busy = locked(own)
     for path, text in (
-        *_leftovers(own / _STAGING, ""),
-        *_leftovers(own / _JOURNAL, _DRAFT),
+        *_leftovers(own / STAGING_NAME, ""),
+        *_leftovers(own / JOURNAL_NAME, _DRAFT),
         *_leftovers(own, _TEMPORARY),
     ):
         if not busy and text:
             yield CATALOGUE["leftover-temporary"].finding(text, file=str(path.relative_to(directory)))
-    for path in _records(own / _JOURNAL):
-        yield from _check_record(path, busy=busy)
+    for refused in refused_files(directory):
+        seen = f"it is not acted on: {refused.reason}"
+        yield CATALOGUE["journal-damaged"].finding(seen, file=str(Path(OWN_NAME, refused.path)))
+    if not busy:
+        yield from _pending(directory)
+
+
+def _pending(directory: Path) -> Iterator[Finding]:
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        for record in journal.pending() if journal is not None else ():
+            file = f"{OWN_NAME}/{JOURNAL_NAME}/{record.name}"
+            yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", file=file)
 
 
 def locked(own: Path) -> bool:
@@ -172,28 +183,6 @@ def _leftovers(folder: Path, ending: str) -> Iterator[tuple[Path, str]]:
             with suppress(OSError):
                 if name.endswith(ending) and os.lstat(folder / name).st_mtime < oldest:
                     yield folder / name, "a temporary file that an interrupted writer left"
-
-
-def _records(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
-    except OSError:
-        return []
-
-
-def _check_record(path: Path, *, busy: bool) -> Iterator[Finding]:
-    parts, file = path.name.split("."), f"{OWN_NAME}/{_JOURNAL}/{path.name}"
-    try:
-        decode_transaction(path.read_bytes())
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        seen = f"the record of transaction {parts[0]} cannot be read: {reason}"
-        yield CATALOGUE["journal-damaged"].finding(seen, file=file)
-        return
-    if not busy and len(parts) == 3 and parts[1].startswith(_UNFINISHED):
-        yield CATALOGUE["transaction-pending"].finding(f"transaction {parts[0]} was interrupted", file=file)
 
 
 _PROC = Path("/proc")

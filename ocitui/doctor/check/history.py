@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ocitui.cache import (
     Backup,
-    CacheDirectoryError,
     CacheError,
     Descriptor,
     ImageIndex,
@@ -18,11 +16,12 @@ from ocitui.cache import (
     keep_backup,
     keep_corrupt,
     list_backups,
+    next_number,
     read_backup,
+    transactions_since,
 )
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.redoing import find_overwritten
-from ocitui.cache.workspace import open_journal
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
 
@@ -50,20 +49,13 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
         with suppress(CacheError):
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
-                yield History(descriptors, _since(directory, backup))
+                yield History(descriptors, transactions_since(directory, backup))
 
 
 def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:
     data = read_backup(directory, backup)
     found = examine_index(data, index)[1]
     return list(found.descriptors) if found is not None else ()
-
-
-def _since(directory: Path, backup: Backup) -> list[Transaction]:
-    moment = f"{datetime.fromtimestamp(backup.kept, UTC):%Y%m%dT%H%M%S%f}"
-    with suppress(OSError), open_journal(directory) as journal:
-        return journal.since(moment) if journal is not None else []
-    return []
 
 
 def _overwritten(directory: Path, index: ImageIndex) -> list[Transaction]:
@@ -78,13 +70,15 @@ def keep_index(directory: Path) -> str:
     Gives what there is to say of a corrupt one, empty for a sound one or none.
     """
     try:
+        # Asked before the index is read: a transaction under way may be in it or not.
+        number = next_number(directory)
         with CacheFiles(directory) as files:
             reading = read_index(files)
-    except CacheDirectoryError:
+    except CacheError:
         return ""
     if reading.index is not None:
         if reading.fact is not None:
-            keep_backup(directory, reading.index)
+            keep_backup(directory, reading.index, number)
         return ""
     if reading.data is None:
         return ""

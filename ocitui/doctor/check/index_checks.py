@@ -13,7 +13,6 @@ import msgspec
 
 from ocitui.cache import (
     CacheDirectoryError,
-    CacheError,
     Descriptor,
     DocumentError,
     ImageIndex,
@@ -228,11 +227,7 @@ def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
     there = set(zip(today.digests, today.formats, strict=True))
     for transaction in history.since:
-        for removed in transaction.removed:
-            try:
-                there.add(removed.descriptor.key)
-            except CacheError:
-                continue
+        there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
     return [descriptor for descriptor in history.backup if descriptor.key not in there]
 
 

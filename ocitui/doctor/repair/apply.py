@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import Mend, PackerCache, ReadOnlyError, Transaction
+from ocitui.cache import PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.ledger import record_stored
-from ocitui.cache.transactions import recover
-from ocitui.cache.workspace import open_workspace
 from ocitui.importing.errors import SourceError
 from ocitui.importing.flatten_messages import FlattenProgress
 from ocitui.importing.opening import SourceOptions, open_source
@@ -31,7 +28,7 @@ from ..loop_devices import read_back, users_of
 from ..report import Report
 from .copies import is_whole, sha256_of
 from .plan import RepairPlan
-from .steps import Fetch, FetchKind
+from .steps import Fetch, FetchKind, StepKind
 
 FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
@@ -46,6 +43,7 @@ class Fetcher:
 
     directory: Path
     folder: Path
+    disk: Disk
     access: SourceOptions
     report: FetchProgress
 
@@ -65,8 +63,8 @@ class Fetcher:
 
         def work(stop: Stop) -> None:
             if fetch.kind is FetchKind.DEVICE:
-                return read_device(self.directory, fetch, output)
-            return copy_checked(fetch, output, lambda done: told(fetch.name, done, fetch.size), stop)
+                return read_device(self.directory, fetch, output, self.disk)
+            return copy_checked(fetch, output, self.disk, lambda done: told(fetch.name, done, fetch.size), stop)
 
         with storage_errors(f"copy {fetch.origin}"):
             check_room(self.directory, fetch.size)
@@ -84,7 +82,7 @@ class Fetcher:
             await source.close()
 
     async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
-        blobs = blob_store(self.directory)
+        blobs = blob_store(self.directory, self.disk)
 
         def packed(said: FlattenProgress) -> None:
             self.report(fetch.name, said.done, said.total)
@@ -103,40 +101,32 @@ class Fetcher:
         blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
 
 
-def read_device(directory: Path, fetch: Fetch, output: Path) -> None:
+def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None:
     """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
     uses = users_of(directory).get(fetch.name, ())
     use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
     if use is None:
         raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
-    with open(output, "xb", buffering=0) as copy:
-        read_back(use, copy.fileno(), fetch.size)
-        os.fsync(copy.fileno())
+    with disk.writing(output) as write:
+        read_back(use, write, fetch.size)
     if sha256_of(output) != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
-def copy_checked(fetch: Fetch, output: Path, done: Callable[[int], None], stop: Stop) -> None:
+def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], None], stop: Stop) -> None:
     """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
     hashed, left = hashlib.sha256(), fetch.size
-    with open(fetch.origin, "rb", buffering=0) as original, open(output, "xb", buffering=0) as copy:
+    with open(fetch.origin, "rb", buffering=0) as original, disk.writing(output) as write:
         while left and (chunk := original.read(min(_CHUNK, left))):
             stop.check()
             hashed.update(chunk)
-            _write(copy.fileno(), chunk)
+            write(chunk)
             left -= len(chunk)
             done(fetch.size - left)
-        os.fsync(copy.fileno())
     if left:
         raise SourceError(f"{fetch.origin} ends {left} bytes too early")
     if fetch.sha256 and hashed.hexdigest() != fetch.sha256.removeprefix("sha256:"):
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
-
-
-def _write(fd: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +161,7 @@ async def apply_plan(
     They are one transaction; an edit of ours that is made once more is another.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
-    `PackerCache.mend` raise; the cache is then as it was.
+    `PackerCache.change` raise; the cache is then as it was.
     """
     tell = progress or _ignore
     if cache.read_only:
@@ -185,17 +175,30 @@ async def apply_plan(
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
     transactions: list[Transaction] = []
     async with _fetched(cache, plan, tell) as staged:
-        mend = plan.mend(staged)
-        if mend != Mend():
+        if change := plan.composed(staged):
             tell(RepairProgress("mending"))
-            transactions.append(await cache.mend(mend))
-            await asyncio.to_thread(_note_packed, cache.directory, plan)
+            digests, names = _about(plan)
+            transactions.append(await cache.change(change, _kind(plan), names=names, digests=digests))
+            await asyncio.to_thread(_note_packed, cache, plan)
         for transaction_id in plan.redone:
             tell(RepairProgress(f"doing transaction {transaction_id} again"))
             transactions.append(await cache.redo(transaction_id))
         if plan.made and not transactions:
-            await asyncio.to_thread(_clean_up, cache.directory)
+            await cache.prepare()
     return tuple(transactions)
+
+
+def _kind(plan: RepairPlan) -> TransactionKind:
+    adopts = all(step.kind is StepKind.ADOPT for step in plan.made)
+    return TransactionKind.ADOPT if adopts else TransactionKind.REPAIR
+
+
+def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
+    """The digests that the steps are about, and the names that they have in the index."""
+    digests = dict.fromkeys(f.digest for step in plan.made for f in step.findings if f.digest)
+    descriptors = plan.index.descriptors if plan.index is not None and digests else ()
+    names = dict.fromkeys(d.image_name for d in descriptors if d.digest in digests and d.image_name)
+    return list(digests), list(names)
 
 
 @asynccontextmanager
@@ -204,8 +207,8 @@ async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> 
     with ExitStack() as stack:
         staged: dict[str, Path] = {}
         if plan.fetches:
-            folder = stack.enter_context(staging_folder(cache.directory))
-            fetcher = Fetcher(cache.directory, folder, plan.access, _telling(tell))
+            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, _telling(tell))
             for number, fetch in enumerate(plan.fetches):
                 tell(RepairProgress(f"fetching {fetch.name}", 0, fetch.size))
                 staged[fetch.name] = await fetcher.bring(number, fetch)
@@ -216,21 +219,14 @@ async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> 
             await cache.close()
 
 
-def _note_packed(directory: Path, plan: RepairPlan) -> None:
+def _note_packed(cache: PackerCache, plan: RepairPlan) -> None:
     """What was packed anew has other bytes than the ledger knew."""
     for fetch in plan.fetches:
-        record_stored(directory, directory / fetch.name)
+        record_stored(cache.directory, cache.directory / fetch.name, disk=cache.disk)
 
 
 def _telling(tell: ProgressCall) -> Callable[[str, int, int], None]:
     return lambda name, done, total: tell(RepairProgress(f"fetching {name}", done, total))
-
-
-def _clean_up(directory: Path) -> None:
-    """What every writer does first. Raises LockedError, ReadOnlyError, StorageError."""
-    doing = "clean up"
-    with storage_errors(doing), open_workspace(directory, Disk(), doing) as space:
-        recover(space, index_needed=False)
 
 
 def _ignore(progress: RepairProgress) -> None:

@@ -18,7 +18,7 @@ from ocitui.cache.files import packed_name
 
 from ..findings import Finding
 from .snapshot import Snapshot, entry_of, short
-from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Change, Outcome, RepairStep, StepKind
+from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Outcome, RepairStep, StepChange, StepKind
 
 CODES = frozenset({"digest-invalid", "format-unknown", "name-missing", "name-not-canonical", "entry-duplicate"})
 _KEPT = "its bytes stay in the journal, and undo puts it back"
@@ -51,7 +51,7 @@ def _take_out(finding: Finding, position: int) -> RepairStep:
         (finding,),
         then=f"a miss, as before; {_KEPT}",
         loses="",
-        change=Change(remove=(position,)),
+        change=StepChange(remove=(position,)),
     )
 
 
@@ -73,7 +73,7 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
             f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}",
             (finding,),
             then="a hit, if the entry's files are good",
-            change=Change(annotate=((position, ((ANNOTATION_PACKED_FORMAT, form.value),)),)),
+            change=StepChange(annotate=((position, ((ANNOTATION_PACKED_FORMAT, form.value),)),)),
         )
     )
 
@@ -105,7 +105,7 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
             loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
             # Without a word from the operator it is only offered.
             default=given is not None,
-            change=Change(annotate=((position, name_annotations(name)),)),
+            change=StepChange(annotate=((position, name_annotations(name)),)),
         )
     )
 
@@ -138,7 +138,7 @@ def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
                 f"Take out {count} {entry_of(digest, form, name)}; the last one stays",
                 same,
                 then=f"the same answers as before; {_KEPT}",
-                change=Change(remove=positions),
+                change=StepChange(remove=positions),
             )
         )
     return steps

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ocitui.cache import Descriptor, Document, DocumentError, FileKind, ImageManifest, PackedFormat
+from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
-from ocitui.cache.edits import discardable
 from ocitui.cache.entries import packed_file
 from ocitui.cache.files import known_format
 from ocitui.cache.index import Key
@@ -20,7 +20,7 @@ from ..check.document_checks import has_digest
 from ..findings import Finding
 from .copies import Copy, Restorer, WantedFile, read_document
 from .snapshot import Snapshot, entry_of, file_of
-from .steps import HIT, MISS, REVERSIBLE, Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
 
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Content = Callable[[str], str]
@@ -141,7 +141,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.of(packed_file(descriptor)))),
-        change=Change(remove=positions, discard=discards),
+        change=StepChange(remove=positions, discard=discards),
     )
 
 
@@ -234,7 +234,7 @@ class FileMends:
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
             used_by=self.holders.of(wanted.name),
-            change=Change(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
+            change=StepChange(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
         )
 
     def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
@@ -273,7 +273,7 @@ class FileMends:
                 then=MISS,
                 used_by=self.holders.of(wanted.name),
                 leaves=(Left(_missing(wanted, findings[0]), why, would),),
-                change=Change(discard=discards),
+                change=StepChange(discard=discards),
             )
         )
 

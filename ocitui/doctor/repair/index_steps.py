@@ -15,7 +15,7 @@ from ..check.entry_checks import check_digest
 from ..findings import Finding, Severity
 from ..salvage.sources import Joined, Source
 from .snapshot import Snapshot, short
-from .steps import Change, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
 
 REPLACED = frozenset(
     {
@@ -82,7 +82,7 @@ def _replace(
             loses=_lost(joined),
             source=_origins(joined.proposed),
             leaves=leaves(snapshot, index, known),
-            change=Change(replacement=IndexReplacement(snapshot.seen, data)),
+            change=StepChange(replacement=IndexReplacement(snapshot.seen, data)),
         )
     )
 
@@ -126,7 +126,7 @@ def _refill(
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(snapshot, whole, known),
-            change=Change(insert=tuple(inserts)),
+            change=StepChange(insert=tuple(inserts)),
         )
     )
 

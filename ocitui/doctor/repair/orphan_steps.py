@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheError, ChangeMode, Descriptor, Document, ImageName, Insert
+from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
-from ocitui.cache.edits import discardable
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
 from ocitui.importing.describe import describe_image
 
@@ -24,11 +24,11 @@ from .steps import (
     NOTHING,
     REVERSIBLE,
     UNLOADED,
-    Change,
     Fate,
     Left,
     Outcome,
     RepairStep,
+    StepChange,
     StepFile,
     StepKind,
 )
@@ -78,7 +78,7 @@ class Adoption:
                 else f"a hit, and {name} resolves to it",
                 source="the index as it once was" if self._uses_known(finding) else "its manifest and config",
                 # First in the index, it takes no name from an entry that has it now.
-                change=Change(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
+                change=StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
             )
         )
 
@@ -203,7 +203,7 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
         snapshot.trashed(discards),
         sum(item.seen.size for item in discards),
         then=f"{NOTHING}; {REVERSIBLE}",
-        change=Change(discard=discards),
+        change=StepChange(discard=discards),
     )
 
 
@@ -217,7 +217,7 @@ def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
         snapshot.trashed(discards),
         sum(item.seen.size for item in discards),
         then=NOTHING,
-        change=Change(discard=discards),
+        change=StepChange(discard=discards),
     )
 
 
@@ -257,6 +257,6 @@ def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allo
                 (finding,),
                 (StepFile(finding.file, Fate.MODE, fact.size),),
                 then="as root it reads the file all the same",
-                change=Change(modes=(ChangeMode(finding.file, old, new),)),
+                change=StepChange(modes=(ChangeMode(finding.file, old, new),)),
             )
         )

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ocitui.cache import (
     CacheError,
+    Change,
     ConflictError,
     Descriptor,
     ImageIndex,
@@ -20,7 +21,6 @@ from ocitui.cache import (
     IndexReplacement,
     IndexSeen,
     Insert,
-    Mend,
     PackerCache,
     Place,
     Remove,
@@ -30,8 +30,8 @@ from ocitui.cache import (
     see,
 )
 from ocitui.cache.ledger import Ledger
+from ocitui.cache.own_folder import open_journal
 from ocitui.cache.redoing import Overwritten
-from ocitui.cache.workspace import open_journal
 from ocitui.importing.opening import SourceOptions
 
 from ..check.history import known_history
@@ -45,7 +45,7 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
 from .source_copies import RegistryShelf, shelf_for
-from .steps import Change, Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepFile, StepKind
+from .steps import Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepChange, StepFile, StepKind
 
 
 def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
@@ -95,7 +95,7 @@ def _redo(finding: Finding, lost: Overwritten) -> RepairStep:
         (finding,),
         then="while it runs, its memory wins at its next store: stop it first, then start it",
         default=False,
-        change=Change(redo=lost.transaction.id),
+        change=StepChange(redo=lost.transaction.id),
     )
 
 
@@ -176,7 +176,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
 
 def _is_pending(directory: Path) -> bool:
     """Whether an interrupted transaction waits for a writer, which changes the cache before anything else is done."""
-    with suppress(OSError), open_journal(directory) as journal:
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
         return journal is not None and bool(journal.list([TransactionState.PENDING]))
     return False
 
@@ -229,10 +229,10 @@ T = TypeVar("T")
 def compose(
     index: ImageIndex | None,
     seen: IndexSeen | None,
-    changes: Sequence[Change],
+    changes: Sequence[StepChange],
     staged: Mapping[str, Path] | None = None,
-) -> Mend:
-    """The changes as one mend; ``staged`` are the paths of fetched files by their name.
+) -> Change:
+    """The changes of several steps as one; ``staged`` are the paths of fetched files by their name.
 
     Raises ConflictError where two of them want the same file, or one was not fetched.
     """
@@ -244,7 +244,7 @@ def compose(
     _check_names(names)
     # The mode of what goes anyway stays, so that it comes back with it.
     modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
-    return Mend(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
+    return Change(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
 
 
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
@@ -253,7 +253,7 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 
 
 def _index_change(
-    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[Change]
+    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
 ) -> IndexEdit | IndexReplacement | None:
     replacements = _once(change.replacement for change in changes if change.replacement is not None)
     if replacements:
@@ -272,7 +272,7 @@ def _index_change(
     return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
 
 
-def _annotations(changes: Iterable[Change], removed: set[int]) -> dict[int, dict[str, str]]:
+def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
     edited: dict[int, dict[str, str]] = {}
     for change in changes:
         for position, changed in change.annotate:
@@ -281,7 +281,7 @@ def _annotations(changes: Iterable[Change], removed: set[int]) -> dict[int, dict
     return edited
 
 
-def _edits(change: Change) -> bool:
+def _edits(change: StepChange) -> bool:
     return bool(change.remove or change.annotate or change.insert)
 
 
@@ -390,7 +390,7 @@ class RepairPlan:
         chosen = (step.number for step in self.steps if _selects(wanted, step))
         return replace(self, chosen=frozenset(chosen))
 
-    def mend(self, staged: Mapping[str, Path] | None = None) -> Mend:
+    def composed(self, staged: Mapping[str, Path] | None = None) -> Change:
         """The chosen steps as one change of the cache; ``staged`` are the files that were fetched, by their name.
 
         Raises ConflictError where two steps want the same file, or one was not fetched.

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ocitui.cache import (
+    Change,
     ConflictError,
     Descriptor,
     ImageName,
     IndexEdit,
     Insert,
-    Mend,
     NoSuchEntryError,
     PackedFormat,
     PackerCache,
     Remove,
     Transaction,
+    TransactionKind,
 )
 
 
@@ -65,9 +66,9 @@ async def point(cache: PackerCache, plan: PointPlan) -> Transaction:
     """Move the entry to the end, where it wins its name.
 
     Raises ConflictError where it wins already, PlanChangedError where it is no longer where it was, and what
-    `PackerCache.mend` raises.
+    `PackerCache.change` raises.
     """
     if not plan.needed:
         raise ConflictError(f"{plan.then}: there is nothing to do", hint="ocitui why shows how the daemon answers")
     move = IndexEdit((Remove(plan.position, plan.entry.raw),), (Insert(plan.entry.raw),))
-    return await cache.mend(Mend(move))
+    return await cache.change(Change(move), TransactionKind.POINT)

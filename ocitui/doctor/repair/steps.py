@@ -80,7 +80,7 @@ Annotations = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StepChange:
     """What a step does, in parts that several steps can share one transaction with.
 
     ``remove`` and ``annotate`` name descriptors by their position in the index that the plan was made for.
@@ -127,7 +127,7 @@ class RepairStep:
     default: bool = True
     used_by: tuple[str, ...] = ()
     leaves: tuple[Left, ...] = ()
-    change: Change = Change()
+    change: StepChange = StepChange()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.cache import CacheError, DeletePlan, Descriptor, PlanChangedError
@@ -11,7 +11,7 @@ from ocitui.doctor.loop_devices import users_of_any
 from ocitui.text import human_size
 
 from ..shorten import short_digests
-from ..widgets.lines_view import Line, heading
+from ..widgets.lines_view import Line, Lines, LinesOf, heading
 from .confirm import ConfirmScreen
 
 Key = tuple[str, str | None]
@@ -31,11 +31,11 @@ class DeleteScreen(ConfirmScreen):
         self._plan: DeletePlan | None = None
         self._used_by: Sequence[str] = ()
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         plan = self._plan = await self.app.cache.plan_delete(self._keys)
         self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, plan.entries)
         runs = self.main.daemon.running
-        return await asyncio.to_thread(plan_lines, plan, self._used_by, self.app.host, kratad_runs=runs)
+        return plan_lines(plan, self._used_by, self.app.host, kratad_runs=runs)
 
     def used_by(self) -> Sequence[str]:
         return self._used_by
@@ -53,8 +53,8 @@ class DeleteScreen(ConfirmScreen):
             super().failed(error)
 
 
-def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_runs: bool) -> list[Line]:
-    """A plan in words: what matters most stands first, the long lists last."""
+def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_runs: bool) -> Sequence[Line]:
+    """A plan in words: what matters most stands first, the long lists last; each line is made when it is shown."""
     leave = "1 entry leaves" if len(plan.entries) == 1 else f"{len(plan.entries)} entries leave"
     go = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
     lines = [heading(f"On {host}: {leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})")]
@@ -68,15 +68,18 @@ def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_ru
         lines += [Line(), heading("These names will then stand for another image")]
         lines += [Line(f"{d.image_name} {short_digests(d.digest)}", d.format or "", "bad") for d in plan.uncovered]
     lines += [Line(), heading("Out of the index")]
-    for descriptor in plan.entries:
-        lines += entry_lines(descriptor, whole=len(plan.entries) <= WHOLE_DIGESTS)
+    parts: list[Sequence[Line]] = [lines]
+    if len(plan.entries) <= WHOLE_DIGESTS:
+        parts += [entry_lines(descriptor, whole=True) for descriptor in plan.entries]
+    else:
+        parts.append(LinesOf(plan.entries, lambda descriptor: entry_lines(descriptor, whole=False)[0]))
     if plan.files:
-        lines += [Line(), heading("To the trash; undo brings it back, and the room is free once that is emptied")]
-        lines += [Line(short_digests(file.name), f"{human_size(file.size):>5}") for file in plan.files]
+        parts.append([Line(), heading("To the trash; undo brings it back, and the room is free once that is emptied")])
+        parts.append(LinesOf(plan.files, lambda file: Line(short_digests(file.name), f"{human_size(file.size):>5}")))
     if plan.kept:
-        lines += [Line(), heading("Kept, because another format of that digest uses them")]
-        lines += [Line(short_digests(name), "kept") for name in plan.kept]
-    return lines
+        parts.append([Line(), heading("Kept, because another format of that digest uses them")])
+        parts.append(LinesOf(plan.kept, lambda name: Line(short_digests(name), "kept")))
+    return Lines(*parts)
 
 
 def entry_lines(descriptor: Descriptor, *, whole: bool) -> list[Line]:

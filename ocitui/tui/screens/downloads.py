@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.importing.unfinished import blob_store
@@ -20,7 +20,7 @@ class DownloadsScreen(ConfirmScreen):
     subject: ClassVar[str] = "downloads"
     verb: ClassVar[str] = "Remove them"
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         blobs = await asyncio.to_thread(blob_store(self.app.options.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
         count = counted(len(blobs), "downloaded blob", "downloaded blobs")

@@ -13,7 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from ocitui.cache import CacheError, Transaction, TransactionState
-from ocitui.cache.trash import can_be_undone
+from ocitui.cache.undoing import can_be_undone
 from ocitui.text import clean, human_size, timestamp
 
 from ..shorten import counted, short_digests
@@ -88,12 +88,14 @@ def row_text(transaction: Transaction) -> str:
 
 def _about(transaction: Transaction) -> str:
     """The first entry's name without its registry, and how many there are besides."""
-    entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if transaction.swap is not None:
         return "index.json as a whole"
+    entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if not entries:
-        names = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
-        return f"{short_digests(names[0])} {counted(len(names), 'file', 'files')}" if names else "no entry"
+        files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
+        names = transaction.image_names
+        what = names[0].rpartition("/")[2] if names else short_digests(files[0] if files else "")
+        return f"{what} {counted(len(files), 'file', 'files')}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
     name = (entries[0].image_name or "no name").rpartition("/")[2]
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..import_texts import called, percent
@@ -20,7 +20,7 @@ class LeavingScreen(ConfirmScreen):
     stay: ClassVar[str] = "Stay"
     writes: ClassVar[bool] = False
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         active = self.app.imports.active
         verb = "runs" if len(active) == 1 else "run"
         lines = [heading(f"On {self.app.host}: {counted(len(active), 'import', 'imports')} still {verb}")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.cache import CacheError, ConflictError, Descriptor, ImageName, NoSuchEntryError, PlanChangedError
@@ -25,7 +25,7 @@ class PointScreen(ConfirmScreen):
         self._entry = entry
         self._plan: PointPlan | None = None
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         cache, entry, form = self.app.cache, self._entry, known_format(self._entry.format)
         if not entry.image_name:
             raise NoSuchEntryError("the entry has no name", hint="m plans what mends it, and takes a name")

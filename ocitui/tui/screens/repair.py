@@ -85,7 +85,7 @@ class RepairScreen(ConfirmScreen):
 
     # The plan
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         self._plan, self._assessment, report = await elsewhere(self._look)
         self._report = report
         self._list()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.cache import ConflictError, TrashedFile
-from ocitui.cache.trash import goes
+from ocitui.cache.trash import files_that_go
 from ocitui.text import human_size, timestamp
 
 from ..shorten import counted, short_digests
@@ -28,7 +27,7 @@ class RestoreScreen(ConfirmScreen):
         super().__init__()
         self._files = files
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         return [
             heading(f"On {self.app.host}: {_total(self._files)} come back"),
             Line(
@@ -49,12 +48,11 @@ class EmptyTrashScreen(ConfirmScreen):
     subject: ClassVar[str] = "empty the trash"
     verb: ClassVar[str] = "Remove for good"
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         cache = self.app.cache
+        files = files_that_go(await cache.trash(), {one.id: one for one in await cache.transactions()})
         # What comes into the trash while the question stands was not agreed to.
-        self._before = time.time()
-        transactions = {one.id: one for one in await cache.transactions()}
-        files = [file for file in await cache.trash() if goes(file, transactions.get(file.transaction), self._before)]
+        self._agreed = [file.trash for file in files]
         if not files:
             raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
@@ -65,7 +63,7 @@ class EmptyTrashScreen(ConfirmScreen):
         return [*lines, Line(), *_lines(files)]
 
     async def act(self) -> str:
-        removed = await self.app.cache.empty_trash(self._before)
+        removed = await self.app.cache.empty_trash(names=self._agreed)
         return f"removed {counted(removed.files, 'file', 'files')}: {human_size(removed.bytes)} are free again"
 
     def asked(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.cache import NoSuchTransactionError, Transaction
-from ocitui.cache.lock import whoami
+from ocitui.cache.actor import whoami
 from ocitui.cache.undoing import latest_undoable
 from ocitui.text import human_size, timestamp
 
@@ -15,6 +15,8 @@ from ..shorten import short_digests
 from ..widgets.lines_view import Line, heading
 from .confirm import ConfirmScreen
 from .delete import WHOLE_DIGESTS, entry_lines
+
+_NAMES = 5
 
 
 class UndoScreen(ConfirmScreen):
@@ -27,7 +29,7 @@ class UndoScreen(ConfirmScreen):
         super().__init__()
         self._id = transaction_id
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Sequence[Line]:
         transactions = await self.app.cache.transactions()
         target = latest_undoable(transactions) if self._id is None else _find(transactions, self._id)
         self._id = target.id
@@ -54,6 +56,9 @@ def undo_lines(target: Transaction, host: str) -> list[Line]:
         Line(target.id, "transaction"),
         Line(target.by, "by", "plain" if target.by == whoami() else "bad"),
     ]
+    if names := target.image_names:
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        lines.append(Line(", ".join(names[:_NAMES]) + more, "of"))
     back, away = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
     for title, descriptors in (("Back into the index", back), ("Out of the index", away)):
         if descriptors:

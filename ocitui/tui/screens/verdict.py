@@ -10,7 +10,7 @@ from textual import work
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, DocumentError, Health, StorageError, Verdict
-from ocitui.cache.files import INDEX_NAME, read_regular
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, read_regular
 
 from ..widgets.document_view import DocumentView
 from ..widgets.lines_view import Line, LinesView
@@ -55,7 +55,7 @@ class VerdictScreen(FullScreen[None]):
         """The file as it is stored, at the place where it breaks."""
         view = self.query_one(DocumentView)
         try:
-            raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME)
+            raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME, MOST_INDEX_BYTES)
         except StorageError as error:
             view.clear(error.message)
             return

@@ -1,0 +1,52 @@
+"""Who acts: this program as other operators should see it, in records, in the lock, and in the host's log."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+SYSLOG_VARIABLE = "OCITUI_SYSLOG"
+"""The environment variable that names the socket of the host's log; where it is empty, none is written to."""
+_SYSLOG = "/dev/log"
+_PRIORITY = "<13>"  # user.notice: RFC 3164
+_LONGEST_LINE = 1000  # bytes; older daemons cut at 1,024
+_LONGEST_NAME = 400  # of a host 64 signs, of a user 64
+_USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}\$?")
+
+
+def whoami() -> str:
+    """This program, its process, user and host; with the user that sudo(8) was called by, where it was."""
+    program = Path(sys.argv[0] or "python")
+    # `python -m ocitui` runs a file that every package has.
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return _printable(f"{name} (process {os.getpid()}, {_user()}@{socket.gethostname()})")[:_LONGEST_NAME]
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    caller = os.environ.get("SUDO_USER", "")
+    return f"{caller} as {user}" if _USER_NAME.fullmatch(caller) and caller != user else user
+
+
+def log_to_host(text: str) -> None:
+    """One line to the host's log, where there is one: never a wait, never a failure."""
+    path = os.environ.get(SYSLOG_VARIABLE, _SYSLOG)
+    if not path:
+        return
+    data = f"{_PRIORITY}ocitui[{os.getpid()}]: {_printable(text)}".encode()[:_LONGEST_LINE]
+    with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as log:
+        log.connect(path)
+        log.send(data)
+
+
+def _printable(text: str) -> str:
+    """Without what moves a terminal's cursor, or is no text: names of hosts, users and programs may be any bytes."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -1,0 +1,238 @@
+"""A change: one transaction bound to what was seen, and reversed byte for byte."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import (
+    Change,
+    ChangeMode,
+    ConflictError,
+    CorruptIndexError,
+    Discard,
+    DocumentError,
+    IndexEdit,
+    IndexReplacement,
+    IndexSeen,
+    Insert,
+    NoSuchTransactionError,
+    PackerCache,
+    Place,
+    PlanChangedError,
+    ReadOnlyError,
+    Remove,
+    TransactionKind,
+    TransactionState,
+    new_index,
+    see,
+    see_index,
+)
+from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of
+from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
+
+
+@pytest.mark.parametrize("name", ACTS)
+async def test_it_is_undone_byte_for_byte(name: str, memory_path: Path) -> None:
+    scene, act = await scene_of(name, memory_path)
+    before, there = scene.states(), scene.everything()
+    await act(PackerCache(scene.directory), scene)
+    changed = scene.states()
+    assert changed != before
+    assert not there - scene.everything()
+    cache = PackerCache(scene.directory)
+    done = (await cache.transactions())[0]
+    assert (done.sequence, done.state) == (2, TransactionState.DONE)
+    undone = await cache.undo(done.id)
+    assert scene.states() == before
+    assert (undone.kind, undone.of) == (TransactionKind.UNDO, done.id)
+    redone = await cache.undo(undone.id)
+    assert scene.states() == changed
+    await PackerCache(scene.directory).undo(redone.id)
+    assert scene.states() == before
+    assert not there - scene.everything()
+    assert [one.state for one in await cache.transactions()][:4] == [
+        TransactionState.DONE, *[TransactionState.UNDONE] * 3
+    ]  # fmt: skip
+
+
+async def changed(scene: Scene, change: Change, match: str = "") -> None:
+    """The mend is refused because of what it saw, and nothing is done."""
+    before, there = scene.states(), scene.everything()
+    with pytest.raises(PlanChangedError, match=match):
+        await PackerCache(scene.directory).change(change, TransactionKind.REPAIR)
+    assert (scene.states(), scene.everything()) == (before, there)
+    assert os.listdir(scene.directory / OWN / "staging") == []
+
+
+async def test_it_is_bound_to_what_was_seen(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.transactions.PATIENCE_SECONDS", 0.05)
+    scene, _ = await scene_of("everything", memory_path)
+    change = everything_changed(scene)
+    await changed(scene, replace(change, discard=(Discard("gone", change.discard[0].seen),)), "gone has changed")
+    await changed(scene, Change(place=(Place(STRAY, data=b""),)), "stray has changed")
+    await changed(scene, replace(change, modes=(ChangeMode(STRAY, 0o600, 0o644),)), "mode of stray")
+    await changed(scene, Change(place=(Place("new", path=scene.sources / "absent"),)), "absent is gone")
+    await changed(scene, Change(place=(Place("new", trash="absent"),)), "absent in the trash is gone")
+    await changed(scene, Change(place=(Place("new", trash="../journal"),)), "is gone")
+    wrong = see(scene.sources / "moved")
+    await changed(
+        scene, Change(place=(Place("new", path=scene.sources / "copied", source=wrong),)), "copied has changed"
+    )
+    raw = scene.index().descriptors[0].raw
+    for removal in (Remove(1, raw), Remove(99, raw), Remove(-1, raw), Remove(0, raw + b" ")):
+        await changed(scene, Change(index=IndexEdit((removal,))), "entry .* of the index has changed")
+    await changed(
+        scene, Change(index=IndexEdit((Remove(0, raw),), seen=IndexSeen.of_bytes(b""))), "index.json has changed"
+    )
+    (scene.directory / FOLDER / "more").write_bytes(b"")
+    await changed(scene, change, "folder has changed")
+
+
+@pytest.mark.parametrize("name", ["corrupt", "absent", "directory", "link"])
+async def test_a_replacement_is_bound_to_what_stood_there(
+    name: str, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.cache.transactions.PATIENCE_SECONDS", 0.05)
+    scene, _ = await scene_of(name, memory_path)
+    change, index = replaced(scene), scene.directory / "index.json"
+    if index.is_dir() and not index.is_symlink():
+        (index / "more").write_bytes(b"")
+    else:
+        index.unlink(missing_ok=True)
+        index.write_bytes(b"corrupt in another way")
+    await changed(scene, change, "index.json has changed")
+
+
+async def test_no_index_is_written_that_the_daemon_would_not_load(memory_path: Path) -> None:
+    scene, _ = await scene_of("corrupt", memory_path)
+    before, cache, seen = scene.states(), PackerCache(scene.directory), see_index(scene.directory)
+    for data in (b"", b"{}", b'{"schemaVersion":2,"manifests":[{}]}', b"\xff"):
+        with pytest.raises(CorruptIndexError):
+            await cache.change(Change(index=IndexReplacement(seen, data)), TransactionKind.REPAIR)
+    assert scene.states() == before
+    scene, _ = await scene_of("point", memory_path / "sound")
+    before, cache, seen = scene.states(), PackerCache(scene.directory), see_index(scene.directory)
+    with pytest.raises(DocumentError):
+        await cache.change(Change(index=IndexEdit(insert=(Insert(b"{}"),))), TransactionKind.REPAIR)
+    with pytest.raises(ConflictError, match="is not replaced"):
+        await cache.change(Change(index=IndexReplacement(seen, new_index([]))), TransactionKind.REPAIR)
+    assert scene.states() == before
+
+
+async def test_what_is_refused(memory_path: Path) -> None:
+    scene, act = await scene_of("discard", memory_path)
+    before, cache, stray = scene.states(), PackerCache(scene.directory), see(scene.directory / STRAY)
+    assert stray is not None
+    for name in ("", ".", "..", "../sources/moved", "index.json", OWN, "nul\0", "\udcff"):
+        with pytest.raises(ConflictError, match="cannot be changed"):
+            await cache.change(Change(discard=(Discard(name, stray),)), TransactionKind.REPAIR)
+    with pytest.raises(ConflictError, match="twice"):
+        await cache.change(
+            Change(discard=(Discard(STRAY, stray),), modes=(ChangeMode(STRAY, 0o200, 0o600),)), TransactionKind.REPAIR
+        )
+    with pytest.raises(ConflictError, match="the change is none"):
+        await cache.change(Change(), TransactionKind.REPAIR)
+    with pytest.raises(ConflictError, match="not a regular file"):
+        await cache.change(Change(place=(Place("new", path=scene.sources),)), TransactionKind.REPAIR)
+    with pytest.raises(ValueError, match="one of them only"):
+        Place("new", data=b"", trash="too")
+    with pytest.raises(ReadOnlyError):
+        await act(PackerCache(scene.directory, read_only=True), scene)
+    assert scene.states() == before
+
+
+async def test_a_source_that_is_copied_stays(memory_path: Path) -> None:
+    scene, act = await scene_of("place-path", memory_path)
+    await act(PackerCache(scene.directory), scene)
+    assert sorted(os.listdir(scene.sources)) == ["copied", "packed"]
+    scene, _ = await scene_of("modes", memory_path / "again")
+    # Renamed away, another name of it would be gone; from the cache itself, an entry's file.
+    os.link(scene.sources / "moved", scene.sources / "linked")
+    await PackerCache(scene.directory).change(
+        Change(place=(Place("one", path=scene.sources / "moved"),)), TransactionKind.REPAIR
+    )
+    assert (scene.sources / "moved").read_bytes() == (scene.directory / "one").read_bytes() == b"moved"
+    await PackerCache(scene.directory).change(
+        Change(place=(Place("two", path=scene.directory / "one"),)), TransactionKind.REPAIR
+    )
+    assert (scene.directory / "one").read_bytes() == (scene.directory / "two").read_bytes()
+
+
+async def test_an_entry_points_a_name_again(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(2))
+    (directory / "index.json").write_bytes(index_bytes([entry(0, name="a:1"), entry(1, name="a:1")]))
+    cache = PackerCache(directory)
+    older = (await cache.list())[0]
+    await cache.change(Change(index=IndexEdit((Remove(0, older.raw),), (Insert(older.raw),))), TransactionKind.REPAIR)
+    winner = (await cache.index()).by_name("a:1")
+    assert winner is not None
+    assert winner.digest == older.digest
+    assert trash(directory) == []
+
+
+async def test_an_undo_is_refused_where_the_cache_went_on(memory_path: Path) -> None:
+    scene, _ = await scene_of("undo-corrupt", memory_path)
+    cache = PackerCache(scene.directory)
+    await stored(cache, memory_path / "source", "later")
+    with pytest.raises(ConflictError, match="was changed since"):
+        await cache.undo(scene.target)
+    await cache.undo()
+    await cache.undo(scene.target)
+    assert (scene.directory / "index.json").read_bytes() == b'{"schemaVersion":2,'
+
+
+async def test_a_document_that_a_later_entry_needs_stays(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(1))
+    cache, image = PackerCache(directory), make_image(memory_path / "packed", "new")
+    name = f"{image.digest}.manifest.json"
+    done = await cache.change(Change(place=(Place(name, data=image.manifest.raw),)), TransactionKind.REPAIR)
+    await cache.store(image)
+    with pytest.raises(ConflictError, match="nothing is left"):
+        await cache.undo(done.id)
+    assert (directory / name).read_bytes() == image.manifest.raw
+
+
+async def test_an_entry_that_came_back_meanwhile_is_in_the_way(memory_path: Path) -> None:
+    scene, _ = await scene_of("undo-drop-all", memory_path)
+    cache = PackerCache(scene.directory)
+    await stored(cache, memory_path / "source", "1", name="another:1")
+    with pytest.raises(ConflictError, match="was stored since"):
+        await cache.undo(scene.target)
+
+
+async def test_a_reset_is_undone(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(2))
+    (directory / "index.json").write_bytes(b'{"schemaVersion":2,')
+    before = tree(directory)
+    cache = await PackerCache.open(directory, on_corrupt="reset")
+    assert await cache.list() == []
+    (reset,) = await cache.transactions()
+    with pytest.raises(NoSuchTransactionError):
+        await cache.undo()
+    await cache.undo(reset.id)
+    assert tree(directory) == before
+
+
+async def test_what_is_not_acted_on_is_told_and_set_aside(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(2))
+    assert await PackerCache(directory).refused() == []
+    done = await PackerCache(directory).delete([key(0)])
+    record = directory / OWN / "journal" / f"{done.id}.done.json"
+    record.write_bytes(record.read_bytes()[:40])
+    (refused,) = await PackerCache(directory).refused()
+    assert (refused.path, refused.stays) == (f"journal/{record.name}", False)
+    assert refused.reason
+    prepared = await PackerCache(directory).prepare()
+    assert prepared.set_aside == [refused]
+    assert (directory / OWN / "aside" / record.name).stat().st_size == 40
+    # It is told once, and its number is not given again.
+    assert (await PackerCache(directory).prepare()).set_aside == []
+    assert (await PackerCache(directory).delete([key(1)])).sequence == done.sequence + 1
