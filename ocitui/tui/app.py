@@ -22,6 +22,7 @@ from ocitui.cache.daemon import DaemonState, find_daemon
 
 from .actions import ACTIONS
 from .ascii_only import AsciiOnly
+from .live import LiveCache
 from .options import ScreenOptions
 from .screens.full import FullScreen
 from .screens.importing import Importing
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ocitui.cache import PackerCache
 
     from .import_board import ImportBoard
+    from .live import LiveChange
 
 
 class ImportsChanged(Message):
@@ -58,6 +60,9 @@ class OcituiApp(App[int], inherit_bindings=False):
         self.host = socket.gethostname()
         self.animation_level = "none"
         self._suspending = False
+        self.live = LiveCache(
+            options.directory, lambda: self.cache, self.daemon_state, self.why_read_only, self._tell_live
+        )
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
@@ -73,6 +78,13 @@ class OcituiApp(App[int], inherit_bindings=False):
         from ocitui.cache import PackerCache
 
         return PackerCache(self.options.directory, read_only=self.options.read_only, wait=self.options.wait)
+
+    def _tell_live(self, change: LiveChange) -> None:
+        stack = self.screen_stack
+        if stack and isinstance(stack[0], MainScreen) and stack[0].stands:
+            stack[0].show_change(change)
+            if isinstance(stack[-1], FullScreen):
+                stack[-1].live_changed()
 
     @cached_property
     def imports(self) -> ImportBoard:

@@ -36,6 +36,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     assert {name for word, name in described if word == "HELP"} == {name for word, name in described if word == "TYPE"}
     return found
 
+
 STATES = ("ok", "bad", "unknown")
 
 

@@ -34,7 +34,7 @@ class DeleteScreen(ConfirmScreen):
     async def plan(self) -> Iterable[Line]:
         plan = self._plan = await self.app.cache.plan_delete(self._keys)
         self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, plan.entries)
-        runs = self.main.daemon.running
+        runs = self.app.live.daemon.running
         return await asyncio.to_thread(plan_lines, plan, self._used_by, self.app.host, kratad_runs=runs)
 
     def used_by(self) -> Sequence[str]:
