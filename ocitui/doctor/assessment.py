@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache import CacheError, ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
+from ocitui.cache import CacheDirectoryError, CacheError, ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
 from ocitui.cache.backups import Backup, list_backups, read_backup
 from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.disk import storage_errors
@@ -179,7 +179,17 @@ def _read(path: Path) -> str:
         return ""
 
 
-__all__ = ["Assessment", "Case", "Command", "Confidence", "TimelineFacts", "assess", "fuller_backup", "gather"]
+__all__ = [
+    "Assessment",
+    "Case",
+    "Command",
+    "Confidence",
+    "TimelineFacts",
+    "advice",
+    "assess",
+    "fuller_backup",
+    "gather",
+]
 
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
 # the boot time they count from to a second.
@@ -234,6 +244,14 @@ class Assessment:
         if self.case is not Case.MEMORY_EMPTIED:
             return ""
         return "kratad, which runs, has lost the entries too, and its next store writes that: stop it first"
+
+
+def advice(directory: Path, judge: Judge | None = None) -> str:
+    """What to do about an index as it is now, in a line; empty where there is nothing to do, or no directory."""
+    try:
+        return assess(gather(directory, judge=judge)).headline
+    except CacheDirectoryError:
+        return ""
 
 
 def assess(facts: TimelineFacts) -> Assessment:

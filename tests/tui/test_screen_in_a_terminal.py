@@ -204,7 +204,7 @@ async def test_a_terminal_that_is_not_read_does_not_stop_a_repair(tmp_path: Path
     document = cache / f"{BUSYBOX.digest}.config.json"
     document.write_text("{")
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
+        program.wait_for("problems")
         program.press("m")
         program.wait_for("nothing is changed before y")
         program.press("y")

@@ -119,6 +119,8 @@ class EntryActions(Screen[None]):
         bad = {entries.digests[at] for at in chosen if entries.state(at).bad} if entries is not None else set()
         if not bad:
             what = "nothing is known to be wrong with it" if chosen else "there is no entry under the cursor"
+            if not live.complete:
+                what = "not everything was looked into yet"
             self.say(f"Mend: {what}; p shows what else is wrong")
             return
         self._plan_repair(frozenset(bad))
