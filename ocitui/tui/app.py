@@ -17,6 +17,7 @@ from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
 from textual.message import Message
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from ocitui.cache.daemon import DaemonState, find_daemon
 
@@ -108,6 +109,26 @@ class OcituiApp(App[int], inherit_bindings=False):
         # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
         if isinstance(self.screen, Importing | FullScreen):
             self.screen.imports_changed()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End for what nobody foresaw; `run_screen` raises it again, once the terminal is as it was.
+
+        Textual would print what every variable holds.
+        """
+        fault = error.error if isinstance(error, WorkerFailed) else error
+        if self._exception is None:
+            self._exception = fault if isinstance(fault, Exception) else error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    @property
+    def fault(self) -> Exception | None:
+        """What ended the program though nobody foresaw it."""
+        return self._exception
+
+    def fail(self, fault: Exception) -> None:
+        """Be ended by what another thread raised."""
+        self._handle_exception(fault)
 
     def finish_work(self) -> None:
         """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""

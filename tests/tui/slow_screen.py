@@ -1,5 +1,5 @@
-"""A program for tests: the screen on a disk that takes its time. Arguments: the cache, and a file to make once a
-transaction is under way."""
+"""A program for tests: the screen on a disk that takes its time. Arguments: the cache, a file to make once a
+transaction is under way, and how many seconds each step then takes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ocitui.tui.options import ScreenOptions
 from ocitui.tui.start import run_screen
 
 
-def main(cache: Path, marker: Path) -> int:
+def main(cache: Path, marker: Path, seconds: float) -> int:
     sync = Disk.sync_folder
 
     def slow_sync(disk: Disk, folder: Folder) -> None:
         marker.touch()
-        time.sleep(0.3)
+        time.sleep(seconds)
         sync(disk, folder)
 
     Disk.sync_folder = slow_sync  # type: ignore[method-assign,assignment]
@@ -25,4 +25,4 @@ def main(cache: Path, marker: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))

@@ -103,6 +103,6 @@ def screen_on(cache: Path) -> ProgramInPty:
     return ProgramInPty("-m", "ocitui", str(cache))
 
 
-def slow_screen_on(cache: Path, marker: Path) -> ProgramInPty:
+def slow_screen_on(cache: Path, marker: Path, seconds: float = 0.3) -> ProgramInPty:
     """The screen on a disk that takes its time; ``marker`` is there once a transaction has begun to move things."""
-    return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker))
+    return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker), str(seconds))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from textual.app import App, ComposeResult
 
-from ocitui.tui.widgets.lines_view import Line, LinesView
+from ocitui.tui.widgets.lines_view import Line, LinesView, LongList
 from tests.tui.screen_support import LIMIT_SECONDS
 
 MANY = 50_000
@@ -67,6 +67,30 @@ async def test_other_lines_end_the_layout_of_those_before() -> None:
         await pilot.pause()
         await whole(view, 2)
         assert view.text() == "one\ntwo"
+
+
+async def test_a_long_list_makes_only_the_lines_that_show() -> None:
+    made: list[int] = []
+
+    def make(number: int) -> Line:
+        made.append(number)
+        return Line(f"entry {number} of a very long list of entries", "label")
+
+    app = LinesApp([])
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(LinesView)
+        view.set_lines([Line("above " * 10), LongList(MANY, make), Line("below")])
+        above = 2
+        assert view.virtual_size.height == above + MANY + 1
+        await pilot.press("G")
+        await pilot.pause()
+        assert view.render_line(8).text.startswith(f"label     entry {MANY - 1} of a very")
+        assert view.render_line(8).cell_length == view.size.width
+        assert view.render_line(9).text.startswith("below")
+        await pilot.press("home", "j")
+        await pilot.pause()
+        assert view.render_line(1).text.startswith("label     entry 0 of a very")
+        assert set(made) <= {*range(20), *range(MANY - 20, MANY)}
 
 
 @pytest.mark.parametrize("text", ["a" * 50, "漢" * 25, "e\u0301" * 45, "a\x1b[31mb", "two words " * 9, ""])

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
 
-from ..widgets.lines_view import Line
+from ..widgets.lines_view import Line, LongList
 from .full import FullScreen
 
 
@@ -55,7 +55,7 @@ class ConfirmScreen(FullScreen[str | None]):
         self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self.more_keys])
         self.say(f"on {self.app.host}: {self.asked()}")
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
         raise AssertionError("a screen of its own says this")
 

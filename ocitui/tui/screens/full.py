@@ -14,7 +14,7 @@ from ocitui.text import clean
 
 from ..bar_texts import daemon_text, title_parts
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.lines_view import Line, LinesView, LongList
 
 if TYPE_CHECKING:
     from ..app import OcituiApp
@@ -82,7 +82,7 @@ class FullScreen(Screen[R]):
         for bar in self.query(KeyBar):
             bar.show(parts)
 
-    def show_lines(self, lines: Iterable[Line]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # None is left for an answer that comes when the screen was just closed.
         for view in self.query(LinesView):
             view.set_lines(lines)

@@ -23,7 +23,7 @@ from ..elsewhere import elsewhere
 from ..repair_rows import PLAN, PlanRow, plan_rows
 from ..repair_texts import plan_lines, progress_line, repaired_lines
 from ..throttle import Throttle
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.lines_view import Line, LinesView, LongList
 from ..widgets.pick_list import PickList
 from ..widgets.question import OneLineQuestion
 from .confirm import ConfirmScreen
@@ -98,7 +98,7 @@ class RepairScreen(ConfirmScreen):
         plan = await plan_repair(self.app.cache, report, self._options)
         return plan.narrowed(self._options.only) if self._options.only else plan
 
-    def show_lines(self, lines: Iterable[Line]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # A note on the plan as a whole stands above it.
         super().show_lines(lines)
         for view in self.query(PickList):
