@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
-_STEP_MS, _DEBOUNCE_MS = 20, 50
+_STEP_MS, _DEBOUNCE_MS = 100, 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
