@@ -9,12 +9,17 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line on this program's arguments; exits with its status."""
-    arguments = sys.argv[1:]
+    from ocitui.last_resort import guarded
+
+    raise SystemExit(guarded(lambda: _run(sys.argv[1:])))
+
+
+def _run(arguments: list[str]) -> int:
     if _is_plain(arguments):
-        raise SystemExit(_open_screen(arguments))
+        return _open_screen(arguments)
     from ocitui.cli.main import run
 
-    raise SystemExit(run(arguments))
+    return run(arguments)
 
 
 def _is_plain(arguments: list[str]) -> bool:

@@ -81,9 +81,7 @@ async def imports(one: Desk) -> None:
 
 async def problems(one: Desk) -> None:
     await one.open("p", "ProblemsScreen")
-    await one.until(lambda: not one.main.check_run.running and "high" in one.text, "the check")
-    await one.press("2")
-    await one.until(lambda: "header;" in one.text or " header" in one.text, "the headers")
+    await one.until(lambda: not one.live.looking and "high" in one.text, "the problems")
     await one.press("down", "down", "down")
     await one.rest()
 
@@ -127,7 +125,6 @@ async def draw(snapshot: str) -> str:
     with (
         demo_cache() as directory,
         patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW),
-        patch("ocitui.tui.problem_rows.timestamp", lambda _: "2024-06-15 12:00:00Z"),
     ):
         async with desk(directory, size, daemon=_DAEMON) as one:
             await prepare(one)

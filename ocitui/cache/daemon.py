@@ -31,11 +31,21 @@ class DaemonState:
 
 def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
     """The state of the daemon, for the cache in ``directory``; quick where it is still the process ``known``."""
-    socket = directory.absolute().parent.parent / SOCKET_NAME
+    socket = daemon_socket(directory)
     for process in chain([] if known is None else [known], _processes(proc)):
-        if _read(proc / str(process) / "comm").strip() == DAEMON_NAME:
+        if is_daemon(process, proc):
             return DaemonState(process, _started(proc, process), socket.exists())
     return DaemonState(ours=socket.exists())
+
+
+def daemon_socket(directory: Path) -> Path:
+    """Where the daemon of the cache in ``directory`` has its socket."""
+    return directory.absolute().parent.parent / SOCKET_NAME
+
+
+def is_daemon(process: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process is a daemon: one look that takes microseconds."""
+    return _read(proc / str(process) / "comm").strip() == DAEMON_NAME
 
 
 def _processes(proc: Path) -> Iterator[int]:

@@ -50,7 +50,8 @@ class CorruptIndexError(CacheError):
     """``verdict`` says what the daemon would make of the same bytes; None when the index is gone."""
 
     code = "corrupt-index"
-    default_hint = "nothing was changed; do not restart a running daemon, it may still hold the good index in memory"
+    # True whichever copy is good; which one is, and what follows, the doctor's assessment says.
+    default_hint = "nothing was changed; ocitui repair shows how to mend it: before the daemon is started or restarted"
 
     def __init__(self, message: str, *, verdict: Verdict | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from .files import INDEX_NAME
-
-if TYPE_CHECKING:
-    from watchfiles import Change
-
-
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
 from .entries import EntryKey
 from .errors import CacheDirectoryError
+from .files import INDEX_NAME
 from .index import ImageIndex
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
 
+if TYPE_CHECKING:
+    from watchfiles import Change
+
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
-_STEP_MS, _DEBOUNCE_MS = 20, 50
+_STEP_MS, _DEBOUNCE_MS = 100, 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
@@ -53,7 +51,7 @@ class DirectoryEvents:
         self.trouble = ""
 
     async def wait(self, seconds: float) -> frozenset[str] | None:
-        """The names that changed, after at most ``seconds``; None when any may have."""
+        """The names that changed, that of the index among them, after at most ``seconds``; None when any may have."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
         self._wake.clear()
@@ -63,7 +61,12 @@ class DirectoryEvents:
         names, everything = frozenset(self._names), self._everything
         self._names.clear()
         self._everything = False
-        return None if everything else names - {INDEX_NAME}
+        return None if everything else names
+
+    def wake(self) -> None:
+        """End the wait that is under way, as if any name had changed."""
+        self._everything = True
+        self._wake.set()
 
     async def close(self) -> None:
         self._stop.set()
@@ -93,8 +96,7 @@ class DirectoryEvents:
             except (OSError, RuntimeError, ValueError, ExceptionGroup) as error:
                 self.trouble = f"events failed ({_cause(error)}); looking once a second"
                 pause = min(pause * 2, _LONGEST_PAUSE)
-            self._everything = True
-            self._wake.set()
+            self.wake()
             await asyncio.sleep(pause)
 
     async def _watch(self) -> None:
@@ -102,8 +104,7 @@ class DirectoryEvents:
         from watchfiles import awatch
 
         # What happened before the watch began is looked for once more.
-        self._everything = True
-        self._wake.set()
+        self.wake()
         own, inside = str(self._directory), f"{self._directory}{os.sep}"
 
         def concerns_us(_: Change, path: str) -> bool:
@@ -131,24 +132,67 @@ def _cause(error: BaseException) -> str:
 
 
 POLL_SECONDS = 1.0
-_LOOK_AGAIN_SECONDS = 0.05
+_LOOK_AGAIN_SECONDS, _EVENT_SECONDS = 0.05, 0.3
 
 
-@dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed since the last one. ``descriptors`` and ``keys`` are those of the ``index`` that was last read.
+    """What changed since the last one.
 
-    ``files`` are names in the directory that may have changed; None means that any may have.
+    ``file`` is the newest reading of index.json that was sound, None before there was any; ``broken`` is what
+    ``health`` speaks of where that does not read. ``files`` are names in the directory that may have changed, None
+    where any may have. What differs from the ``previous`` index is worked out when it is asked for.
     """
 
-    health: Health
-    index: ImageIndex
-    descriptors: list[Descriptor]
-    keys: list[EntryKey]
-    added: dict[EntryKey, Descriptor] = field(default_factory=dict)
-    removed: dict[EntryKey, Descriptor] = field(default_factory=dict)
-    changed: dict[EntryKey, Descriptor] = field(default_factory=dict)
-    files: frozenset[str] | None = frozenset()
+    def __init__(
+        self,
+        health: Health,
+        file: IndexFile | None,
+        previous: IndexFile | None,
+        files: frozenset[str] | None,
+        broken: IndexFile | None = None,
+    ) -> None:
+        self.health, self.file, self.files, self.broken = health, file, files, broken
+        self._previous = previous
+
+    @property
+    def index(self) -> ImageIndex | None:
+        """The index as it was last read; None where there is none, and before one was read."""
+        return None if self.file is None else self.file.index
+
+    @property
+    def descriptors(self) -> list[Descriptor]:
+        """All that were last read, in order."""
+        return [*self.index.descriptors] if self.index is not None else []
+
+    @cached_property
+    def keys(self) -> list[EntryKey]:
+        """The keys of the descriptors, in order."""
+        return self.index.keys() if self.index is not None else []
+
+    @property
+    def added(self) -> dict[EntryKey, Descriptor]:
+        return {key: one for key, one in self._now.items() if key not in self._before}
+
+    @property
+    def removed(self) -> dict[EntryKey, Descriptor]:
+        return {key: one for key, one in self._before.items() if key not in self._now}
+
+    @property
+    def changed(self) -> dict[EntryKey, Descriptor]:
+        """Those that are listed as before, but are other descriptors."""
+        before = self._before
+        return {key: one for key, one in self._now.items() if key in before and before[key] != one}
+
+    @cached_property
+    def _now(self) -> dict[EntryKey, Descriptor]:
+        return dict(zip(self.keys, self.descriptors, strict=True))
+
+    @cached_property
+    def _before(self) -> dict[EntryKey, Descriptor]:
+        if self._previous is self.file:
+            return self._now
+        index = None if self._previous is None else self._previous.index
+        return dict(zip(index.keys(), index.descriptors, strict=True)) if index is not None else {}
 
 
 class IndexWatch:
@@ -159,7 +203,8 @@ class IndexWatch:
 
     def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
         """``adopt`` is called with each sound index before its difference is given."""
-        self._stream = _Watch(directory, adopt).stream()
+        self._watch = _Watch(directory, adopt)
+        self._stream = self._watch.stream()
         self._next: asyncio.Future[Difference] | None = None
 
     def __aiter__(self) -> IndexWatch:
@@ -172,6 +217,10 @@ class IndexWatch:
         finally:
             if coming.done():
                 self._next = None
+
+    def read_again(self) -> None:
+        """Read the index and take every file for changed, whatever is known; a difference tells of it."""
+        self._watch.read_again()
 
     async def aclose(self) -> None:
         """Stop watching."""
@@ -194,25 +243,43 @@ class _Watch:
     def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
         self._directory = directory
         self._adopt = adopt
+        self._events: DirectoryEvents | None = None
         self._good: IndexFile | None = None
-        self._index = ImageIndex.empty()
-        self._keys: list[EntryKey] = []
-        self._descriptors: list[Descriptor] = []
         self._doubt: _Doubt | None = None
         self._health: Health | None = None
         self._folder: tuple[int, int] | None = None
+        self._forced = False
 
     async def stream(self) -> AsyncGenerator[Difference, None]:
-        events = DirectoryEvents(self._directory)
+        events = self._events = DirectoryEvents(self._directory)
         try:
             names: frozenset[str] | None = None
             while True:
-                difference = await asyncio.to_thread(self._look, names, events.trouble)
-                if difference is not None:
-                    yield difference
+                # A look that shows nothing new takes microseconds; what takes longer is for a thread.
+                if names is None or names - {INDEX_NAME} or not self._is_as_it_was(events.trouble):
+                    difference = await asyncio.to_thread(self._look, names, events.trouble)
+                    if difference is not None:
+                        yield difference
                 names = await events.wait(POLL_SECONDS if self._settled else _LOOK_AGAIN_SECONDS)
+                if self._folder_changed() and names == frozenset():
+                    # A name came or went; most probably an event is on its way that says which.
+                    names = await events.wait(_EVENT_SECONDS) or None
         finally:
             await events.close()
+
+    def read_again(self) -> None:
+        self._forced = True
+        if self._events is not None:
+            self._events.wake()
+
+    def _is_as_it_was(self, polling: str) -> bool:
+        """Whether index.json is the file that was read last, and nothing is to be said of it."""
+        if self._forced or self._health is None or self._health.polling != polling or not self._settled:
+            return False
+        known = self._good if self._doubt is None else self._doubt.seen
+        if known is None or known.signature is None or not known.settled:
+            return False
+        return look(self._directory) == known.signature
 
     @property
     def _settled(self) -> bool:
@@ -222,22 +289,22 @@ class _Watch:
 
     def _look(self, names: frozenset[str] | None, polling: str) -> Difference | None:
         """Look once; None when there is nothing to say."""
-        if self._folder_changed() and not names:
-            names = None
+        forced, self._forced = self._forced, False
+        names = None if names is None else names - {INDEX_NAME}
         signature = look(self._directory)
-        good = self._good
+        good = None if forced else self._good
         if good is not None and good.settled and signature is not None and signature == good.signature:
             self._doubt = None
             return self._report(Health(Condition.SOUND, verdict=good.verdict, polling=polling), names)
         try:
-            if self._doubt is None or signature is None or signature != self._doubt.seen.signature:
-                seen = read_once(self._directory, good.index if good else None)
+            if forced or self._doubt is None or signature is None or signature != self._doubt.seen.signature:
+                seen = read_once(self._directory, self._good.index if self._good else None)
             else:
                 seen = self._doubt.seen
         except CacheDirectoryError as error:
             condition = Condition.UNREADABLE if self._directory.is_dir() else Condition.GONE
             return self._report(Health(condition, error.message, polling=polling), names)
-        if seen.verdict.sound and (seen.exists or not self._keys):
+        if seen.verdict.sound and (seen.exists or self._good is None or not self._good.index):
             self._doubt = None
             return self._take(seen, names, polling)
         return self._wait(seen, names, polling)
@@ -270,31 +337,27 @@ class _Watch:
     def _take(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
         """A sound index: what differs from the last one."""
         self._adopt(seen)
-        first, self._good, old, self._index = self._good is None, seen, self._index, seen.contents
-        change = self._index.difference(old)
+        before, self._good = self._good, seen
         health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
-        if not first and change.beginning + change.end == len(old) == len(self._index):
+        if before is not None and _are_same(before.index, seen.index):
             return self._report(health, names)
-        stop = len(self._index) - change.end
-        before, fresh = self._descriptors, self._index.descriptors[change.beginning : stop]
-        now = self._descriptors = [*before[: change.beginning], *fresh, *before[len(old) - change.end :]]
-        gone, keys = self._keys, self._index.keys()
-        self._keys = keys
         self._health = health
-        return replace(
-            self._difference(health, names),
-            added={keys[at]: now[at] for at in change.added},
-            removed={gone[at]: before[at] for at in change.removed},
-            changed={keys[at]: now[at] for at in change.changed},
-        )
+        return Difference(health, seen, before, names)
 
     def _report(self, health: Health, names: frozenset[str] | None) -> Difference | None:
         """A difference in health or files only; None when neither changed."""
         known, self._health = self._health, health
-        return None if known == health and names == frozenset() else self._difference(health, names)
+        if known == health and names == frozenset():
+            return None
+        doubt = self._doubt.seen if self._doubt is not None and not health.sound else None
+        return Difference(health, self._good, self._good, names, doubt)
 
-    def _difference(self, health: Health, names: frozenset[str] | None) -> Difference:
-        return Difference(health, self._index, self._descriptors, self._keys, files=names)
+
+def _are_same(one: ImageIndex | None, other: ImageIndex | None) -> bool:
+    """Whether two indexes are the same, byte for byte; none is as an empty one."""
+    if one is other or not (one or other):
+        return True
+    return one is not None and other is not None and one.matches(other.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)

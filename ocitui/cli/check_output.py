@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocitui.cache import IndexOutcome
+from ocitui.doctor.assessment import advice
 from ocitui.doctor.findings import Finding, Severity
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.report import Report
@@ -122,8 +122,8 @@ def _verdict(report: Report) -> list[str]:
     lines = paragraph(f"{verdict.outcome}: {verdict.consequence}", "index.json  ")
     if verdict.message:
         lines += paragraph(f"it breaks here: {verdict.place}", " " * 12)
-    if verdict.outcome is IndexOutcome.RESET:
-        lines += paragraph("do not restart a running daemon: it may still hold the good index", " " * 12)
+    if not verdict.sound and (said := advice(report.directory, report.judge)):
+        lines += paragraph(said, " " * 12)
     return lines
 
 

@@ -10,7 +10,8 @@ class ExitCode(IntEnum):
     USAGE: the command line is wrong, or there is no terminal to ask on. REMAINING: problems remain after a repair.
     UNCHECKED: the cache could not be read or changed. LOCKED: another ocitui works on it. CANCELLED: by the operator.
 
-    A signal ends with 128 and its number, a reader that went away with 141, as it does for other programs.
+    A signal ends with 128 and its number, a reader that went away with 141, as it does for other programs, and a fault
+    of ocitui's own with 70: see `ocitui.last_resort`.
     """
 
     CLEAN = 0

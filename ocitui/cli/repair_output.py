@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ocitui.cache import Transaction
+from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.findings import Finding, Severity
 from ocitui.doctor.repair.apply import Repaired
 from ocitui.doctor.repair.plan import RepairPlan
@@ -77,7 +78,7 @@ class RepairOutput:
         for line in paragraph(f"{report.coverage}", "checked again: "):
             say(line)
         remaining = report.shown(Severity.LOW)
-        say("the cache is clean" if not remaining else f"what remains: {tally(remaining)}")
+        say(clean_text(report.depth) if not remaining else f"what remains: {tally(remaining)}")
         for line in _remaining(remaining):
             say(line)
         if remaining and self._transactions:

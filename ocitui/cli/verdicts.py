@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocitui.cache import IndexOutcome, Verdict
+from ocitui.cache import Verdict
 
 from .exits import ExitCode
 from .options import Settings
@@ -23,13 +23,16 @@ def give_verdict(settings: Settings) -> ExitCode:
             column=verdict.column,
         )
     else:
-        _explain(verdict)
+        _explain(settings, verdict)
     return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
 
 
-def _explain(verdict: Verdict) -> None:
+def _explain(settings: Settings, verdict: Verdict) -> None:
     say(f"{verdict.outcome}: {verdict.consequence}")
     if verdict.message:
         say(f"index.json breaks here: {verdict.place}")
-    if verdict.outcome is IndexOutcome.RESET:
-        say("do not restart a running daemon: it may still hold the good index in memory")
+    if not verdict.sound:
+        from ocitui.doctor.assessment import advice
+
+        if said := advice(settings.directory):
+            say(said)

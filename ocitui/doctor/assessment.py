@@ -18,12 +18,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ocitui.cache import CacheError, ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
+from ocitui.cache import (
+    CacheDirectoryError,
+    CacheError,
+    ImageIndex,
+    IndexOutcome,
+    PackedFormat,
+    Transaction,
+    Verdict,
+    examine_index,
+)
 from ocitui.cache.backups import Backup, list_backups, read_backup
 from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.disk import storage_errors
-from ocitui.cache.index_file import read_patiently
+from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.own_folder import open_journal
@@ -32,6 +42,9 @@ from ocitui.text import human_size
 
 from .check.cache_checks import room_for_index
 from .loop_devices import users_by_name
+
+if TYPE_CHECKING:
+    from .check.judge import Judge
 
 _PROC = Path("/proc")
 
@@ -87,15 +100,20 @@ class TimelineFacts:
         return self.verdict.outcome is IndexOutcome.CREATED
 
 
-def gather(directory: Path, *, answers: bool | None = None, proc: Path = _PROC) -> TimelineFacts:
+def gather(
+    directory: Path, *, answers: bool | None = None, proc: Path = _PROC, judge: Judge | None = None
+) -> TimelineFacts:
     """Read the facts; takes a second where the index is corrupt, because it may be being written.
+
+    A ``judge`` who looked at index and directory is believed as long as the index is the same.
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
-    seen = read_patiently(directory)
+    known = judge is not None and judge.reading.signature == look(directory)
+    seen = judge.reading if judge is not None and known else read_patiently(directory)
     daemon, backups = find_daemon(directory, proc), _backups(directory)
     with CacheFiles(directory) as files:
-        listing = Listing.read(files)
+        listing = judge.listing if judge is not None else Listing.read(files)
     room = room_for_index(directory, seen.signature.size if seen.signature else 0)
     return TimelineFacts(
         directory,
@@ -169,7 +187,17 @@ def _read(path: Path) -> str:
         return ""
 
 
-__all__ = ["Assessment", "Case", "Command", "Confidence", "TimelineFacts", "assess", "fuller_backup", "gather"]
+__all__ = [
+    "Assessment",
+    "Case",
+    "Command",
+    "Confidence",
+    "TimelineFacts",
+    "advice",
+    "assess",
+    "fuller_backup",
+    "gather",
+]
 
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
 # the boot time they count from to a second.
@@ -224,6 +252,14 @@ class Assessment:
         if self.case is not Case.MEMORY_EMPTIED:
             return ""
         return "kratad, which runs, has lost the entries too, and its next store writes that: stop it first"
+
+
+def advice(directory: Path, judge: Judge | None = None) -> str:
+    """What to do about an index as it is now, in a line; empty where there is nothing to do, or no directory."""
+    try:
+        return assess(gather(directory, judge=judge)).headline
+    except CacheDirectoryError:
+        return ""
 
 
 def assess(facts: TimelineFacts) -> Assessment:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 import stat
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from functools import cached_property
+from typing import NamedTuple, Protocol, TypeVar
 
 from ocitui.cache import Entry, EntryKey, ImageIndex
 from ocitui.cache.entries import name_without_tag
@@ -21,6 +23,7 @@ from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing
 
 from .findings import EntryState
 
+T = TypeVar("T")
 Predicate = Callable[[int], bool]
 """Whether the entry at a position passes."""
 _SIZE = re.compile(r"size([<>])(\d+(?:\.\d+)?)([kmgt]?)i?b?", re.IGNORECASE)
@@ -44,6 +47,39 @@ class Judged(Protocol):
     def state_at(self, position: int) -> EntryState: ...
 
 
+class Moves(NamedTuple):
+    """Where the entries of one index stand in another: the first ``head`` and the last ``tail`` as they did, and those
+    between them, by their old position, where ``middle`` says. Indexes have ``before`` and ``after`` entries."""
+
+    before: int
+    after: int
+    head: int
+    tail: int
+    middle: Mapping[int, int]
+
+    @property
+    def touched(self) -> range:
+        """The new positions of what came, went past others, or may be another entry."""
+        return range(self.head, self.after - self.tail)
+
+    def to(self, position: int) -> int | None:
+        """The new position of an entry, by its old one; None where it is gone."""
+        if position < self.head:
+            return position
+        if position >= self.before - self.tail:
+            return position + self.after - self.before
+        return self.middle.get(position)
+
+    def carry(self, values: MutableSequence[T], fill: T) -> MutableSequence[T]:
+        """One value for each new position, by those for the old ones; ``fill`` where the entry is new."""
+        carried = values[: self.head]
+        carried.extend([fill] * len(self.touched))
+        carried.extend(values[self.before - self.tail :])
+        for old, new in self.middle.items():
+            carried[new] = values[old]
+        return carried
+
+
 class Entries:
     """All entries of an index, by position; each is made when it is asked for.
 
@@ -52,6 +88,8 @@ class Entries:
 
     def __init__(self, index: ImageIndex, judge: Judged, users: Mapping[str, str] | None = None) -> None:
         self.index, self._judge, self.users = index, judge, users or {}
+        self.digests, self.formats, self.names = index.digests, index.formats, index.names
+        self.references, self.platforms = index.references, index.platforms
         self.state = judge.state_at
         self._nth: dict[int, int] | None = None
 
@@ -61,21 +99,20 @@ class Entries:
         return self._judge.listing
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.digests)
 
     def __getitem__(self, position: int) -> JudgedEntry:
-        index = self.index
         modified = self.modified(position)
         return JudgedEntry(
             self.key(position),
             self.name(position),
-            index.references[position] or "",
-            index.digests[position],
-            index.formats[position] or "",
+            self.references[position] or "",
+            self.digests[position],
+            self.formats[position] or "",
             self.platform(position),
             self.size(position),
             None if modified is None else modified / 1e9,
-            index.descriptors[position],
+            self.index.descriptors[position],
             self.state(position),
             self.used(position),
         )
@@ -87,11 +124,11 @@ class Entries:
 
     def name(self, position: int) -> str:
         """Krata's spelling of the name, without the tag."""
-        return name_without_tag(self.index.names[position], self.index.references[position])
+        return name_without_tag(self.names[position], self.references[position])
 
     def platform(self, position: int) -> str:
         """Empty where the descriptor does not say."""
-        platform = self.index.platforms[position]
+        platform = self.platforms[position]
         return "" if platform is None else str(platform)
 
     def size(self, position: int) -> int | None:
@@ -108,12 +145,12 @@ class Entries:
         """The loop devices that hold the packed file."""
         if not self.users:
             return ""
-        return self.users.get(f"{self.index.digests[position]}.{self.index.formats[position]}", "")
+        return self.users.get(f"{self.digests[position]}.{self.formats[position]}", "")
 
     def _packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""
-        index, listing = self.index, self.listing
-        row, suffix = listing.rows.get(index.digests[position]), PLACES.get(index.formats[position] or "", 0)
+        listing = self.listing
+        row, suffix = listing.rows.get(self.digests[position]), PLACES.get(self.formats[position] or "", 0)
         if row is None or suffix < FIRST_PACKED:
             return None
         place = row * WIDTH + suffix
@@ -121,20 +158,23 @@ class Entries:
 
     # Keys, by which an entry is known again in another index
 
+    def prepare(self) -> None:
+        """Work out what the first key that is asked for needs, which takes a while where there are many."""
+        self._repeated()
+
     def key(self, position: int) -> EntryKey:
         """An entry's identity."""
         identity = self._identity(position)
         return (*identity, self._repeated().get(position, 0))
 
     def _identity(self, position: int) -> tuple[str, str, str]:
-        index = self.index
-        return index.digests[position], index.formats[position] or "", index.names[position] or ""
+        return self.digests[position], self.formats[position] or "", self.names[position] or ""
 
     def _repeated(self) -> dict[int, int]:
         """How many equal ones stand before each that has any."""
         if self._nth is None:
-            index, seen, again = self.index, set[int](), list[int]()
-            for position, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+            seen, again = set[int](), list[int]()
+            for position, identity in enumerate(zip(*self._identities, strict=True)):
                 hashed = hash(identity)
                 if hashed in seen:
                     again.append(position)
@@ -151,12 +191,48 @@ class Entries:
         """Where the entries of these keys stand; those that are gone have no place."""
         wanted, found = {key[:3] for key in keys}, dict[EntryKey, int]()
         digests = {digest for digest, _, _ in wanted}
-        for position, digest in enumerate(self.index.digests):
+        for position, digest in enumerate(self.digests):
             if digest in digests and self._identity(position) in wanted:
                 key = self.key(position)
                 if key in keys:
                     found[key] = position
         return found
+
+    def are_of(self, index: ImageIndex) -> bool:
+        """Whether an index, perhaps read anew, has these very entries in this order."""
+        if index is self.index:
+            return True
+        columns = index.digests, index.formats, index.names
+        return all(mine == theirs for mine, theirs in zip(self._identities, columns, strict=True))
+
+    def moves_from(self, other: Entries) -> Moves:
+        """Where the entries of another index stand in this one."""
+        if self.index is other.index:
+            return Moves(len(self), len(self), len(self), 0, {})
+        before, after = len(other), len(self)
+        least = min(before, after)
+        forwards = (zip(*entries._columns, strict=True) for entries in (self, other))
+        head = _alike(zip(*forwards, strict=False), least)
+        backwards = (zip(*map(reversed, entries._columns), strict=True) for entries in (self, other))
+        tail = _alike(zip(*backwards, strict=False), least - head)
+        mine, theirs = self._identities, other._identities
+        stand: dict[tuple[str | None, ...], list[int]] = {}
+        for new in range(after - tail - 1, head - 1, -1):
+            stand.setdefault(tuple(column[new] for column in mine), []).append(new)
+        middle = {}
+        for old in range(head, before - tail):
+            if there := stand.get(tuple(column[old] for column in theirs)):
+                middle[old] = there.pop()
+        return Moves(before, after, head, tail, middle)
+
+    @property
+    def _columns(self) -> tuple[Sequence[object], ...]:
+        return self.digests, self.formats, self.names, self.references, self.platforms
+
+    @property
+    def _identities(self) -> tuple[Sequence[str | None], ...]:
+        """The columns by which an entry is known again."""
+        return self.digests, self.formats, self.names
 
     # Filter and order
 
@@ -175,14 +251,27 @@ class Entries:
     @property
     def widest_name(self) -> int:
         """How many characters the longest name has, without its tag."""
-        names = zip(self.index.names, self.index.references, strict=True)
+        names = zip(self.names, self.references, strict=True)
         return max((len(name or "") - (len(tag) + 1 if tag else 0) for name, tag in names), default=0)
 
     def sorted_by(self, value: Callable[[int], str | float]) -> list[int]:
         """All positions in the order of a value, equal ones by their digest."""
         # Two sorts by strings or numbers alone are faster than one by tuples.
-        digests = self.index.digests
-        return sorted(sorted(range(len(self)), key=lambda position: digests[position]), key=value)
+        return sorted(self._by_digest, key=value)
+
+    @cached_property
+    def _by_digest(self) -> array[int]:
+        return array("I", sorted(range(len(self)), key=self.digests.__getitem__))
+
+
+def _alike(pairs: Iterable[tuple[object, object]], most: int) -> int:
+    """How many pairs, from the first on, are of equal ones."""
+    count = 0
+    for one, other in pairs:
+        if count == most or one != other:
+            break
+        count += 1
+    return count
 
 
 def misread_sizes(text: str) -> list[str]:
@@ -217,9 +306,9 @@ def _compile_wanted(word: str, entries: Entries) -> Predicate:
 
 FIELDS: dict[str, Callable[[Entries], Callable[[int], str]]] = {
     "name": lambda entries: entries.name,
-    "tag": lambda entries: lambda position: entries.index.references[position] or "",
-    "digest": lambda entries: entries.index.digests.__getitem__,
-    "format": lambda entries: lambda position: entries.index.formats[position] or "",
+    "tag": lambda entries: lambda position: entries.references[position] or "",
+    "digest": lambda entries: entries.digests.__getitem__,
+    "format": lambda entries: lambda position: entries.formats[position] or "",
     "platform": lambda entries: entries.platform,
     "state": lambda entries: lambda position: entries.state(position).word,
     "used": lambda entries: entries.used,
@@ -228,8 +317,7 @@ FIELDS: dict[str, Callable[[Entries], Callable[[int], str]]] = {
 
 
 def _compile_substring(wanted: str, entries: Entries) -> Predicate:
-    index = entries.index
-    digests, names, references, formats = index.digests, index.names, index.references, index.formats
+    digests, names, references, formats = entries.digests, entries.names, entries.references, entries.formats
 
     def test(position: int) -> bool:
         name, tag = (names[position] or "").lower(), (references[position] or "").lower()

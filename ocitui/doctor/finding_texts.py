@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from ocitui.cache import FileKind
 
-from .findings import Finding
+from .findings import Depth, Finding
 
 SHORT_DIGEST = 12
 _FILES = {FileKind.MANIFEST: "its manifest", FileKind.CONFIG: "its config", FileKind.PACKED: "its packed file"}
@@ -55,6 +55,11 @@ def tally(findings: Iterable[Finding]) -> str:
     """As ``1 critical, 2 high``; the findings are in order."""
     severities = [finding.severity for finding in findings]
     return ", ".join(f"{severities.count(severity)} {severity}" for severity in dict.fromkeys(severities))
+
+
+def clean_text(depth: Depth) -> str:
+    """That nothing is wrong, and how deep that rests."""
+    return f"the cache is clean, by a check to the depth {depth}"
 
 
 def kind_of(finding: Finding) -> Kind:

@@ -262,5 +262,7 @@ def users_by_name(directory: Path) -> dict[str, str]:
 def users_of_any(directory: Path, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
     """The loop devices that hold the packed file of any of these, also one that was deleted; each once, as paths."""
     users = users_of(directory)
+    if not users:
+        return ()
     names = (packed_file(descriptor) for descriptor in descriptors)
     return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))

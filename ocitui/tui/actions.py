@@ -138,7 +138,7 @@ ACTIONS: tuple[Action, ...] = (
         "refresh",
         ("R", "f5"),
         "Refresh",
-        "Read index.json and list the directory again now; it happens by itself when something changes.",
+        "Read index.json and list the directory again now; nothing that is known is forgotten.",
         Group.CACHE,
     ),
     Action(
@@ -154,7 +154,7 @@ ACTIONS: tuple[Action, ...] = (
         "mend",
         ("m",),
         "Mend",
-        "Plan what mends the marked entries, or the one under the cursor; a corrupt index as a whole. A plan first.",
+        "Plan what mends the marked entries, or the one under the cursor; under a banner about the index, the index.",
         Group.ENTRY,
         writes=True,
         mends=True,

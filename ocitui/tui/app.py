@@ -17,11 +17,13 @@ from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
 from textual.message import Message
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from ocitui.cache.daemon import DaemonState, find_daemon
 
 from .actions import ACTIONS
 from .ascii_only import AsciiOnly
+from .live import LiveCache
 from .options import ScreenOptions
 from .screens.full import FullScreen
 from .screens.importing import Importing
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ocitui.cache import PackerCache
 
     from .import_board import ImportBoard
+    from .live import LiveChange
 
 
 class ImportsChanged(Message):
@@ -58,6 +61,9 @@ class OcituiApp(App[int], inherit_bindings=False):
         self.host = socket.gethostname()
         self.animation_level = "none"
         self._suspending = False
+        self.live = LiveCache(
+            options.directory, lambda: self.cache, self.daemon_state, self.why_read_only, self._tell_live
+        )
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
@@ -73,6 +79,13 @@ class OcituiApp(App[int], inherit_bindings=False):
         from ocitui.cache import PackerCache
 
         return PackerCache(self.options.directory, read_only=self.options.read_only, wait=self.options.wait)
+
+    def _tell_live(self, change: LiveChange) -> None:
+        stack = self.screen_stack
+        if stack and isinstance(stack[0], MainScreen) and stack[0].stands:
+            stack[0].show_change(change)
+            if isinstance(stack[-1], FullScreen):
+                stack[-1].live_changed()
 
     @cached_property
     def imports(self) -> ImportBoard:
@@ -96,6 +109,26 @@ class OcituiApp(App[int], inherit_bindings=False):
         # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
         if isinstance(self.screen, Importing | FullScreen):
             self.screen.imports_changed()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End for what nobody foresaw; `run_screen` raises it again, once the terminal is as it was.
+
+        Textual would print what every variable holds.
+        """
+        fault = error.error if isinstance(error, WorkerFailed) else error
+        if self._exception is None:
+            self._exception = fault if isinstance(fault, Exception) else error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    @property
+    def fault(self) -> Exception | None:
+        """What ended the program though nobody foresaw it."""
+        return self._exception
+
+    def fail(self, fault: Exception) -> None:
+        """Be ended by what another thread raised."""
+        self._handle_exception(fault)
 
     def finish_work(self) -> None:
         """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""

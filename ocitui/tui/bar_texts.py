@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
@@ -16,11 +17,14 @@ from .actions import Action
 from .shorten import counted
 from .widgets.bars import Part
 
+if TYPE_CHECKING:
+    from ocitui.doctor.assessment import Assessment
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderFacts:
     """What the header tells. ``read_only`` says why, empty where the cache may be written; ``health`` is None while
-    nothing was read yet."""
+    nothing was read yet, and ``looked`` whether all was looked into once."""
 
     host: str
     directory: Path
@@ -28,6 +32,7 @@ class HeaderFacts:
     total: int
     size: int
     problems: int
+    looked: bool
     health: Health | None
     daemon: DaemonState
 
@@ -39,14 +44,16 @@ def header_parts(facts: HeaderFacts, width: int) -> list[Part]:
         parts = ["reading", daemon]
     else:
         entries = f"{counted(facts.total, 'entry', 'entries')} {human_size(facts.size)}"
-        parts = ["ro" if facts.read_only else "rw", entries, _state(facts.problems, facts.health), daemon]
+        parts = ["ro" if facts.read_only else "rw", entries, _state(facts, facts.health), daemon]
     return title_parts(facts.host, facts.directory, "  ".join(parts), width)
 
 
-def _state(problems: int, health: Health) -> str:
+def _state(facts: HeaderFacts, health: Health) -> str:
     if not health.sound:
         return f"! {health.condition}"
-    state = f"! {counted(problems, 'problem', 'problems')}" if problems else "ok"
+    state = f"! {counted(facts.problems, 'problem', 'problems')}" if facts.problems else "ok"
+    if not facts.looked:
+        state = state if facts.problems else "looking"
     return f"{state}, polling" if health.polling else state
 
 
@@ -71,28 +78,41 @@ def daemon_text(daemon: DaemonState, *, short: bool = False) -> str:
     return f"kratad up since {timestamp(daemon.since)}"
 
 
-def trouble_parts(health: Health, daemon: DaemonState, alarm: str = "") -> list[Part]:
-    """What is wrong, what the daemon would do, what not to do; empty where all is well. ``alarm`` is what is wrong
-    with an index that the daemon would load."""
+_CONDITIONS = {
+    Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
+    Condition.CORRUPT: "index.json is corrupt",
+    Condition.MISSING: "index.json is gone; these are the last good rows",
+    Condition.GONE: "the directory is gone; these are the last good rows",
+    Condition.UNREADABLE: "the cache cannot be read",
+}
+
+
+def condition_text(health: Health) -> str:
+    """What is wrong with index.json or the directory; empty where it is sound."""
     if health.sound:
-        return [f" ! {clean(alarm)}. p shows what can be done."] if alarm else []
-    what = {
-        Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
-        Condition.CORRUPT: "index.json is corrupt",
-        Condition.MISSING: "index.json is gone; these are the last good rows",
-        Condition.GONE: "the directory is gone; these are the last good rows",
-        Condition.UNREADABLE: "the cache cannot be read",
-    }[health.condition]
-    message = f": {clean(health.message)}" if health.message and health.condition is not Condition.MISSING else ""
-    parts: list[Part] = [f" ! {what}{message}."]
+        return ""
+    message = f": {health.message}" if health.message and health.condition is not Condition.MISSING else ""
+    return f"{_CONDITIONS[health.condition]}{message}"
+
+
+def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> list[Part]:
+    """What is wrong, what to do, what the daemon would do; empty where all is well.
+
+    ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
+    """
+    what = condition_text(health) or alarm
+    if not what:
+        return []
+    parts: list[Part] = [f" ! {clean(what)}."]
+    if assessment is not None and assessment.headline:
+        headline = assessment.headline
+        parts.append(f" {headline[0].upper()}{headline[1:]}.")
     if health.verdict is not None and not health.verdict.sound:
         parts.append(f" If it started now, {health.verdict.consequence}.")
-    if daemon.running and health.condition in (Condition.CORRUPT, Condition.MISSING):
-        parts.append(" Do not restart kratad: the good index may be in its memory.")
     if health.condition is Condition.CORRUPT:
-        parts.append(" v shows where, p what can be done.")
-    elif health.condition is Condition.MISSING:
-        parts.append(" p shows what can be done.")
+        parts.append(" v shows where, m mends it.")
+    elif health.sound or health.condition is Condition.MISSING:
+        parts.append(" p shows what is known, m mends it.")
     return parts
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ocitui.doctor.check.pacing import Progress
 from ocitui.doctor.finding_texts import entry_text, seen_text
-from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.doctor.report import Report
+from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.report import Coverage
+from ocitui.text import human_age, human_size
 
 from .shorten import counted, short_digests
 from .widgets.lines_view import Kind, Line, heading
 
-_ANSWERED_BY_LOOKUPS = "no problem is known; p checks deeper"
+_NONE_KNOWN = "no problem is known; p checks deeper"
+_GAP = "  "
 
 
 def entry_problem_lines(findings: Sequence[Finding] | None) -> list[Line]:
@@ -19,7 +22,7 @@ def entry_problem_lines(findings: Sequence[Finding] | None) -> list[Line]:
     if findings is None:
         return [Line("not looked into yet", kind="muted")]
     if not findings:
-        return [Line(_ANSWERED_BY_LOOKUPS, kind="good")]
+        return [Line(_NONE_KNOWN, kind="good")]
     lines: list[Line] = []
     for finding in sorted(findings, key=lambda one: -one.severity.rank):
         lines += [Line()] if lines else []
@@ -74,12 +77,28 @@ def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
     return lines
 
 
-def report_lines(report: Report | None) -> list[Line]:
-    """Where there is no finding to speak of: what was looked at, and what was not."""
-    if report is None:
+def no_finding_lines(coverage: Coverage, trouble: str, *, looking: bool) -> list[Line]:
+    """Where there is no finding to speak of: what was looked at, and what was not; ``trouble`` is what the screen says
+    of the index or the directory all the same."""
+    if looking:
         return [Line("looking", kind="muted")]
-    lines = [Line("nothing wrong was found", "found", "good"), Line(str(report.coverage), "looked at")]
-    if report.depth is not Depth.DEEP:
-        lines.append(Line("a deeper check looks further: 2 headers, 3 every byte", "not checked"))
-    lines += [Line(text, "not checked") for text in report.coverage.unchecked]
-    return [*lines, *(Line(note, "note") for note in report.notes)]
+    lines = [Line(trouble, "found", "bad") if trouble else Line("nothing wrong was found", "found", "good")]
+    lines.append(Line(str(coverage), "looked at"))
+    if coverage.deep < coverage.entries:
+        lines.append(Line("a deep check looks further: 3 reads every byte", "not checked"))
+    return [*lines, *(Line(text, "not checked") for text in coverage.unchecked)]
+
+
+def progress_text(now: Progress | None) -> str:
+    """How far a check is, as ``deep  1.2G of 3.4G  450M/s  5s left``."""
+    if now is None:
+        return "reading index and directory"
+    parts = [now.phase]
+    if now.bytes_total:
+        parts.append(f"{human_size(now.bytes)} of {human_size(now.bytes_total)}")
+        parts.append(f"{human_size(round(now.rate))}/s" if now.rate else "")
+    elif now.entries_total:
+        parts.append(f"{now.entries} of {counted(now.entries_total, 'entry', 'entries')}")
+    if now.seconds_left is not None and now.seconds >= 1:
+        parts.append(f"{human_age(now.seconds_left)} left")
+    return _GAP.join(part for part in parts if part)

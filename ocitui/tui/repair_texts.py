@@ -10,7 +10,7 @@ from itertools import groupby
 from ocitui.cache.files import INDEX_NAME
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
-from ocitui.doctor.finding_texts import entry_text, seen_text, short_digest, tally
+from ocitui.doctor.finding_texts import clean_text, entry_text, seen_text, short_digest, tally
 from ocitui.doctor.findings import Severity
 from ocitui.doctor.repair.apply import Repaired, RepairProgress
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
@@ -219,7 +219,7 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     lines += [Line(), heading("Checked again"), Line(str(report.coverage), "looked at")]
     remaining = report.shown(Severity.LOW)
     if not remaining:
-        return [*lines, Line("the cache is clean", "found", "good")]
+        return [*lines, Line(clean_text(report.depth), "found", "good")]
     lines.append(Line(tally(remaining), "remains", "bad"))
     lines += [
         Line(short_digests(f"{entry_text(one)}: {seen_text(one)}"), one.code, tone(one)) for one in remaining[:_MOST]

@@ -16,7 +16,7 @@ from typing import Any
 from .app import OcituiApp
 from .options import ScreenOptions
 
-_LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM)
+_LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 # Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
 _STANDARD_INPUT, _STANDARD_ERROR = 0, 2
@@ -24,33 +24,45 @@ _LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
 
 
 def run_screen(options: ScreenOptions) -> int:
-    """Open the screen and stay until the operator leaves; gives the exit status."""
+    """Open the screen and stay until the operator leaves; gives the exit status. Raises what nobody foresaw."""
     app = OcituiApp(options)
+
+    def failed(thread: threading.ExceptHookArgs) -> None:
+        if isinstance(thread.exc_value, Exception):
+            app.call_from_thread(app.fail, thread.exc_value)
+
+    threading.excepthook = failed
     with _leaving_on_signals(app):
         try:
             app.run(mouse=options.mouse)
         finally:
             app.finish_work()
+    if app.fault is not None:
+        raise app.fault
     return app.return_code or 0
 
 
 @contextmanager
 def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
-    """SIGHUP and SIGTERM end the program once a transaction under way is whole and imports are stopped.
+    """A signal ends the program once a transaction under way is whole and imports are stopped; a second one at once,
+    whatever that waits for: the next writer finishes what is pending.
 
     In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
     that the kernel gave to another thread does not even wake it; what it writes here comes through always.
     """
     terminal = _terminal_modes()
 
-    def leave(number: int) -> None:
-        app.finish_work()
+    def end(number: int) -> None:
         _restore_terminal(terminal)
         os._exit(128 + number)
 
+    def leave(number: int) -> None:
+        app.finish_work()
+        end(number)
+
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    waiting = threading.Thread(target=_wait_for_signals, args=(reading, leave), name="ocitui-signals", daemon=True)
+    waiting = threading.Thread(target=_wait_for_signals, args=(reading, leave, end), name="ocitui-signals", daemon=True)
     waiting.start()
     former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     before = {number: signal.signal(number, _noted) for number in _LEAVING_SIGNALS}
@@ -69,11 +81,16 @@ def _noted(number: int, _: FrameType | None) -> None:
     """Without a handler of Python's, its number would not be written."""
 
 
-def _wait_for_signals(fd: int, leave: Callable[[int], None]) -> None:
+def _wait_for_signals(fd: int, leave: Callable[[int], None], end: Callable[[int], None]) -> None:
     """Read the numbers of signals as they come, until the other end is closed."""
+    leaving = False
     while number := os.read(fd, 1):
-        if number[0] in _LEAVING_SIGNALS:
-            leave(number[0])
+        if number[0] not in _LEAVING_SIGNALS:
+            continue
+        if leaving:
+            end(number[0])
+        leaving = True
+        threading.Thread(target=leave, args=(number[0],), name="ocitui-leaving", daemon=True).start()
 
 
 def _terminal_modes() -> list[Any] | None:

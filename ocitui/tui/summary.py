@@ -15,20 +15,21 @@ from ocitui.cache import (
     ANNOTATION_REFERENCE,
     Document,
     DocumentError,
-    Entry,
+    FileKind,
     ImageConfiguration,
     ImageManifest,
     StorageError,
 )
 from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
-from ocitui.cache.entries import FileKind
+from ocitui.cache.entries import names_of
 from ocitui.cache.files import read_regular
-from ocitui.cache.listing import names_of
+from ocitui.doctor.entries import JudgedEntry
+from ocitui.doctor.findings import Depth
 from ocitui.doctor.loop_devices import users_of
 from ocitui.text import human_size, timestamp
 
 from .shorten import short_digests
-from .widgets.lines_view import Line, heading
+from .widgets.lines_view import Kind, Line, heading
 
 T = TypeVar("T")
 LARGEST_PARSED = 4 << 20
@@ -45,7 +46,7 @@ class EntryDocuments:
     config_error: str = ""
 
 
-def summarize(directory: Path, entry: Entry) -> list[Line]:
+def summarize(directory: Path, entry: JudgedEntry) -> list[Line]:
     """The summary's lines; reads the two documents and looks at the three files."""
     documents = read_documents(directory, entry)
     return [
@@ -58,7 +59,7 @@ def summarize(directory: Path, entry: Entry) -> list[Line]:
     ]
 
 
-def read_documents(directory: Path, entry: Entry) -> EntryDocuments:
+def read_documents(directory: Path, entry: JudgedEntry) -> EntryDocuments:
     names = names_of(entry.descriptor)
     if not names:
         return EntryDocuments()
@@ -82,17 +83,14 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
         return None, f"{error}; the daemon fails on it"
 
 
-def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
+def _identity(entry: JudgedEntry, documents: EntryDocuments) -> Iterator[Line]:
     descriptor = entry.descriptor
     yield Line(descriptor.image_name or "none: it cannot be resolved, only recalled", "name")
     yield Line(entry.digest, "digest")
     yield Line(entry.format or "none: no lookup finds it", "format")
     platform = entry.platform or (str(documents.config.value.platform) if documents.config else "unknown")
     yield Line(platform, "platform")
-    if entry.state.ok:
-        yield Line("ok", "state", "good")
-    else:
-        yield Line(entry.state.word, "state", "bad")
+    yield _state(entry)
     for label, error in (("manifest", documents.manifest_error), ("config", documents.config_error)):
         if error:
             yield Line(error, label, "bad")
@@ -101,7 +99,19 @@ def _identity(entry: Entry, documents: EntryDocuments) -> Iterator[Line]:
     yield from (Line(value, key) for key, value in descriptor.annotations.items() if key not in own)
 
 
-def _files(directory: Path, entry: Entry) -> Iterator[Line]:
+def _state(entry: JudgedEntry) -> Line:
+    """The state's word, and how deep that rests."""
+    state = entry.state
+    if state.depth is None:
+        return Line("not looked into yet", "state", "muted")
+    if state.depth is Depth.DEEP and state.checked is not None:
+        return Line(f"{state.word}: all bytes were read and found sound, {timestamp(state.checked)}", "state", "good")
+    depth = "its header was looked at" if state.depth is Depth.HEADER else "its header was not looked at"
+    kind: Kind = "bad" if state.bad else "good" if state.ok else "muted"
+    return Line(state.word if state.bad else f"{state.word}: {depth}", "state", kind)
+
+
+def _files(directory: Path, entry: JudgedEntry) -> Iterator[Line]:
     yield Line()
     yield heading("Files")
     for kind, name in names_of(entry.descriptor).items():
@@ -116,7 +126,7 @@ def _files(directory: Path, entry: Entry) -> Iterator[Line]:
         yield Line(text, kind, "plain" if regular else "bad")
 
 
-def _users(directory: Path, entry: Entry) -> Iterator[Line]:
+def _users(directory: Path, entry: JudgedEntry) -> Iterator[Line]:
     """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
     uses = users_of(directory).get(names_of(entry.descriptor).get(FileKind.PACKED, ""), [])
     if uses:

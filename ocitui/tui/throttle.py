@@ -13,7 +13,7 @@ class Throttle:
     """Calls at most once in ``seconds``, and always once after the last time it was asked; no timer runs at rest."""
 
     def __init__(
-        self, pump: MessagePump, seconds: float, call: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, pump: MessagePump, seconds: float, call: Callable[[], object], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pump = pump
         self._seconds = seconds

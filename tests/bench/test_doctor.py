@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from ocitui.doctor.check.live import EntryExaminer
 
-from ocitui.cache import ImageIndex
-from ocitui.cache.entries import entry_keys
+from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.examine import examine
+from ocitui.doctor.check.index_checks import read_index
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
 from tests.cache.support import CONFIG_TYPE, digest_of, index_bytes
 from tests.doctor.examine_support import Sample, descriptor, found, make_sample
@@ -124,19 +124,28 @@ async def test_quick_beside_a_plain_loop(many: bool, tmp_path: Path) -> None:
 async def test_one_change_among_many(many: bool, tmp_path: Path) -> None:
     count = 100_000 if many else 1000
     cache = make_cache(tmp_path / "cache", count, lambda _: b"hsqs" + bytes(124), "squashfs")
-    index = ImageIndex.parse((cache / "index.json").read_bytes())
-    keys, examiner = entry_keys(index.descriptors), EntryExaminer(cache)
+    judge = Judge(cache)
+
+    def look(*names: str) -> int:
+        """Take in what changed, and look; gives how many entries are bad then."""
+        with CacheFiles(cache) as files:
+            judge.take(read_index(files, judge.reading.index), names or None)
+        for _ in judge.look():
+            continue
+        return len([*judge.with_problems()])
+
     began = time.perf_counter()
-    assert set().union(*examiner.examine(index.descriptors, keys)) == set()
+    assert look() == 0
     first = time.perf_counter() - began
-    name = f"{keys[count // 2][0]}.config.json"
-    (cache / name).unlink()
+    index = judge.reading.index
+    assert index is not None
+    (cache / f"{index.digests[count // 2]}.config.json").unlink()
     began = time.perf_counter()
-    assert set().union(*examiner.examine(index.descriptors, keys, [name])) == {keys[count // 2]}
+    assert look(f"{index.digests[count // 2]}.config.json") == 1
     change = time.perf_counter() - began
-    fewer = index.without({(keys[0][0], "squashfs")})
+    (cache / "index.json").write_bytes(index.without({(index.digests[0], "squashfs")}).to_bytes())
     began = time.perf_counter()
-    list(examiner.examine(fewer.descriptors, entry_keys(fewer.descriptors), ["index.json"]))
+    assert look("index.json") == 1
     entry = time.perf_counter() - began
     print(f"\n{count:,} entries: all {first:.2f} s, then a file {change * 1000:.0f} ms, an entry {entry * 1000:.0f} ms")
 

@@ -3,26 +3,25 @@
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-import msgspec
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.cache.descriptors import Descriptor
-from ocitui.cache.entries import OK, Entry
+from ocitui.doctor.entries import Entries
 from ocitui.tui.widgets.entry_table import EntryTable
+from tests.doctor.entries_support import Made, entries_of
+from tests.tui.entry_table_support import become, change
 
 COUNT = 100_000
 ROUNDS = 3
 # What each step may take, in sorts of as many strings: far more than it does, so that only a wrong way to grow fails.
-LOAD, SORT, FILTER, BULK, STEP = 8, 25, 40, 25, 2
+LOAD, SORT, FILTER, BULK, STEP, COMES = 8, 25, 40, 25, 2, 16
 
 
-def make_entry(number: int, name: str) -> Entry:
+def make_entry(number: int, name: str) -> Made:
     digest = f"sha256:{random.Random(number).getrandbits(256):064x}"
-    descriptor = Descriptor(b"{}", digest, 500, "", f"{name}:1", "squashfs", "1")
-    key = (digest, "squashfs", f"{name}:1", 0)
-    return Entry(key, name, "1", digest, "squashfs", "linux/amd64", number * 1024, float(number), OK, descriptor)
+    return Made(digest, f"{name}:1", platform="linux/amd64", size=number * 1024, modified=float(number))
 
 
 def best(step: Callable[[], object]) -> float:
@@ -36,19 +35,24 @@ def best(step: Callable[[], object]) -> float:
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Entry]:
+def made() -> list[Made]:
     return [make_entry(number, f"registry.example.com/team/image{number:06}") for number in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
-def unit(entries: list[Entry]) -> float:
+def entries(made: list[Made]) -> Entries:
+    return entries_of(made)
+
+
+@pytest.fixture(scope="module")
+def unit(made: list[Made]) -> float:
     """Sorting 100,000 strings."""
-    digests = [entry.digest for entry in entries]
+    digests = [one.digest for one in made]
     return best(lambda: sorted(digests))
 
 
 @pytest.fixture
-def table(entries: list[Entry]) -> EntryTable:
+def table(entries: Entries) -> EntryTable:
     table = EntryTable()
     table.load(entries)
     return table
@@ -63,7 +67,7 @@ def report(benchmark: BenchmarkFixture, unit: float, most: float, step: Callable
     assert ratio < most
 
 
-def test_load(benchmark: BenchmarkFixture, unit: float, entries: list[Entry], table: EntryTable) -> None:
+def test_load(benchmark: BenchmarkFixture, unit: float, entries: Entries, table: EntryTable) -> None:
     report(benchmark, unit, LOAD, lambda: table.load(entries))
 
 
@@ -87,44 +91,45 @@ def test_filter(benchmark: BenchmarkFixture, unit: float, table: EntryTable, tex
 
 @pytest.mark.parametrize("column", [None, "name"])
 def test_one_row_changes(
-    benchmark: BenchmarkFixture, unit: float, entries: list[Entry], table: EntryTable, column: str | None
+    benchmark: BenchmarkFixture, unit: float, made: list[Made], table: EntryTable, column: str | None
 ) -> None:
     table.sort_by(column)
     sizes = iter(range(COUNT))
 
     def step() -> None:
-        entry = msgspec.structs.replace(entries[COUNT // 2], packed_size=next(sizes))
-        table.apply({entry.key: entry}, (), None)
+        become(table, COUNT // 2, replace(made[COUNT // 2], size=next(sizes)))
 
     report(benchmark, unit, STEP, step)
 
 
 @pytest.mark.parametrize("column", [None, "name"])
 def test_one_row_comes_and_goes(
-    benchmark: BenchmarkFixture, unit: float, entries: list[Entry], table: EntryTable, column: str | None
+    benchmark: BenchmarkFixture, unit: float, made: list[Made], table: EntryTable, column: str | None
 ) -> None:
     table.sort_by(column)
-    before = [entry.key for entry in entries]
-    new = make_entry(COUNT, "new")
-    after = [new.key, *before]
+    more = [entries_of([*made, make_entry(COUNT + number, "new")]) for number in range(ROUNDS + 1)]
+    fewer = [entries_of(made) for _ in more]
+    steps = iter(zip(more, fewer, strict=True))
 
     def step() -> None:
-        table.apply({new.key: new}, (), after)
-        table.apply({}, [new.key], before)
+        for entries in next(steps):
+            table.load(entries)
 
-    report(benchmark, unit, STEP, step)
+    report(benchmark, unit, COMES, step)
 
 
 @pytest.mark.parametrize("count", [499, 500, 10_000])
 def test_many_rows_change(
-    benchmark: BenchmarkFixture, unit: float, entries: list[Entry], table: EntryTable, count: int
+    benchmark: BenchmarkFixture, unit: float, made: list[Made], table: EntryTable, count: int
 ) -> None:
     table.sort_by("size")
     sizes = iter(range(COUNT))
 
     def step() -> None:
-        size = next(sizes)
-        changed = {entry.key: msgspec.structs.replace(entry, packed_size=size) for entry in entries[:count]}
-        table.apply(changed, (), None)
+        size, entries = next(sizes), table.entries
+        assert entries is not None
+        for position in range(count):
+            change(entries, position, replace(made[position], size=size))
+        table.update(range(count))
 
     report(benchmark, unit, BULK, step)

@@ -77,7 +77,7 @@ def test_a_corrupt_index_stops_whatever_needs_it(data: bytes, tmp_path: Path, oc
         done = ocitui(*words, "-C", tmp_path, "--json")
         assert done.status == 4
         assert done.json["error"]["code"] == "corrupt-index"
-        assert "do not restart a running daemon" in done.json["error"]["hint"]
+        assert "before the daemon is started or restarted" in done.json["error"]["hint"]
         assert "line 1 column" in done.err
     assert (tmp_path / "index.json").read_bytes() == data
 

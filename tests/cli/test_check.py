@@ -215,7 +215,7 @@ def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, oc
     done = ocitui("check", "-C", demo)
     assert done.status == 1
     assert "CRITICAL  index-unparsable" in done.out
-    assert "do not restart a running daemon" in done.out
+    assert "mend the index" in done.out
     (kept,) = list_corrupt(demo)
     assert read_corrupt(demo, kept) == sound[:700]
     assert kept.name in done.out.replace("\n", "").replace(" ", "")

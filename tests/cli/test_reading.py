@@ -211,7 +211,7 @@ def test_verdict_on_a_corrupt_index_says_where_and_warns(demo: Path, ocitui: Oci
     done = ocitui("verdict", "-C", demo)
     assert done.status == 1
     assert "line 2 column" in done.out
-    assert "do not restart" in done.out
+    assert "mend the index" in done.out
     assert ocitui("verdict", "-C", demo, "--json").json["outcome"] == "reset"
 
 

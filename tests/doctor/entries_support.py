@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ocitui.cache import ImageIndex, new_index
+from ocitui.cache import ImageIndex, PackedFormat, new_index
 from ocitui.cache.listing import Fact, Listing
 from ocitui.doctor.entries import Entries
 from ocitui.doctor.findings import Depth, EntryState
@@ -60,15 +60,20 @@ class FakeJudge:
     def state_at(self, position: int) -> EntryState:
         return self.states[position]
 
+    def put(self, made: Made) -> None:
+        """Have the listing hold its packed file, or no such file."""
+        if made.format in tuple(PackedFormat):
+            there = made.size is not None
+            fact = Fact(stat.S_IFREG | 0o644, made.size or 0, int(made.modified * 1e9), 0, 1) if there else None
+            self.listing.put(f"{made.digest}.{made.format}", fact)
+
 
 def entries_of(made: Iterable[Made], users: Mapping[str, str] | None = None) -> Entries:
     """Entries in this order."""
     made = [*made]
     judge = FakeJudge([one.state for one in made])
     for one in made:
-        if one.size is not None and one.format is not None:
-            fact = Fact(stat.S_IFREG | 0o644, one.size, int(one.modified * 1e9), 0, 1)
-            judge.listing.put(f"{one.digest}.{one.format}", fact)
+        judge.put(one)
     return Entries(ImageIndex.parse(new_index(one.raw for one in made)), judge, users)
 
 

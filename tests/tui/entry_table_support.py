@@ -12,11 +12,12 @@ from textual.message import Message
 from textual.pilot import Pilot
 from textual.strip import Strip
 
-from ocitui.cache.descriptors import Descriptor
-from ocitui.cache.entries import OK, Entry, EntryState, FileKind, file_state
+from ocitui.doctor.entries import Entries
+from ocitui.doctor.findings import Depth, EntryState
 from ocitui.tui.widgets.entry_table import EntryTable
+from tests.doctor.entries_support import OK, FakeJudge, Made, digest_of, entries_of
 
-NO_CONFIG = file_state((FileKind.CONFIG,), ())
+NO_CONFIG = EntryState("no config", True, Depth.HEADER)
 
 
 def make_entry(
@@ -27,19 +28,36 @@ def make_entry(
     format: str = "squashfs",
     platform: str = "linux/amd64",
     size: int | None = 1024 * 1016,
-    modified: float | None = 1_700_000_000.0,
+    modified: float = 1_700_000_000.0,
     state: EntryState = OK,
-) -> Entry:
+) -> Made:
     """An entry of its own digest, by default an ordinary one."""
     name = f"image{number:06}" if name is None else name
-    digest = f"sha256:{number * 7919 % 1_000_003:064x}"
-    descriptor = Descriptor(b"{}", digest, 500, "", f"{name}:{reference}", format, reference)
-    key = (digest, format, f"{name}:{reference}", 0)
-    return Entry(key, name, reference, digest, format, platform, size, modified, state, descriptor)
+    whole = f"{name}:{reference}" if reference else name
+    return Made(digest_of(number), whole, format, reference or None, platform, size, modified, state)
 
 
-def make_entries(count: int) -> list[Entry]:
+def make_entries(count: int) -> list[Made]:
     return [make_entry(number) for number in range(count)]
+
+
+def load(table: EntryTable, made: Iterable[Made]) -> None:
+    """Have a table show these."""
+    table.load(entries_of(made))
+
+
+def become(table: EntryTable, position: int, made: Made) -> None:
+    """What is known of one entry changes while its index stays."""
+    assert table.entries is not None
+    change(table.entries, position, made)
+    table.update([position])
+
+
+def change(entries: Entries, position: int, made: Made) -> None:
+    judge = entries._judge
+    assert isinstance(judge, FakeJudge)
+    judge.states[position] = made.state
+    judge.put(made)
 
 
 class WritingDriver(HeadlessDriver):
@@ -58,17 +76,17 @@ class WritingDriver(HeadlessDriver):
 class TableApp(App[None]):
     """A table that fills the screen, and the messages it sent."""
 
-    def __init__(self, entries: Iterable[Entry] = (), *, ascii: bool = False) -> None:
+    def __init__(self, made: Iterable[Made] = (), *, ascii: bool = False) -> None:
         super().__init__(driver_class=WritingDriver)
         self.table = EntryTable(ascii=ascii, placeholder="No entries.")
-        self.entries = entries
+        self.made = [*made]
         self.messages: list[Message] = []
 
     def compose(self) -> ComposeResult:
         yield self.table
 
     def on_mount(self) -> None:
-        self.table.load(self.entries)
+        load(self.table, self.made)
         self.table.focus()
 
     def on_entry_table_highlighted(self, message: EntryTable.Highlighted) -> None:
@@ -105,6 +123,11 @@ def cursor_line(table: EntryTable) -> int:
 def names(table: EntryTable) -> list[str]:
     """The names of the rows in view, down the screen."""
     return [text[3:].split(" ", 1)[0] for text in lines(table)[1:] if text.strip()]
+
+
+def marked_names(table: EntryTable) -> list[str | None]:
+    """The whole names of the marked entries, in the order of the view."""
+    return [table.entries.names[position] for position in table.marked] if table.entries is not None else []
 
 
 class Traffic:

@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
 from ocitui.tui.app import OcituiApp
+from ocitui.tui.live import LiveCache
 from ocitui.tui.options import ScreenOptions
 from ocitui.tui.screens.main import MainScreen
 from ocitui.tui.terminal import Terminal
@@ -44,6 +45,10 @@ class Desk:
         return screen
 
     @property
+    def live(self) -> LiveCache:
+        return self.app.live
+
+    @property
     def table(self) -> EntryTable:
         return self.main.query_one(EntryTable)
 
@@ -53,13 +58,13 @@ class Desk:
 
     @property
     def condition(self) -> Condition:
-        return self.main.health.condition
+        return self.live.health.condition
 
     @property
     def names(self) -> list[str]:
         """Each shown row's name, format and state."""
-        rows = self.table._rows
-        shown = [rows.entries[rows.view.at(number)] for number in range(self.table.shown)]
+        entries = self.table.entries
+        shown = [entries[position] for position in self.table._rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 
     def bar(self, kind: type[Bar]) -> str:
@@ -192,11 +197,11 @@ class TestedApp(OcituiApp):
 
 @asynccontextmanager
 async def desk(directory: Path, size: tuple[int, int] = SMALL, **options: Any) -> AsyncIterator[Desk]:
-    """The application on a cache, once it has read it."""
+    """The application on a cache, once it has read it and looked into all of it."""
     app = make_app(directory, **options)
     async with app.run_test(headless=False, size=size) as pilot:
         one = Desk(app, pilot)
-        await one.until(lambda: one.main.loaded, "the first reading")
+        await one.until(lambda: one.live.loaded and not one.live.looking, "the first reading")
         await one.rest()
         try:
             yield one

@@ -1,5 +1,5 @@
 """A program for tests: the screen on a disk that stands still within a transaction. Arguments: the cache, and a
-file to make then; it goes on once that file is taken away, or it was told to leave or to stop."""
+file to make then; it goes on once that file is taken away, or, unless "for-good" is said, it was told to leave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocitui.tui.options import ScreenOptions
 from ocitui.tui.start import run_screen
 
 
-def main(cache: Path, marker: Path) -> int:
+def main(cache: Path, marker: Path, *, for_good: bool) -> int:
     told, stood = threading.Event(), threading.Event()
 
     def telling(method: Callable[[OcituiApp], Any]) -> Callable[[OcituiApp], Any]:
@@ -32,8 +32,8 @@ def main(cache: Path, marker: Path) -> int:
         if folder.path.name == "journal" and not stood.is_set():
             stood.set()
             marker.touch()
-            while marker.exists() and not told.wait(0.01):
-                pass
+            while marker.exists() and (for_good or not told.is_set()):
+                time.sleep(0.01)
             # Time for what must not happen meanwhile.
             time.sleep(0.3)
         sync(disk, folder)
@@ -45,4 +45,4 @@ def main(cache: Path, marker: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2]), for_good="for-good" in sys.argv))

@@ -103,6 +103,6 @@ def screen_on(cache: Path) -> ProgramInPty:
     return ProgramInPty("-m", "ocitui", str(cache))
 
 
-def slow_screen_on(cache: Path, marker: Path) -> ProgramInPty:
+def slow_screen_on(cache: Path, marker: Path, *more: str) -> ProgramInPty:
     """The screen on a disk that stands still once a transaction has begun to move things, while ``marker`` is there."""
-    return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker))
+    return ProgramInPty(str(Path(__file__).with_name("slow_screen.py")), str(cache), str(marker), *more)

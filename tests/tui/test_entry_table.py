@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from rich.cells import cell_len
 from textual.events import MouseScrollDown
 
-from ocitui.cache.entries import UNKNOWN, Entry, EntryKey, FileKind, file_state
+from ocitui.doctor.findings import EntryState
 from ocitui.tui.widgets.entry_table import EntryTable
+from tests.doctor.entries_support import NOT_LOOKED, entries_of
 from tests.tui.entry_table_support import (
     NO_CONFIG,
     TableApp,
+    become,
     cursor_line,
     line,
     lines,
+    load,
     make_entries,
     make_entry,
+    marked_names,
     names,
     traffic_of,
 )
 
 SIZES = [(80, 24), (120, 40)]
-replace = msgspec.structs.replace
-
-
-def keys(entries: list[Entry]) -> list[EntryKey]:
-    return [entry.key for entry in entries]
 
 
 # Layout
@@ -69,12 +67,11 @@ async def test_the_name_carries_the_tag_where_that_has_no_column() -> None:
 
 
 async def test_state_shows_a_glyph_and_a_word() -> None:
-    both = file_state((FileKind.PACKED, FileKind.CONFIG), ())
-    states = [NO_CONFIG, UNKNOWN, both]
+    states = [NO_CONFIG, NOT_LOOKED, EntryState("no packed, no config", True)]
     app = TableApp([make_entry(n, state=state, size=None) for n, state in enumerate(states)])
     async with app.run_test(size=(140, 24)):
         assert "! no config" in line(app.table, 1)
-        assert "? …" in line(app.table, 2)
+        assert "? -" in line(app.table, 2)
         assert "! no packed, no config" in line(app.table, 3)
 
 
@@ -85,7 +82,7 @@ async def test_an_empty_table_shows_its_placeholder() -> None:
         app.table.placeholder = "Reading \x1b[31m…"
         await pilot.pause()
         assert line(app.table, 1).strip() == "Reading \N{REPLACEMENT CHARACTER}[31m…"
-        assert (app.table.cursor_key, app.table.cursor_entry, app.table.shown) == (None, None, 0)
+        assert (app.table.cursor_position, app.table.cursor_entry, app.table.shown) == (None, None, 0)
         await pilot.press("down", "up", "space", "enter", "g", "G", "pagedown", "pageup")
         assert app.messages == []
 
@@ -101,8 +98,8 @@ async def test_long_names_lose_their_beginning() -> None:
 
 async def test_control_characters_never_reach_the_terminal() -> None:
     evil = "a\x1b]0;b\x07\x9b\u202ec"
-    entry = make_entry(1, evil, reference=evil, format=evil, platform=evil)
-    app = TableApp([replace(entry, state=replace(NO_CONFIG, unusable=evil), digest=f"sha256:{evil}")])
+    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, True))
+    app = TableApp([entry.but(digest=f"sha256:{evil}")])
     async with app.run_test(size=(200, 24), headless=False) as pilot:
         assert not set("\x1b\x07\x9b\u202e") & set(line(app.table, 1))
         async with traffic_of(pilot, app) as traffic:
@@ -119,12 +116,12 @@ async def test_wide_characters_keep_the_columns_aligned(name: str, width: int) -
     async with app.run_test(size=(width, 24)):
         plain, wide = line(app.table, 1), line(app.table, 2)
         assert cell_len(wide) == width
-        digest = make_entry(2).short_digest
-        assert cell_len(wide[: wide.index(digest)]) == plain.index(make_entry(1).short_digest)
+        digests = [make_entry(number).digest[7:19] for number in (1, 2)]
+        assert cell_len(wide[: wide.index(digests[1])]) == plain.index(digests[0])
 
 
 async def test_ascii_mode_draws_nothing_else() -> None:
-    odd = make_entry(2, "映像" * 30, state=UNKNOWN)
+    odd = make_entry(2, "映像" * 30, state=NOT_LOOKED)
     app = TableApp([make_entry(1, "long" * 30), odd, make_entry(3, state=NO_CONFIG)], ascii=True)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("space")
@@ -133,7 +130,7 @@ async def test_ascii_mode_draws_nothing_else() -> None:
         assert "Name^" in line(app.table, 0)
         assert any(text.startswith(" * ..long") for text in lines(app.table))
         assert any(text.startswith(">  ") for text in lines(app.table))
-        assert any("? .." in text for text in lines(app.table))
+        assert any("? -" in text for text in lines(app.table))
         app.table.sort_by("name", reverse=True)
         assert "Namev" in line(app.table, 0)
         app.table.ascii = False
@@ -178,30 +175,28 @@ async def test_a_page_keeps_the_cursor_on_its_line() -> None:
 
 
 async def test_messages_say_what_happened() -> None:
-    entries = make_entries(3)
-    app = TableApp(entries)
+    app = TableApp(make_entries(3))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("down", "space", "enter")
         app.table.sort_by("digest", reverse=True)
         app.table.filter_text = "image000001"
         await pilot.pause()
-        first, second, third = keys(entries)
         expected = [
             EntryTable.ViewChanged(3, 3),
-            EntryTable.Highlighted(first),
-            EntryTable.Highlighted(second),
+            EntryTable.Highlighted(0),
+            EntryTable.Highlighted(1),
             EntryTable.MarksChanged(1, 0),
-            EntryTable.Highlighted(third),
-            EntryTable.Opened(third),
+            EntryTable.Highlighted(2),
+            EntryTable.Opened(2),
             EntryTable.Sorted("digest", True),
             EntryTable.ViewChanged(1, 3),
-            EntryTable.Highlighted(second),
+            EntryTable.Highlighted(1),
         ]
         assert [told(message) for message in app.messages] == [told(message) for message in expected]
 
 
 def told(message: object) -> tuple[object, ...]:
-    fields = ("key", "count", "hidden", "column", "reverse", "shown", "total")
+    fields = ("position", "count", "hidden", "column", "reverse", "shown", "total")
     return (type(message), *(getattr(message, field, None) for field in fields))
 
 
@@ -214,30 +209,33 @@ async def test_rows_above_come_and_go_and_nothing_moves(size: tuple[int, int]) -
     app = TableApp(entries)
     async with app.run_test(size=size) as pilot:
         table = app.table
-        table.move_cursor_to(entries[100].key)
+        table.move_cursor_to(100)
         await pilot.press("down", "down", "space")
-        before, cursor, marked = lines(table), table.cursor_key, table.marked
+        await pilot.pause()
+        app.messages.clear()
+        before, marked = lines(table), marked_names(table)
         new = [make_entry(n) for n in (900, 901)]
-        table.apply({entry.key: entry for entry in new}, (), keys([*new, *entries]))
-        assert lines(table) == before
-        table.apply({}, keys(entries[:50]), keys([*new, *entries[50:]]))
-        assert lines(table) == before
-        table.load(entries[60:])
-        assert lines(table) == before
-        assert (table.cursor_key, table.marked) == (cursor, marked)
+        for rows in ([*new, *entries], [*new, *entries[50:]], entries[60:]):
+            load(table, rows)
+            assert lines(table) == before
+            assert marked_names(table) == marked
+        await pilot.pause()
+        assert not any(isinstance(message, EntryTable.Highlighted) for message in app.messages)
 
 
 @pytest.mark.parametrize("many", [1, 600])
-async def test_one_by_one_or_at_once_rows_stay(many: int) -> None:
+@pytest.mark.parametrize("known", [True, False])
+async def test_few_or_many_rows_come_and_nothing_moves(many: int, known: bool) -> None:
     entries = make_entries(1000)
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)) as pilot:
         app.table.sort_by("name", reverse=True)
-        app.table.move_cursor_to(entries[800].key)
+        app.table.move_cursor_to(800)
         await pilot.pause()
         before = lines(app.table)
-        new = {entry.key: entry for entry in (make_entry(2000 + n) for n in range(many))}
-        app.table.apply(new, (), [*new, *keys(entries)])
+        assert app.table.entries is not None
+        more = entries_of([*(make_entry(2000 + n) for n in range(many)), *entries])
+        app.table.load(more, more.moves_from(app.table.entries) if known else None)
         assert lines(app.table) == before
         assert app.table.total == 1000 + many
 
@@ -247,16 +245,16 @@ async def test_the_cursor_of_a_removed_entry_goes_to_the_next_else_the_one_befor
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)):
         table = app.table
-        table.move_cursor_to(entries[1].key)
-        table.apply({}, [entries[1].key, entries[2].key], [entries[0].key, entries[3].key])
-        assert table.cursor_key == entries[3].key
-        table.apply({}, [entries[3].key], None)
-        assert table.cursor_key == entries[0].key
-        table.apply({}, [entries[0].key], None)
-        assert table.shown == 0
-        assert table.cursor_entry is None
-        table.load(entries)
-        assert table.cursor_key == entries[0].key
+        table.move_cursor_to(1)
+        for rows, under in (
+            ([entries[0], entries[3]], "image000003"),
+            (entries[:1], "image000000"),
+            ([], None),
+            (entries, "image000000"),
+        ):
+            load(table, rows)
+            assert (table.cursor_entry.name if table.cursor_entry else None) == under
+            assert table.shown == len(rows)
 
 
 async def test_marks_go_with_their_entries() -> None:
@@ -264,57 +262,46 @@ async def test_marks_go_with_their_entries() -> None:
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)):
         app.table.mark_all_shown()
-        app.table.apply({}, [entries[0].key], None)
-        assert app.table.marked == keys(entries[1:])
-        app.table.load(entries[2:])
-        assert app.table.marked == keys(entries[2:])
+        for rows in (entries[1:], entries[2:], [*entries[2:], make_entry(9)]):
+            load(app.table, rows)
+            assert marked_names(app.table) == [one.name for one in rows if one in entries]
 
 
-async def test_a_changed_entry_is_shown_at_once() -> None:
+async def test_what_is_known_of_an_entry_is_shown_at_once() -> None:
     entries = make_entries(4)
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)):
-        app.table.apply({entries[2].key: replace(entries[2], state=NO_CONFIG)}, (), None)
+        become(app.table, 2, entries[2].but(state=NO_CONFIG, size=5000))
         assert "! no config" in line(app.table, 3)
+        assert "4.9K" in line(app.table, 3)
         assert app.table.cursor_row == 0
-
-
-async def test_a_wrong_order_is_refused_and_changes_nothing() -> None:
-    entries = make_entries(4)
-    app = TableApp(entries)
-    async with app.run_test(size=(80, 24)):
-        with pytest.raises(ValueError, match="order"):
-            app.table.apply({}, [entries[0].key], keys(entries))
-        assert app.table.total == 4
 
 
 # Mouse
 
 
 async def test_a_click_selects_and_another_opens() -> None:
-    entries = make_entries(9)
-    app = TableApp(entries)
+    app = TableApp(make_entries(9))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.click(EntryTable, offset=(10, 4))
-        assert app.table.cursor_key == entries[3].key
+        assert app.table.cursor_position == 3
         assert opened(app) == []
         await pilot.click(EntryTable, offset=(10, 4))
-        assert opened(app) == [entries[3].key]
+        assert opened(app) == [3]
         await pilot.click(EntryTable, offset=(10, 20))
-        assert app.table.cursor_key == entries[3].key
+        assert app.table.cursor_position == 3
 
 
 @pytest.mark.parametrize("row", [0, 5])
 async def test_a_double_click_opens_once(row: int) -> None:
-    entries = make_entries(9)
-    app = TableApp(entries)
+    app = TableApp(make_entries(9))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.double_click(EntryTable, offset=(10, row + 1))
-        assert opened(app) == [entries[row].key]
+        assert opened(app) == [row]
 
 
-def opened(app: TableApp) -> list[EntryKey]:
-    return [message.key for message in app.messages if isinstance(message, EntryTable.Opened)]
+def opened(app: TableApp) -> list[int]:
+    return [message.position for message in app.messages if isinstance(message, EntryTable.Opened)]
 
 
 async def test_a_click_on_a_label_sorts_and_another_reverses() -> None:
@@ -342,7 +329,7 @@ async def test_the_wheel_scrolls_and_leaves_the_cursor() -> None:
         assert table.cursor_row == 0
         assert table.top == 100 - table.page
         top = names(table)
-        table.apply({}, keys(entries[:9]), keys(entries[9:]))
+        load(table, entries[9:])
         assert names(table) == top
         await pilot.press("down")
         assert names(table)[1] == "image000010"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from rich.color import ColorType
 from textual.pilot import Pilot
 
-from ocitui.cache.entries import UNKNOWN, Entry
-from tests.tui.entry_table_support import NO_CONFIG, TableApp, cursor_line, lines, make_entries, make_entry, traffic_of
+from tests.doctor.entries_support import NOT_LOOKED, Made
+from tests.tui.entry_table_support import (
+    NO_CONFIG,
+    TableApp,
+    become,
+    cursor_line,
+    lines,
+    load,
+    make_entries,
+    make_entry,
+    traffic_of,
+)
 
-SIZES = [(80, 24), (120, 40)]
-replace = msgspec.structs.replace
 
-
-async def start(pilot: Pilot[None], app: TableApp, row: int = 50) -> list[Entry]:
+async def start(pilot: Pilot[None], app: TableApp, row: int = 50) -> list[Made]:
     entries = make_entries(100)
-    app.table.load(entries)
-    app.table.move_cursor_to(entries[row].key)
+    load(app.table, entries)
+    app.table.move_cursor_to(row)
     await pilot.pause()
     return entries
 
@@ -28,12 +34,12 @@ async def test_a_row_out_of_view_costs_no_byte(column: str | None) -> None:
     async with app.run_test(size=(80, 24), headless=False) as pilot:
         entries = await start(pilot, app)
         app.table.sort_by(column)
-        first, last, new = entries[0], entries[-1], make_entry(999)
+        new = make_entry(999)
         async with traffic_of(pilot, app) as traffic:
-            app.table.apply({last.key: replace(last, state=NO_CONFIG)}, (), None)
-            app.table.apply({new.key: new}, (), None)
-            app.table.apply({}, [first.key, last.key], None)
-            app.table.load([*entries[1:], new])
+            become(app.table, 99, entries[99].but(state=NO_CONFIG, size=7))
+            load(app.table, [*entries, new])
+            load(app.table, [*entries[1:-1], new])
+            load(app.table, [*entries[1:], new])
         assert (traffic.bytes, traffic.drawn) == (0, [])
 
 
@@ -42,7 +48,7 @@ async def test_the_same_rows_again_cost_no_byte() -> None:
     async with app.run_test(size=(80, 24), headless=False) as pilot:
         await start(pilot, app)
         async with traffic_of(pilot, app) as traffic:
-            app.table.load(make_entries(100))
+            load(app.table, make_entries(100))
         assert traffic.bytes == 0
 
 
@@ -51,7 +57,7 @@ async def test_a_row_in_view_costs_its_line() -> None:
     async with app.run_test(size=(80, 24), headless=False) as pilot:
         entries = await start(pilot, app)
         async with traffic_of(pilot, app) as traffic:
-            app.table.apply({entries[52].key: replace(entries[52], state=NO_CONFIG)}, (), None)
+            become(app.table, 52, entries[52].but(state=NO_CONFIG))
         assert traffic.drawn == [52 - app.table.top + 1]
         assert 0 < traffic.bytes < 300
 
@@ -88,7 +94,7 @@ async def test_other_sizes_keep_the_cursor_in_view() -> None:
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark", "ansi-light"])
 async def test_each_theme_colours_the_rows(theme: str) -> None:
-    app = TableApp([make_entry(0), make_entry(1), make_entry(2, state=NO_CONFIG), make_entry(3, state=UNKNOWN)])
+    app = TableApp([make_entry(0), make_entry(1), make_entry(2, state=NO_CONFIG), make_entry(3, state=NOT_LOOKED)])
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("space")
         app.theme = theme

@@ -2,105 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cache.entries import OK, Entry, EntryKey
+from ocitui.doctor.entries import Entries, Moves
 from ocitui.tui.widgets import entry_rows
 from ocitui.tui.widgets.entry_columns import BY_NAME
 from ocitui.tui.widgets.entry_rows import EntryRows
 from ocitui.tui.widgets.entry_table import EntryTable
-from tests.tui.entry_table_support import NO_CONFIG, make_entry
+from tests.doctor.entries_support import OK, Made, entries_of
+from tests.tui.entry_table_support import NO_CONFIG, change, make_entry
 
 FILTERS = ("", "state:bad", "size>3", "!1", "e 1")
+numbers = st.integers(0, 15)
 
 
 @dataclass(frozen=True)
-class Change:
-    """One call of apply: entries by number with their sizes, numbers to remove, and where the order is cut anew."""
+class Step:
+    """Another index, of these numbers; where it is None, other sizes and states of the entries at some positions."""
 
+    index: list[int] | None
     sizes: dict[int, int]
-    removed: set[int]
-    cut: int | None
+    known: bool
 
 
-numbers = st.integers(0, 15)
-changes = st.builds(
-    Change, st.dictionaries(numbers, st.integers(0, 6)), st.sets(numbers), st.none() | st.integers(0, 9)
+steps = st.builds(
+    Step,
+    st.none() | st.lists(numbers, max_size=12),
+    st.dictionaries(st.integers(0, 11), st.integers(0, 6), max_size=6),
+    st.booleans(),
 )
 columns = st.none() | st.sampled_from(sorted(BY_NAME))
 filters = st.sampled_from(FILTERS)
 many = st.sampled_from([2, 8, 500])
 
 
-def entry(number: int, size: int) -> Entry:
-    """An entry whose key depends on its number alone."""
+def entry(number: int, size: int) -> Made:
+    """An entry that is known again by its number."""
     return make_entry(number, f"e{number}", size=size, state=NO_CONFIG if size % 2 else OK)
 
 
-def apply(rows: EntryRows | EntryTable, current: dict[EntryKey, Entry], change: Change) -> dict[EntryKey, Entry]:
-    """Make the change, and give all entries after it in index order."""
-    changed = {new.key: new for new in (entry(*pair) for pair in change.sizes.items())}
-    removed = {entry(number, 0).key for number in change.removed} - changed.keys()
-    after = {key: value for key, value in {**current, **changed}.items() if key not in removed}
-    order = list(after)
-    if change.cut is not None:
-        order = order[change.cut :] + order[: change.cut]
-    rows.apply(changed, removed, None if change.cut is None else order)
-    return {key: after[key] for key in order}
+class Disk:
+    """What there is, and a table's rows kept in step with it."""
+
+    def __init__(self, rows: EntryRows | EntryTable) -> None:
+        self.rows = rows
+        self.made: list[Made] = []
+        self.entries = entries_of(())
+        rows.load(self.entries)
+
+    def make(self, step: Step) -> Moves | None:
+        """One change; gives where the entries before stand in another index."""
+        if step.index is None:
+            self.know({at: size for at, size in step.sizes.items() if at < len(self.made)})
+            return None
+        # An entry that stays is known as it was.
+        known = {one.digest: one for one in self.made}
+        self.made = [known.get(entry(number, 0).digest) or entry(number, number % 5) for number in step.index]
+        before, self.entries = self.entries, entries_of(self.made)
+        moves = self.entries.moves_from(before)
+        self.rows.load(self.entries, moves if step.known else None)
+        return moves
+
+    def know(self, sizes: dict[int, int]) -> None:
+        digests = {self.made[at].digest: size for at, size in sizes.items()}
+        changed = [at for at, one in enumerate(self.made) if one.digest in digests]
+        for at in changed:
+            one, size = self.made[at], digests[self.made[at].digest]
+            self.made[at] = one.but(size=size, state=NO_CONFIG if size % 2 else OK)
+            change(self.entries, at, self.made[at])
+        self.rows.update(changed)
 
 
-@given(st.lists(changes, max_size=6), columns, st.booleans(), filters, many)
+def shown(rows: EntryRows) -> list[str | None]:
+    assert rows.entries is not None
+    return [rows.entries.names[position] for position in rows.view]
+
+
+def fresh(entries: Entries, text: str, column: str | None, reverse: bool) -> EntryRows:
+    rows = EntryRows()
+    rows.load(entries)
+    rows.set_filter(text)
+    rows.sort_by(column, reverse)
+    return rows
+
+
+@given(st.lists(steps, max_size=6), columns, st.booleans(), filters, many)
 def test_changes_end_in_the_view_a_load_gives(
-    steps: list[Change], column: str | None, reverse: bool, text: str, many: int
+    some: list[Step], column: str | None, reverse: bool, text: str, many: int
 ) -> None:
-    rows, current = EntryRows(), dict[EntryKey, Entry]()
+    disk = Disk(rows := EntryRows())
     rows.sort_by(column, reverse)
     rows.set_filter(text)
     with patch.object(entry_rows, "MANY", many):
-        for step in steps:
-            current = apply(rows, current, step)
-    fresh = EntryRows()
-    fresh.load(current.values())
-    fresh.set_filter(text)
-    fresh.sort_by(column, reverse)
-    assert rows.entries == fresh.entries
-    assert list(rows.view) == list(fresh.view)
-    rows.set_filter("")
-    fresh.set_filter("")
-    assert list(rows.view) == list(fresh.view)
+        for step in some:
+            disk.make(step)
+    other = fresh(disk.entries, text, column, reverse)
+    assert list(rows.view) == list(other.view)
+    for each in (rows, other):
+        each.set_filter("")
+    assert list(rows.view) == list(other.view)
 
 
-@given(st.lists(st.tuples(changes, columns, filters), max_size=6), st.data())
+@given(st.lists(st.tuples(steps, columns, filters), max_size=6), st.data())
 def test_every_row_is_found_and_marks_are_counted(
-    steps: list[tuple[Change, str | None, str]], data: st.DataObject
+    some: list[tuple[Step, str | None, str]], data: st.DataObject
 ) -> None:
-    rows, current = EntryRows(), dict[EntryKey, Entry]()
-    for change, column, text in steps:
-        current = apply(rows, current, change)
-        rows.marks.update(data.draw(st.sets(st.sampled_from(list(current)))) if current else ())
+    disk = Disk(rows := EntryRows())
+    for step, column, text in some:
+        disk.make(step)
+        for position in data.draw(st.sets(st.sampled_from(range(len(disk.made))))) if disk.made else ():
+            rows.toggle_mark(position)
         rows.sort_by(column, reverse=data.draw(st.booleans()))
         rows.set_filter(text)
-        shown = list(rows.view)
-        assert [rows.index_of(key) for key in shown] == list(range(len(shown)))
-        assert {key for key in current if rows.index_of(key) is None} == current.keys() - set(shown)
-        assert set(rows.marked) == rows.marks <= current.keys()
-        assert rows.hidden_marks == len(rows.marks - set(shown))
+        view = list(rows.view)
+        assert [rows.row_of(position) for position in view] == list(range(len(view)))
+        assert {at for at in range(len(disk.made)) if rows.row_of(at) is None} == set(range(len(disk.made))) - set(view)
+        assert len(rows.marked) == rows.marks
+        assert all(rows.is_marked(position) for position in rows.marked)
+        assert rows.hidden_marks == len(set(rows.marked) - set(view))
 
 
-@given(st.lists(changes, min_size=1, max_size=6), columns, filters, st.integers(0, 9))
-def test_the_cursor_stays_on_its_entry(steps: list[Change], column: str | None, text: str, row: int) -> None:
-    table, current = EntryTable(), {made.key: made for made in (entry(n, n % 7) for n in range(10))}
+@given(st.lists(steps, min_size=1, max_size=6), columns, filters, st.integers(0, 9), many)
+def test_cursor_and_marks_stay_on_their_entries(
+    some: list[Step], column: str | None, text: str, row: int, many: int
+) -> None:
+    disk = Disk(table := EntryTable())
     table.sort_by(column)
-    table.load(current.values())
-    table.move_cursor_to(entry(row, 0).key)
+    disk.make(Step([*range(10)], {}, False))
+    table.move_cursor_to(row)
+    table.toggle_mark()
     table.filter_text = text
-    for change in steps:
-        key = table.cursor_key
-        current = apply(table, current, change)
-        if key is not None and table._rows.index_of(key) is not None:
-            assert table.cursor_key == key
-        assert (table.cursor_key is None) == (table.shown == 0)
+    with patch.object(entry_rows, "MANY", many):
+        for step in some:
+            at, marked = table.cursor_position, table.marked
+            moves = disk.make(step)
+            assert set(table.marked) == _moved(marked, moves)
+            expected = _moved([] if at is None else [at], moves)
+            if any(table._rows.row_of(position) is not None for position in expected):
+                assert table.cursor_position in expected
+            assert (table.cursor_position is None) == (table.shown == 0)
+
+
+def _moved(positions: Iterable[int], moves: Moves | None) -> set[int]:
+    to = (position if moves is None else moves.to(position) for position in positions)
+    return {position for position in to if position is not None}

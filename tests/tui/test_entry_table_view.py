@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from ocitui.cache.entries import UNKNOWN, Entry, EntryKey
-from tests.tui.entry_table_support import NO_CONFIG, TableApp, cursor_line, lines, make_entries, make_entry, names
-
-SIZES = [(80, 24), (120, 40)]
-replace = msgspec.structs.replace
-
-
-def keys(entries: list[Entry]) -> list[EntryKey]:
-    return [entry.key for entry in entries]
+from tests.doctor.entries_support import NOT_LOOKED
+from tests.tui.entry_table_support import (
+    NO_CONFIG,
+    TableApp,
+    become,
+    cursor_line,
+    lines,
+    make_entries,
+    make_entry,
+    names,
+)
 
 
 async def test_sorting_keeps_the_cursor_on_its_entry_and_line() -> None:
     entries = make_entries(200)
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)) as pilot:
-        app.table.move_cursor_to(entries[100].key)
+        app.table.move_cursor_to(100)
         await pilot.press("down")
-        key, at = app.table.cursor_key, cursor_line(app.table)
+        key, at = app.table.cursor_position, cursor_line(app.table)
         for column, reverse in [("digest", False), ("digest", True), ("size", False), (None, False)]:
             app.table.sort_by(column, reverse)
-            assert app.table.cursor_key == key
+            assert app.table.cursor_position == key
             assert cursor_line(app.table) == at
 
 
 async def test_each_column_sorts_and_ties_go_by_digest() -> None:
     entries = [
-        make_entry(1, "b", size=5, modified=None, state=NO_CONFIG),
+        make_entry(1, "b", size=5, modified=0.5, state=NO_CONFIG),
         make_entry(2, "A", size=None, modified=2.0, format="erofs"),
         make_entry(3, "c", size=900, modified=1.0, reference="0"),
-        make_entry(4, "c", size=10, modified=3.0, state=UNKNOWN, platform=""),
+        make_entry(4, "c", size=10, modified=3.0, state=NOT_LOOKED, platform=""),
     ]
     app = TableApp(entries)
     async with app.run_test(size=(120, 24)):
-        orders: dict[str | None, str] = {"name": "2134", "size": "2143", "age": "4231", "state": "1423"}
+        orders: dict[str | None, str] = {"name": "2134", "size": "2143", "age": "4312", "state": "1423"}
         orders |= {"tag": "3124", "format": "2134", "platform": "4123", "digest": "1234", None: "1234"}
         for column, order in orders.items():
             app.table.sort_by(column)
             app.table.mark_all_shown()
-            assert app.table.marked == [entries[int(n) - 1].key for n in order], column
+            assert app.table.marked == [int(n) - 1 for n in order], column
             app.table.sort_by(column, reverse=True)
-            assert app.table.marked == [entries[int(n) - 1].key for n in reversed(order)], column
+            assert app.table.marked == [int(n) - 1 for n in reversed(order)], column
         with pytest.raises(ValueError, match="column"):
             app.table.sort_by("colour")
 
@@ -55,14 +56,14 @@ async def test_a_filter_keeps_the_cursor_and_says_how_many_marks_it_hides() -> N
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)) as pilot:
         table = app.table
-        table.move_cursor_to(entries[150].key)
+        table.move_cursor_to(150)
         await pilot.press("space", "space", "up", "up")
         table.filter_text = "image000150"
         assert (table.shown, table.total, table.hidden_marks) == (1, 200, 1)
-        assert table.marked == keys(entries[150:152])
-        assert table.cursor_key == entries[150].key
+        assert table.marked == [150, 151]
+        assert table.cursor_position == 150
         table.filter_text = ""
-        assert (table.shown, table.hidden_marks, table.cursor_key) == (200, 0, entries[150].key)
+        assert (table.shown, table.hidden_marks, table.cursor_position) == (200, 0, 150)
         table.filter_text = "image0000"
         table.clear_marks()
         assert (table.marked, table.hidden_marks) == ([], 0)
@@ -83,18 +84,18 @@ async def test_the_cursor_returns_when_the_filter_that_hid_its_entry_goes() -> N
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)) as pilot:
         table = app.table
-        table.move_cursor_to(entries[20].key)
+        table.move_cursor_to(20)
         await pilot.pause()
         at = cursor_line(table)
         for text in ("image00010", "image000105"):
             table.filter_text = text
-        assert table.cursor_key == entries[105].key
+        assert table.cursor_position == 105
         table.filter_text = ""
-        assert (table.cursor_key, cursor_line(table)) == (entries[20].key, at)
+        assert (table.cursor_position, cursor_line(table)) == (20, at)
         table.filter_text = "image00010"
         await pilot.press("down")
         table.filter_text = ""
-        assert table.cursor_key == entries[101].key
+        assert table.cursor_position == 101
 
 
 @pytest.mark.parametrize(
@@ -116,9 +117,9 @@ async def test_changes_pass_the_filter_in_force() -> None:
     async with app.run_test(size=(80, 24)):
         table = app.table
         table.filter_text = "state:bad"
-        assert table.cursor_key is None
-        broken = {entry.key: replace(entry, state=NO_CONFIG) for entry in entries[3:5]}
-        table.apply(broken, (), None)
+        assert table.cursor_position is None
+        for position in (3, 4):
+            become(table, position, entries[position].but(state=NO_CONFIG))
         assert names(table) == ["image000003", "image000004"]
-        table.apply({entries[3].key: entries[3]}, (), None)
+        become(table, 3, entries[3])
         assert names(table) == ["image000004"]

@@ -191,7 +191,7 @@ async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:
     async with serving(FaultyRegistry()) as registry, desk(cache) as one:
         await _begin_stalled(one, registry)
         replace_index(cache, b"{")
-        await one.until(lambda: not one.main.health.sound, "it is corrupt")
+        await one.until(lambda: not one.live.health.sound, "it is corrupt")
         registry.rules.clear()
         # The connection that stalls is given up by who holds it; the next one gets all.
         one.app.imports.queue.cancel(1)
@@ -205,7 +205,7 @@ async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:
         await one.press("end")
         await one.until(lambda: "every entry lost" in " ".join(one.lines.split()), "why")
         replace_index(cache, index_bytes(SEVEN))
-        await one.until(lambda: one.main.health.sound, "it is sound again")
+        await one.until(lambda: one.live.health.sound, "it is sound again")
         await one.press("r")
         await one.until(lambda: _states(one)[-1] is JobState.DONE)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ocitui.doctor.acknowledged import load_acknowledged
-from ocitui.doctor.check.examine import Examination
+from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
+from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
 from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.pick_list import PickList
-from tests.tui.cache_support import BUSYBOX, NGINX, TEA, make_cache, packed_path, tree
+from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 
@@ -42,7 +43,7 @@ def coverage(one: Desk) -> str:
 
 async def opened(one: Desk) -> None:
     await one.open("p", "ProblemsScreen")
-    await one.until(lambda: " quick; " in coverage(one) or "header" in coverage(one), "the check")
+    await one.until(lambda: "header" in coverage(one), "what is known")
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])
@@ -54,7 +55,7 @@ async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[in
             ["HIGH", "file-missing"],
             ["LOW", "orphan-file"],
         ]
-        assert coverage(one).startswith(" 7 entries: 7 quick; 2 high, 1 low")
+        assert coverage(one).startswith(" 7 entries: 7 quick, 6 header; 2 high, 1 low")
         await one.press("j")
         await one.until(lambda: "an error at every lookup" in one.lines)
         for word in ("seen", "daemon", "mend", BUSYBOX.digest):
@@ -71,21 +72,56 @@ async def test_a_sound_cache_has_no_problem(tmp_path: Path) -> None:
         assert one.top == "ProblemsScreen"
 
 
-async def test_a_deeper_check_says_how_far_it_looked(tmp_path: Path) -> None:
-    cache = make_cache(tmp_path / "image", (TEA,))
-    packed_path(cache, TEA).write_bytes(b"hsqs" + bytes(4096))
+async def test_what_is_wrong_shows_at_every_depth_and_moves_with_the_disk(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, BUSYBOX))
     async with desk(cache) as one:
         await opened(one)
-        await one.press("2")
-        await one.until(lambda: "1 entry: 1 header" in coverage(one))
-        assert any("packed-damaged" in row for row in rows(one))
+        assert coverage(one) == " 3 entries: 3 header; nothing wrong"
+        content = packed_path(cache, TEA).read_bytes()
+        packed_path(cache, TEA).write_bytes(b"hsqs" + bytes(4096))
+        await one.until(lambda: any("packed-damaged" in row for row in rows(one)), "the header")
+        (cache / f"{BUSYBOX.digest}.config.json").write_text("{")
+        await one.until(lambda: "2 high" in coverage(one), "a document")
+        for key in ("1", "2"):
+            await one.press(key)
+            await one.until(lambda: not one.live.looking)
+            assert "2 high" in coverage(one)
+        packed_path(cache, TEA).write_bytes(content)
+        (cache / f"{BUSYBOX.digest}.config.json").write_bytes(BUSYBOX.config)
+        await one.until(lambda: rows(one) == [] and "nothing wrong was found" in one.lines)
+
+
+async def test_a_deep_check_says_how_far_it_looked_and_what_it_found(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    flip(packed_path(cache, TEA))
+    async with desk(cache) as one:
+        await opened(one)
+        assert coverage(one).startswith(" 2 entries: 2 header, 2 deep")
+        await one.press("3")
+        await one.until(lambda: "deep check: 2 entries" in one.status, "the end")
+        await one.until(lambda: any("packed-damaged" in row for row in rows(one)))
+        assert coverage(one).startswith(" 2 entries: 2 header, 2 deep; 1 high")
         await one.press("escape")
         await one.until(lambda: "! damaged" in one.text)
-        await one.press("p")
-        await one.until(lambda: "1 entry: 1 header" in coverage(one))
-        await one.press("1")
-        await one.until(lambda: "1 entry: 1 quick" in coverage(one))
-        assert any("packed-damaged" in row for row in rows(one))
+        assert "p shows it" in one.status
+
+
+@pytest.mark.parametrize("what", ["corrupt", "gone"])
+async def test_nothing_is_said_to_be_well_under_a_banner(tmp_path: Path, what: str) -> None:
+    cache = make_cache(tmp_path / "image", (TEA,))
+    async with desk(cache) as one:
+        if what == "corrupt":
+            replace_index(cache, b"{")
+        else:
+            cache.rename(tmp_path / "elsewhere")
+        await one.until(lambda: bool(one.trouble))
+        await one.open("p", "ProblemsScreen")
+        while one.live.looking:
+            assert "nothing wrong" not in one.text
+            await one.pilot.pause()
+        await one.until(lambda: "index-unparsable" in one.text or "directory is gone" in one.text)
+        assert "nothing wrong" not in one.text
 
 
 async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) -> None:
@@ -139,25 +175,27 @@ async def test_a_check_goes_on_when_its_screen_is_left_and_can_be_cancelled(
         held = [True]
         monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self._stop))
         await one.press("3")
-        await one.until(lambda: one.main.check_run.running)
+        await one.until(lambda: one.live.deep.running)
         await one.press("escape")
         await one.until(lambda: "deep check" in one.status)
         await one.press("ctrl+c")
         await one.until(lambda: "cancelling the check" in one.status)
         held.clear()
-        await one.until(lambda: not one.main.check_run.running)
+        await one.until(lambda: not one.live.deep.running)
         await one.press("p")
         await one.until(lambda: "was cancelled" in one.status)
 
 
-async def test_what_changed_since_is_said(tmp_path: Path) -> None:
+async def test_files_are_followed_while_a_deep_check_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
+    held = [True]
+    monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self._stop))
     async with desk(cache) as one:
         await opened(one)
+        await one.press("3")
+        await one.until(lambda: one.live.deep.running and one.live.deep.progress is not None)
         packed_path(cache, TEA).unlink()
-        await one.until(lambda: one.main.changes > one.main.check_run.seen_changes)
-        await one.press("A", "A")
-        await one.until(lambda: "has changed" in coverage(one))
-        await one.press("escape")
-        await opened(one)
-        await one.until(lambda: "1 high" in coverage(one))
+        await one.until(lambda: "1 high" in coverage(one), "the missing file")
+        assert one.live.deep.running
+        held.clear()
+        await one.until(lambda: not one.live.deep.running)

@@ -256,7 +256,7 @@ async def test_nothing_is_written_while_the_index_is_corrupt(tmp_path: Path, key
         assert "strike" not in one.key_styles("Delete")
         replace_index(cache, b'{"schemaVersion":2,"manifests":[{]}')
         await one.until_corrupt()
-        assert "Do not restart kratad" in one.trouble
+        await one.until(lambda: "then have it store; do not restart it before" in one.trouble)
         assert "strike" in one.key_styles("Delete")
         assert "strike" not in one.key_styles("Resolve")
         await one.press(key)

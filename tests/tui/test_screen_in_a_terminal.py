@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache, TransactionKind, TransactionState
+from ocitui.last_resort import FAULT_STATUS
 from tests.tools import ROOT, need
-from tests.tui.cache_support import BUSYBOX, SEVEN, make_cache, packed_path
+from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, make_cache, packed_path
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
 
-SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 
 
 def _begin_deleting(program: ProgramInPty) -> None:
@@ -111,6 +112,63 @@ async def test_a_deletion_under_way_is_finished(tmp_path: Path, number: int, sta
         assert program.status == status
     assert _entries(cache) == 6
     await _assert_whole(cache)
+
+
+async def test_a_second_signal_ends_it_whatever_it_waits_for(tmp_path: Path) -> None:
+    cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
+    with slow_screen_on(cache, marker, "for-good") as program:
+        _begin_deleting(program)
+        program.until(marker.exists, "a transaction")
+        os.kill(program.process, signal.SIGTERM)
+        program.read()
+        assert not program.ended(), "it waits for the transaction"
+        os.kill(program.process, signal.SIGTERM)
+        program.until(program.ended, "the end")
+        assert program.status == 143
+        assert program.echoes()
+    # What it left half done, the next writer finishes or rolls back.
+    await PackerCache(cache).delete([(TEA.digest, "squashfs")])
+    await PackerCache(cache).undo()
+    if _entries(cache) == 6:
+        await PackerCache(cache).undo()
+    assert _entries(cache) == 7
+    assert packed_path(cache, BUSYBOX).exists()
+
+
+_FAULTY = """
+import sys
+from pathlib import Path
+from ocitui import __main__
+from ocitui.tui.live import LiveCache
+
+LABEL = "label-of-an-image"
+
+async def fails(live):
+    raise RuntimeError(LABEL)
+
+LiveCache.{method} = fails
+sys.argv[1:] = [sys.argv[1]]
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize("method", ["look", "follow_host"])
+def test_what_nobody_foresaw_ends_it_with_a_line_and_a_file(tmp_path: Path, method: str) -> None:
+    cache = make_cache(tmp_path / "image")
+    with ProgramInPty("-c", _FAULTY.format(method=method), str(cache)) as program:
+        program.until(program.ended, "the end")
+        program.until(lambda: b"(send " in program.output, "the line")
+        assert program.status == FAULT_STATUS
+        assert program.echoes()
+        screen, _, said = program.output.decode().rpartition("\x1b[?1049l")
+        assert screen
+        assert "ocitui: a fault of its own: RuntimeError in " in said
+        assert "Traceback" not in said
+        file = Path(said.partition("(send ")[2].partition(")")[0])
+    report = file.read_text()
+    file.unlink()
+    assert "label-of-an-image" not in report + said
+    assert str(tmp_path) not in report
 
 
 async def test_a_line_that_goes_leaves_a_whole_deletion(tmp_path: Path) -> None:
@@ -206,7 +264,7 @@ async def test_a_terminal_that_is_not_read_does_not_stop_a_repair(tmp_path: Path
     document = cache / f"{BUSYBOX.digest}.config.json"
     document.write_text("{")
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("7 entries")
+        program.wait_for("problems")
         program.press("m")
         program.wait_for("nothing is changed before y")
         program.press("y")

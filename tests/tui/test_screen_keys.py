@@ -76,7 +76,7 @@ _DOES: dict[str, Check] = {
     "journal": _opens("JournalScreen"),
     "trash": _opens("TrashScreen"),
     "problems": _opens("ProblemsScreen"),
-    "mend": _opens("RepairScreen"),
+    "mend": _says("nothing is known to be wrong with it"),
     "why": _opens("WhyScreen"),
     "point": _opens("PointScreen"),
     "verdict": _opens("VerdictScreen"),

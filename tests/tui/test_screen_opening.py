@@ -67,7 +67,7 @@ async def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "image").write_text("not a directory")
     before = tree(tmp_path)
     async with desk(tmp_path / "image") as one:
-        assert not one.main.health.sound
+        assert not one.live.health.sound
         assert "is not a directory" in one.trouble
     assert tree(tmp_path) == before
 
@@ -143,7 +143,7 @@ async def test_a_corrupt_index(tmp_path: Path, record: dict[str, str]) -> None:
         await one.open("v", "VerdictScreen")
         await one.until(lambda: "outcome" in one.lines, "the verdict")
         assert record["outcome"] in one.lines
-        assert "Do not start kratad" in one.lines
+        assert "mend the index before kratad is started" in one.lines
     assert tree(tmp_path) == before
 
 

@@ -137,7 +137,7 @@ async def _problem(one: Desk, cache: Path) -> None:
 async def _problems(one: Desk, cache: Path) -> None:
     await _problem(one, cache)
     await one.open("p", "ProblemsScreen")
-    await one.until(lambda: not one.main.check_run.running and "1 low" in one.text)
+    await one.until(lambda: not one.live.looking and "1 low" in one.text)
     await one.press("j")
 
 
@@ -217,14 +217,13 @@ def test_the_screen_looks_like_this(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ocitui.tui.widgets.entry_canvas.time", lambda: MODIFIED + 86_400)
-    monkeypatch.setattr("ocitui.tui.problem_rows.timestamp", lambda _: "2026-01-02 12:00:00Z")
     make_cache(_DIRECTORY)
     size, prepare, options = _PICTURES[picture]
     app = make_app(_DIRECTORY, **options)
 
     async def arrange(pilot: Pilot[int]) -> None:
         one = Desk(app, pilot)
-        await one.until(lambda: one.main.loaded and one.main.daemon == app.daemon, "the first reading")
+        await one.until(lambda: one.live.loaded and one.live.daemon == app.daemon, "the first reading")
         await one.settle()
         await prepare(one, _DIRECTORY)
         await one.settle()

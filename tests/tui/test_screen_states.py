@@ -1,9 +1,9 @@
-"""What the rows and the problems tab say of entries: first the files, then what a look into them finds."""
+"""What rows, header, banner and the problems tab say: what one judge knows by now."""
 
 from __future__ import annotations
 
-import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,19 +11,22 @@ import pytest
 from ocitui.cache import Condition, list_backups, list_corrupt, read_corrupt
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.examine import ExamineOptions, examine
+from ocitui.doctor.check.index_checks import IndexReading
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
     NGINX,
     TEA,
+    flip,
     make_cache,
     packed_path,
     replace_index,
     tree,
     write_index,
 )
-from tests.tui.screen_support import Desk, desk
+from tests.tui.screen_support import LIMIT_SECONDS, SMALL, Desk, desk, make_app
 
 
 def row(one: Desk, image: str, format: str = "squashfs") -> str:
@@ -74,50 +77,98 @@ async def test_what_is_acknowledged_is_no_problem(tmp_path: Path) -> None:
     async with desk(cache) as one:
         await one.until(lambda: "! 1 problem" in one.header)
         report = await examine(cache, ExamineOptions(Depth.QUICK))
+        # By another program.
         acknowledge(cache, [finding for finding in report.findings if finding.digest == NGINX.digest])
-        one.main.look_again()
-        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
+        # It is not a bad one any more, and nobody looked into a file that is not there.
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "-")
         await one.until(lambda: "problem" not in one.header)
 
 
-async def test_what_a_deeper_check_found_holds_until_the_file_is_another_one(tmp_path: Path) -> None:
+async def test_headers_are_looked_at_and_what_they_show_holds_until_the_file_is_another_one(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
+    good = packed_path(cache, NGINX).read_bytes()[:4096]
     packed_path(cache, NGINX).write_bytes(b"hsqs" + bytes(4096))
-    report = await examine(cache, ExamineOptions(Depth.HEADER, ledger_writes=False))
     async with desk(cache) as one:
-        checkup = one.main.checkup
-        assert checkup is not None
-        await asyncio.to_thread(checkup.take_report, report)
-        one.main.look_again()
-        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
+        assert row(one, "docker.io/library/nginx") == "damaged"
+        await one.press("R")
+        await one.until(lambda: "read again" in one.status and not one.live.looking)
+        assert row(one, "docker.io/library/nginx") == "damaged"
         draft = tmp_path / "draft"
-        draft.write_bytes(b"hsqs another")
+        draft.write_bytes(good)
+        os.truncate(draft, NGINX.size)
         draft.rename(packed_path(cache, NGINX))
         await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
 
 
-async def test_what_a_deep_check_found_is_shown_after_a_restart_too(tmp_path: Path) -> None:
+async def test_what_a_deep_check_of_another_program_finds_is_shown_and_never_forgotten(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (NGINX,))
     await examine(cache, ExamineOptions(Depth.DEEP))
-    path = packed_path(cache, NGINX)
-    found, content = path.stat(), bytearray(path.read_bytes())
-    content[-9] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     async with desk(cache) as one:
-        await one.until(lambda: row(one, "docker.io/library/nginx") == "ok")
-        # Another program's check, while the screen is up.
+        assert one.live.coverage.deep == 1
+        await one.until(lambda: "all bytes were read and found sound" in one.lines)
+        flip(packed_path(cache, NGINX))
+        await one.until(lambda: not one.live.looking and row(one, "docker.io/library/nginx") == "ok")
         await examine(cache, ExamineOptions(Depth.DEEP))
+        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
+        assert "! 1 problem" in one.header
+        await one.press("R")
+        await one.until(lambda: "read again" in one.status and not one.live.looking)
+        assert row(one, "docker.io/library/nginx") == "damaged"
+    async with desk(cache) as one:
+        assert row(one, "docker.io/library/nginx") == "damaged"
+        await one.press("4")
+        await one.until(lambda: "packed-damaged" in one.text)
         await one.open("p", "ProblemsScreen")
         await one.until(lambda: "packed-damaged" in one.text)
         await one.press("escape")
-        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
-    async with desk(cache) as one:
-        await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
-        await one.press("4")
-        await one.until(lambda: "packed-damaged" in one.text)
         await one.open("m", "RepairScreen")
         await one.until(lambda: "packed-damaged" in one.text)
+
+
+async def test_rows_that_were_not_looked_into_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(tmp_path / "image")
+    held = threading.Event()
+    really = Judge.begin
+
+    def slowly(judge: Judge, reading: IndexReading) -> None:
+        held.wait(LIMIT_SECONDS)
+        really(judge, reading)
+
+    monkeypatch.setattr(Judge, "begin", slowly)
+    app = make_app(cache)
+    async with app.run_test(size=SMALL) as pilot:
+        one = Desk(app, pilot)
+        await one.until(lambda: one.table.total == 7, "rows, before anything was listed")
+        assert {name.rpartition(" ")[2] for name in one.names} == {"-"}
+        assert "? -" in one.text
+        assert " ok" not in one.text
+        held.set()
+        await one.until(lambda: {name.rpartition(" ")[2] for name in one.names} == {"ok"})
+
+
+@pytest.mark.parametrize("damage", ["file", "index", "both"])
+async def test_rows_header_banner_and_problems_agree(tmp_path: Path, damage: str) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        if damage != "index":
+            packed_path(cache, NGINX).unlink()
+            await one.until(lambda: row(one, "docker.io/library/nginx") == "no packed")
+        if damage != "file":
+            replace_index(cache, (cache / "index.json").read_bytes()[:-9])
+            await one.until(lambda: one.condition is Condition.CORRUPT)
+        await one.until(lambda: not one.live.looking)
+        problems = [finding for finding in await one.live.findings() if finding.is_problem]
+        entries = one.live.entries
+        assert entries is not None
+        bad = sum(entries.state(at).bad for at in range(7))
+        assert bad == one.live.bad == (damage != "index")
+        assert bool(one.trouble) is (damage != "file")
+        assert {finding.code for finding in problems} == {
+            "file": {"file-missing"},
+            "index": {"index-unparsable"},
+            "both": {"index-unparsable"},
+        }[damage]
+        assert ("! 1 problem" if damage == "file" else "! corrupt") in one.header
 
 
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +176,12 @@ async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pyt
     held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
     monkeypatch.setattr("ocitui.doctor.loop_devices.users_by_name", lambda _: held)
     async with desk(cache) as one:
-        await one.main.look_at_users()
+        await one.live.look_at_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
         monkeypatch.setattr("ocitui.doctor.loop_devices.users_by_name", lambda _: {})
-        await one.main.look_at_users()
+        await one.live.look_at_users()
         await one.until(lambda: one.table.shown == 0)
 
 
@@ -140,7 +191,7 @@ async def test_entries_that_left_the_index_without_a_word(tmp_path: Path) -> Non
         await one.until(lambda: bool(list_backups(cache)))
         write_index(cache, ())
         await one.until(lambda: "holds no entry, beside" in one.trouble)
-        assert "p shows" in one.trouble
+        assert "mend the index before kratad is started" in one.trouble.lower()
         write_index(cache, (BUSYBOX, TEA, ALPINE))
         await one.until(lambda: "of the newest backup is gone" in one.trouble)
         write_index(cache, (BUSYBOX, TEA, ALPINE, NGINX))

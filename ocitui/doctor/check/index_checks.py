@@ -68,6 +68,11 @@ class IndexReading:
         """What is known before anything was read."""
         return cls(None, Verdict(IndexOutcome.CREATED))
 
+    @classmethod
+    def of(cls, files: CacheFiles, seen: IndexFile) -> IndexReading:
+        """The same of a file that was read elsewhere."""
+        return cls(files.fact(INDEX_NAME), seen.verdict, seen.index, seen.data, signature=seen.signature)
+
     @property
     def sound(self) -> bool:
         return self.index is not None
@@ -95,8 +100,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
         return _unread(fact, cause)
     except OSError as error:
         return _unread(fact or Fact(0), error)
-    fact = files.fact(INDEX_NAME)
-    return IndexReading(fact, seen.verdict, seen.index, seen.data, signature=seen.signature)
+    return IndexReading.of(files, seen)
 
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:

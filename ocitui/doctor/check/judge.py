@@ -8,14 +8,15 @@ did not change is not looked at again.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -28,13 +29,14 @@ from ocitui.cache import (
     PackedFormat,
 )
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, manifest_name, valid_digest
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
-from ocitui.cache.ledger import Ledger
+from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
 from ocitui.cache.packed_file import check_packed_file
 
-from ..acknowledged import Accepted
+from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
+from ..catalogue import CATALOGUE
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
@@ -65,6 +67,7 @@ Findings = tuple[Finding, ...]
 _NONE: Findings = ()
 Told = Callable[[int, int], object]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +79,27 @@ class Counts:
     packed_bytes: int = 0
 
 
-class Judge:
-    """`take` notes what changed, `look` looks into it, and the rest may be asked at any time, by any thread.
+def _in_turn(method: Callable[Concatenate[Judge, P], T]) -> Callable[Concatenate[Judge, P], T]:
+    @wraps(method)
+    def call(judge: Judge, /, *args: P.args, **others: P.kwargs) -> T:
+        with judge.turn:
+            return method(judge, *args, **others)
 
-    One thread at a time takes and looks. ``headers``: packed files are looked into; without, nothing is said to be ok.
+    return call
+
+
+class Judge:
+    """`take` notes what changed, `look` looks into it, and the rest may be asked at any time.
+
+    Any thread may call: one at a time takes, or looks at a batch. Who asks for things that have to fit together, while
+    others may call, holds ``turn``. ``headers``: packed files are looked into; without, nothing is said to be ok.
     """
 
     def __init__(
         self, directory: Path, *, open_files: Callable[[Path], CacheFiles] = CacheFiles, headers: bool = True
     ) -> None:
         self.directory, self._open, self._headers = directory, open_files, headers
+        self.turn = threading.RLock()
         self.reading = IndexReading.none()
         self.listing = Listing()
         self.remembered = Remembered(directory)
@@ -111,6 +125,7 @@ class Judge:
         with self._open(self.directory) as files:
             self.take(read_index(files, self.reading.index))
 
+    @_in_turn
     def begin(self, reading: IndexReading) -> None:
         """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
         hundreds of them, so that these need not wait for it."""
@@ -122,6 +137,7 @@ class Judge:
         self.remember()
         self._looked.extend(bytes(len(self.listing.digests)))
 
+    @_in_turn
     def look_at(self, reading: IndexReading, digests: Collection[str]) -> None:
         """Take an index, and look at the files of these digests alone."""
         self.reading, self.listing = reading, Listing()
@@ -137,6 +153,7 @@ class Judge:
         for _ in self.look():
             continue
 
+    @_in_turn
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
         """The index as it was read, and the names that may have changed, any of them where it is None.
 
@@ -203,6 +220,7 @@ class Judge:
         index = self.reading.index
         return index is not None and bool(len(index) or not self.listing.files)
 
+    @_in_turn
     def remember(self) -> set[str]:
         """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
         concerned, which are looked at again."""
@@ -210,6 +228,12 @@ class Judge:
         self._pending.update(dict.fromkeys(changed))
         self.accepted.refresh()
         return changed
+
+    @property
+    def memory(self) -> tuple[Path, ...]:
+        """The files that hold what is remembered: `remember` is to be called when one of them changed."""
+        own = self.directory / OWN_NAME
+        return own / LEDGER_NAME, own / ACKNOWLEDGED_NAME
 
     @property
     def notes(self) -> list[str]:
@@ -224,22 +248,31 @@ class Judge:
         Who stops between two loses nothing: the next call goes on. ``only`` are the entries to look at. A directory
         that cannot be opened leaves all as it was.
         """
-        wanted = None if only is None else {digest for digest, _ in only}
-        if wanted is not None:
-            self._pending = {digest: None for digest in self._pending if digest in wanted}
-        self._check_index()
+        self._begin_looking(only)
         with suppress(CacheDirectoryError), self._open(self.directory) as files:
-            while self._pending:
-                digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
-                for digest in digests:
-                    self._look_at(files, digest, only)
-                    self._pending.pop(digest, None)
+            while digests := self._look_at_some(files, only):
                 yield digests
                 if self._late:
                     self._late = False
                     self.take(self.reading)
         if only is None:
             self.complete = True
+
+    @_in_turn
+    def _begin_looking(self, only: frozenset[Key] | None) -> None:
+        if only is not None:
+            wanted = {digest for digest, _ in only}
+            self._pending = {digest: None for digest in self._pending if digest in wanted}
+        self._check_index()
+
+    @_in_turn
+    def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:
+        """Look at a batch of what is to be looked at; gives its digests, none once there are no more."""
+        digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
+        for digest in digests:
+            self._look_at(files, digest, only)
+            self._pending.pop(digest, None)
+        return digests
 
     @property
     def pending(self) -> list[str]:
@@ -428,6 +461,20 @@ class Judge:
                 return state_of(found, self.depth_of(digest, format_))
         depth = self.depth_of(digest, format_)
         return state_of(_NONE, depth, self.checked(digest, format_) if depth is Depth.DEEP else None)
+
+    def state_by_files(self, digest: str, format: str) -> tuple[EntryState, Findings]:
+        """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
+        found, known = self.findings_of(digest, format), known_format(format)
+        if known is not None and valid_digest(digest):
+            about = {one.file for one in found}
+            missing = CATALOGUE["file-missing"]
+            found += tuple(
+                missing.finding(f"the {kind} file is not there", digest=digest, format=format, kind=kind)
+                for kind, name in file_names(digest, known).items()
+                if name not in about and name not in self.listing
+            )
+        found = self.accepted.mark(found)
+        return state_of(found, self.depth_of(digest, format)), found
 
     def depth_of(self, digest: str, format: str | None) -> Depth | None:
         """How deep an entry's state rests; None where it was not looked into."""

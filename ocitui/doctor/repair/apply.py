@@ -23,6 +23,7 @@ from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine
+from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..loop_devices import read_back, users_of
 from ..report import Report
@@ -155,10 +156,12 @@ async def apply_plan(
     plan: RepairPlan,
     progress: ProgressCall | None = None,
     check: ExamineOptions | None = None,
+    judge: Judge | None = None,
 ) -> Repaired:
     """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
 
-    They are one transaction; an edit of ours that is made once more is another.
+    A ``judge`` that looked already looks only at what changed since. They are one transaction; an edit of ours that is
+    made once more is another.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
@@ -168,7 +171,7 @@ async def apply_plan(
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
     tell(RepairProgress("checking again"))
-    report = await examine(cache.directory, check or ExamineOptions(depth=plan.depth))
+    report = await examine(cache.directory, check or ExamineOptions(depth=plan.depth), judge=judge)
     return Repaired(transactions, report, tuple(report.shown(Severity.LOW)))
 
 

@@ -28,7 +28,7 @@ REPLACED = frozenset(
     }
 )
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
-_CODES = REPLACED | REFILLED
+CODES = REPLACED | REFILLED
 _LATER = "it is found only once index.json reads again"
 _SHOWN = 3
 _PLAN_AGAIN = "make a new plan then"
@@ -36,7 +36,7 @@ _PLAN_AGAIN = "make a new plan then"
 
 def is_about_index(finding: Finding) -> bool:
     """Whether the index as a whole is to be mended for it."""
-    return finding.code in _CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
+    return finding.code in CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
 
 
 def plan_index(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import work
@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
 
-from ..widgets.lines_view import Line, Lines
+from ..widgets.lines_view import Line, LongList
 from .full import FullScreen
 
 
@@ -50,12 +50,12 @@ class ConfirmScreen(FullScreen[str | None]):
             self.show_lines(error_lines(error))
             self.say("enter or esc goes back")
             return
-        self.show_lines(Lines([Line(note, kind="bad"), Line()], lines) if note else lines)
+        self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
         self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self.more_keys])
         self.say(f"on {self.app.host}: {self.asked()}")
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
         raise AssertionError("a screen of its own says this")
 

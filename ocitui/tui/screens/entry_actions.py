@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 
-from ocitui.cache import Condition, Entry, Health
+from ocitui.cache import Condition
 from ocitui.text import clean
 
 from ..actions import BY_NAME
 from ..widgets.entry_table import EntryTable
 
 if TYPE_CHECKING:
+    from ocitui.doctor.findings import Finding
+
     from ..app import OcituiApp
 
 
@@ -20,7 +22,6 @@ class EntryActions(Screen[None]):
     """What can be done with the cache and the entries of the table, and when it may not be."""
 
     app: OcituiApp
-    health = Health(Condition.SOUND)
     own_deletions: frozenset[tuple[str, str | None]] = frozenset()
 
     def say(self, message: str) -> None:
@@ -29,23 +30,16 @@ class EntryActions(Screen[None]):
     def draw_status(self) -> None:
         """Show the status line as it is now."""
 
-    def begin_following(self) -> None:
-        """Follow the cache from the beginning."""
-
-    @property
-    def read_only(self) -> str:
-        """Why the cache may not be written; empty where it may."""
-        return ""
-
     def refusal(self, action: str) -> str:
         """Why an action that writes is off now; empty where it is not."""
         if action not in BY_NAME or not BY_NAME[action].writes:
             return ""
-        gone = self.health.condition in (Condition.GONE, Condition.UNREADABLE)
-        if not self.health.sound and (gone or not BY_NAME[action].mends):
-            what = "the directory" if self.health.condition is Condition.GONE else "index.json"
-            return f"nothing is written while {what} is {self.health.condition}"
-        return self.read_only
+        health = self.app.live.health
+        gone = health.condition in (Condition.GONE, Condition.UNREADABLE)
+        if not health.sound and (gone or not BY_NAME[action].mends):
+            what = "the directory" if health.condition is Condition.GONE else "index.json"
+            return f"nothing is written while {what} is {health.condition}"
+        return self.app.live.read_only
 
     def may(self, action: str) -> bool:
         if reason := self.refusal(action):
@@ -53,21 +47,21 @@ class EntryActions(Screen[None]):
             return False
         return True
 
-    def chosen(self) -> list[Entry]:
-        """The marked entries, else the one under the cursor."""
+    def _chosen(self) -> list[int]:
+        """The positions of the marked entries, else of the one under the cursor."""
         table = self.query_one(EntryTable)
         if marked := table.marked:
-            return [entry for key in marked if (entry := table.entry(key)) is not None]
-        return [table.cursor_entry] if table.cursor_entry else []
+            return marked
+        return [] if table.cursor_position is None else [table.cursor_position]
 
     def action_delete(self) -> None:
-        entries = self.chosen()
+        entries, chosen = self.app.live.entries, self._chosen()
         if not self.may("delete"):
             return
-        if not entries:
+        if not chosen or entries is None:
             self.say("Delete: there is no entry under the cursor")
             return
-        keys = list(dict.fromkeys(entry.descriptor.key for entry in entries))
+        keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
         self.own_deletions = frozenset(keys)
         from .delete import DeleteScreen
 
@@ -106,6 +100,66 @@ class EntryActions(Screen[None]):
         else:
             self._open_undo(transaction_id)
 
+    # What is wrong
+
+    def action_problems(self) -> None:
+        from .problems import ProblemsScreen
+
+        self.app.push_screen(ProblemsScreen(), self._go_to)
+
+    def action_mend(self) -> None:
+        """Under a banner about the index, the index, wherever the cursor is; else the entries that are bad."""
+        if not self.may("mend"):
+            return
+        live = self.app.live
+        if not live.health.sound or live.alarm:
+            self._plan_repair(None)
+            return
+        entries, chosen = live.entries, self._chosen()
+        bad = {entries.digests[at] for at in chosen if entries.state(at).bad} if entries is not None else set()
+        if not bad:
+            what = "nothing is known to be wrong with it" if chosen else "there is no entry under the cursor"
+            if not live.complete:
+                what = "not everything was looked into yet"
+            self.say(f"Mend: {what}; p shows what else is wrong")
+            return
+        self._plan_repair(frozenset(bad))
+
+    def _plan_repair(self, digests: frozenset[str] | None) -> None:
+        """Plan the mending of the index, or of what these digests have."""
+        from ocitui.doctor.repair.index_steps import CODES
+
+        from .repair import RepairScreen
+
+        self.app.push_screen(RepairScreen(CODES if digests is None else digests), self.said)
+
+    def check_deep(self) -> None:
+        """Read all bytes; it goes on whatever screen is shown."""
+        self.run_worker(self.app.live.check_deep(), group="check", exclusive=True)
+
+    def cancel_check(self) -> None:
+        self.workers.cancel_group(self, "check")
+
+    def _go_to(self, finding: Finding | None) -> None:
+        """Put the cursor on the entry of a finding, and show what is wrong with it."""
+        self.draw_status()
+        entries, table = self.app.live.entries, self.query_one(EntryTable)
+        if finding is None or entries is None:
+            return
+        same = [position for position, digest in enumerate(entries.digests) if digest == finding.digest]
+        for wanted in ((finding.format, finding.name), (finding.format,), ()):
+            for position in same:
+                if (entries.formats[position] or "", entries.names[position] or "")[: len(wanted)] == wanted:
+                    if not table.move_cursor_to(position):
+                        table.filter_text = ""
+                        table.move_cursor_to(position)
+                    self.show_problems()
+                    return
+        self.say("no entry of the index is what that is about")
+
+    def show_problems(self) -> None:
+        """Open the tab that tells what is wrong with the entry under the cursor."""
+
     def action_why(self) -> None:
         from .why import WhyScreen
 
@@ -137,7 +191,7 @@ class EntryActions(Screen[None]):
     def action_verdict(self) -> None:
         from .verdict import VerdictScreen
 
-        self.app.push_screen(VerdictScreen(self.health))
+        self.app.push_screen(VerdictScreen())
 
     def action_help(self) -> None:
         from .help import HelpScreen
@@ -145,8 +199,8 @@ class EntryActions(Screen[None]):
         self.app.push_screen(HelpScreen())
 
     def action_refresh(self) -> None:
-        """Begin again from nothing: read the index and list the directory."""
-        self.begin_following()
+        """Read the index and list the directory."""
+        self.app.live.read_again()
         self.say("read again")
 
     def action_sort(self) -> None:

@@ -14,7 +14,7 @@ from ocitui.text import clean
 
 from ..bar_texts import daemon_text, title_parts
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.lines_view import Line, LinesView, LongList
 
 if TYPE_CHECKING:
     from ..app import OcituiApp
@@ -71,7 +71,7 @@ class FullScreen(Screen[R]):
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
         width = self.app.size.width
-        daemon = daemon_text(self.main.daemon, short=width < 110)
+        daemon = daemon_text(self.app.live.daemon, short=width < 110)
         title = title_parts(self.app.host, self.app.options.directory, f"{self.subject}  {daemon}", width)
         self.query_one(HeaderBar).show(title)
 
@@ -82,7 +82,7 @@ class FullScreen(Screen[R]):
         for bar in self.query(KeyBar):
             bar.show(parts)
 
-    def show_lines(self, lines: Iterable[Line]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # None is left for an answer that comes when the screen was just closed.
         for view in self.query(LinesView):
             view.set_lines(lines)
@@ -94,8 +94,8 @@ class FullScreen(Screen[R]):
     def imports_changed(self) -> None:
         """Imports are no longer as they were drawn; called while the screen is on top."""
 
-    def check_changed(self) -> None:
-        """A check is no longer as it was drawn; called while the screen is on top."""
+    def live_changed(self) -> None:
+        """What is known of the cache is no longer as it was drawn; called while the screen is on top."""
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 
-from ocitui.cache.daemon import DaemonState
-from ocitui.cache.verdict import IndexOutcome
+from ocitui.cache.verdict import Condition, IndexOutcome
 
 from ..actions import BINDINGS, FOOTER
 from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
+from ..throttle import Throttle
 from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.question import OneLineQuestion
 from .asking import Asking
-from .checking import Checking
 from .importing import Importing
 
 if TYPE_CHECKING:
-    from ocitui.cache import Difference
-
-    from ..feed import FeedChange
+    from ..live import LiveChange
 
 _WIDE = 120
 _SMALLEST = (40, 10)
-_DAEMON_SECONDS = 10.0
+_STATUS_SECONDS = 1.0
 
 
-class MainScreen(Importing, Checking, Asking):
+class MainScreen(Importing, Asking):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
@@ -41,11 +37,10 @@ class MainScreen(Importing, Checking, Asking):
 
     def __init__(self) -> None:
         super().__init__()
-        self.daemon = DaemonState()
-        self._totals = (0, 0, 0)
-        self._loaded = False
-        self._why_read_only = ""
+        self._condition = Condition.SOUND
+        self._looked_for_interrupted = False
         self._message = ""
+        self._progress = Throttle(self, _STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
         ascii_only = self.app.terminal.ascii
@@ -54,7 +49,7 @@ class MainScreen(Importing, Checking, Asking):
         yield TroubleBar()
         with Container(id="body"):
             yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
-            yield EntryPane(self.app.options.directory, self.findings_of, ascii=ascii_only)
+            yield EntryPane(self.app.options.directory, self.app.live.findings_of, ascii=ascii_only)
         yield KeyBar()
         yield OneLineQuestion(self.end_asking, id="ask")
         yield StatusBar()
@@ -68,105 +63,65 @@ class MainScreen(Importing, Checking, Asking):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self.begin_following()
-        self._follow_daemon()
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the cache was read, however it is."""
-        return self._loaded
+        live = self.app.live
+        for work in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
+            self.run_worker(work, group="live")
 
     @property
     def stands(self) -> bool:
         """Whether there is something to show on: a worker outlives the widgets for a moment when the program ends."""
         return bool(self.query(EntryTable))
 
-    @property
-    def read_only(self) -> str:
-        return self._why_read_only
-
-    def begin_following(self) -> None:
-        for group in ("feed", "checkup", "keep"):
-            self.workers.cancel_group(self, group)
-        self._follow_cache()
-
     # The cache, as it changes
 
-    @work(group="feed", exit_on_error=True)
-    async def _follow_cache(self) -> None:
-        from ..feed import EntryFeed
-
-        feed = EntryFeed(self.app.options.directory)
-        self.begin_checking(feed)
-        async with self.app.cache.watch() as differences:
-            async for difference in differences:
-                if not self._loaded and difference.descriptors:
-                    preview = await asyncio.to_thread(feed.preview, difference)
-                    if self.stands:
-                        self.apply_change(preview)
-                self._why_read_only = await asyncio.to_thread(self.app.why_read_only)
-                change = await asyncio.to_thread(feed.absorb, difference)
-                if not self.stands:
-                    return
-                first, self._loaded = not self._loaded, True
-                self.apply_change(change)
-                await self.changed(difference, change)
-                self._note_removed(difference)
-                if first and not self._why_read_only:
-                    self.look_for_interrupted()
-
-    def apply_change(self, change: FeedChange) -> None:
-        table = self.query_one(EntryTable)
-        if change.whole:
-            table.load(change.entries.values())
-        elif change.entries or change.removed or change.order is not None:
-            table.apply(change.entries, change.removed, change.order)
-        table.placeholder = self._placeholder(change)
-        if change.health.condition is not self.health.condition:
+    def show_change(self, change: LiveChange) -> None:
+        """Draw what is known by now."""
+        live, table = self.app.live, self.query_one(EntryTable)
+        if change.only_progress:
+            self._progress.ask()
+            return
+        if change.another and live.entries is not None:
+            table.load(live.entries, change.moves)
+        elif change.rows:
+            table.update(change.rows)
+        table.placeholder = self._placeholder()
+        if live.health.condition is not self._condition:
             # What was refused or said under the old one may no longer be true.
-            self._message = ""
-        self.health = change.health
-        if change.health.sound or change.total:
-            self._totals = (change.total, change.size, change.problems)
+            self._condition, self._message = live.health.condition, ""
+        self._message = self._said_of(change) or self._message
         self._draw_header()
         self.draw_status()
         self._draw_keys()
-        entry = table.cursor_entry
-        pane = self.query_one(EntryPane)
-        if (entry is None) != (pane.entry is None) or (entry and pane.entry and entry.key != pane.entry.key):
-            pane.follow(entry, at_once=True)
-        elif entry is not None and (change.whole or entry.key in change.entries or change.concerns(entry)):
+        self._follow_cursor(change)
+        if live.loaded and not self._looked_for_interrupted and not live.read_only:
+            self._looked_for_interrupted = True
+            self.look_for_interrupted()
+
+    def _follow_cursor(self, change: LiveChange) -> None:
+        table, pane = self.query_one(EntryTable), self.query_one(EntryPane)
+        entry, shown = table.cursor_entry, pane.entry
+        if entry is None or shown is None or entry.key != shown.key:
+            if entry is not shown:
+                pane.follow(entry, at_once=True)
+        elif entry != shown or table.cursor_position in change.rows:
             pane.refresh_entry(entry)
 
-    def _placeholder(self, change: FeedChange) -> str:
-        if change.total:
+    def _placeholder(self) -> str:
+        health, verdict = self.app.live.health, self.app.live.health.verdict
+        if not self.app.live.loaded:
+            return "reading the cache"
+        if self.app.live.total:
             return "no entry matches the filter"
-        if not change.health.sound:
+        if not health.sound:
             return "no entries can be shown"
-        verdict = change.health.verdict
         absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
         return "there is no index.json: is this a cache?" if absent else "the cache is empty"
 
-    def _note_removed(self, difference: Difference) -> None:
-        """A cursor over rows that went away stays near; who did not delete them is told how many went."""
-        removed = {descriptor.key for descriptor in difference.removed.values()}
-        if len(difference.removed) > 1 and not difference.added and not removed <= self.own_deletions:
-            self.say(f"{len(difference.removed)} entries left the index")
-
-    def cache_checked(self) -> None:
-        self._draw_header()
-
-    @work(group="daemon")
-    async def _follow_daemon(self) -> None:
-        while True:
-            state = await asyncio.to_thread(self.app.daemon_state, self.daemon.process)
-            if not self.stands:
-                return
-            if state != self.daemon:
-                self.daemon = state
-                self._draw_header()
-            await self.look_at_users()
-            await asyncio.sleep(_DAEMON_SECONDS)
+    def _said_of(self, change: LiveChange) -> str:
+        """What there is to say; who did not delete what went away is told how much that was."""
+        if len(change.gone) > 1 and not change.came and not self.own_deletions.issuperset(change.gone):
+            return f"{len(change.gone)} entries left the index"
+        return change.said
 
     # The pane
 
@@ -223,7 +178,8 @@ class MainScreen(Importing, Checking, Asking):
             self.draw_status()
 
     def action_interrupt(self) -> None:
-        if self.cancel_check():
+        if self.app.live.deep.running:
+            self.cancel_check()
             self.say("cancelling the check")
         else:
             super().action_interrupt()
@@ -236,17 +192,20 @@ class MainScreen(Importing, Checking, Asking):
         self.draw_status()
 
     def _draw_header(self) -> None:
+        live = self.app.live
         facts = HeaderFacts(
             self.app.host,
             self.app.options.directory,
-            self.read_only,
-            *self._totals[:2],
-            self._totals[2] + self.cache_problems,
-            self.health if self._loaded else None,
-            self.daemon,
+            live.read_only,
+            live.total,
+            live.size,
+            live.problems,
+            live.complete,
+            live.health if live.loaded else None,
+            live.daemon,
         )
         self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
-        self.query_one(TroubleBar).show(trouble_parts(self.health, self.daemon, self.alarm))
+        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment))
 
     def draw_status(self) -> None:
         """Show where the cursor is, the filter, the marks and what was said last."""
@@ -257,12 +216,22 @@ class MainScreen(Importing, Checking, Asking):
                 table.shown,
                 table.total,
                 table.filter_text,
-                len(table.marked),
+                table.marks,
                 table.hidden_marks,
-                "  ".join(text for text in (self.imports_text, self.check_text) if text),
+                "  ".join(text for text in (self.imports_text, self._check_text) if text),
                 self._message,
             )
         )
+
+    @property
+    def _check_text(self) -> str:
+        """How far the check is that runs; empty where none does."""
+        deep = self.app.live.deep
+        if not deep.running:
+            return ""
+        from ..finding_lines import progress_text
+
+        return f"deep check: {progress_text(deep.progress)}"
 
     def _draw_keys(self) -> None:
         off = {action.name for action in FOOTER if self.refusal(action.name)}

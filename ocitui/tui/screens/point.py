@@ -37,7 +37,7 @@ class PointScreen(ConfirmScreen):
         trouble = "its format is none that the daemon knows" if answer is None else ""
         if answer is not None and not answer.hit:
             trouble = answer.error or answer.reasons[-1].text
-        return point_lines(plan, self.app.host, trouble, kratad_runs=self.main.daemon.running)
+        return point_lines(plan, self.app.host, trouble, kratad_runs=self.app.live.daemon.running)
 
     async def act(self) -> str:
         assert self._plan is not None

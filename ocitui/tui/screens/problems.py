@@ -1,9 +1,12 @@
-"""The problems: what a check found, the worst first, and what can be done about it."""
+"""The problems: what the judge says is wrong, the worst first, as it is by now; and what can be done about it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 from textual import on, work
@@ -12,22 +15,72 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError
 from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.findings import Depth, Finding
+from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
+from ocitui.doctor.findings import Depth, Finding, state_of
 
-from ..check_run import progress_text
-from ..finding_lines import report_lines
-from ..problem_rows import ProblemRow, coverage_text, problem_rows, shown
+from ..bar_texts import condition_text
+from ..finding_lines import finding_lines, kind_lines, no_finding_lines, progress_text, tone
+from ..shorten import counted
 from ..throttle import Throttle
 from ..widgets.bars import Bar
-from ..widgets.lines_view import LinesView
-from ..widgets.pick_list import PickList
+from ..widgets.lines_view import Line, LinesView
+from ..widgets.pick_list import PickList, PickRow
 from .full import FullScreen
 
 _DRAW_SECONDS = 0.25
+_INDENT = "  "
+_MOST = 1000
+"""Rows of a kind; the heading stands for the others too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRow:
+    """A row, and the findings it stands for: those of a kind for a heading, one for most others."""
+
+    row: PickRow
+    findings: tuple[Finding, ...]
+    heading: bool
+
+    @property
+    def lines(self) -> list[Line]:
+        """All there is to say of it."""
+        return kind_lines(self.findings) if self.heading else finding_lines(self.findings[0])
+
+
+def shown(findings: Sequence[Finding], *, everything: bool) -> list[Finding]:
+    """Those that are problems, or all."""
+    return [one for one in findings if everything or one.is_problem]
+
+
+def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
+    """The rows for findings that are in order: a heading for each kind, and below it what was found."""
+    seen: Counter[str] = Counter()
+    return [row for kind, group in groupby(together(findings), kind_of) for row in _rows(tuple(group), seen)]
+
+
+def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]:
+    first, kind = same[0], "\0".join(kind_of(same[0]))
+    many = counted(len(same), "finding", "findings")
+    yield ProblemRow(PickRow(kind, f"{first.severity.upper()}  {first.code}", many, tone(first)), same, heading=True)
+    for one in same[:_MOST]:
+        # The same may be found of two entries that are equal.
+        fingerprint = one.fingerprint
+        seen[fingerprint] += 1
+        right = "acknowledged" if one.acknowledged else _word(one)
+        key = f"{fingerprint} {seen[fingerprint]}"
+        yield ProblemRow(PickRow(key, f"{_INDENT}{entry_text(one)}", right, tone(one)), (one,), heading=False)
+    if rest := same[_MOST:]:
+        row = PickRow(f"{kind}\0more", f"{_INDENT}and {len(rest)} more", "the heading is for all", "muted", start=True)
+        yield ProblemRow(row, rest, heading=True)
+
+
+def _word(finding: Finding) -> str:
+    """A few words for what was seen, where the code does not say it."""
+    return state_of([finding], None).word if finding.code in ("file-missing", "file-not-regular") else ""
 
 
 class ProblemsScreen(FullScreen[Finding | None]):
-    """Dismissed with a finding whose entry is to be shown, or None. A check goes on when the screen is left."""
+    """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "check('quick')", "Quick", show=False),
@@ -54,9 +107,11 @@ class ProblemsScreen(FullScreen[Finding | None]):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, ProblemRow] = {}
-        self._drawn: tuple[Finding, ...] = ()
-        self._everything = False
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
+        self._findings: tuple[Finding, ...] | None = None
+        self._hidden = 0
+        self._tally = self._said = ""
+        self._everything = self._filling = self._changed = False
+        self._throttle = Throttle(self, _DRAW_SECONDS, self._fill)
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
@@ -64,17 +119,9 @@ class ProblemsScreen(FullScreen[Finding | None]):
         yield LinesView()
 
     def begin(self) -> None:
-        run = self.main.check_run
-        # A deep check is not thrown away for a quick one: that is for the operator to say.
-        if not run.running and (run.report is None or (self._stale and run.report.depth is Depth.QUICK)):
-            self.main.start_check(Depth.QUICK)
-        self._draw()
+        self._throttle.ask()
 
-    @property
-    def _stale(self) -> bool:
-        return self.main.check_run.seen_changes != self.main.changes
-
-    def check_changed(self) -> None:
+    def live_changed(self) -> None:
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()
 
@@ -83,50 +130,67 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     # What is shown
 
+    @work(group="fill")
+    async def _fill(self) -> None:
+        """Draw what is known by now; what changes meanwhile is drawn next."""
+        self._changed = True
+        if self._filling:
+            return
+        self._filling = True
+        try:
+            while self._changed:
+                self._changed = False
+                findings = await self.app.live.findings()
+                rows = await asyncio.to_thread(self._make_rows, findings)
+                if rows is not None:
+                    self._rows = {row.row.key: row for row in rows}
+                    for view in self.query(PickList):
+                        view.set_rows([row.row for row in rows])
+                    self._draw_detail()
+                self._draw()
+        finally:
+            self._filling = False
+
+    def _make_rows(self, findings: tuple[Finding, ...]) -> list[ProblemRow] | None:
+        """None where they are those that are shown."""
+        if findings == self._findings:
+            return None
+        self._findings, listed = findings, shown(findings, everything=self._everything)
+        self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
+        return problem_rows(listed)
+
     def _draw(self) -> None:
-        run = self.main.check_run
-        findings = self.main.all_findings()
-        if findings != self._drawn or not self._rows:
-            self._drawn = findings
-            self._list(findings)
+        live = self.app.live
         for bar in self.query("#coverage").results(Bar):
-            bar.show([f" {self._coverage(findings)}"])
-        if run.running:
-            self.say(f"{run.depth} check: {progress_text(run.progress)}")
-        elif run.error:
-            self.say(run.error)
+            bar.show([f" {self._coverage}"])
+        if not self._rows:
+            self._draw_detail()
+        if live.deep.running:
+            self.say(f"deep check: {progress_text(live.deep.progress)}")
         else:
-            self.say(run.said)
+            self.say(live.deep.error or self._said or live.deep.said)
         self._draw_keys()
 
-    def _coverage(self, findings: tuple[Finding, ...]) -> str:
-        run = self.main.check_run
-        if run.running or run.report is None:
-            return f"checking, {run.depth}: what was found so far"
-        hidden = len(findings) - len(shown(findings, everything=self._everything))
-        return coverage_text(run.report, findings, hidden, stale=self._stale)
-
-    def _list(self, findings: tuple[Finding, ...]) -> None:
-        rows = problem_rows(shown(findings, everything=self._everything))
-        self._rows = {row.row.key: row for row in rows}
-        for view in self.query(PickList):
-            view.set_rows([row.row for row in rows])
-        self._draw_detail()
+    @property
+    def _coverage(self) -> str:
+        """How deep the entries were looked into, what came of it, and what is not shown."""
+        live = self.app.live
+        state = self._tally or ("looking" if live.looking else condition_text(live.health) or "nothing wrong")
+        return "; ".join([str(live.coverage), state, *([f"{self._hidden} not shown"] if self._hidden else [])])
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row = self._row
-        if row is not None:
-            lines = row.lines
-        else:
-            run = self.main.check_run
-            lines = report_lines(None if run.running else run.report)
-        for view in self.query(LinesView):
-            view.set_lines(lines)
+        row, live = self._row, self.app.live
+        lines = (
+            row.lines
+            if row is not None
+            else no_finding_lines(live.coverage, condition_text(live.health), looking=live.looking)
+        )
+        self.show_lines(lines)
         self._draw_keys()
 
     def _draw_keys(self) -> None:
-        keys = [("x", "Cancel")] if self.main.check_run.running else [("1-3", "Depth")]
+        keys = [("x", "Cancel")] if self.app.live.deep.running else [("1-3", "Depth")]
         row = self._row
         if row is not None:
             accepted = all(one.acknowledged for one in row.findings)
@@ -144,21 +208,30 @@ class ProblemsScreen(FullScreen[Finding | None]):
     # What can be done
 
     def action_check(self, depth: str) -> None:
-        if self.main.check_run.running:
-            self.say("a check is under way; x cancels it")
+        """Look again; names, documents and headers are looked at always, so only the deep check is another one."""
+        live, self._said = self.app.live, ""
+        if live.deep.running:
+            self.say("a deep check is under way; x cancels it")
+        elif depth == Depth.DEEP:
+            self.main.check_deep()
         else:
-            self.main.start_check(Depth(depth))
+            live.deep.error = live.deep.said = ""
+            live.read_again()
+            self._throttle.ask()
 
     def action_cancel(self) -> None:
-        self.say("cancelling the check" if self.main.cancel_check() else "no check is under way")
+        if self.app.live.deep.running:
+            self.main.cancel_check()
+            self.say("cancelling the check")
+        else:
+            self.say("no check is under way")
 
     def action_interrupt(self) -> None:
         self.action_cancel()
 
     def action_show_everything(self) -> None:
-        self._everything = not self._everything
-        self._list(self._drawn)
-        self._draw()
+        self._everything, self._findings = not self._everything, None
+        self._fill()
 
     def action_scroll(self, pages: int) -> None:
         self.query_one(LinesView).action_pages(pages)
@@ -179,42 +252,39 @@ class ProblemsScreen(FullScreen[Finding | None]):
             self._open_repair(frozenset())
 
     def _open_repair(self, only: frozenset[str]) -> None:
-        if self.main.check_run.running:
-            self.say("a check is under way; wait for it, or x cancels it")
+        if self.app.live.deep.running:
+            self.say("a deep check is under way; wait for it, or x cancels it")
             return
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(self.main.check_run.report, only), self._repaired)
+        self.app.push_screen(RepairScreen(only), self._repaired)
 
     def _repaired(self, message: str | None) -> None:
-        if message:
-            self.main.check_run.said = message
+        self._said = message or self._said
         self._throttle.ask()
 
     def action_acknowledge(self) -> None:
         row = self._row
         if row is None:
             return
-        if self.main.read_only:
-            self.say(f"Acknowledge: {self.main.read_only}")
+        if self.app.live.read_only:
+            self.say(f"Acknowledge: {self.app.live.read_only}")
             return
         self._acknowledge(row.findings)
 
     @work(group="acknowledge", exclusive=True)
     async def _acknowledge(self, findings: tuple[Finding, ...]) -> None:
         """Accept these findings, or have them shown again where all of them are accepted."""
-        directory, run = self.app.options.directory, self.main.check_run
+        directory = self.app.options.directory
         accepted = all(one.acknowledged for one in findings)
         try:
             if accepted:
                 await asyncio.to_thread(withdraw, directory, {one.fingerprint for one in findings})
             else:
                 await asyncio.to_thread(acknowledge, directory, findings)
-            await asyncio.to_thread(run.mark_acknowledged)
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
             return
         what = "finding is" if len(findings) == 1 else "findings are"
-        run.said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"
-        self.main.look_again()
-        self._draw()
+        self._said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"
+        await self.app.live.remember()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,10 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
-from ocitui.doctor.assessment import Assessment, assess, gather
+from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
-from ocitui.doctor.check.examine import ExamineOptions, examine
-from ocitui.doctor.findings import Depth, Severity
+from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
 from ocitui.doctor.report import Report
@@ -25,7 +23,7 @@ from ..elsewhere import elsewhere
 from ..repair_rows import PLAN, PlanRow, plan_rows
 from ..repair_texts import plan_lines, progress_line, repaired_lines
 from ..throttle import Throttle
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.lines_view import Line, LinesView, LongList
 from ..widgets.pick_list import PickList
 from ..widgets.question import OneLineQuestion
 from .confirm import ConfirmScreen
@@ -36,9 +34,10 @@ _CHANGED = "The cache has changed since the plan was shown. This is the new plan
 
 
 class RepairScreen(ConfirmScreen):
-    """Plans the mending of findings; ``only`` are the fingerprints or digests it is about, all findings where empty.
+    """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
+    findings where it is empty.
 
-    Without a report the cache is checked first. Dismissed with a message once something was done.
+    Dismissed with a message once something was done.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -64,10 +63,10 @@ class RepairScreen(ConfirmScreen):
     action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 
-    def __init__(self, report: Report | None, only: frozenset[str] = frozenset()) -> None:
+    def __init__(self, only: frozenset[str] = frozenset()) -> None:
         super().__init__()
-        self._report = report
-        self._only = only
+        self._report: Report | None = None
+        self._outdated = False
         self._options = RepairOptions(only=only)
         self._plan: RepairPlan | None = None
         self._assessment: Assessment | None = None
@@ -85,27 +84,21 @@ class RepairScreen(ConfirmScreen):
 
     # The plan
 
-    async def plan(self) -> Sequence[Line]:
-        self._plan, self._assessment, report = await elsewhere(self._look)
-        self._report = report
+    async def plan(self) -> Iterable[Line]:
+        live = self.app.live
+        report = self._report = self._report or await live.report(anew=self._outdated)
+        assessment = await live.assess()
+        self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
+        self._plan = await elsewhere(lambda: self._make_plan(report))
         self._list()
         return self._lines()
 
-    async def _look(self) -> tuple[RepairPlan, Assessment | None, Report]:
-        """In a thread and a loop of its own: check where that was not done, plan, and see which copy is good."""
-        directory, cache = self.app.options.directory, self.app.cache
-        report = self._report or await examine(directory, ExamineOptions(Depth.HEADER, ledger_writes=False))
-        report = await asyncio.to_thread(self.main.with_deeper, report)
-        plan, facts = await asyncio.gather(
-            plan_repair(cache, report, self._options), asyncio.to_thread(gather, directory)
-        )
-        if self._options.only:
-            plan = plan.narrowed(self._options.only)
-        # The daemon as the header shows it.
-        assessment = assess(replace(facts, daemon=await asyncio.to_thread(self.app.daemon_state)))
-        return plan, assessment if bears_on(assessment, report) else None, report
+    async def _make_plan(self, report: Report) -> RepairPlan:
+        """In a thread and a loop of its own."""
+        plan = await plan_repair(self.app.cache, report, self._options)
+        return plan.narrowed(self._options.only) if self._options.only else plan
 
-    def show_lines(self, lines: Iterable[Line]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # A note on the plan as a whole stands above it.
         super().show_lines(lines)
         for view in self.query(PickList):
@@ -126,7 +119,7 @@ class RepairScreen(ConfirmScreen):
 
     def _lines(self) -> list[Line]:
         assert self._plan is not None
-        return plan_lines(self._plan, self.app.host, kratad_runs=self.main.daemon.running)
+        return plan_lines(self._plan, self.app.host, kratad_runs=self.app.live.daemon.running)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
@@ -236,12 +229,9 @@ class RepairScreen(ConfirmScreen):
                     self.call_later(self._throttle.ask)
 
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await elsewhere(lambda: apply_plan(self.app.cache, plan, tell))
-        await self.main.take_report(repaired.report)
-        # A check that looks less deep than an earlier one must not make that one's findings go.
-        report = await asyncio.to_thread(self.main.with_deeper, repaired.report)
-        repaired = replace(repaired, report=report, remaining=tuple(report.shown(Severity.LOW)))
+        repaired = await elsewhere(lambda: apply_plan(self.app.cache, plan, tell, judge=self.app.live.judge))
         self._repaired = repaired
+        await self.app.live.look_over()
         return _outcome(repaired)
 
     def _draw_progress(self) -> None:
@@ -275,7 +265,7 @@ class RepairScreen(ConfirmScreen):
         self._progress = None
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
-            self._report = None
+            self._report, self._outdated = None, True
             self.make_plan(_CHANGED)
         else:
             super().failed(error)
@@ -295,5 +285,6 @@ def _outcome(repaired: Repaired) -> str:
     ids = ", ".join(done.id for done in repaired.transactions)
     done = f"mended in {ids}; u undoes it" if ids else "done"
     left = len(repaired.remaining)
-    state = "the cache is clean" if not left else f"{left} {'finding remains' if left == 1 else 'findings remain'}"
+    clean = clean_text(repaired.report.depth)
+    state = clean if not left else f"{left} {'finding remains' if left == 1 else 'findings remain'}"
     return f"{done}; checked again: {state}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
 from ocitui.cache import NoSuchTransactionError, Transaction
 from ocitui.cache.actor import whoami
 from ocitui.cache.undoing import latest_undoable
-from ocitui.text import human_size, timestamp
+from ocitui.text import timestamp
 
 from ..shorten import short_digests
-from ..widgets.lines_view import Line, heading
+from ..widgets.lines_view import Line, LongList, heading
 from .confirm import ConfirmScreen
-from .delete import WHOLE_DIGESTS, entry_lines
+from .delete import entries_lines, file_line, long_list
 
 _NAMES = 5
 
@@ -29,7 +29,7 @@ class UndoScreen(ConfirmScreen):
         super().__init__()
         self._id = transaction_id
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         transactions = await self.app.cache.transactions()
         target = latest_undoable(transactions) if self._id is None else _find(transactions, self._id)
         self._id = target.id
@@ -49,9 +49,9 @@ def _find(transactions: list[Transaction], transaction_id: str) -> Transaction:
     return found
 
 
-def undo_lines(target: Transaction, host: str) -> list[Line]:
+def undo_lines(target: Transaction, host: str) -> list[Line | LongList]:
     """What undoing a transaction means, in words."""
-    lines = [
+    lines: list[Line | LongList] = [
         heading(f"On {host}: undo the {target.kind} of {timestamp(target.started)}"),
         Line(target.id, "transaction"),
         Line(target.by, "by", "plain" if target.by == whoami() else "bad"),
@@ -62,20 +62,17 @@ def undo_lines(target: Transaction, host: str) -> list[Line]:
     back, away = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
     for title, descriptors in (("Back into the index", back), ("Out of the index", away)):
         if descriptors:
-            whole = len(descriptors) <= WHOLE_DIGESTS
-            lines += [Line(), heading(title)]
-            lines += [line for descriptor in descriptors for line in entry_lines(descriptor, whole=whole)]
+            lines += [Line(), heading(title), *entries_lines(descriptors)]
     if target.swap is not None:
         lines += [Line(), heading("index.json as a whole")]
         lines.append(Line("comes back as it was before, byte for byte" if target.swap.old else "goes: there was none"))
     if target.modes:
         lines += [Line(), heading("Modes as they were")]
         lines += [Line(short_digests(mode.name), "mode") for mode in target.modes]
-    for title, files in (
-        ("Back from the trash", target.trashed),
-        ("To the trash, unless another entry needs them", target.placed),
-    ):
-        if files:
-            lines += [Line(), heading(title)]
-            lines += [Line(short_digests(file.name), f"{human_size(file.size):>5}") for file in files]
+    if target.trashed:
+        lines += [Line(), heading("Back from the trash")]
+        lines += long_list(target.trashed, lambda file: file_line(file.name, file.size))
+    if target.placed:
+        lines += [Line(), heading("To the trash, unless another entry needs them")]
+        lines += long_list(target.placed, lambda file: file_line(file.name, file.size))
     return lines

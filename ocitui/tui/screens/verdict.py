@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, DocumentError, Health, StorageError, Verdict
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, read_regular
+from ocitui.doctor.assessment import Assessment
 
 from ..widgets.document_view import DocumentView
 from ..widgets.lines_view import Line, LinesView
@@ -29,10 +30,6 @@ class VerdictScreen(FullScreen[None]):
     }
     """
 
-    def __init__(self, health: Health) -> None:
-        super().__init__()
-        self._health = health
-
     def compose_body(self) -> Iterable[Widget]:
         yield LinesView()
         yield DocumentView("")
@@ -44,8 +41,9 @@ class VerdictScreen(FullScreen[None]):
     @work
     async def _read(self) -> None:
         try:
-            verdict = await self.app.cache.examine()
-            self.show_lines(verdict_lines(verdict, self._health, kratad_runs=self.main.daemon.running))
+            live = self.app.live
+            verdict, assessment = await asyncio.gather(self.app.cache.examine(), live.assess())
+            self.show_lines(verdict_lines(verdict, live.health, assessment))
             if not verdict.sound:
                 await self._show_bytes(verdict)
         except CacheError as error:
@@ -63,8 +61,8 @@ class VerdictScreen(FullScreen[None]):
         view.focus()
 
 
-def verdict_lines(verdict: Verdict, health: Health, *, kratad_runs: bool) -> list[Line]:
-    """The verdict in words, and what an operator should and should not do."""
+def verdict_lines(verdict: Verdict, health: Health, assessment: Assessment | None) -> list[Line]:
+    """The verdict in words, and what an operator should do, as the assessment says."""
     lines = [
         Line(verdict.outcome, "outcome", "good" if verdict.sound else "bad"),
         Line(f"If it started now, {verdict.consequence}.", "daemon"),
@@ -75,12 +73,8 @@ def verdict_lines(verdict: Verdict, health: Health, *, kratad_runs: bool) -> lis
         lines.append(
             Line("It held entries when it was last read; a running daemon writes it at its next store.", "gone", "bad")
         )
-    if not verdict.sound and kratad_runs:
-        lines.append(
-            Line("Do not restart kratad: while it runs, the good index may be in its memory.", "advice", "bad")
-        )
-    elif not verdict.sound:
-        lines.append(Line("Do not start kratad before the index is mended.", "advice", "bad"))
+    if assessment is not None and assessment.headline:
+        lines.append(Line(f"{assessment.headline}.", "advice", "bad"))
     if not verdict.sound:
         lines.append(Line("No entry is written while it is so; m on the first screen plans what mends it.", "mend"))
     return lines

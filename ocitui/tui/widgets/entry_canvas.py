@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import time
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -16,22 +16,34 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ocitui.cache.entries import EntryKey
+from .entry_columns import (
+    ASCII,
+    UNICODE,
+    Glyphs,
+    Layout,
+    RowText,
+    age_text,
+    fit,
+    header_text,
+    layout_for,
+    row_text,
+    row_values,
+)
+from .entry_rows import EntryRows, View
 
-from .entry_columns import ASCII, UNICODE, Glyphs, Layout, RowText, age_text, fit, header_text, layout_for, row_text
-from .entry_rows import EntryRows
+if TYPE_CHECKING:
+    from ocitui.doctor.entries import Moves
 
 HEADER = 1  # lines above the rows
-_CACHED_ROWS = 512
 
 Line = tuple[object, ...]
 """What a line of the screen shows, to compare with what it should show."""
 
 
 class Place(NamedTuple):
-    """An entry, and the line of the page it was on."""
+    """The position of an entry, and the line of the page it was on."""
 
-    key: EntryKey
+    position: int
     line: int
 
 
@@ -108,8 +120,6 @@ class EntryCanvas(ScrollView):
         self._rows = EntryRows()
         self._cursor: int | None = None
         self._painted: list[Line] = []
-        self._texts: dict[EntryKey, tuple[object, RowText]] = {}
-        self._texts_made_for: tuple[Layout, Glyphs] | None = None
         self._styles_by_class: dict[str, Style] = {}
         self.set_reactive(EntryCanvas.ascii, ascii)
         self.set_reactive(EntryCanvas.placeholder, placeholder)
@@ -127,8 +137,8 @@ class EntryCanvas(ScrollView):
         return round(self.scroll_y)
 
     @property
-    def cursor_key(self) -> EntryKey | None:
-        """The key under the cursor, None while no row is shown."""
+    def cursor_position(self) -> int | None:
+        """The position of the entry under the cursor, None while no row is shown."""
         return None if self._cursor is None else self._rows.view.at(self._cursor)
 
     @property
@@ -162,17 +172,25 @@ class EntryCanvas(ScrollView):
         Where the wanted place is given and its entry shown, the cursor goes there.
         """
         before, cursor, top = self._rows.view, self._cursor, self.top
-        line = None if cursor is None or not self._in_view(cursor) else cursor - top
         yield
-        if self._rows.view is before:
-            return
-        self._cursor = None if wanted is None else self._rows.index_of(wanted.key)
+        if self._rows.view is not before:
+            self._keep_place(before, cursor, top, None, wanted)
+
+    def _keep_place(
+        self, before: View, cursor: int | None, top: int, moves: Moves | None, wanted: Place | None = None
+    ) -> None:
+        """Put cursor and scroll position where their entries are shown now, or what took their places.
+
+        ``before`` was the view, with the cursor and the first row in view at these rows.
+        """
+        line = None if cursor is None or not top <= cursor < top + self.page else cursor - top
+        self._cursor = None if wanted is None else self._rows.row_of(wanted.position)
         if wanted is not None and self._cursor is not None:
             line = wanted.line
         else:
-            self._cursor = self._rows.survivor(before, cursor or 0)
+            self._cursor = self._rows.survivor(before, cursor or 0, moves)
         if line is None:
-            self._set_top(self._rows.survivor(before, top) or 0)
+            self._set_top(self._rows.survivor(before, top, moves) or 0)
         else:
             self._set_top((self._cursor or 0) - line)
 
@@ -200,12 +218,12 @@ class EntryCanvas(ScrollView):
         view = self._rows.view
         if index >= len(view):
             return (self.placeholder if not index else "",)
-        key = view.at(index)
+        position = view.at(index)
         return (
-            self._text(key),
-            self._rows.entries[key].modified,
+            self._text(position),
+            self._modified(position),
             index == self._cursor,
-            key in self._rows.marks,
+            self._rows.is_marked(position),
         )
 
     def render_line(self, y: int) -> Strip:
@@ -223,37 +241,25 @@ class EntryCanvas(ScrollView):
             hint = "" if index else f" {self._glyphs.text(self.placeholder)}"
             style = self._style("entry-table--placeholder") if hint else self._style()
             return [Segment(fit(hint, width, self._glyphs.ellipsis), style)]
-        key = view.at(index)
-        marked = key in self._rows.marks
+        position = view.at(index)
+        marked, text = self._rows.is_marked(position), self._text(position)
         if index == self._cursor:
             style, tone = self._style("entry-table--cursor"), ""
         else:
-            style, tone = self._style("entry-table--marked" if marked else ""), self._text(key).tone
-        start, state = self._row_parts(key, index == self._cursor, marked)
+            style, tone = self._style("entry-table--marked" if marked else ""), text.tone
+        glyphs = self._glyphs
+        signs = (glyphs.cursor if index == self._cursor else " ") + (glyphs.mark if marked else " ")
+        start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), self._layout)}"
         if not tone:
-            return [Segment(fit(start + state, width, ""), style)]
-        return [Segment(start, style), Segment(state, self._style(f"entry-table--{tone}"))]
+            return [Segment(fit(start + text.state, width, ""), style)]
+        return [Segment(start, style), Segment(text.state, self._style(f"entry-table--{tone}"))]
 
-    def _row_parts(self, key: EntryKey, at_cursor: bool, marked: bool) -> tuple[str, str]:
-        """A row up to its state, and the state."""
-        glyphs, text = self._glyphs, self._text(key)
-        signs = (glyphs.cursor if at_cursor else " ") + (glyphs.mark if marked else " ")
-        age = age_text(self._rows.entries[key].modified, time(), self._layout)
-        return f"{signs} {text.before_age} {age}", text.state
+    def _text(self, position: int) -> RowText:
+        assert self._rows.entries is not None
+        return row_text(row_values(self._rows.entries, position), self.size.width, self._glyphs)
 
-    def _text(self, key: EntryKey) -> RowText:
-        """A row's text, kept for as long as its entry and the columns stay the same."""
-        made_for = (self._layout, self._glyphs)
-        if made_for != self._texts_made_for or len(self._texts) > _CACHED_ROWS:
-            self._texts.clear()
-            self._texts_made_for = made_for
-        entry = self._rows.entries[key]
-        kept = self._texts.get(key)
-        if kept is not None and kept[0] is entry:
-            return kept[1]
-        text = row_text(entry, *made_for)
-        self._texts[key] = (entry, text)
-        return text
+    def _modified(self, position: int) -> int | None:
+        return None if self._rows.entries is None else self._rows.entries.modified(position)
 
     def _header(self) -> str:
         return header_text(self._layout, self._glyphs, self._rows.sort_column, self._rows.view.reverse)

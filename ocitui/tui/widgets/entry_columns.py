@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from ocitui.cache.entries import Entry
 from ocitui.text import clean, human_age, human_size
 
+if TYPE_CHECKING:
+    from ocitui.doctor.entries import Entries
+    from ocitui.doctor.findings import EntryState
+
 SortValue = str | float
+SortValueAt = Callable[[int], SortValue]
 GUTTER = 3  # cursor glyph, mark glyph, a space
 NAME_WANTED = 24  # columns are dropped until the name has this much
 NAME_PLENTY = 40  # beyond this, other columns grow first
@@ -47,53 +51,97 @@ UNICODE = Glyphs("▸", "✱", "▴", "▾", "…", "✓", "!", "?")
 ASCII = Glyphs(">", "*", "^", "v", "..", "+", "!", "?", ascii_only=True)
 
 
+class RowValues(NamedTuple):
+    """What a row shows of its entry, but its age; ``size`` is the packed file's."""
+
+    name: str
+    reference: str
+    digest: str
+    format: str
+    platform: str
+    size: int | None
+    state: EntryState
+
+
+def row_values(entries: Entries, position: int) -> RowValues:
+    return RowValues(
+        entries.name(position),
+        entries.references[position] or "",
+        entries.digests[position],
+        entries.formats[position] or "",
+        entries.platform(position),
+        entries.size(position),
+        entries.state(position),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; ``roomy`` is the width it grows to on a wide screen."""
+    """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
+    stays the same; ``roomy`` is the width it grows to on a wide screen."""
 
     name: str
     label: str
     width: int
-    text: Callable[[Entry], str]
-    sort_value: Callable[[Entry], SortValue]
+    text: Callable[[RowValues], str]
+    sort_value: Callable[[Entries], SortValueAt]
     roomy: int = 0
     right: bool = False
+    changes: bool = False
 
 
-def _name_order(entry: Entry) -> str:
-    return f"{entry.name.lower()}\0{entry.reference}"
+def _name_order(entries: Entries) -> SortValueAt:
+    name, references = entries.name, entries.references
+    return lambda position: f"{name(position).lower()}\0{references[position] or ''}"
 
 
-def _size_order(entry: Entry) -> float:
-    return -1 if entry.packed_size is None else entry.packed_size
+def _size_order(entries: Entries) -> SortValueAt:
+    size = entries.size
+    return lambda position: -1 if (found := size(position)) is None else found
 
 
-def _age_order(entry: Entry) -> float:
-    return inf if entry.modified is None else -entry.modified
+def _age_order(entries: Entries) -> SortValueAt:
+    modified = entries.modified
+    return lambda position: inf if (found := modified(position)) is None else -found
 
 
-def _state_order(entry: Entry) -> str:
+def _state_order(entries: Entries) -> SortValueAt:
     """Broken entries come first, then those not looked at yet."""
-    state = entry.state
-    if state.ok:
-        return "2"
-    return "1" if state.unknown else f"0{state.word}"
+
+    def value(position: int) -> str:
+        state = entries.state(position)
+        if state.ok:
+            return "2"
+        return "1" if state.unknown else f"0{state.word}"
+
+    return value
 
 
-def _no_text(_: Entry) -> str:
-    return ""
+def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[Entries], SortValueAt]:
+    def order(entries: Entries) -> SortValueAt:
+        values = column(entries)
+        return lambda position: values[position] or ""
+
+    return order
 
 
 COLUMNS = (
-    Column("name", "Name", 0, lambda entry: entry.name, _name_order),
-    Column("tag", "Tag", 8, lambda entry: entry.reference, lambda entry: entry.reference, roomy=16),
-    Column("format", "Format", 8, lambda entry: entry.format, lambda entry: entry.format),
-    Column("digest", "Digest", 12, lambda entry: entry.short_digest, lambda entry: entry.digest),
-    Column("platform", "Platform", 14, lambda entry: entry.platform, lambda entry: entry.platform),
-    Column("size", "Size", 5, lambda entry: human_size(entry.packed_size), _size_order, right=True),
-    Column("age", "Age", 4, _no_text, _age_order, right=True),
-    Column("state", "State", 13, lambda entry: entry.state.word, _state_order, roomy=26),
+    Column("name", "Name", 0, lambda row: row.name, _name_order),
+    Column("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
+    Column("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
+    Column("digest", "Digest", 12, lambda row: _short(row.digest), _text_order(lambda entries: entries.digests)),
+    Column("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
+    Column("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
+    Column("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
+    Column("state", "State", 13, lambda row: row.state.word, _state_order, roomy=26, changes=True),
 )
+
+
+def _short(digest: str) -> str:
+    """Twelve digits of the digest, without its algorithm."""
+    return digest.rpartition(":")[2][:12]
+
+
 BY_NAME = {column.name: column for column in COLUMNS}
 DROP_ORDER = ("platform", "age", "tag", "size", "format")
 _GROW_ORDER = ("state", "tag")
@@ -165,40 +213,38 @@ class RowText(NamedTuple):
     tone: str
 
 
-def row_text(entry: Entry, layout: Layout, glyphs: Glyphs) -> RowText:
-    """The cells of one row, cleaned and fitted."""
-    cells = []
-    for name, width in layout.widths.items():
-        if name not in ("age", "state"):
+@lru_cache(maxsize=1024)
+def row_text(row: RowValues, width: int, glyphs: Glyphs) -> RowText:
+    """The cells of one row of a table this wide, cleaned and fitted."""
+    widths, cells = layout_for(width).widths, []
+    for name, room in widths.items():
+        if name == "name":
+            cells.append(fit_end(glyphs.text(_name_text(row, widths)), room, glyphs.ellipsis))
+        elif name not in ("age", "state"):
             column = BY_NAME[name]
-            if name == "name":
-                cells.append(fit_end(glyphs.text(_name_text(entry, layout)), width, glyphs.ellipsis))
-            else:
-                cells.append(fit(glyphs.text(column.text(entry)), width, glyphs.ellipsis, column.right))
-    tone, glyph = _tone(entry, glyphs)
-    state = fit(f"{glyph} {glyphs.text(entry.state.word)}", layout.widths["state"], glyphs.ellipsis)
+            cells.append(fit(glyphs.text(column.text(row)), room, glyphs.ellipsis, column.right))
+    tone, glyph = _tone(row.state, glyphs)
+    state = fit(f"{glyph} {glyphs.text(row.state.word)}", widths["state"], glyphs.ellipsis)
     return RowText(" ".join(cells), state, tone)
 
 
-def _name_text(entry: Entry, layout: Layout) -> str:
+def _name_text(row: RowValues, widths: dict[str, int]) -> str:
     """The name, with its tag where that has no column of its own."""
-    if "tag" in layout.widths or not entry.reference:
-        return entry.name
-    return f"{entry.name}:{entry.reference}"
+    return row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
 
 
-def _tone(entry: Entry, glyphs: Glyphs) -> tuple[str, str]:
-    if entry.state.unknown:
+def _tone(state: EntryState, glyphs: Glyphs) -> tuple[str, str]:
+    if state.unknown:
         return "unknown", glyphs.unknown
-    return ("", glyphs.good) if entry.state.ok else ("bad", glyphs.bad)
+    return ("", glyphs.good) if state.ok else ("bad", glyphs.bad)
 
 
-def age_text(modified: float | None, now: float, layout: Layout) -> str:
-    """The age cell and the space after it; empty where the column was dropped."""
+def age_text(modified: int | None, now: float, layout: Layout) -> str:
+    """The age cell and the space after it; empty where the column was dropped. ``modified`` is in nanoseconds."""
     width = layout.widths.get("age")
     if width is None:
         return ""
-    age = None if modified is None else max(0.0, now - modified)
+    age = None if modified is None else max(0.0, now - modified / 1e9)
     return fit(human_age(age), width, "", right=True) + " "
 
 

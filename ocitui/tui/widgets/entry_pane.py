@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -18,7 +18,8 @@ from .bars import Part, TabBar
 from .lines_view import Line, LinesView
 
 if TYPE_CHECKING:
-    from ocitui.cache import DocumentError, Entry, EntryKey
+    from ocitui.cache import DocumentError
+    from ocitui.doctor.entries import JudgedEntry
     from ocitui.doctor.findings import Finding
 
     from .document_view import DocumentView
@@ -64,7 +65,7 @@ class EntryPane(Vertical):
     def __init__(
         self,
         directory: Path,
-        findings_of: Callable[[EntryKey], Sequence[Finding] | None],
+        findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
         *,
         ascii: bool = False,
         id: str | None = None,
@@ -74,8 +75,8 @@ class EntryPane(Vertical):
         self._directory = directory
         self._findings_of = findings_of
         self._ascii = ascii
-        self._entry: Entry | None = None
-        self._shown: dict[Tab, Entry | None] = {}
+        self._entry: JudgedEntry | None = None
+        self._shown: dict[Tab, JudgedEntry | None] = {}
         self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -90,10 +91,10 @@ class EntryPane(Vertical):
         self.post_message(self.Opened())
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> JudgedEntry | None:
         return self._entry
 
-    def follow(self, entry: Entry | None, *, at_once: bool = False) -> None:
+    def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
         if entry is not None and self._entry is not None and entry.key != self._entry.key:
             self._shown.clear()
@@ -117,7 +118,7 @@ class EntryPane(Vertical):
         self._show()
         self.post_message(self.Rested())
 
-    def refresh_entry(self, entry: Entry | None) -> None:
+    def refresh_entry(self, entry: JudgedEntry | None) -> None:
         """The same entry, whose files may have changed: read it again, without moving what is seen."""
         self._entry = entry
         self._shown.clear()
@@ -165,7 +166,7 @@ class EntryPane(Vertical):
 
     # A worker makes its coroutine when it starts: one that is replaced before leaves none that nobody awaits.
     @work(group="pane", exclusive=True)
-    async def _fill(self, tab: Tab, entry: Entry | None, keep_place: bool) -> None:
+    async def _fill(self, tab: Tab, entry: JudgedEntry | None, keep_place: bool) -> None:
         if tab == "summary":
             await self._fill_summary(entry, keep_place)
         elif tab == "problems":
@@ -174,7 +175,7 @@ class EntryPane(Vertical):
             await self._fill_document(tab, entry)
         self._shown[tab] = entry
 
-    async def _fill_summary(self, entry: Entry | None, keep_place: bool) -> None:
+    async def _fill_summary(self, entry: JudgedEntry | None, keep_place: bool) -> None:
         lines = [Line("no entry", kind="muted")]
         if entry is not None:
             # Made of documents and their types: not imported before there is an entry to show.
@@ -183,22 +184,22 @@ class EntryPane(Vertical):
             lines = await asyncio.to_thread(summarize, self._directory, entry)
         self._show_lines("summary", lines, keep_place)
 
-    async def _fill_problems(self, entry: Entry | None, keep_place: bool) -> None:
+    async def _fill_problems(self, entry: JudgedEntry | None, keep_place: bool) -> None:
         lines = [Line("no entry", kind="muted")]
         if entry is not None:
             from ..finding_lines import entry_problem_lines
 
-            lines = entry_problem_lines(self._findings_of(entry.key))
+            lines = entry_problem_lines(await self._findings_of(entry))
         self._show_lines("problems", lines, keep_place)
 
     def _show_lines(self, tab: Tab, lines: Sequence[Line], keep_place: bool) -> None:
         for view in self.query(f"#{tab}").results(LinesView):
             view.set_lines(lines, keep_place=keep_place)
 
-    async def _fill_document(self, tab: Literal["manifest", "config"], entry: Entry | None) -> None:
+    async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError
+        from ocitui.cache.entries import names_of
         from ocitui.cache.files import read_regular
-        from ocitui.cache.listing import names_of
 
         from .document_view import DocumentView
 

@@ -1,249 +1,227 @@
-"""Rows of the entry table: entries by key, sorted, filtered and marked; nothing here draws."""
+"""Rows of the entry table: positions of entries, sorted, filtered and marked; nothing here draws."""
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-
-from ocitui.cache.entries import Entry, EntryKey
-from ocitui.cache.filters import Predicate, compile_filter
+from itertools import chain, compress
+from operator import and_
+from typing import TYPE_CHECKING
 
 from .entry_columns import BY_NAME, SortValue
 
+if TYPE_CHECKING:
+    from ocitui.doctor.entries import Entries, Moves, Predicate
+
 MANY = 500
-"""From so many changes on, the view is rebuilt as a whole."""
+"""From so many changes on, the order is made anew."""
+Positions = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """Keys of the rows shown. The list is never changed in place, so that an older view can be kept to compare."""
+    """The positions of the rows shown. They are never changed in place, so that an older view can be kept."""
 
-    keys: list[EntryKey]
+    positions: Positions
     reverse: bool = False
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.positions)
 
-    def at(self, index: int) -> EntryKey:
-        """The key of a row, counted from the top."""
-        return self.keys[-1 - index if self.reverse else index]
+    def at(self, row: int) -> int:
+        """The position of the entry of a row, counted from the top."""
+        return self.positions[-1 - row if self.reverse else row]
 
-    def __iter__(self) -> Iterator[EntryKey]:
-        return reversed(self.keys) if self.reverse else iter(self.keys)
+    def __iter__(self) -> Iterator[int]:
+        return reversed(self.positions) if self.reverse else iter(self.positions)
 
 
 class EntryRows:
-    """All entries, and the view of them that a sort column and a filter give."""
+    """All entries of an index, and the view of them that a sort column and a filter give."""
 
     def __init__(self) -> None:
-        self.entries: dict[EntryKey, Entry] = {}
-        self.marks: set[EntryKey] = set()
-        self.view = View([])
+        self.entries: Entries | None = None
+        self.view = View(range(0))
         self.sort_column: str | None = None
         self.filter_text = ""
         self._test: Predicate | None = None
-        self._order: list[EntryKey] = []  # as the index has them
-        self._all: list[EntryKey] = []  # in the order of the view, before the filter
-        self._by_key: list[EntryKey] | None = None  # sorted by key alone, made when first needed
-        self._hidden_marks: int | None = 0
+        # By position: whether it passes the filter (None: all do), and whether it is marked.
+        self._passing: bytearray | None = None
+        self._marked = bytearray()
+        self._order: Positions = range(0)  # of the view, before the filter
 
-    def load(self, entries: Iterable[Entry]) -> None:
-        """Replace all entries."""
-        self.entries = {entry.key: entry for entry in entries}
-        self._order = list(self.entries)
-        self._by_key = None
-        self.marks.intersection_update(self.entries)
-        self._rebuild()
+    def load(self, entries: Entries, moves: Moves | None = None) -> Moves | None:
+        """Take another index; marks stay on their entries. Gives where those before stand in it.
 
-    def apply(
-        self, changed: Mapping[EntryKey, Entry], removed: Collection[EntryKey], order: Sequence[EntryKey] | None
-    ) -> None:
-        """Take in a difference. Raises ValueError where ``order`` has not one key for each entry."""
-        gone = {key for key in removed if key in self.entries and key not in changed}
-        added = [key for key in changed if key not in self.entries]
-        new_order = self._next_order(added, gone, order)
-        if added or gone:
-            self._by_key = None
-        if len(changed) + len(gone) >= MANY:
-            self._take(changed, gone, new_order)
+        ``moves`` are that, where it is known already; nothing else of what was there has changed then.
+        """
+        known, before, self.entries = moves is not None, self.entries, entries
+        if moves is None and before is not None:
+            moves = entries.moves_from(before)
+        marked = bytearray(len(entries)) if moves is None else moves.carry(self._marked, 0)
+        self._marked = bytearray(marked)
+        if moves is None or not known or len(moves.touched) >= MANY:
             self._rebuild()
-        elif self.sort_column is None:
-            self._step_in_index_order(changed, gone, new_order)
         else:
-            self._step_sorted(changed, gone, new_order)
+            self._follow(moves)
+        return moves
+
+    def update(self, positions: Collection[int]) -> None:
+        """What is known of these entries may be something else."""
+        order, passes = self._order, None if self._passing is None else bytes(self._passing)
+        self._retest(positions)
+        if self.sort_column is not None and BY_NAME[self.sort_column].changes:
+            if len(positions) >= MANY:
+                self._order = self._sorted()
+            else:
+                changed = frozenset(positions)
+                self._order = self._with(array("I", (one for one in order if one not in changed)), changed)
+        if self._order != order or passes != self._passing:
+            self._show()
 
     def sort_by(self, column: str | None, reverse: bool) -> None:
         """Order the view by a column, or as the index has it. Raises ValueError for an unknown column."""
         if column is not None and column not in BY_NAME:
             raise ValueError(f"no column {column!r}")
-        keys = self.view.keys
-        if column != self.sort_column:
-            self.sort_column = column
-            shown = None if keys is self._all else set(keys)
-            self._all = self._sorted(self._order)
-            keys = self._all if shown is None else [key for key in self._all if key in shown]
-        self.view = View(keys, reverse)
+        if column == self.sort_column:
+            self.view = View(self.view.positions, reverse)
+            return
+        self.sort_column, self._order, self.view = column, self._all(), View((), reverse)
+        self._order = self._sorted()
+        self._show()
 
     def set_filter(self, text: str) -> None:
         """Show only the entries that match."""
-        candidates = self.view.keys if _narrows(self.filter_text, text) else self._all
+        candidates = self.view.positions if _narrows(self.filter_text, text) else self._all()
         self.filter_text = text
-        self._test = compile_filter(text) if text.strip() else None
-        self._show(self._filtered(candidates) if self._test else self._all)
+        self._filter(candidates)
 
-    def index_of(self, key: EntryKey, hint: int = 0) -> int | None:
+    def row_of(self, position: int, hint: int = 0) -> int | None:
         """The row that shows an entry, None where none does; ``hint`` is a row to look at first."""
-        if 0 <= hint < len(self.view) and self.view.at(hint) == key:
+        if 0 <= hint < len(self.view) and self.view.at(hint) == position:
             return hint
-        if key not in self.entries or not self._passes(self.entries[key]):
+        if not self._passes(position):
             return None
-        keys = self.view.keys
-        found = keys.index(key) if self.sort_column is None else self._bisect(keys, key)
-        return len(keys) - 1 - found if self.view.reverse else found
+        found = self.view.positions.index(position)
+        return len(self.view) - 1 - found if self.view.reverse else found
 
-    def survivor(self, before: View, index: int) -> int | None:
-        """The row that took the place of a row of an older view: its own, else the next one's, else the one before."""
-        if index < len(before):
-            own = self.index_of(before.at(index), index)
-            if own is not None:
-                return own
-            shown = set(self.view.keys)
-            for other in chain(range(index + 1, len(before)), range(index - 1, -1, -1)):
-                if before.at(other) in shown:
-                    return self.index_of(before.at(other), index)
+    def survivor(self, before: View, row: int, moves: Moves | None) -> int | None:
+        """The row that took the place of a row of an older view: its own, else the next one's, else the one before.
+
+        ``moves`` are from the index of that view to this one, None where it is the same.
+        """
+        if row < len(before):
+            for other in chain(range(row, len(before)), range(row - 1, -1, -1)):
+                old = before.at(other)
+                position = old if moves is None else moves.to(old)
+                if position is not None and self._passes(position):
+                    return self.row_of(position, row)
         return 0 if len(self.view) else None
 
+    # Marks
+
     @property
-    def marked(self) -> list[EntryKey]:
-        """All marked keys, the filtered-out ones included, in the order of the view."""
-        if not self.marks:
-            return []
-        return [key for key in View(self._all, self.view.reverse) if key in self.marks]
+    def marked(self) -> list[int]:
+        """All that are marked, the filtered-out ones included, in the order of the view."""
+        return [position for position in View(self._order, self.view.reverse) if self._marked[position]]
+
+    @property
+    def marks(self) -> int:
+        """How many entries are marked."""
+        return self._marked.count(1)
 
     @property
     def hidden_marks(self) -> int:
         """How many marked entries the filter hides."""
-        if self._hidden_marks is None:
-            filtered = self._test is not None and self.marks
-            self._hidden_marks = len(self.marks.difference(self.view.keys)) if filtered else 0
-        return self._hidden_marks
+        if self._passing is None:
+            return 0
+        return (marks := self.marks) and marks - sum(map(and_, self._marked, self._passing))
+
+    def is_marked(self, position: int) -> bool:
+        return bool(self._marked[position])
+
+    def toggle_mark(self, position: int) -> None:
+        self._marked[position] ^= 1
 
     def mark_shown(self) -> None:
         """Mark every row of the view."""
-        self.marks.update(self.view.keys)
+        for position in self.view.positions:
+            self._marked[position] = 1
 
     def clear_marks(self) -> None:
         """Forget all marks, the hidden ones too."""
-        self.marks.clear()
-        self._hidden_marks = 0
+        self._marked = bytearray(len(self._marked))
 
-    def _next_order(
-        self, added: list[EntryKey], gone: set[EntryKey], order: Sequence[EntryKey] | None
-    ) -> list[EntryKey]:
-        if order is None:
-            kept = [key for key in self._order if key not in gone] if gone else self._order
-            return kept + added if added else kept
-        if len(order) != len(self.entries) + len(added) - len(gone):
-            raise ValueError("the order does not name every entry once")
-        return list(order)
+    # Order and filter
 
-    def _take(self, changed: Mapping[EntryKey, Entry], gone: set[EntryKey], order: list[EntryKey]) -> None:
-        self.entries.update(changed)
-        for key in gone:
-            del self.entries[key]
-        self.marks -= gone
-        self._hidden_marks = None
-        self._order = order
+    def _all(self) -> range:
+        return range(0 if self.entries is None else len(self.entries))
 
-    def _step_in_index_order(
-        self, changed: Mapping[EntryKey, Entry], gone: set[EntryKey], order: list[EntryKey]
-    ) -> None:
-        moved = self._moved(changed)
-        reordered = order is not self._order
-        self._take(changed, gone, order)
-        if not moved and not reordered:
-            return
-        self._all = order
-        if self._test is None:
-            self._show(order)
-            return
-        shown = set(self.view.keys).difference(gone, moved)
-        shown.update(key for key in moved if self._test(changed[key]))
-        self._show([key for key in order if key in shown])
-
-    def _step_sorted(self, changed: Mapping[EntryKey, Entry], gone: set[EntryKey], order: list[EntryKey]) -> None:
-        moved = self._moved(changed)
-        leaving = [key for key in chain(moved, gone) if key in self.entries]
-        kept = self._without(self._all, leaving)
-        kept_shown = self._without(self.view.keys, self._filtered(leaving)) if self._test else kept
-        self._take(changed, gone, order)
-        if moved or gone:
-            self._all = self._with(kept, moved)
-            self._show(self._with(kept_shown, self._filtered(moved)) if self._test else self._all)
-
-    def _moved(self, changed: Mapping[EntryKey, Entry]) -> list[EntryKey]:
-        """The keys among these that are new, sort elsewhere now, or pass the filter other than before."""
-        return [
-            key
-            for key, entry in changed.items()
-            if (old := self.entries.get(key)) is None
-            or (self.sort_column is not None and self._place(old) != self._place(entry))
-            or (self._test is not None and self._test(old) != self._test(entry))
-        ]
-
-    def _without(self, keys: list[EntryKey], leaving: list[EntryKey]) -> list[EntryKey]:
-        kept = keys.copy() if leaving else keys
-        for key in leaving:
-            del kept[self._bisect(kept, key)]
-        return kept
-
-    def _with(self, keys: list[EntryKey], coming: list[EntryKey]) -> list[EntryKey]:
-        grown = keys.copy() if coming else keys
-        for key in coming:
-            grown.insert(self._bisect(grown, key), key)
-        return grown
-
-    def _bisect(self, keys: list[EntryKey], key: EntryKey) -> int:
-        entries, place = self.entries, self._place
-        return bisect_left(keys, place(entries[key]), key=lambda other: place(entries[other]))
-
-    def _place(self, entry: Entry) -> tuple[SortValue, str]:
-        """Where an entry sorts."""
-        assert self.sort_column is not None
-        return BY_NAME[self.sort_column].sort_value(entry), _tie(entry.key)
-
-    def _sorted(self, keys: list[EntryKey]) -> list[EntryKey]:
+    def _follow(self, moves: Moves) -> None:
+        """The same order and filter, in another index."""
+        assert self.entries is not None
+        touched = moves.touched
+        if self._passing is not None:
+            passing = moves.carry(self._passing, 0)
+            self._passing = bytearray(passing)
+            self._test = self.entries.test(self.filter_text)
+            self._retest(touched)
         if self.sort_column is None:
-            return keys
-        if self._by_key is None:
-            self._by_key = sorted(keys, key=_tie)
-        # Two sorts by strings or numbers alone are faster than one by tuples.
-        value, entries = BY_NAME[self.sort_column].sort_value, self.entries
-        return sorted(self._by_key, key=lambda key: value(entries[key]))
-
-    def _passes(self, entry: Entry) -> bool:
-        return self._test is None or self._test(entry)
-
-    def _filtered(self, keys: list[EntryKey]) -> list[EntryKey]:
-        if self._test is None:
-            return keys
-        test, entries = self._test, self.entries
-        return [key for key in keys if test(entries[key])]
+            self._order = self._all()
+        else:
+            to = (moves.to(old) for old in self._order)
+            kept = array("I", (new for new in to if new is not None and new not in touched))
+            self._order = self._with(kept, touched)
+        self._show()
 
     def _rebuild(self) -> None:
-        self._all = self._sorted(self._order)
-        self._show(self._filtered(self._all))
+        self._order = self._sorted()
+        self._filter(self._all())
 
-    def _show(self, keys: list[EntryKey]) -> None:
-        self.view = View(keys, self.view.reverse)
-        self._hidden_marks = None if self.marks else 0
+    def _filter(self, candidates: Positions) -> None:
+        """Test these; no other entry passes."""
+        self._test = self._passing = None
+        if self.filter_text.strip() and self.entries is not None:
+            self._test = self.entries.test(self.filter_text)
+            self._passing = bytearray(len(self.entries))
+            for position in filter(self._test, candidates):
+                self._passing[position] = 1
+        self._show()
 
+    def _retest(self, positions: Iterable[int]) -> None:
+        if self._test is not None and self._passing is not None:
+            for position in positions:
+                self._passing[position] = self._test(position)
 
-def _tie(key: EntryKey) -> str:
-    """What breaks a tie: the digest, then the rest of the key."""
-    return f"{key[0]}\0{key[1]}\0{key[2]}\0{key[3]}"
+    def _passes(self, position: int) -> bool:
+        return self._passing is None or bool(self._passing[position])
+
+    def _sorted(self) -> Positions:
+        if self.sort_column is None or self.entries is None:
+            return self._all()
+        return array("I", self.entries.sorted_by(BY_NAME[self.sort_column].sort_value(self.entries)))
+
+    def _with(self, kept: array[int], coming: Iterable[int]) -> array[int]:
+        """An order with these put in, each where it sorts."""
+        place = self._place()
+        for position in coming:
+            kept.insert(bisect_left(kept, place(position), key=place), position)
+        return kept
+
+    def _place(self) -> Callable[[int], tuple[SortValue, str, int]]:
+        """Where the entry at a position sorts: ties go by the digest, then as the index has them."""
+        assert self.sort_column is not None
+        assert self.entries is not None
+        value, digests = BY_NAME[self.sort_column].sort_value(self.entries), self.entries.digests
+        return lambda position: (value(position), digests[position], position)
+
+    def _show(self) -> None:
+        shown, passing = self._order, self._passing
+        if passing is not None:
+            shown = array("I", compress(shown, map(passing.__getitem__, shown)))
+        self.view = View(shown, self.view.reverse)
 
 
 def _narrows(old: str, new: str) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Collection
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import clamp
 from textual.message import Message
 
-from ocitui.cache.entries import Entry, EntryKey
-
 from .entry_canvas import HEADER, EntryCanvas, Place
+
+if TYPE_CHECKING:
+    from ocitui.doctor.entries import Entries, JudgedEntry, Moves
 
 
 class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
@@ -31,18 +32,18 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     ]
 
     class Highlighted(Message):
-        """The cursor is on another entry; ``key`` is None where no row is shown."""
+        """The cursor is on another entry, which has this position; None where no row is shown."""
 
-        def __init__(self, key: EntryKey | None) -> None:
+        def __init__(self, position: int | None) -> None:
             super().__init__()
-            self.key = key
+            self.position = position
 
     class Opened(Message):
-        """The operator asked for an entry, by enter or by mouse."""
+        """The operator asked for the entry at a position, by enter or by mouse."""
 
-        def __init__(self, key: EntryKey) -> None:
+        def __init__(self, position: int) -> None:
             super().__init__()
-            self.key = key
+            self.position = position
 
     class MarksChanged(Message):
         """So many entries are marked now, and so many of those the filter hides."""
@@ -68,7 +69,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             self.shown = shown
             self.total = total
 
-    _told_key: EntryKey | None = None
+    _told_position: int | None = None
     _told_counts = (0, 0)
     _told_marks = (0, 0)
     _before_filter: Place | None = None  # where to return to, until the operator moves
@@ -76,30 +77,32 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     # Rows
 
-    def load(self, entries: Iterable[Entry]) -> None:
-        """Show these entries, in index order; what the cursor and marks were on stays so."""
-        with self._in_place():
-            self._rows.load(entries)
+    def load(self, entries: Entries, moves: Moves | None = None) -> None:
+        """Show the entries of another index; what the cursor and marks were on stays so.
+
+        ``moves`` say where those before stand in it, if that is known already; nothing else has changed then.
+        """
+        before, cursor, top = self._rows.view, self._cursor, self.top
+        moves = self._rows.load(entries, moves)
+        if moves is not None:
+            told = None if self._told_position is None else moves.to(self._told_position)
+            self._told_position = told
+            if self._before_filter is not None:
+                position = moves.to(self._before_filter.position)
+                self._before_filter = None if position is None else self._before_filter._replace(position=position)
+        self._keep_place(before, cursor, top, moves)
         self._settle()
 
-    def apply(
-        self,
-        entries_changed_or_added: Mapping[EntryKey, Entry],
-        removed: Collection[EntryKey],
-        order: Sequence[EntryKey] | None,
-    ) -> None:
-        """Show a difference; ``order`` is the new index order where that changed. Raises ValueError for a wrong one."""
+    def update(self, positions: Collection[int]) -> None:
+        """Show what is known by now of the entries at these positions."""
         with self._in_place():
-            self._rows.apply(entries_changed_or_added, removed, order)
+            self._rows.update(positions)
         self._settle()
 
-    def entry(self, key: EntryKey) -> Entry | None:
-        """The entry of a key, shown or not."""
-        return self._rows.entries.get(key)
-
-    def keys_of(self, digest: str) -> list[EntryKey]:
-        """The keys of a digest's entries, shown or not."""
-        return [key for key in self._rows.entries if key[0] == digest]
+    @property
+    def entries(self) -> Entries | None:
+        """What it shows; None before anything was loaded."""
+        return self._rows.entries
 
     @property
     def shown(self) -> int:
@@ -109,7 +112,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     @property
     def total(self) -> int:
         """How many entries there are."""
-        return len(self._rows.entries)
+        return 0 if self._rows.entries is None else len(self._rows.entries)
 
     # Filter and sort
 
@@ -150,18 +153,20 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     # Cursor
 
     @property
-    def cursor_entry(self) -> Entry | None:
+    def cursor_entry(self) -> JudgedEntry | None:
         """The entry under the cursor, None while no row is shown."""
-        return None if self.cursor_key is None else self._rows.entries[self.cursor_key]
+        if self.cursor_position is None or self._rows.entries is None:
+            return None
+        return self._rows.entries[self.cursor_position]
 
     @property
     def cursor_row(self) -> int | None:
         """The cursor's row, counted from 0 at the top of the view."""
         return self._cursor
 
-    def move_cursor_to(self, key: EntryKey) -> bool:
-        """Put the cursor on an entry; False where it is not shown."""
-        index = self._rows.index_of(key)
+    def move_cursor_to(self, position: int) -> bool:
+        """Put the cursor on the entry at a position; False where it is not shown."""
+        index = self._rows.row_of(position)
         if index is None:
             return False
         self._move_to(index)
@@ -190,15 +195,20 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._move_to((self._cursor or 0) + step)
 
     def action_open(self) -> None:
-        if self.cursor_key is not None:
-            self.post_message(self.Opened(self.cursor_key))
+        if self.cursor_position is not None:
+            self.post_message(self.Opened(self.cursor_position))
 
     # Marks
 
     @property
-    def marked(self) -> list[EntryKey]:
-        """All marked keys in the order of the view, those the filter hides included."""
+    def marked(self) -> list[int]:
+        """The positions of all that are marked, in the order of the view, those the filter hides included."""
         return self._rows.marked
+
+    @property
+    def marks(self) -> int:
+        """How many entries are marked."""
+        return self._rows.marks
 
     @property
     def hidden_marks(self) -> int:
@@ -207,8 +217,8 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     def toggle_mark(self) -> None:
         """Mark the entry under the cursor, or take its mark away."""
-        if self.cursor_key is not None:
-            self._rows.marks ^= {self.cursor_key}
+        if self.cursor_position is not None:
+            self._rows.toggle_mark(self.cursor_position)
             self._settle()
 
     def mark_all_shown(self) -> None:
@@ -269,13 +279,13 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def _settle(self) -> None:
         """Repaint what changed, and tell what changed."""
         self._sync()
-        counts, marks = (self.shown, self.total), (len(self._rows.marks), self.hidden_marks)
+        counts, marks = (self.shown, self.total), (self.marks, self.hidden_marks)
         if counts != self._told_counts:
             self._told_counts = counts
             self.post_message(self.ViewChanged(*counts))
         if marks != self._told_marks:
             self._told_marks = marks
             self.post_message(self.MarksChanged(*marks))
-        if self.cursor_key != self._told_key:
-            self._told_key = self.cursor_key
-            self.post_message(self.Highlighted(self.cursor_key))
+        if self.cursor_position != self._told_position:
+            self._told_position = self.cursor_position
+            self.post_message(self.Highlighted(self.cursor_position))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, overload
+from itertools import islice
+from typing import ClassVar, Literal, NamedTuple
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -20,10 +22,8 @@ from ocitui.text import clean
 
 Kind = Literal["plain", "heading", "good", "bad", "muted"]
 _WIDEST_LABEL = 22
-# Rows laid out at first: some 10 ms. The plan of a large cache has 400,000; the others follow as they are scrolled to.
+# Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
-_MOST_ROWS = 1_000_000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,63 @@ def heading(text: str) -> Line:
     return Line(text, kind="heading")
 
 
+@dataclass(frozen=True, slots=True)
+class LongList:
+    """As many lines as a cache has entries, each made when it shows. They are a row each: what is too long is cut.
+
+    ``label`` is how many cells of their labels are shown.
+    """
+
+    count: int
+    make: Callable[[int], Line]
+    label: int = 8
+
+
 class _Row(NamedTuple):
     label: str
     text: str
     kind: Kind
+
+
+class _Rows:
+    """Rows that were laid out, and between them those of long lists, which are laid out when asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[list[_Row] | LongList] = []
+        self._starts: list[int] = []
+        self._count = self._column = self._width = 0
+
+    def begin(self, column: int, width: int) -> None:
+        self._column, self._width = column, width
+
+    def extend(self, rows: Iterable[_Row | LongList]) -> bool:
+        """Gives whether there were any."""
+        before = self._count
+        for row in rows:
+            part = self._parts[-1] if self._parts else None
+            if isinstance(row, LongList) or not isinstance(part, list):
+                self._starts.append(self._count)
+                self._parts.append(row if isinstance(row, LongList) else [row])
+                self._count += row.count if isinstance(row, LongList) else 1
+            else:
+                part.append(row)
+                self._count += 1
+        return self._count > before
+
+    def __len__(self) -> int:
+        return self._count
+
+    def at(self, number: int) -> _Row | None:
+        """A row; None where there is none."""
+        if not 0 <= number < self._count:
+            return None
+        part = bisect_right(self._starts, number) - 1
+        rows, number = self._parts[part], number - self._starts[part]
+        if not isinstance(rows, LongList):
+            return rows[number]
+        line = rows.make(number)
+        label = set_cell_size(clean(line.label), self._column + 2) if self._column else ""
+        return _Row(label, set_cell_size(clean(line.text), max(self._width - len(label), 0)).rstrip(), line.kind)
 
 
 class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
@@ -82,63 +135,58 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._lines = lines
-        self._rows: list[_Row] = []
-        self._coming: Iterator[list[_Row]] = iter(())
-        self._laid_out = 0
+        self._lines: tuple[Line | LongList, ...] = tuple(lines)
+        self._rows = _Rows()
+        self._coming: Iterator[_Row | LongList] = iter(())
 
-    @property
-    def lines(self) -> Sequence[Line]:
-        return self._lines
-
-    def set_lines(self, lines: Iterable[Line], *, keep_place: bool = False) -> None:
-        """Show other lines, from the top unless ``keep_place``; of a sequence they are made as they come into view."""
-        self._lines = lines if isinstance(lines, Sequence) else tuple(lines)
+    def set_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
+        """Show other lines, from the top unless ``keep_place``."""
+        self._lines = tuple(lines)
         if not keep_place:
             self.scroll_to(y=0, animate=False, immediate=True)
         self._lay_out()
 
     def text(self) -> str:
         """All the text as it is laid out, for tests and for copying."""
-        self._lay_out_to(_MOST_ROWS * (len(self._lines) + 1))
-        return "\n".join(f"{row.label} {row.text}".strip() for row in self._rows)
+        rows = (self._rows.at(number) for number in range(len(self._rows)))
+        return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
 
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
-
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        super().watch_scroll_y(old, new)
-        self._lay_out_to(int(new) + 2 * self.size.height)
 
     def _lay_out(self) -> None:
         width = self.scrollable_content_region.width
         if width <= 0:
             return
         top, height = int(self.scroll_offset.y), self.size.height
-        old, self._rows = self._rows, []
-        self._coming, self._laid_out = _rows(self._lines, width), 0
-        self._lay_out_to(max(_AT_ONCE, top + height))
-        changed = [y for y in range(top, top + height) if old[y : y + 1] != self._rows[y : y + 1]]
+        column = _label_column(self._lines, width)
+        old, self._rows, self._coming = self._rows, _Rows(), _rows(self._lines, column, width)
+        self._rows.begin(column, width)
+        self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
+        self.virtual_size = Size(width, len(self._rows))
+        changed = [y for y in range(top, top + height) if old.at(y) != self._rows.at(y)]
         if changed:
             self.refresh(*(Region(0, y - top, width, 1) for y in changed))
+        if len(self._rows) >= _AT_ONCE:
+            self._lay_out_rest(self._coming, width)
 
-    def _lay_out_to(self, row: int) -> None:
-        """Lay out the rows up to this one; a line that has not been laid out yet counts as one of them."""
-        while len(self._rows) < row and (pieces := next(self._coming, None)) is not None:
-            self._rows += pieces
-            self._laid_out += 1
-        width = self.scrollable_content_region.width
-        size = Size(width, len(self._rows) + len(self._lines) - self._laid_out)
-        if width > 0 and size != self.virtual_size:
-            self.virtual_size = size
+    @work(group="rows", exclusive=True)
+    async def _lay_out_rest(self, coming: Iterator[_Row | LongList], width: int) -> None:
+        """Lay out what is below, a part at a time, so that keys are answered meanwhile."""
+        while coming is self._coming and self._rows.extend(islice(coming, _AT_ONCE)):
+            # A new size draws the scroll bar again, so it is not told each time.
+            if len(self._rows) >= 2 * self.virtual_size.height:
+                self.virtual_size = Size(width, len(self._rows))
+            await asyncio.sleep(0)
+        if coming is self._coming:
+            self.virtual_size = Size(width, len(self._rows))
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        row_number = y + int(self.scroll_offset.y)
         blank = self.get_component_rich_style("lines-view--plain")
-        if row_number >= len(self._rows):
+        row = self._rows.at(y + int(self.scroll_offset.y))
+        if row is None:
             return Strip.blank(width, blank)
-        row = self._rows[row_number]
         segments = []
         if row.label:
             segments.append(Segment(row.label, self.get_component_rich_style("lines-view--label")))
@@ -159,72 +207,29 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
         self.scroll_end(animate=False)
 
 
-class Lines(Sequence[Line]):
-    """The lines of several sequences, one behind the other."""
-
-    def __init__(self, *parts: Sequence[Line]) -> None:
-        self._parts = parts
-        self._length = sum(len(part) for part in parts)
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, at: int) -> Line: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Line]: ...
-    def __getitem__(self, at: int | slice) -> Line | list[Line]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
-        for part in self._parts:
-            if at < len(part):
-                return part[at]
-            at -= len(part)
-        raise IndexError(at)
-
-    def __iter__(self) -> Iterator[Line]:
-        return chain.from_iterable(self._parts)
+def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
+    """How wide the column of the labels is."""
+    labels = {line.label for line in lines}
+    cells = (label if isinstance(label, int) else cell_len(clean(label)) for label in labels)
+    return min(max(cells, default=0), _WIDEST_LABEL, max(width // 3, 1))
 
 
-class LinesOf(Sequence[Line], Generic[T]):
-    """A line of each thing in a sequence, made when it is asked for."""
-
-    def __init__(self, things: Sequence[T], line_of: Callable[[T], Line]) -> None:
-        self._things = things
-        self._line_of = line_of
-
-    def __len__(self) -> int:
-        return len(self._things)
-
-    @overload
-    def __getitem__(self, at: int) -> Line: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Line]: ...
-    def __getitem__(self, at: int | slice) -> Line | list[Line]:
-        if isinstance(at, slice):
-            return [self._line_of(thing) for thing in self._things[at]]
-        return self._line_of(self._things[at])
-
-
-def _rows(lines: Sequence[Line], width: int) -> Iterator[list[_Row]]:
-    """The rows of each line, cut to the width; labels have a column of their own, as wide as the first of them are."""
-    labels = {line.label for line in islice(lines, _AT_ONCE)}
-    column = min(max((cell_len(clean(label)) for label in labels), default=0), _WIDEST_LABEL, max(width // 3, 1))
-    return (_rows_of(line, column, width) for line in lines)
-
-
-def _rows_of(line: Line, column: int, width: int) -> list[_Row]:
-    indent = _indent(line, column, width)
-    room = max(width - indent, 1)
-    # Nearly every line, at a tenth of the cost; a character takes two cells at most.
-    if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
-        return [_Row(clean(line.label)[:column].ljust(indent) if indent else "", line.text, line.kind)]
-    pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
-    labels = [clean(line.label)[:column], *[""] * (len(pieces) - 1)]
-    return [
-        _Row(label.ljust(indent) if indent else "", piece, line.kind)
-        for label, piece in zip(labels, pieces, strict=True)
-    ]
+def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator[_Row | LongList]:
+    """The lines cut to the width, labels in a column of their own."""
+    for line in lines:
+        if isinstance(line, LongList):
+            yield line
+            continue
+        indent = _indent(line, column, width)
+        room = max(width - indent, 1)
+        # Nearly every line, at a tenth of the cost; a character takes two cells at most.
+        if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
+            yield _Row(clean(line.label)[:column].ljust(indent) if indent else "", line.text, line.kind)
+            continue
+        pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
+        for number, piece in enumerate(pieces):
+            label = clean(line.label)[:column] if number == 0 else ""
+            yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
 
 
 def _indent(line: Line, column: int, width: int) -> int:

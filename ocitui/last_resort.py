@@ -1,0 +1,110 @@
+"""The last resort of both front ends: what nobody foresaw is one line, a status of its own, and a file to send.
+
+The file tells where in the program it happened. It has no environment, no argument, no value of any variable, and no
+message of an error: any of these may hold a label, a path or what stands in a document.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+FAULT_STATUS = 70
+"""EX_SOFTWARE of sysexits(3): no other end of the program has it."""
+_INTERRUPTED = 130
+_MOST_FRAMES = 60
+_PACKAGE = Path(__file__).parent
+
+
+def guarded(program: Callable[[], int]) -> int:
+    """The status of a program, whatever it raises."""
+    threading.excepthook = _ended_by_a_thread
+    try:
+        return program()
+    except KeyboardInterrupt:
+        # Where nothing was begun yet that would have to be told of.
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001
+        return tell(error)
+
+
+def tell(error: BaseException) -> int:
+    """Write the file, and say so in one line on standard error; gives the status to exit with."""
+    try:
+        fd, path = tempfile.mkstemp(prefix="ocitui-fault-", suffix=".txt")
+        with open(fd, "w") as file:
+            file.write("\n".join(_report(error)) + "\n")
+        where = f"send {path}"
+    except OSError as refused:
+        where = f"no file could be written: {refused.strerror}"
+    line = f"ocitui: a fault of its own: {_kind(error)}{_place(error)} ({where})\n"
+    with open(os.dup(2), "w", errors="replace") as stream:
+        stream.write(line)
+    return FAULT_STATUS
+
+
+def _ended_by_a_thread(failed: threading.ExceptHookArgs) -> None:
+    """A thread that is gone may be waited for by all others: what was begun, the next writer finishes."""
+    if failed.exc_value is not None:
+        os._exit(tell(failed.exc_value))
+
+
+def _report(error: BaseException) -> Iterator[str]:
+    from ocitui import __version__
+
+    yield f"ocitui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+    yield "Messages and values are left out: they may hold what is nobody else's business."
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield ""
+        yield _kind(cause)
+        yield from _frames(cause)
+        for number, one in enumerate(cause.exceptions if isinstance(cause, BaseExceptionGroup) else (), 1):
+            yield f"  {number}: {_kind(one)}{_place(one)}"
+        cause = cause.__cause__ or cause.__context__
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    left_out = len(frames) - _MOST_FRAMES
+    for number, frame in enumerate(frames):
+        if left_out > 0 and _MOST_FRAMES // 2 <= number < _MOST_FRAMES // 2 + left_out:
+            if number == _MOST_FRAMES // 2:
+                yield f"  {left_out} more"
+            continue
+        yield f"  {_file(frame.filename)}, line {frame.lineno}, in {frame.name}"
+        if frame.line:
+            yield f"    {frame.line}"
+
+
+def _kind(error: BaseException) -> str:
+    """The error's type, and its number where the system gave it."""
+    number = f" {error.errno}" if isinstance(error, OSError) and error.errno is not None else ""
+    return f"{type(error).__name__}{number}"
+
+
+def _place(error: BaseException) -> str:
+    """Where in ocitui it was raised, or what of it called what raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+    last = (ours or [*frames])[-1:]
+    return f" in {_file(last[0].filename)}, line {last[0].lineno}" if last else ""
+
+
+def _file(name: str) -> str:
+    """A source file without the directories that are this host's."""
+    path = Path(name)
+    for root in (_PACKAGE.parent, *map(Path, sys.path)):
+        if root != Path() and path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return path.name

@@ -1,0 +1,651 @@
+"""One cache as every screen shows it, kept in step with the disk: judge, entries, what is wrong. No widget in it.
+
+Rows, header, banner and problems are drawn from what was published here, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
+from ocitui.cache.daemon import DaemonState, daemon_socket, is_daemon
+
+if TYPE_CHECKING:
+    from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
+    from ocitui.cache.index import Key
+    from ocitui.cache.listing import CacheFiles, Listing
+    from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor.check.index_checks import IndexReading
+    from ocitui.doctor.check.judge import Judge
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.doctor.entries import Entries, Moves
+    from ocitui.doctor.findings import EntryState, Finding
+    from ocitui.doctor.report import Coverage, Report
+
+Findings = tuple["Finding", ...]
+_STEP_SECONDS = 0.2
+_SWITCH_SECONDS = 0.0005
+# Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
+_SHARE = 0.1
+_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 10.0, 30.0
+ALARMING = ("index-emptied", "index-shrunk", "index-missing")
+_ASSESSED = (*ALARMING, "index-overwritten")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChange:
+    """What is to be drawn anew.
+
+    ``another``: the entries are those of another index, in which the ones before stand where ``moves`` say (None:
+    there were none); ``gone`` are the keys of those that left it, ``came`` is how many are new. ``rows`` are positions
+    of entries of which something else is known by now. ``said`` is for the status line. ``only_progress``: a check is
+    further than before, and nothing else is new.
+    """
+
+    another: bool = False
+    moves: Moves | None = None
+    gone: Sequence[Key] = ()
+    came: int = 0
+    rows: Collection[int] = ()
+    said: str = ""
+    only_progress: bool = False
+
+
+@dataclass(slots=True)
+class _Published:
+    """What entries are drawn from: the listing, and each one's state by position."""
+
+    listing: Listing
+    states: list[EntryState]
+
+    def state_at(self, position: int) -> EntryState:
+        return self.states[position]
+
+
+@dataclass(slots=True)
+class DeepCheck:
+    """The check of all bytes that runs or ran last.
+
+    ``found`` is what it found so far, ``error`` why it ended early, ``said`` what came of it. ``passing`` is what it
+    found and could not be noted, by the file that each is about; it holds while that is the same.
+    """
+
+    running: bool = False
+    progress: Progress | None = None
+    found: list[Finding] = field(default_factory=list)
+    error: str = ""
+    said: str = ""
+    passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
+
+
+class LiveCache:
+    """Holds what is known of one cache. The coroutines that have no end are to be run by whoever shows it.
+
+    ``open_cache`` gives the core, which is loaded then. ``find_daemon`` looks for the daemon, most likely still the
+    process that it is given; ``why_read_only`` says why nothing may be written. Both are called in threads. ``tell`` is
+    called on the event loop with each change.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        open_cache: Callable[[], PackerCache],
+        find_daemon: Callable[[int | None], DaemonState],
+        why_read_only: Callable[[], str],
+        tell: Callable[[LiveChange], object],
+    ) -> None:
+        self._directory, self._open_cache = directory, open_cache
+        self._find_daemon, self._why_read_only, self._tell = find_daemon, why_read_only, tell
+        self.health = Health(Condition.SOUND)
+        self.loaded = False
+        """Whether the cache was read, however it is."""
+        self.read_only = ""
+        self.daemon = DaemonState()
+        self.entries: Entries | None = None
+        self.bad = self.size = 0
+        """How many entries are bad, and what all packed files hold, in bytes."""
+        self.about_cache: Findings = ()
+        """What is wrong beside the entries."""
+        self.assessment: Assessment | None = None
+        """Which copy of the index is good, where there is reason to ask."""
+        self.deep = DeepCheck()
+        self._judge: Judge | None = None
+        self._memory: tuple[object, ...] = ()
+        self._published: _Published | None = None
+        self._watch: IndexWatch | None = None
+        self._looking: Generator[list[str]] | None = None
+        # Whether states could not be told, so that all are to be told once they can.
+        self._missed = False
+        # Names that may have changed and were not looked at; None: any.
+        self._names: frozenset[str] | None = None
+        # One task at a time takes or looks, and publishes what came of it.
+        self._turn = asyncio.Lock()
+        self._news, self._looked = asyncio.Event(), asyncio.Event()
+        self._to_keep = asyncio.Queue[Condition]()
+        self._cache_stale = self._looked_at_cache = self._reading_again = False
+        self._cache_due = self._remember_due = 0.0
+        self._told_overwritten: frozenset[str] = frozenset()
+
+    # What screens ask for
+
+    @property
+    def total(self) -> int:
+        return 0 if self.entries is None else len(self.entries)
+
+    @property
+    def problems(self) -> int:
+        """How many entries are bad, and how many other things."""
+        return self.bad + sum(one.is_problem for one in self.about_cache)
+
+    @property
+    def alarm(self) -> str:
+        """What an operator must not miss, though the daemon would load the index: entries were lost; empty: nothing."""
+        lost = (one for one in self.about_cache if one.code in ALARMING and one.is_problem)
+        return next((one.seen for one in lost), "")
+
+    @property
+    def complete(self) -> bool:
+        """Whether all entries were looked into once, and the cache as a whole."""
+        return self._judge is not None and self._judge.complete and self._looked_at_cache
+
+    @property
+    def looking(self) -> bool:
+        """Whether something was not looked at yet."""
+        return not self._looked.is_set()
+
+    @property
+    def coverage(self) -> Coverage:
+        """How deep the states of the entries rest."""
+        from ocitui.doctor.report import Coverage, Reach, Unchecked
+
+        states = self._published.states if self._published is not None else []
+        depths, unchecked = Counter(state.depth for state in states), Unchecked()
+        for name, reason in self._judge.unchecked if self._judge is not None else ():
+            unchecked(reason, name)
+        reaches = (Reach(depth) for depth in depths.elements() if depth is not None)
+        return replace(Coverage.of(reaches, 0, unchecked.lines()), entries=len(states))
+
+    async def findings(self) -> Findings:
+        """All that is known to be wrong, in order."""
+        return await asyncio.to_thread(self._findings)
+
+    def _findings(self) -> Findings:
+        judge, deep = self._judge, self.deep
+        if judge is None:
+            return ()
+        with judge.turn:
+            found = judge.findings()
+        more = [one for identity, one in deep.passing if _identity(self._directory / one.file) == identity]
+        more += deep.found if deep.running else ()
+        if not more:
+            return found
+        from ocitui.doctor.findings import in_order
+
+        known = {one.fingerprint for one in found}
+        return in_order([*found, *(one for one in more if one.fingerprint not in known)])
+
+    async def findings_of(self, entry: Entry) -> Findings | None:
+        """What is wrong with an entry; None as long as it was not looked into."""
+        return await asyncio.to_thread(self._findings_of, entry)
+
+    def _findings_of(self, entry: Entry) -> Findings | None:
+        judge = self._judge
+        if judge is None:
+            return None
+        with judge.turn:
+            index = judge.reading.index
+            if index is None:
+                state, found = judge.state_by_files(entry.digest, entry.format)
+            else:
+                positions = [at for at, digest in enumerate(index.digests) if digest == entry.digest]
+                same = [
+                    at
+                    for at in positions
+                    if (index.formats[at] or "", index.names[at] or "") == (entry.format, entry.key[2])
+                ]
+                if len(same) <= entry.key[3]:
+                    return None
+                state, found = judge.state_at(same[entry.key[3]]), judge.findings_at(same[entry.key[3]])
+        return None if state.depth is None and not found else found
+
+    async def report(self, *, anew: bool = False) -> Report:
+        """What the judge says by now, for a plan, once everything was looked at; ``anew`` lists the directory again."""
+        if anew:
+            self.read_again()
+        await self.settle()
+        return await asyncio.to_thread(self._report)
+
+    def _report(self) -> Report:
+        from ocitui.doctor.findings import Depth
+        from ocitui.doctor.report import Report
+
+        judge = self._judge
+        if judge is None:
+            raise CacheDirectoryError(f"{self._directory} was not read yet")
+        with judge.turn:
+            return Report(
+                self._directory,
+                Depth.HEADER,
+                judge.findings(),
+                self.coverage,
+                judge.reading.verdict,
+                judge.entries,
+                judge.listing.packed_bytes,
+                time.time(),
+                notes=tuple(judge.notes),
+                judge=judge,
+            )
+
+    @property
+    def judge(self) -> Judge | None:
+        """Who says what is wrong; a check or a plan of this program goes on from its facts, and calls `look_over`."""
+        return self._judge
+
+    async def settle(self) -> None:
+        """Return once everything was looked at, the cache as a whole too."""
+        self._cache_due = 0.0
+        self._news.set()
+        await self._looked.wait()
+
+    # Following the disk
+
+    async def follow(self) -> None:
+        """Take what changes in the index and the directory. Has no end."""
+        async with self._open_cache().watch() as self._watch:
+            async for difference in self._watch:
+                self._looked.clear()
+                await self._show(difference)
+                await self._judge_now(difference)
+                self._reading_again = self._reading_again and difference.files is not None
+                self._cache_stale = True
+                self._news.set()
+
+    def read_again(self) -> None:
+        """Read the index and list the directory again; nothing that is known is forgotten."""
+        if self._watch is not None:
+            self._looked.clear()
+            self._reading_again = True
+            self._watch.read_again()
+
+    async def _show(self, difference: Difference) -> None:
+        """Publish the index as it is, with what is known of its entries."""
+        async with self._turn:
+            laid_out = await asyncio.to_thread(self._lay_out, difference)
+            if difference.health.condition is not self.health.condition:
+                self._cache_due = 0.0
+            self.health, self.loaded = difference.health, True
+            change = LiveChange()
+            if laid_out is not None:
+                self.entries, self._published, change = laid_out
+                self.bad = sum(state.bad for state in self._published.states)
+            self._tell(change)
+        loaded = difference.health.verdict is not None and difference.health.verdict.outcome is IndexOutcome.LOADED
+        if difference.health.condition is Condition.CORRUPT or (difference.health.sound and loaded):
+            self._to_keep.put_nowait(difference.health.condition)
+
+    def _lay_out(self, difference: Difference) -> tuple[Entries, _Published, LiveChange] | None:
+        """The entries of the index, None where they are what they were; those of one that does not read stay."""
+        from ocitui.cache import ImageIndex
+        from ocitui.cache.listing import Listing
+        from ocitui.doctor.entries import Entries
+        from ocitui.doctor.findings import NOT_LOOKED
+
+        self.read_only = self._why_read_only()
+        before, published = self.entries, self._published
+        index = difference.index
+        if not difference.health.sound or (before is not None and before.index is index):
+            return None
+        if index is None:
+            index = ImageIndex.empty()
+        listing = self._judge.listing if self._judge is not None else Listing()
+        now = _Published(listing, [NOT_LOOKED] * len(index))
+        entries = Entries(index, now, None if before is None else before.users)
+        if before is None or published is None:
+            # Worked out here, as the first key that is asked for needs it.
+            entries.prepare()
+            return entries, now, LiveChange(another=True)
+        moves = entries.moves_from(before)
+        now.states = [*moves.carry(published.states, NOT_LOOKED)]
+        entries.prepare()
+        middle = range(moves.head, moves.before - moves.tail)
+        gone = [(before.digests[at], before.formats[at]) for at in middle if at not in moves.middle]
+        came = len(moves.touched) - len(moves.middle)
+        return entries, now, LiveChange(another=True, moves=moves, gone=gone, came=came)
+
+    async def _judge_now(self, difference: Difference) -> None:
+        """Have the judge take what changed, to look into it."""
+        both = None if self._names is None or difference.files is None else self._names | difference.files
+        self._names = both if self._judge is not None else None
+        async with self._turn:
+            if await asyncio.to_thread(self._take, difference):
+                self._publish_listing()
+
+    def _take(self, difference: Difference) -> bool:
+        """Gives whether anything could be taken: a directory that is gone leaves all as it was."""
+        from ocitui.cache.listing import CacheFiles
+        from ocitui.doctor.check.judge import Judge
+
+        judge, names = self._judge or Judge(self._directory), self._names
+        if self._judge is None:
+            self._memory = _memory_of(judge)
+        try:
+            with _giving_way():
+                with CacheFiles(self._directory) as files:
+                    reading = self._reading(files, judge, difference)
+                if reading is None:
+                    return False
+                if self._judge is None and reading.index:
+                    judge.begin(reading)
+                else:
+                    judge.take(reading, names)
+        except CacheDirectoryError:
+            self._names = None
+            return False
+        self._names, self._judge, self._looking = frozenset(), judge, judge.look()
+        self.size = judge.listing.packed_bytes
+        return True
+
+    def _reading(self, files: CacheFiles, judge: Judge, difference: Difference) -> IndexReading | None:
+        """The index as the judge takes it; None where another difference is about to tell of another one."""
+        from ocitui.doctor.check.index_checks import IndexReading, read_index, same_index
+
+        seen = difference.file if difference.health.sound else difference.broken
+        if seen is not None:
+            return IndexReading.of(files, seen)
+        if self._judge is not None and not judge.reading.sound and same_index(files, judge.reading):
+            return judge.reading
+        reading = read_index(files, None if difference.file is None else difference.file.index)
+        return None if reading.sound else reading
+
+    def _publish_listing(self) -> None:
+        """Files that were listed anew may be others than before."""
+        judge, published = self._judge, self._published
+        if judge is not None and published is not None and published.listing is not judge.listing:
+            published.listing, self.size = judge.listing, judge.listing.packed_bytes
+            self._tell(LiveChange(rows=range(self.total)))
+
+    # Looking
+
+    async def look(self) -> None:
+        """Look into what changed, a little at a time. Has no end."""
+        while True:
+            wait = max(self._cache_due - time.monotonic(), 0.01) if self._cache_stale else None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), wait)
+            self._news.clear()
+            if not self.health.sound:
+                # What to do about the index need not wait for all files.
+                await self._look_at_cache()
+            while await self._look_on():
+                continue
+            await self._look_at_cache()
+            if not self._news.is_set() and not self._cache_stale and not self._reading_again:
+                self._looked.set()
+                self._tell(LiveChange())
+
+    async def _look_on(self) -> bool:
+        """Look for a moment, and publish what was seen; gives whether there is more."""
+        async with self._turn:
+            if self._looking is None:
+                return False
+            states = await asyncio.to_thread(self._look_for_a_moment, self._looking)
+            self._publish_listing()
+            self._publish(states)
+            return self._looking is not None
+
+    def _look_for_a_moment(self, looking: Generator[list[str]]) -> dict[int, EntryState]:
+        looked, until = set[str](), time.monotonic() + _STEP_SECONDS
+        with _giving_way():
+            for some in looking:
+                looked.update(some)
+                if time.monotonic() > until:
+                    break
+            else:
+                self._looking = None
+            if self._missed or self.entries is None:
+                return self._states(range(self.total))
+            return self._states([at for at, digest in enumerate(self.entries.digests) if digest in looked])
+
+    def _states(self, positions: Collection[int]) -> dict[int, EntryState]:
+        """The states by now of the entries at these positions.
+
+        None where the judge has another index, as when a newer one was published, or is about to be.
+        """
+        judge, entries = self._judge, self.entries
+        if judge is None or entries is None:
+            return {}
+        with judge.turn:
+            index = judge.reading.index
+            if index is None:
+                # The rows are those of the last good index, and the files all that there is to judge by.
+                by_files = judge.state_by_files
+                return {at: by_files(entries.digests[at], entries.formats[at] or "")[0] for at in positions}
+            self._missed = not entries.are_of(index)
+            return {} if self._missed else {at: judge.state_at(at) for at in positions}
+
+    def _publish(self, states: dict[int, EntryState]) -> None:
+        published = self._published
+        if published is None or not states:
+            return
+        for position, state in states.items():
+            self.bad += state.bad - published.states[position].bad
+            published.states[position] = state
+        self._tell(LiveChange(rows=states.keys()))
+
+    async def look_over(self) -> None:
+        """Publish all that the judge knows by now: somebody else had it look, or it was told what to remember."""
+        async with self._turn:
+            await self._publish_all()
+
+    async def _publish_all(self) -> None:
+        states = await asyncio.to_thread(self._states, range(self.total))
+        judge = self._judge
+        if judge is not None:
+            self.about_cache = judge.accepted.mark(judge.about_cache)
+            self._looking = self._looking or judge.look()
+        self._publish_listing()
+        self._publish(states)
+        self._tell(LiveChange())
+        self._news.set()
+
+    async def _look_at_cache(self) -> None:
+        """Look at the cache as a whole, where it is time."""
+        judge = self._judge
+        if judge is None or not self._cache_stale or time.monotonic() < self._cache_due:
+            self._cache_stale = self._cache_stale and judge is not None
+            return
+        began, self._cache_stale = time.monotonic(), False
+        found, assessment = await asyncio.to_thread(self._look_at_cache_now, judge)
+        self._cache_due = time.monotonic() + (time.monotonic() - began) / _SHARE
+        if found is not None:
+            self.about_cache, self.assessment, self._looked_at_cache = found, assessment, True
+            self._tell(LiveChange(said=self._overwritten()))
+
+    def _look_at_cache_now(self, judge: Judge) -> tuple[Findings | None, Assessment | None]:
+        with _giving_way():
+            found = judge.accepted.mark(judge.look_at_cache())
+        if self.health.sound and not any(one.code in _ASSESSED and one.is_problem for one in found):
+            return found, None
+        return found, self._assess()
+
+    def _assess(self) -> Assessment | None:
+        from ocitui.doctor.assessment import assess, gather
+
+        try:
+            facts = gather(self._directory, judge=self._judge)
+        except CacheDirectoryError:
+            return None
+        return assess(replace(facts, daemon=self.daemon))
+
+    async def assess(self) -> Assessment | None:
+        """Which copy of the index is good, as it is now; None where the directory is gone."""
+        assessment = await asyncio.to_thread(self._assess)
+        if self.assessment is not None:
+            self.assessment = assessment
+            self._tell(LiveChange())
+        return assessment
+
+    def _overwritten(self) -> str:
+        """What there is to say, once, of an edit of ours that another writer undid."""
+        edits = [one for one in self.about_cache if one.code == "index-overwritten"]
+        new = [one for one in edits if one.fingerprint not in self._told_overwritten]
+        self._told_overwritten = frozenset(one.fingerprint for one in edits)
+        return f"{new[0].seen}: p offers it again" if new and self.health.sound else ""
+
+    # What is remembered
+
+    async def follow_memory(self) -> None:
+        """Read the ledger and the acknowledgements when they change, whoever wrote them. Has no end."""
+        while True:
+            if self._judge is not None and _memory_of(self._judge) != self._memory:
+                await self.remember()
+            await asyncio.sleep(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic()))
+
+    async def remember(self) -> None:
+        """What was acknowledged, or found by a deep check, is to be shown."""
+        judge, began = self._judge, time.monotonic()
+        if judge is None:
+            return
+        async with self._turn:
+            self._memory = _memory_of(judge)
+            if await asyncio.to_thread(judge.remember):
+                self._looked.clear()
+                self._looking = judge.look()
+            await self._publish_all()
+        self._remember_due = time.monotonic() + (time.monotonic() - began) / _SHARE
+
+    # The check of all bytes
+
+    async def check_deep(self) -> None:
+        """Read all bytes; what is found is known to the judge. Cancelled, it ends once its threads have."""
+        from ocitui.doctor.check.examine import ExamineOptions, examine
+        from ocitui.doctor.finding_texts import tally
+        from ocitui.doctor.findings import Depth
+
+        deep = self.deep = DeepCheck(running=True)
+        self._tell(LiveChange())
+        await self.settle()
+        options, context = ExamineOptions(Depth.DEEP, ledger_writes=not self.read_only), copy_context()
+        waiting: set[asyncio.Future[None]] = set()
+
+        def advance(progress: Progress) -> None:
+            if progress.phase == "deep" and (deep.progress is None or deep.progress.phase != "deep"):
+                # The judge looked at what had changed, and nobody told of it.
+                waiting.add(asyncio.ensure_future(self.look_over()))
+            deep.progress = progress
+            self._tell(LiveChange(only_progress=True))
+
+        try:
+            # It is called in the context of other threads, which know of no application.
+            report = await examine(
+                self._directory,
+                options,
+                lambda progress: context.run(advance, progress),
+                deep.found.extend,
+                judge=self._judge,
+            )
+            passing = [one for one in report.findings if one.fingerprint in report.deep_only]
+            deep.passing = [(_identity(self._directory / one.file), one) for one in passing]
+            deep.said = f"deep check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}"
+        except CacheDirectoryError as error:
+            deep.error = f"not checked: {error.message}"
+        except asyncio.CancelledError:
+            deep.error = "the deep check was cancelled" + ("" if self.read_only else "; what it read is remembered")
+            raise
+        finally:
+            deep.running, deep.progress = False, None
+            await asyncio.shield(asyncio.ensure_future(self.look_over()))
+            for one in waiting:
+                await one
+            if deep.said:
+                self._tell(LiveChange(said=f"{deep.said}: p shows it"))
+
+    # Around the cache
+
+    async def keep_copies(self) -> None:
+        """Keep a copy of each index that is seen, of corrupt ones too, unless nothing may be written. Has no end."""
+        while True:
+            condition = await self._to_keep.get()
+            while not self._to_keep.empty():
+                condition = self._to_keep.get_nowait()
+            if not self.read_only:
+                with suppress(CacheError):
+                    await self._keep(condition)
+
+    async def _keep(self, condition: Condition) -> None:
+        if condition is Condition.SOUND:
+            from ocitui.cache import keep_backup
+
+            index = await self._open_cache().index()
+            await asyncio.to_thread(keep_backup, self._directory, index)
+            return
+        from ocitui.doctor.check.history import keep_index
+
+        if said := await asyncio.to_thread(keep_index, self._directory):
+            # The copy's name is as long as the line.
+            self._tell(LiveChange(said=said.partition(", as ")[0]))
+
+    async def follow_host(self) -> None:
+        """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
+        walked, socket = float("-inf"), None
+        while True:
+            seen, now = _identity(daemon_socket(self._directory)), time.monotonic()
+            same = self.daemon.process is not None and is_daemon(self.daemon.process)
+            if seen != socket or now > walked + _WALK_SECONDS or not (same or self.daemon.process is None):
+                socket, walked = seen, now
+                state = await asyncio.to_thread(self._find_daemon, self.daemon.process)
+                if state != self.daemon:
+                    self.daemon, self._cache_stale = state, True
+                    self._tell(LiveChange())
+                    self._news.set()
+            await self.look_at_users()
+            await asyncio.sleep(_HOST_SECONDS)
+
+    async def look_at_users(self) -> None:
+        """Which loop devices hold packed files."""
+        if self.entries is None:
+            return
+        users = await asyncio.to_thread(_users_of, self._directory)
+        if users != self.entries.users:
+            self.entries.users = users
+            self._tell(LiveChange(rows=range(self.total)))
+
+
+def _users_of(directory: Path) -> dict[str, str]:
+    from ocitui.doctor import loop_devices
+
+    return loop_devices.users_by_name(directory)
+
+
+def _memory_of(judge: Judge) -> tuple[object, ...]:
+    """What changes with the ledger and the acknowledgements; costs microseconds."""
+    return tuple(_identity(path) for path in judge.memory)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Let the thread that draws take over at once: it would wait for 5 ms each time that a key is pressed."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
