@@ -176,6 +176,7 @@ class Backups:
         try:
             self._disk.write_new(self.folder, part, packed)
             self._disk.replace(self.folder, part, self.folder, backup.name)
+            self._disk.sync_folder(self.folder)
         except OSError:
             with suppress(OSError):
                 self._disk.unlink(self.folder, part)
@@ -224,7 +225,6 @@ class Backups:
                 continue
             if self.put(backup, data) is None:
                 break
-            self._disk.sync_folder(self.folder)
             self._disk.unlink(self.folder, backup.name)
             made += 1
         return made

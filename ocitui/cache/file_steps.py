@@ -43,10 +43,10 @@ def bring_in(space: Workspace, transaction: Transaction) -> None:
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in transaction.placed:
         _bring(space, placed, giving_way.get(placed.name))
-    if transaction.displaced:
-        space.disk.sync_folder(space.trash)
     if transaction.placed:
         space.disk.sync_folder(space.root)
+    if transaction.displaced:
+        space.disk.sync_folder(space.trash)
 
 
 def clear_displaced(space: Workspace, transaction: Transaction) -> None:
@@ -67,26 +67,31 @@ def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in reversed(transaction.placed):
         old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
+        there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not None else None
         if old is not None and folder is not None:
             _swap_back(space, placed, old, folder, name)
-        elif is_placed(space.root.lstat(placed.name), placed) and (folder is None or folder.lstat(name) is None):
+        elif is_placed(there, placed) and waiting is None:
             _return(space, transaction, placed, space.root, placed.name, ours=ours)
+        elif there is not None and waiting is not None and is_half_moved(there, waiting):
+            space.disk.unlink(space.root, placed.name)
         if placed.path is not None and placed.staging is not None and space.staging.lstat(placed.staging) is not None:
             _return(space, transaction, placed, space.staging, placed.staging, ours=ours)
 
 
 def move(space: Workspace, source: Folder, name: str, target: Folder, new_name: str) -> None:
-    """Move a file that is there to a place that is free; anything else was done before, or is no longer ours to do.
-
-    A file that has both names is in the middle of its move, on a disk that forgot the half of it.
-    """
+    """Move a file that is there to a place that is free; anything else was done before, or is no longer ours to do."""
     found, there = source.lstat(name), target.lstat(new_name)
     if found is None:
         return
     if there is None:
         space.disk.rename(source, name, target, new_name)
-    elif os.path.samestat(found, there) and found.st_nlink > 1:
+    elif is_half_moved(found, there):
         space.disk.unlink(source, name)
+
+
+def is_half_moved(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two names are of one file: of a move that a disk forgot the half of."""
+    return os.path.samestat(one, other) and one.st_nlink > 1
 
 
 def all_in_place(space: Workspace, transaction: Transaction) -> bool:
@@ -131,19 +136,24 @@ def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
         disk.rename(folder, name, space.trash, old.trash)
     else:
         disk.rename(root, placed.name, space.trash, old.trash)
+        # Such a file system may also forget one half of a move.
+        disk.sync_folder(space.trash)
         disk.rename(folder, name, root, placed.name)
 
 
 def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, name: str) -> None:
     """Give the old file its place again; the new one returns to where it came from."""
     root, trash = space.root, space.trash
-    there = root.lstat(placed.name)
+    there, waiting = root.lstat(placed.name), folder.lstat(name)
+    if there is not None and waiting is not None and is_half_moved(there, waiting):
+        space.disk.unlink(root, placed.name)
+        there = None
     if there is None:
         move(space, trash, old.trash, root, placed.name)
         return
     if not is_placed(there, placed):
         # Not brought in yet, or replaced since by somebody else, whose file stays.
-        if folder.lstat(name) is not None and not is_placed(folder.lstat(name), placed):
+        if waiting is not None and not is_placed(waiting, placed):
             move(space, folder, name, trash, old.trash)
         return
     move(space, trash, old.trash, folder, name)
@@ -153,27 +163,33 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
     if not space.disk.exchange(folder, name, root, placed.name):
         space.disk.rename(folder, name, trash, old.trash)
         space.disk.rename(root, placed.name, folder, name)
+        space.disk.sync_folder(folder)
         space.disk.rename(trash, old.trash, root, placed.name)
 
 
 def _return(
     space: Workspace, transaction: Transaction, placed: Placed, folder: Folder, name: str, *, ours: bool
 ) -> None:
-    """Return a file to where it came from; to the trash where something else is there by now, or that is outside."""
+    """Return a file to where it came from, durably before anything takes its place; to the trash where something else
+    is there by now, or that is outside."""
+    disk = space.disk
     try:
         if placed.path is None:
             target, old_name = source_of(space, placed)
             assert target is not None
-            return space.disk.rename(folder, name, target, old_name)
+            disk.rename(folder, name, target, old_name)
+            return disk.sync_folder(target)
         if ours:
-            return space.disk.move_out(folder, name, Path(placed.path))
+            disk.move_out(folder, name, Path(placed.path))
+            with Folder.open(Path(placed.path).parent) as outside:
+                return disk.sync_folder(outside)
     except OSError as error:
         if error.errno not in _CANNOT_RETURN:
             raise
     usual = trash_name(transaction.id, placed.name)
     taken = space.trash.lstat(usual) is not None
-    space.disk.rename(folder, name, space.trash, trash_name(transaction.id, f"{placed.name}~back") if taken else usual)
-    return None
+    disk.rename(folder, name, space.trash, trash_name(transaction.id, f"{placed.name}~back") if taken else usual)
+    return disk.sync_folder(space.trash)
 
 
 def mode_of(root: Folder, name: str) -> int | None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from .backups import keep_again
+from .backups import keep_again, keep_backup
 from .disk import Folder
 from .edits import EditCall
 from .errors import ConflictError
@@ -117,6 +117,8 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
             space.disk.unlink(space.staging, draft)
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
+        if base.index is not None:
+            keep_backup(space.directory, base.index, order_of(draft.partition(".")[0])[0], space.disk)
         space.disk.replace(space.staging, draft, space.root, INDEX_NAME)
         space.notes.append(COMPARED_ONLY)
     space.index_changed = True
@@ -294,7 +296,6 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
     else:
         if copies.put(backup, space.staging.read(draft)) is None:
             return False
-        space.disk.sync_folder(copies.folder)
         space.disk.unlink(space.staging, draft)
     copies.prune()
     return True
@@ -308,8 +309,7 @@ def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> Non
     observer.ready(swap.new.inode if swap.new else 0)
     if swap.new is None:
         assert swap.old is not None
-        space.disk.rename(space.root, INDEX_NAME, space.trash, swap.old.trash)
-        space.index_changed = True
+        _take_away(space, swap.old)
         if not is_taken_away(space, swap):
             space.index_changed = False
             raise _beaten()
@@ -317,10 +317,15 @@ def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> Non
         _put_down(space, swap.new)
     else:
         _exchange(space, swap.old, swap.new, swap.old_sha256)
-    if swap.old is not None:
-        space.disk.sync_folder(space.trash)
     space.disk.sync_folder(space.root)
     observer.published()
+
+
+def _take_away(space: Workspace, old: Moved) -> None:
+    """To the trash, durably before anything else takes its place."""
+    space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
+    space.index_changed = True
+    space.disk.sync_folder(space.trash)
 
 
 def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> None:
@@ -329,10 +334,12 @@ def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> Non
         space.index_changed = True
         if gave_back(space, folder, name, Swap(old, new, old_sha256)):
             raise _beaten()
+        # The trash is synced once all is done.
         space.disk.rename(folder, name, space.trash, old.trash)
     else:
         space.notes.append(COMPARED_ONLY)
-        space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
+        _take_away(space, old)
+        space.index_changed = False
         _put_down(space, new)
 
 

@@ -368,9 +368,8 @@ class Marks:
         self._journal.sync()
 
     def withdrawn(self) -> None:
-        """It did not."""
+        """It did not; were that lost, no index of that inode would be found."""
         self._advance("")
-        self._journal.sync()
 
     def published(self) -> None:
         """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
@@ -462,7 +461,7 @@ def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Tran
         move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
     unset_modes(space, transaction.modes)
     send_back(space, transaction, ours=ours)
-    for folder in (space.trash, space.root):
+    for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
     return space.journal.mark(transaction, TransactionState.VOID)
 

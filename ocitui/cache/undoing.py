@@ -13,7 +13,7 @@ from .changes import Change, ChangeMode, Discard, IndexReplacement, IndexSeen, P
 from .descriptors import Descriptor
 from .edits import Edit, Gaps, needed, positions, removals_at
 from .errors import ConflictError, NoSuchTransactionError
-from .file_steps import is_moved, mode_of
+from .file_steps import is_half_moved, is_moved, mode_of
 from .files import INDEX_NAME
 from .index import ImageIndex
 from .journal import Journal
@@ -190,6 +190,8 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
     for moved in (*target.displaced, *target.discarded):
         kept = space.trash.lstat(moved.trash)
         there = space.root.lstat(moved.name)
+        if there is not None and kept is not None and is_half_moved(there, kept):
+            continue
         if there is not None and moved.name not in incoming:
             if _same_bytes(space, moved) if kept is not None else is_moved(there, moved):
                 continue
