@@ -12,6 +12,8 @@ from ocitui.cache import CacheError, PackerCache, ReadOnlyError, TransactionStat
 from tests.cache.steps import CASES, Before, FailingDisk, prepare
 from tests.cache.support import tree
 
+pytestmark = pytest.mark.slow
+
 FAILURES = [(errno.ENOSPC, False), (errno.EIO, True)]
 KINDS = [(case, *failure) for case in CASES for failure in FAILURES] + [("store", errno.EROFS, True)]
 

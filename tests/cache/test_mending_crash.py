@@ -15,6 +15,8 @@ from tests.cache.steps import FailingDisk, Stop, StoppingDisk
 from tests.cache.support import OWN
 from tests.cache.test_failing_disk import refusal
 
+pytestmark = pytest.mark.slow
+
 CASES = [*MENDS, *(f"undo-{name}" for name in MENDS)]
 PROBE = "probe"
 FAILURES = [(errno.ENOSPC, False), (errno.EIO, True)]

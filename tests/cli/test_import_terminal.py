@@ -20,6 +20,8 @@ from tests.importing.image_makers import make_image
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import wait_for
 
+pytestmark = pytest.mark.slow
+
 CAME = 3 << 19
 
 

@@ -19,6 +19,8 @@ from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
 from tests.tools import open_to_all
 
+pytestmark = pytest.mark.slow
+
 DAMAGES = 1000
 
 

@@ -19,6 +19,8 @@ from tests.tools import ROOT, need
 from tests.tui.cache_support import BUSYBOX, SEVEN, make_cache, packed_path
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
