@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ocitui.cache import (
 )
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
-from tests.tools import ROOT
+from tests.tools import ROOT, open_to_all
 
 
 @pytest.fixture
@@ -202,10 +201,7 @@ async def test_a_cache_through_a_link(directory: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("locked", ["directory", "index.json", "file", "writing"])
 def test_as_a_user_who_may_not(locked: str, directory: Path) -> None:
     """In a program of its own that gives up root's rights."""
-    for path in (directory, *directory.parents):
-        if path == Path(tempfile.gettempdir()):
-            break
-        path.chmod(path.stat().st_mode | 0o055)
+    open_to_all(directory)
     match locked:
         case "directory":
             directory.chmod(0o700)

@@ -29,6 +29,8 @@ from tests.importing.registry_server import FaultyRegistry
 from tests.importing.test_flatten_worker import has_ended
 from tests.tools import wait_for
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 60
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 CAME = 3 << 19

@@ -19,6 +19,8 @@ from tests.importing.image_makers import make_image, make_with_umoci
 from tests.importing.registry_server import FaultyRegistry, Reply
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:

@@ -15,6 +15,8 @@ import pytest
 from ocitui.cli.demo_images import ALPINE
 from tests.cli.conftest import Ocitui
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = [sys.executable, "-m", "ocitui"]
 TIMEOUT = 60
 

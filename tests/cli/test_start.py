@@ -63,6 +63,7 @@ def test_every_command_but_the_demo_is_headless() -> None:
     assert set(HEADLESS) == set(ALL_COMMANDS) - {"demo"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", HEADLESS)
 def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None:
     directory = () if command == "completion" else ("-C", demo)

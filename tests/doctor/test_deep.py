@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,9 @@ from ocitui.doctor.check.tools import ToolOptions
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
+from tests.tools import open_to_all
+
+pytestmark = pytest.mark.slow
 
 DAMAGES = 1000
 
@@ -144,12 +146,7 @@ async def test_a_tool_that_takes_too_long_is_ended(
     for name in ("unsquashfs", "fsck.erofs"):
         (folder / name).write_text("#!/bin/sh\nexec sleep 600\n")
         (folder / name).chmod(0o755)
-    # The tools run as nobody, who has to get there; how deep that is depends on how the tests are run.
-    for folder_above in (tmp_path, *tmp_path.parents):
-        if folder_above == Path(tempfile.gettempdir()):
-            break
-        if folder_above.stat().st_uid == os.getuid():
-            folder_above.chmod(0o755)
+    open_to_all(folder)  # the tools run as nobody
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.2))
     assert all_codes(report.findings) == set()

@@ -32,6 +32,8 @@ from tests.doctor.examine_support import Sample, all_codes, copied
 from tests.importing.sources import documents
 from tests.tools import examples
 
+pytestmark = pytest.mark.slow
+
 SOME = settings(max_examples=examples(60))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False) | st.text(),

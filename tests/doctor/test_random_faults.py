@@ -26,6 +26,8 @@ from tests.doctor.fault_makers import CASES, FaultCase
 from tests.doctor.repair_support import in_memory, nobody_else_writes, planned, standing
 from tests.tools import examples
 
+pytestmark = pytest.mark.slow
+
 QUICK = ExamineOptions(depth=Depth.QUICK)
 # Records that cannot be read, or that stand for what never was, are told by tests of their own.
 MENDABLE = [case for case in CASES if case.code not in ("journal-damaged", "transaction-pending", "leftover-temporary")]

@@ -30,6 +30,8 @@ from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone
 from tests.tools import examples
 
+pytestmark = pytest.mark.slow
+
 Harm = Callable[[Sample, pytest.MonkeyPatch], Path]
 TAR = "tar"
 

@@ -73,6 +73,7 @@ class InvadedDisk(Disk):
 REPAIRS = ["entry-duplicate-twice", "format-unknown-case", "packed-empty-empty", "digest-invalid-short"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPAIRS)
 async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample: Sample, tmp_path: Path) -> None:
     for at in range(200):

@@ -168,6 +168,7 @@ SOURCES: dict[str, Callable[[Imported, Path], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, source: str, suffix: str) -> None:

@@ -23,6 +23,8 @@ from tests.doctor.repair_support import (
 )
 from tests.tools import CONFORMANCE, recorded
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,7 @@ def test_times_are_clamped(tmp_path: Path) -> None:
         assert {info.name: info.mtime for info in archive} == {".": 0, "old": 0, "new": (1 << 32) - 1}
 
 
+@pytest.mark.slow
 def test_many_whiteouts_of_one_directory_take_no_square_of_time(tmp_path: Path) -> None:
     count = 20_000
     upper = layer(*(Item(f"d/{number}") for number in range(count)), *(Item(".wh.d") for _ in range(count)))

@@ -10,6 +10,8 @@ from ocitui.importing.tar_headers import Kind
 from ocitui.importing.tar_writer import END, header
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 FEW = 1000
 
 FLATTEN = """

@@ -18,6 +18,8 @@ from ocitui.importing.layer_errors import LayerError
 from tests.importing.layer_support import Found, Item, flattened, layer, sources, tree_of_directory, tree_of_tar
 from tests.tools import examples, need
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from(["a", "b", "c", "a/b", "a/c", "b/a", "a/b/c", "c/a/b", "./a", "../b", "a/../c", "/c/b"])
 TARGETS = st.sampled_from(["a", "b", "/c", "../a", "a/b", ".", "..", "nowhere/x"])
 WHITEOUTS = st.sampled_from([".wh.a", ".wh.b", "a/.wh.b", "b/.wh.a", "a/b/.wh.c", ".wh..wh..opq", "a/.wh..wh..opq"])

@@ -36,6 +36,8 @@ from ocitui.importing.packing import FlattenOptions, flatten_and_pack
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 PROGRESS = FlattenProgress(Phase.WRITE, 1, 2, 3, 4, 5, 6)
 
 

@@ -33,6 +33,8 @@ from tests.importing.registry_server import FaultyRegistry, Reply, Request, dige
 from tests.importing.sources import make_source
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")
 IMAGE = image_of(*LAYERS)
 

@@ -21,6 +21,8 @@ from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.importing.sources import make_source
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 IMAGE = image_of(layer(Item("noise", data=random.Random(1).randbytes(3 << 20))), layer(Item("b", data=b"b" * 9000)))
 BIG = digest_of(IMAGE.layers[0])
 

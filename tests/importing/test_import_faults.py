@@ -27,6 +27,8 @@ from tests.importing.pipeline import LAYERS, NAME, Run, image_of, in_cache, layo
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 IMAGE = image_of(*LAYERS)
 LAYER = f"/blobs/{digest_of(IMAGE.layers[0])}"
 

@@ -27,6 +27,8 @@ from tests.importing.pipeline import NAME, Run, Sessions, image_of, in_cache, st
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.tools import ROOT, need, seeds
 
+pytestmark = pytest.mark.slow
+
 NOISE = random.Random(2).randbytes(4 << 20)
 IMAGE = image_of(layer(Item("noise", data=NOISE)), layer(Item("b", data=b"b" * 9000)))
 BIG = digest_of(IMAGE.layers[0])

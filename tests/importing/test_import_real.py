@@ -35,6 +35,8 @@ from tests.importing.pipeline import (
 from tests.importing.test_packers import mounted
 from tests.tools import need, recorded
 
+pytestmark = pytest.mark.slow
+
 RECORDS = recorded("layers.json")
 FORMATS = (SQUASHFS, EROFS, TAR)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")

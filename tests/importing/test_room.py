@@ -26,6 +26,8 @@ from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.importing.test_import_faults import fake_tool
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 NOISE = image_of(layer(Item("noise", data=random.Random(3).randbytes(6 * MIB))))
 ZEROS = image_of(layer(Item("zeros", data=bytes(60 * MIB))))

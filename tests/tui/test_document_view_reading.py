@@ -20,6 +20,8 @@ from ocitui.tui.widgets.document_text import DocumentText, prepare
 from ocitui.tui.widgets.json_indent import Alive
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_keys_and_wheel_scroll(size: tuple[int, int]) -> None:

@@ -22,6 +22,8 @@ from tests.tui.cache_support import make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 
 def _value(one: Desk, field: str) -> str:
     return one.app.screen.query_one(f"#{field}", Input).value

@@ -17,6 +17,8 @@ from tests.tui.cache_support import make_cache
 from tests.tui.import_support import large_layout, registry_in_a_thread, stalled
 from tests.tui.terminal_support import ProgramInPty, screen_on
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 

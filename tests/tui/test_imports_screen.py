@@ -21,6 +21,8 @@ from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_inde
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 
 def _states(one: Desk) -> list[JobState]:
     return [job.state for job in one.app.imports.jobs]

@@ -29,6 +29,8 @@ from tests.tui.cache_support import (
 )
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 
 def rows(one: Desk) -> list[str]:
     return [row.text for row in one.app.screen.query_one(PickList).rows]

@@ -29,6 +29,8 @@ from tests.tui.cache_support import (
 )
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 _RUNNING = DaemonState(process=77, since=1_767_225_600.0, ours=True)
 
 

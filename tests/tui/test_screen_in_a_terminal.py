@@ -20,6 +20,8 @@ from tests.tools import ROOT, need
 from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, make_cache, packed_path
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 
 

@@ -18,6 +18,8 @@ from ocitui.tui.widgets.lines_view import LinesView
 from tests.tui.cache_support import BUSYBOX, make_cache
 from tests.tui.screen_support import SMALL, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 Check = Callable[[Desk], Awaitable[None]]
 
 

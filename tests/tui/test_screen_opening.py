@@ -12,6 +12,8 @@ from tests.tools import CONFORMANCE, recorded
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, desk
 
+pytestmark = pytest.mark.slow
+
 # A sample, an application each: the core's tests have them all.
 _LOADED = [one for one in recorded("indexes.json") if one["outcome"] == "loaded"][::6]
 _REFUSED = [one for one in recorded("indexes.json") if one["outcome"] in ("reset", "error")][::6]

@@ -16,6 +16,8 @@ from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
 from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME
 from tests.tui.screen_support import SMALL, WIDE, Desk, make_app
 
+pytestmark = pytest.mark.slow
+
 Prepare = Callable[[Desk, Path], Awaitable[None]]
 Draws = Callable[..., bool]
 _DIRECTORY = Path("krata/cache/image")

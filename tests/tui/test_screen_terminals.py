@@ -13,6 +13,8 @@ from ocitui.tui.terminal import Terminal
 from tests.tui.cache_support import BUSYBOX, SEVEN, Image, make_cache, many, packed_path, write_index
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 _EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b2J\x1bPq\x1b\\\u202e\x00\x7fz"
 _TOUR = ("2", "3", "1", "enter", "escape", "space", "r", "escape", "d", "escape", "t", "escape", "v", "escape", "s",
          "escape", "question_mark", "escape", "slash", "a", "escape")  # fmt: skip

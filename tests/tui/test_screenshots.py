@@ -7,6 +7,8 @@ import pytest
 from tests.screenshots import PICTURES, SCENES, draw, normalized
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("snapshot", SCENES)
 async def test_a_picture_is_what_is_drawn_now(snapshot: str) -> None:

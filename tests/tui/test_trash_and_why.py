@@ -13,6 +13,8 @@ from tests.tools import impatient
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, Image, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import Desk, desk
 
+pytestmark = pytest.mark.slow
+
 OTHER = Image(TEA.name, ("squashfs",), size=1_040_384, steps=("another layer",))
 """An image of the same name."""
 
