@@ -306,14 +306,11 @@ class Columns:
         """Append ranges of another, ascending: from where, to where, and by how many bytes its text was moved."""
         beginnings = [start for start, _, _ in ranges]
         ends = [*accumulate((stop - start for start, stop, _ in ranges), initial=len(self))]
-        begun = self.blocks[-1:]
         for position, offset in zip(other.blocks, other.offsets, strict=True):
             at = bisect_right(beginnings, position) - 1
             if at >= 0 and position < ranges[at][1]:
-                moved = ends[at] + position - beginnings[at]
-                if [moved] != begun:
-                    self.blocks.append(moved)
-                    self.offsets.append(offset + ranges[at][2])
+                self.blocks.append(ends[at] + position - beginnings[at])
+                self.offsets.append(offset + ranges[at][2])
         for column, values in zip(self.lists(), other.lists(), strict=True):
             for start, stop, _ in ranges:
                 column.extend(values[start:stop])
@@ -464,36 +461,24 @@ class DescriptorArray:
         while scanner.at < until:
             start = scanner.at
             stop = None if start < uncut else _find_cut(scanner.data, start, size, limit)
-            if stop is None:
-                # Nor is there a cut for long: none of this is written as objects are, or it is very large.
-                uncut = max(uncut, start + size + _BLOCK)
-                self._read_one(scanner, None)
-            elif self.columns.read(b"".join((b"[", view[start:stop], b"]")), start):
+            if stop is not None and self.columns.read(b"".join((b"[", view[start:stop], b"]")), start):
                 size, scanner.at = size if stop < suspect else min(8 * size, _BLOCK), stop
-            elif size > _SMALLEST_BLOCK:
+            elif stop is not None and size > _SMALLEST_BLOCK:
                 size, suspect = size // 8, stop
                 continue
             else:
-                self._read_one(scanner, _find_cut(scanner.data, start, 1, limit))
+                if stop is None:
+                    # Nor is there a cut for long: none of this is written as objects are, or it is very large.
+                    uncut = max(uncut, start + size + _BLOCK)
+                fields = DESCRIPTOR.read(scanner)
+                self.columns.append(_strictly_read(scanner.data[start : scanner.at], fields), start)
             if not next_element(scanner, first=False):
                 return False
         return True
 
-    def _read_one(self, scanner: Scanner, stop: int | None) -> None:
-        """Read the next descriptor, which seems to end at ``stop``; strictly where it is odd."""
-        start = scanner.at
-        descriptor = None if stop is None else sound_descriptor(scanner.data[start:stop])
-        if descriptor is None or stop is None:
-            fields = DESCRIPTOR.read(scanner)
-            descriptor = _strictly_read(scanner.data[start : scanner.at], fields)
-        else:
-            scanner.at = stop
-        self.columns.append(descriptor, start)
-
 
 def _find_cut(data: bytes, start: int, size: int, limit: int) -> int | None:
-    """Where the first descriptor seems to end that ends ``size`` bytes behind ``start`` or later; None where none does
-    for long."""
+    """Where a descriptor seems to end, ``size`` bytes behind ``start`` or later; None where none does for long."""
     most = start + size + _BLOCK
     if cut := _CUT.search(data, start + size, min(limit, most)):
         return cut.start()

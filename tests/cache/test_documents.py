@@ -124,6 +124,7 @@ def test_a_cut_config_is_refused(end: int) -> None:
         (b'"schemaVersion":2', b'"schemaVersion": -0 '),
         (b'"schemaVersion":2', b'"schemaVersion":4294967296'),
         (b'"size":2', b'"size":-0'),
+        (b'"x"', b'"subject":{"mediaType":"m","digest":"d","size":-0},"x"'),
         (b'"size":2', b'"size":2e0'),
         (b'"size":2', b'"size":9223372036854775808'),
         (b'"size":2', b'"size":' + b"9" * 5000),

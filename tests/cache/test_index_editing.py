@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocitui.cache import Descriptor, ImageIndex, PackerCache
+from ocitui.cache import Descriptor, DocumentError, ImageIndex, PackerCache
 from ocitui.cache.entries import entry_keys
 from tests.cache.support import entry, index_bytes, stored
 from tests.tools import examples
@@ -34,6 +35,15 @@ RAWS = [
     lambda fields: json.dumps({"unknown": {"digest": "é", "deep": [{}]}, **fields, "later": None}).encode(),
     lambda fields: json.dumps(fields).encode().replace(b"sha256", b"sha25\\u0036"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    """Few descriptors are many blocks where a block is small."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_BLOCK", 600), ("_SMALLEST_BLOCK", 100), ("_FULL_BLOCK", 2)):
+            patch.setattr(f"ocitui.cache.descriptors.{name}", value)
+        yield
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,54 @@ def test_descriptors_are_a_sequence(drawn: Drawn, cut: slice) -> None:
         assert index.descriptors[at] == everything[at]
     with pytest.raises(IndexError):
         index.descriptors[len(everything)]
+
+
+def told(data: bytes, previous: ImageIndex | None = None) -> str | list[bytes]:
+    """The descriptors' bytes, or where they are refused."""
+    try:
+        return [descriptor.raw for descriptor in ImageIndex.parse(data, previous).descriptors]
+    except DocumentError as error:
+        return f"{error.message} at line {error.line} column {error.column}"
+
+
+@given(indexes(), indexes(), st.integers(0, 400))
+def test_what_stands_as_it_did_is_read_as_any_other(before: Drawn, after: Drawn, cut: int) -> None:
+    previous = ImageIndex.parse(before.data)
+    for data in (after.data, after.data[:-cut], before.data[:-cut], before.data[:cut] + after.data):
+        assert told(data, previous) == told(data)
+
+
+@given(indexes(), st.data())
+def test_what_stands_twice_is_not_taken_for_both(drawn: Drawn, data: st.DataObject) -> None:
+    raws = drawn.raws * 3
+    whole = ImageIndex.parse(BEFORE[0] + b",".join(raws) + AFTER[0])
+    start = data.draw(st.integers(0, len(raws)))
+    less = raws[:start] + raws[data.draw(st.integers(start, len(raws))) :]
+    again = ImageIndex.parse(BEFORE[0] + b",".join(less) + AFTER[0], whole)
+    assert [descriptor.raw for descriptor in again.descriptors] == less
+
+
+@given(indexes(), indexes(), st.lists(st.tuples(st.integers(0, 8), st.sampled_from([None, *GAPS])), max_size=3))
+def test_an_edited_index_goes_on_as_one_that_was_read(
+    drawn: Drawn, other: Drawn, placed: list[tuple[int, bytes | None]]
+) -> None:
+    new = Descriptor.from_dict(entry(9))
+    index = ImageIndex.parse(drawn.data).inserted([(at, new, gap) for at, gap in placed])
+    for edited in (index, index.without_at({1, 3}), index.appended(new).without_at({0})):
+        if len(edited) > 1:
+            read = ImageIndex.parse(edited.to_bytes())
+            assert edited.appended(new).to_bytes() == read.appended(new).to_bytes()
+            gaps = [gap for at in range(len(read)) if (gap := read.gap(at)) is not None]
+            added = read.appended(new).gap(len(read) - 1)
+            assert added is not None
+            assert gaps.count(added) == max(map(gaps.count, gaps))
+
+
+@pytest.mark.parametrize("gap", [b" , ", b",\n  "])
+def test_the_last_entry_that_stays_remembers_the_gap_between_the_others(gap: bytes) -> None:
+    data = BEFORE[0] + gap.join(RAWS[1](entry(number)) for number in range(3)) + AFTER[0]
+    left = ImageIndex.parse(data).without_at({0, 2}).appended(Descriptor.from_dict(entry(9)))
+    assert left.gap(0) == gap
 
 
 @given(indexes(), st.integers(0, 6))

@@ -16,6 +16,7 @@ from ocitui.cache import (
     CorruptIndexError,
     Descriptor,
     ImageIndex,
+    IndexOutcome,
     PackerCache,
     Platform,
     ReadOnlyError,
@@ -142,6 +143,43 @@ def test_an_odd_head_or_tail_costs_itself(head: bytes, tail: bytes, read_alone: 
     data = b"{" + head + b'"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]" + tail + b"}"
     assert len(ImageIndex.parse(data)) == 1_000
     assert set(read_alone) <= {998, 999}
+
+
+TOGETHER = {
+    "no other annotation": b"",
+    "a platform": b'"platform":{"architecture":"amd64","os":"windows","os.version":"10"}',
+    "nulls": b'"platform":null,"urls":null,"data":null',
+    "every field": b'"urls":["u"],"artifactType":"t","data":"ZA==","platform":{"architecture":"a","os":"l"}',
+    "an unknown field": b'"x":{"a":[1,null]}',
+    "an escaped quote": b'"artifactType":"\\"t\\""',
+}
+
+
+@pytest.mark.parametrize("more", TOGETHER.values(), ids=TOGETHER)
+def test_what_is_alike_is_read_together(more: bytes, read_alone: list[int]) -> None:
+    raws = [json.dumps(entry(number)).encode()[:-1] + b"," * bool(more) + more + b"}" for number in range(300)]
+    index = ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]}")
+    assert read_alone == []
+    for values in (index.media_types, index.formats, index.references, index.platforms):
+        assert len({id(value) for value in values}) <= len(index.columns.blocks)
+
+
+@pytest.mark.parametrize("window", [4, 5, 7])
+def test_utf8_is_checked_window_by_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.cache.index._UTF8_WINDOW", window)
+    sound = json.dumps({"schemaVersion": 2, "x": "äß€😀\n" * 5, "manifests": []}, ensure_ascii=False, indent=1).encode()
+    assert len(ImageIndex.parse(sound)) == 0
+    for at in range(len(sound)):
+        for wrong in (sound[:at], sound[:at] + b"\xff" + sound[at:]):
+            verdict, _ = examine_index(wrong)
+            try:
+                wrong.decode()
+            except UnicodeDecodeError as error:
+                before = wrong[: error.start]
+                place = (before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+                assert (verdict.outcome, verdict.line, verdict.column) == (IndexOutcome.ERROR, *place)
+            else:
+                assert verdict.outcome == IndexOutcome.RESET
 
 
 def test_an_index_read_again_shares_what_stays() -> None:
