@@ -26,7 +26,6 @@ MOST_FILES, MOST_ARROWS, LONGEST = 5.0, 36.5, 600
 NAMED_TWICE = {
     "AmbiguousDigestError",
     "Column",
-    "Copy",
     "Fact",
     "History",
     "Layer",
@@ -36,9 +35,7 @@ NAMED_TWICE = {
     "Moved",
     "Opened",
     "Place",
-    "Shelf",
     "Source",
-    "Standing",
 }
 OURS = ("ocitui", "tests", ".ci")
 # Spelt so that they do not stand here either.

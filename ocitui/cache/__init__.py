@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .backups import read_corrupt as read_corrupt
     from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
-    from .cache import Prepared as Prepared
+    from .cache import Preparation as Preparation
     from .changes import Change as Change
     from .changes import ChangeMode as ChangeMode
     from .changes import Discard as Discard
@@ -92,7 +92,7 @@ _NAMES = {
         "Backup LateUpdate compress_backups keep_backup keep_corrupt late_updates list_backups list_corrupt "
         "next_number read_backup read_corrupt transactions_since"
     ),
-    "cache": "PackerCache Prepared",
+    "cache": "PackerCache Preparation",
     "changes": (
         "Change ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index "
         "see see_index"

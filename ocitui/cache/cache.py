@@ -46,7 +46,7 @@ _DOING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Preparation:
     """What a writer did before anything else: transactions that a program which died had left, in their new state, and
     what lay in `.ocitui`, may not be acted on, and was set aside. ``reserve`` is whether the room that is kept for a
     full disk is whole."""
@@ -272,7 +272,7 @@ class PackerCache(CacheAccess):
         path = self.directory / (manifest_name(digest) if kind == "manifest" else config_name(digest))
         return await asyncio.to_thread(lambda: read_regular(path) if regular_file(path) else None)
 
-    async def prepare(self) -> Prepared:
+    async def prepare(self) -> Preparation:
         """What the screen and every command that writes begin with, before they look at what is asked of them.
 
         Finishes or rolls back what a program that died had left, sets aside what may not be acted on, and makes the
@@ -281,11 +281,11 @@ class PackerCache(CacheAccess):
         """
         from .workspace import set_aside_refused
 
-        def act(space: Workspace) -> Prepared:
+        def act(space: Workspace) -> Preparation:
             set_aside_refused(space)
             found = look(self.directory)
             whole = space.reserve.refill(found.size if found else 0)
-            return Prepared(tuple(space.recovered), space.set_aside, whole)
+            return Preparation(tuple(space.recovered), space.set_aside, whole)
 
         return await self._write("make ready to write", act)
 

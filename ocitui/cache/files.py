@@ -85,6 +85,15 @@ def regular_file(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
+def identity_of(path: Path) -> tuple[int, int, int, int] | None:
+    """What tells a file from any other, and from itself once it was written to; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def usable_name(name: str) -> bool:
     """Whether a file may have this name directly in a directory, and JSON hold it: one component, no `.` or `..`."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:

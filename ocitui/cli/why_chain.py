@@ -10,7 +10,7 @@ from ocitui.cache.files import check_directory
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor import why as doctor
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import Chain, FormatChain, Link, Standing, why
+from ocitui.doctor.why import Chain, FormatChain, Link, LinkState, why
 
 from .asking import place
 from .exits import ExitCode
@@ -20,7 +20,7 @@ from .output import emit, say
 from .prose import paragraph
 from .running import cache_of, run_async
 
-_MARKS = {Standing.OK: "ok", Standing.BAD: "BAD", Standing.UNKNOWN: "?"}
+_MARKS = {LinkState.OK: "ok", LinkState.BAD: "BAD", LinkState.UNKNOWN: "?"}
 _LINK = "  {:<4}{:<19}"
 
 

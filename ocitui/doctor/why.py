@@ -36,7 +36,7 @@ from .check.index_checks import IndexReading
 from .check.judge import Judge
 from .findings import Answer
 from .salvage.salvage import salvage
-from .why_links import REPAIR, Link, Standing, file_links, ok_or_bad
+from .why_links import REPAIR, Link, LinkState, file_links, ok_or_bad
 
 _MOST_NAMES = 5
 
@@ -67,14 +67,14 @@ def carrier_link(index: ImageIndex, at: int, descriptor: Descriptor) -> Link:
     """What name an entry carries, and whether that leads to it; ``at`` is its position, from 1."""
     name, what = descriptor.image_name, f"entry {at}, {descriptor.format or 'without a format'},"
     if name is None:
-        return Link("names", Standing.BAD, f"{what} has no name: only its digest leads to it")
+        return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")
     winner = index.by_name(name)
     if winner is not None and winner.digest != descriptor.digest:
         advice = f"`ocitui point {name} {descriptor.digest}` lets it win, and deletes nothing"
-        return Link("names", Standing.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
+        return Link("names", LinkState.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
     if descriptor.reference == LATEST:
-        return Link("names", Standing.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
-    return Link("names", Standing.OK, f"{what} carries {name!r} and wins it")
+        return Link("names", LinkState.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
+    return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
 
 
 def _stem(name: str) -> str:
@@ -84,7 +84,7 @@ def _stem(name: str) -> str:
     return f"{head}{slash}{last.partition(':')[0]}".lower()
 
 
-__all__ = ["AmbiguousDigestError", "Chain", "FormatChain", "Link", "Standing", "why"]
+__all__ = ["AmbiguousDigestError", "Chain", "FormatChain", "Link", "LinkState", "why"]
 
 _DIGEST = re.compile(r"(?:sha(?:256|384|512):)?[0-9a-f]*")
 _SHORTEST = 4
@@ -178,7 +178,7 @@ class _Asking:
         digest = self._find_digest(text)
         if digest is None:
             return self._by_name(text)
-        self._links.append(Link("digest", Standing.OK, digest))
+        self._links.append(Link("digest", LinkState.OK, digest))
         self._links += self._carried(digest)
         return self._chain(text, "", digest, self._formats(digest, _SOME_NAME))
 
@@ -209,8 +209,8 @@ class _Asking:
         name = ImageName.parse(text)
         spelling = str(name)
         if not self._known:
-            self._links.append(Link("name", Standing.OK, f"krata spells the name {spelling!r}"))
-            self._links.append(Link("carriers", Standing.UNKNOWN, "no name is known of an index that cannot be read"))
+            self._links.append(Link("name", LinkState.OK, f"krata spells the name {spelling!r}"))
+            self._links.append(Link("carriers", LinkState.UNKNOWN, "no name is known of an index that cannot be read"))
             return self._chain(text, spelling, "", self._no_formats())
         winner = None if name.reference == LATEST else self._index.by_name(spelling)
         self._links += name_links(self._index, self._resolve(name), spelling, winner)
@@ -232,19 +232,19 @@ class _Asking:
         for digest in digests:
             if digest != winner.digest and any(one.answer is Answer.HIT for one in self._formats(digest, _SOME_NAME)):
                 advice = f"`ocitui point {spelling} {digest}` lets it win, and deletes nothing"
-                yield Link("carriers", Standing.OK, f"{digest} carries the name too, and would be a hit", advice)
+                yield Link("carriers", LinkState.OK, f"{digest} carries the name too, and would be a hit", advice)
 
     def _carried(self, digest: str) -> Iterator[Link]:
         """The names of a digest's entries, and whether each leads to it."""
         if not self._known:
-            yield Link("names", Standing.UNKNOWN, "no name is known of an index that cannot be read")
+            yield Link("names", LinkState.UNKNOWN, "no name is known of an index that cannot be read")
             return
         places = self._index.positions(digest)
         for at in places:
             yield carrier_link(self._index, at + 1, self._index.descriptors[at])
         if not places:
             advice = f"its files are there: {REPAIR}" if any(digest == one for one, _ in self._files) else ""
-            yield Link("names", Standing.BAD, "no entry has this digest", advice)
+            yield Link("names", LinkState.BAD, "no entry has this digest", advice)
 
     def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
         if self._format is not None:
@@ -260,7 +260,7 @@ class _Asking:
         if usable_digest(digest):
             links += file_links(self._judge(digest), digest, format_, self._ledger)
         else:
-            links.append(Link("files", Standing.BAD, f"{digest!r} cannot be a file name"))
+            links.append(Link("files", LinkState.BAD, f"{digest!r} cannot be a file name"))
         return FormatChain(format_, tuple(links), *self._answer(found))
 
     def _judge(self, digest: str) -> Judge:
@@ -305,10 +305,10 @@ class _Asking:
 
 def _index_link(verdict: Verdict) -> Link:
     if verdict.outcome is IndexOutcome.LOADED:
-        return Link("index", Standing.OK, verdict.consequence)
+        return Link("index", LinkState.OK, verdict.consequence)
     if verdict.sound:
-        return Link("index", Standing.BAD, f"there is no index.json: {verdict.consequence}", REPAIR)
-    return Link("index", Standing.BAD, f"it is corrupt: {verdict.place}; {verdict.consequence}", REPAIR)
+        return Link("index", LinkState.BAD, f"there is no index.json: {verdict.consequence}", REPAIR)
+    return Link("index", LinkState.BAD, f"it is corrupt: {verdict.place}; {verdict.consequence}", REPAIR)
 
 
 def _digits(digest: str) -> str:

@@ -25,7 +25,7 @@ _REPLACE = "`ocitui repair` restores it, or moves it aside: then it is a miss, a
 _MOVE_ASIDE = "move it aside with `ocitui repair`: the error becomes a miss, which the daemon heals by pulling"
 
 
-class Standing(StrEnum):
+class LinkState(StrEnum):
     """UNKNOWN: it was not looked at, or cannot be told."""
 
     OK = "ok"
@@ -38,13 +38,13 @@ class Link:
     """One step from a name to an answer; ``advice`` is what to do about it, empty where there is nothing to do."""
 
     title: str
-    standing: Standing
+    standing: LinkState
     text: str
     advice: str = ""
 
 
-def ok_or_bad(ok: bool) -> Standing:
-    return Standing.OK if ok else Standing.BAD
+def ok_or_bad(ok: bool) -> LinkState:
+    return LinkState.OK if ok else LinkState.BAD
 
 
 _OF_FILE = frozenset({"file-missing", "file-not-regular", "read-error", "wrong-mode", "packed-empty"})
@@ -88,12 +88,12 @@ class _FileLinks:
         fact, name = self.facts[kind], file_names(self.digest, self.format)[kind]
         title = "packed file" if kind is FileKind.PACKED else kind.value
         if fact is None:
-            return Link(title, Standing.BAD, f"{name}: missing", _IMPORT)
+            return Link(title, LinkState.BAD, f"{name}: missing", _IMPORT)
         if (found := self._found(kind, _OF_FILE)) is not None and found.code != "wrong-mode":
-            return Link(title, Standing.BAD, f"{name}: {found.seen}", "move it aside with `ocitui repair`")
+            return Link(title, LinkState.BAD, f"{name}: {found.seen}", "move it aside with `ocitui repair`")
         if fact.link:
-            return Link(title, Standing.OK, f"{name}: a regular file, behind a link")
-        return Link(title, Standing.OK, f"{name}: a regular file of {fact.size} bytes")
+            return Link(title, LinkState.OK, f"{name}: a regular file, behind a link")
+        return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
 
     def documents(self) -> Iterator[Link]:
         """What each document that is there says."""
@@ -108,10 +108,10 @@ class _FileLinks:
                 kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
-                return Link(title, Standing.UNKNOWN, text)
-            return Link(title, Standing.OK, f"the daemon reads it, and it is what its digest says{self._which(kind)}")
+                return Link(title, LinkState.UNKNOWN, text)
+            return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{self._which(kind)}")
         advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
-        return Link(title, Standing.BAD, f"{found.seen}: {found.daemon}", advice)
+        return Link(title, LinkState.BAD, f"{found.seen}: {found.daemon}", advice)
 
     def _which(self, kind: FileKind) -> str:
         return f", {self.digest}" if kind is FileKind.MANIFEST else ""
@@ -120,27 +120,27 @@ class _FileLinks:
         found = self._found(FileKind.PACKED, _OF_HEADER)
         if found is not None:
             return Link(
-                "header", Standing.BAD, f"{found.seen}: the daemon does not look, and the guest fails later", _REPLACE
+                "header", LinkState.BAD, f"{found.seen}: the daemon does not look, and the guest fails later", _REPLACE
             )
         if unread := self._found(FileKind.PACKED, _OF_FILE):
-            return Link("header", Standing.BAD, unread.seen, _REPLACE)
+            return Link("header", LinkState.BAD, unread.seen, _REPLACE)
         if unchecked:
-            return Link("header", Standing.UNKNOWN, f"{self.format}; not checked: {unchecked}")
-        return Link("header", Standing.OK, f"{self.format}, and the file is as long as its header says")
+            return Link("header", LinkState.UNKNOWN, f"{self.format}; not checked: {unchecked}")
+        return Link("header", LinkState.OK, f"{self.format}, and the file is as long as its header says")
 
     def content(self, ledger: Ledger | None) -> Link:
         name, fact = packed_name(self.digest, self.format), self.facts[FileKind.PACKED]
         damage = next((one for one in self.findings if one.found is not None), None)
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
-            return Link("content", Standing.BAD, text, _REPLACE)
+            return Link("content", LinkState.BAD, text, _REPLACE)
         recorded = None if ledger is None else ledger.look(name)
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
-            return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
+            return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
         checked = f"{datetime.fromtimestamp(recorded.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
         if fact is None or recorded.identity != (fact.device, fact.inode, fact.size, fact.modified_ns):
             text = f"it was written since its sha256 was recorded at {checked}"
-            return Link("content", Standing.UNKNOWN, text, "`ocitui check --depth deep` compares it")
+            return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` compares it")
         text = f"not written since its sha256 was recorded at {checked}; not read again now"
-        return Link("content", Standing.OK, text)
+        return Link("content", LinkState.OK, text)

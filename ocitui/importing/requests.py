@@ -54,7 +54,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         fields = json.loads(data)
         if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
             raise ValueError("it is of a later ocitui")
-        return msgspec.convert(fields, cls)
+        return msgspec.convert(fields, ImportRequest)
 
     def to_json(self) -> bytes:
         """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""

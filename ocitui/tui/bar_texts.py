@@ -95,6 +95,11 @@ def condition_text(health: Health) -> str:
     return f"{_CONDITIONS[health.condition]}{message}"
 
 
+def as_sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a program, which has none."""
+    return text if text.startswith("kratad") else f"{text[:1].upper()}{text[1:]}"
+
+
 def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> list[Part]:
     """What is wrong, what to do, what the daemon would do; empty where all is well.
 
@@ -105,8 +110,7 @@ def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> 
         return []
     parts: list[Part] = [f" ! {clean(what)}."]
     if assessment is not None and assessment.headline:
-        headline = assessment.headline
-        parts.append(f" {headline[0].upper()}{headline[1:]}.")
+        parts.append(f" {as_sentence(assessment.headline)}.")
     if health.verdict is not None and not health.verdict.sound:
         parts.append(f" If it started now, {health.verdict.consequence}.")
     if health.condition is Condition.CORRUPT:

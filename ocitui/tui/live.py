@@ -6,19 +6,20 @@ Rows, header, banner and problems are drawn from what was published here, so tha
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
 from ocitui.cache.daemon import DaemonState, daemon_socket, is_daemon
+from ocitui.cache.files import identity_of
+
+from .deep_check import DeepCheck
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
     from ocitui.doctor.check.index_checks import IndexReading
     from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.entries import Entries, Moves
     from ocitui.doctor.findings import EntryState, Finding
     from ocitui.doctor.report import Coverage, Report
@@ -70,22 +70,6 @@ class _Published:
 
     def state_at(self, position: int) -> EntryState:
         return self.states[position]
-
-
-@dataclass(slots=True)
-class DeepCheck:
-    """The check of all bytes that runs or ran last.
-
-    ``found`` is what it found so far, ``error`` why it ended early, ``said`` what came of it. ``passing`` is what it
-    found and could not be noted, by the file that each is about; it holds while that is the same.
-    """
-
-    running: bool = False
-    progress: Progress | None = None
-    found: list[Finding] = field(default_factory=list)
-    error: str = ""
-    said: str = ""
-    passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
 
 
 class LiveCache:
@@ -185,9 +169,7 @@ class LiveCache:
             return ()
         with judge.turn:
             found = judge.findings()
-        more = [one for identity, one in deep.passing if _identity(self._directory / one.file) == identity]
-        more += deep.found if deep.running else ()
-        if not more:
+        if not (more := deep.passing_in(self._directory)):
             return found
         from ocitui.doctor.findings import in_order
 
@@ -423,6 +405,7 @@ class LiveCache:
         """
         judge, entries = self._judge, self.entries
         if judge is None or entries is None:
+            self._missed = judge is not None
             return {}
         with judge.turn:
             index = judge.reading.index
@@ -527,48 +510,22 @@ class LiveCache:
     # The check of all bytes
 
     async def check_deep(self) -> None:
-        """Read all bytes; what is found is known to the judge. Cancelled, it ends once its threads have."""
-        from ocitui.doctor.check.examine import ExamineOptions, examine
-        from ocitui.doctor.finding_texts import tally
-        from ocitui.doctor.findings import Depth
-
+        """Read all bytes, beside all else."""
         deep = self.deep = DeepCheck(running=True)
         self._tell(LiveChange())
         await self.settle()
-        options, context = ExamineOptions(Depth.DEEP, ledger_writes=not self.read_only), copy_context()
-        waiting: set[asyncio.Future[None]] = set()
-
-        def advance(progress: Progress) -> None:
-            if progress.phase == "deep" and (deep.progress is None or deep.progress.phase != "deep"):
-                # The judge looked at what had changed, and nobody told of it.
-                waiting.add(asyncio.ensure_future(self.look_over()))
-            deep.progress = progress
-            self._tell(LiveChange(only_progress=True))
-
+        if self._judge is None:
+            deep.running, deep.error = False, f"not checked: {self._directory} cannot be read"
+            return
         try:
-            # It is called in the context of other threads, which know of no application.
-            report = await examine(
-                self._directory,
-                options,
-                lambda progress: context.run(advance, progress),
-                deep.found.extend,
-                judge=self._judge,
+            await deep.run(
+                self._judge,
+                ledger_writes=not self.read_only,
+                look_over=self.look_over,
+                tell=lambda: self._tell(LiveChange(only_progress=True)),
             )
-            passing = [one for one in report.findings if one.fingerprint in report.deep_only]
-            deep.passing = [(_identity(self._directory / one.file), one) for one in passing]
-            deep.said = f"deep check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}"
-        except CacheDirectoryError as error:
-            deep.error = f"not checked: {error.message}"
-        except asyncio.CancelledError:
-            deep.error = "the deep check was cancelled" + ("" if self.read_only else "; what it read is remembered")
-            raise
         finally:
-            deep.running, deep.progress = False, None
-            await asyncio.shield(asyncio.ensure_future(self.look_over()))
-            for one in waiting:
-                await one
-            if deep.said:
-                self._tell(LiveChange(said=f"{deep.said}: p shows it"))
+            self._tell(LiveChange(said=f"{deep.said}: p shows it" if deep.said else ""))
 
     # Around the cache
 
@@ -599,7 +556,7 @@ class LiveCache:
         """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
         walked, socket = float("-inf"), None
         while True:
-            seen, now = _identity(daemon_socket(self._directory)), time.monotonic()
+            seen, now = identity_of(daemon_socket(self._directory)), time.monotonic()
             same = self.daemon.process is not None and is_daemon(self.daemon.process)
             if seen != socket or now > walked + _WALK_SECONDS or not (same or self.daemon.process is None):
                 socket, walked = seen, now
@@ -629,15 +586,7 @@ def _users_of(directory: Path) -> dict[str, str]:
 
 def _memory_of(judge: Judge) -> tuple[object, ...]:
     """What changes with the ledger and the acknowledgements; costs microseconds."""
-    return tuple(_identity(path) for path in judge.memory)
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return tuple(identity_of(path) for path in judge.memory)
 
 
 @contextmanager

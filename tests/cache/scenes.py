@@ -290,7 +290,7 @@ def replaced(scene: Scene) -> Change:
 
 
 def replaced_with_files(scene: Scene) -> Change:
-    return replace(replaced(scene), discard=_discards(scene, STRAY), place=(_placed_data(scene),))
+    return replace(replaced(scene), discard=discards(scene, STRAY), place=(_placed_data(scene),))
 
 
 def pointed(scene: Scene) -> Change:
@@ -310,11 +310,11 @@ def adopted(scene: Scene) -> Change:
 def dropped(scene: Scene) -> Change:
     index = scene.index()
     edit = IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in range(len(index))))
-    return Change(edit, discard=_discards(scene, f"{key(0)[0]}.squashfs", BAD))
+    return Change(edit, discard=discards(scene, f"{key(0)[0]}.squashfs", BAD))
 
 
 def discarded(scene: Scene) -> Change:
-    return Change(discard=_discards(scene, BAD, STRAY, FOLDER, LINK))
+    return Change(discard=discards(scene, BAD, STRAY, FOLDER, LINK))
 
 
 def placed_data(scene: Scene) -> Change:
@@ -344,7 +344,7 @@ def everything_changed(scene: Scene) -> Change:
     last = scene.index().descriptors[-1]
     return Change(
         IndexEdit((Remove(len(scene.index()) - 1, last.raw),), adopted(scene).index.insert),  # type: ignore[union-attr]
-        discard=_discards(scene, FOLDER, LINK),
+        discard=discards(scene, FOLDER, LINK),
         place=(_placed_data(scene), Place("moved", path=scene.sources / "moved")),
         modes=(ChangeMode(STRAY, 0o200, 0o644),),
     )
@@ -354,7 +354,7 @@ def _placed_data(scene: Scene) -> Place:
     return Place(BAD, see(scene.directory / BAD), data=b'{"the right": "manifest"}')
 
 
-def _discards(scene: Scene, *names: str) -> tuple[Discard, ...]:
+def discards(scene: Scene, *names: str) -> tuple[Discard, ...]:
     seen = [(name, see(scene.directory / name)) for name in names]
     return tuple(Discard(name, one) for name, one in seen if one is not None)
 

@@ -6,13 +6,18 @@ And it takes every one of our syncs: with any of them left out, the same checks 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+import ocitui.cache
 from ocitui.cache import (
+    CacheError,
     Change,
     IndexOutcome,
     PackerCache,
@@ -151,8 +156,6 @@ class Trial:
         try:
             await self._check(Scene(left / "cache", left / "sources", self.template.target), at >= self.done_at, where)
         finally:
-            import shutil
-
             shutil.rmtree(left)
 
     async def _check(self, scene: Scene, done: bool, where: str) -> None:
@@ -206,7 +209,7 @@ class Trial:
                 assert not gone, f"{gone} is promised, {where}"
 
 
-def _is_probe(placed: list[object]) -> bool:
+def _is_probe(placed: Sequence[object]) -> bool:
     return any(getattr(one, "name", "") == PROBE for one in placed)
 
 
@@ -235,3 +238,58 @@ def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("journaled", [True, False], ids=["journaled", "plain"])
 async def test_a_power_cut_at_every_step(name: str, journaled: bool, memory_path: Path) -> None:
     await cut_everywhere(Trial(name, memory_path, journaled=journaled))
+
+
+PACKAGE = Path(ocitui.cache.__file__).parent
+
+
+def place_of_sync() -> str:
+    """Which of our lines asks for the sync under way: the first of the package that is not the disk's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        code = frame.f_code
+        path = Path(code.co_filename)
+        if path.is_relative_to(PACKAGE) and path.name != "disk.py" and code.co_name != "sync":
+            return f"{path.name} {code.co_qualname} +{frame.f_lineno - code.co_firstlineno}"
+        frame = frame.f_back
+    return ""
+
+
+async def places_of_sync(folder: Path) -> dict[str, list[tuple[str, bool]]]:
+    """Each line that asks for a sync, and the scenarios that reach it, with the kind of file system."""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for number, (name, journaled) in enumerate(product(SCENARIOS, (True, False))):
+        trial = Trial(name, folder / str(number), journaled=journaled)
+
+        def note(here: tuple[str, bool] = (name, journaled)) -> bool:
+            reached = found.setdefault(place_of_sync(), [])
+            if here not in reached:
+                reached.append(here)
+            return False
+
+        trial.passes_over = note
+        await trial.prepare()
+    return found
+
+
+async def is_missed(place: str, scenarios: list[tuple[str, bool]], folder: Path) -> bool:
+    """Whether the checks fail somewhere once this line syncs nothing."""
+    for number, (name, journaled) in enumerate(scenarios):
+        trial = Trial(name, folder / str(number), journaled=journaled)
+        trial.passes_over = lambda: place_of_sync() == place
+        try:
+            await cut_everywhere(trial)
+        except (AssertionError, OSError, CacheError):
+            return True
+    return False
+
+
+@pytest.mark.long
+async def test_each_sync_is_missed_when_it_is_left_out(memory_path: Path) -> None:
+    places = await places_of_sync(memory_path / "all")
+    assert len(places) > 20
+    needless = [
+        place for place, scenarios in sorted(places.items())
+        if not await is_missed(place, scenarios, memory_path / place)
+    ]  # fmt: skip
+    assert not needless

@@ -169,7 +169,8 @@ def own_file(path: str, data: bytes) -> Make:
     return make
 
 
-PENDING = json.dumps({"id": "x", "kind": "delete", "started": 0, "by": "test"}).encode()
+PENDING_ID = "20251102T101500000000-5f3c"
+PENDING = json.dumps({"id": PENDING_ID, "kind": "delete", "started": 0, "by": "test"}).encode()
 OTHER_CASE = f"{'A' * 10}.txt"
 
 
@@ -328,7 +329,7 @@ CASES = [
     FaultCase("leftover-temporary", "staging", IGNORED, own_file("staging/x.packed", b"x")),
     FaultCase("leftover-temporary", "draft", IGNORED, own_file("journal/x.draft", b"x")),
     FaultCase("journal-damaged", "cut", IGNORED, own_file("journal/x.done.json", b'{"id": "')),
-    FaultCase("transaction-pending", "killed", IGNORED, own_file("journal/x.pending.json", PENDING)),
+    FaultCase("transaction-pending", "killed", IGNORED, own_file(f"journal/{PENDING_ID}.pending.json", PENDING)),
     FaultCase("unknown-file", "notes", IGNORED, lambda sample: (sample.directory / "notes.txt").write_bytes(b"")),
     FaultCase("hardlinked", "packed", IGNORED, hardlink, file="squashfs"),
     FaultCase("wrong-mode", "packed", IGNORED, lambda sample: sample.other_file("squashfs").chmod(0o000)),

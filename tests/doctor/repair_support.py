@@ -24,7 +24,7 @@ from ocitui.doctor.report import Report
 from tests.doctor.examine_support import found
 
 
-class Standing(NamedTuple):
+class LinkState(NamedTuple):
     """A name of the directory: its mode, mtime, and bytes (of a link its target).
 
     The mtime is 0 for what is no regular file, and for an index, which is written anew when it is edited.
@@ -35,18 +35,18 @@ class Standing(NamedTuple):
     content: bytes
 
 
-def standing(directory: Path) -> dict[str, Standing]:
+def standing(directory: Path) -> dict[str, LinkState]:
     """Everything in a cache but ocitui's own folder, links not followed."""
     return {path.name: _standing(path) for path in directory.iterdir() if path.name != OWN_NAME}
 
 
-def _standing(path: Path) -> Standing:
+def _standing(path: Path) -> LinkState:
     status = path.lstat()
     if stat.S_ISREG(status.st_mode):
         modified_ns = 0 if path.name == "index.json" else status.st_mtime_ns
-        return Standing(status.st_mode, modified_ns, path.read_bytes())
+        return LinkState(status.st_mode, modified_ns, path.read_bytes())
     content = os.fsencode(os.readlink(path)) if stat.S_ISLNK(status.st_mode) else b""
-    return Standing(status.st_mode, 0, content)
+    return LinkState(status.st_mode, 0, content)
 
 
 def bytes_in(directory: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageName, IndexOutcome, InvalidNameError, PackedFormat, PackerCache
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import AmbiguousDigestError, Chain, Link, Standing, why
+from ocitui.doctor.why import AmbiguousDigestError, Chain, Link, LinkState, why
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.doctor.examine_support import NAME, Sample, descriptor
 
@@ -25,7 +25,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bad(links: tuple[Link, ...]) -> list[str]:
-    return [link.title for link in links if link.standing is Standing.BAD]
+    return [link.title for link in links if link.standing is LinkState.BAD]
 
 
 def answers(chain: Chain) -> dict[PackedFormat, Answer]:
@@ -49,7 +49,7 @@ async def test_a_sound_name_is_ok_from_end_to_end(sample: Sample) -> None:
             "entry", "packed file", "manifest", "config", "manifest's content", "config's content", "header", "content",
         ]  # fmt: skip
         assert bad(one.links) == []
-        assert one.links[-1].standing is Standing.UNKNOWN
+        assert one.links[-1].standing is LinkState.UNKNOWN
         assert one.text == f"a hit: {sample.digest}.{one.format}"
 
 
@@ -76,7 +76,7 @@ async def test_a_name_that_nothing_carries_and_what_is_like_it(sample: Sample) -
     chain = await why(sample.directory, "BusyBox:1.35")
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     carriers = link(chain, "carriers")
-    assert (carriers.standing, carriers.advice) == (Standing.BAD, f"there is {NAME}")
+    assert (carriers.standing, carriers.advice) == (LinkState.BAD, f"there is {NAME}")
     assert link(await why(sample.directory, "nothing:1"), "carriers").advice == ""
 
 
@@ -122,7 +122,7 @@ async def test_an_error_does_not_heal(sample: Sample) -> None:
     assert set(answers(chain).values()) == {Answer.ERROR}
     assert "EOF while parsing an object" in link(chain, "manifest's content").text
     assert "becomes a miss" in link(chain, "manifest's content").advice
-    assert link(chain, "config's content").standing is Standing.UNKNOWN
+    assert link(chain, "config's content").standing is LinkState.UNKNOWN
 
 
 async def test_what_the_daemon_does_not_look_at(sample: Sample) -> None:
@@ -146,10 +146,10 @@ async def test_what_the_ledger_says_of_the_content(sample: Sample) -> None:
     ledger.record(packed.name, packed.stat(), hashlib.sha256(packed.read_bytes()).hexdigest(), checked=1_000_000)
     chain = await why(sample.directory, NAME, SQUASHFS, ledger=ledger)
     content = link(chain, "content")
-    assert (content.standing, "1970-01-12 13:46:40Z" in content.text) == (Standing.OK, True)
+    assert (content.standing, "1970-01-12 13:46:40Z" in content.text) == (LinkState.OK, True)
     os.utime(packed, (1, 1))
     content = link(await why(sample.directory, NAME, SQUASHFS, ledger=ledger), "content")
-    assert (content.standing, "was written since" in content.text) == (Standing.UNKNOWN, True)
+    assert (content.standing, "was written since" in content.text) == (LinkState.UNKNOWN, True)
 
 
 async def test_an_orphan(sample: Sample) -> None:
@@ -207,8 +207,8 @@ async def test_a_corrupt_index(sample: Sample, damage: bytes, answer: Answer, ou
     chain = await why(sample.directory, NAME)
     assert (chain.outcome, chain.assumed) == (outcome, False)
     assert answers(chain) == {SQUASHFS: answer}
-    assert link(chain, "index").standing is Standing.BAD
-    assert link(chain, "carriers").standing is Standing.UNKNOWN
+    assert link(chain, "index").standing is LinkState.BAD
+    assert link(chain, "carriers").standing is LinkState.UNKNOWN
     by_digest = await why(sample.directory, sample.digest)
     assert set(answers(by_digest).values()) == {answer}
     assert "header" in [one.title for one in by_digest.formats[0].links]

@@ -16,7 +16,7 @@ from ocitui.cache.listing import CacheFiles, Listing
 from ..catalogue import CATALOGUE
 from ..findings import Finding
 from .descriptor_checks import Where, where
-from .file_checks import Standing, standing, unreadable
+from .file_checks import FileLook, standing, unreadable
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
@@ -75,7 +75,7 @@ class DocumentChecks:
             self.findings.append(unreadable(error, kind, self._at))
         return None
 
-    def _refuse(self, found: Standing, kind: FileKind) -> None:
+    def _refuse(self, found: FileLook, kind: FileKind) -> None:
         if found.finding is not None:
             (self.missing if found.missing else self.findings).append(found.finding)
         else:

@@ -17,7 +17,7 @@ from .descriptor_checks import Where
 _DENIED = (errno.EACCES, errno.EPERM)
 
 
-class Standing(NamedTuple):
+class FileLook(NamedTuple):
     """What there is of a file: its size where it can be read, None where it cannot; and what is wrong with it."""
 
     size: int | None
@@ -25,31 +25,31 @@ class Standing(NamedTuple):
     missing: bool = False
 
 
-def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> Standing:
+def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> FileLook:
     """Look at one file's fact, and through a link that stays in the cache."""
     if fact is None:
         seen = f"the {kind} file is not there"
-        return Standing(None, CATALOGUE["file-missing"].finding(seen, kind=kind, **at), missing=True)
+        return FileLook(None, CATALOGUE["file-missing"].finding(seen, kind=kind, **at), missing=True)
     if fact.failed:
-        return Standing(None, unreadable(OSError(fact.failed, ""), kind, at))
+        return FileLook(None, unreadable(OSError(fact.failed, ""), kind, at))
     if fact.regular:
-        return Standing(fact.size)
+        return FileLook(fact.size)
     if fact.link:
         return _through_link(files, name, kind, at)
-    return Standing(None, CATALOGUE["file-not-regular"].finding(f"it is {fact.word}", kind=kind, **at))
+    return FileLook(None, CATALOGUE["file-not-regular"].finding(f"it is {fact.word}", kind=kind, **at))
 
 
-def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> Standing:
+def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> FileLook:
     fault, target = CATALOGUE["file-not-regular"], files.target(name)
     if target is not None and target.regular:
-        return Standing(target.size)
+        return FileLook(target.size)
     if target is not None:
-        return Standing(None, fault.finding(f"it is a link to {target.word}", kind=kind, **at))
+        return FileLook(None, fault.finding(f"it is a link to {target.word}", kind=kind, **at))
     if not (files.directory / name).exists():
-        return Standing(None, fault.finding("it is a link to nothing", kind=kind, **at))
+        return FileLook(None, fault.finding("it is a link to nothing", kind=kind, **at))
     followed = "it follows the link out of the cache"
     finding = fault.finding("it is a link out of the cache", kind=kind, answer=Answer.HIT, daemon=followed, **at)
-    return Standing(None, finding)
+    return FileLook(None, finding)
 
 
 def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
@@ -77,11 +77,11 @@ class HeaderLook(NamedTuple):
     unchecked: str = ""
 
 
-def packed_standing(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> Standing:
+def packed_standing(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> FileLook:
     """Whether a packed file is there and holds anything."""
     found = standing(files, fact, name, FileKind.PACKED, at)
     if found.size == 0:
-        return Standing(None, CATALOGUE["packed-empty"].finding("it has no bytes", kind=FileKind.PACKED, **at))
+        return FileLook(None, CATALOGUE["packed-empty"].finding("it has no bytes", kind=FileKind.PACKED, **at))
     return found
 
 

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import Chain, Link, Standing, why
+from ocitui.doctor.why import Chain, Link, LinkState, why
 
 from ..elsewhere import elsewhere
 from ..shorten import short_digests
 from ..widgets.lines_view import Kind, Line, heading
 from .answer import AnswerScreen
 
-_MARKS = {Standing.OK: "+", Standing.BAD: "x", Standing.UNKNOWN: "?"}
-_KINDS: dict[Standing, Kind] = {Standing.OK: "plain", Standing.BAD: "bad", Standing.UNKNOWN: "muted"}
+_MARKS = {LinkState.OK: "+", LinkState.BAD: "x", LinkState.UNKNOWN: "?"}
+_KINDS: dict[LinkState, Kind] = {LinkState.OK: "plain", LinkState.BAD: "bad", LinkState.UNKNOWN: "muted"}
 
 
 class WhyScreen(AnswerScreen):

@@ -1,0 +1,87 @@
+"""The check of all bytes on the screen: what it read, what it found so far, and what came of it. No widget in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocitui.cache import CacheDirectoryError
+from ocitui.cache.files import identity_of
+
+if TYPE_CHECKING:
+    from ocitui.doctor.check.judge import Judge
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.doctor.findings import Finding
+
+
+@dataclass(slots=True)
+class DeepCheck:
+    """One that runs or ran.
+
+    ``found`` is what it found so far, ``error`` why it ended early, ``said`` what came of it. ``passing`` is what it
+    found and could not be noted, by the file that each is about; it holds while that is the same.
+    """
+
+    running: bool = False
+    progress: Progress | None = None
+    found: list[Finding] = field(default_factory=list)
+    error: str = ""
+    said: str = ""
+    passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
+
+    def passing_in(self, directory: Path) -> list[Finding]:
+        """What could not be noted, of files that are what they were; while it runs, what it found so far."""
+        found = [one for identity, one in self.passing if identity_of(directory / one.file) == identity]
+        return [*found, *self.found] if self.running else found
+
+    async def run(
+        self,
+        judge: Judge,
+        *,
+        ledger_writes: bool,
+        look_over: Callable[[], Awaitable[None]],
+        tell: Callable[[], object],
+    ) -> None:
+        """Read all bytes; what is found is known to the judge, ``look_over`` is awaited where that is to be shown.
+
+        ``tell`` is called when it is further than before. Cancelled, it ends once its threads have.
+        """
+        from ocitui.doctor.check.examine import ExamineOptions, examine
+        from ocitui.doctor.finding_texts import tally
+        from ocitui.doctor.findings import Depth
+
+        context, waiting = copy_context(), set[asyncio.Future[None]]()
+
+        def advance(progress: Progress) -> None:
+            if progress.phase == "deep" and (self.progress is None or self.progress.phase != "deep"):
+                # The judge looked at what had changed, and nobody told of it.
+                waiting.add(asyncio.ensure_future(look_over()))
+            self.progress = progress
+            tell()
+
+        try:
+            # It is called in the context of other threads, which know of no application.
+            report = await examine(
+                judge.directory,
+                ExamineOptions(Depth.DEEP, ledger_writes=ledger_writes),
+                lambda progress: context.run(advance, progress),
+                self.found.extend,
+                judge=judge,
+            )
+            passing = [one for one in report.findings if one.fingerprint in report.deep_only]
+            self.passing = [(identity_of(judge.directory / one.file), one) for one in passing]
+            self.said = f"deep check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}"
+        except CacheDirectoryError as error:
+            self.error = f"not checked: {error.message}"
+        except asyncio.CancelledError:
+            self.error = "the deep check was cancelled" + ("; what it read is remembered" if ledger_writes else "")
+            raise
+        finally:
+            self.running, self.progress = False, None
+            await asyncio.shield(asyncio.ensure_future(look_over()))
+            for one in waiting:
+                await one
