@@ -57,6 +57,11 @@ class RecordName(NamedTuple):
     def id(self) -> str:
         return self.order[1]
 
+    @property
+    def reach(self) -> tuple[Order, bool, bool, bool]:
+        """Sorts by transaction, and several names of one by how far each says it came."""
+        return self.order, self.state is not TransactionState.PENDING, self.stage == PUBLISHED, bool(self.stage)
+
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
@@ -172,9 +177,11 @@ class Journal:
         return next((record.order for record in self.pending()), None)
 
     def drop_drafts(self) -> None:
-        """Remove records that were never finished: nothing had moved for them yet."""
+        """Remove records that were never finished: nothing had moved for them yet. So too the name that a record had
+        before, where a disk forgot to take it away."""
+        current = {record.name for record in self._records()}
         for name in self.folder.names():
-            if name.endswith(_DRAFT):
+            if name.endswith(_DRAFT) or (name not in current and _parse_name(name)):
                 self._disk.unlink(self.folder, name)
 
     def _changes(self) -> RecordNames:
@@ -189,7 +196,8 @@ class Journal:
 
     def _records(self) -> RecordNames:
         found = [parsed for name in self.folder.names() if (parsed := _parse_name(name))]
-        return sorted(found, reverse=True)
+        furthest = {record.order: record for record in sorted(found, key=lambda record: record.reach)}
+        return list(furthest.values())[::-1]
 
     def _rename(self, transaction: Transaction, label: str) -> None:
         old = _name(transaction.id, transaction.stage or transaction.state)

@@ -444,6 +444,10 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
         folder, name = index_source(space, swap.new)
         if not is_placed(folder.lstat(name), swap.new):
             move(space, folder, name, space.trash, swap.old.trash)
+    elif swap is not None and swap.new is None and swap.old is not None:
+        if space.trash.lstat(swap.old.trash) is not None:
+            # Where a disk forgot that it is no longer in its place.
+            move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
     elif swap is None and space.staging.lstat(draft) is not None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
