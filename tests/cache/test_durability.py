@@ -30,6 +30,7 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
     judge_index,
+    keep_backup,
     list_backups,
     read_backup,
 )
@@ -59,7 +60,7 @@ SCENARIOS = [
     *CASES,
     *(f"undo-{case}" for case in ("store-replacing", "delete-many", "everything", "corrupt", "absent")),
 ]
-SCENARIOS += ["import", "fresh-delete", "fresh-discard", "fails", "fails-giving-back", "empty"]
+SCENARIOS += ["import", "fresh-delete", "fresh-discard", "fresh-kept", "fails", "fails-giving-back", "empty"]
 
 
 async def by_import(cache: PackerCache, scene: Scene) -> object:
@@ -76,6 +77,12 @@ async def emptied(cache: PackerCache, _: Scene) -> object:
 def given_back(scene: Scene) -> Change:
     """A file of the trash in the place of another, and an edit."""
     return replace(pointed(scene), place=placed_from_trash(scene).place)
+
+
+async def kept_before(cache: PackerCache, scene: Scene) -> object:
+    """A check kept a backup before anything was ever changed here."""
+    keep_backup(scene.directory, scene.index(), disk=cache.disk)
+    return await cache.change(Change(discard=discards(scene, "stray")), TransactionKind.REPAIR)
 
 
 async def failing(act: Act, cache: PackerCache, scene: Scene) -> object:
@@ -103,6 +110,8 @@ async def scenario(name: str, folder: Path) -> tuple[Scene, Act]:
         (scene.directory / "stray").write_bytes(b"stray")
         if name == "fresh-delete":
             return scene, lambda cache, _: cache.delete([key(0)])
+        if name == "fresh-kept":
+            return scene, kept_before
         return scene, lambda cache, run: cache.change(Change(discard=discards(run, "stray")), TransactionKind.REPAIR)
     acts: dict[str, Act] = {
         "import": by_import,
