@@ -106,7 +106,7 @@ def _state(entry: JudgedEntry) -> Line:
         return Line("not looked into yet", "state", "muted")
     if state.depth is Depth.DEEP and state.checked is not None:
         return Line(f"{state.word}: all bytes were read and found sound, {timestamp(state.checked)}", "state", "good")
-    depth = "its header was looked at" if state.depth is Depth.HEADER else "its header was not looked at"
+    depth = "its header was not looked at" if state.depth is Depth.QUICK else "its header was looked at"
     kind: Kind = "bad" if state.bad else "good" if state.ok else "muted"
     return Line(state.word if state.bad else f"{state.word}: {depth}", "state", kind)
 

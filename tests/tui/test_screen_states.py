@@ -106,6 +106,13 @@ async def test_what_a_deep_check_of_another_program_finds_is_shown_and_never_for
     async with desk(cache) as one:
         assert one.live.coverage.deep == 1
         await one.until(lambda: "all bytes were read and found sound" in one.lines)
+        index = (cache / "index.json").read_bytes()
+        replace_index(cache, b"")
+        await one.until_corrupt()
+        await one.until(lambda: not one.live.looking)
+        assert "all bytes were read and found sound" in one.lines
+        replace_index(cache, index)
+        await one.until(lambda: one.condition is Condition.SOUND)
         flip(packed_path(cache, NGINX))
         await one.until(lambda: not one.live.looking and row(one, "docker.io/library/nginx") == "ok")
         await examine(cache, ExamineOptions(Depth.DEEP))

@@ -455,12 +455,13 @@ class Judge:
         if index is None or position >= len(index):
             return NOT_LOOKED
         digest, format_ = index.digests[position], index.formats[position]
-        if position in self._of_index or digest in self._of_files:
-            found = self.findings_at(position)
-            if any(one.is_problem for one in found):
-                return state_of(found, self.depth_of(digest, format_))
-        depth = self.depth_of(digest, format_)
-        return state_of(_NONE, depth, self.checked(digest, format_) if depth is Depth.DEEP else None)
+        about = position in self._of_index or digest in self._of_files
+        return self._state(digest, format_, self.findings_at(position) if about else _NONE)
+
+    def _state(self, digest: str, format: str | None, found: Findings) -> EntryState:
+        depth = self.depth_of(digest, format)
+        sound = depth is Depth.DEEP and not any(one.is_problem for one in found)
+        return state_of(found, depth, self.checked(digest, format) if sound else None)
 
     def state_by_files(self, digest: str, format: str) -> tuple[EntryState, Findings]:
         """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
@@ -474,7 +475,7 @@ class Judge:
                 if name not in about and name not in self.listing
             )
         found = self.accepted.mark(found)
-        return state_of(found, self.depth_of(digest, format)), found
+        return self._state(digest, format, found), found
 
     def depth_of(self, digest: str, format: str | None) -> Depth | None:
         """How deep an entry's state rests; None where it was not looked into."""
