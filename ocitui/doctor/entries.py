@@ -207,14 +207,8 @@ class Entries:
 
     def moves_from(self, other: Entries) -> Moves:
         """Where the entries of another index stand in this one."""
-        if self.index is other.index:
-            return Moves(len(self), len(self), len(self), 0, {})
-        before, after = len(other), len(self)
-        least = min(before, after)
-        forwards = (zip(*entries._columns, strict=True) for entries in (self, other))
-        head = _alike(zip(*forwards, strict=False), least)
-        backwards = (zip(*map(reversed, entries._columns), strict=True) for entries in (self, other))
-        tail = _alike(zip(*backwards, strict=False), least - head)
+        change = self.index.difference(other.index)
+        before, after, head, tail = len(other), len(self), change.beginning, change.end
         mine, theirs = self._identities, other._identities
         stand: dict[tuple[str | None, ...], list[int]] = {}
         for new in range(after - tail - 1, head - 1, -1):
@@ -224,10 +218,6 @@ class Entries:
             if there := stand.get(tuple(column[old] for column in theirs)):
                 middle[old] = there.pop()
         return Moves(before, after, head, tail, middle)
-
-    @property
-    def _columns(self) -> tuple[Sequence[object], ...]:
-        return self.digests, self.formats, self.names, self.references, self.platforms
 
     @property
     def _identities(self) -> tuple[Sequence[str | None], ...]:
@@ -262,16 +252,6 @@ class Entries:
     @cached_property
     def _by_digest(self) -> array[int]:
         return array("I", sorted(range(len(self)), key=self.digests.__getitem__))
-
-
-def _alike(pairs: Iterable[tuple[object, object]], most: int) -> int:
-    """How many pairs, from the first on, are of equal ones."""
-    count = 0
-    for one, other in pairs:
-        if count == most or one != other:
-            break
-        count += 1
-    return count
 
 
 def misread_sizes(text: str) -> list[str]:

