@@ -42,7 +42,7 @@ _LATEST = 1 << 33  # seconds since the epoch
 _PART = ".part"
 _MOMENT = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
-    r"(?:(?P<number>\d{6,9})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
+    r"(?:(?P<number>\d{6,8})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
     r"(?P<version>\.v2)?\.json(?P<packed>\.gz)?"
 )
 _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")

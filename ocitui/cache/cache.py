@@ -48,11 +48,12 @@ _DOING = {
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """What a writer did before anything else: transactions that a program which died had left, in their new state, and
-    what lay in `.ocitui`, may not be acted on, and was set aside. ``reserve`` is whether the room that is kept for a
-    full disk is whole."""
+    what lay in `.ocitui`, may not be acted on, and was set aside, or stays as it is another user's or a later ocitui's.
+    ``reserve`` is whether the room that is kept for a full disk is whole."""
 
     recovered: tuple[Transaction, ...] = ()
     set_aside: RefusedFiles = field(default_factory=list)
+    left_alone: RefusedFiles = field(default_factory=list)
     reserve: bool = True
 
 
@@ -282,10 +283,10 @@ class PackerCache(CacheAccess):
         from .workspace import set_aside_refused
 
         def act(space: Workspace) -> Preparation:
-            set_aside_refused(space)
+            left_alone = set_aside_refused(space)
             found = look(self.directory)
             whole = space.reserve.refill(found.size if found else 0)
-            return Preparation(tuple(space.recovered), space.set_aside, whole)
+            return Preparation(tuple(space.recovered), space.set_aside, left_alone, whole)
 
         return await self._write("make ready to write", act)
 

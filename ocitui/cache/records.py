@@ -24,8 +24,9 @@ Order = tuple[int, str]
 """Sorts transactions: by their number, those of the first version, which have none, before all others by their id."""
 Identity = tuple[str, str | None, str | None]
 """What tells an entry from others: digest, format and name."""
-LARGEST_SEQUENCE = 999_999_999
-TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,9})|\d{8}T\d{12})-[0-9a-f]{4}")
+LARGEST_SEQUENCE = 99_999_999
+"""The last number there is; a name with a greater one is none of ours, so that no file can use the numbers up."""
+TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,8})|\d{8}T\d{12})-[0-9a-f]{4}")
 _GAP = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _KIND = re.compile(r"[a-z][a-z-]{0,31}")

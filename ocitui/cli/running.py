@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from ocitui.cache import PackerCache, TransactionState
+from ocitui.cache.journal import RefusedFile
 
 from .failures import InterruptedBySignalError, refuse_read_only
 from .options import Settings
@@ -16,6 +17,7 @@ from .output import say
 T = TypeVar("T")
 # A signal that came as the work ended takes the loop two turns to be told.
 _TURNS = 3
+_MOST_REFUSED = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -37,7 +39,17 @@ def writing_cache(settings: Settings, doing: str) -> PackerCache:
         say(f"note: the {one.kind} {one.id}, which was interrupted, is {what}", err=True)
     for refused in prepared.set_aside:
         say(f"note: .ocitui/{refused.path} is set aside, into .ocitui/aside: {refused.reason}", err=True)
+    tell_refused(prepared.left_alone)
     return cache
+
+
+def tell_refused(found: Sequence[RefusedFile]) -> None:
+    """Say what lies in `.ocitui` and is not acted on."""
+    for refused in found[:_MOST_REFUSED]:
+        what = f".ocitui/{refused.path}" if refused.path else ".ocitui"
+        say(f"note: {what} is not acted on: {refused.reason}", err=True)
+    if len(found) > _MOST_REFUSED:
+        say(f"note: and {len(found) - _MOST_REFUSED} more; ocitui check shows them all", err=True)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -16,7 +16,7 @@ from .exits import ExitCode
 from .options import Settings
 from .output import emit, say
 from .prose import counted
-from .running import cache_of, run_async, writing_cache
+from .running import cache_of, run_async, tell_refused, writing_cache
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -37,7 +37,9 @@ _PENDING_NOTE = "pending: begun and not ended; the next command that writes fini
 def show_log(settings: Settings) -> ExitCode:
     """Print the transactions, newest first. Raises CacheDirectoryError, StorageError."""
     check_directory(settings.directory)
-    transactions = run_async(cache_of(settings).transactions())
+    cache = cache_of(settings)
+    transactions = run_async(cache.transactions())
+    tell_refused(run_async(cache.refused()))
     if settings.as_json:
         emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
         return ExitCode.CLEAN
