@@ -22,7 +22,7 @@ from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Listing
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
-from .records import Transaction, TransactionKind
+from .records import Transaction, TransactionKind, TransactionState
 from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 
@@ -55,6 +55,17 @@ class Preparation:
     set_aside: RefusedFiles = field(default_factory=list)
     left_alone: RefusedFiles = field(default_factory=list)
     reserve: bool = True
+
+    @property
+    def notes(self) -> list[str]:
+        """What an operator is to be told of it, in sentences."""
+        told = []
+        for one in self.recovered:
+            what = "finished" if one.state is TransactionState.DONE else "rolled back"
+            about = f" of {one.about}" if one.about else ""
+            told.append(f"the {one.kind}{about}, {one.id}, which was interrupted, is {what}")
+        told += [f".ocitui/{one.path} is set aside, into .ocitui/aside: {one.reason}" for one in self.set_aside]
+        return told + [one.note for one in self.left_alone]
 
 
 class CacheAccess:

@@ -31,6 +31,7 @@ from .records import (
     decode_record,
     encode_record,
     order_of,
+    some_of,
 )
 
 JOURNAL_NAME = "journal"
@@ -42,7 +43,6 @@ MOST_RECORD_BYTES = 1 << 29
 """The largest record that is read: of the first version's, of a deletion of 150,000 entries."""
 _DRAFT = ".draft"
 _CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
-_TOLD_NAMES = 3
 
 
 class RecordName(NamedTuple):
@@ -68,6 +68,11 @@ class RefusedFile:
     path: str
     reason: str
     stays: bool = False
+
+    @property
+    def note(self) -> str:
+        """As an operator is told of it."""
+        return f"{f'.ocitui/{self.path}' if self.path else '.ocitui'} is not acted on: {self.reason}"
 
 
 # `Journal.list` hides the builtin from annotations inside the class.
@@ -236,16 +241,9 @@ def reason_of(error: BaseException | None) -> str:
 
 def _told(done: Transaction) -> str:
     """A transaction as one line for the host's log."""
-    about = [*done.image_names[:_TOLD_NAMES], *done.image_digests[:_TOLD_NAMES]]
-    more = max(len(done.image_names), len(done.image_digests)) - _TOLD_NAMES
-    words = [
-        done.kind,
-        done.id,
-        *([f"of {done.of}"] if done.of else []),
-        *about,
-        *([f"and {more} more"] if more > 0 else []),
-    ]
-    return f"{' '.join(words)}, by {done.by}"
+    of = f"of {done.of}" if done.of else ""
+    words = [done.kind, done.id, of, done.about, some_of(done.image_digests)]
+    return f"{' '.join(filter(None, words))}, by {done.by}"
 
 
 def _name(transaction_id: str, label: str) -> str:

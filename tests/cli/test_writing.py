@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from ocitui.cache import journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
+from tests.cache.scenes import interrupted_delete
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.doctor.loops import loop_device
@@ -42,6 +44,47 @@ def locked(directory: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+NONSENSE = (
+    "delete nonsense --yes",
+    "undo nonsense",
+    "point nonsense nonsense",
+    "trash restore nonsense",
+    "trash empty nonsense --yes",
+    "repair --apply --yes --only nonsense",
+    "repair --apply --yes --adopt nonsense",
+    "import packed:nonsense",
+    "import nonsense:nonsense --level 99999",
+    "imports --go-on nonsense",
+    "imports --forget nonsense",
+    "imports --clear --yes",
+)
+
+
+@pytest.mark.parametrize("words", NONSENSE)
+def test_what_is_pending_is_finished_before_anything_is_looked_at(words: str, demo: Path, ocitui: Ocitui) -> None:
+    before = (demo / "index.json").read_bytes()
+    pending = asyncio.run(interrupted_delete(demo))
+    shutil.rmtree(demo / ".ocitui" / "reserve")
+    refused = ocitui(*words.split(), "-C", demo, "--read-only")
+    assert (refused.status, "--read-only was given" in refused.err) == (4, True)
+    done = ocitui(*words.split(), "-C", demo)
+    assert done.err.splitlines()[0].startswith("note: the delete of ")
+    assert f", {pending}, which was interrupted, is rolled back" in done.err
+    assert (demo / ".ocitui" / "journal" / f"{pending}.void.json").exists()
+    assert (demo / ".ocitui" / "reserve" / "index").exists()
+    assert (demo / "index.json").read_bytes() == before
+
+
+def test_log_says_what_is_not_acted_on(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    odd = demo / ".ocitui" / "journal" / "000900-abcd.done.json"
+    os.mkfifo(odd)
+    told = f"note: .ocitui/journal/{odd.name} is not acted on: it is not a regular file\n"
+    done = ocitui("log", "-C", demo)
+    assert (done.status, done.err) == (0, told)
+    assert len(done.out.splitlines()) == 2
 
 
 def test_delete_shows_the_plan_and_gives_the_transaction(demo: Path, ocitui: Ocitui) -> None:
