@@ -306,7 +306,7 @@ class Disk:
 
     def copy_in(self, source: Path, folder: Folder, name: str) -> None:
         """A copy of a regular file of another file system, on disk when this returns."""
-        with open_bounded(source, 1 << 62) as original:
+        with open_bounded(source) as original:
             fd = self.create(folder, name)
             try:
                 while chunk := original.read(_COPY_CHUNK):
@@ -317,11 +317,11 @@ class Disk:
                 os.close(fd)
 
     def sync_file(self, folder: Folder, name: str) -> None:
-        with open_bounded(name, 1 << 62, dir_fd=folder.fd, follow=False) as file:
+        with open_bounded(name, dir_fd=folder.fd, follow=False) as file:
             self.sync(file.fileno(), name)
 
     def sync_path(self, path: Path) -> None:
-        with open_bounded(path, 1 << 62) as file:
+        with open_bounded(path) as file:
             self.sync(file.fileno(), path.name)
 
     def sync_folder(self, folder: Folder) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
-from ocitui.cache.daemon import find_daemon
+from ocitui.cache.daemon import find_daemon, read_kernel_file
 from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
@@ -169,9 +169,9 @@ def locked(own: Path) -> bool:
     """Whether a writer of ours is at work, as /proc/locks tells: taking the lock to see could make a writer fail."""
     try:
         found = os.lstat(own / LOCK_NAME)
-        lines = _LOCKS.read_text().splitlines()
     except OSError:
         return False
+    lines = read_kernel_file(_LOCKS).splitlines()
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     return any(" FLOCK " in line and place in line.split() for line in lines)
 

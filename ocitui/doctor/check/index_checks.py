@@ -21,7 +21,7 @@ from ocitui.cache import (
     Verdict,
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.records import some_of
@@ -44,10 +44,6 @@ class History:
 
 
 NO_HISTORY = History()
-
-
-# Beyond any index of a cache; more would only fill the memory.
-LARGEST_INDEX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +127,7 @@ def _try_open(files: CacheFiles, fact: Fact | None) -> None:
         return
     if stat.S_ISREG(found.st_mode):
         files.open(INDEX_NAME).close()
-        if found.st_size > LARGEST_INDEX:
+        if found.st_size > MOST_INDEX_BYTES:
             raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
 
 
