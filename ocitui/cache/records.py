@@ -200,6 +200,12 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return [*self.displaced, *index, *self.discarded]
 
     @property
+    def needs(self) -> set[str]:
+        """The names in the trash of what it took out, or brings in again."""
+        new = [self.swap.new] if self.swap and self.swap.new else []
+        return {moved.trash for moved in self.trashed} | {placed.trash or "" for placed in (*self.placed, *new)}
+
+    @property
     def changes_index(self) -> bool:
         return bool(self.removed or self.added or self.swap)
 

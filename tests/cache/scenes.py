@@ -80,8 +80,13 @@ class InterruptedDisk(Disk):
 async def interrupted_delete(directory: Path) -> str:
     """Leave the deletion of the first entry pending; gives the transaction's id."""
     cache = PackerCache(directory, disk=InterruptedDisk())
+    return await interrupted(directory, cache.delete([(await cache.list())[0].key]))
+
+
+async def interrupted(directory: Path, act: Awaitable[object]) -> str:
+    """Leave pending what is done on an `InterruptedDisk`; gives the transaction's id."""
     with suppress(Stop):
-        await cache.delete([(await cache.list())[0].key])
+        await act
     (pending,) = (directory / OWN / "journal").glob("*.pending.json")
     return pending.name.partition(".")[0]
 

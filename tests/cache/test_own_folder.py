@@ -234,7 +234,7 @@ async def test_what_another_user_made_is_not_acted_on(name: str, memory_path: Pa
 
 async def test_what_a_later_version_wrote_is_told_and_left(memory_path: Path) -> None:
     directory = await used_cache(memory_path)
-    record = write_record(directory, {"version": 99}, "pending")
+    record = write_record(directory, {"version": 99}, "done")
     for _ in range(2):
         prepared = await PackerCache(directory).prepare()
         assert ([one.path for one in prepared.left_alone], prepared.set_aside) == ([f"journal/{record.name}"], [])
