@@ -295,7 +295,7 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
         space.disk.rename(space.staging, draft, copies.folder, backup.name)
         space.disk.sync_folder(copies.folder)
     else:
-        if copies.put(backup, space.staging.read(draft)) is None:
+        if copies.put(backup, space.staging.read(draft), found) is None:
             return False
         space.disk.unlink(space.staging, draft)
     copies.prune()

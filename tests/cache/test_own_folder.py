@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import ConflictError, LockedError, PackerCache, keep_backup
+from ocitui.cache import ConflictError, LockedError, PackerCache, keep_backup, keep_corrupt
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.lock import hold_lock
 from ocitui.cache.records import LARGEST_SEQUENCE
@@ -292,3 +292,24 @@ async def test_the_lock_is_one_though_it_is_made_anew(memory_path: Path) -> None
     assert (memory_path / "lock of a snapshot").read_bytes() == text
     assert (own / "lock").stat().st_nlink == 1
     await works_as_ever(directory)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+async def test_a_copy_may_be_read_by_nobody_else(mode: int, memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    index, own = directory / "index.json", directory / OWN
+    index.chmod(mode)
+    keep_backup(directory, index.read_bytes())
+    for number in range(2):
+        await PackerCache(directory).delete([key(number)])
+    os.link(index, memory_path / "index of a snapshot")
+    await PackerCache(directory).undo()
+    await PackerCache(directory).compress_backups()
+    index.write_bytes(b"{")
+    keep_corrupt(directory, b"{")
+    async with await PackerCache.open(directory, on_corrupt="reset"):
+        pass
+    copies = [*(own / "backups").iterdir(), *(own / "corrupt").iterdir(), *(own / "trash").glob("*index.json*"), index]
+    assert len(copies) >= 5
+    assert {path.name: path.stat().st_mode & 0o777 for path in copies} == {path.name: mode for path in copies}
