@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
 from ocitui.cache.daemon import find_daemon, read_kernel_file
-from ocitui.cache.files import INDEX_NAME, OWN_NAME
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
@@ -207,7 +207,7 @@ def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
 
 def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
-    yield from _file_system(directory, index_size)
+    yield from _file_system(directory, min(index_size, MOST_INDEX_BYTES))
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
         since = f" since {datetime.fromtimestamp(daemon.since, UTC):%Y-%m-%d %H:%M:%SZ}" if daemon.since else ""

@@ -29,15 +29,7 @@ from ocitui.cache import (
     PackedFormat,
 )
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import (
-    INDEX_NAME,
-    MOST_INDEX_BYTES,
-    OWN_NAME,
-    file_names,
-    known_format,
-    manifest_name,
-    valid_digest,
-)
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
@@ -420,7 +412,7 @@ class Judge:
         found += self._about_listing(history)
         found += check_own(self.directory)
         index_file = listing.get(INDEX_NAME)
-        found += check_host(self.directory, min(index_file.size, MOST_INDEX_BYTES) if index_file is not None else 0)
+        found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
         return self.about_cache
 
