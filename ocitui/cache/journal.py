@@ -42,6 +42,7 @@ PUBLISHED = "published"
 MOST_RECORD_BYTES = 1 << 29
 """The largest record that is read: of the first version's, of a deletion of 150,000 entries."""
 _DRAFT = ".draft"
+_ENDED = (TransactionState.VOID, TransactionState.DONE)
 _CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
 
 
@@ -56,6 +57,13 @@ class RecordName(NamedTuple):
     @property
     def id(self) -> str:
         return self.order[1]
+
+    @property
+    def progress(self) -> int:
+        """How far the transaction came by this name."""
+        if self.state is TransactionState.PENDING:
+            return 2 if self.stage == PUBLISHED else 1 if self.stage else 0
+        return _ENDED.index(self.state) + 3 if self.state in _ENDED else 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +185,12 @@ class Journal:
         return next((record.order for record in self.pending()), None)
 
     def drop_drafts(self) -> None:
-        """Remove records that were never finished: nothing had moved for them yet."""
+        """Remove records that were never finished, for which nothing had moved yet, and what they were called before
+        where a power cut left both names of a rename."""
+        known = {record.order: record for record in self._records()}
         for name in self.folder.names():
-            if name.endswith(_DRAFT):
+            record = _parse_name(name)
+            if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
 
     def _changes(self) -> RecordNames:
@@ -193,8 +204,13 @@ class Journal:
         return records
 
     def _records(self) -> RecordNames:
-        found = [parsed for name in self.folder.names() if (parsed := _parse_name(name))]
-        return sorted(found, reverse=True)
+        """One for each transaction, newest first."""
+        found: dict[Order, RecordName] = {}
+        for name in self.folder.names():
+            record = _parse_name(name)
+            if record and (record.order not in found or record.progress > found[record.order].progress):
+                found[record.order] = record
+        return sorted(found.values(), reverse=True)
 
     def _rename(self, transaction: Transaction, label: str) -> None:
         old = _name(transaction.id, transaction.stage or transaction.state)

@@ -313,3 +313,21 @@ async def test_a_copy_may_be_read_by_nobody_else(mode: int, memory_path: Path) -
     copies = [*(own / "backups").iterdir(), *(own / "corrupt").iterdir(), *(own / "trash").glob("*index.json*"), index]
     assert len(copies) >= 5
     assert {path.name: path.stat().st_mode & 0o777 for path in copies} == {path.name: mode for path in copies}
+
+
+@pytest.mark.parametrize("earlier", ["pending", "published", "publishing-7", "done"])
+async def test_of_two_names_of_a_record_the_later_counts(earlier: str, memory_path: Path) -> None:
+    """A power cut may leave both names of a rename, where the file system keeps no journal."""
+    directory = await used_cache(memory_path)
+    done = await PackerCache(directory).delete([key(0)])
+    state = "done"
+    if earlier == "done":
+        await PackerCache(directory).undo(done.id)
+        state = "undone"
+    folder = directory / OWN / "journal"
+    os.link(folder / f"{done.id}.{state}.json", folder / f"{done.id}.{earlier}.json")
+    before = tree(directory)
+    assert [one.state for one in await PackerCache(directory).transactions() if one.id == done.id] == [state]
+    assert (await PackerCache(directory).prepare()).recovered == ()
+    assert tree(directory) == before
+    assert [path.name for path in folder.glob(f"{done.id}*")] == [f"{done.id}.{state}.json"]
