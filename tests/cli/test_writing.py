@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import journal
+from ocitui.cache import PackerCache, Preparation, journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
@@ -258,14 +258,43 @@ def test_a_locked_cache_says_who_holds_it(demo: Path, ocitui: Ocitui) -> None:
     assert "me@there" in done.err
 
 
-def test_wait_waits_for_the_lock(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", NONSENSE)
+def test_wait_waits_for_the_lock(words: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     with locked(demo) as fd:
+        assert ocitui(*words.split(), "-C", demo).status == 5
 
         async def released(_: float) -> None:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
         monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
-        assert ocitui("delete", ALPINE.digest, "--yes", "--wait", "60", "-C", demo).status == 0
+        assert ocitui(*words.split(), "--wait", "60", "-C", demo).status != 5
+
+
+@pytest.mark.parametrize(
+    "words", ["delete --yes", "undo", "repair --apply --yes", "trash restore", "trash empty --yes"]
+)
+def test_wait_holds_for_what_follows_the_question(
+    words: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo).json["transaction"]["id"]
+    own = {"delete": [OLD_ALPINE.digest], "trash": [deleted]}.get(words.split()[0], [])
+    prepare = PackerCache.prepare
+    with locked(demo) as fd:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+        async def prepared(cache: PackerCache) -> Preparation:
+            found = await prepare(cache)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return found
+
+        async def released(_: float) -> None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(PackerCache, "prepare", prepared)
+        assert ocitui(*words.split(), *own, "-C", demo).status == 5
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
+        assert ocitui(*words.split(), *own, "--wait", "60", "-C", demo).status in (0, 3)
 
 
 def test_a_transaction_that_was_never_ended_is_shown_and_left_alone(demo: Path, ocitui: Ocitui) -> None:
