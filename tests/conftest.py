@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ocitui.cache import daemon
+from ocitui.cache.actor import SYSLOG_VARIABLE
 from tests.krata import make_krata_cache
 from tests.tools import IN_CI, LONG, examples
 
@@ -32,6 +33,10 @@ settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 # pytest, whose readline sets it for all that it starts.
 for name in ("OCITUI_CACHE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+# Nor does the log of the host get lines of tests, or a record the user who started them.
+os.environ[SYSLOG_VARIABLE] = ""
+os.environ.pop("SUDO_USER", None)
 
 # A shell's background job ignores it, and what is started here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -9,6 +9,7 @@ one and overwrites it with an empty one.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import stat
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
-from .files import MOST_INDEX_BYTES
+from .files import INDEX_NAME, MOST_INDEX_BYTES, regular_file
 from .index import ImageIndex, Key, examine_index
 from .journal import RefusedFile
 from .own_folder import make_own_folder, open_journal, open_own_folder
@@ -42,7 +43,7 @@ _LATEST = 1 << 33  # seconds since the epoch
 _PART = ".part"
 _MOMENT = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
-    r"(?:(?P<number>\d{6,9})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
+    r"(?:(?P<number>\d{6,8})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
     r"(?P<version>\.v2)?\.json(?P<packed>\.gz)?"
 )
 _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
@@ -166,15 +167,19 @@ class Backups:
         nothing = Backup("", 0.0, entries, 0, False, content, stalled=stalled)
         return nothing.renamed(compressed=False, **self.place_of(number))
 
-    def put(self, backup: Backup, data: bytes) -> Backup | None:
-        """Make a compressed copy durable; None where that leaves too little room. Raises OSError."""
+    def put(self, backup: Backup, data: bytes, like: os.stat_result | None) -> Backup | None:
+        """Make a compressed copy durable, with the mode of ``like``; None where that leaves too little room.
+
+        Raises OSError.
+        """
         packed = _compressed(data)
         if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
             return None
         backup = replace(backup.renamed(compressed=True), size=len(packed))
         part = f"{secrets.token_hex(8)}{_PART}"
         try:
-            self._disk.write_new(self.folder, part, packed)
+            mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
+            self._disk.write_new(self.folder, part, packed, mode=mode)
             self._disk.replace(self.folder, part, self.folder, backup.name)
             self._disk.sync_folder(self.folder)
         except OSError:
@@ -223,7 +228,7 @@ class Backups:
                 # Somebody wrote to it after it was displaced: see `late_updates`.
                 self.rename(backup, stalled=True)
                 continue
-            if self.put(backup, data) is None:
+            if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
             self._disk.unlink(self.folder, backup.name)
             made += 1
@@ -280,7 +285,9 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Back
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
         copies = Backups(folder, disk or Disk(), MOST_CORRUPT, MOST_CORRUPT_BYTES)
         there = next((copy for copy in copies.all() if copy.content == content), None)
-        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data)
+        kept = there or copies.put(
+            copies.new(max(1, next_number(directory)), 0, content), data, regular_file(directory / INDEX_NAME)
+        )
         if kept is not there:
             copies.prune()
         return kept
@@ -365,7 +372,7 @@ def _keep(directory: Path, copies: Backups, index: ImageIndex, number: int) -> B
     there = keep_again(directory, copies, index, content, number, by_entries=True)
     if there is not None:
         return there
-    kept = copies.put(copies.new(number, len(index), content), data)
+    kept = copies.put(copies.new(number, len(index), content), data, regular_file(directory / INDEX_NAME))
     if kept is not None:
         copies.prune()
     return kept

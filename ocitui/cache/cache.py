@@ -22,7 +22,7 @@ from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Listing
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
-from .records import Transaction, TransactionKind
+from .records import Transaction, TransactionKind, TransactionState
 from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 
@@ -48,12 +48,24 @@ _DOING = {
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """What a writer did before anything else: transactions that a program which died had left, in their new state, and
-    what lay in `.ocitui`, may not be acted on, and was set aside. ``reserve`` is whether the room that is kept for a
-    full disk is whole."""
+    what lay in `.ocitui`, may not be acted on, and was set aside, or stays as it is another user's or a later ocitui's.
+    ``reserve`` is whether the room that is kept for a full disk is whole."""
 
     recovered: tuple[Transaction, ...] = ()
     set_aside: RefusedFiles = field(default_factory=list)
+    left_alone: RefusedFiles = field(default_factory=list)
     reserve: bool = True
+
+    @property
+    def notes(self) -> list[str]:
+        """What an operator is to be told of it, in sentences."""
+        told = []
+        for one in self.recovered:
+            what = "finished" if one.state is TransactionState.DONE else "rolled back"
+            about = f" of {one.about}" if one.about else ""
+            told.append(f"the {one.kind}{about}, {one.id}, which was interrupted, is {what}")
+        told += [f".ocitui/{one.path} is set aside, into .ocitui/aside: {one.reason}" for one in self.set_aside]
+        return told + [one.note for one in self.left_alone]
 
 
 class CacheAccess:
@@ -282,10 +294,10 @@ class PackerCache(CacheAccess):
         from .workspace import set_aside_refused
 
         def act(space: Workspace) -> Preparation:
-            set_aside_refused(space)
+            left_alone = set_aside_refused(space)
             found = look(self.directory)
             whole = space.reserve.refill(found.size if found else 0)
-            return Preparation(tuple(space.recovered), space.set_aside, whole)
+            return Preparation(tuple(space.recovered), space.set_aside, left_alone, whole)
 
         return await self._write("make ready to write", act)
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from .files import read_bounded
+
 DAEMON_NAME = "kratad"
 SOCKET_NAME = "daemon.socket"
+_MOST_KERNEL_BYTES = 16 << 20
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
@@ -45,7 +48,7 @@ def daemon_socket(directory: Path) -> Path:
 
 def is_daemon(process: int, proc: Path = Path("/proc")) -> bool:
     """Whether a process is a daemon: one look that takes microseconds."""
-    return _read(proc / str(process) / "comm").strip() == DAEMON_NAME
+    return read_kernel_file(proc / str(process) / "comm").strip() == DAEMON_NAME
 
 
 def _processes(proc: Path) -> Iterator[int]:
@@ -57,16 +60,17 @@ def _processes(proc: Path) -> Iterator[int]:
 
 
 def _started(proc: Path, process: int) -> float | None:
-    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()
-    boot = next((line.split()[1] for line in _read(proc / "stat").splitlines() if line.startswith("btime ")), None)
+    fields = read_kernel_file(proc / str(process) / "stat").rpartition(")")[2].split()
+    lines = read_kernel_file(proc / "stat").splitlines()
+    boot = next((line.split()[1] for line in lines if line.startswith("btime ")), None)
     if boot is None or len(fields) <= _START_TIME_FIELD:
         return None
     return int(boot) + int(fields[_START_TIME_FIELD]) / os.sysconf("SC_CLK_TCK")
 
 
-def _read(path: Path) -> str:
-    """A file of /proc; empty once the process is gone."""
+def read_kernel_file(path: Path, errors: str = "replace") -> str:
+    """A file of /proc or /sys as text; empty where there is none, as once a process or a device is gone."""
     try:
-        return path.read_text(errors="replace")
+        return read_bounded(path, _MOST_KERNEL_BYTES).decode(errors=errors)
     except OSError:
         return ""

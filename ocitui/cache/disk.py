@@ -225,13 +225,21 @@ class Disk:
         os.ftruncate(fd, size)
 
     def write_new(
-        self, folder: Folder, name: str, data: bytes, like: os.stat_result | None = None, *, sync: bool = True
+        self,
+        folder: Folder,
+        name: str,
+        data: bytes,
+        like: os.stat_result | None = None,
+        *,
+        mode: int = 0o644,
+        sync: bool = True,
     ) -> None:
         """A new file with these bytes, on disk when this returns unless ``sync`` is false: `sync_file` makes several
-        durable at less cost than one by one. With the mode and owner of ``like``."""
+        durable at less cost than one by one. With the mode and owner of ``like``, or with this mode."""
+        mode = mode if like is None else stat.S_IMODE(like.st_mode) & 0o777
         while True:
             try:
-                return self._write_file(folder, name, data, like, sync=sync)
+                return self._write_file(folder, name, data, like, mode, sync=sync)
             except FileExistsError:
                 raise
             except OSError as error:
@@ -240,7 +248,7 @@ class Disk:
                     raise
                 if lent := self.lender.lend_file(len(data)):
                     self.rename(*lent, folder, name)
-                    return self._write_file(folder, name, data, like, sync=sync, lent=True)
+                    return self._write_file(folder, name, data, like, mode, sync=sync, lent=True)
                 if not self.lender.lend_room():
                     raise
 
@@ -250,14 +258,14 @@ class Disk:
         name: str,
         data: bytes,
         like: os.stat_result | None,
+        mode: int,
         *,
         sync: bool,
         lent: bool = False,
     ) -> None:
-        mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o777
         fd = self.open_own(folder, name) if lent else self.create(folder, name, mode)
         try:
-            if lent or like is not None:
+            if lent or mode != 0o644:
                 os.fchmod(fd, mode)
             self.write(fd, name, data)
             if lent:
@@ -289,9 +297,7 @@ class Disk:
     def rewrite(self, folder: Folder, draft: str, name: str, data: bytes, mode: int) -> None:
         """A file of ours with other bytes, which take its place at once, and durably."""
         self.unlink(folder, draft)
-        self.write_new(folder, draft, data)
-        if mode != 0o644:
-            self.change_mode(folder, draft, mode)
+        self.write_new(folder, draft, data, mode=mode)
         self.replace(folder, draft, folder, name)
         self.sync_folder(folder)
 
@@ -306,7 +312,7 @@ class Disk:
 
     def copy_in(self, source: Path, folder: Folder, name: str) -> None:
         """A copy of a regular file of another file system, on disk when this returns."""
-        with open_bounded(source, 1 << 62) as original:
+        with open_bounded(source) as original:
             fd = self.create(folder, name)
             try:
                 while chunk := original.read(_COPY_CHUNK):
@@ -317,11 +323,11 @@ class Disk:
                 os.close(fd)
 
     def sync_file(self, folder: Folder, name: str) -> None:
-        with open_bounded(name, 1 << 62, dir_fd=folder.fd, follow=False) as file:
+        with open_bounded(name, dir_fd=folder.fd, follow=False) as file:
             self.sync(file.fileno(), name)
 
     def sync_path(self, path: Path) -> None:
-        with open_bounded(path, 1 << 62) as file:
+        with open_bounded(path) as file:
             self.sync(file.fileno(), path.name)
 
     def sync_folder(self, folder: Folder) -> None:

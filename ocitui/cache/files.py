@@ -23,6 +23,8 @@ MOST_DOCUMENT_BYTES = 64 << 20
 """The largest manifest or config that is read; OCI registries take 4 MiB."""
 MOST_INDEX_BYTES = 1 << 30
 """The largest index that is read: of two million entries."""
+ANY_SIZE = 1 << 62
+"""For what is only read piece by piece."""
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
@@ -104,7 +106,7 @@ def usable_name(name: str) -> bool:
         return False
 
 
-def open_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> FileIO:
+def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None = None, follow: bool = True) -> FileIO:
     """Open a regular file of at most ``limit`` bytes to read, unbuffered; whoever writes to a pipe is not waited for.
 
     ``path`` is relative to the directory of ``dir_fd``; unless ``follow``, a link in its place is an error. Raises
@@ -134,8 +136,11 @@ def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, fol
 
 def read_to_end(file: BinaryIO, limit: int) -> bytes:
     """What is left of an open file. Raises OSError with EFBIG where that is more than ``limit`` bytes."""
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise _too_large(limit)
     # One byte more than it has tells the end without another look.
-    data: bytes = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
+    data: bytes = file.read(size + 1)
     while len(data) <= limit and (more := file.read(_CHUNK)):
         data += more
     if len(data) > limit:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import CacheDirectoryError, ConflictError, CorruptIndexError
-from .files import INDEX_NAME, check_directory
+from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, read_to_end
 from .index import ImageIndex, examine_index
 from .verdict import IndexOutcome, Verdict
 
@@ -129,4 +129,4 @@ def _unreadable(directory: Path, error: OSError) -> CacheDirectoryError:
 def _read_all(fd: int) -> bytes:
     """A file from where it is to its end; without the copies that a buffered reader makes."""
     with open(fd, "rb", buffering=0, closefd=False) as file:
-        return file.read()
+        return read_to_end(file, MOST_INDEX_BYTES)

@@ -31,6 +31,7 @@ from .records import (
     decode_record,
     encode_record,
     order_of,
+    some_of,
 )
 
 JOURNAL_NAME = "journal"
@@ -41,8 +42,8 @@ PUBLISHED = "published"
 MOST_RECORD_BYTES = 1 << 29
 """The largest record that is read: of the first version's, of a deletion of 150,000 entries."""
 _DRAFT = ".draft"
+_ENDED = (TransactionState.VOID, TransactionState.DONE)
 _CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
-_TOLD_NAMES = 3
 
 
 class RecordName(NamedTuple):
@@ -58,9 +59,11 @@ class RecordName(NamedTuple):
         return self.order[1]
 
     @property
-    def reach(self) -> tuple[Order, bool, bool, bool]:
-        """Sorts by transaction, and several names of one by how far each says it came."""
-        return self.order, self.state is not TransactionState.PENDING, self.stage == PUBLISHED, bool(self.stage)
+    def progress(self) -> int:
+        """How far the transaction came by this name."""
+        if self.state is TransactionState.PENDING:
+            return 2 if self.stage == PUBLISHED else 1 if self.stage else 0
+        return _ENDED.index(self.state) + 3 if self.state in _ENDED else 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class RefusedFile:
     path: str
     reason: str
     stays: bool = False
+
+    @property
+    def note(self) -> str:
+        """As an operator is told of it."""
+        return f"{f'.ocitui/{self.path}' if self.path else '.ocitui'} is not acted on: {self.reason}"
 
 
 # `Journal.list` hides the builtin from annotations inside the class.
@@ -177,11 +185,12 @@ class Journal:
         return next((record.order for record in self.pending()), None)
 
     def drop_drafts(self) -> None:
-        """Remove records that were never finished: nothing had moved for them yet. So too the name that a record had
-        before, where a disk forgot to take it away."""
-        current = {record.name for record in self._records()}
+        """Remove records that were never finished, for which nothing had moved yet, and what they were called before
+        where a power cut left both names of a rename."""
+        known = {record.order: record for record in self._records()}
         for name in self.folder.names():
-            if name.endswith(_DRAFT) or (name not in current and _parse_name(name)):
+            record = _parse_name(name)
+            if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
 
     def _changes(self) -> RecordNames:
@@ -195,9 +204,13 @@ class Journal:
         return records
 
     def _records(self) -> RecordNames:
-        found = [parsed for name in self.folder.names() if (parsed := _parse_name(name))]
-        furthest = {record.order: record for record in sorted(found, key=lambda record: record.reach)}
-        return list(furthest.values())[::-1]
+        """One for each transaction, newest first."""
+        found: dict[Order, RecordName] = {}
+        for name in self.folder.names():
+            record = _parse_name(name)
+            if record and (record.order not in found or record.progress > found[record.order].progress):
+                found[record.order] = record
+        return sorted(found.values(), reverse=True)
 
     def _rename(self, transaction: Transaction, label: str) -> None:
         old = _name(transaction.id, transaction.stage or transaction.state)
@@ -244,16 +257,9 @@ def reason_of(error: BaseException | None) -> str:
 
 def _told(done: Transaction) -> str:
     """A transaction as one line for the host's log."""
-    about = [*done.image_names[:_TOLD_NAMES], *done.image_digests[:_TOLD_NAMES]]
-    more = max(len(done.image_names), len(done.image_digests)) - _TOLD_NAMES
-    words = [
-        done.kind,
-        done.id,
-        *([f"of {done.of}"] if done.of else []),
-        *about,
-        *([f"and {more} more"] if more > 0 else []),
-    ]
-    return f"{' '.join(words)}, by {done.by}"
+    of = f"of {done.of}" if done.of else ""
+    words = [done.kind, done.id, of, done.about, some_of(done.image_digests)]
+    return f"{' '.join(filter(None, words))}, by {done.by}"
 
 
 def _name(transaction_id: str, label: str) -> str:

@@ -24,6 +24,7 @@ import msgspec
 
 from .disk import Disk, Folder, shared_mode, storage_errors
 from .errors import CacheError, ConflictError
+from .files import open_bounded
 from .lock import taking_turns
 from .own_folder import make_own_folder, open_own_folder
 
@@ -364,7 +365,7 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk
     Does nothing where the ledger cannot be written: the first deep check notes it then.
     """
     with suppress(OSError, CacheError):
-        with open(packed, "rb", buffering=0) as file:
+        with open_bounded(packed) as file:
             found = os.fstat(file.fileno())
             sha256 = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)

@@ -2,38 +2,71 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from .actor import whoami
 from .disk import NO_ROOM, Disk, Folder, shared_mode
-from .errors import LockedError
+from .errors import ConflictError, LockedError
 
-LOCK_NAME = "lock"
+LOCK_NAME, _DRAFT = "lock", "lock.temporary"
 # A fixed length, so that a full disk never keeps the holder from being written.
 _RECORD_SIZE = 512
+# What opening gives for a pipe, a directory, a link and a socket.
+_NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _TURN_SECONDS, _PAUSE = 10.0, 0.01
 
 
 @contextmanager
 def hold_lock(own: Folder, disk: Disk, doing: str) -> Iterator[None]:
-    """Hold the lock of a cache's own folder. Raises LockedError, with the holder, when another program has it."""
-    fd = disk.open_own(own, LOCK_NAME, shared_mode(0o644, own.stat()))
-    try:
+    """Hold the lock of a cache's own folder. Raises LockedError, with the holder, when another program has it;
+    ConflictError where what has its name is no file of ours."""
+    with ExitStack() as stack:
+        fd = _lock(own, disk, stack)
+        if os.fstat(fd).st_nlink > 1:
+            # A snapshot made of hard links has it too, and is not to be written.
+            fd = _lock_anew(own, disk, stack)
+        _write_holder(fd, f"{whoami()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}: {doing}")
+        yield
+        _write_holder(fd, "")
+
+
+def _lock(own: Folder, disk: Disk, stack: ExitStack) -> int:
+    """The lock's file, open and locked as long as the stack stands. Raises LockedError, ConflictError."""
+    while True:
+        try:
+            fd = disk.open_own(own, LOCK_NAME, shared_mode(0o644, own.stat()))
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise ConflictError(
+                f"{own.path / LOCK_NAME} is not a file of its own",
+                hint="it belongs to ocitui; move what stands there aside",
+            ) from error
+        stack.callback(os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _read_holder(fd)
             raise LockedError(f"the cache is locked by {holder}", holder=holder) from None
-        _write_holder(fd, f"{whoami()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}: {doing}")
-        yield
-        _write_holder(fd, "")
-    finally:
-        os.close(fd)
+        there = own.lstat(LOCK_NAME)
+        if there is not None and os.path.samestat(there, os.fstat(fd)):
+            return fd
+
+
+def _lock_anew(own: Folder, disk: Disk, stack: ExitStack) -> int:
+    """Another file in the place of the lock, which stays held: who waits at the old one sees that it is no more."""
+    disk.unlink(own, _DRAFT)
+    fd = disk.create(own, _DRAFT, shared_mode(0o644, own.stat()))
+    stack.callback(os.close, fd)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    disk.replace(own, _DRAFT, own, LOCK_NAME)
+    return fd
 
 
 @contextmanager

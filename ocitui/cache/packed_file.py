@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import StorageError
+from .files import open_bounded
 from .names import PackedFormat
 
 BLOCK = 512
@@ -149,7 +150,7 @@ _SOUND = {format_: PackedCheck(format_) for format_ in PackedFormat}
 def check_packed(path: Path) -> PackedCheck:
     """Look into a packed file. Raises StorageError where it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_bounded(path) as file:
             return check_packed_file(file.fileno(), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise StorageError(

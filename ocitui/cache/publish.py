@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .backups import keep_again, keep_backup
+from .daemon import read_kernel_file
 from .disk import Folder
 from .edits import EditCall
 from .errors import ConflictError
@@ -251,7 +252,7 @@ def _writers_of(found: os.stat_result) -> str:
         for process in filter(str.isdecimal, os.listdir(_PROC)):
             with suppress(OSError, ValueError):
                 if any(_is_written(process, fd, found) for fd in os.listdir(_PROC / process / "fd")):
-                    comm = (_PROC / process / "comm").read_text(errors="replace").strip()
+                    comm = read_kernel_file(_PROC / process / "comm").strip()
                     names.append(f"{comm} (process {process})")
     return ", ".join(names) or "another program"
 
@@ -260,7 +261,7 @@ def _is_written(process: str, fd: str, found: os.stat_result) -> bool:
     there = os.stat(_PROC / process / "fd" / fd)
     if not os.path.samestat(there, found):
         return False
-    lines = (_PROC / process / "fdinfo" / fd).read_text(errors="replace").splitlines()
+    lines = read_kernel_file(_PROC / process / "fdinfo" / fd).splitlines()
     flags = next((line.split()[1] for line in lines if line.startswith("flags:")), "0")
     return bool(int(flags, 8) & _WRITES)
 
@@ -294,7 +295,7 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
         space.disk.rename(space.staging, draft, copies.folder, backup.name)
         space.disk.sync_folder(copies.folder)
     else:
-        if copies.put(backup, space.staging.read(draft)) is None:
+        if copies.put(backup, space.staging.read(draft), found) is None:
             return False
         space.disk.unlink(space.staging, draft)
     copies.prune()

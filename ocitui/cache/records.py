@@ -24,11 +24,13 @@ Order = tuple[int, str]
 """Sorts transactions: by their number, those of the first version, which have none, before all others by their id."""
 Identity = tuple[str, str | None, str | None]
 """What tells an entry from others: digest, format and name."""
-LARGEST_SEQUENCE = 999_999_999
-TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,9})|\d{8}T\d{12})-[0-9a-f]{4}")
+LARGEST_SEQUENCE = 99_999_999
+"""The last number there is; a name with a greater one is none of ours, so that no file can use the numbers up."""
+TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,8})|\d{8}T\d{12})-[0-9a-f]{4}")
 _GAP = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _KIND = re.compile(r"[a-z][a-z-]{0,31}")
+_TOLD = 3
 _MOST_ITEMS = 2_000_000
 _LONGEST_TEXT = 8192
 _LATEST = 1 << 33  # seconds since the epoch: the year 2242
@@ -82,6 +84,13 @@ class RecordedDescriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def descriptor(self) -> Descriptor:
         return Descriptor.parse(self.raw.encode())
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first names, each once, and how many there are besides: ``a, b, c and 3 more``."""
+    known = list(dict.fromkeys(names))
+    more = f" and {len(known) - _TOLD} more" if len(known) > _TOLD else ""
+    return ", ".join(known[:_TOLD]) + more
 
 
 def identity_of(descriptor: Descriptor) -> Identity:
@@ -191,6 +200,12 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return [*self.displaced, *index, *self.discarded]
 
     @property
+    def needs(self) -> set[str]:
+        """The names in the trash of what it took out, or brings in again."""
+        new = [self.swap.new] if self.swap and self.swap.new else []
+        return {moved.trash for moved in self.trashed} | {placed.trash or "" for placed in (*self.placed, *new)}
+
+    @property
     def changes_index(self) -> bool:
         return bool(self.removed or self.added or self.swap)
 
@@ -208,6 +223,11 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """The names of the images it is about, in krata's spelling, each once."""
         told = (one.descriptor.image_name for one in (*self.removed, *self.added))
         return list(dict.fromkeys(name for name in (*told, *(one[2] for one in self.absent), *self.names) if name))
+
+    @property
+    def about(self) -> str:
+        """These names for people: the first, and how many there are besides; empty where nobody knows one."""
+        return some_of(self.image_names)
 
     @property
     def image_digests(self) -> list[str]:

@@ -47,7 +47,7 @@ from .file_steps import (
 from .files import INDEX_NAME, known_format, packed_name, usable_digest, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
-from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, reason_of
 from .publish import (
     gave_back,
     index_source,
@@ -493,7 +493,7 @@ def recover(space: Workspace) -> list[Transaction]:
                 left_alone.add(record.id)
             else:
                 unsure = True
-                space.put_aside(space.journal.folder, RefusedFile(f"{JOURNAL_NAME}/{record.name}", str(cause)))
+                space.put_aside(space.journal.folder, RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
             continue
         if not left.marked and index is None:
             seen = read_patiently(space.directory)

@@ -98,8 +98,11 @@ def empty(
     """Remove the files of transactions that ended, and with that their undo.
 
     ``before``, in seconds since the epoch, and ``ids`` say which; of these only the files called ``names`` in the
-    trash, where they are given. Raises NoSuchTransactionError where an id has no file and no record.
+    trash, where they are given. Raises NoSuchTransactionError where an id has no file and no record, ConflictError
+    where a later ocitui's transaction is pending: nobody here knows what it needs.
     """
+    for record in space.journal.pending():
+        space.journal.load(record)
     transactions = {one.id: one for one in space.journal.list()}
     files = trashed_files(space.trash, transactions.values())
     chosen = files_that_go(files, transactions, before, ids)
@@ -124,7 +127,8 @@ def files_that_go(
     ids: Collection[str] | None = None,
 ) -> list[TrashedFile]:
     """What emptying removes: of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all
-    that ended where neither is given. Files that no readable record names go only by the id in their name.
+    that ended where neither is given. Files that no readable record names go only by the id in their name; none
+    goes that a pending transaction needs.
 
     Raises NoSuchTransactionError where an id has no file and no record.
     """
@@ -132,7 +136,12 @@ def files_that_go(
     for wanted in ids or ():
         if wanted not in transactions and not any(file.transaction == wanted for file in files):
             raise NoSuchTransactionError(f"there is no transaction {wanted}")
-    return [file for file in files if _goes(file, transactions.get(file.transaction), before, ids)]
+    needed = {name for one in transactions.values() if one.state is TransactionState.PENDING for name in one.needs}
+    return [
+        file
+        for file in files
+        if file.trash not in needed and _goes(file, transactions.get(file.transaction), before, ids)
+    ]
 
 
 def _goes(

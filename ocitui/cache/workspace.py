@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .backups import BACKUPS_NAME, CORRUPT_NAME, MOST_BACKUP_BYTES, MOST_BACKUPS, Backups
-from .disk import Disk, Folder, ForeignFileError, is_trusted, storage_errors
+from .disk import NO_ROOM, Disk, Folder, ForeignFileError, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory
 from .index_file import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .lock import LOCK_NAME, hold_lock
 from .own_folder import ASIDE_NAME, enter, open_own_folder
-from .records import Transaction, order_of
+from .records import LARGEST_SEQUENCE, Transaction, order_of
 
 TRASH_NAME, STAGING_NAME, RESERVE_NAME = "trash", "staging", "reserve"
 _INDEX, _RECORD = "index", "record"
@@ -26,6 +27,7 @@ _SMALL_SIZE = 1 << 13
 _SLACK = 1 << 16
 _LARGEST_RECORD = 1 << 24
 _LOOKED_INTO = 1 << 22
+_KEPT_OF_NAME = 60  # signs, of four bytes at the most
 # Left to the daemon, whose next store else truncates its own index and cannot write it.
 _LEFT_FREE = 1 << 20
 # The first version's, which may be an index of somebody else and is not written any more.
@@ -33,9 +35,12 @@ _OLD_RESERVE = "reserve-"
 
 
 class Reserve:
-    """Files of ours that keep room for a full disk; it is what `Disk` borrows from, and from the backups in the end."""
+    """Files of ours that keep room for a full disk; it is what `Disk` borrows from, and from the backups in the end.
 
-    def __init__(self, disk: Disk, folder: Folder, backups: Backups) -> None:
+    ``folder`` is None where there was no room for so much as that: what makes room has to work all the same.
+    """
+
+    def __init__(self, disk: Disk, folder: Folder | None, backups: Backups) -> None:
         self._disk = disk
         self._folder = folder
         self._backups = backups
@@ -44,12 +49,12 @@ class Reserve:
         """The smallest file kept aside that can hold ``size`` bytes; the caller moves it away and writes in place."""
         kept = [(self._room(name), name) for name in (*_SMALL, _INDEX, _RECORD)]
         fitting = min((pair for pair in kept if pair[0] >= size), default=None)
-        return (self._folder, fitting[1]) if fitting else None
+        return (self._folder, fitting[1]) if fitting and self._folder else None
 
     def lend_room(self) -> bool:
         """Free a small file's blocks, or the oldest backup's; False when all that may go is given up."""
         for name in _SMALL:
-            if self._folder.lstat(name) is not None:
+            if self._folder is not None and self._folder.lstat(name) is not None:
                 self._disk.unlink(self._folder, name)
                 return True
         for backup in self._backups.expendable(self._backups.all()):
@@ -66,18 +71,20 @@ class Reserve:
             missing = size - self._room(name)
             # As the index grows the reserve follows from time to time, not at each store.
             if missing > min(_SLACK, size) // 2:
-                whole &= self._folder.free() - missing > _LEFT_FREE + index_size and self._allocate(name, size)
+                whole &= self._allocate(name, size, missing + _LEFT_FREE + index_size)
         return whole
 
     def _room(self, name: str) -> int:
         """How many bytes can be written to a file without a new block; none of a file that is not ours alone."""
-        found = self._folder.lstat(name)
+        found = self._folder.lstat(name) if self._folder else None
         if found is None or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_trusted(found):
             return 0
         return min(found.st_size, found.st_blocks * 512)
 
-    def _allocate(self, name: str, size: int) -> bool:
+    def _allocate(self, name: str, size: int, least_free: int) -> bool:
         """Whether it could be had; that it could not is no reason to fail what was asked for."""
+        if self._folder is None or self._folder.free() <= least_free:
+            return False
         try:
             if self._folder.lstat(name) is not None and not self._room(name):
                 self._disk.remove(self._folder, name)
@@ -114,7 +121,7 @@ class Workspace:
     set_aside: list[RefusedFile] = field(default_factory=list)
 
     def next_sequence(self) -> int:
-        """The number of a new transaction: greater than any that is known here."""
+        """The number of a new transaction: greater than any that is known here. Raises ConflictError."""
         newest = self.journal.newest()
         if not newest:
             # The journal may have been lost; names in the trash begin with the ids of their transactions.
@@ -123,18 +130,31 @@ class Workspace:
         aside = self.own.lstat(ASIDE_NAME)
         if aside is not None and stat.S_ISDIR(aside.st_mode):
             with enter(self.own, ASIDE_NAME) as folder:
-                newest = max((order_of(name.partition(".")[0])[0] for name in folder.names()), default=newest)
+                newest = max([newest, *(order_of(name.partition(".")[0])[0] for name in folder.names())])
         kept = max((backup.number for backup in self.backups.all()), default=0)
-        return max(newest + 1, kept)
+        following = max(newest + 1, kept)
+        if following > LARGEST_SEQUENCE:
+            raise ConflictError(
+                f"the numbers of transactions are used up: something in .ocitui has {LARGEST_SEQUENCE}",
+                hint="find it with ls, and move it out of .ocitui: no cache has had so many transactions",
+            )
+        return following
 
     def put_aside(self, folder: Folder, refused: RefusedFile) -> None:
         """Move what may not be acted on out of a folder of ours; it is told once."""
-        if self.disk.make_folder(self.own, ASIDE_NAME):
-            self.disk.sync_folder(self.own)
-        name = refused.path.rpartition("/")[2]
-        with enter(self.own, ASIDE_NAME) as aside:
-            self.disk.replace(folder, name, aside, name)
+        _put_aside(self.own, self.disk, folder, refused)
         self.set_aside.append(refused)
+
+
+def _put_aside(own: Folder, disk: Disk, folder: Folder, refused: RefusedFile) -> None:
+    if disk.make_folder(own, ASIDE_NAME):
+        disk.sync_folder(own)
+    name = refused.path.rpartition("/")[2]
+    with enter(own, ASIDE_NAME) as aside:
+        try:
+            disk.rename(folder, name, aside, name)
+        except FileExistsError:
+            disk.rename(folder, name, aside, f"{name[:_KEPT_OF_NAME]}~{secrets.token_hex(4)}")
 
 
 @contextmanager
@@ -154,27 +174,44 @@ def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable
             for name in own.names():
                 if name.startswith(_OLD_RESERVE):
                     disk.unlink(own, name)
-            names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME, RESERVE_NAME)
-            if sum(disk.make_folder(own, name) for name in names):
+            names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME)
+            in_the_way = [one for one in _irregular(own) if one.path in (*names, RESERVE_NAME) and not one.stays]
+            for refused in in_the_way:
+                _put_aside(own, disk, own, refused)
+            if sum([*(disk.make_folder(own, name) for name in names), _make_reserve(own, disk)]):
                 disk.sync_folder(own)
-            journal, trash, staging, backups, kept = (stack.enter_context(enter(own, name)) for name in names)
+            journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
+            kept = stack.enter_context(enter(own, RESERVE_NAME)) if own.lstat(RESERVE_NAME) is not None else None
             copies = Backups(backups, disk, MOST_BACKUPS, MOST_BACKUP_BYTES)
             disk.lender = reserve = Reserve(disk, kept, copies)
             stack.callback(setattr, disk, "lender", None)
         # What is in these came out of the cache, and is whose it was there.
         trash.guarded = staging.guarded = False
-        yield Workspace(directory, root, own, trash, staging, copies, Journal(disk, journal), disk, reserve, read_index)
+        records = Journal(disk, journal)
+        yield Workspace(
+            directory, root, own, trash, staging, copies, records, disk, reserve, read_index, set_aside=in_the_way
+        )
+
+
+def _make_reserve(own: Folder, disk: Disk) -> bool:
+    """The reserve's folder, as far as there is room for it; gives whether it was made."""
+    try:
+        return disk.make_folder(own, RESERVE_NAME)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return False
 
 
 def what_frees(directory: Path) -> str:
-    """What to remove first where the disk is full: the most that may go, and how; empty where there is nothing."""
+    """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
     sizes = {
         name: sum(_bytes_in(directory / OWN_NAME / folder) for folder in folders)
         for name, folders in (("trash", [TRASH_NAME]), ("backups", [BACKUPS_NAME]), ("imports", ["import", "blobs"]))
     }
     name, size = max(sizes.items(), key=lambda one: one[1])
-    if not size:
-        return "remove something else from this file system: nothing of what ocitui keeps takes room"
+    if size < _SLACK:
+        return f"remove something else from this file system: what ocitui keeps there are {size} bytes at the most"
     return {
         "trash": f"the trash holds {size} bytes: `ocitui trash empty` removes them for good",
         "backups": f"the backups hold {size} bytes: remove the oldest of {directory / OWN_NAME / BACKUPS_NAME}",
@@ -232,13 +269,20 @@ def _irregular(own: Folder) -> Iterator[RefusedFile]:
             yield RefusedFile(name, "it is not a regular file", name == LOCK_NAME)
 
 
-def set_aside_refused(space: Workspace) -> None:
-    """Set aside what may not be acted on, large records apart, which are looked into when they are needed."""
+def set_aside_refused(space: Workspace) -> list[RefusedFile]:
+    """Set aside what may not be acted on, and give what stays all the same: another user's, or a later ocitui's.
+
+    Large records are looked into when they are needed.
+    """
+    left_alone: list[RefusedFile] = []
     for folder, found in (
         (space.own, list(_irregular(space.own))),
         (space.journal.folder, space.journal.refused(_LOOKED_INTO)),
         (space.backups.folder, list(space.backups.refused())),
     ):
         for refused in found:
-            if not refused.stays:
+            if refused.stays:
+                left_alone.append(refused)
+            else:
                 space.put_aside(folder, refused)
+    return left_alone

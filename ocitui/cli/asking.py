@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import TypeVar
 
+from ocitui.cache import PlanChangedError
 from ocitui.cache.daemon import find_daemon
 from ocitui.text import timestamp
 
@@ -14,7 +16,10 @@ from .options import Settings
 from .output import ask, can_ask, say
 from .prose import paragraph
 
+T = TypeVar("T")
 CONFIRMATION = "yes"
+TRIES = 3
+"""How many plans are made where nobody is asked and the cache goes on changing."""
 
 
 class NotAskedError(UsageProblemError):
@@ -64,3 +69,19 @@ def place(settings: Settings) -> list[str]:
             "write back what it remembers"
         )
     return lines
+
+
+def as_agreed(agreed: bool, carry_out: Callable[[], T]) -> T:
+    """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds.
+
+    Raises PlanChangedError where nobody is asked and the cache goes on changing.
+    """
+    tries = 0
+    while True:
+        try:
+            return carry_out()
+        except PlanChangedError as error:
+            tries += 1
+            if agreed and tries == TRIES:
+                raise
+            say(f"{error.message}: here is what would be done now", err=True)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, PlanChangedError, Transaction
+from ocitui.cache import DeletePlan, NoSuchEntryError, PackerCache, Transaction
 from ocitui.cache.index import Key
 from ocitui.doctor.loop_devices import users_of_any
 from ocitui.text import human_size
 
-from .asking import NotAskedError, agree, agree_to_drop_used
+from .asking import NotAskedError, agree, agree_to_drop_used, as_agreed
 from .digests import find_digest
 from .exits import ExitCode
 from .options import Settings
 from .output import emit, fail, say
 from .running import run_async, writing_cache
 from .transactions import transaction_json
-
-_TRIES = 3
 
 
 def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed: bool) -> ExitCode:
@@ -27,25 +25,20 @@ def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed:
     Raises NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
     """
     cache = writing_cache(settings, "delete entries")
-    tries = 0
-    while True:
+
+    def carry_out() -> ExitCode:
         plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
         used_by = users_of_any(settings.directory, plan.entries)
         try:
             agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
             agree_to_drop_used(settings, used_by, "delete them all the same?")
-            done = run_async(cache.delete(plan.keys, plan))
         except NotAskedError as error:
             fail(settings, error.code, error.message, error.hint, plan=plan_json(plan, used_by))
             return ExitCode.USAGE
-        except PlanChangedError as error:
-            tries += 1
-            if agreed and tries == _TRIES:
-                raise
-            say(f"{error.message}: here is what would be done now", err=True)
-            continue
-        _tell(settings, plan, used_by, done)
+        _tell(settings, plan, used_by, run_async(cache.delete(plan.keys, plan)))
         return ExitCode.CLEAN
+
+    return as_agreed(agreed, carry_out)
 
 
 async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str]) -> tuple[DeletePlan, list[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
+from ocitui.cache.files import open_bounded, read_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
 from ocitui.importing.home_paths import home_path
@@ -17,6 +18,7 @@ from ocitui.importing.opening import recognise
 from ocitui.importing.packer_choice import check_choice
 from ocitui.importing.platforms import parse_platform
 from ocitui.importing.references import is_host
+from ocitui.importing.registry.credentials import LARGEST_CONFIG
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.resolved import SourceKind
 from ocitui.importing.sources import PackedFiles, find_packed_files
@@ -25,6 +27,7 @@ from .failures import UsageProblemError
 from .import_options import PREFIXES, AskedImport, AskedSource
 
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
+_LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries")
@@ -149,6 +152,7 @@ def _check_registry(asked: AskedSource) -> None:
 
 def _check_authority(path: Path) -> None:
     try:
+        open_bounded(home_path(path), _LARGEST_AUTHORITY).close()
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(home_path(path))
     except OSError as error:  # ssl.SSLError is one
         reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
@@ -158,7 +162,7 @@ def _check_authority(path: Path) -> None:
 def _check_authfile(path: Path) -> None:
     hint = "name a file that skopeo login or docker login wrote"
     try:
-        json.loads(home_path(path).read_bytes() or b"{}")
+        json.loads(read_bounded(home_path(path), LARGEST_CONFIG) or b"{}")
     except OSError as error:
         raise UsageProblemError(f"--authfile {path}: {error.strerror}", hint=hint) from error
     except ValueError as error:

@@ -13,7 +13,7 @@ from ocitui.text import human_size, timestamp
 
 from .asking import agree
 from .exits import ExitCode
-from .failures import CancelledError, NoSuchImportError, UsageProblemError, refuse_read_only, status_of
+from .failures import CancelledError, NoSuchImportError, UsageProblemError, status_of
 from .import_run import go_on
 from .imports import imported_json, tell_imported
 from .options import Settings
@@ -73,7 +73,7 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
 def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
     """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
-    refuse_read_only(settings, "forget an import")
+    writing_cache(settings, "forget an import")
     chosen = _chosen(settings, import_ids)
     for one in chosen:
         forget(settings.directory, one.id)
@@ -89,8 +89,7 @@ def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
 def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
     """Remove the downloaded blobs that no import uses. Raises NotAskedError, CancelledError, StorageError."""
-    refuse_read_only(settings, "remove what was downloaded")
-    check_directory(settings.directory)
+    writing_cache(settings, "remove what was downloaded")
     blobs = blob_store(settings.directory)
     freed = 0
     if kept := blobs.size():

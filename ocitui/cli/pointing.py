@@ -12,13 +12,12 @@ from ocitui.cache import (
     NoSuchEntryError,
     PackedFormat,
     PackerCache,
-    PlanChangedError,
     Transaction,
 )
 from ocitui.cache.files import known_format
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
 
-from .asking import NotAskedError, agree
+from .asking import NotAskedError, agree, as_agreed
 from .digests import find_digest
 from .exits import ExitCode
 from .options import Settings
@@ -26,8 +25,6 @@ from .output import emit, fail, say
 from .prose import paragraph, short_digest, shortened
 from .running import run_async, writing_cache
 from .transactions import transaction_json
-
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +52,20 @@ def point_name(settings: Settings, name_text: str, digest_text: str, format_text
     cache = writing_cache(settings, "point a name")
     name = ImageName.parse(name_text)
     format_ = PackedFormat(format_text) if format_text else None
-    tries = 0
-    while True:
+
+    def carry_out() -> ExitCode:
         prospect = run_async(_look(cache, name, digest_text, format_))
         if not prospect.plan.needed:
             return _tell_settled(settings, prospect)
         try:
             agree(settings, agreed, _explain(prospect), "point the name?")
-            done = run_async(point(cache, prospect.plan))
         except NotAskedError as error:
             fail(settings, error.code, error.message, error.hint, plan=_plan_json(prospect))
             return ExitCode.USAGE
-        except PlanChangedError as error:
-            tries += 1
-            if agreed and tries == _TRIES:
-                raise
-            say(f"{error.message}: here is what would be done now", err=True)
-            continue
-        _tell(settings, prospect, done)
+        _tell(settings, prospect, run_async(point(cache, prospect.plan)))
         return ExitCode.CLEAN
+
+    return as_agreed(agreed, carry_out)
 
 
 async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> _Prospect:

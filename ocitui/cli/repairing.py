@@ -8,7 +8,7 @@ from ocitui.doctor.repair.apply import Repaired, apply_plan
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.doctor.report import Report
 
-from .asking import NotAskedError, agree, agree_to_drop_used
+from .asking import TRIES, NotAskedError, agree, agree_to_drop_used
 from .check_progress import repair_text
 from .exits import ExitCode
 from .options import Settings
@@ -18,8 +18,6 @@ from .repair_looking import Looked, look, look_again
 from .repair_options import AskedRepair
 from .repair_output import RepairOutput
 from .running import cache_of, run_async, writing_cache
-
-_TRIES = 3
 
 
 def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
@@ -55,7 +53,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             repaired = _apply(settings, looked.plan)
         except PlanChangedError as error:
             tries += 1
-            if agreed and tries == _TRIES:
+            if agreed and tries == TRIES:
                 raise
             say(f"{error.message}: here is what would be done now", err=True)
             looked = look(settings, asked)

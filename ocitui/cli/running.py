@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ocitui.cache import PackerCache, TransactionState
+from ocitui.cache import PackerCache
 
 from .failures import InterruptedBySignalError, refuse_read_only
 from .options import Settings
@@ -16,6 +16,7 @@ from .output import say
 T = TypeVar("T")
 # A signal that came as the work ended takes the loop two turns to be told.
 _TURNS = 3
+_MOST_NOTES = 10
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -31,13 +32,16 @@ def writing_cache(settings: Settings, doing: str) -> PackerCache:
     """
     refuse_read_only(settings, doing)
     cache = cache_of(settings)
-    prepared = run_async(cache.prepare())
-    for one in prepared.recovered:
-        what = "finished" if one.state is TransactionState.DONE else "rolled back"
-        say(f"note: the {one.kind} {one.id}, which was interrupted, is {what}", err=True)
-    for refused in prepared.set_aside:
-        say(f"note: .ocitui/{refused.path} is set aside, into .ocitui/aside: {refused.reason}", err=True)
+    tell_notes(run_async(cache.prepare()).notes)
     return cache
+
+
+def tell_notes(notes: Sequence[str]) -> None:
+    """Say what lies in `.ocitui` and was found, or made, to be otherwise than it should."""
+    for note in notes[:_MOST_NOTES]:
+        say(f"note: {note}", err=True)
+    if len(notes) > _MOST_NOTES:
+        say(f"note: and {len(notes) - _MOST_NOTES} more; ocitui log and ocitui check show them", err=True)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

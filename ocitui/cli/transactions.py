@@ -16,7 +16,7 @@ from .exits import ExitCode
 from .options import Settings
 from .output import emit, say
 from .prose import counted
-from .running import cache_of, run_async, writing_cache
+from .running import cache_of, run_async, tell_notes, writing_cache
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -30,14 +30,15 @@ _COLUMNS = (
     Column("NAMES", rank=3),
     Column("BY", rank=1),
 )
-_NAMES = 3
 _PENDING_NOTE = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
 
 
 def show_log(settings: Settings) -> ExitCode:
     """Print the transactions, newest first. Raises CacheDirectoryError, StorageError."""
     check_directory(settings.directory)
-    transactions = run_async(cache_of(settings).transactions())
+    cache = cache_of(settings)
+    transactions = run_async(cache.transactions())
+    tell_notes([one.note for one in run_async(cache.refused())])
     if settings.as_json:
         emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
         return ExitCode.CLEAN
@@ -105,15 +106,8 @@ def _author(by: str) -> str:
 
 
 def _describe(transaction: Transaction) -> str:
-    names = f" ({_names(transaction)})" if transaction.image_names else ""
+    names = f" ({transaction.about})" if transaction.about else ""
     return f"{transaction.kind} of {_count(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"
-
-
-def _names(transaction: Transaction) -> str:
-    """The first names that it is about, and how many there are besides."""
-    names = transaction.image_names
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
 
 
 def _count(transaction: Transaction) -> str:
@@ -143,6 +137,6 @@ def _row(transaction: Transaction) -> list[str]:
         "index" if transaction.swap is not None else str(_entries(transaction)),
         str(_files(transaction)),
         human_size(0 if transaction.state is TransactionState.EMPTIED else transaction.bytes_trashed),
-        _names(transaction),
+        transaction.about,
         transaction.by,
     ]

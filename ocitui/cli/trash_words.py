@@ -95,7 +95,8 @@ def _title(transaction_id: str, files: Sequence[TrashedFile], transaction: Trans
         return f"{when}  {what}"
     undoable = any(file.undoable for file in files)
     fate = "can be undone" if undoable else f"{transaction.state}, cannot be undone"
-    return f"{when}  {transaction.kind} {transaction_id}  {fate}"
+    names = f"  {transaction.about}" if transaction.about else ""
+    return f"{when}  {transaction.kind} {transaction_id}{names}  {fate}"
 
 
 def _described(file: TrashedFile) -> str:

@@ -31,7 +31,7 @@ from ocitui.cache import (
     examine_index,
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
-from ocitui.cache.daemon import DaemonState, find_daemon
+from ocitui.cache.daemon import DaemonState, find_daemon, read_kernel_file
 from ocitui.cache.disk import storage_errors
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
@@ -160,9 +160,9 @@ def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
     """How a process stands, by /proc/PID/status and /proc/PID/wchan: proc(5)."""
     if process is None:
         return ProcessState()
-    lines = _read(proc / str(process) / "status").splitlines()
+    lines = read_kernel_file(proc / str(process) / "status").splitlines()
     letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
-    return ProcessState(letter, _read(proc / str(process) / "wchan").strip())
+    return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
 
 
 def _backups(directory: Path) -> tuple[Backup, ...]:
@@ -178,13 +178,6 @@ def _transactions(directory: Path) -> tuple[Transaction, ...]:
             return tuple(journal.since((0, ""))) if journal else ()
     except CacheError:
         return ()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 __all__ = [

@@ -85,6 +85,13 @@ _INDEX = (
         "lookups of these entries are misses, but where it still has them in memory",
         "join the backup, the files and today's index, in the backup's order, then by the time of the manifests",
     ),
+    Fault(
+        "index-late-update",
+        _MEDIUM,
+        _IGNORED,
+        "it has these entries in memory, and writes them at its next store; a restart before that loses them",
+        "make it store, or make entries of the files: ocitui repair --adopt DIGEST=NAME",
+    ),
 )
 _DESCRIPTOR = (
     Fault("digest-invalid", _HIGH, _MISS, MISSES, "move the descriptor to the trash"),

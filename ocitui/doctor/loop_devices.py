@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import Descriptor, StorageError
+from ocitui.cache.daemon import read_kernel_file
 from ocitui.cache.entries import packed_file
 
 SECTOR = 512
@@ -247,11 +248,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """A file of the kernel's; empty where there is none, as when the device let go of its file meanwhile."""
-    try:
-        return path.read_text(errors="surrogateescape")
-    except OSError:
-        return ""
+    return read_kernel_file(path, "surrogateescape")
 
 
 def users_by_name(directory: Path) -> dict[str, str]:

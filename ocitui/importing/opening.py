@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import Platform
+from ocitui.cache.files import open_bounded
 from ocitui.threads import in_thread
 
 from .archive import Archive
@@ -156,7 +157,7 @@ def _kind_of(path: Path) -> SourceKind | None:
     if os.path.isfile(path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json")):
         return SourceKind.PACKED
     try:
-        with open(path, "rb") as file:
+        with open_bounded(path) as file:
             start = file.read(512)
     except (FileNotFoundError, NotADirectoryError):
         return None

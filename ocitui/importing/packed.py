@@ -26,7 +26,7 @@ from ocitui.cache import (
     StorageError,
     TransactionKind,
 )
-from ocitui.cache.files import packed_name
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, packed_name, read_bounded
 from ocitui.cache.packed_file import check_packed
 
 from .describe import describe_image
@@ -192,7 +192,7 @@ def _check_format(files: PackedFiles, problems: list[str]) -> PackedFormat | Non
 def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems: list[str]) -> Document[T] | None:
     try:
         _regular_size(path)
-        return parse(path.read_bytes())
+        return parse(read_bounded(path, MOST_DOCUMENT_BYTES))
     except SourceError as error:
         problems.append(f"the {kind}: {error.message}")
     except OSError as error:

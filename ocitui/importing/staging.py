@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, check_directory
+from ocitui.cache.files import OWN_NAME, check_directory, open_bounded
 from ocitui.cache.lock import wait_for_turn
 from ocitui.cache.own_folder import make_own_folder
 
@@ -150,7 +150,7 @@ def _size(source: Path) -> int:
 
 def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: threading.Event) -> None:
     """Copy all of ``source``. Raises SourceError where it changes meanwhile."""
-    with open(source, "rb") as original:
+    with open_bounded(source) as original:
         before = os.fstat(original.fileno())
         done = 0
         while chunk := original.read(_CHUNK):

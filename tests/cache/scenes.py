@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +64,31 @@ class StoppingDisk(Disk):
             self.stopped = f"{operation} {name}"
             raise Stop(self.stopped)
         self.left -= 1
+
+
+class InterruptedDisk(Disk):
+    """Dies at the first step that follows a transaction's record."""
+
+    recorded = False
+
+    def step(self, operation: str, name: str) -> None:
+        if self.recorded and operation != "fsync":
+            raise Stop(name)
+        self.recorded |= name.endswith(".pending.json")
+
+
+async def interrupted_delete(directory: Path) -> str:
+    """Leave the deletion of the first entry pending; gives the transaction's id."""
+    cache = PackerCache(directory, disk=InterruptedDisk())
+    return await interrupted(directory, cache.delete([(await cache.list())[0].key]))
+
+
+async def interrupted(directory: Path, act: Awaitable[object]) -> str:
+    """Leave pending what is done on an `InterruptedDisk`; gives the transaction's id."""
+    with suppress(Stop):
+        await act
+    (pending,) = (directory / OWN / "journal").glob("*.pending.json")
+    return pending.name.partition(".")[0]
 
 
 class FailingDisk(Disk):

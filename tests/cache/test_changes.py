@@ -31,6 +31,7 @@ from ocitui.cache import (
     see,
     see_index,
 )
+from ocitui.cache.disk import Disk
 from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of
 from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
 
@@ -236,3 +237,27 @@ async def test_what_is_not_acted_on_is_told_and_set_aside(memory_path: Path) -> 
     # It is told once, and its number is not given again.
     assert (await PackerCache(directory).prepare()).set_aside == []
     assert (await PackerCache(directory).delete([key(1)])).sequence == done.sequence + 1
+
+
+class CountingDisk(Disk):
+    """Counts what is made durable."""
+
+    synced = 0
+
+    def step(self, operation: str, name: str) -> None:
+        self.synced += operation == "fsync"
+
+
+# More of them make a write slower on every disk; fewer lose something: see the durability tests.
+SYNCED = {"store": (9, 6), "delete-one": (6, 6), "delete-many": (6, 6), "point": (6, 6), "restore": (4, 4)}
+
+
+@pytest.mark.parametrize("name", SYNCED)
+async def test_no_more_is_synced_than_has_to_be(name: str, memory_path: Path) -> None:
+    scene, act = await scene_of(name, memory_path)
+    disks = CountingDisk(), CountingDisk()
+    await PackerCache(scene.directory).prepare()
+    await act(PackerCache(scene.directory, disk=disks[0]), scene)
+    done = (await PackerCache(scene.directory).transactions())[0]
+    await PackerCache(scene.directory, disk=disks[1]).undo(done.id)
+    assert tuple(disk.synced for disk in disks) == SYNCED[name]

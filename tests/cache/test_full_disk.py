@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,8 +29,21 @@ from ocitui.cache import (
     see,
     see_index,
 )
+from ocitui.cache.workspace import what_frees
+from ocitui.cli.main import run
 from tests.cache.scenes import key
-from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, entry, make_image, stored, tree, write_cache
+from tests.cache.support import (
+    EROFS,
+    OWN,
+    SQUASHFS,
+    TAR,
+    digests_and_formats,
+    entry,
+    make_image,
+    stored,
+    tree,
+    write_cache,
+)
 from tests.tools import need
 
 
@@ -208,3 +223,28 @@ async def test_a_name_is_pointed_and_the_trash_emptied_without_room(small: Path)
     assert tree(directory) == before
     fill(small)
     assert (await cache.empty_trash()).files == 1
+
+
+def test_what_an_error_advises_makes_room(small: Path) -> None:
+    """Without any reserve, and no room to make so much as its folder."""
+    directory = small / "cache"
+    (directory / f"{key(0)[0]}.squashfs").write_bytes(b"x" * (1 << 18))
+    asyncio.run(PackerCache(directory).delete([key(0)]))
+    shutil.rmtree(directory / OWN / "reserve")
+    fill(small)
+    before = tree(directory)
+    with pytest.raises(StorageError) as caught:
+        asyncio.run(PackerCache(directory).delete([key(1)]))
+    assert f"the trash holds {1 << 18} bytes" in caught.value.hint
+    assert "`ocitui trash empty`" in caught.value.hint
+    assert tree(directory) == before
+    assert run(["-C", str(directory), "trash", "empty", "--yes"]) == 0
+    assert run(["-C", str(directory), "delete", key(1)[0], "--format", "squashfs", "--yes"]) == 0
+    asyncio.run(PackerCache(directory).undo())
+    assert tree(directory) == before
+
+
+def test_what_takes_next_to_no_room_is_not_advised_against(tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", range(2))
+    asyncio.run(PackerCache(tmp_path / "cache").delete([key(0)]))
+    assert what_frees(tmp_path / "cache").startswith("remove something else from this file system")

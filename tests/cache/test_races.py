@@ -18,6 +18,8 @@ import pytest
 
 from ocitui.cache import ConflictError, ImageName, PackerCache, TransactionState, late_updates, list_backups
 from ocitui.cache.disk import Disk
+from ocitui.doctor.check.examine import examine
+from ocitui.doctor.findings import Finding
 from tests.cache.scenes import CHANGES, Scene, key, replaced, replaced_with_files, scene_of
 from tests.cache.support import (
     OWN,
@@ -209,6 +211,11 @@ class StalledWriter:
             self.file.write(self.data)
 
 
+async def late_findings(directory: Path) -> list[Finding]:
+    report = await examine(directory)
+    return [one for one in report.findings if one.code == "index-late-update"]
+
+
 async def test_a_writer_that_stalls_is_told_and_what_it_wrote_is_found(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +245,12 @@ async def test_a_writer_that_stalls_is_told_and_what_it_wrote_is_found(
     assert late.backup.name not in [backup.name for backup in list_backups(directory)]
     assert list_backups(directory) == backups
     assert digests_and_formats(directory) == [key(0)]
+    (found,) = await late_findings(directory)
+    assert "1 entry of it is not in index.json" in found.seen
+    assert found.file == f".ocitui/backups/{late.backup.name}"
+    # Once the program has stored again, nothing is missing any more.
+    (directory / "index.json").write_bytes(writer.data)
+    assert await late_findings(directory) == []
 
 
 async def test_a_reader_holds_nobody_up(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

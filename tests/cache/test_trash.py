@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from ocitui.cache import (
     see,
     see_index,
 )
-from tests.cache.scenes import Stop, StoppingDisk, key
+from tests.cache.scenes import InterruptedDisk, Stop, StoppingDisk, interrupted, key
 from tests.cache.support import EROFS, OWN, SQUASHFS, trash, tree, write_cache
 
 
@@ -192,3 +193,32 @@ async def test_a_crash_while_it_is_emptied(directory: Path) -> None:
         else:
             break
     assert trash(directory) == []
+
+
+async def test_nothing_goes_that_a_pending_transaction_needs(directory: Path) -> None:
+    before = tree(directory)
+    done = await PackerCache(directory).delete([key(0)])
+    index = (directory / "index.json").read_bytes()
+    pending = await interrupted(directory, PackerCache(directory, disk=InterruptedDisk()).undo(done.id))
+    # While the index does not read, nobody can tell whether that undo is to be finished.
+    (directory / "index.json").write_bytes(b"{")
+    there = trash(directory)
+    assert (await PackerCache(directory).empty_trash()).files == 0
+    assert (await PackerCache(directory).empty_trash(ids=[done.id, pending])).files == 0
+    assert sorted(trash(directory)) == sorted(there)
+    (directory / "index.json").write_bytes(index)
+    await PackerCache(directory).undo(done.id)
+    assert tree(directory) == before
+
+
+async def test_nothing_goes_beside_what_a_later_version_left_pending(directory: Path) -> None:
+    done = await PackerCache(directory).delete([key(0)])
+    later = {"version": 99, "id": "000900-abcd", "sequence": 900, "kind": "undo", "started": 1.7e9, "by": "x"}
+    record = directory / OWN / "journal" / "000900-abcd.pending.json"
+    record.write_text(json.dumps(later))
+    there = trash(directory)
+    with pytest.raises(ConflictError, match="version 99"):
+        await PackerCache(directory).empty_trash()
+    assert trash(directory) == there
+    record.rename(record.with_name("000900-abcd.void.json"))
+    assert (await PackerCache(directory).empty_trash(ids=[done.id])).files

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ocitui.cache.files import MOST_INDEX_BYTES
+from ocitui.cli.demo_images import ALPINE
 from tests.cli.conftest import Ocitui
 from tests.tools import CONFORMANCE, recorded
 
@@ -114,3 +116,28 @@ def test_an_empty_journal_folder_and_damaged_records(demo: Path, ocitui: Ocitui)
     (journal / "nonsense").write_bytes(b"")
     assert ocitui("log", "-C", demo).status == 0
     assert ocitui("undo", "-C", demo).status == 1
+
+
+def test_an_index_beyond_all_bounds_is_not_read(demo: Path, ocitui: Ocitui) -> None:
+    os.truncate(demo / "index.json", MOST_INDEX_BYTES + 1)
+    for words in ("list", "verdict", "resolve alpine:3.19", "delete abc --yes", "repair"):
+        done = ocitui(*words.split(), "-C", demo)
+        assert (done.status, "index.json cannot be read: it has" in done.err + done.out) == (4, True)
+    assert ocitui("check", "-C", demo).status == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+def test_what_an_import_is_given_and_is_no_file(make: Callable[[Path], object], demo: Path, ocitui: Ocitui) -> None:
+    odd = demo.parent / "odd"
+    make(odd)
+    packed = demo / f"{ALPINE.digest}.tar"
+    for words, status in (
+        (["docker://localhost:1/a:1", "--authfile", odd], 2),
+        (["docker://localhost:1/a:1", "--tls-ca", odd], 2),
+        ([f"packed:{packed}", "--name", "a:1", "--manifest", odd], 4),
+        ([f"packed:{odd}", "--name", "a:1", "--format", "tar"], 4),
+        ([f"oci-archive:{odd}"], 4),
+    ):
+        done = ocitui("import", *words, "-C", demo)
+        assert done.status == status
+        assert "regular file" in done.err

@@ -96,7 +96,7 @@ def test_squashfs_is_what_the_daemon_looks_for() -> None:
         (["--level", "10"], "gzip in squashfs has levels 1 to 9"),
         (["--format", "tar", "--compression", "gzip"], "tar has no compression gzip"),
         (["--tls-ca", "/nowhere"], "--tls-ca /nowhere: No such file"),
-        (["--tls-ca", "/dev/null"], "no certificate in PEM"),
+        (["--tls-ca", __file__], "no certificate in PEM"),
         (["--authfile", "/nowhere"], "--authfile /nowhere: No such file"),
         (["--authfile", __file__], "it is not JSON"),
         (["--mirror", "https://x"], "--mirror https://x is not a host"),

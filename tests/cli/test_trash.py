@@ -32,7 +32,7 @@ def test_it_lists_what_a_transaction_took_out(demo: Path, ocitui: Ocitui, delete
     for words in (["trash"], ["trash", "list"]):
         done = ocitui(*words, "-C", demo)
         assert done.status == 0
-        assert f"delete {deleted}  can be undone" in done.out
+        assert f"delete {deleted}  alpine:3.19  can be undone" in done.out
         assert f"{ALPINE.digest[7:19]}….tar" in done.out
         assert "3 files, " in done.out
     files = ocitui("trash", "list", "--json", "-C", demo).json["files"]

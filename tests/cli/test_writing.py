@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import journal
+from ocitui.cache import PackerCache, Preparation, journal
 from ocitui.cli import asking
 from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
+from tests.cache.scenes import interrupted_delete
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.doctor.loops import loop_device
@@ -42,6 +44,47 @@ def locked(directory: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+NONSENSE = (
+    "delete nonsense --yes",
+    "undo nonsense",
+    "point nonsense nonsense",
+    "trash restore nonsense",
+    "trash empty nonsense --yes",
+    "repair --apply --yes --only nonsense",
+    "repair --apply --yes --adopt nonsense",
+    "import packed:nonsense",
+    "import nonsense:nonsense --level 99999",
+    "imports --go-on nonsense",
+    "imports --forget nonsense",
+    "imports --clear --yes",
+)
+
+
+@pytest.mark.parametrize("words", NONSENSE)
+def test_what_is_pending_is_finished_before_anything_is_looked_at(words: str, demo: Path, ocitui: Ocitui) -> None:
+    before = (demo / "index.json").read_bytes()
+    pending = asyncio.run(interrupted_delete(demo))
+    shutil.rmtree(demo / ".ocitui" / "reserve")
+    refused = ocitui(*words.split(), "-C", demo, "--read-only")
+    assert (refused.status, "--read-only was given" in refused.err) == (4, True)
+    done = ocitui(*words.split(), "-C", demo)
+    assert done.err.splitlines()[0].startswith("note: the delete of ")
+    assert f", {pending}, which was interrupted, is rolled back" in done.err
+    assert (demo / ".ocitui" / "journal" / f"{pending}.void.json").exists()
+    assert (demo / ".ocitui" / "reserve" / "index").exists()
+    assert (demo / "index.json").read_bytes() == before
+
+
+def test_log_says_what_is_not_acted_on(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    odd = demo / ".ocitui" / "journal" / "000900-abcd.done.json"
+    os.mkfifo(odd)
+    told = f"note: .ocitui/journal/{odd.name} is not acted on: it is not a regular file\n"
+    done = ocitui("log", "-C", demo)
+    assert (done.status, done.err) == (0, told)
+    assert len(done.out.splitlines()) == 2
 
 
 def test_delete_shows_the_plan_and_gives_the_transaction(demo: Path, ocitui: Ocitui) -> None:
@@ -215,14 +258,43 @@ def test_a_locked_cache_says_who_holds_it(demo: Path, ocitui: Ocitui) -> None:
     assert "me@there" in done.err
 
 
-def test_wait_waits_for_the_lock(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", NONSENSE)
+def test_wait_waits_for_the_lock(words: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     with locked(demo) as fd:
+        assert ocitui(*words.split(), "-C", demo).status == 5
 
         async def released(_: float) -> None:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
         monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
-        assert ocitui("delete", ALPINE.digest, "--yes", "--wait", "60", "-C", demo).status == 0
+        assert ocitui(*words.split(), "--wait", "60", "-C", demo).status != 5
+
+
+@pytest.mark.parametrize(
+    "words", ["delete --yes", "undo", "repair --apply --yes", "trash restore", "trash empty --yes"]
+)
+def test_wait_holds_for_what_follows_the_question(
+    words: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo).json["transaction"]["id"]
+    own = {"delete": [OLD_ALPINE.digest], "trash": [deleted]}.get(words.split()[0], [])
+    prepare = PackerCache.prepare
+    with locked(demo) as fd:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+        async def prepared(cache: PackerCache) -> Preparation:
+            found = await prepare(cache)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return found
+
+        async def released(_: float) -> None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(PackerCache, "prepare", prepared)
+        assert ocitui(*words.split(), *own, "-C", demo).status == 5
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
+        assert ocitui(*words.split(), *own, "--wait", "60", "-C", demo).status in (0, 3)
 
 
 def test_a_transaction_that_was_never_ended_is_shown_and_left_alone(demo: Path, ocitui: Ocitui) -> None:

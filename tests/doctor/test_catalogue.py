@@ -10,6 +10,7 @@ from tests.doctor.fault_makers import CASES, TABLE, Row
 NOT_BY_A_CASE = {
     "index-overwritten",
     "index-shrunk",
+    "index-late-update",
     "read-error",
     "packed-changed",
     "cache-read-only",

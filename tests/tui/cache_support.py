@@ -19,7 +19,7 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MODIFIED = 1_767_225_600.0  # 2026-01-01 00:00:00Z: the age of every file made here
-_KEPT = r"(^|/)\.ocitui($|/backups|/corrupt)"
+_KEPT = r"(^|/)\.ocitui($|/(backups|corrupt|reserve|lock)|/(journal|staging|trash)$)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def flip(path: Path) -> None:
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, int, bytes]]:
-    """Everything below a directory but the copies that are kept of the index: kind, size, mtime and bytes."""
+    """Everything below a directory but what the screen makes as it opens: kind, size, mtime and bytes."""
     found = {}
     for path in [directory, *sorted(directory.rglob("*"))]:
         status, name = path.lstat(), str(path.relative_to(directory))

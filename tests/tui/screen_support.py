@@ -137,6 +137,11 @@ class Desk:
         await self.until(lambda: self.condition is Condition.CORRUPT, "the index is corrupt")
         await self.until(lambda: "copied aside" in self.status, "its bytes are copied aside")
 
+    @property
+    def is_preparing(self) -> bool:
+        """Whether it makes itself ready to write, which is another change of the directory."""
+        return any(worker.group == "prepare" and not worker.is_finished for worker in self.app.workers)
+
     async def rest(self) -> None:
         """Until nothing more is written: the pane has followed, every message is handled."""
         await self.settle()
@@ -201,7 +206,8 @@ async def desk(directory: Path, size: tuple[int, int] = SMALL, **options: Any) -
     app = make_app(directory, **options)
     async with app.run_test(headless=False, size=size) as pilot:
         one = Desk(app, pilot)
-        await one.until(lambda: one.live.loaded and not one.live.looking, "the first reading")
+        await one.until(lambda: one.live.loaded and not one.is_preparing, "that it may write")
+        await one.until(lambda: not one.live.looking, "the first reading")
         await one.rest()
         try:
             yield one

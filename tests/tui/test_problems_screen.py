@@ -67,7 +67,7 @@ async def test_a_sound_cache_has_no_problem(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await opened(one)
         assert rows(one) == []
-        assert "nothing wrong was found" in one.lines
+        await one.until(lambda: "nothing wrong was found" in one.lines)
         await one.press("m", "M", "a", "enter", "x")
         assert one.top == "ProblemsScreen"
 
@@ -76,7 +76,7 @@ async def test_what_is_wrong_shows_at_every_depth_and_moves_with_the_disk(tmp_pa
     cache = make_cache(tmp_path / "image", (TEA, BUSYBOX))
     async with desk(cache) as one:
         await opened(one)
-        assert coverage(one) == " 3 entries: 3 header; nothing wrong"
+        await one.until(lambda: coverage(one) == " 3 entries: 3 header; nothing wrong")
         content = packed_path(cache, TEA).read_bytes()
         packed_path(cache, TEA).write_bytes(b"hsqs" + bytes(4096))
         await one.until(lambda: any("packed-damaged" in row for row in rows(one)), "the header")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
+from tests.cache.scenes import interrupted_delete
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -230,6 +232,22 @@ async def test_the_bytes_of_a_corrupt_index_are_copied_aside(tmp_path: Path) -> 
         [copy] = list_corrupt(cache)
         assert read_corrupt(cache, copy) == broken
     assert tree(cache) == before
+
+
+async def test_it_begins_as_whatever_writes_does(tmp_path: Path) -> None:
+    """What was interrupted is finished or rolled back, and told; there is room for a full disk."""
+    cache = make_cache(tmp_path / "image")
+    before = (cache / "index.json").read_bytes()
+    await interrupted_delete(cache)
+    async with desk(cache, read_only=True) as one:
+        await one.until(lambda: not one.live.looking)
+    assert list((cache / ".ocitui" / "journal").glob("*.pending.json"))
+    shutil.rmtree(cache / ".ocitui" / "reserve")
+    async with desk(cache) as one:
+        await one.until(lambda: "which was interrupted, is rolled back" in one.status)
+    assert (cache / ".ocitui" / "reserve" / "index").stat().st_size > len(before)
+    assert (cache / "index.json").read_bytes() == before
+    assert not list((cache / ".ocitui" / "journal").glob("*.pending.json"))
 
 
 async def test_with_read_only_nothing_is_written(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
-from ocitui.cache.daemon import find_daemon
-from ocitui.cache.files import INDEX_NAME, OWN_NAME
+from ocitui.cache.daemon import find_daemon, read_kernel_file
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
@@ -169,9 +169,9 @@ def locked(own: Path) -> bool:
     """Whether a writer of ours is at work, as /proc/locks tells: taking the lock to see could make a writer fail."""
     try:
         found = os.lstat(own / LOCK_NAME)
-        lines = _LOCKS.read_text().splitlines()
     except OSError:
         return False
+    lines = read_kernel_file(_LOCKS).splitlines()
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     return any(" FLOCK " in line and place in line.split() for line in lines)
 
@@ -207,7 +207,7 @@ def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
 
 def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
-    yield from _file_system(directory, index_size)
+    yield from _file_system(directory, min(index_size, MOST_INDEX_BYTES))
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
         since = f" since {datetime.fromtimestamp(daemon.since, UTC):%Y-%m-%d %H:%M:%SZ}" if daemon.since else ""

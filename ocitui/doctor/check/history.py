@@ -15,11 +15,14 @@ from ocitui.cache import (
     examine_index,
     keep_backup,
     keep_corrupt,
+    late_updates,
     list_backups,
     next_number,
     read_backup,
     transactions_since,
 )
+from ocitui.cache.backups import BACKUPS_NAME
+from ocitui.cache.files import OWN_NAME
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.redoing import find_overwritten
 
@@ -36,7 +39,17 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     if index is None:
         return histories[0] if histories else NO_HISTORY
     found = next((history for history in histories if shrunk(index, history)), NO_HISTORY)
-    return History(found.backup, found.since, _overwritten(directory, index))
+    return History(found.backup, found.since, _overwritten(directory, index), _late(directory))
+
+
+def _late(directory: Path) -> dict[str, History]:
+    found: dict[str, History] = {}
+    with suppress(CacheError):
+        for one in late_updates(directory):
+            if one.index is not None:
+                file = f"{OWN_NAME}/{BACKUPS_NAME}/{one.backup.name}"
+                found[file] = History(list(one.index.descriptors), transactions_since(directory, one.backup))
+    return found
 
 
 def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -21,9 +21,10 @@ from ocitui.cache import (
     Verdict,
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
+from ocitui.cache.records import some_of
 from ocitui.cache.strict_json import Scanner, Value, next_element
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
@@ -33,18 +34,16 @@ from ..findings import Answer, Finding, Severity
 @dataclass(frozen=True, slots=True)
 class History:
     """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
-    done here after it; ``overwritten`` are those whose edit another writer's rewrite undid."""
+    done here after it; ``overwritten`` are those whose edit another writer's rewrite undid. ``late`` are indexes that a
+    program went on writing after they had been displaced, by the name of the file, each with what was done since."""
 
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()
     overwritten: Sequence[Transaction] = ()
+    late: Mapping[str, History] = field(default_factory=dict)
 
 
 NO_HISTORY = History()
-
-
-# Beyond any index of a cache; more would only fill the memory.
-LARGEST_INDEX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +127,12 @@ def _try_open(files: CacheFiles, fact: Fact | None) -> None:
         return
     if stat.S_ISREG(found.st_mode):
         files.open(INDEX_NAME).close()
-        if found.st_size > LARGEST_INDEX:
+        if found.st_size > MOST_INDEX_BYTES:
             raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
 
 
 # What serde says where JSON is whole but of another type; all else it says is about the text itself.
 _OF_TYPE = ("invalid type", "invalid value", "invalid length", "missing field")
-_NAMES_SHOWN = 3
 
 
 def check_index(reading: IndexReading, complete: int, files: int, history: History) -> list[Finding]:
@@ -201,15 +199,22 @@ def _kind_findings(reading: IndexReading) -> list[Finding]:
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
     assert reading.index is not None
     findings = [_overwritten(transaction) for transaction in history.overwritten]
+    for file, late in history.late.items():
+        if gone := shrunk(reading.index, late):
+            count = f"{_entries(len(gone))} of it {'is' if len(gone) == 1 else 'are'} not in index.json"
+            seen = f"a program wrote it after it had been displaced, and {count}: {_names(gone)}"
+            findings.append(CATALOGUE["index-late-update"].finding(seen, file=file))
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
     gone = shrunk(reading.index, history)
     if gone:
-        names = ", ".join(dict.fromkeys(d.image_name or d.digest for d in gone[:_NAMES_SHOWN]))
-        more = f" and {len(gone) - _NAMES_SHOWN} more" if len(gone) > _NAMES_SHOWN else ""
-        seen = f"{_entries(len(gone))} of the newest backup {'is' if len(gone) == 1 else 'are'} gone: {names}{more}"
+        seen = f"{_entries(len(gone))} of the newest backup {'is' if len(gone) == 1 else 'are'} gone: {_names(gone)}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
     return findings
+
+
+def _names(gone: Sequence[Descriptor]) -> str:
+    return some_of([d.image_name or d.digest for d in gone])
 
 
 def emptied(complete: int) -> Finding:

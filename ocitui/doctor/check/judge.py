@@ -52,7 +52,7 @@ from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers, platform_disagrees
 from .entry_checks import PackedFile, check_digest, first_of_formats
 from .history import known_history
-from .index_checks import LARGEST_INDEX, History, IndexReading, check_index, read_index, shrunk
+from .index_checks import History, IndexReading, check_index, read_index, shrunk
 from .remembered import Remembered
 
 LARGEST_USUAL = 1 << 22
@@ -412,7 +412,7 @@ class Judge:
         found += self._about_listing(history)
         found += check_own(self.directory)
         index_file = listing.get(INDEX_NAME)
-        found += check_host(self.directory, min(index_file.size, LARGEST_INDEX) if index_file is not None else 0)
+        found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
         return self.about_cache
 

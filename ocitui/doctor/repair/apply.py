@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ocitui.cache import PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
+from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.flatten_messages import FlattenProgress
@@ -117,7 +118,7 @@ def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None
 def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], None], stop: Stop) -> None:
     """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
     hashed, left = hashlib.sha256(), fetch.size
-    with open(fetch.origin, "rb", buffering=0) as original, disk.writing(output) as write:
+    with open_bounded(fetch.origin) as original, disk.writing(output) as write:
         while left and (chunk := original.read(min(_CHUNK, left))):
             stop.check()
             hashed.update(chunk)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, Seen, StorageError
-from ocitui.cache.files import OWN_NAME, config_name
-from ocitui.cache.ledger import Damage, Ledger
+from ocitui.cache.files import OWN_NAME, config_name, open_bounded, read_bounded
+from ocitui.cache.ledger import Damage, Ledger, hash_file
 from ocitui.cache.packed_file import check_packed
 
 from ..check.document_checks import has_digest
@@ -278,16 +278,7 @@ class SiblingShelf:
 
 def read_document(path: Path) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
-    with open(path, "rb", opener=_open_itself) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_DOCUMENT:
-            raise OSError(0, "no document", str(path))
-        return file.read()
-
-
-def _open_itself(path: str, flags: int) -> int:
-    """Neither what a link leads to, nor waiting for whoever writes to a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return read_bounded(path, _LARGEST_DOCUMENT, follow=False)
 
 
 class Goodness(NamedTuple):
@@ -328,11 +319,8 @@ def is_whole(path: Path, format: PackedFormat) -> bool:
 
 def sha256_of(path: Path) -> str:
     """In hexadecimal. Raises StorageError."""
-    hashed = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
-                hashed.update(chunk)
+        with open_bounded(path) as file:
+            return hash_file(file, lambda size: None)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    return hashed.hexdigest()

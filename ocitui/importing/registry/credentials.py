@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from ocitui.cache.files import read_bounded
+
 from ..references import HUB, HUB_REGISTRY
 from ..source_errors import CredentialsError
 from .helper import ask_helper
@@ -23,7 +25,7 @@ from .options import RegistryOptions
 HUB_KEY = "https://index.docker.io/v1/"
 _HUB_KEYS = (HUB, "index.docker.io", HUB_REGISTRY)
 _SCHEME = re.compile(r"https?://")
-_LARGEST = 1 << 20
+LARGEST_CONFIG = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,7 @@ def _usual_files(environment: Mapping[str, str]) -> Iterator[Path]:
 
 def _read(file: Path, must_exist: bool) -> _Config | None:
     try:
-        with open(file, "rb") as opened:
-            raw = opened.read(_LARGEST)
+        raw = read_bounded(file, LARGEST_CONFIG)
         return _decode_config(raw) if raw.strip() else _Config()
     except FileNotFoundError as error:
         if must_exist:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 
+from ocitui.cache import CacheError
 from ocitui.cache.verdict import Condition, IndexOutcome
 
 from ..actions import BINDINGS, FOOTER
@@ -64,8 +66,8 @@ class MainScreen(Importing, Asking):
 
     def _begin(self) -> None:
         live = self.app.live
-        for work in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
-            self.run_worker(work, group="live")
+        for endless in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
+            self.run_worker(endless, group="live")
 
     @property
     def stands(self) -> bool:
@@ -96,6 +98,17 @@ class MainScreen(Importing, Asking):
         if live.loaded and not self._looked_for_interrupted and not live.read_only:
             self._looked_for_interrupted = True
             self.look_for_interrupted()
+            self._prepare()
+
+    @work(group="prepare")
+    async def _prepare(self) -> None:
+        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk.
+
+        What stands in the way is said when something is to be written.
+        """
+        with suppress(CacheError):
+            if notes := (await self.app.cache.prepare()).notes:
+                self.say("; ".join(notes))
 
     def _follow_cursor(self, change: LiveChange) -> None:
         table, pane = self.query_one(EntryTable), self.query_one(EntryPane)

@@ -124,7 +124,10 @@ def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction
     for transaction_id, group in groupby(files, key=lambda file: file.transaction):
         same = tuple(group)
         transaction = transactions.get(transaction_id)
-        what = f"{transaction.kind} {transaction_id}" if transaction else transaction_id or "of no known transaction"
+        what = transaction_id or "of no known transaction"
+        if transaction is not None:
+            names = f" {transaction.about}" if transaction.about else ""
+            what = f"{transaction.kind} {transaction_id}{names}"
         fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
         text = f"{timestamp(max(file.when for file in same))} {what}"
         yield TrashRow(PickRow(f"of {transaction_id}", text, fate, "heading", start=True), same, transaction)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ocitui.cache import ConflictError, TrashedFile
+from ocitui.cache.records import some_of
 from ocitui.cache.trash import files_that_go
 from ocitui.text import human_size, timestamp
 
@@ -50,13 +51,17 @@ class EmptyTrashScreen(ConfirmScreen):
 
     async def plan(self) -> Sequence[Line]:
         cache = self.app.cache
-        files = files_that_go(await cache.trash(), {one.id: one for one in await cache.transactions()})
+        transactions = {one.id: one for one in await cache.transactions()}
+        files = files_that_go(await cache.trash(), transactions)
         # What comes into the trash while the question stands was not agreed to.
         self._agreed = [file.trash for file in files]
         if not files:
             raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
         lines = [heading(f"On {self.app.host}: {_total(files)} go for good")]
+        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
+        if names := some_of(name for one in of for name in transactions[one].image_names):
+            lines.append(Line(names, "of"))
         if undone:
             what = f"{counted(undone, 'transaction', 'transactions')} can then no longer be undone"
             lines.append(Line(what, kind="bad"))

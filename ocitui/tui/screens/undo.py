@@ -16,8 +16,6 @@ from ..widgets.lines_view import Line, LongList, heading
 from .confirm import ConfirmScreen
 from .delete import entries_lines, file_line, long_list
 
-_NAMES = 5
-
 
 class UndoScreen(ConfirmScreen):
     """Undoes one transaction, the newest that can be when none is named."""
@@ -56,9 +54,8 @@ def undo_lines(target: Transaction, host: str) -> list[Line | LongList]:
         Line(target.id, "transaction"),
         Line(target.by, "by", "plain" if target.by == whoami() else "bad"),
     ]
-    if names := target.image_names:
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        lines.append(Line(", ".join(names[:_NAMES]) + more, "of"))
+    if target.about:
+        lines.append(Line(target.about, "of"))
     back, away = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
     for title, descriptors in (("Back into the index", back), ("Out of the index", away)):
         if descriptors:
