@@ -9,9 +9,9 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import PackerCache, ReadOnlyError, Transaction, TransactionKind
+from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
-from ocitui.cache.ledger import record_stored
+from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.flatten_messages import FlattenProgress
 from ocitui.importing.opening import SourceOptions, open_source
@@ -27,7 +27,7 @@ from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..loop_devices import read_back, users_of
 from ..report import Report
-from .copies import is_whole, sha256_of
+from .copies import WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, StepKind
 
@@ -53,10 +53,10 @@ class Fetcher:
         output = self.folder / f"{number}.{fetch.format}"
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)
+            await in_thread(lambda stop: require_good(fetch, output, stop))
         else:
+            # Read through when the plan was made: it is the same by its sha256.
             await self._copy(fetch, output)
-        if not await in_thread(lambda stop: is_whole(output, fetch.format)):
-            raise SourceError(f"{fetch.origin}: what was fetched is no whole {fetch.format}")
         return output
 
     async def _copy(self, fetch: Fetch, output: Path) -> None:
@@ -64,7 +64,7 @@ class Fetcher:
 
         def work(stop: Stop) -> None:
             if fetch.kind is FetchKind.DEVICE:
-                return read_device(self.directory, fetch, output, self.disk)
+                return read_device(self.directory, fetch, output, self.disk, stop)
             return copy_checked(fetch, output, self.disk, lambda done: told(fetch.name, done, fetch.size), stop)
 
         with storage_errors(f"copy {fetch.origin}"):
@@ -102,7 +102,15 @@ class Fetcher:
         blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
 
 
-def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None:
+def require_good(fetch: Fetch, output: Path, stop: Stop) -> None:
+    """Raises SourceError where what was packed is not whole, or cannot be read through."""
+    wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format)
+    refused: list[str] = []
+    if good_packed(output, wanted, refused.append, stop) is None:
+        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
+
+
+def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> None:
     """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
     uses = users_of(directory).get(fetch.name, ())
     use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
@@ -110,7 +118,9 @@ def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None
         raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
     with disk.writing(output) as write:
         read_back(use, write, fetch.size)
-    if sha256_of(output) != fetch.sha256:
+    with open(output, "rb", buffering=0) as copy:
+        sha256 = hash_file(copy, lambda _: stop.check())
+    if sha256 != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
@@ -126,7 +136,7 @@ def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], N
             done(fetch.size - left)
     if left:
         raise SourceError(f"{fetch.origin} ends {left} bytes too early")
-    if fetch.sha256 and hashed.hexdigest() != fetch.sha256.removeprefix("sha256:"):
+    if hashed.hexdigest() != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 

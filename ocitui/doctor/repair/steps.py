@@ -63,7 +63,7 @@ class Fetch:
     """A packed file that is brought into the staging folder before it is placed under ``name``.
 
     ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
-    expected (0: not known). ``sha256`` is what its bytes must have, empty where nobody recorded it.
+    expected (0: not known). ``sha256`` is what its bytes must have; empty for an import.
     """
 
     name: str
