@@ -154,8 +154,7 @@ def redo(space: Workspace, target: Transaction) -> Transaction:
     if target.kind == TransactionKind.DELETE:
         change = deletion(space.root, index, list(dict.fromkeys(one.key for one in lost.returned)))
     else:
-        _require_files(space.directory, lost.missing)
-        change = Change(_edit(index, target, lost))
+        change = Change(edit_again(space.directory, index, lost))
     return make(space, change, About(TransactionKind.REDO, target.id))
 
 
@@ -228,8 +227,13 @@ class _State:
         return None if at is None else self._index.descriptors[at]
 
 
-def _edit(index: ImageIndex, target: Transaction, lost: Overwritten) -> IndexEdit:
-    """The edit that makes an index what the transaction had made of it."""
+def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEdit:
+    """The edit that makes an index what a transaction had made of it.
+
+    Raises ConflictError where the files of an entry that is to come back are not there any more.
+    """
+    _require_files(directory, lost.missing)
+    target = lost.transaction
     leaving = _positions(index, (*lost.returned, *lost.moved_back))
     moved = {identity_of(descriptor) for descriptor in lost.moved_back}
     again = [index.descriptors[at].raw for at in leaving if identity_of(index.descriptors[at]) in moved]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ocitui.cache import PlanChangedError
 from ocitui.doctor.findings import Severity
 from ocitui.doctor.repair.apply import Repaired, apply_plan
-from ocitui.doctor.repair.plan import RepairPlan, StepKind
+from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.doctor.report import Report
 
 from .asking import NotAskedError, agree, agree_to_drop_used
@@ -62,7 +62,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             output.planned_anew(looked)
             continue
         output.made(repaired)
-        if not _brings_entries(looked.plan):
+        if not looked.plan.brings_entries:
             return repaired.report
         looked = look_again(settings, asked, repaired.report)
         if looked.plan.made:
@@ -79,8 +79,3 @@ def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
     with line_shown(repair_text) as show:
         return run_async(apply_plan(cache_of(settings), plan, show))
-
-
-def _brings_entries(plan: RepairPlan) -> bool:
-    """Whether there are entries now that could not be mended before."""
-    return any(step.kind in (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES) for step in plan.made)

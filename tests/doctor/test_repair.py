@@ -10,16 +10,25 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import Descriptor, ImageIndex, PackerCache, PlanChangedError, ReadOnlyError, keep_backup, new_index
+from ocitui.cache import (
+    Descriptor,
+    ImageIndex,
+    PackerCache,
+    PlanChangedError,
+    ReadOnlyError,
+    TransactionKind,
+    keep_backup,
+    new_index,
+)
 from ocitui.cache.disk import Disk
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.index_checks import History
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import RepairProgress, apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, StepKind, plan_repair
+from ocitui.doctor.repair.plan import StepKind, plan_repair
 from tests.cache.support import entry
-from tests.doctor.examine_support import Sample, all_codes, codes, copied, digest_of, flipped, found
+from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
 from tests.doctor.loops import loop_device
 from tests.doctor.repair_support import (
@@ -140,20 +149,75 @@ async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) 
     assert standing(sample.directory) == before
 
 
-async def test_an_edit_that_was_overwritten_is_offered_again(sample: Sample) -> None:
+async def test_a_deletion_that_came_back_is_one_finding_and_is_made_again(sample: Sample) -> None:
     daemon = Daemon(sample.index)
     cache = PackerCache(sample.directory)
-    transaction = await cache.delete([(sample.other, "squashfs")])
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    # Twenty transactions later the journal is compared whole, all the same.
+    for _ in range(11):
+        await cache.undo((await cache.delete([(sample.digest, "tar")])).id)
     daemon.store()
-    report = await found(sample.directory, history=History(overwritten=[transaction]))
-    plan = await plan_repair(cache, report, RepairOptions())
-    (step,) = [step for step in plan.steps if step.kind is StepKind.REDO]
-    assert step.number not in plan.chosen
-    assert "index-overwritten" in {left.finding.code for left in plan.left}
-    done = await repaired(sample.directory, plan.narrowed([step.number]))
-    assert len(done.transactions) == 1
-    assert (sample.other, "squashfs") not in [one.key for one in await cache.list()]
-    assert daemon.stored[0] in [one.digest for one in await cache.list()]
+    report, plan = await planned(sample.directory)
+    (finding,) = [one for one in report.findings if one.severity is not Severity.INFO and one.digest == sample.other]
+    assert (finding.code, finding.name) == ("index-overwritten", OTHER_NAME)
+    assert f"{OTHER_NAME} is back: the delete of transaction {deleted.id}" in finding.seen
+    (step,) = plan.made
+    assert step.kind is StepKind.REDO
+    before = standing(sample.directory)
+    done = await repaired(sample.directory, plan)
+    assert [(one.kind, one.image_names) for one in done.transactions] == [(TransactionKind.REDO, [OTHER_NAME])]
+    keys = [one.key for one in await cache.list()]
+    assert (sample.other, "squashfs") not in keys
+    assert daemon.stored[0] in [digest for digest, _ in keys]
+    assert sample.other not in {one.digest for one in done.report.findings}
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+async def test_an_import_that_went_is_one_finding_and_is_put_back(sample: Sample) -> None:
+    whole = sample.index.read_bytes()
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    report, plan = await planned(sample.directory)
+    assert all_codes(report.findings) == {"index-overwritten"}
+    assert f"{OTHER_NAME} is gone: the undo of transaction" in report.findings[0].seen
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    assert ImageIndex.parse(sample.index.read_bytes()).digests == ImageIndex.parse(whole).digests
+
+
+async def test_an_edit_made_again_is_of_one_transaction_with_the_rest(sample: Sample) -> None:
+    daemon = Daemon(sample.index)
+    await PackerCache(sample.directory).delete([(sample.other, "squashfs")])
+    daemon.store()
+    sample.file("squashfs").write_bytes(b"")
+    _, plan = await planned(sample.directory)
+    assert {step.kind for step in plan.made} >= {StepKind.REDO, StepKind.MOVE_ASIDE}
+    done = await repaired(sample.directory, plan)
+    assert [one.kind for one in done.transactions] == [TransactionKind.REPAIR]
+
+
+async def test_an_import_whose_files_are_gone_too_is_left_with_the_reason(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    sample.other_file("squashfs").unlink()
+    _, plan = await planned(sample.directory, only=frozenset({"index-overwritten"}))
+    assert plan.steps == ()
+    assert "cannot come back" in plan.left[0].why
+
+
+async def test_a_wipe_is_one_finding_whatever_was_imported_before(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields.update(manifests=fields["manifests"][:1]))
+    report, plan = await planned(sample.directory)
+    assert all_codes(report.findings) == {"index-shrunk"}
+    assert [step.kind for step in plan.made] == [StepKind.ADD_ENTRIES]
+    assert len(plan.joined) == 4
 
 
 async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:

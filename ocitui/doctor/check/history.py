@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ocitui.cache import (
@@ -11,7 +12,6 @@ from ocitui.cache import (
     CacheError,
     Descriptor,
     ImageIndex,
-    Transaction,
     examine_index,
     keep_backup,
     keep_corrupt,
@@ -21,7 +21,7 @@ from ocitui.cache import (
     transactions_since,
 )
 from ocitui.cache.listing import CacheFiles
-from ocitui.cache.redoing import find_overwritten
+from ocitui.cache.redoing import Overwritten, find_overwritten
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
 
@@ -35,8 +35,9 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     histories = list(_histories(directory, index))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    found = next((history for history in histories if shrunk(index, history)), NO_HISTORY)
-    return History(found.backup, found.since, _overwritten(directory, index))
+    overwritten = _overwritten(directory, index)
+    known = (replace(history, overwritten=overwritten) for history in histories)
+    return next((history for history in known if shrunk(index, history)), History(overwritten=overwritten))
 
 
 def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
@@ -58,9 +59,9 @@ def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> S
     return list(found.descriptors) if found is not None else ()
 
 
-def _overwritten(directory: Path, index: ImageIndex) -> list[Transaction]:
+def _overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
     with suppress(CacheError):
-        return [one.transaction for one in find_overwritten(directory, index)]
+        return find_overwritten(directory, index)
     return []
 
 

@@ -31,6 +31,7 @@ from .copies import WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, StepKind
 
+_KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.REDO}
 FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
@@ -170,8 +171,7 @@ async def apply_plan(
 ) -> Repaired:
     """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
 
-    A ``judge`` that looked already looks only at what changed since. They are one transaction; an edit of ours that is
-    made once more is another.
+    A ``judge`` that looked already looks only at what changed since. They are one transaction.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
@@ -193,17 +193,14 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
             digests, names = _about(plan)
             transactions.append(await cache.change(change, _kind(plan), names=names, digests=digests))
             await asyncio.to_thread(_note_packed, cache, plan)
-        for transaction_id in plan.redone:
-            tell(RepairProgress(f"doing transaction {transaction_id} again"))
-            transactions.append(await cache.redo(transaction_id))
         if plan.made and not transactions:
             await cache.prepare()
     return tuple(transactions)
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
-    adopts = all(step.kind is StepKind.ADOPT for step in plan.made)
-    return TransactionKind.ADOPT if adopts else TransactionKind.REPAIR
+    kinds = {step.kind for step in plan.made}
+    return _KINDS.get(kinds.pop(), TransactionKind.REPAIR) if len(kinds) == 1 else TransactionKind.REPAIR
 
 
 def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:

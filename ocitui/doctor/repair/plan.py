@@ -24,6 +24,7 @@ from ocitui.cache import (
     PackerCache,
     Place,
     Remove,
+    TransactionKind,
     TransactionState,
     list_backups,
     read_backup,
@@ -31,7 +32,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.redoing import Overwritten
+from ocitui.cache.redoing import Overwritten, edit_again
 from ocitui.importing.opening import SourceOptions
 
 from ..check.history import known_history
@@ -45,7 +46,20 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
 from .source_copies import RegistryShelf, shelf_for
-from .steps import Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepChange, StepFile, StepKind
+from .steps import (
+    BRING_ENTRIES,
+    DONE_AGAIN,
+    Fate,
+    Fetch,
+    FetchKind,
+    Left,
+    Outcome,
+    RepairOptions,
+    RepairStep,
+    StepChange,
+    StepFile,
+    StepKind,
+)
 
 
 def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
@@ -74,29 +88,34 @@ def _all(directory: Path) -> Iterator[Descriptor]:
                 yield from [one.descriptor for one in transaction.removed]
 
 
-def plan_redo(findings: Sequence[Finding], overwritten: Iterable[Overwritten]) -> Outcome:
-    """A step for each transaction that a finding names; made only when it is chosen, as the daemon may win again."""
+def plan_redo(
+    snapshot: Snapshot, findings: Sequence[Finding], overwritten: Iterable[Overwritten], holders: Holders
+) -> Outcome:
+    """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
     outcome = Outcome()
     by_id = {one.transaction.id: one for one in overwritten}
     for finding in findings:
         lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
-        if lost is None:
+        if lost is None or snapshot.index is None:
             outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
-        else:
-            outcome.steps.append(_redo(finding, lost))
+            continue
+        try:
+            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, holders))
+        except CacheError as error:
+            outcome.leave([finding], error.message, error.hint)
     return outcome
 
 
-def _redo(finding: Finding, lost: Overwritten) -> RepairStep:
-    return RepairStep(
-        0,
-        StepKind.REDO,
-        f"Make the {lost.transaction.kind} of transaction {lost.transaction.id} once more: {_what(lost)}",
-        (finding,),
-        then="while it runs, its memory wins at its next store: stop it first, then start it",
-        default=False,
-        change=StepChange(redo=lost.transaction.id),
-    )
+def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, holders: Holders) -> RepairStep:
+    """Raises ConflictError where the files of an entry that is to come back are gone."""
+    transaction = lost.transaction
+    title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
+    if transaction.kind == TransactionKind.DELETE:
+        step = file_steps.drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
+        return replace(step, kind=StepKind.REDO, title=title, then=DONE_AGAIN, loses="")
+    edit = edit_again(snapshot.directory, index, lost)
+    change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
+    return RepairStep(0, StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
 
 
 def _what(lost: Overwritten) -> str:
@@ -167,7 +186,12 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
             orphan_steps.plan_orphans, snapshot, rest, adoption, trash=options.trash_orphans
         )
         outcome += orphan_steps.plan_rest(snapshot, rest, change_modes=options.change_modes)
-        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, snapshot))
+        undone = _of(findings, {"index-overwritten"})
+        lost = await _overwritten(cache, snapshot) if undone else []
+        if any(step.kind in BRING_ENTRIES for step in outcome.steps):
+            # What is gone of them comes back with the rest.
+            lost = [replace(one, missing=()) for one in lost]
+        outcome += await asyncio.to_thread(plan_redo, snapshot, undone, lost, holders)
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
@@ -257,10 +281,10 @@ def _index_change(
 ) -> IndexEdit | IndexReplacement | None:
     replacements = _once(change.replacement for change in changes if change.replacement is not None)
     if replacements:
-        if len(replacements) > 1 or any(_edits(change) for change in changes):
+        if len(replacements) > 1 or any(change.edits_index and change.replacement is None for change in changes):
             raise ConflictError("index.json is replaced whole", hint="mend its entries once it is")
         return replacements[0]
-    if index is None or not any(_edits(change) for change in changes):
+    if index is None or not any(change.edits_index for change in changes):
         return None
     removed = {position for change in changes for position in change.remove}
     edited = _annotations(changes, removed)
@@ -279,10 +303,6 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
             if position not in removed:
                 edited.setdefault(position, {}).update(changed)
     return edited
-
-
-def _edits(change: StepChange) -> bool:
-    return bool(change.remove or change.annotate or change.insert)
 
 
 def _placed(fetch: Fetch, staged: Mapping[str, Path]) -> Place:
@@ -362,6 +382,11 @@ class RepairPlan:
         return len(gone) == len(self.index)
 
     @property
+    def brings_entries(self) -> bool:
+        """Whether there will be entries that could not be mended before."""
+        return any(step.kind in BRING_ENTRIES for step in self.made)
+
+    @property
     def bytes_trashed(self) -> int:
         return sum(step.bytes_trashed for step in self.made)
 
@@ -372,18 +397,13 @@ class RepairPlan:
     @property
     def used_by(self) -> tuple[str, ...]:
         """The loop devices that hold files of entries which are dropped: who does that is asked twice."""
-        dropped = (step for step in self.made if step.kind is StepKind.DROP_ENTRY)
+        dropped = (step for step in self.made if step.kind in (StepKind.DROP_ENTRY, StepKind.REDO))
         return tuple(dict.fromkeys(user for step in dropped for user in step.used_by))
 
     @property
     def fetches(self) -> tuple[Fetch, ...]:
         """What has to be brought into the staging folder first."""
         return tuple(fetch for step in self.made for fetch in step.change.fetch)
-
-    @property
-    def redone(self) -> tuple[str, ...]:
-        """Transactions of ours whose edit is made once more, each as one of its own."""
-        return tuple(step.change.redo for step in self.made if step.change.redo)
 
     def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
         """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings."""

@@ -31,6 +31,10 @@ class StepKind(StrEnum):
     CLEAN_UP = "clean-up"
 
 
+BRING_ENTRIES = (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES)
+"""After these there are entries that could not be mended before."""
+
+
 class Fate(StrEnum):
     """What happens to a file: its value goes behind the file's name."""
 
@@ -94,7 +98,10 @@ class StepChange:
     place: tuple[Place, ...] = ()
     fetch: tuple[Fetch, ...] = ()
     modes: tuple[ChangeMode, ...] = ()
-    redo: str = ""
+
+    @property
+    def edits_index(self) -> bool:
+        return bool(self.remove or self.annotate or self.insert or self.replacement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,9 @@ HIT = "a hit, as far as this file goes"
 MISS = "a miss: a launch or a pull by name pulls it again, but a stored zone, which is made anew by digest alone, fails"
 NOTHING = "nothing: it never saw this"
 REVERSIBLE = "undo brings it back"
+DONE_AGAIN = (
+    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
+)
 
 
 @dataclass(slots=True)
