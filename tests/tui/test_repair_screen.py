@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
+from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
@@ -203,8 +204,8 @@ async def test_what_is_in_use_is_asked_twice(tmp_path: Path, monkeypatch: pytest
 
     really = RepairScreen._make_plan
 
-    async def used(self: RepairScreen, report: Report) -> Any:
-        plan = await really(self, report)
+    async def used(self: RepairScreen, report: Report, assessment: Assessment | None) -> Any:
+        plan = await really(self, report, assessment)
         return replace(plan, steps=tuple(replace(step, used_by=("/dev/loop3",)) for step in plan.steps))
 
     monkeypatch.setattr(RepairScreen, "_make_plan", used)

@@ -35,6 +35,7 @@ from ocitui.cache.own_folder import open_journal
 from ocitui.cache.redoing import Overwritten, edit_again
 from ocitui.importing.opening import SourceOptions
 
+from ..assessment import Assessment
 from ..check.history import known_history
 from ..findings import Depth, Finding, Severity
 from ..loop_devices import users_of
@@ -369,7 +370,7 @@ class RepairPlan:
         return (
             *(left for step in self.made for left in step.leaves),
             *(once_emptied(self.unmended) if self._empties_index else self.unmended),
-            *(Left(finding, "its step is not chosen", step.title) for step in passed for finding in step.findings),
+            *(_passed_over(step, finding) for step in passed for finding in step.findings),
         )
 
     @property
@@ -405,9 +406,19 @@ class RepairPlan:
         """What has to be brought into the staging folder first."""
         return tuple(fetch for step in self.made for fetch in step.change.fetch)
 
+    @property
+    def futile(self) -> tuple[RepairStep, ...]:
+        """The steps that are left out as the daemon would overwrite what they do."""
+        return tuple(step for step in self.steps if step.futile and step.number not in self.chosen)
+
     def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
-        """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings."""
-        chosen = (step.number for step in self.steps if _selects(wanted, step))
+        """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings, and
+        then none that would be futile and was not chosen."""
+        chosen = (
+            step.number
+            for step in self.steps
+            if step.number in wanted or (_selects(wanted, step) and (not step.futile or step.number in self.chosen))
+        )
         return replace(self, chosen=frozenset(chosen))
 
     def composed(self, staged: Mapping[str, Path] | None = None) -> Change:
@@ -422,11 +433,29 @@ def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
     return step.number in wanted or any(concerns(wanted, finding) for finding in step.findings)
 
 
-async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions | None = None) -> RepairPlan:
-    """What would mend these findings; nothing is written. Raises CacheDirectoryError where the directory is gone."""
+def _passed_over(step: RepairStep, finding: Finding) -> Left:
+    if step.futile:
+        return Left(finding, step.futile, f"then repair again; or --even-if-futile: {step.title}")
+    return Left(finding, "its step is not chosen", step.title)
+
+
+async def plan_repair(
+    cache: PackerCache, report: Report, options: RepairOptions | None = None, assessment: Assessment | None = None
+) -> RepairPlan:
+    """What would mend these findings; nothing is written. Edits of the index that by the ``assessment`` would not last
+    are no defaults. Raises CacheDirectoryError where the directory is gone."""
     options = options or RepairOptions()
     made = await make_plan(cache, report, options)
-    steps = tuple(replace(step, number=number) for number, step in enumerate(made.outcome.steps, 1))
+    futile = assessment.futile if assessment is not None else ""
+    steps = tuple(
+        replace(
+            step,
+            number=number,
+            futile=futile if step.change.edits_index else "",
+            default=step.default and (options.even_if_futile or not futile or not step.change.edits_index),
+        )
+        for number, step in enumerate(made.outcome.steps, 1)
+    )
     return RepairPlan(
         steps,
         tuple(made.outcome.left),

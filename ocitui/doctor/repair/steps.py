@@ -117,8 +117,8 @@ class Left:
 class RepairStep:
     """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
-    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen. ``leaves`` are
-    findings that come of it.
+    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
+    its edit of the index would not last now (empty: it would). ``leaves`` are findings that come of it.
     """
 
     number: int
@@ -132,6 +132,7 @@ class RepairStep:
     loses: str = ""
     source: str = ""
     default: bool = True
+    futile: str = ""
     used_by: tuple[str, ...] = ()
     leaves: tuple[Left, ...] = ()
     change: StepChange = StepChange()
@@ -145,7 +146,7 @@ class RepairOptions:
     names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
     are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
     them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
-    how registries are spoken to.
+    how registries are spoken to. ``even_if_futile`` makes edits of the index too that the daemon will overwrite.
     """
 
     only: frozenset[str] = frozenset()
@@ -157,6 +158,7 @@ class RepairOptions:
     change_modes: bool = False
     sources: tuple[str, ...] = ()
     registry: bool = False
+    even_if_futile: bool = False
     access: SourceOptions = field(default_factory=SourceOptions)
 
 
