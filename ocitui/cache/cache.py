@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .changes import Change
     from .deleting import DeletePlan
     from .journal import RefusedFiles
-    from .redoing import ExpectedEntries, Overwritten
+    from .redoing import Overwritten
     from .trash import EmptiedTrash, TrashedFile
     from .workspace import Workspace
 
@@ -369,12 +369,6 @@ class PackerCache(CacheAccess):
         from .redoing import find_overwritten
 
         return await self._look_up(lambda index: find_overwritten(self.directory, index, since))
-
-    async def expected(self) -> ExpectedEntries:
-        """What the index should hold, as the newest backup and the journal since say. Raises StorageError."""
-        from .redoing import expect_entries
-
-        return await asyncio.to_thread(expect_entries, self.directory)
 
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""

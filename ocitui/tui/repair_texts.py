@@ -162,15 +162,15 @@ def sources_title(entries: Sequence[JoinedEntry]) -> str:
 
 
 def sources_lines(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
-    """The three sources side by side, an entry a line in the order of the new index, and remarks below."""
+    """The four sources side by side, an entry a line in the order of the new index, and remarks below."""
     counts = Counter(source for entry in entries for source in entry.sources)
     told = ", ".join(f"{source} {counts[source]}" for source in Source)
-    room = max(width - 55, 16)
-    top = f"{'Name':{room}} {'Digest':12} {'Format':8} Index Backup Files From"
+    room = max(width - 63, 16)
+    top = f"{'Name':{room}} {'Digest':12} {'Format':8} Index Backup Journal Files From"
     lines = [heading(sources_title(entries)), Line(f"told of by: {told}"), Line(), heading(top)]
     for entry in entries:
-        kind = "bad" if entry.name is None or entry.descriptor is None else "plain"
-        lines.append(Line(_source_row(entry, room), kind="bad" if kind == "bad" else "plain"))
+        lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
+        lines.append(Line(_source_row(entry, room), kind="bad" if lost else "plain"))
     remarks = [Line(text, entry_word(entry), "bad") for entry in entries for text in joined_remarks(entry)]
     return [*lines, *([Line(), heading("To be known of them"), *remarks] if remarks else [])]
 
@@ -185,7 +185,7 @@ def _source_row(entry: JoinedEntry, room: int) -> str:
     taken = str(entry.taken_from) if entry.taken_from else "-"
     return (
         f"{name:{room}} {short_digest(entry.digest):12} {entry.format or 'none':8} "
-        f"{cells[Source.INDEX]:5} {cells[Source.BACKUP]:6} {cells[Source.FILES]:5} {taken}"
+        f"{cells[Source.INDEX]:5} {cells[Source.BACKUP]:6} {cells[Source.JOURNAL]:7} {cells[Source.FILES]:5} {taken}"
     )
 
 
@@ -196,6 +196,8 @@ def joined_remarks(entry: JoinedEntry) -> list[str]:
         for fact in entry.conflicts
     ]
     remarks += [f"files: {problem}" for problem in entry.problems]
+    if entry.removed_by:
+        remarks.append(f"taken out on purpose by transaction {entry.removed_by}, and stays so; undo brings it back")
     if entry.name is None:
         hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
         remarks.append("no source tells its name; n gives it one" + (f"; perhaps {hints}" if hints else ""))

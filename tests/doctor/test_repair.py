@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from ocitui.cache import (
 )
 from ocitui.cache.disk import Disk
 from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import RepairProgress, apply_plan
-from ocitui.doctor.repair.plan import StepKind, plan_repair
+from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.salvage.sources import Source
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
@@ -218,6 +221,84 @@ async def test_a_wipe_is_one_finding_whatever_was_imported_before(sample: Sample
     assert all_codes(report.findings) == {"index-shrunk"}
     assert [step.kind for step in plan.made] == [StepKind.ADD_ENTRIES]
     assert len(plan.joined) == 4
+
+
+def sources(plan: RepairPlan) -> list[tuple[str | None, str | None, str | None, bool]]:
+    """Of each entry: its name, its format, what it is taken from, and whether it was taken out on purpose."""
+    return [(one.name, one.format, one.taken_from, bool(one.removed_by)) for one in plan.joined]
+
+
+async def test_the_journal_knows_what_came_after_the_backup(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    await cache.undo(deleted.id)
+    whole = ImageIndex.parse(sample.index.read_bytes())
+    sample.index.write_bytes(sample.index.read_bytes()[:100])
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert [one.as_dict() for one in mended.descriptors] == [one.as_dict() for one in whole.descriptors]
+
+
+async def test_the_journal_alone_names_what_was_imported(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    shutil.rmtree(sample.directory / ".ocitui" / "backups")
+    sample.index.write_bytes(b"{")
+    _, plan = await planned(sample.directory)
+    assert (OTHER_NAME, "squashfs", Source.JOURNAL, False) in sources(plan)
+    assert "1 of the journal" in plan.steps[0].title
+
+
+@pytest.mark.parametrize("told_by", ["files", "index"])
+async def test_what_was_deleted_on_purpose_is_not_salvaged(sample: Sample, told_by: str) -> None:
+    before, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    assert keep_backup(sample.directory, before)
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    if told_by == "files":
+        await cache.restore([one.trash for one in await cache.trash()])
+        sample.index.write_bytes(b"{")
+    else:
+        # The daemon's memory wrote it back, and then it was damaged.
+        sample.index.write_bytes(before + before)
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", None, True)
+    assert plan.joined[-1].removed_by == deleted.id
+    assert "with 3 entries" in plan.steps[0].title
+    await repaired(sample.directory, plan)
+    assert sample.other not in {one.digest for one in await cache.list()}
+
+
+async def test_what_was_stored_again_after_its_deletion_is_salvaged_under_its_name(sample: Sample) -> None:
+    cache, kept = PackerCache(sample.directory), sample.directory.parent / "kept"
+    shutil.copytree(sample.directory, kept)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    await cache.delete([(sample.other, "squashfs")])
+    for path in kept.glob(f"{sample.other}*"):
+        shutil.copy(path, sample.directory)
+    sample.index.write_bytes(b"{")
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+
+
+async def test_an_edit_that_the_daemon_would_overwrite_is_left_out(sample: Sample) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields.update(manifests=[]))
+    sample.other_file("squashfs").write_bytes(b"")
+    report, cache = await found(sample.directory, Depth.HEADER), PackerCache(sample.directory)
+    emptied = Assessment(Case.MEMORY_EMPTIED, Confidence.LIKELY, (), (Command("", "stop it"),), ())
+    plan = await plan_repair(cache, report, None, emptied)
+    (step,) = plan.futile
+    assert (step.kind, step.futile) == (StepKind.ADD_ENTRIES, emptied.futile)
+    assert step not in plan.made
+    assert emptied.futile in [left.why for left in plan.left]
+    assert step not in plan.narrowed({"index-emptied"}).made
+    assert step in plan.narrowed({step.number}).made
+    assert step.number in (await plan_repair(cache, report, RepairOptions(even_if_futile=True), emptied)).chosen
+    assert (await plan_repair(cache, report)).futile == ()
 
 
 async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:

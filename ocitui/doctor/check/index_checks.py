@@ -22,6 +22,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.redoing import Overwritten
@@ -241,6 +242,23 @@ def overwritten_finding(lost: Overwritten) -> Finding:
         return fault.finding(seen, file=INDEX_NAME)
     (one,) = entries
     return fault.finding(seen, digest=one.digest, format=one.format or "", name=one.image_name or "", file=INDEX_NAME)
+
+
+def explained_keys(today: ImageIndex, history: History) -> list[Key]:
+    """The entries that are gone by a finding of their own, so that their files are no orphans."""
+    return [
+        *(one.key for one in shrunk(today, history)),
+        *(one.key for lost in history.overwritten for one in lost.missing),
+    ]
+
+
+def came_back(history: History) -> dict[str, frozenset[str]]:
+    """The formats, by digest, of the entries that were deleted and are in the index again."""
+    found: dict[str, frozenset[str]] = {}
+    for lost in history.overwritten:
+        for one in lost.returned:
+            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
+    return found
 
 
 def _names(descriptors: Sequence[Descriptor]) -> str:

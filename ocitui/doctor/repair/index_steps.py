@@ -171,9 +171,8 @@ def _lost(joined: Joined) -> str:
 
 
 def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
-    words = {Source.INDEX: "the index", Source.BACKUP: "the backup", Source.FILES: "the files"}
     counts = Counter(source for _, source in proposed)
-    return ", ".join(f"{counts[source]} of {words[source]}" for source in Source if counts[source]) or "empty"
+    return ", ".join(f"{counts[source]} of the {source}" for source in Source if counts[source]) or "empty"
 
 
 def _count(number: int) -> str:

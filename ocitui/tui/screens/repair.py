@@ -1,4 +1,4 @@
-"""The plan of a repair: each step with its mark, what stays, the three sources of a lost index; then the question."""
+"""The plan of a repair: each step with its mark, what stays, the four sources of a lost index; then the question."""
 
 from __future__ import annotations
 
