@@ -31,6 +31,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _KIND = re.compile(r"[a-z][a-z-]{0,31}")
 _MOST_ITEMS = 2_000_000
 _LONGEST_TEXT = 8192
+_NAMES_TOLD = 3
 _LATEST = 1 << 33  # seconds since the epoch: the year 2242
 _LARGEST = (1 << 63) - 1
 
@@ -214,6 +215,13 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Their digests, each once."""
         told = (one.descriptor.digest for one in (*self.removed, *self.added))
         return list(dict.fromkeys((*told, *(one[0] for one in self.absent), *self.digests)))
+
+    @property
+    def explanation(self) -> str:
+        """What there is to say of the entries that it was to take out and that were gone already; empty for none."""
+        names = list(dict.fromkeys(name or digest for digest, _, name in self.absent))
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        return f"gone from the index already: {', '.join(names[:_NAMES_TOLD])}{more}" if names else ""
 
     @property
     def taken_out(self) -> list[Identity]:

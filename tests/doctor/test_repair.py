@@ -43,6 +43,7 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
+from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}
 _numbers = itertools.count(1)
@@ -134,6 +135,19 @@ async def test_an_index_that_was_written_twice_is_one_plan_and_one_transaction(s
     assert len(await PackerCache(sample.directory).list()) == 4
     await undone(sample.directory, done)
     assert sample.index.read_bytes() == whole + whole
+
+
+async def test_the_index_that_was_written_twice(tmp_path: Path) -> None:
+    index, twice = tmp_path / "index.json", (ROOT / "tests/cases/06-index-twice.json").read_bytes()
+    index.write_bytes(twice)
+    _, plan = await planned(tmp_path)
+    (step,) = plan.made
+    assert "with 7 entries: 7 of the index" in step.title
+    done = await repaired(tmp_path, plan)
+    assert len(done.transactions) == 1
+    assert len(await PackerCache(tmp_path).list()) == 7
+    await undone(tmp_path, done)
+    assert index.read_bytes() == twice
 
 
 async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:

@@ -43,7 +43,7 @@ class UndoScreen(ConfirmScreen):
 
     async def act(self) -> str:
         done = await self.app.cache.undo(self._id)
-        return f"undone by {done.id}: {self._id}"
+        return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
 
 
 def _find(transactions: list[Transaction], transaction_id: str) -> Transaction:
