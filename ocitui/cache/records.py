@@ -226,6 +226,8 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def taken_out(self) -> list[Identity]:
         """The entries that it took out of the index, or found gone: what it explains where a later index lacks them."""
+        if self.swap is not None and self.state is TransactionState.UNDONE:
+            return []
         return [*(identity_of(one.descriptor) for one in self.removed), *self.absent]
 
 

@@ -46,7 +46,7 @@ def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
-    tries = 0
+    tries = rounds = 0
     if not looked.plan.made:
         output.nothing_to_do()
     while looked.plan.made:
@@ -62,7 +62,8 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             output.planned_anew(looked)
             continue
         output.made(repaired)
-        if not looked.plan.brings_entries:
+        rounds += 1
+        if not looked.plan.brings_entries or rounds == _TRIES:
             return repaired.report
         looked = look_again(settings, asked, repaired.report)
         if looked.plan.made:

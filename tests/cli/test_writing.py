@@ -289,5 +289,5 @@ def test_an_undo_says_what_was_gone_already(demo: Path, ocitui: Ocitui) -> None:
     # A daemon that never knew of it writes what it remembers.
     (demo / "index.json").write_bytes(without)
     done = ocitui("undo", back, "-C", demo)
-    assert f"note: gone from the index already: alpine:3.19" in done.out
+    assert "note: gone from the index already: alpine:3.19" in done.out
     assert "index-shrunk" not in ocitui("check", "-C", demo).out

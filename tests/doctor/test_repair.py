@@ -150,6 +150,48 @@ async def test_the_index_that_was_written_twice(tmp_path: Path) -> None:
     assert index.read_bytes() == twice
 
 
+@pytest.mark.parametrize("index", ["cut", "shrunk"])
+async def test_a_lost_index_and_what_is_wrong_with_its_entries_are_one_transaction(sample: Sample, index: str) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    if index == "cut":
+        sample.index.write_bytes(sample.index.read_bytes()[:-200])
+    else:
+        sample.edit_index(lambda fields: fields.update(manifests=fields["manifests"][1:2]))
+    sample.other_file("squashfs").unlink()
+    sample.file("squashfs").write_bytes(b"")
+    before = standing(sample.directory)
+    _, plan = await planned(sample.directory, drop=True)
+    assert {step.kind for step in plan.made} == {
+        StepKind.REPLACE_INDEX if index == "cut" else StepKind.ADD_ENTRIES,
+        StepKind.DROP_ENTRY,
+    }
+    assert plan.left == ()
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    assert [one.key for one in await PackerCache(sample.directory).list()] == [
+        (sample.digest, "erofs"),
+        (sample.digest, "tar"),
+    ]
+    # What was dropped is no loss to the next check, and comes back with the undo.
+    report, again = await planned(sample.directory)
+    assert codes(report.findings) == set()
+    assert again.steps == ()
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+async def test_without_its_index_nothing_of_an_entry_is_edited(sample: Sample) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.index.write_bytes(b"{")
+    sample.other_file("squashfs").unlink()
+    _, plan = await planned(sample.directory, drop=True)
+    first, drop = plan.steps
+    assert (first.kind, drop.kind, drop.after) == (StepKind.REPLACE_INDEX, StepKind.DROP_ENTRY, True)
+    without = plan.narrowed({drop.number})
+    assert without.made == ()
+    assert "with the step that brings entries back" in without.left[-1].why
+
+
 async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:
     whole = list(ImageIndex.parse(sample.index.read_bytes()).descriptors)
     sample.edit_index(lambda fields: fields.update(manifests=[]))

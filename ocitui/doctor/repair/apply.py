@@ -191,7 +191,8 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
         if change := plan.composed(staged):
             tell(RepairProgress("mending"))
             digests, names = _about(plan)
-            transactions.append(await cache.change(change, _kind(plan), names=names, digests=digests))
+            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+            transactions.append(done)
             await asyncio.to_thread(_note_packed, cache, plan)
         if plan.made and not transactions:
             await cache.prepare()

@@ -27,12 +27,14 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
     list_backups,
+    new_index,
     read_backup,
     see,
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.redoing import Overwritten, edit_again
+from ocitui.cache.records import Identity, identity_of
+from ocitui.cache.redoing import Overwritten, edit_again, find_overwritten
 from ocitui.importing.opening import SourceOptions
 
 from ..assessment import Assessment
@@ -60,6 +62,7 @@ from .steps import (
     StepChange,
     StepFile,
     StepKind,
+    WholeIndex,
 )
 
 
@@ -89,12 +92,13 @@ def _all(directory: Path) -> Iterator[Descriptor]:
                 yield from [one.descriptor for one in transaction.removed]
 
 
-def plan_redo(
-    snapshot: Snapshot, findings: Sequence[Finding], overwritten: Iterable[Overwritten], holders: Holders
-) -> Outcome:
+def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
     """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
-    outcome = Outcome()
-    by_id = {one.transaction.id: one for one in overwritten}
+    outcome, by_id = Outcome(), dict[str, Overwritten]()
+    if findings and snapshot.index is not None:
+        with suppress(CacheError):
+            overwritten = find_overwritten(snapshot.directory, snapshot.index)
+            by_id = {one.transaction.id: one for one in overwritten}
     for finding in findings:
         lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
         if lost is None or snapshot.index is None:
@@ -167,12 +171,8 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users, notes), notes)
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
-    mends = FileMends(snapshot, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
-    orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
-    known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
-    adoption = Adoption(snapshot, dict(options.adopt), known, options.adopt_known)
     joined: Joined | None = None
     try:
         outcome = Outcome()
@@ -180,19 +180,26 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
             history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
             joined = await asyncio.to_thread(join_sources, snapshot, history, names)
             outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
-        outcome += descriptor_steps.plan_descriptors(snapshot, _of(findings, descriptor_steps.CODES), names)
+        # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
+        later, found_later = _on_whole_index(snapshot, outcome, options)
+        findings += found_later
+        mends = FileMends(later, restorer, holders, partial(_content, ledger), options.drop)
+        orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
+        known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
+        adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
+        outcome += descriptor_steps.plan_descriptors(later, _of(findings, descriptor_steps.CODES), names)
         outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
         rest = _of(findings, orphan_steps.CODES)
         outcome += await asyncio.to_thread(
-            orphan_steps.plan_orphans, snapshot, rest, adoption, trash=options.trash_orphans
+            orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans
         )
-        outcome += orphan_steps.plan_rest(snapshot, rest, change_modes=options.change_modes)
+        outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
         undone = _of(findings, {"index-overwritten"})
-        lost = await _overwritten(cache, snapshot) if undone else []
-        if any(step.kind in BRING_ENTRIES for step in outcome.steps):
-            # What is gone of them comes back with the rest.
-            lost = [replace(one, missing=()) for one in lost]
-        outcome += await asyncio.to_thread(plan_redo, snapshot, undone, lost, holders)
+        outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
+        if later is not snapshot:
+            outcome.steps = [
+                replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
+            ]
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
@@ -206,11 +213,15 @@ def _is_pending(directory: Path) -> bool:
     return False
 
 
-async def _overwritten(cache: PackerCache, snapshot: Snapshot) -> list[Overwritten]:
-    try:
-        return [] if snapshot.replaced else await cache.overwritten()
-    except CacheError:
-        return []
+def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions) -> tuple[Snapshot, list[Finding]]:
+    """The cache as it will be once entries have come back, and what there is to mend of it then."""
+    for at, step in enumerate(outcome.steps):
+        if step.change.whole is not None:
+            found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
+            leaves = tuple(left for left in step.leaves if left.finding not in found)
+            outcome.steps[at] = replace(step, leaves=leaves)
+            return snapshot.with_index(step.change.whole.index), found
+    return snapshot, []
 
 
 def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
@@ -280,12 +291,19 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 def _index_change(
     index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
 ) -> IndexEdit | IndexReplacement | None:
-    replacements = _once(change.replacement for change in changes if change.replacement is not None)
-    if replacements:
-        if len(replacements) > 1 or any(change.edits_index and change.replacement is None for change in changes):
-            raise ConflictError("index.json is replaced whole", hint="mend its entries once it is")
-        return replacements[0]
-    if index is None or not any(change.edits_index for change in changes):
+    bringing = [change for change in changes if change.whole is not None]
+    changes = [change for change in changes if change.whole is None and change.edits_index]
+    if len(bringing) > 1:
+        raise ConflictError("two steps bring entries back", hint="choose one of them")
+    if bringing:
+        whole, replacement = bringing[0].whole, bringing[0].replacement
+        assert whole is not None
+        rows = _edited(whole, changes)
+        if replacement is None:
+            assert index is not None
+            return _difference(index, seen, rows)
+        return replace(replacement, data=new_index(raw for raw, _ in rows)) if changes else replacement
+    if index is None or not changes:
         return None
     removed = {position for change in changes for position in change.remove}
     edited = _annotations(changes, removed)
@@ -295,6 +313,38 @@ def _index_change(
     # Positions mean something in the index that was seen only; what is put at the end fits any.
     bound = any(insert.position is not None for change in changes for insert in change.insert)
     return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
+
+
+def _edited(whole: WholeIndex, changes: Sequence[StepChange]) -> list[tuple[bytes, int | None]]:
+    """The descriptors of a whole index as other steps edit it, each with its position in the index as it is now (None:
+    it comes in)."""
+    index, removed = whole.index, {position for change in changes for position in change.remove}
+    edited = _annotations(changes, removed)
+    coming: dict[int, list[bytes]] = {}
+    for insert in (insert for change in changes for insert in change.insert):
+        coming.setdefault(len(index) if insert.position is None else insert.position, []).append(insert.raw)
+    rows: list[tuple[bytes, int | None]] = []
+    for at, descriptor in enumerate(index.descriptors):
+        rows += [(raw, None) for raw in coming.pop(at, [])]
+        if at in edited:
+            rows.append((annotated(index, at, edited[at]), None))
+        elif at not in removed:
+            rows.append((descriptor.raw, whole.origins[at]))
+    return rows + [(raw, None) for _, some in sorted(coming.items()) for raw in some]
+
+
+def _difference(index: ImageIndex, seen: IndexSeen | None, rows: Sequence[tuple[bytes, int | None]]) -> IndexEdit:
+    """The edit that makes these descriptors of an index."""
+    kept = {origin for _, origin in rows if origin is not None}
+    gone = [Remove(at, one.raw) for at, one in enumerate(index.descriptors) if at not in kept]
+    inserts: list[Insert] = []
+    following: int | None = None
+    for raw, origin in reversed(rows):
+        if origin is None:
+            inserts.append(Insert(raw, following))
+        else:
+            following = origin
+    return IndexEdit(tuple(gone), tuple(reversed(inserts)), seen)
 
 
 def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
@@ -361,12 +411,15 @@ class RepairPlan:
     @property
     def made(self) -> tuple[RepairStep, ...]:
         """The steps that will be made."""
-        return tuple(step for step in self.steps if step.number in self.chosen)
+        chosen = [step for step in self.steps if step.number in self.chosen]
+        brought = any(step.change.whole is not None for step in chosen)
+        return tuple(step for step in chosen if brought or not step.after)
 
     @property
     def left(self) -> tuple[Left, ...]:
         """All findings that will be there afterwards, also those of steps that are not made."""
-        passed = [step for step in self.steps if step.number not in self.chosen]
+        made = {step.number for step in self.made}
+        passed = [step for step in self.steps if step.number not in made]
         return (
             *(left for step in self.made for left in step.leaves),
             *(once_emptied(self.unmended) if self._empties_index else self.unmended),
@@ -378,7 +431,7 @@ class RepairPlan:
         """Whether every entry goes, and none comes."""
         changes = [step.change for step in self.made]
         gone = {position for change in changes for position in change.remove}
-        if not gone or self.index is None or any(change.insert or change.replacement for change in changes):
+        if not gone or self.index is None or any(change.insert or change.whole for change in changes):
             return False
         return len(gone) == len(self.index)
 
@@ -386,6 +439,18 @@ class RepairPlan:
     def brings_entries(self) -> bool:
         """Whether there will be entries that could not be mended before."""
         return any(step.kind in BRING_ENTRIES for step in self.made)
+
+    @property
+    def given_up(self) -> list[Identity]:
+        """The entries that could come back, and are dropped in the same plan."""
+        changes = [step.change for step in self.made]
+        whole = next((change.whole for change in changes if change.whole is not None), None)
+        if whole is None:
+            return []
+        gone = {at for change in changes for at in change.remove}
+        kept = {identity_of(one) for at, one in enumerate(whole.index.descriptors) if at not in gone}
+        dropped = [identity_of(whole.index.descriptors[at]) for at in sorted(gone) if whole.origins[at] is None]
+        return [one for one in dropped if one not in kept]
 
     @property
     def bytes_trashed(self) -> int:
@@ -434,6 +499,8 @@ def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:
+    if step.after and not step.futile:
+        return Left(finding, "it is mended with the step that brings entries back only", step.title)
     if step.futile:
         return Left(finding, step.futile, f"then repair again; or --even-if-futile: {step.title}")
     return Left(finding, "its step is not chosen", step.title)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ocitui.cache import ChangeMode, Discard, IndexReplacement, Insert, PackedFormat, Place, Seen
+from ocitui.cache import ChangeMode, Discard, ImageIndex, IndexReplacement, Insert, PackedFormat, Place, Seen
 from ocitui.importing.opening import SourceOptions
 
 from ..findings import Finding
@@ -84,16 +84,27 @@ Annotations = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class WholeIndex:
+    """The index that there is once entries have come back: what stands at each position of it, with the position that
+    this has now (None: it comes in)."""
+
+    index: ImageIndex
+    origins: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepChange:
     """What a step does, in parts that several steps can share one transaction with.
 
-    ``remove`` and ``annotate`` name descriptors by their position in the index that the plan was made for.
+    ``remove``, ``annotate`` and ``insert`` name places in the index that the plan was made for: the ``whole`` one where
+    a step of the plan brings entries back.
     """
 
     remove: tuple[int, ...] = ()
     annotate: tuple[tuple[int, Annotations], ...] = ()
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
+    whole: WholeIndex | None = field(default=None, repr=False, compare=False)
     discard: tuple[Discard, ...] = ()
     place: tuple[Place, ...] = ()
     fetch: tuple[Fetch, ...] = ()
@@ -101,7 +112,7 @@ class StepChange:
 
     @property
     def edits_index(self) -> bool:
-        return bool(self.remove or self.annotate or self.insert or self.replacement)
+        return bool(self.remove or self.annotate or self.insert or self.replacement or self.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +129,8 @@ class RepairStep:
     """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
     drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
-    its edit of the index would not last now (empty: it would). ``leaves`` are findings that come of it.
+    its edit of the index would not last now (empty: it would). One that comes ``after`` is of entries that another step
+    brings back, and is made with it only. ``leaves`` are findings that come of it.
     """
 
     number: int
@@ -133,6 +145,7 @@ class RepairStep:
     source: str = ""
     default: bool = True
     futile: str = ""
+    after: bool = False
     used_by: tuple[str, ...] = ()
     leaves: tuple[Left, ...] = ()
     change: StepChange = StepChange()
