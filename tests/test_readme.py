@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from ocitui.doctor.assessment import HEADLINES, Case
 from ocitui.tui.actions import readme_table
 from tests.tools import ROOT
 
@@ -21,3 +24,8 @@ def test_every_picture_is_there() -> None:
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file()
+
+
+@pytest.mark.parametrize("case", [case for case in Case if HEADLINES[case]])
+def test_it_advises_what_the_assessment_does(case: Case) -> None:
+    assert f"| {HEADLINES[case]} |" in README

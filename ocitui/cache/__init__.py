@@ -76,7 +76,6 @@ if TYPE_CHECKING:
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
-    from .redoing import ExpectedEntries as ExpectedEntries
     from .redoing import Overwritten as Overwritten
     from .trash import EmptiedTrash as EmptiedTrash
     from .trash import TrashedFile as TrashedFile
@@ -112,7 +111,7 @@ _NAMES = {
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
     "records": "Transaction TransactionKind TransactionState",
-    "redoing": "ExpectedEntries Overwritten",
+    "redoing": "Overwritten",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .changes import Change
     from .deleting import DeletePlan
     from .journal import RefusedFiles
-    from .redoing import ExpectedEntries, Overwritten
+    from .records import Identity
+    from .redoing import Overwritten
     from .trash import EmptiedTrash, TrashedFile
     from .workspace import Workspace
 
@@ -302,17 +303,24 @@ class PackerCache(CacheAccess):
         return await self._write("make ready to write", act)
 
     async def change(
-        self, change: Change, kind: TransactionKind, *, names: Collection[str] = (), digests: Collection[str] = ()
+        self,
+        change: Change,
+        kind: TransactionKind,
+        *,
+        names: Collection[str] = (),
+        digests: Collection[str] = (),
+        given_up: Collection[Identity] = (),
     ) -> Transaction:
         """Make a change: files in, modes, the index, files out, in one transaction that `undo` reverses byte for byte.
 
-        ``names`` and ``digests`` are of the images that it is about, where no descriptor in it tells. It needs no sound
-        index unless it edits one. Raises PlanChangedError where anything it names is not what was seen,
+        ``names`` and ``digests`` are of the images that it is about, where no descriptor in it tells; ``given_up`` are
+        entries that an index brought back could have had, and has not on purpose. It needs no sound index unless it
+        edits one. Raises PlanChangedError where anything it names is not what was seen,
         CorruptIndexError, DocumentError, LockedError, ConflictError, ReadOnlyError, StorageError.
         """
         from .transactions import About, make
 
-        about = About(kind, names=tuple(names), digests=tuple(digests))
+        about = About(kind, names=tuple(names), digests=tuple(digests), absent=tuple(given_up))
         return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
 
     async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:
@@ -381,12 +389,6 @@ class PackerCache(CacheAccess):
         from .redoing import find_overwritten
 
         return await self._look_up(lambda index: find_overwritten(self.directory, index, since))
-
-    async def expected(self) -> ExpectedEntries:
-        """What the index should hold, as the newest backup and the journal since say. Raises StorageError."""
-        from .redoing import expect_entries
-
-        return await asyncio.to_thread(expect_entries, self.directory)
 
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""

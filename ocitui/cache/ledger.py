@@ -373,13 +373,12 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk
         ledger.flush()
 
 
-def hash_file(file: BinaryIO, passed: Callable[[int], object]) -> str:
+def hash_file(file: BinaryIO, passed: Callable[[int], object], buffer: memoryview | None = None) -> str:
     """The sha256 of an unbuffered file from where it is, in hexadecimal digits; ``passed`` is called with the number of
-    bytes after each read. Raises OSError."""
-    hashing, buffer = hashlib.sha256(), bytearray(HASH_CHUNK)
-    view = memoryview(buffer)
+    bytes after each read, all of which go through ``buffer`` where one is given. Raises OSError."""
+    hashing, view = hashlib.sha256(), memoryview(bytearray(HASH_CHUNK)) if buffer is None else buffer
     while True:
-        size = file.readinto(buffer)  # type: ignore[attr-defined]
+        size = file.readinto(view)  # type: ignore[attr-defined]
         if not size:
             return hashing.hexdigest()
         hashing.update(view[:size])

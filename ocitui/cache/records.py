@@ -33,6 +33,7 @@ _KIND = re.compile(r"[a-z][a-z-]{0,31}")
 _TOLD = 3
 _MOST_ITEMS = 2_000_000
 _LONGEST_TEXT = 8192
+_NAMES_TOLD = 3
 _LATEST = 1 << 33  # seconds since the epoch: the year 2242
 _LARGEST = (1 << 63) - 1
 
@@ -236,8 +237,17 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return list(dict.fromkeys((*told, *(one[0] for one in self.absent), *self.digests)))
 
     @property
+    def explanation(self) -> str:
+        """What there is to say of the entries that it was to take out and that were gone already; empty for none."""
+        names = list(dict.fromkeys(name or digest for digest, _, name in self.absent))
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        return f"gone from the index already: {', '.join(names[:_NAMES_TOLD])}{more}" if names else ""
+
+    @property
     def taken_out(self) -> list[Identity]:
         """The entries that it took out of the index, or found gone: what it explains where a later index lacks them."""
+        if self.swap is not None and self.state is TransactionState.UNDONE:
+            return []
         return [*(identity_of(one.descriptor) for one in self.removed), *self.absent]
 
 

@@ -7,19 +7,17 @@ newest transaction that touched an entry says how it should stand; the order of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .backups import Backup, list_backups, read_backup
 from .changes import Change, IndexEdit, Insert, Remove
 from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
-from .errors import CacheError, ConflictError
+from .errors import ConflictError
 from .files import file_names, known_format, packed_name, regular_file, usable_digest
-from .index import ImageIndex, examine_index
+from .index import ImageIndex, Key
 from .own_folder import open_journal
 from .records import (
     LARGEST_SEQUENCE,
@@ -85,39 +83,36 @@ def _changes(directory: Path) -> list[Transaction]:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedEntries:
-    """What the index should hold: ``descriptors`` in order, as the newest ``backup`` that reads has them (None: there
-    is none), rolled forward by the transactions since. ``removed`` are entries that were taken out on purpose and did
-    not come back, each with the transaction that did it."""
+    """What an index should hold: ``descriptors`` in order, as a backup has them, rolled forward by the transactions
+    since. ``removed`` are entries that were taken out on purpose and did not come back, each with the transaction that
+    did it; ``noted`` are the newest descriptors of every digest and format that the journal knows."""
 
-    descriptors: tuple[Descriptor, ...]
-    removed: dict[Identity, str]
-    backup: Backup | None
+    descriptors: tuple[Descriptor, ...] = ()
+    removed: Mapping[Identity, Transaction] = field(default_factory=dict)
+    noted: Mapping[Key, Descriptor] = field(default_factory=dict)
 
 
-def expect_entries(directory: Path) -> ExpectedEntries:
-    """What the backups and the journal together say the index should hold. Raises StorageError."""
-    transactions = _changes(directory)[::-1]
-    last = max((at for at, one in enumerate(transactions) if one.replaces_index), default=-1)
-    # What was there before an index that was replaced whole is no source of today's.
-    backups = [backup for backup in list_backups(directory) if last < 0 or backup.order > transactions[last].order]
-    backup, descriptors = _first_that_reads(directory, backups)
-    removed: dict[Identity, str] = {}
-    for transaction in transactions[last + 1 :]:
-        if backup is None or transaction.order >= backup.order:
-            descriptors = _rolled_forward(descriptors, transaction)
-        removed.update((one, transaction.id) for one in transaction.taken_out)
+def expect_entries(
+    directory: Path, backup: Sequence[Descriptor] = (), since: Iterable[Transaction] = ()
+) -> ExpectedEntries:
+    """What the journal makes of a backup and the transactions ``since``; of the whole journal where there is none.
+
+    Raises StorageError.
+    """
+    journal, noted, removed = _changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
+    # What was there before an index that was replaced whole is no source of today's order.
+    last = max((at for at, one in enumerate(journal) if one.replaces_index), default=-1)
+    descriptors = list(backup)
+    for transaction in sorted(since, key=lambda one: one.order) if backup else journal[last + 1 :]:
+        descriptors = _rolled_forward(descriptors, transaction)
+    for transaction in journal:
+        removed.update(dict.fromkeys(transaction.taken_out, transaction))
         for one in transaction.added:
             removed.pop(identity_of(one.descriptor), None)
-    return ExpectedEntries(tuple(descriptors), removed, backup)
-
-
-def _first_that_reads(directory: Path, backups: Iterable[Backup]) -> tuple[Backup | None, list[Descriptor]]:
-    for backup in backups:
-        with suppress(CacheError):
-            index = examine_index(read_backup(directory, backup))[1]
-            if index is not None:
-                return backup, list(index.descriptors)
-    return None, []
+        noted.update((d.key, d) for one in (*transaction.removed, *transaction.added) if (d := one.descriptor))
+    for descriptor in descriptors:
+        removed.pop(identity_of(descriptor), None)
+    return ExpectedEntries(tuple(descriptors), removed, noted)
 
 
 def _rolled_forward(descriptors: list[Descriptor], transaction: Transaction) -> list[Descriptor]:
@@ -154,8 +149,7 @@ def redo(space: Workspace, target: Transaction) -> Transaction:
     if target.kind == TransactionKind.DELETE:
         change = deletion(space.root, index, list(dict.fromkeys(one.key for one in lost.returned)))
     else:
-        _require_files(space.directory, lost.missing)
-        change = Change(_edit(index, target, lost))
+        change = Change(edit_again(space.directory, index, lost))
     return make(space, change, About(TransactionKind.REDO, target.id))
 
 
@@ -228,8 +222,13 @@ class _State:
         return None if at is None else self._index.descriptors[at]
 
 
-def _edit(index: ImageIndex, target: Transaction, lost: Overwritten) -> IndexEdit:
-    """The edit that makes an index what the transaction had made of it."""
+def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEdit:
+    """The edit that makes an index what a transaction had made of it.
+
+    Raises ConflictError where the files of an entry that is to come back are not there any more.
+    """
+    _require_files(directory, lost.missing)
+    target = lost.transaction
     leaving = _positions(index, (*lost.returned, *lost.moved_back))
     moved = {identity_of(descriptor) for descriptor in lost.moved_back}
     again = [index.descriptors[at].raw for at in leaving if identity_of(index.descriptors[at]) in moved]

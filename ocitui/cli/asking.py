@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from ocitui.cache import PlanChangedError
 from ocitui.cache.daemon import find_daemon
+from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import timestamp
 
 from .failures import CancelledError, UsageProblemError
@@ -64,10 +65,7 @@ def place(settings: Settings) -> list[str]:
     lines = [f"on {socket.gethostname()}, in {settings.directory.absolute()}"]
     daemon = find_daemon(settings.directory)
     if daemon.running:
-        lines += paragraph(
-            f"kratad runs here since {timestamp(daemon.since)}: it keeps the index in memory, and its next store may "
-            "write back what it remembers"
-        )
+        lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
     return lines
 
 

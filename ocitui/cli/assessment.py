@@ -27,6 +27,8 @@ async def assess_now(directory: Path, hangs: bool) -> Assessment:
 def assessment_lines(assessment: Assessment) -> Iterator[str]:
     """The case, what it follows from, what to do and what not."""
     yield from paragraph(f"{CASES[assessment.case]} ({assessment.confidence})", "which copy is good: ")
+    if assessment.headline:
+        yield from paragraph(assessment.headline, _ITEM.format("do"))
     for reason in assessment.reasons:
         yield from paragraph(reason, _ITEM.format("because"))
     for number, command in enumerate(assessment.commands, 1):
@@ -46,6 +48,7 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
     return {
         "case": assessment.case.value,
         "confidence": assessment.confidence.value,
+        "headline": assessment.headline or None,
         "reasons": list(assessment.reasons),
         "commands": [dataclasses.asdict(command) for command in assessment.commands],
         "never": list(assessment.never),

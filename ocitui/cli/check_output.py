@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ocitui.doctor.assessment import advice
+from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.findings import Finding, Severity
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.report import Report
@@ -160,7 +161,7 @@ def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str
     accepted = sum(finding.acknowledged for finding in hidden)
     parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
     parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
-    found = f"found       {tally(problems) or 'nothing wrong'}"
+    found = f"found       {tally(problems) or f'nothing wrong: {clean_text(report.depth)}'}"
     return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
 
 

@@ -37,6 +37,7 @@ def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
         "source": step.source or None,
         "then": step.then,
         "loses": step.loses or None,
+        "futile": step.futile or None,
         "used_by": list(step.used_by),
     }
 

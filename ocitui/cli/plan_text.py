@@ -23,13 +23,16 @@ def plan_lines(plan: RepairPlan) -> Iterator[str]:
         yield "what index.json held, as each source tells it:"
         yield from source_lines(plan.joined)
         yield ""
-    offered = [step for step in plan.steps if step.number not in plan.chosen]
+    offered = [step for step in plan.steps if step.number not in plan.chosen and not step.futile]
     if plan.made:
         yield "what is to be done:"
         yield from _steps(plan.made)
     if offered:
         yield "offered, and done only when --only names it:"
         yield from _steps(offered)
+    if plan.futile:
+        yield from paragraph(f"left out, and made only with --even-if-futile: {plan.futile[0].futile}")
+        yield from _steps(plan.futile)
     if plan.left:
         yield "what stays as it is:"
         for (code, why), group in groupby(plan.left, key=_reason):

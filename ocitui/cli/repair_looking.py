@@ -53,7 +53,7 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
             assess_now(settings.directory, asked.daemon_hangs),
             keep_index_aside(settings),
         )
-        plan = await _plan(settings, asked, report, refusing=True)
+        plan = await _plan(settings, asked, report, assessment, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 
     with line_shown(progress_text) as show:
@@ -62,14 +62,20 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
 
 def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked:
     """A plan for what a check has found meanwhile."""
-    return Looked(report, run_async(_plan(settings, asked, report)), None)
+
+    async def work() -> RepairPlan:
+        return await _plan(settings, asked, report, await assess_now(settings.directory, asked.daemon_hangs))
+
+    return Looked(report, run_async(work()), None)
 
 
-async def _plan(settings: Settings, asked: AskedRepair, report: Report, *, refusing: bool = False) -> RepairPlan:
+async def _plan(
+    settings: Settings, asked: AskedRepair, report: Report, assessment: Assessment, *, refusing: bool = False
+) -> RepairPlan:
     digests = [finding.digest for finding in report.findings if finding.digest]
     digests += [digest for digest, _ in keys_of_files(settings.directory)]
     options = repair_request(asked, report.findings, digests)
     if refusing:
         refuse_idle(options, report.findings)
-    plan = await plan_repair(cache_of(settings), report, options)
+    plan = await plan_repair(cache_of(settings), report, options, assessment)
     return plan.narrowed(options.only) if options.only else plan

@@ -32,6 +32,7 @@ class AskedRepair:
     change_modes: bool = False
     sources: tuple[str, ...] = ()
     registry: bool = False
+    even_if_futile: bool = False
     daemon_hangs: bool = False
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -75,6 +76,7 @@ _OPTIONS = (
     click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
     click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are."),
     click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them."),
+    click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite."),
     click.option(
         "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
     ),

@@ -101,6 +101,7 @@ def _state(report: Report) -> dict[str, Any]:
     remaining = report.shown(Severity.LOW)
     return {
         "clean": not remaining,
+        "depth": report.depth.value,
         "counts": counts_json(report.shown(Severity.INFO)),
         "remaining": [finding_json(finding) for finding in remaining],
         "verdict": verdict_json(report.verdict),
@@ -110,7 +111,7 @@ def _state(report: Report) -> dict[str, Any]:
 
 def _findings(report: Report) -> Iterator[str]:
     found = report.shown(Severity.LOW)
-    yield from paragraph(f"{report.coverage}; found {tally(found) or 'nothing wrong'}")
+    yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
     if not report.verdict.sound:
         yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
 

@@ -50,6 +50,7 @@ def repair_request(asked: AskedRepair, findings: Sequence[Finding], digests: Seq
         change_modes=asked.change_modes,
         sources=asked.sources,
         registry=asked.registry,
+        even_if_futile=asked.even_if_futile,
         access=read_request(access).source_options(),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ocitui.cache import PlanChangedError
 from ocitui.doctor.findings import Severity
 from ocitui.doctor.repair.apply import Repaired, apply_plan
-from ocitui.doctor.repair.plan import RepairPlan, StepKind
+from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.doctor.report import Report
 
 from .asking import TRIES, NotAskedError, agree, agree_to_drop_used
@@ -44,7 +44,7 @@ def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
-    tries = 0
+    tries = rounds = 0
     if not looked.plan.made:
         output.nothing_to_do()
     while looked.plan.made:
@@ -60,7 +60,8 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             output.planned_anew(looked)
             continue
         output.made(repaired)
-        if not _brings_entries(looked.plan):
+        rounds += 1
+        if not looked.plan.brings_entries or rounds == TRIES:
             return repaired.report
         looked = look_again(settings, asked, repaired.report)
         if looked.plan.made:
@@ -77,8 +78,3 @@ def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
     with line_shown(repair_text) as show:
         return run_async(apply_plan(cache_of(settings), plan, show))
-
-
-def _brings_entries(plan: RepairPlan) -> bool:
-    """Whether there are entries now that could not be mended before."""
-    return any(step.kind in (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES) for step in plan.made)

@@ -1,4 +1,4 @@
-"""The three sources of an index that was lost, side by side, entry by entry."""
+"""The four sources of an index that was lost, side by side, entry by entry."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _COLUMNS = (
     Column("FORMAT"),
     Column("INDEX"),
     Column("BACKUP"),
+    Column("JOURNAL"),
     Column("FILES"),
     Column("TAKEN FROM"),
 )
@@ -66,6 +67,8 @@ def _remarks(entry: JoinedEntry) -> list[str]:
     """What is wrong with an entry, what is told differently, and what may help to name it."""
     remarks = [_conflict(fact) for fact in entry.conflicts]
     remarks += [f"files: {problem}" for problem in entry.problems]
+    if entry.removed_by:
+        remarks.append(f"taken out on purpose by transaction {entry.removed_by}, and stays so; undo brings it back")
     if entry.name is None:
         digest = short_digest(entry.digest)
         hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
@@ -79,10 +82,10 @@ def _conflict(fact: Fact) -> str:
 
 def _tally(entries: Sequence[JoinedEntry]) -> str:
     counts = Counter(source for entry in entries for source in entry.sources)
-    index, backup, files = (counts[source] for source in Source)
+    told = ", ".join(f"by the {source}: {counts[source]}" for source in Source)
     named = sum(entry.name is not None for entry in entries)
     total = f"{counted(len(entries), 'entry', 'entries')}, {named} with a name"
-    return f"{total}; told of by the index: {index}, by the backup: {backup}, by the files: {files}"
+    return f"{total}; told of {told}"
 
 
 def _entry_json(entry: JoinedEntry) -> dict[str, Any]:
@@ -97,5 +100,6 @@ def _entry_json(entry: JoinedEntry) -> dict[str, Any]:
         "conflicts": [fact.what for fact in entry.conflicts],
         "lost": list(entry.lost),
         "problems": list(entry.problems),
+        "removed_by": entry.removed_by or None,
         "hints": [{"text": hint.text, "source": hint.source} for hint in entry.hints],
     }

@@ -64,6 +64,8 @@ def undo(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCo
         emit(settings, transaction=transaction_json(done))
     else:
         say(f"undone: {_describe(target)}")
+        if done.explanation:
+            say(f"note: {done.explanation}")
         say(f"transaction {done.id}")
     return ExitCode.CLEAN
 

@@ -10,7 +10,6 @@ was replaced by somebody.
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -133,18 +132,25 @@ def gather(
 
 
 def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) -> str:
-    """The name of the smallest image whose packed file no loop device holds, so that packing it anew hurts no guest;
-    empty where there is none. Kernels and initrds are tar files, which zones read without a loop device: not these.
+    """The name of the smallest image to pull anew, of whose entries no loop device holds one, so that it hurts no
+    guest; empty where there is none. Kernels and initrds are tar files, which zones read without a loop device: not
+    these.
     """
-    users, least, found = users_by_name(directory), sys.maxsize, ""
-    for position, name in enumerate(index.names if index is not None else ()):
-        if index is None or not name or name.endswith(f":{LATEST}") or index.formats[position] != PackedFormat.SQUASHFS:
-            continue
-        packed = f"{index.digests[position]}.{PackedFormat.SQUASHFS}"
+    if index is None:
+        return ""
+    users, sizes, held = users_by_name(directory), dict[str, int](), set[str]()
+    for name, digest, format_ in zip(index.names, index.digests, index.formats, strict=True):
+        packed = f"{digest}.{format_}"
         fact = listing.get(packed)
-        if fact is not None and fact.size < least and packed not in users:
-            least, found = fact.size, name
-    return found
+        if not name or name.endswith(f":{LATEST}"):
+            continue
+        # A pull writes whatever the name stands for by now, which may be any of its entries.
+        if packed in users or format_ != PackedFormat.SQUASHFS:
+            held.add(name)
+        elif fact is not None:
+            sizes[name] = max(fact.size, sizes.get(name, 0))
+    free = [(size, name) for name, size in sizes.items() if name not in held]
+    return min(free)[1] if free else ""
 
 
 def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
@@ -237,7 +243,7 @@ class Assessment:
     @property
     def headline(self) -> str:
         """What to do, in a line; empty where there is nothing to do."""
-        return _HEADLINES[self.case] if self.commands else ""
+        return HEADLINES[self.case] if self.commands else ""
 
     @property
     def futile(self) -> str:
@@ -489,7 +495,7 @@ def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
     return shlex.join(["ocitui", command, *here, *options])
 
 
-_HEADLINES = {
+HEADLINES = {
     Case.IN_STEP: "",
     Case.MEMORY_GOOD: "kratad's memory is good: mend the index at once, then have it store; do not restart it before",
     Case.MEMORY_EMPTIED: "kratad has lost the entries too: stop it, mend the index, start it",

@@ -12,6 +12,7 @@ CASES = {
     Case.HUNG: "the daemon answers no more",
     Case.STOPPED: "only the one on disk, as the daemon does not run",
 }
+_KEEPS = "it keeps the index in memory, and its next store may"
 _ONE_EDIT = "index-overwritten"
 
 
@@ -20,3 +21,8 @@ def bears_on(assessment: Assessment, report: Report) -> bool:
     if assessment.case not in (Case.IN_STEP, Case.STOPPED) or not report.verdict.sound:
         return True
     return any(finding.code.startswith("index-") and finding.code != _ONE_EDIT for finding in report.findings)
+
+
+def memory_warning(may: str, since: str = "") -> str:
+    """What a running daemon can do to an edit of the index; ``may`` ends the sentence, ``since`` is when it started."""
+    return f"kratad {f'runs here since {since}' if since else 'is running'}: {_KEEPS} {may}"

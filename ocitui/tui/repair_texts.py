@@ -9,7 +9,7 @@ from itertools import groupby
 
 from ocitui.cache.files import INDEX_NAME
 from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.assessment_texts import CASES
+from ocitui.doctor.assessment_texts import CASES, memory_warning
 from ocitui.doctor.finding_texts import clean_text, entry_text, seen_text, short_digest, tally
 from ocitui.doctor.findings import Severity
 from ocitui.doctor.repair.apply import Repaired, RepairProgress
@@ -31,6 +31,7 @@ _KEYS = tuple(
         ("--trash-orphans", "o, there trash orphans"),
         ("--adopt alone", "o, there adopt orphans"),
         ("--change-modes", "o, there change modes"),
+        ("--even-if-futile", "space"),
         ("(--adopt|--name) \\S+=NAME", "n"),
     )
 )
@@ -46,16 +47,13 @@ def plan_title(plan: RepairPlan) -> str:
     return f"{counted(len(plan.made), 'step', 'steps')}, one transaction: {', '.join([*parts, trashed])}"
 
 
-def plan_lines(plan: RepairPlan, host: str, *, kratad_runs: bool) -> list[Line]:
+def plan_lines(plan: RepairPlan, host: str, assessment: Assessment | None, *, kratad_runs: bool) -> list[Line]:
     """The plan as a whole: what matters most stands first."""
     lines = [heading(f"On {host}: {plan_title(plan)}")]
-    touches_index = any(step.change.remove or step.change.annotate or step.change.insert for step in plan.made)
-    replaces = any(step.change.replacement is not None for step in plan.made)
-    if kratad_runs and (touches_index or replaces):
-        text = (
-            "kratad is running: it keeps the index in memory, and its next store may overwrite what is changed in it."
-        )
-        lines.append(Line(text, kind="bad"))
+    if assessment is not None and assessment.headline:
+        lines.append(Line(f"{assessment.headline}.", kind="bad"))
+    elif kratad_runs and any(step.change.edits_index for step in plan.made):
+        lines.append(Line(f"{memory_warning('overwrite what is changed in it')}.", kind="bad"))
     if plan.used_by:
         devices = ", ".join(plan.used_by)
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
@@ -63,7 +61,10 @@ def plan_lines(plan: RepairPlan, host: str, *, kratad_runs: bool) -> list[Line]:
         lines.append(Line("See below what stays, and what you can do about it; o offers more than is done by itself."))
     for step in plan.made:
         lines += [Line(), *_step_lines(step)]
-    offered = [step for step in plan.steps if step.number not in plan.chosen]
+    if plan.futile:
+        lines += [Line(), heading("Would not last, and done only when it is marked"), Line(plan.futile[0].futile)]
+        lines += [Line(short_digests(step.title), str(step.number)) for step in plan.futile]
+    offered = [step for step in plan.steps if step.number not in plan.chosen and not step.futile]
     if offered:
         lines += [Line(), heading("Offered, and done only when it is marked")]
         lines += [Line(short_digests(step.title), str(step.number)) for step in offered]
@@ -94,6 +95,8 @@ def _step_lines(step: RepairStep) -> Iterator[Line]:
         yield Line(f"{short_digests(file.name)}, {human_size(file.size)}, {file.fate}", "file")
     if len(step.files) > _MOST:
         yield Line(f"and {len(step.files) - _MOST} more", "file")
+    if step.futile:
+        yield Line(step.futile, "futile", "bad")
     if step.source:
         yield Line(short_digests(step.source), "from")
     yield Line(short_digests(step.then), "then")
@@ -141,6 +144,7 @@ def takes_name(left: Left) -> bool:
 def assessment_lines(assessment: Assessment) -> list[Line]:
     """Which copy of the index is good: what that follows from, what to do in which order, what never."""
     lines = [heading(f"Which copy is good: {CASES[assessment.case]} ({assessment.confidence})")]
+    lines += [Line(f"{assessment.headline}.", "do")] if assessment.headline else []
     lines += [Line(reason, "because") for reason in assessment.reasons]
     if assessment.commands:
         lines += [Line(), heading("In this order")]
@@ -158,15 +162,15 @@ def sources_title(entries: Sequence[JoinedEntry]) -> str:
 
 
 def sources_lines(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
-    """The three sources side by side, an entry a line in the order of the new index, and remarks below."""
+    """The four sources side by side, an entry a line in the order of the new index, and remarks below."""
     counts = Counter(source for entry in entries for source in entry.sources)
     told = ", ".join(f"{source} {counts[source]}" for source in Source)
-    room = max(width - 55, 16)
-    top = f"{'Name':{room}} {'Digest':12} {'Format':8} Index Backup Files From"
+    room = max(width - 63, 16)
+    top = f"{'Name':{room}} {'Digest':12} {'Format':8} Index Backup Journal Files From"
     lines = [heading(sources_title(entries)), Line(f"told of by: {told}"), Line(), heading(top)]
     for entry in entries:
-        kind = "bad" if entry.name is None or entry.descriptor is None else "plain"
-        lines.append(Line(_source_row(entry, room), kind="bad" if kind == "bad" else "plain"))
+        lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
+        lines.append(Line(_source_row(entry, room), kind="bad" if lost else "plain"))
     remarks = [Line(text, entry_word(entry), "bad") for entry in entries for text in joined_remarks(entry)]
     return [*lines, *([Line(), heading("To be known of them"), *remarks] if remarks else [])]
 
@@ -181,7 +185,7 @@ def _source_row(entry: JoinedEntry, room: int) -> str:
     taken = str(entry.taken_from) if entry.taken_from else "-"
     return (
         f"{name:{room}} {short_digest(entry.digest):12} {entry.format or 'none':8} "
-        f"{cells[Source.INDEX]:5} {cells[Source.BACKUP]:6} {cells[Source.FILES]:5} {taken}"
+        f"{cells[Source.INDEX]:5} {cells[Source.BACKUP]:6} {cells[Source.JOURNAL]:7} {cells[Source.FILES]:5} {taken}"
     )
 
 
@@ -192,6 +196,8 @@ def joined_remarks(entry: JoinedEntry) -> list[str]:
         for fact in entry.conflicts
     ]
     remarks += [f"files: {problem}" for problem in entry.problems]
+    if entry.removed_by:
+        remarks.append(f"taken out on purpose by transaction {entry.removed_by}, and stays so; undo brings it back")
     if entry.name is None:
         hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
         remarks.append("no source tells its name; n gives it one" + (f"; perhaps {hints}" if hints else ""))

@@ -132,7 +132,7 @@ def test_json_is_an_object_a_line_and_the_last_is_the_summary(demo: Path, ocitui
 def test_a_sound_cache_is_clean(krata_cache: Path, ocitui: Ocitui) -> None:
     done = ocitui("check", "-C", krata_cache)
     assert done.status == 0
-    assert "nothing wrong" in done.out
+    assert "nothing wrong: the cache is clean, by a check to the depth header" in done.out
     assert ocitui("check", "-C", krata_cache, "--json").status == 0
 
 

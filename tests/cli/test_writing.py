@@ -351,3 +351,15 @@ def test_deleting_what_is_in_use_is_asked_twice(demo: Path, ocitui: Ocitui, monk
         answer(monkeypatch, "yes", "yes")
         assert ocitui(*words).status == 0
         assert not file.exists()
+
+
+def test_an_undo_says_what_was_gone_already(demo: Path, ocitui: Ocitui) -> None:
+    ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
+    without = (demo / "index.json").read_bytes()
+    ocitui("undo", "-C", demo)
+    back = ocitui("log", "--json", "-C", demo).json["transactions"][0]["id"]
+    # A daemon that never knew of it writes what it remembers.
+    (demo / "index.json").write_bytes(without)
+    done = ocitui("undo", back, "-C", demo)
+    assert "note: gone from the index already: alpine:3.19" in done.out
+    assert "index-shrunk" not in ocitui("check", "-C", demo).out

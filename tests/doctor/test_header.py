@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from ocitui.doctor.check.descriptor_checks import Where
 from ocitui.doctor.check.file_checks import look_at_header
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, Severity
-from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, found
+from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, codes, found
 from tests.doctor.repair_support import planned
+from tests.tools import ROOT
 
 CUTS = 100
 
@@ -77,3 +79,13 @@ async def test_an_erofs_with_features_that_are_not_read_is_not_checked(sample: S
     assert len([*judge.look()]) == 1
     states = [judge.state_at(position) for position in range(4)]
     assert [(state.word, state.ok) for state in states] == [("ok", True), ("-", False), ("ok", True), ("ok", True)]
+
+
+async def test_a_squashfs_with_a_tail_is_sound_and_stays(sample: Sample) -> None:
+    shutil.copy(ROOT / "tests/cases/10-squashfs-with-tail.squashfs", sample.other_file("squashfs"))
+    for depth in (Depth.QUICK, Depth.HEADER):
+        report, plan = await planned(sample.directory, depth)
+        assert codes(report.findings) == set()
+        assert ("packed-tail" in all_codes(report.findings)) == (depth is not Depth.QUICK)
+        assert plan.steps == ()
+        assert plan.left == ()

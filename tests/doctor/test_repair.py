@@ -5,21 +5,33 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocitui.cache import Descriptor, ImageIndex, PackerCache, PlanChangedError, ReadOnlyError, keep_backup, new_index
+from ocitui.cache import (
+    Descriptor,
+    ImageIndex,
+    PackerCache,
+    PlanChangedError,
+    ReadOnlyError,
+    TransactionKind,
+    keep_backup,
+    new_index,
+)
 from ocitui.cache.disk import Disk
 from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.index_checks import History
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import RepairProgress, apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, StepKind, plan_repair
+from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.salvage.sources import Source
 from tests.cache.support import entry
-from tests.doctor.examine_support import Sample, all_codes, codes, copied, digest_of, flipped, found
+from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
 from tests.doctor.loops import loop_device
 from tests.doctor.repair_support import (
@@ -31,6 +43,7 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
+from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}
 _numbers = itertools.count(1)
@@ -124,6 +137,61 @@ async def test_an_index_that_was_written_twice_is_one_plan_and_one_transaction(s
     assert sample.index.read_bytes() == whole + whole
 
 
+async def test_the_index_that_was_written_twice(tmp_path: Path) -> None:
+    index, twice = tmp_path / "index.json", (ROOT / "tests/cases/06-index-twice.json").read_bytes()
+    index.write_bytes(twice)
+    _, plan = await planned(tmp_path)
+    (step,) = plan.made
+    assert "with 7 entries: 7 of the index" in step.title
+    done = await repaired(tmp_path, plan)
+    assert len(done.transactions) == 1
+    assert len(await PackerCache(tmp_path).list()) == 7
+    await undone(tmp_path, done)
+    assert index.read_bytes() == twice
+
+
+@pytest.mark.parametrize("index", ["cut", "shrunk"])
+async def test_a_lost_index_and_what_is_wrong_with_its_entries_are_one_transaction(sample: Sample, index: str) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    if index == "cut":
+        sample.index.write_bytes(sample.index.read_bytes()[:-200])
+    else:
+        sample.edit_index(lambda fields: fields.update(manifests=fields["manifests"][1:2]))
+    sample.other_file("squashfs").unlink()
+    sample.file("squashfs").write_bytes(b"")
+    before = standing(sample.directory)
+    _, plan = await planned(sample.directory, drop=True)
+    assert {step.kind for step in plan.made} == {
+        StepKind.REPLACE_INDEX if index == "cut" else StepKind.ADD_ENTRIES,
+        StepKind.DROP_ENTRY,
+    }
+    assert plan.left == ()
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    assert [one.key for one in await PackerCache(sample.directory).list()] == [
+        (sample.digest, "erofs"),
+        (sample.digest, "tar"),
+    ]
+    # What was dropped is no loss to the next check, and comes back with the undo.
+    report, again = await planned(sample.directory)
+    assert codes(report.findings) == set()
+    assert again.steps == ()
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+async def test_without_its_index_nothing_of_an_entry_is_edited(sample: Sample) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.index.write_bytes(b"{")
+    sample.other_file("squashfs").unlink()
+    _, plan = await planned(sample.directory, drop=True)
+    first, drop = plan.steps
+    assert (first.kind, drop.kind, drop.after) == (StepKind.REPLACE_INDEX, StepKind.DROP_ENTRY, True)
+    without = plan.narrowed({drop.number})
+    assert without.made == ()
+    assert "with the step that brings entries back" in without.left[-1].why
+
+
 async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) -> None:
     whole = list(ImageIndex.parse(sample.index.read_bytes()).descriptors)
     sample.edit_index(lambda fields: fields.update(manifests=[]))
@@ -140,20 +208,153 @@ async def test_entries_that_are_gone_come_back_where_they_stood(sample: Sample) 
     assert standing(sample.directory) == before
 
 
-async def test_an_edit_that_was_overwritten_is_offered_again(sample: Sample) -> None:
+async def test_a_deletion_that_came_back_is_one_finding_and_is_made_again(sample: Sample) -> None:
     daemon = Daemon(sample.index)
     cache = PackerCache(sample.directory)
-    transaction = await cache.delete([(sample.other, "squashfs")])
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    # Twenty transactions later the journal is compared whole, all the same.
+    for _ in range(11):
+        await cache.undo((await cache.delete([(sample.digest, "tar")])).id)
     daemon.store()
-    report = await found(sample.directory, history=History(overwritten=[transaction]))
-    plan = await plan_repair(cache, report, RepairOptions())
-    (step,) = [step for step in plan.steps if step.kind is StepKind.REDO]
-    assert step.number not in plan.chosen
-    assert "index-overwritten" in {left.finding.code for left in plan.left}
-    done = await repaired(sample.directory, plan.narrowed([step.number]))
-    assert len(done.transactions) == 1
-    assert (sample.other, "squashfs") not in [one.key for one in await cache.list()]
-    assert daemon.stored[0] in [one.digest for one in await cache.list()]
+    report, plan = await planned(sample.directory)
+    (finding,) = [one for one in report.findings if one.severity is not Severity.INFO and one.digest == sample.other]
+    assert (finding.code, finding.name) == ("index-overwritten", OTHER_NAME)
+    assert f"{OTHER_NAME} is back: the delete of transaction {deleted.id}" in finding.seen
+    (step,) = plan.made
+    assert step.kind is StepKind.REDO
+    before = standing(sample.directory)
+    done = await repaired(sample.directory, plan)
+    assert [(one.kind, one.image_names) for one in done.transactions] == [(TransactionKind.REDO, [OTHER_NAME])]
+    keys = [one.key for one in await cache.list()]
+    assert (sample.other, "squashfs") not in keys
+    assert daemon.stored[0] in [digest for digest, _ in keys]
+    assert sample.other not in {one.digest for one in done.report.findings}
+    await undone(sample.directory, done)
+    assert standing(sample.directory) == before
+
+
+async def test_an_import_that_went_is_one_finding_and_is_put_back(sample: Sample) -> None:
+    whole = sample.index.read_bytes()
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    report, plan = await planned(sample.directory)
+    assert all_codes(report.findings) == {"index-overwritten"}
+    assert f"{OTHER_NAME} is gone: the undo of transaction" in report.findings[0].seen
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    assert ImageIndex.parse(sample.index.read_bytes()).digests == ImageIndex.parse(whole).digests
+
+
+async def test_an_edit_made_again_is_of_one_transaction_with_the_rest(sample: Sample) -> None:
+    daemon = Daemon(sample.index)
+    await PackerCache(sample.directory).delete([(sample.other, "squashfs")])
+    daemon.store()
+    sample.file("squashfs").write_bytes(b"")
+    _, plan = await planned(sample.directory)
+    assert {step.kind for step in plan.made} >= {StepKind.REDO, StepKind.MOVE_ASIDE}
+    done = await repaired(sample.directory, plan)
+    assert [one.kind for one in done.transactions] == [TransactionKind.REPAIR]
+
+
+async def test_an_import_whose_files_are_gone_too_is_left_with_the_reason(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    sample.other_file("squashfs").unlink()
+    _, plan = await planned(sample.directory, only=frozenset({"index-overwritten"}))
+    assert plan.steps == ()
+    assert "cannot come back" in plan.left[0].why
+
+
+async def test_a_wipe_is_one_finding_whatever_was_imported_before(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields.update(manifests=fields["manifests"][:1]))
+    report, plan = await planned(sample.directory)
+    assert all_codes(report.findings) == {"index-shrunk"}
+    assert [step.kind for step in plan.made] == [StepKind.ADD_ENTRIES]
+    assert len(plan.joined) == 4
+
+
+def sources(plan: RepairPlan) -> list[tuple[str | None, str | None, str | None, bool]]:
+    """Of each entry: its name, its format, what it is taken from, and whether it was taken out on purpose."""
+    return [(one.name, one.format, one.taken_from, bool(one.removed_by)) for one in plan.joined]
+
+
+async def test_the_journal_knows_what_came_after_the_backup(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    await cache.undo(deleted.id)
+    whole = ImageIndex.parse(sample.index.read_bytes())
+    sample.index.write_bytes(sample.index.read_bytes()[:100])
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+    done = await repaired(sample.directory, plan)
+    assert (len(done.transactions), done.remaining) == (1, ())
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert [one.as_dict() for one in mended.descriptors] == [one.as_dict() for one in whole.descriptors]
+
+
+async def test_the_journal_alone_names_what_was_imported(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    shutil.rmtree(sample.directory / ".ocitui" / "backups")
+    sample.index.write_bytes(b"{")
+    _, plan = await planned(sample.directory)
+    assert (OTHER_NAME, "squashfs", Source.JOURNAL, False) in sources(plan)
+    assert "1 of the journal" in plan.steps[0].title
+
+
+@pytest.mark.parametrize("told_by", ["files", "index"])
+async def test_what_was_deleted_on_purpose_is_not_salvaged(sample: Sample, told_by: str) -> None:
+    before, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    assert keep_backup(sample.directory, before)
+    deleted = await cache.delete([(sample.other, "squashfs")])
+    if told_by == "files":
+        await cache.restore([one.trash for one in await cache.trash()])
+        sample.index.write_bytes(b"{")
+    else:
+        # The daemon's memory wrote it back, and then it was damaged.
+        sample.index.write_bytes(before + before)
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", None, True)
+    assert plan.joined[-1].removed_by == deleted.id
+    assert "with 3 entries" in plan.steps[0].title
+    await repaired(sample.directory, plan)
+    assert sample.other not in {one.digest for one in await cache.list()}
+
+
+async def test_what_was_stored_again_after_its_deletion_is_salvaged_under_its_name(sample: Sample) -> None:
+    cache, kept = PackerCache(sample.directory), sample.directory.parent / "kept"
+    shutil.copytree(sample.directory, kept)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    await cache.delete([(sample.other, "squashfs")])
+    for path in kept.glob(f"{sample.other}*"):
+        shutil.copy(path, sample.directory)
+    sample.index.write_bytes(b"{")
+    _, plan = await planned(sample.directory)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+
+
+async def test_an_edit_that_the_daemon_would_overwrite_is_left_out(sample: Sample) -> None:
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields.update(manifests=[]))
+    sample.other_file("squashfs").write_bytes(b"")
+    report, cache = await found(sample.directory, Depth.HEADER), PackerCache(sample.directory)
+    emptied = Assessment(Case.MEMORY_EMPTIED, Confidence.LIKELY, (), (Command("", "stop it"),), ())
+    plan = await plan_repair(cache, report, None, emptied)
+    (step,) = plan.futile
+    assert (step.kind, step.futile) == (StepKind.ADD_ENTRIES, emptied.futile)
+    assert step not in plan.made
+    assert emptied.futile in [left.why for left in plan.left]
+    assert step not in plan.narrowed({"index-emptied"}).made
+    assert step in plan.narrowed({step.number}).made
+    assert step.number in (await plan_repair(cache, report, RepairOptions(even_if_futile=True), emptied)).chosen
+    assert (await plan_repair(cache, report)).futile == ()
 
 
 async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:

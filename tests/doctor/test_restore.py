@@ -13,15 +13,17 @@ import pytest
 
 from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
 from ocitui.cache.packed_file import check_packed
+from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.opening import SourceOptions
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.requests import ImportRequest
-from tests.doctor.examine_support import Sample, codes
+from tests.doctor.examine_support import Sample, codes, copied
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
+from tests.importing.sources import make_root, pack
 from tests.tools import need
 
 SUFFIXES = ["squashfs", "manifest.json", "config.json"]
@@ -250,3 +252,50 @@ async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path
     with pytest.raises(Exception, match="too early"):
         await repaired(imported.directory, plan)
     assert standing(imported.directory) == before
+
+
+def spoil(path: Path) -> None:
+    """Damage that no header tells: a hole in the table of inodes."""
+    content = path.read_bytes()
+    inodes = int.from_bytes(content[64:72], "little")
+    path.write_bytes(content[: inodes + 20] + bytes(16) + content[inodes + 36 :])
+
+
+@pytest.mark.parametrize("depth", Depth)
+@pytest.mark.parametrize("place", ["other cache", "packed file", "trash"])
+async def test_a_copy_that_cannot_be_read_through_is_never_stored(
+    sample: Sample, tmp_path: Path, place: str, depth: Depth
+) -> None:
+    path, other = sample.other_file("squashfs"), copied(sample, tmp_path / "other").directory
+    spoil(other / path.name)
+    sources = {"other cache": str(other), "packed file": f"packed:{other / path.name}"}
+    if place == "trash":
+        spoil(path)
+        await to_trash(sample.directory, path.name)
+    else:
+        path.unlink()
+    _, plan = await planned(sample.directory, depth, sources=[sources[place]] if place in sources else [])
+    assert plan.steps == ()
+    (note,) = plan.notes
+    assert f"{path.name} is refused: reading it through failed" in note
+    assert place != "other cache" or str(other) in note
+
+
+async def test_a_copy_without_what_the_image_runs_is_refused(sample: Sample, tmp_path: Path) -> None:
+    other, lacking = copied(sample, tmp_path / "other").directory, make_root(tmp_path)
+    (lacking / "bin" / "sh").unlink()
+    pack("squashfs", lacking, other / sample.file("squashfs").name)
+    sample.file("squashfs").unlink()
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    assert plan.steps == ()
+    assert "it lacks /bin/sh, which the image is to run" in plan.notes[0]
+
+
+async def test_without_the_tool_a_copy_is_not_called_read_through(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copied(sample, tmp_path / "other").directory
+    sample.other_file("squashfs").unlink()
+    monkeypatch.setenv("PATH", "/nowhere")
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    assert "not read through: unsquashfs is not installed" in plan.steps[0].source

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
+from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
@@ -104,7 +105,7 @@ async def test_a_corrupt_index_is_mended_from_what_was_kept_of_it(tmp_path: Path
         await one.press("j")
         await one.until(lambda: "the daemon does not run" in one.lines)
         await one.press("j")
-        await one.until(lambda: "Index Backup Files From" in one.lines)
+        await one.until(lambda: "Index Backup Journal Files From" in one.lines)
         assert "7 entries, 7 with a name" in one.lines
         await mended(one)
         assert "the cache is clean" in one.lines
@@ -203,8 +204,8 @@ async def test_what_is_in_use_is_asked_twice(tmp_path: Path, monkeypatch: pytest
 
     really = RepairScreen._make_plan
 
-    async def used(self: RepairScreen, report: Report) -> Any:
-        plan = await really(self, report)
+    async def used(self: RepairScreen, report: Report, assessment: Assessment | None) -> Any:
+        plan = await really(self, report, assessment)
         return replace(plan, steps=tuple(replace(step, used_by=("/dev/loop3",)) for step in plan.steps))
 
     monkeypatch.setattr(RepairScreen, "_make_plan", used)

@@ -297,15 +297,13 @@ class DeepChecks:
         reading.findings.append(fault.finding(seen, kind=FileKind.PACKED, **file.at))
 
     def _program(self, digest: str) -> str:
-        """The absolute path of what the image runs; empty where it is not known, or looked for in $PATH."""
+        """What the image runs; empty where that is not known."""
         name = config_name(digest)
         try:
             config: ImageConfiguration = read_config(self._files.read(name, self._files.lstat(name).st_size))
         except (OSError, DocumentError):
             return ""
-        run = config.config
-        command = (run.entrypoint or run.cmd or []) if run else []
-        return command[0] if command and command[0].startswith("/") else ""
+        return program_of(config)
 
     def _remember(self, reading: Reading, found: os.stat_result, group: Sequence[Reading]) -> None:
         """Note what was found for those who do not look so deep; what could not be looked at again still holds."""
@@ -336,6 +334,13 @@ class DeepChecks:
         known = reading.known
         whole = reading.tree is not None or (known is not None and known.whole)
         self._ledger.record(reading.file.name, found, reading.sha256, read_through=reading.read_through, whole=whole)
+
+
+def program_of(config: ImageConfiguration) -> str:
+    """The absolute path of what an image runs; empty where it has none, or it is looked for in $PATH."""
+    run = config.config
+    command = (run.entrypoint or run.cmd or []) if run else []
+    return command[0] if command and command[0].startswith("/") else ""
 
 
 def _moment(found: os.stat_result) -> tuple[int, int, int]:

@@ -161,6 +161,9 @@ class Examination:
         judge, keys = self._judge, self._options.keys
         for _ in range(_ATTEMPTS):
             judge.take(read_index(self._files, judge.reading.index), told=self._listed)
+            if keys is None:
+                # First, as it explains why files are missing of entries that were deleted and came back.
+                judge.look_at_cache(self._options.history)
             self._meter.enter("entries", len(judge.pending))
             for digests in judge.look(keys):
                 self._stop.check()
@@ -169,7 +172,7 @@ class Examination:
             if same_index(self._files, judge.reading):
                 break
         if keys is None:
-            self._tell([*judge.look_at_cache(self._options.history)])
+            self._tell([*judge.about_cache])
         self._tell(judge.index_findings(keys))
 
     def _listed(self, done: int, total: int) -> None:

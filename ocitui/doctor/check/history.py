@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ocitui.cache import (
@@ -11,7 +12,6 @@ from ocitui.cache import (
     CacheError,
     Descriptor,
     ImageIndex,
-    Transaction,
     examine_index,
     keep_backup,
     keep_corrupt,
@@ -24,7 +24,7 @@ from ocitui.cache import (
 from ocitui.cache.backups import BACKUPS_NAME
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.listing import CacheFiles
-from ocitui.cache.redoing import find_overwritten
+from ocitui.cache.redoing import Overwritten, find_overwritten
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
 
@@ -38,8 +38,9 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     histories = list(_histories(directory, index))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    found = next((history for history in histories if shrunk(index, history)), NO_HISTORY)
-    return History(found.backup, found.since, _overwritten(directory, index), _late(directory))
+    overwritten, late = _overwritten(directory, index), _late(directory)
+    known = (replace(history, overwritten=overwritten, late=late) for history in histories)
+    return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
 
 
 def _late(directory: Path) -> dict[str, History]:
@@ -71,9 +72,9 @@ def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> S
     return list(found.descriptors) if found is not None else ()
 
 
-def _overwritten(directory: Path, index: ImageIndex) -> list[Transaction]:
+def _overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
     with suppress(CacheError):
-        return [one.transaction for one in find_overwritten(directory, index)]
+        return find_overwritten(directory, index)
     return []
 
 

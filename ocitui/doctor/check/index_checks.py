@@ -22,9 +22,11 @@ from ocitui.cache import (
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES
+from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.records import some_of
+from ocitui.cache.redoing import Overwritten
 from ocitui.cache.strict_json import Scanner, Value, next_element
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
@@ -34,12 +36,13 @@ from ..findings import Answer, Finding, Severity
 @dataclass(frozen=True, slots=True)
 class History:
     """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
-    done here after it; ``overwritten`` are those whose edit another writer's rewrite undid. ``late`` are indexes that a
-    program went on writing after they had been displaced, by the name of the file, each with what was done since."""
+    done here after it; ``overwritten`` is what another writer's rewrite undid of those of the whole journal. ``late``
+    are indexes that a program went on writing after they had been displaced, by the name of the file, each with what
+    was done since."""
 
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()
-    overwritten: Sequence[Transaction] = ()
+    overwritten: Sequence[Overwritten] = ()
     late: Mapping[str, History] = field(default_factory=dict)
 
 
@@ -198,23 +201,25 @@ def _kind_findings(reading: IndexReading) -> list[Finding]:
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
     assert reading.index is not None
-    findings = [_overwritten(transaction) for transaction in history.overwritten]
+    gone = shrunk(reading.index, history)
+    findings = [overwritten_finding(lost) for lost in told_alone(reading.index, history, gone, complete)]
     for file, late in history.late.items():
-        if gone := shrunk(reading.index, late):
-            count = f"{_entries(len(gone))} of it {'is' if len(gone) == 1 else 'are'} not in index.json"
-            seen = f"a program wrote it after it had been displaced, and {count}: {_names(gone)}"
+        if missing := shrunk(reading.index, late):
+            verb = "is" if len(missing) == 1 else "are"
+            seen = "a program wrote it after it had been displaced, and "
+            seen += f"{_entries(len(missing))} of it {verb} not in index.json: {_names(missing)}"
             findings.append(CATALOGUE["index-late-update"].finding(seen, file=file))
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
-    gone = shrunk(reading.index, history)
     if gone:
-        seen = f"{_entries(len(gone))} of the newest backup {'is' if len(gone) == 1 else 'are'} gone: {_names(gone)}"
+        verb = "is" if len(gone) == 1 else "are"
+        seen = f"{_entries(len(gone))} of the newest backup {verb} gone: {_names(gone)}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
     return findings
 
 
 def _names(gone: Sequence[Descriptor]) -> str:
-    return some_of([d.image_name or d.digest for d in gone])
+    return some_of(list(dict.fromkeys(one.image_name or one.digest for one in gone)))
 
 
 def emptied(complete: int) -> Finding:
@@ -227,17 +232,53 @@ def _entries(count: int) -> str:
     return "1 entry" if count == 1 else f"{count} entries"
 
 
-def _overwritten(transaction: Transaction) -> Finding:
-    seen = f"the {transaction.kind} of transaction {transaction.id} is gone from the index again"
-    return CATALOGUE["index-overwritten"].finding(seen, file=INDEX_NAME)
+def told_alone(today: ImageIndex, history: History, gone: Sequence[Descriptor], complete: int) -> Sequence[Overwritten]:
+    """The edits of ours that are each a finding: where the index was emptied, or lost other entries too, what is gone
+    of them belongs to that."""
+    if not gone and (len(today) or not complete):
+        return history.overwritten
+    return [one for one in history.overwritten if one.returned or one.moved_back]
+
+
+def overwritten_finding(lost: Overwritten) -> Finding:
+    """One finding for an edit that was undone, with the names that the journal has of its entries."""
+    transaction, entries = lost.transaction, (*lost.returned, *lost.missing, *lost.moved_back)
+    parts = ((lost.returned, "back"), (lost.missing, "gone"), (lost.moved_back, "back in the old order"))
+    words = [f"{_names(some)} {'is' if len(some) == 1 else 'are'} {word}" for some, word in parts if some]
+    seen = f"{', '.join(words)}: the {transaction.kind} of transaction {transaction.id} is gone from the index again"
+    fault = CATALOGUE["index-overwritten"]
+    if len(entries) > 1:
+        return fault.finding(seen, file=INDEX_NAME)
+    (one,) = entries
+    return fault.finding(seen, digest=one.digest, format=one.format or "", name=one.image_name or "", file=INDEX_NAME)
+
+
+def explained_keys(today: ImageIndex, history: History) -> list[Key]:
+    """The entries that are gone by a finding of their own, so that their files are no orphans."""
+    return [
+        *(one.key for one in shrunk(today, history)),
+        *(one.key for lost in history.overwritten for one in lost.missing),
+    ]
+
+
+def came_back(history: History) -> dict[str, frozenset[str]]:
+    """The formats, by digest, of the entries that were deleted and are in the index again."""
+    found: dict[str, frozenset[str]] = {}
+    for lost in history.overwritten:
+        for one in lost.returned:
+            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
+    return found
 
 
 def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
-    """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
+    """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
+    where all of them are explained as edits of ours that were undone."""
     there = set(zip(today.digests, today.formats, strict=True))
     for transaction in history.since:
         there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
-    return [descriptor for descriptor in history.backup if descriptor.key not in there]
+    gone = [descriptor for descriptor in history.backup if descriptor.key not in there]
+    explained = {one.key for lost in history.overwritten for one in lost.missing} if gone else set()
+    return gone if any(descriptor.key not in explained for descriptor in gone) else []
 
 
 @dataclass(slots=True)

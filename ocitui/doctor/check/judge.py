@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, wraps
 from hashlib import sha256
 from itertools import chain
@@ -37,7 +36,7 @@ from ocitui.cache.packed_file import check_packed_file
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
-from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
+from ..findings import NOT_LOOKED, Counts, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
     check_own,
@@ -52,7 +51,7 @@ from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers, platform_disagrees
 from .entry_checks import PackedFile, check_digest, first_of_formats
 from .history import known_history
-from .index_checks import History, IndexReading, check_index, read_index, shrunk
+from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
 LARGEST_USUAL = 1 << 22
@@ -68,15 +67,6 @@ _NONE: Findings = ()
 Told = Callable[[int, int], object]
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Entries of the index in all, and those with a problem; ``packed_bytes`` is what all packed files hold."""
-
-    entries: int = 0
-    problems: int = 0
-    packed_bytes: int = 0
 
 
 def _in_turn(method: Callable[Concatenate[Judge, P], T]) -> Callable[Concatenate[Judge, P], T]:
@@ -114,6 +104,8 @@ class Judge:
         self._of_index: dict[int, Findings] = {}
         self._of_files: dict[str, Findings] = {}
         self._unchecked: dict[str, tuple[tuple[str, str], ...]] = {}
+        # The formats of entries that were deleted and are back: one finding explains why their files are missing.
+        self._came_back: dict[str, frozenset[str]] = {}
         self._looked = bytearray()
         # A dictionary, because files are found quickest in the order they were listed in.
         self._pending: dict[str, None] = {}
@@ -409,6 +401,7 @@ class Judge:
         history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
+        self._came_back = came_back(history)
         found += self._about_listing(history)
         found += check_own(self.directory)
         index_file = listing.get(INDEX_NAME)
@@ -421,7 +414,7 @@ class Judge:
         listing, index = self.listing, self.reading.index
         usual = len(listing.others) == (INDEX_NAME in listing.others) + (OWN_NAME in listing.others)
         if self.named and index is not None:
-            gone = (one.key for one in shrunk(index, history))
+            gone = explained_keys(index, history)
             yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
         yield from index_oddities(listing)
         if not usual:
@@ -522,8 +515,12 @@ class Judge:
         return Counts(self.entries, sum(1 for _ in self.with_problems()), self.listing.packed_bytes)
 
     def findings_of_digest(self, digest: str) -> list[Finding]:
-        """What is wrong with all files of a digest, each with the position of the first entry that it is about."""
-        return [self._placed(digest, one) for one in self._of_files.get(digest, _NONE)]
+        """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
+        those that are missing as their entry was deleted and came back, for which there is one finding."""
+        found, formats = self._of_files.get(digest, _NONE), self._came_back.get(digest, frozenset())
+        if formats and formats.issuperset(one.format or "" for _, one in self.carriers(digest)):
+            formats |= {""}  # the documents too
+        return [self._placed(digest, one) for one in found if one.code != "file-missing" or one.format not in formats]
 
     def index_findings(self, only: frozenset[Key] | None = None) -> list[Finding]:
         """What is wrong with single descriptors."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import mmap
 import os
 import platform
@@ -160,7 +159,6 @@ def _limit(process: int, memory: int) -> None:
         return
 
 
-"""Bytes read at once."""
 # ioprio_set(2) has no wrapper in the C library; its number differs by machine.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "ppc64le": 273, "s390x": 282}
 _WHO_PROCESS, _CLASS_IDLE, _CLASS_SHIFT = 1, 3, 13
@@ -181,20 +179,13 @@ def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) 
             if error.errno != errno.EINVAL:
                 raise
             return hash_file(file, passed)
-        with open(direct, "rb", buffering=0) as unbuffered:
-            return _hash_direct(unbuffered, passed)
-
-
-def _hash_direct(file: BinaryIO, passed: Callable[[int], object]) -> str:
-    """O_DIRECT wants memory that begins at a page, which a mapping does."""
-    hashing = hashlib.sha256()
-    with mmap.mmap(-1, HASH_CHUNK) as buffer, memoryview(buffer) as view:
-        while True:
-            size = file.readinto(buffer)  # type: ignore[attr-defined]
-            if not size:
-                return hashing.hexdigest()
-            hashing.update(view[:size])
-            passed(size)
+        # O_DIRECT wants memory that begins at a page, which a mapping does.
+        with (
+            open(direct, "rb", buffering=0) as unbuffered,
+            mmap.mmap(-1, HASH_CHUNK) as pages,
+            memoryview(pages) as buffer,
+        ):
+            return hash_file(unbuffered, passed, buffer)
 
 
 def be_idle() -> bool:

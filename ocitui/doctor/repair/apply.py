@@ -9,10 +9,10 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import PackerCache, ReadOnlyError, Transaction, TransactionKind
+from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import record_stored
+from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.flatten_messages import FlattenProgress
 from ocitui.importing.opening import SourceOptions, open_source
@@ -28,10 +28,11 @@ from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..loop_devices import read_back, users_of
 from ..report import Report
-from .copies import is_whole, sha256_of
+from .copies import WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, StepKind
 
+_KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.REDO}
 FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
@@ -54,10 +55,10 @@ class Fetcher:
         output = self.folder / f"{number}.{fetch.format}"
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)
+            await in_thread(lambda stop: require_good(fetch, output, stop))
         else:
+            # Read through when the plan was made: it is the same by its sha256.
             await self._copy(fetch, output)
-        if not await in_thread(lambda stop: is_whole(output, fetch.format)):
-            raise SourceError(f"{fetch.origin}: what was fetched is no whole {fetch.format}")
         return output
 
     async def _copy(self, fetch: Fetch, output: Path) -> None:
@@ -65,7 +66,7 @@ class Fetcher:
 
         def work(stop: Stop) -> None:
             if fetch.kind is FetchKind.DEVICE:
-                return read_device(self.directory, fetch, output, self.disk)
+                return read_device(self.directory, fetch, output, self.disk, stop)
             return copy_checked(fetch, output, self.disk, lambda done: told(fetch.name, done, fetch.size), stop)
 
         with storage_errors(f"copy {fetch.origin}"):
@@ -103,7 +104,15 @@ class Fetcher:
         blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
 
 
-def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None:
+def require_good(fetch: Fetch, output: Path, stop: Stop) -> None:
+    """Raises SourceError where what was packed is not whole, or cannot be read through."""
+    wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format)
+    refused: list[str] = []
+    if good_packed(output, wanted, refused.append, stop) is None:
+        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
+
+
+def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> None:
     """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
     uses = users_of(directory).get(fetch.name, ())
     use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
@@ -111,7 +120,9 @@ def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk) -> None
         raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
     with disk.writing(output) as write:
         read_back(use, write, fetch.size)
-    if sha256_of(output) != fetch.sha256:
+    with open(output, "rb", buffering=0) as copy:
+        sha256 = hash_file(copy, lambda _: stop.check())
+    if sha256 != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
@@ -127,7 +138,7 @@ def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], N
             done(fetch.size - left)
     if left:
         raise SourceError(f"{fetch.origin} ends {left} bytes too early")
-    if fetch.sha256 and hashed.hexdigest() != fetch.sha256.removeprefix("sha256:"):
+    if hashed.hexdigest() != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
@@ -161,8 +172,7 @@ async def apply_plan(
 ) -> Repaired:
     """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
 
-    A ``judge`` that looked already looks only at what changed since. They are one transaction; an edit of ours that is
-    made once more is another.
+    A ``judge`` that looked already looks only at what changed since. They are one transaction.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
@@ -182,19 +192,17 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
         if change := plan.composed(staged):
             tell(RepairProgress("mending"))
             digests, names = _about(plan)
-            transactions.append(await cache.change(change, _kind(plan), names=names, digests=digests))
+            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+            transactions.append(done)
             await asyncio.to_thread(_note_packed, cache, plan)
-        for transaction_id in plan.redone:
-            tell(RepairProgress(f"doing transaction {transaction_id} again"))
-            transactions.append(await cache.redo(transaction_id))
         if plan.made and not transactions:
             await cache.prepare()
     return tuple(transactions)
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
-    adopts = all(step.kind is StepKind.ADOPT for step in plan.made)
-    return TransactionKind.ADOPT if adopts else TransactionKind.REPAIR
+    kinds = {step.kind for step in plan.made}
+    return _KINDS.get(kinds.pop(), TransactionKind.REPAIR) if len(kinds) == 1 else TransactionKind.REPAIR
 
 
 def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:

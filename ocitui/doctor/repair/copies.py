@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
-from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, Seen, StorageError
-from ocitui.cache.files import OWN_NAME, config_name, open_bounded, read_bounded
-from ocitui.cache.ledger import Damage, Ledger, hash_file
-from ocitui.cache.packed_file import check_packed
+from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, Seen
+from ocitui.cache.files import OWN_NAME, config_name, read_bounded
+from ocitui.cache.ledger import Ledger, hash_file
+from ocitui.cache.packed_file import check_packed_file
+from ocitui.threads import Stop, in_thread
 
+from ..check.deep import ReadThrough
 from ..check.document_checks import has_digest
+from ..check.tools import ToolOptions
+from ..check.trees import has_program
 from ..loop_devices import LoopUse
 from .snapshot import Snapshot
 from .steps import Fetch, FetchKind
@@ -28,9 +31,9 @@ class WantedFile:
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``.
 
     ``content`` is the digest that its bytes must have; empty for a packed file of which no sha256 was recorded. One is
-    then taken that is whole as far as its headers tell, unless ``strictly``: its bytes must be known, or be made of the
-    image's layers. ``size`` in bytes is that of a document where it is known (else 0). ``carriers`` are the descriptors
-    of the entry's digest.
+    then taken that could be read through and holds ``program`` (empty where that is not known), unless ``strictly``:
+    its bytes must be known, or be made of the image's layers. ``size`` in bytes is that of a document where it is known
+    (else 0). ``carriers`` are the descriptors of the entry's digest.
     """
 
     name: str
@@ -40,6 +43,7 @@ class WantedFile:
     content: str = ""
     size: int = 0
     strictly: bool = False
+    program: str = ""
     carriers: tuple[Descriptor, ...] = ()
 
 
@@ -71,6 +75,10 @@ class Copy:
         return Fetch(wanted.name, there, self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256)
 
 
+Refuse = Callable[[str], object]
+"""Called with what was found in a copy's place and is not good, and why; from any thread."""
+
+
 class Shelf(Protocol):
     """One place where copies may be."""
 
@@ -78,8 +86,9 @@ class Shelf(Protocol):
     def label(self) -> str:
         """The place in words, as in "not found in LABEL"."""
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
-        """A copy that was looked at and is good, as far as the place can tell; nothing is written.
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+        """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is
+        written.
 
         Raises CacheError where the place cannot be looked at."""
 
@@ -88,7 +97,8 @@ class Shelf(Protocol):
 
 @dataclass(slots=True)
 class Restorer:
-    """The places in the order in which they are asked; ``notes`` are what could not be looked at, and why."""
+    """The places in the order in which they are asked; ``notes`` are what could not be looked at, and the copies that
+    were refused, each with the reason."""
 
     shelves: Sequence[Shelf]
     notes: list[str] = field(default_factory=list)
@@ -97,7 +107,7 @@ class Restorer:
         """The first good copy. Never raises for what a place holds."""
         for shelf in self.shelves:
             try:
-                copy = await shelf.find(wanted)
+                copy = await shelf.find(wanted, self._note)
             except CacheError as error:
                 self._note(f"{shelf.label}: {error.message}")
                 continue
@@ -122,7 +132,6 @@ class Restorer:
 
 Users = Mapping[str, Sequence[LoopUse]]
 """The loop devices that hold files of the cache, by the file's name."""
-_DEVICE_CHUNK = 1 << 20
 
 
 class DeviceShelf:
@@ -133,51 +142,31 @@ class DeviceShelf:
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
-        return await asyncio.to_thread(self._find, wanted) if wanted.name in self._users else None
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+        if wanted.name not in self._users:
+            return None
+        return await in_thread(lambda stop: self._find(wanted, refuse, stop))
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _find(self, wanted: WantedFile) -> Copy | None:
+    def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         for use in self._users.get(wanted.name, ()):
-            if use.deleted and not use.partial and wanted.format is not None and use.readable_size:
-                with suppress(OSError):
-                    sha256 = _good(use, wanted)
-                    if sha256 is not None:
-                        return Copy(
-                            f"{use.device}, which still holds the deleted file",
-                            use.readable_size,
-                            fetch=FetchKind.DEVICE,
-                            origin=str(use.device),
-                            sha256=sha256,
-                        )
+            if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
+                continue
+            known = good_packed(use.device, wanted, refuse, stop, size=use.readable_size)
+            if known is not None:
+                return Copy(
+                    f"{use.device}, which still holds the deleted file{known.words}",
+                    use.readable_size,
+                    fetch=FetchKind.DEVICE,
+                    origin=str(use.device),
+                    sha256=known.sha256,
+                )
         return None
-
-
-def _good(use: LoopUse, wanted: WantedFile) -> str | None:
-    """The sha256 of what the device holds, where that is the file or nobody can tell; None where it is another.
-
-    Whether it is whole by its headers is seen once it was read back: a device has no size of its own.
-    """
-    wants = wanted.content.removeprefix("sha256:")
-    if not wants and wanted.strictly:
-        return None
-    hashed = _sha256(use)
-    return hashed if wants in ("", hashed) else None
-
-
-def _sha256(use: LoopUse) -> str:
-    hashed, left = hashlib.sha256(), use.readable_size
-    with open(os.open(use.device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as device:
-        while left and (chunk := device.read(min(_DEVICE_CHUNK, left))):
-            hashed.update(chunk)
-            left -= len(chunk)
-    return hashed.hexdigest()
 
 
 _TRASH = "trash"
-_CHUNK = 1 << 20
 _LARGEST_DOCUMENT = 1 << 26
 
 
@@ -192,22 +181,25 @@ class TrashShelf:
         self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         if self._names is None:
             self._names = await asyncio.to_thread(self._listed)
             self._ledger = await asyncio.to_thread(Ledger.open, self._directory)
         names = self._names.get(wanted.name)
         # A thread for each of 100,000 files that nobody trashed would take minutes.
-        return await asyncio.to_thread(self._find, wanted, names) if names else None
+        return await in_thread(lambda stop: self._find(wanted, names, refuse, stop)) if names else None
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
+    def _find(self, wanted: WantedFile, names: list[str], refuse: Refuse, stop: Stop) -> Copy | None:
         for name in names:
             path = self._folder / name
-            with suppress(OSError, CacheError):
-                copy = self._document(path, wanted) if wanted.format is None else self._packed(path, wanted)
+            with suppress(OSError):
+                if wanted.format is None:
+                    copy = self._document(path, wanted)
+                else:
+                    copy = self._packed(path, wanted, refuse, stop)
                 if copy is not None:
                     return copy
         return None
@@ -225,13 +217,11 @@ class TrashShelf:
         raw = read_document(path)
         return Copy(self.label, len(raw), data=raw) if has_digest(raw, wanted.content) else None
 
-    def _packed(self, path: Path, wanted: WantedFile) -> Copy | None:
+    def _packed(self, path: Path, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         found = os.lstat(path)
-        if wanted.format is None or not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):
             return None
-        if is_known_damaged(self._ledger.damage(wanted.name, found), wanted):
-            return None
-        known = good_packed(path, wanted)
+        known = good_packed(path, wanted, refuse, stop, self._ledger)
         if known is None:
             return None
         return Copy(self.label + known.words, found.st_size, trash=path.name, source=Seen.of(found))
@@ -246,7 +236,7 @@ class SiblingShelf:
         self._snapshot = snapshot
         self._by_size: dict[int, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
         if self._by_size is None:
@@ -282,45 +272,76 @@ def read_document(path: Path) -> bytes:
 
 
 class Goodness(NamedTuple):
-    """What is to be said of a good packed file, and its sha256 where it was read (else empty)."""
+    """What is to be said of a good packed file, and its sha256."""
 
     words: str
-    sha256: str = ""
+    sha256: str
 
 
-def good_packed(path: Path, wanted: WantedFile, recorded: str = "") -> Goodness | None:
-    """What makes a packed file good; None where it is not.
+class NotGoodError(Exception):
+    """What is wrong with a copy."""
 
-    Its bytes are read where something tells what they have to be: what is wanted, or ``recorded``, the sha256 that
-    another ledger has of it. Raises OSError, StorageError.
+
+def good_packed(
+    path: Path, wanted: WantedFile, refuse: Refuse, stop: Stop, ledger: Ledger | None = None, size: int = 0
+) -> Goodness | None:
+    """What makes a packed file good, all of which is read; None where it is refused, or there is none.
+
+    ``ledger`` is that of the cache which it lies in, or lay in; ``size`` in bytes is that of what has none of its own.
     """
-    if wanted.format is None or not is_whole(path, wanted.format):
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as opened:
+            return _looked_through(opened, size, wanted, stop, ledger)
+    except FileNotFoundError:
         return None
+    except (NotGoodError, OSError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        refuse(f"{path} is refused: {reason}")
+        return None
+
+
+def _looked_through(opened: BinaryIO, size: int, wanted: WantedFile, stop: Stop, ledger: Ledger | None) -> Goodness:
+    """Raises NotGoodError, OSError, AbandonedError."""
+    found = os.fstat(opened.fileno())
+    if not size and not stat.S_ISREG(found.st_mode):
+        raise NotGoodError("it is no regular file")
+    require_whole(opened, size or found.st_size, wanted.format)
+    damage = ledger.damage(wanted.name, found) if ledger is not None else None
     wants = wanted.content.removeprefix("sha256:")
-    if not (wants or recorded):
-        return None if wanted.strictly else Goodness(" (whole by its headers; no sha256 of it was recorded)")
-    hashed = sha256_of(path)
+    if damage is not None and not (damage.sha256 and wants):
+        raise NotGoodError(damage.seen)
+    record = ledger.look(wanted.name) if ledger is not None else None
+    recorded = record.sha256 if record is not None else ""
+    if wanted.strictly and not (wants or recorded):
+        raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")
+    hashed = hash_file(opened, lambda _: stop.check())
     if hashed == wants:
         return Goodness("", hashed)
-    # Another packing of the same image, which is as it was when it was recorded.
-    return Goodness(" (packed another time)", hashed) if hashed == recorded else None
+    if (wants or wanted.strictly) and hashed != recorded:
+        raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
+    unread = read_through(opened, wanted, stop)
+    if hashed == recorded:
+        # Another packing of the same image, which is as it was when it was recorded.
+        return Goodness(" (packed another time)" if wants else "", hashed)
+    return Goodness(f" ({unread or 'read through'}; no sha256 of it was recorded)", hashed)
 
 
-def is_known_damaged(damage: Damage | None, wanted: WantedFile) -> bool:
-    """Whether a deep check found the file damaged, and reading it would not tell."""
-    return damage is not None and not (damage.sha256 and wanted.content)
+def require_whole(opened: BinaryIO, size: int, format: PackedFormat | None) -> None:
+    """Raises NotGoodError where a file is not of the format, or not all there as far as its headers tell; OSError."""
+    check = check_packed_file(opened.fileno(), size)
+    if check.problem or check.found is not format:
+        raise NotGoodError(check.problem or f"it is {check.found}, not {format}")
 
 
-def is_whole(path: Path, format: PackedFormat) -> bool:
-    """Whether a file is of the format, and all there as far as its headers tell. Raises StorageError."""
-    check = check_packed(path)
-    return check.found is format and not check.problem
+def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop) -> str:
+    """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was.
 
-
-def sha256_of(path: Path) -> str:
-    """In hexadecimal. Raises StorageError."""
-    try:
-        with open_bounded(path) as file:
-            return hash_file(file, lambda size: None)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    Raises NotGoodError where it is damaged or lacks its program, OSError, AbandonedError.
+    """
+    assert wanted.format is not None
+    through = ReadThrough(opened, wanted.format, ToolOptions(), stop).run()
+    if through.problem:
+        raise NotGoodError(f"reading it through failed: {through.problem}")
+    if wanted.program and through.tree is not None and has_program(through.tree, wanted.program.encode()) is False:
+        raise NotGoodError(f"it lacks {wanted.program}, which the image is to run")
+    return f"not read through: {through.unchecked}" if through.unchecked else ""

@@ -16,6 +16,7 @@ from ocitui.cache.files import known_format
 from ocitui.cache.index import Key
 
 from ..catalogue import CATALOGUE
+from ..check.deep import program_of
 from ..check.document_checks import has_digest
 from ..findings import Finding
 from .copies import Copy, Restorer, WantedFile, read_document
@@ -54,11 +55,15 @@ class WantedFiles:
             yield wanted, about.pop(manifest_name), copy
         else:
             manifest = _parsed(self._right(manifest_name, self.digest))
+        wanted = self._config(config_name, manifest)
+        config = None
         if config_name in about:
-            wanted = self._config(config_name, manifest)
-            yield wanted, about.pop(config_name), await self._copy_of(wanted) if wanted.content else None
+            copy = await self._copy_of(wanted) if wanted.content else None
+            config = copy.data if copy is not None else None
+            yield wanted, about.pop(config_name), copy
+        program = _program(config or self._right(config_name, wanted.content)) if about else ""
         for name, concerned in about.items():
-            wanted = self._packed(name, concerned)
+            wanted = self._packed(name, concerned, program)
             yield wanted, concerned, await self.restorer.find(wanted) if wanted.format else None
 
     @property
@@ -98,7 +103,7 @@ class WantedFiles:
             name, self.digest, FileKind.CONFIG, content=config.digest, size=config.size, carriers=self._carriers
         )
 
-    def _packed(self, name: str, findings: Sequence[Finding]) -> WantedFile:
+    def _packed(self, name: str, findings: Sequence[Finding], program: str) -> WantedFile:
         return WantedFile(
             name,
             self.digest,
@@ -106,6 +111,7 @@ class WantedFiles:
             known_format(os.path.splitext(name)[1][1:]),
             self.content(name),
             strictly=any(finding.code in _STRICTLY for finding in findings),
+            program=program,
             carriers=self._carriers,
         )
 
@@ -116,6 +122,14 @@ def _parsed(raw: bytes | None) -> ImageManifest | None:
         return None if raw is None else Document.manifest(raw).value
     except DocumentError:
         return None
+
+
+def _program(raw: bytes | None) -> str:
+    """What the image runs, by its config; empty where that does not tell."""
+    try:
+        return "" if raw is None else program_of(Document.config(raw).value)
+    except DocumentError:
+        return ""
 
 
 def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:

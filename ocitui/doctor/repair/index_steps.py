@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement, Insert, new_index
+from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement, new_index
 from ocitui.cache.files import INDEX_NAME, valid_digest
 from ocitui.cache.listing import CacheFiles
 
@@ -15,7 +16,7 @@ from ..check.entry_checks import check_digest
 from ..findings import Finding, Severity
 from ..salvage.sources import Joined, Source
 from .snapshot import Snapshot, short
-from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
+from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind, WholeIndex
 
 REPLACED = frozenset(
     {
@@ -82,7 +83,9 @@ def _replace(
             loses=_lost(joined),
             source=_origins(joined.proposed),
             leaves=leaves(snapshot, index, known),
-            change=StepChange(replacement=IndexReplacement(snapshot.seen, data)),
+            change=StepChange(
+                replacement=IndexReplacement(snapshot.seen, data), whole=WholeIndex(index, (None,) * len(index))
+            ),
         )
     )
 
@@ -107,14 +110,10 @@ def _refill(
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
         return
-    inserts: list[Insert] = []
-    position = 0
-    for descriptor, source in joined.proposed:
-        if source is Source.INDEX:
-            position += 1
-        else:
-            inserts.append(Insert(index.laid_out(descriptor.raw), position))
-    whole = ImageIndex.parse(new_index(descriptor.raw for descriptor, _ in joined.proposed))
+    position = itertools.count()
+    origins = tuple(next(position) if source is Source.INDEX else None for _, source in joined.proposed)
+    laid_out = (one.raw if source is Source.INDEX else index.laid_out(one.raw) for one, source in joined.proposed)
+    whole = ImageIndex.parse(new_index(laid_out))
     outcome.steps.append(
         RepairStep(
             0,
@@ -126,7 +125,7 @@ def _refill(
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(snapshot, whole, known),
-            change=StepChange(insert=tuple(inserts)),
+            change=StepChange(whole=WholeIndex(whole, origins)),
         )
     )
 
@@ -143,12 +142,15 @@ def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> t
 
 
 def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
-    """What there is to find once the index reads again: files that are all there were judged without it."""
+    """What there is to find once the index reads again: files that are all there were judged without it, or with the
+    entries that it has now."""
     listing = snapshot.listing
+    judged = None if snapshot.index is None else {one.key for one in snapshot.index.descriptors}
     findings = DescriptorChecks().check(index, inferred_formats(listing, index))
     groups: dict[str, list[tuple[int | None, Descriptor]]] = {}
     for position, (digest, format_) in enumerate(zip(index.digests, index.formats, strict=True)):
         whole = listing.has_documents(digest) and f"{digest}.{format_}" in listing
+        whole = whole and (judged is None or (digest, format_) in judged)
         if valid_digest(digest) and not whole:
             groups.setdefault(digest, []).append((position, index.descriptors[position]))
     with CacheFiles(snapshot.directory) as files:
@@ -171,9 +173,8 @@ def _lost(joined: Joined) -> str:
 
 
 def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
-    words = {Source.INDEX: "the index", Source.BACKUP: "the backup", Source.FILES: "the files"}
     counts = Counter(source for _, source in proposed)
-    return ", ".join(f"{counts[source]} of {words[source]}" for source in Source if counts[source]) or "empty"
+    return ", ".join(f"{counts[source]} of the {source}" for source in Source if counts[source]) or "empty"
 
 
 def _count(number: int) -> str:

@@ -11,12 +11,13 @@ from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheError, ChangeMode, Descr
 from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
+from ocitui.cache.packed_file import check_packed
 from ocitui.importing.describe import describe_image
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import emptied
 from ..findings import Finding, Severity
-from .copies import is_whole, read_document
+from .copies import read_document
 from .descriptor_steps import name_annotations
 from .snapshot import Snapshot, entry_of, short
 from .steps import (
@@ -115,7 +116,8 @@ def described(directory: Path, digest: str, format: str) -> Descriptor:
         raise CacheError("its manifest is not the one of its digest")
     if not has_digest(raw_config, manifest.value.config.digest):
         raise CacheError("its config is not the one that its manifest names")
-    if not is_whole(directory / packed_name(digest, form), form):
+    check = check_packed(directory / packed_name(digest, form))
+    if check.problem or check.found is not form:
         raise CacheError(f"its packed file is no whole {form}")
     return describe_image(digest, manifest, config.value)
 

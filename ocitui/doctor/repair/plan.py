@@ -24,16 +24,20 @@ from ocitui.cache import (
     PackerCache,
     Place,
     Remove,
+    TransactionKind,
     TransactionState,
     list_backups,
+    new_index,
     read_backup,
     see,
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.redoing import Overwritten
+from ocitui.cache.records import Identity, identity_of
+from ocitui.cache.redoing import Overwritten, edit_again, find_overwritten
 from ocitui.importing.opening import SourceOptions
 
+from ..assessment import Assessment
 from ..check.history import known_history
 from ..findings import Depth, Finding, Severity
 from ..loop_devices import users_of
@@ -45,7 +49,21 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
 from .source_copies import RegistryShelf, shelf_for
-from .steps import Fate, Fetch, FetchKind, Left, Outcome, RepairOptions, RepairStep, StepChange, StepFile, StepKind
+from .steps import (
+    BRING_ENTRIES,
+    DONE_AGAIN,
+    Fate,
+    Fetch,
+    FetchKind,
+    Left,
+    Outcome,
+    RepairOptions,
+    RepairStep,
+    StepChange,
+    StepFile,
+    StepKind,
+    WholeIndex,
+)
 
 
 def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
@@ -74,29 +92,35 @@ def _all(directory: Path) -> Iterator[Descriptor]:
                 yield from [one.descriptor for one in transaction.removed]
 
 
-def plan_redo(findings: Sequence[Finding], overwritten: Iterable[Overwritten]) -> Outcome:
-    """A step for each transaction that a finding names; made only when it is chosen, as the daemon may win again."""
-    outcome = Outcome()
-    by_id = {one.transaction.id: one for one in overwritten}
+def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
+    """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
+    outcome, by_id = Outcome(), dict[str, Overwritten]()
+    if findings and snapshot.index is not None:
+        with suppress(CacheError):
+            overwritten = find_overwritten(snapshot.directory, snapshot.index)
+            by_id = {one.transaction.id: one for one in overwritten}
     for finding in findings:
         lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
-        if lost is None:
+        if lost is None or snapshot.index is None:
             outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
-        else:
-            outcome.steps.append(_redo(finding, lost))
+            continue
+        try:
+            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, holders))
+        except CacheError as error:
+            outcome.leave([finding], error.message, error.hint)
     return outcome
 
 
-def _redo(finding: Finding, lost: Overwritten) -> RepairStep:
-    return RepairStep(
-        0,
-        StepKind.REDO,
-        f"Make the {lost.transaction.kind} of transaction {lost.transaction.id} once more: {_what(lost)}",
-        (finding,),
-        then="while it runs, its memory wins at its next store: stop it first, then start it",
-        default=False,
-        change=StepChange(redo=lost.transaction.id),
-    )
+def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, holders: Holders) -> RepairStep:
+    """Raises ConflictError where the files of an entry that is to come back are gone."""
+    transaction = lost.transaction
+    title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
+    if transaction.kind == TransactionKind.DELETE:
+        step = file_steps.drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
+        return replace(step, kind=StepKind.REDO, title=title, then=DONE_AGAIN, loses="")
+    edit = edit_again(snapshot.directory, index, lost)
+    change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
+    return RepairStep(0, StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
 
 
 def _what(lost: Overwritten) -> str:
@@ -147,12 +171,8 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users, notes), notes)
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
-    mends = FileMends(snapshot, restorer, holders, partial(_content, ledger), options.drop)
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
-    orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
-    known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
-    adoption = Adoption(snapshot, dict(options.adopt), known, options.adopt_known)
     joined: Joined | None = None
     try:
         outcome = Outcome()
@@ -160,14 +180,26 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
             history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
             joined = await asyncio.to_thread(join_sources, snapshot, history, names)
             outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
-        outcome += descriptor_steps.plan_descriptors(snapshot, _of(findings, descriptor_steps.CODES), names)
+        # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
+        later, found_later = _on_whole_index(snapshot, outcome, options)
+        findings += found_later
+        mends = FileMends(later, restorer, holders, partial(_content, ledger), options.drop)
+        orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
+        known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
+        adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
+        outcome += descriptor_steps.plan_descriptors(later, _of(findings, descriptor_steps.CODES), names)
         outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
         rest = _of(findings, orphan_steps.CODES)
         outcome += await asyncio.to_thread(
-            orphan_steps.plan_orphans, snapshot, rest, adoption, trash=options.trash_orphans
+            orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans
         )
-        outcome += orphan_steps.plan_rest(snapshot, rest, change_modes=options.change_modes)
-        outcome += plan_redo(_of(findings, {"index-overwritten"}), await _overwritten(cache, snapshot))
+        outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
+        undone = _of(findings, {"index-overwritten"})
+        outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
+        if later is not snapshot:
+            outcome.steps = [
+                replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
+            ]
     finally:
         await restorer.close()
     _leave_the_rest(findings, outcome)
@@ -181,11 +213,15 @@ def _is_pending(directory: Path) -> bool:
     return False
 
 
-async def _overwritten(cache: PackerCache, snapshot: Snapshot) -> list[Overwritten]:
-    try:
-        return [] if snapshot.replaced else await cache.overwritten()
-    except CacheError:
-        return []
+def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions) -> tuple[Snapshot, list[Finding]]:
+    """The cache as it will be once entries have come back, and what there is to mend of it then."""
+    for at, step in enumerate(outcome.steps):
+        if step.change.whole is not None:
+            found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
+            leaves = tuple(left for left in step.leaves if left.finding not in found)
+            outcome.steps[at] = replace(step, leaves=leaves)
+            return snapshot.with_index(step.change.whole.index), found
+    return snapshot, []
 
 
 def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
@@ -255,12 +291,19 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 def _index_change(
     index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
 ) -> IndexEdit | IndexReplacement | None:
-    replacements = _once(change.replacement for change in changes if change.replacement is not None)
-    if replacements:
-        if len(replacements) > 1 or any(_edits(change) for change in changes):
-            raise ConflictError("index.json is replaced whole", hint="mend its entries once it is")
-        return replacements[0]
-    if index is None or not any(_edits(change) for change in changes):
+    bringing = [change for change in changes if change.whole is not None]
+    changes = [change for change in changes if change.whole is None and change.edits_index]
+    if len(bringing) > 1:
+        raise ConflictError("two steps bring entries back", hint="choose one of them")
+    if bringing:
+        whole, replacement = bringing[0].whole, bringing[0].replacement
+        assert whole is not None
+        rows = _edited(whole, changes)
+        if replacement is None:
+            assert index is not None
+            return _difference(index, seen, rows)
+        return replace(replacement, data=new_index(raw for raw, _ in rows)) if changes else replacement
+    if index is None or not changes:
         return None
     removed = {position for change in changes for position in change.remove}
     edited = _annotations(changes, removed)
@@ -272,6 +315,38 @@ def _index_change(
     return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
 
 
+def _edited(whole: WholeIndex, changes: Sequence[StepChange]) -> list[tuple[bytes, int | None]]:
+    """The descriptors of a whole index as other steps edit it, each with its position in the index as it is now (None:
+    it comes in)."""
+    index, removed = whole.index, {position for change in changes for position in change.remove}
+    edited = _annotations(changes, removed)
+    coming: dict[int, list[bytes]] = {}
+    for insert in (insert for change in changes for insert in change.insert):
+        coming.setdefault(len(index) if insert.position is None else insert.position, []).append(insert.raw)
+    rows: list[tuple[bytes, int | None]] = []
+    for at, descriptor in enumerate(index.descriptors):
+        rows += [(raw, None) for raw in coming.pop(at, [])]
+        if at in edited:
+            rows.append((annotated(index, at, edited[at]), None))
+        elif at not in removed:
+            rows.append((descriptor.raw, whole.origins[at]))
+    return rows + [(raw, None) for _, some in sorted(coming.items()) for raw in some]
+
+
+def _difference(index: ImageIndex, seen: IndexSeen | None, rows: Sequence[tuple[bytes, int | None]]) -> IndexEdit:
+    """The edit that makes these descriptors of an index."""
+    kept = {origin for _, origin in rows if origin is not None}
+    gone = [Remove(at, one.raw) for at, one in enumerate(index.descriptors) if at not in kept]
+    inserts: list[Insert] = []
+    following: int | None = None
+    for raw, origin in reversed(rows):
+        if origin is None:
+            inserts.append(Insert(raw, following))
+        else:
+            following = origin
+    return IndexEdit(tuple(gone), tuple(reversed(inserts)), seen)
+
+
 def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
     edited: dict[int, dict[str, str]] = {}
     for change in changes:
@@ -279,10 +354,6 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
             if position not in removed:
                 edited.setdefault(position, {}).update(changed)
     return edited
-
-
-def _edits(change: StepChange) -> bool:
-    return bool(change.remove or change.annotate or change.insert)
 
 
 def _placed(fetch: Fetch, staged: Mapping[str, Path]) -> Place:
@@ -340,16 +411,19 @@ class RepairPlan:
     @property
     def made(self) -> tuple[RepairStep, ...]:
         """The steps that will be made."""
-        return tuple(step for step in self.steps if step.number in self.chosen)
+        chosen = [step for step in self.steps if step.number in self.chosen]
+        brought = any(step.change.whole is not None for step in chosen)
+        return tuple(step for step in chosen if brought or not step.after)
 
     @property
     def left(self) -> tuple[Left, ...]:
         """All findings that will be there afterwards, also those of steps that are not made."""
-        passed = [step for step in self.steps if step.number not in self.chosen]
+        made = {step.number for step in self.made}
+        passed = [step for step in self.steps if step.number not in made]
         return (
             *(left for step in self.made for left in step.leaves),
             *(once_emptied(self.unmended) if self._empties_index else self.unmended),
-            *(Left(finding, "its step is not chosen", step.title) for step in passed for finding in step.findings),
+            *(_passed_over(step, finding) for step in passed for finding in step.findings),
         )
 
     @property
@@ -357,9 +431,26 @@ class RepairPlan:
         """Whether every entry goes, and none comes."""
         changes = [step.change for step in self.made]
         gone = {position for change in changes for position in change.remove}
-        if not gone or self.index is None or any(change.insert or change.replacement for change in changes):
+        if not gone or self.index is None or any(change.insert or change.whole for change in changes):
             return False
         return len(gone) == len(self.index)
+
+    @property
+    def brings_entries(self) -> bool:
+        """Whether there will be entries that could not be mended before."""
+        return any(step.kind in BRING_ENTRIES for step in self.made)
+
+    @property
+    def given_up(self) -> list[Identity]:
+        """The entries that could come back, and are dropped in the same plan."""
+        changes = [step.change for step in self.made]
+        whole = next((change.whole for change in changes if change.whole is not None), None)
+        if whole is None:
+            return []
+        gone = {at for change in changes for at in change.remove}
+        kept = {identity_of(one) for at, one in enumerate(whole.index.descriptors) if at not in gone}
+        dropped = [identity_of(whole.index.descriptors[at]) for at in sorted(gone) if whole.origins[at] is None]
+        return [one for one in dropped if one not in kept]
 
     @property
     def bytes_trashed(self) -> int:
@@ -372,7 +463,7 @@ class RepairPlan:
     @property
     def used_by(self) -> tuple[str, ...]:
         """The loop devices that hold files of entries which are dropped: who does that is asked twice."""
-        dropped = (step for step in self.made if step.kind is StepKind.DROP_ENTRY)
+        dropped = (step for step in self.made if step.kind in (StepKind.DROP_ENTRY, StepKind.REDO))
         return tuple(dict.fromkeys(user for step in dropped for user in step.used_by))
 
     @property
@@ -381,13 +472,18 @@ class RepairPlan:
         return tuple(fetch for step in self.made for fetch in step.change.fetch)
 
     @property
-    def redone(self) -> tuple[str, ...]:
-        """Transactions of ours whose edit is made once more, each as one of its own."""
-        return tuple(step.change.redo for step in self.made if step.change.redo)
+    def futile(self) -> tuple[RepairStep, ...]:
+        """The steps that are left out as the daemon would overwrite what they do."""
+        return tuple(step for step in self.steps if step.futile and step.number not in self.chosen)
 
     def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
-        """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings."""
-        chosen = (step.number for step in self.steps if _selects(wanted, step))
+        """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings, and
+        then none that would be futile and was not chosen."""
+        chosen = (
+            step.number
+            for step in self.steps
+            if step.number in wanted or (_selects(wanted, step) and (not step.futile or step.number in self.chosen))
+        )
         return replace(self, chosen=frozenset(chosen))
 
     def composed(self, staged: Mapping[str, Path] | None = None) -> Change:
@@ -402,11 +498,31 @@ def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
     return step.number in wanted or any(concerns(wanted, finding) for finding in step.findings)
 
 
-async def plan_repair(cache: PackerCache, report: Report, options: RepairOptions | None = None) -> RepairPlan:
-    """What would mend these findings; nothing is written. Raises CacheDirectoryError where the directory is gone."""
+def _passed_over(step: RepairStep, finding: Finding) -> Left:
+    if step.after and not step.futile:
+        return Left(finding, "it is mended with the step that brings entries back only", step.title)
+    if step.futile:
+        return Left(finding, step.futile, f"then repair again; or --even-if-futile: {step.title}")
+    return Left(finding, "its step is not chosen", step.title)
+
+
+async def plan_repair(
+    cache: PackerCache, report: Report, options: RepairOptions | None = None, assessment: Assessment | None = None
+) -> RepairPlan:
+    """What would mend these findings; nothing is written. Edits of the index that by the ``assessment`` would not last
+    are no defaults. Raises CacheDirectoryError where the directory is gone."""
     options = options or RepairOptions()
     made = await make_plan(cache, report, options)
-    steps = tuple(replace(step, number=number) for number, step in enumerate(made.outcome.steps, 1))
+    futile = assessment.futile if assessment is not None else ""
+    steps = tuple(
+        replace(
+            step,
+            number=number,
+            futile=futile if step.change.edits_index else "",
+            default=step.default and (options.even_if_futile or not futile or not step.change.edits_index),
+        )
+        for number, step in enumerate(made.outcome.steps, 1)
+    )
     return RepairPlan(
         steps,
         tuple(made.outcome.left),

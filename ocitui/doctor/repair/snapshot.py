@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Snapshot:
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
 
     ``seen`` is None where index.json cannot be read. ``replaced``: index.json has to be replaced whole, so that no
-    descriptor of it can be edited yet.
+    descriptor of it can be edited yet. ``mended``: the index is the one that there will be.
     """
 
     directory: Path
@@ -31,11 +31,18 @@ class Snapshot:
     index: ImageIndex | None
     data: bytes | None
     seen: IndexSeen | None
+    mended: bool = False
 
     @property
     def replaced(self) -> bool:
+        if self.mended:
+            return False
         fact = self.listing.get(INDEX_NAME)
         return self.index is None or fact is None or not fact.regular
+
+    def with_index(self, index: ImageIndex) -> Snapshot:
+        """The same, as it will be once this is the index."""
+        return replace(self, index=index, mended=True)
 
     @cached_property
     def descriptors(self) -> list[Descriptor]:

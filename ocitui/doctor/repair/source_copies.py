@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageName, InvalidNameError, PackedFormat
 from ocitui.cache.files import INDEX_NAME, config_name, manifest_name, packed_name
-from ocitui.cache.ledger import Damage, Ledger
+from ocitui.cache.ledger import Ledger
 from ocitui.importing.errors import SourceError
 from ocitui.importing.home_paths import home_path
 from ocitui.importing.opening import SourceOptions, open_source, recognise
@@ -19,9 +18,10 @@ from ocitui.importing.references import Reference, is_digest
 from ocitui.importing.resolved import Source, SourceImage, SourceKind
 from ocitui.importing.source_errors import NoSuchImageError
 from ocitui.importing.sources import PackedFiles, find_packed_files
+from ocitui.threads import Stop, in_thread
 
 from ..check.document_checks import has_digest
-from .copies import Copy, Shelf, WantedFile, good_packed, is_known_damaged, read_document
+from .copies import Copy, Refuse, Shelf, WantedFile, good_packed, read_document
 from .steps import FetchKind
 
 
@@ -30,16 +30,7 @@ class CacheNames:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._ledger = Ledger.open(directory)
-
-    def recorded(self, name: str) -> str:
-        """The sha256 that this cache's ledger has of a packed file; empty where it has none."""
-        record = self._ledger.look(name)
-        return record.sha256 if record is not None else ""
-
-    def damage(self, name: str, found: os.stat_result) -> Damage | None:
-        """What a deep check of this cache found wrong with a packed file."""
-        return self._ledger.damage(name, found)
+        self.ledger: Ledger | None = Ledger.open(directory)
 
     def manifests(self, digest: str) -> list[Path]:
         return [self._directory / manifest_name(digest)]
@@ -54,14 +45,10 @@ class CacheNames:
 class PackedNames:
     """A packed file with its documents, of whatever digest the manifest turns out to have."""
 
+    ledger: Ledger | None = None
+
     def __init__(self, files: PackedFiles) -> None:
         self._files = files
-
-    def recorded(self, name: str) -> str:
-        return ""
-
-    def damage(self, name: str, found: os.stat_result) -> Damage | None:
-        return None
 
     def manifests(self, digest: str) -> list[Path]:
         return [self._files.manifest]
@@ -80,48 +67,44 @@ class FilesShelf:
         self.label = text
         self._names = names
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
-        return await asyncio.to_thread(self._find, wanted)
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+        return await in_thread(lambda stop: self._find(wanted, refuse, stop))
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _find(self, wanted: WantedFile) -> Copy | None:
+    def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         if wanted.format is not None:
-            return self._packed(wanted, wanted.format)
+            return self._packed(wanted, wanted.format, refuse, stop)
         kind, digest = wanted.kind, wanted.digest
         paths = self._names.manifests(digest) if kind is FileKind.MANIFEST else self._names.configs(digest)
-        for raw in self._documents(paths):
+        for path, raw in self._documents(paths):
             if has_digest(raw, wanted.content):
                 return Copy(self.label, len(raw), data=raw)
+            refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
         return None
 
-    def _packed(self, wanted: WantedFile, format: PackedFormat) -> Copy | None:
+    def _packed(self, wanted: WantedFile, format: PackedFormat, refuse: Refuse, stop: Stop) -> Copy | None:
         # A file of that name is this image only where the manifest beside it has the digest.
-        if not any(has_digest(raw, wanted.digest) for raw in self._documents(self._names.manifests(wanted.digest))):
+        manifests = self._documents(self._names.manifests(wanted.digest))
+        if not any(has_digest(raw, wanted.digest) for _, raw in manifests):
             return None
         for path in self._names.packed(wanted.digest, format):
-            with suppress(OSError):
-                found = os.stat(path)
-                damage = self._names.damage(wanted.name, found)
-                if not stat.S_ISREG(found.st_mode) or is_known_damaged(damage, wanted):
-                    continue
-                known = good_packed(path, wanted, self._names.recorded(wanted.name))
-                if known is not None:
-                    origin = str(path.absolute())
-                    return Copy(
-                        self.label + known.words,
-                        found.st_size,
-                        fetch=FetchKind.COPY,
-                        origin=origin,
-                        sha256=known.sha256,
-                    )
+            known = good_packed(path, wanted, refuse, stop, self._names.ledger)
+            if known is not None:
+                return Copy(
+                    self.label + known.words,
+                    os.stat(path).st_size,
+                    fetch=FetchKind.COPY,
+                    origin=str(path.absolute()),
+                    sha256=known.sha256,
+                )
         return None
 
-    def _documents(self, paths: list[Path]) -> Iterator[bytes]:
+    def _documents(self, paths: list[Path]) -> Iterator[tuple[Path, bytes]]:
         for path in paths:
             with suppress(OSError):
-                yield read_document(path)
+                yield path, read_document(path)
 
 
 def shelf_for(text: str, access: SourceOptions) -> Shelf:
@@ -142,7 +125,7 @@ class LayerShelf:
         self._access = access
         self._images: dict[str, tuple[str, SourceImage | None]] = {}
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         if not is_digest(wanted.digest):
             return None
         if wanted.digest not in self._images:
@@ -183,7 +166,7 @@ class RegistryShelf:
         self._access = access
         self._images: dict[str, SourceImage | None] = {}
 
-    async def find(self, wanted: WantedFile) -> Copy | None:
+    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         """Every registry is asked before the failure of one is raised."""
         failure: CacheError | None = None
         for origin in registry_origins(wanted):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ocitui.cache import ChangeMode, Discard, IndexReplacement, Insert, PackedFormat, Place, Seen
+from ocitui.cache import ChangeMode, Discard, ImageIndex, IndexReplacement, Insert, PackedFormat, Place, Seen
 from ocitui.importing.opening import SourceOptions
 
 from ..findings import Finding
@@ -29,6 +29,10 @@ class StepKind(StrEnum):
     CHANGE_MODE = "change-mode"
     REDO = "redo"
     CLEAN_UP = "clean-up"
+
+
+BRING_ENTRIES = (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES)
+"""After these there are entries that could not be mended before."""
 
 
 class Fate(StrEnum):
@@ -63,7 +67,7 @@ class Fetch:
     """A packed file that is brought into the staging folder before it is placed under ``name``.
 
     ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
-    expected (0: not known). ``sha256`` is what its bytes must have, empty where nobody recorded it.
+    expected (0: not known). ``sha256`` is what its bytes must have; empty for an import.
     """
 
     name: str
@@ -80,21 +84,35 @@ Annotations = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class WholeIndex:
+    """The index that there is once entries have come back: what stands at each position of it, with the position that
+    this has now (None: it comes in)."""
+
+    index: ImageIndex
+    origins: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepChange:
     """What a step does, in parts that several steps can share one transaction with.
 
-    ``remove`` and ``annotate`` name descriptors by their position in the index that the plan was made for.
+    ``remove``, ``annotate`` and ``insert`` name places in the index that the plan was made for: the ``whole`` one where
+    a step of the plan brings entries back.
     """
 
     remove: tuple[int, ...] = ()
     annotate: tuple[tuple[int, Annotations], ...] = ()
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
+    whole: WholeIndex | None = field(default=None, repr=False, compare=False)
     discard: tuple[Discard, ...] = ()
     place: tuple[Place, ...] = ()
     fetch: tuple[Fetch, ...] = ()
     modes: tuple[ChangeMode, ...] = ()
-    redo: str = ""
+
+    @property
+    def edits_index(self) -> bool:
+        return bool(self.remove or self.annotate or self.insert or self.replacement or self.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +128,9 @@ class Left:
 class RepairStep:
     """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
-    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen. ``leaves`` are
-    findings that come of it.
+    drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
+    its edit of the index would not last now (empty: it would). One that comes ``after`` is of entries that another step
+    brings back, and is made with it only. ``leaves`` are findings that come of it.
     """
 
     number: int
@@ -125,6 +144,8 @@ class RepairStep:
     loses: str = ""
     source: str = ""
     default: bool = True
+    futile: str = ""
+    after: bool = False
     used_by: tuple[str, ...] = ()
     leaves: tuple[Left, ...] = ()
     change: StepChange = StepChange()
@@ -138,7 +159,7 @@ class RepairOptions:
     names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
     are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
     them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
-    how registries are spoken to.
+    how registries are spoken to. ``even_if_futile`` makes edits of the index too that the daemon will overwrite.
     """
 
     only: frozenset[str] = frozenset()
@@ -150,6 +171,7 @@ class RepairOptions:
     change_modes: bool = False
     sources: tuple[str, ...] = ()
     registry: bool = False
+    even_if_futile: bool = False
     access: SourceOptions = field(default_factory=SourceOptions)
 
 
@@ -157,6 +179,9 @@ HIT = "a hit, as far as this file goes"
 MISS = "a miss: a launch or a pull by name pulls it again, but a stored zone, which is made anew by digest alone, fails"
 NOTHING = "nothing: it never saw this"
 REVERSIBLE = "undo brings it back"
+DONE_AGAIN = (
+    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
+)
 
 
 @dataclass(slots=True)

@@ -1,17 +1,19 @@
-"""The three sources of what an index held, side by side: what is left of the index, a backup, and the files.
+"""The four sources of what an index held, side by side: what is left of the index, a backup, the journal, the files.
 
 Order is meaning, as the last entry of a name wins it. The daemon puts an entry at the end when it stores it and moves
 no other, so these rules give the order that was, as far as it can be known:
 
 - What is left of the index keeps its order.
 - What only the backup has comes before all that followed it there, and before all that was stored since: what the
-  backup does not know, and what has left the backup's order.
+  backup does not know, and what has left the backup's order. The journal rolls the backup forward first: by what was
+  imported, moved and taken out since.
 - What only the files tell has no name, so that it wins none; it comes last, by the times of the manifests. An entry
   that the operator gives a name wins that name.
 
 Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its
 place and its finding, because its name would be lost with it; and where the index and the backup call an entry by two
-names, both are proposed.
+names, both are proposed. What the operator took out on purpose, and has no packed file of later, is told and not
+proposed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import msgspec
@@ -35,6 +37,7 @@ from ocitui.cache import (
     list_backups,
 )
 from ocitui.cache.entries import entry_keys
+from ocitui.cache.redoing import ExpectedEntries, expect_entries
 
 from ..check.descriptor_checks import Identity
 from ..check.index_checks import History
@@ -51,6 +54,7 @@ class Source(StrEnum):
 
     INDEX = "index"
     BACKUP = "backup"
+    JOURNAL = "journal"
     FILES = "files"
 
 
@@ -71,9 +75,10 @@ class Fact:
 class JoinedEntry:
     """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
 
-    ``left`` and ``backed`` are what the index and the backup say, ``found`` what the files do; ``names`` are those that
-    each source has for the same digest and format. ``problems`` are what is wrong with its files. ``name`` is krata's
-    spelling, None where it is lost.
+    ``left``, ``backed`` and ``noted`` are what index, backup and journal say, ``found`` what the files do; ``names``
+    are those that each source has for the same digest and format. ``problems`` are what is wrong with its files.
+    ``name`` is krata's spelling, None where it is lost. ``removed_by`` is the transaction that took it out on purpose,
+    so that it is not proposed (empty: none).
     """
 
     digest: str
@@ -84,21 +89,24 @@ class JoinedEntry:
     problems: tuple[str, ...]
     left: Descriptor | None = None
     backed: Descriptor | None = None
+    noted: Descriptor | None = None
     found: FoundEntry | None = field(default=None, compare=False)
     names: tuple[tuple[Source, str], ...] = ()
     more_hints: tuple[NameHint, ...] = ()
+    removed_by: str = ""
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """Those that know of it."""
-        there = (self.left is not None, self.backed is not None, self.found is not None)
-        return tuple(source for source, known in zip(Source, there, strict=True) if known)
+        told = (self.left, self.backed, self.noted, self.found)
+        return tuple(source for source, known in zip(Source, told, strict=True) if known is not None)
 
     @property
     def facts(self) -> tuple[Fact, ...]:
         """What each source tells; the documents are read for it."""
         of_files = self.found.descriptor if self.found is not None else None
-        tellers = {Source.INDEX: self.left, Source.BACKUP: self.backed, Source.FILES: of_files}
+        of_others = {Source.INDEX: self.left, Source.BACKUP: self.backed, Source.JOURNAL: self.noted}
+        tellers = {**of_others, Source.FILES: of_files}
         return (*((Fact("name", self.names),) if self.names else ()), *_facts(tellers))
 
     @property
@@ -116,6 +124,8 @@ class JoinedEntry:
     @property
     def lost(self) -> tuple[str, ...]:
         """What no source tells any more."""
+        if self.removed_by:
+            return ()
         if self.descriptor is None:
             return ("name", "descriptor")
         return ("name",) if self.name is None and Source.INDEX not in self.sources else ()
@@ -131,13 +141,15 @@ def join(
     backup: Sequence[Descriptor],
     files: Sequence[FoundEntry],
     names: Mapping[FileKey, ImageName] | None = None,
+    expected: ExpectedEntries | None = None,
 ) -> list[JoinedEntry]:
     """Join the sources, in the order of the new index.
 
     ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
-    are what the operator gives to entries that have none, by digest and format.
+    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
+    of the backup.
     """
-    return _Join(salvaged, backup, files, names or {}).run()
+    return _Join(salvaged, backup, files, names or {}, expected or ExpectedEntries(tuple(backup))).run()
 
 
 class _Join:
@@ -147,28 +159,46 @@ class _Join:
         backup: Sequence[Descriptor],
         files: Sequence[FoundEntry],
         names: Mapping[FileKey, ImageName],
+        expected: ExpectedEntries,
     ) -> None:
-        left = _once(salvaged.descriptors) if isinstance(salvaged, Salvage) else salvaged
-        self._index = dict(zip(entry_keys(left), left, strict=True))
-        self._backup = dict(zip(entry_keys(backup), backup, strict=True))
         self._files = {found.key: found for found in files}
         self._given = names
+        self._noted = expected.noted
+        self._removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in names}
+        left = self._without_removed(_once(salvaged.descriptors)) if isinstance(salvaged, Salvage) else salvaged
+        self._index = dict(zip(entry_keys(left), left, strict=True))
+        self._expected = dict(zip(entry_keys(expected.descriptors), expected.descriptors, strict=True))
+        self._backup = dict(zip(entry_keys(backup), backup, strict=True))
         self._hints = _hints_of(salvaged) if isinstance(salvaged, Salvage) else {}
         self._names: dict[FileKey, dict[Source, list[str]]] = defaultdict(lambda: defaultdict(list))
 
+    def _without_removed(self, left: Sequence[Descriptor]) -> list[Descriptor]:
+        """What was taken out on purpose, and another program's memory wrote back without its files, is out again."""
+        return [one for one in left if _identity(one) not in self._removed or (one.digest, one.format) in self._files]
+
     def run(self) -> list[JoinedEntry]:
-        for source, entries in ((Source.INDEX, self._index), (Source.BACKUP, self._backup)):
+        journal = {key: one for key, one in self._expected.items() if key not in self._backup}
+        for source, entries in ((Source.INDEX, self._index), (Source.BACKUP, self._backup), (Source.JOURNAL, journal)):
             for digest, format_, name, _ in entries:
                 self._names[digest, format_][source].append(name)
-        joined = [self._named(key) for key in merged(list(self._index), list(self._backup))]
-        nameless = [found for key, found in self._files.items() if key not in self._names]
+        joined = [self._named(key) for key in merged(list(self._index), list(self._expected))]
+        named = {key[:2] for key in (*self._index, *self._expected)}
+        nameless = [found for key, found in self._files.items() if key not in named]
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
-        return joined + [self._nameless(found) for found in nameless]
+        joined += [self._nameless(found) for found in nameless]
+        return joined + [self._left_out(*one) for one in self._removed.items() if self._is_told(one[0], named)]
+
+    def _is_told(self, identity: Identity, named: Collection[FileKey]) -> bool:
+        """Whether to say of an entry that was taken out that it stays out: nothing else of its files is an entry."""
+        key = (identity[0], identity[1] or "")
+        return key not in named and key not in self._files
 
     def _named(self, key: EntryKey) -> JoinedEntry:
-        """An entry of the index, of the backup, or of both."""
+        """An entry of the index, of the backup, of the journal, or of several."""
         left, backed, found = self._index.get(key), self._backup.get(key), self._files.get(key[:2])
-        descriptor, source = (left, Source.INDEX) if left is not None else (self._backup[key], Source.BACKUP)
+        noted = self._expected.get(key) if backed is None else None
+        told = zip(Source, (left, backed, noted), strict=False)
+        source, descriptor = next((source, one) for source, one in told if one is not None)
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
@@ -178,25 +208,35 @@ class _Join:
             found.problems if found else ("there is no packed file",),
             left,
             backed,
+            noted,
             found,
             tuple((source, ", ".join(names)) for source, names in self._names[key[:2]].items()),
             tuple(self._hints.get(key[0], ())),
         )
 
     def _nameless(self, found: FoundEntry) -> JoinedEntry:
-        """An entry that only the files tell of, under a name where the operator gives one."""
-        given = self._given.get(found.key)
-        descriptor = found.named(given) if given is not None else found.descriptor
+        """An entry of which neither index nor backup tells, under a name where the operator gives one, or as the
+        journal last knew it."""
+        given, noted = self._given.get(found.key), self._noted.get(found.key)
+        descriptor = found.named(given) if given is not None else noted or found.descriptor
+        source = Source.FILES if noted is None or given is not None else Source.JOURNAL
         return JoinedEntry(
             found.digest,
             found.format.value,
             descriptor.image_name if descriptor is not None else None,
             descriptor,
-            None if descriptor is None else Source.FILES,
+            None if descriptor is None else source,
             found.problems,
+            noted=noted,
             found=found,
             more_hints=tuple(self._hints.get(found.digest, ())),
         )
+
+    def _left_out(self, identity: Identity, by: Transaction) -> JoinedEntry:
+        """An entry that was taken out on purpose."""
+        digest, format_, name = identity
+        noted = self._noted.get((digest, format_))
+        return JoinedEntry(digest, format_, name, None, None, (), noted=noted, removed_by=by.id)
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
@@ -278,23 +318,43 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     Raises CacheDirectoryError.
     """
     left = snapshot.descriptors if snapshot.index is not None else salvage(snapshot.data or b"")
-    gone = _taken_out(history.since)
-    backup = [descriptor for descriptor in history.backup if _identity(descriptor) not in gone]
-    known = {*backup, *(left.descriptors if isinstance(left, Salvage) else left)}
+    expected = ExpectedEntries(tuple(history.backup))
+    with suppress(CacheError):
+        expected = expect_entries(snapshot.directory, history.backup, history.since)
+    there = {_identity(one) for one in expected.descriptors}
+    whole = left.descriptors if isinstance(left, Salvage) else left
+    told = {_identity(one) for one in (*whole, *history.backup)}
+    # Of what was taken out, however long ago, only that matters of which something else tells.
+    removed = {
+        one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing
+    }
+    expected = replace(expected, removed=removed)
+    backup = [descriptor for descriptor in history.backup if _identity(descriptor) in there]
+    known = {*expected.descriptors, *whole}
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
-    files = _told_by_files(snapshot, {one.key for one in known}, _kept(snapshot, history), names)
-    return Joined(tuple(join(left, backup, files, _by_key(files, given))))
+    files = _told_by_files(snapshot, {one.key for one in known}, _kept(snapshot, history), names, expected)
+    return Joined(tuple(join(left, backup, files, _by_key(files, given), expected)))
 
 
 def _told_by_files(
-    snapshot: Snapshot, named: Collection[tuple[str, str | None]], kept: float, names: Collection[str]
+    snapshot: Snapshot,
+    named: Collection[tuple[str, str | None]],
+    kept: float,
+    names: Collection[str],
+    expected: ExpectedEntries,
 ) -> list[FoundEntry]:
-    """What the files tell, less what would not be whole, and less what was an orphan when the backup was made."""
-    return [
-        found
-        for found in rebuild(snapshot.judge)
-        if found.key in named or (found.sound and (found.digest in names or _changed(snapshot, found) > kept * 1e9))
-    ]
+    """What the files tell, less what would not be whole, what was an orphan when the backup was made, and what is of an
+    entry that was taken out on purpose since."""
+    since = {(digest, format_): by.started for (digest, format_, _), by in expected.removed.items()}
+    there = {one.key for one in expected.descriptors}
+
+    def is_told(found: FoundEntry) -> bool:
+        if found.key in since and found.key not in there:
+            # Not by when it came to its place: a file that comes back from the trash was not stored again.
+            return found.digest in names or (found.sound and found.modified > since[found.key])
+        return found.key in named or (found.sound and (found.digest in names or _changed(snapshot, found) > kept * 1e9))
+
+    return [found for found in rebuild(snapshot.judge) if is_told(found)]
 
 
 def _changed(snapshot: Snapshot, found: FoundEntry) -> int:
@@ -310,15 +370,6 @@ def _kept(snapshot: Snapshot, history: History) -> float:
             if history.backup and backup.entries == len(history.backup):
                 return backup.kept
     return 0.0
-
-
-def _taken_out(transactions: Iterable[Transaction]) -> set[Identity]:
-    """What transactions of ours took out of the index, and did not put in again."""
-    gone: set[Identity] = set()
-    for transaction in sorted(transactions, key=lambda one: one.id):
-        gone |= {_identity(one.descriptor) for one in transaction.removed}
-        gone -= {_identity(one.descriptor) for one in transaction.added}
-    return gone
 
 
 def _identity(descriptor: Descriptor) -> Identity:

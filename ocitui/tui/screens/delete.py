@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, TypeVar
 
 from ocitui.cache import CacheError, DeletePlan, Descriptor, PlanChangedError
+from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.doctor.loop_devices import users_of_any
 from ocitui.text import human_size
 
@@ -64,8 +65,7 @@ def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_ru
         heading(f"On {host}: {leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})")
     ]
     if kratad_runs:
-        text = "kratad is running: it keeps the index in memory, and its next store may bring these entries back."
-        lines.append(Line(text, kind="bad"))
+        lines.append(Line(f"{memory_warning('bring these entries back')}.", kind="bad"))
     lines += [
         Line("holds the packed file of one of them: deleting it is asked twice", device, "bad") for device in used_by
     ]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ocitui.cache import CacheError, ConflictError, Descriptor, ImageName, NoSuchEntryError, PlanChangedError
 from ocitui.cache.files import known_format
+from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
 
 from ..shorten import short_digests
@@ -55,8 +56,7 @@ def point_lines(plan: PointPlan, host: str, trouble: str, *, kratad_runs: bool) 
     """A plan in words; ``trouble`` is why the daemon would not have the image all the same, empty where it would."""
     lines = [heading(f"On {host}: point {plan.name}")]
     if kratad_runs:
-        text = "kratad is running: it keeps the index in memory, and its next store may undo this."
-        lines.append(Line(text, kind="bad"))
+        lines.append(Line(f"{memory_warning('undo this')}.", kind="bad"))
     if trouble:
         lines.append(Line(f"the daemon would not find it all the same: {short_digests(trouble)}", kind="bad"))
     return [

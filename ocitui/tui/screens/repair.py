@@ -1,4 +1,4 @@
-"""The plan of a repair: each step with its mark, what stays, the three sources of a lost index; then the question."""
+"""The plan of a repair: each step with its mark, what stays, the four sources of a lost index; then the question."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
 from ocitui.doctor.report import Report
 
 from ..elsewhere import elsewhere
@@ -29,7 +29,6 @@ from ..widgets.question import OneLineQuestion
 from .confirm import ConfirmScreen
 
 _DRAW_SECONDS = 0.25
-_BRING_ENTRIES = (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES)
 _CHANGED = "The cache has changed since the plan was shown. This is the new plan."
 
 
@@ -89,13 +88,13 @@ class RepairScreen(ConfirmScreen):
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
-        self._plan = await elsewhere(lambda: self._make_plan(report))
+        self._plan = await elsewhere(lambda: self._make_plan(report, assessment))
         self._list()
         return self._lines()
 
-    async def _make_plan(self, report: Report) -> RepairPlan:
+    async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
-        plan = await plan_repair(self.app.cache, report, self._options)
+        plan = await plan_repair(self.app.cache, report, self._options, assessment)
         return plan.narrowed(self._options.only) if self._options.only else plan
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
@@ -119,7 +118,7 @@ class RepairScreen(ConfirmScreen):
 
     def _lines(self) -> list[Line]:
         assert self._plan is not None
-        return plan_lines(self._plan, self.app.host, kratad_runs=self.app.live.daemon.running)
+        return plan_lines(self._plan, self.app.host, self._assessment, kratad_runs=self.app.live.daemon.running)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:

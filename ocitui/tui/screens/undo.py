@@ -9,6 +9,7 @@ from typing import ClassVar
 from ocitui.cache import NoSuchTransactionError, Transaction
 from ocitui.cache.actor import whoami
 from ocitui.cache.undoing import latest_undoable
+from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import timestamp
 
 from ..shorten import short_digests
@@ -33,11 +34,14 @@ class UndoScreen(ConfirmScreen):
         self._id = target.id
         # A mend is reversed by its own record, whatever the index is.
         self.action = "mend" if target.marked else "undo"
-        return await asyncio.to_thread(undo_lines, target, self.app.host)
+        lines = await asyncio.to_thread(undo_lines, target, self.app.host)
+        if target.changes_index and self.app.live.daemon.running:
+            lines.insert(1, Line(f"{memory_warning('bring back what this undoes')}.", kind="bad"))
+        return lines
 
     async def act(self) -> str:
         done = await self.app.cache.undo(self._id)
-        return f"undone by {done.id}: {self._id}"
+        return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
 
 
 def _find(transactions: list[Transaction], transaction_id: str) -> Transaction:
