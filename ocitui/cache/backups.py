@@ -9,8 +9,8 @@ one and overwrites it with an empty one.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import secrets
 import stat
 import time
 import zlib
@@ -172,7 +172,7 @@ class Backups:
         if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
             return None
         backup = replace(backup.renamed(compressed=True), size=len(packed))
-        part = f"{secrets.token_hex(8)}{_PART}"
+        part = f"{os.urandom(8).hex()}{_PART}"
         try:
             self._disk.write_new(self.folder, part, packed)
             self._disk.replace(self.folder, part, self.folder, backup.name)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import msgspec
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME = "daemon.socket"
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonState:
+class DaemonState(msgspec.Struct, frozen=True):
     """Whether the daemon runs on this host, its process, and since when (seconds since the epoch).
 
     ``ours`` is whether its socket stands where the daemon of this very cache would have it.

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice, pairwise
 from typing import NamedTuple, overload
 
@@ -112,7 +111,7 @@ class ImageIndex:
             return previous
         _check_utf8(data)
         array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
-        replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
+        msgspec.structs.replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
         return cls(array.columns)
 

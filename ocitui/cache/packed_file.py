@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+
+import msgspec
 
 from .errors import StorageError
 from .names import PackedFormat
@@ -130,8 +131,7 @@ _HEAD = _EROFS_AT + _EROFS.size
 _CASTAGNOLI = 0x82F63B78
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCheck:
+class PackedCheck(msgspec.Struct, frozen=True):
     """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole.
 
     ``unchecked`` is why that could not be told, and ``tail`` how many bytes stand behind the file system's end.

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -30,8 +29,7 @@ from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
     done here after it; ``overwritten`` are those whose edit another writer's rewrite undid."""
 
@@ -47,8 +45,7 @@ NO_HISTORY = History()
 LARGEST_INDEX = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class IndexReading:
+class IndexReading(msgspec.Struct, frozen=True):
     """``fact`` is None where there is no index.json; ``failure`` is why it could not be read, ``code`` that
     error's number.
 
@@ -235,8 +232,7 @@ def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     return [descriptor for descriptor in history.backup if descriptor.key not in there]
 
 
-@dataclass(slots=True)
-class _Elements:
+class _Elements(msgspec.Struct):
     """The manifests array as a type for the strict reader: it notes where each element stands, and reads none."""
 
     starts: list[int]
@@ -264,7 +260,7 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     fields = {**IMAGE_INDEX.fields, "manifests": elements}
     findings: list[Finding] = []
     try:
-        replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
+        msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
         findings.append(_index_fault(error))
     invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, wraps
 from hashlib import sha256
 from itertools import chain
@@ -51,7 +50,6 @@ from .cache_checks import (
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers, platform_disagrees
 from .entry_checks import PackedFile, check_digest, first_of_formats
-from .history import known_history
 from .index_checks import LARGEST_INDEX, History, IndexReading, check_index, read_index, shrunk
 from .remembered import Remembered
 
@@ -70,8 +68,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """Entries of the index in all, and those with a problem; ``packed_bytes`` is what all packed files hold."""
 
     entries: int = 0
@@ -405,6 +402,8 @@ class Judge:
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
+        from .history import known_history
+
         reading, listing = self.reading, self.listing
         history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
