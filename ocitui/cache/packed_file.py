@@ -12,7 +12,6 @@ import os
 import re
 import struct
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -193,11 +192,11 @@ def _check_squashfs(head: bytes, size: int) -> PackedCheck:
 
 def _table_problem(tables: list[int], used: int) -> str | None:
     """Whether the tables stand in order: inodes, directories, fragments (which may be absent), ids."""
-    ids, xattrs, inodes, directories, fragments, exports = tables
-    ordered = [inodes, directories, *([] if fragments == _ABSENT else [fragments]), ids]
-    if any(second <= first for first, second in pairwise(ordered)):
+    ids, _, inodes, directories, fragments, _ = tables
+    in_order = inodes < directories < ids if fragments == _ABSENT else inodes < directories < fragments < ids
+    if not in_order:
         return "its tables are out of order"
-    if any(table >= used for table in (*ordered, xattrs, exports) if table != _ABSENT):
+    if any(used <= table < _ABSENT for table in tables):
         return "a table of it lies beyond its end"
     return None
 

@@ -226,6 +226,8 @@ def _overwritten(transaction: Transaction) -> Finding:
 
 def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out."""
+    if not history.backup:
+        return []
     there = set(zip(today.digests, today.formats, strict=True))
     for transaction in history.since:
         there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
