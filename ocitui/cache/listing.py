@@ -249,15 +249,15 @@ class Listing:
                 self.put(name, now)
         return changed
 
-    def names_changed(self, before: Listing) -> Iterator[str]:
-        """The names that an older listing has otherwise, or not, and those that only it has."""
-        yield from (name for name, fact in self.others.items() if before.others.get(name) != fact)
-        yield from before.others.keys() - self.others.keys()
-        for digest in dict.fromkeys((*self.digests, *before.digests)):
-            mine, theirs = self.rows.get(digest), before.rows.get(digest)
-            for place, suffix in enumerate(SUFFIXES):
-                if self._at(mine, place) != before._at(theirs, place):
-                    yield f"{digest}.{suffix}"
+    def digests_changed(self, before: Listing) -> Iterator[str]:
+        """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
+        for row, digest in enumerate(self.digests):
+            theirs = before.rows.get(digest)
+            if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
+                yield digest
+        for row, digest in enumerate(before.digests):
+            if digest not in self.rows and before._holds(row):
+                yield digest
 
     def get(self, name: str) -> Fact | None:
         """A name's fact; None where nothing has the name."""
@@ -331,10 +331,13 @@ class Listing:
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
-        modes, has = self.modes, self.has
-        for at, digest in zip(range(0, len(modes), WIDTH), self.digests, strict=True):
-            if any(modes[at : at + WIDTH]) or (self.odd and any(map(has, range(at, at + WIDTH)))):
-                yield digest
+        return (digest for row, digest in enumerate(self.digests) if self._holds(row))
+
+    def _holds(self, row: int) -> bool:
+        places = slice(row * WIDTH, row * WIDTH + WIDTH)
+        return any(self.modes[places]) or bool(
+            self.odd and any(place in self.odd for place in range(len(self.modes))[places])
+        )
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
@@ -350,8 +353,12 @@ class Listing:
         row = self.rows.get(digest)
         return row is not None and self.has(row * WIDTH + MANIFEST) and self.has(row * WIDTH + CONFIG)
 
-    def _at(self, row: int | None, place: int) -> Fact | None:
-        return None if row is None else self.fact(row * WIDTH + place)
+    def _row(self, row: int) -> tuple[object, ...]:
+        """All that is known of a row's files."""
+        places = slice(row * WIDTH, row * WIDTH + WIDTH)
+        columns = (self.modes, self.sizes, self.modified, self.changed, self.inodes)
+        odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
+        return *(column[places] for column in columns), odd, self._device
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
@@ -393,6 +400,7 @@ _SUFFIX_AT = list(SUFFIXES)
 _FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
 _DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
 _NOTHING = (0,) * WIDTH
+_NOT_ODD = [None] * WIDTH
 
 
 def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:

@@ -97,9 +97,11 @@ def _character_width(character: str) -> int:
 
 
 def _pad(text: str, width: int, right: bool) -> str:
-    if cell_width(text) > width:
+    wide = cell_width(text)
+    if wide > width:
         text = cut(text, width)
-    filling = " " * (width - cell_width(text))
+        wide = cell_width(text)
+    filling = " " * (width - wide)
     return filling + text if right else text + filling
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
 from hashlib import sha256
@@ -165,13 +165,10 @@ class Judge:
             if names is None or not len(before):
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
-                changed: Iterable[str] = self.listing.names_changed(before) if len(before) else ()
-                kept = self._looked_before(before)
+                stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
             else:
-                changed, kept = self.listing.refresh(files, names), self._looked
-        stale = dict.fromkeys(part[0] for name in changed if (part := part_of(name)) is not None)
-        if not len(before):
-            stale.update(dict.fromkeys(self.listing.held()))
+                parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
+                stale = dict.fromkeys(part[0] for part in parts if part is not None)
         self._looked = kept
         stale.update(dict.fromkeys(self._take_index(reading)))
         stale.update(dict.fromkeys(self.remember()))
