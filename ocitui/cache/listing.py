@@ -344,6 +344,11 @@ class Listing:
         row = self.rows.get(digest)
         return [] if row is None else [format_ for place, format_ in _FORMATS if self.has(row * WIDTH + place)]
 
+    def has_packed(self, digest: str, format: str | None) -> bool:
+        """Whether its packed file of a format is there."""
+        row, place = self.rows.get(digest), PLACES.get(format or "", 0)
+        return row is not None and place >= FIRST_PACKED and self.has(row * WIDTH + place)
+
     def documents(self, digest: str) -> list[FileKind]:
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]

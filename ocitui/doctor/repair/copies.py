@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, Seen, StorageError
-from ocitui.cache.files import OWN_NAME, config_name
+from ocitui.cache.files import OWN_NAME, config_name, read_bounded
 from ocitui.cache.ledger import Damage, Ledger
 from ocitui.cache.packed_file import check_packed
 
@@ -276,18 +276,9 @@ class SiblingShelf:
         return names
 
 
-def read_document(path: Path) -> bytes:
+def read_document(path: Path | str) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
-    with open(path, "rb", opener=_open_itself) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_DOCUMENT:
-            raise OSError(0, "no document", str(path))
-        return file.read()
-
-
-def _open_itself(path: str, flags: int) -> int:
-    """Neither what a link leads to, nor waiting for whoever writes to a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return read_bounded(path, _LARGEST_DOCUMENT, follow=False)
 
 
 class Goodness(NamedTuple):
