@@ -407,6 +407,14 @@ class Descriptors(Sequence[Descriptor]):
     def __iter__(self) -> Iterator[Descriptor]:
         return self._columns.made(0, len(self))
 
+    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
+        """Those at some positions, which ascend: each run of them is made at once."""
+        start = 0
+        for end in range(1, len(positions) + 1):
+            if end == len(positions) or positions[end] != positions[end - 1] + 1:
+                yield from self._columns.made(positions[start], positions[end - 1] + 1)
+                start = end
+
 
 def _find_all(values: Sequence[object], wanted: object) -> list[int]:
     """Where a value stands, in order."""
