@@ -7,13 +7,9 @@ message of an error: any of these may hold a label, a path or what stands in a d
 from __future__ import annotations
 
 import os
-import platform
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 FAULT_STATUS = 70
@@ -38,12 +34,15 @@ def guarded(program: Callable[[], int]) -> int:
 def tell(error: BaseException) -> int:
     """Write the file, and say so in one line on standard error; gives the status to exit with."""
     try:
+        # Only now: no program that goes well is to pay for it.
+        import tempfile
+
         fd, path = tempfile.mkstemp(prefix="ocitui-fault-", suffix=".txt")
         with open(fd, "w") as file:
             file.write("\n".join(_report(error)) + "\n")
         where = f"send {path}"
-    except OSError as refused:
-        where = f"no file could be written: {refused.strerror}"
+    except (OSError, ImportError) as refused:
+        where = f"no file could be written: {getattr(refused, 'strerror', None) or type(refused).__name__}"
     line = f"ocitui: a fault of its own: {_kind(error)}{_place(error)} ({where})\n"
     with open(os.dup(2), "w", errors="replace") as stream:
         stream.write(line)
@@ -57,6 +56,9 @@ def _ended_by_a_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def _report(error: BaseException) -> Iterator[str]:
+    import platform
+    from datetime import UTC, datetime
+
     from ocitui import __version__
 
     yield f"ocitui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -75,7 +77,9 @@ def _report(error: BaseException) -> Iterator[str]:
 
 
 def _frames(error: BaseException) -> Iterator[str]:
-    frames = traceback.extract_tb(error.__traceback__)
+    from traceback import extract_tb
+
+    frames = extract_tb(error.__traceback__)
     left_out = len(frames) - _MOST_FRAMES
     for number, frame in enumerate(frames):
         if left_out > 0 and _MOST_FRAMES // 2 <= number < _MOST_FRAMES // 2 + left_out:
@@ -95,10 +99,13 @@ def _kind(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """Where in ocitui it was raised, or what of it called what raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    last = (ours or [*frames])[-1:]
-    return f" in {_file(last[0].filename)}, line {last[0].lineno}" if last else ""
+    steps, at = [], error.__traceback__
+    while at is not None:
+        steps.append((at.tb_frame.f_code.co_filename, at.tb_lineno))
+        at = at.tb_next
+    ours = [step for step in steps if Path(step[0]).is_relative_to(_PACKAGE)]
+    last = (ours or steps)[-1:]
+    return f" in {_file(last[0][0])}, line {last[0][1]}" if last else ""
 
 
 def _file(name: str) -> str:

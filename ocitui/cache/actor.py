@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -24,12 +22,14 @@ def whoami() -> str:
     program = Path(sys.argv[0] or "python")
     # `python -m ocitui` runs a file that every package has.
     name = program.parent.name if program.name == "__main__.py" else program.name
-    return _printable(f"{name} (process {os.getpid()}, {_user()}@{socket.gethostname()})")[:_LONGEST_NAME]
+    return _printable(f"{name} (process {os.getpid()}, {_user()}@{os.uname().nodename})")[:_LONGEST_NAME]
 
 
 def _user() -> str:
+    from getpass import getuser
+
     try:
-        user = getpass.getuser()
+        user = getuser()
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     caller = os.environ.get("SUDO_USER", "")
@@ -41,8 +41,10 @@ def log_to_host(text: str) -> None:
     path = os.environ.get(SYSLOG_VARIABLE, _SYSLOG)
     if not path:
         return
+    from socket import AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, socket
+
     data = f"{_PRIORITY}ocitui[{os.getpid()}]: {_printable(text)}".encode()[:_LONGEST_LINE]
-    with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as log:
+    with suppress(OSError, ValueError), socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK) as log:
         log.connect(path)
         log.send(data)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import stat
 import time
 import zlib
@@ -176,7 +175,7 @@ class Backups:
         if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
             return None
         backup = replace(backup.renamed(compressed=True), size=len(packed))
-        part = f"{secrets.token_hex(8)}{_PART}"
+        part = f"{os.urandom(8).hex()}{_PART}"
         try:
             mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
             self._disk.write_new(self.folder, part, packed, mode=mode)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import msgspec
 
 from .files import read_bounded
 
@@ -16,8 +17,7 @@ _MOST_KERNEL_BYTES = 16 << 20
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonState:
+class DaemonState(msgspec.Struct, frozen=True):
     """Whether the daemon runs on this host, its process, and since when (seconds since the epoch).
 
     ``ours`` is whether its socket stands where the daemon of this very cache would have it.

@@ -107,8 +107,8 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     for digest, format_ in wanted:
         if index.position(digest, format_) is None:
             raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
-    entries = tuple(map(index.descriptors.__getitem__, index.positions_of(wanted)))
-    left = index.without(wanted)
+    positions = index.positions_of(wanted)
+    entries, left = tuple(index.descriptors.at(positions)), index.without_at(positions)
     in_order = dict.fromkeys(d.key for d in entries)
     gone, kept = discardable(root, left, in_order)
     names = dict.fromkeys(d.image_name for d in entries if d.image_name)
@@ -125,8 +125,10 @@ def _seen(root: Folder, names: Iterable[str]) -> Iterator[tuple[str, Seen]]:
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
     """The entry that a name stands for afterwards, where that is another image than before."""
-    before, after = index.by_name(name), left.by_name(name)
-    return after if before is not None and after is not None and before.digest != after.digest else None
+    before, after = index.position_of_name(name), left.position_of_name(name)
+    if before is None or after is None or index.digests[before] == left.digests[after]:
+        return None
+    return left.descriptors[after]
 
 
 def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: DeletePlan | None = None) -> Change:

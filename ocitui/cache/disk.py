@@ -7,20 +7,21 @@ in here to fail or stop at any step, or to forget what was not synced.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .errors import ConflictError, ReadOnlyError, StorageError
 from .files import MOST_INDEX_BYTES, open_bounded, read_to_end
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
 
 R = TypeVar("R")
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
@@ -387,7 +388,9 @@ class Disk:
         found = folder.lstat(name)
         if found is not None and stat.S_ISDIR(found.st_mode):
             self.step("rmtree", name)
-            shutil.rmtree(name, dir_fd=folder.fd)
+            from shutil import rmtree
+
+            rmtree(name, dir_fd=folder.fd)
         else:
             self.unlink(folder, name)
 
@@ -401,17 +404,21 @@ _AT_FDCWD = -100
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _libc() -> CDLL:
+    from ctypes import CDLL
+
+    return CDLL(None, use_errno=True)
 
 
 def _renameat2(source_fd: int, name: str, target_fd: int, new_name: str, flags: int) -> None:
     """renameat2(2). Raises OSError; ENOSYS where the C library does not have it."""
+    from ctypes import get_errno
+
     call = getattr(_libc(), "renameat2", None)
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), new_name)
     if call(source_fd, os.fsencode(name), target_fd, os.fsencode(new_name), flags) != 0:
-        code = ctypes.get_errno()
+        code = get_errno()
         raise OSError(code, os.strerror(code), name, None, new_name)
 
 

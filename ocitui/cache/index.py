@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice, pairwise
 from typing import NamedTuple, overload
 
@@ -112,7 +111,7 @@ class ImageIndex:
             return previous
         _check_utf8(data)
         array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
-        replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
+        msgspec.structs.replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
         return cls(array.columns)
 
@@ -407,6 +406,14 @@ class Descriptors(Sequence[Descriptor]):
 
     def __iter__(self) -> Iterator[Descriptor]:
         return self._columns.made(0, len(self))
+
+    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
+        """Those at some positions, which ascend: each run of them is made at once."""
+        start = 0
+        for end in range(1, len(positions) + 1):
+            if end == len(positions) or positions[end] != positions[end - 1] + 1:
+                yield from self._columns.made(positions[start], positions[end - 1] + 1)
+                start = end
 
 
 def _find_all(values: Sequence[object], wanted: object) -> list[int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from .errors import CacheDirectoryError, ConflictError, CorruptIndexError
 from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, read_to_end
@@ -31,8 +32,7 @@ class Signature(NamedTuple):
     changed_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexFile:
+class IndexFile(msgspec.Struct, frozen=True):
     """One reading of index.json. ``data`` is kept only where it is not sound; ``index`` only where it is."""
 
     signature: Signature | None

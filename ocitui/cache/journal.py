@@ -7,7 +7,7 @@ told in the order of their numbers, never of a clock.
 
 from __future__ import annotations
 
-import secrets
+import os
 import stat
 import time
 from collections.abc import Iterable
@@ -239,7 +239,7 @@ def begin(
     """An empty transaction of this program, now, with that number."""
     return Transaction(
         version=RECORD_VERSION,
-        id=f"{sequence:06d}-{secrets.token_hex(2)}",
+        id=f"{sequence:06d}-{os.urandom(2).hex()}",
         sequence=sequence,
         kind=kind,
         started=time.time(),

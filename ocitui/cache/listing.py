@@ -37,6 +37,7 @@ _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
 _TOLD_EVERY = 4096
+_FILES_OF_ONE = 3
 
 
 def is_plain(mode: int) -> bool:
@@ -115,11 +116,11 @@ class CacheFiles:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def items(self) -> list[os.DirEntry[str]]:
-        """Every name. Raises CacheDirectoryError."""
+    def items(self) -> Iterable[os.DirEntry[str]]:
+        """Every name, as it is listed. Raises CacheDirectoryError."""
         try:
             with os.scandir(self.fd) as found:
-                return [*found]
+                yield from found
         except OSError as error:
             raise CacheDirectoryError(f"{self.directory} cannot be listed: {error.strerror}") from error
 
@@ -206,19 +207,18 @@ class Listing:
     ) -> Listing:
         """List a directory, with one stat for each name. Raises CacheDirectoryError.
 
-        ``told`` is called now and then with how many names of all were seen; it may raise to stop.
+        ``told`` is called now and then with how many names were seen, and how many these digests make likely; it may
+        raise to stop.
         """
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
-        items, lstat, put, device = files.items(), files.lstat_item, listing.put, listing._device
+        lstat, put, device = files.lstat_item, listing.put, listing._device
         rows, places = listing.rows, PLACES
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
-        total = len(items)
-        items.reverse()
-        for at in range(total):
-            # Each is let go of at once: it keeps its stat.
-            item = items.pop()
+        likely = len(rows) * _FILES_OF_ONE
+        # None is kept: each holds its stat.
+        for at, item in enumerate(files.items()):
             name = item.name
             row, place = rows.get(name[:_USUAL_LENGTH]), places.get(name[_USUAL_LENGTH + 1 :])
             try:
@@ -235,7 +235,7 @@ class Listing:
             except OSError as error:
                 put(name, Fact(0, failed=error.errno or errno.EIO))
             if told is not None and not at % _TOLD_EVERY:
-                told(at, total)
+                told(at, max(at, likely))
         return listing
 
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
@@ -249,15 +249,15 @@ class Listing:
                 self.put(name, now)
         return changed
 
-    def names_changed(self, before: Listing) -> Iterator[str]:
-        """The names that an older listing has otherwise, or not, and those that only it has."""
-        yield from (name for name, fact in self.others.items() if before.others.get(name) != fact)
-        yield from before.others.keys() - self.others.keys()
-        for digest in dict.fromkeys((*self.digests, *before.digests)):
-            mine, theirs = self.rows.get(digest), before.rows.get(digest)
-            for place, suffix in enumerate(SUFFIXES):
-                if self._at(mine, place) != before._at(theirs, place):
-                    yield f"{digest}.{suffix}"
+    def digests_changed(self, before: Listing) -> Iterator[str]:
+        """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
+        for row, digest in enumerate(self.digests):
+            theirs = before.rows.get(digest)
+            if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
+                yield digest
+        for row, digest in enumerate(before.digests):
+            if digest not in self.rows and before._holds(row):
+                yield digest
 
     def get(self, name: str) -> Fact | None:
         """A name's fact; None where nothing has the name."""
@@ -331,29 +331,39 @@ class Listing:
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
-        has = self.has
-        for row, digest in enumerate(self.digests):
-            if any(has(row * WIDTH + place) for place in range(WIDTH)):
-                yield digest
+        return (digest for row, digest in enumerate(self.digests) if self._holds(row))
+
+    def _holds(self, row: int) -> bool:
+        places = slice(row * WIDTH, row * WIDTH + WIDTH)
+        return any(self.modes[places]) or bool(
+            self.odd and any(place in self.odd for place in range(len(self.modes))[places])
+        )
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
-        return [kind for kind in self._kinds(digest) if isinstance(kind, PackedFormat)]
+        row = self.rows.get(digest)
+        return [] if row is None else [format_ for place, format_ in _FORMATS if self.has(row * WIDTH + place)]
+
+    def has_packed(self, digest: str, format: str | None) -> bool:
+        """Whether its packed file of a format is there."""
+        row, place = self.rows.get(digest), PLACES.get(format or "", 0)
+        return row is not None and place >= FIRST_PACKED and self.has(row * WIDTH + place)
 
     def documents(self, digest: str) -> list[FileKind]:
-        return [kind for kind in self._kinds(digest) if isinstance(kind, FileKind)]
+        row = self.rows.get(digest)
+        return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]
 
     def has_documents(self, digest: str) -> bool:
         """Whether both are there."""
-        return len(self.documents(digest)) == FIRST_PACKED
-
-    def _kinds(self, digest: str) -> Iterator[FileKind | PackedFormat]:
         row = self.rows.get(digest)
-        if row is not None:
-            yield from (kind for place, kind in enumerate(SUFFIXES.values()) if self.has(row * WIDTH + place))
+        return row is not None and self.has(row * WIDTH + MANIFEST) and self.has(row * WIDTH + CONFIG)
 
-    def _at(self, row: int | None, place: int) -> Fact | None:
-        return None if row is None else self.fact(row * WIDTH + place)
+    def _row(self, row: int) -> tuple[object, ...]:
+        """All that is known of a row's files."""
+        places = slice(row * WIDTH, row * WIDTH + WIDTH)
+        columns = (self.modes, self.sizes, self.modified, self.changed, self.inodes)
+        odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
+        return *(column[places] for column in columns), odd, self._device
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
@@ -392,7 +402,10 @@ class Listing:
 
 
 _SUFFIX_AT = list(SUFFIXES)
+_FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
+_DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
 _NOTHING = (0,) * WIDTH
+_NOT_ODD = [None] * WIDTH
 
 
 def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from .descriptors import Descriptor
 from .documents import Document, ImageConfiguration, ImageManifest
 from .errors import DocumentError
@@ -87,16 +89,14 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T:
         raise DocumentError(f"{path.name}: {error.message}", line=error.line, column=error.column) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """One step towards the answer; ``ok`` is whether the lookup went on from it."""
 
     ok: bool
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """A lookup's answer with its reasons; ``error`` is the daemon's error, which it meets at every lookup."""
 
     reasons: tuple[Reason, ...]

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
+
+import msgspec
 
 from .errors import StorageError
 from .files import open_bounded
@@ -131,8 +131,7 @@ _HEAD = _EROFS_AT + _EROFS.size
 _CASTAGNOLI = 0x82F63B78
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCheck:
+class PackedCheck(msgspec.Struct, frozen=True):
     """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole.
 
     ``unchecked`` is why that could not be told, and ``tail`` how many bytes stand behind the file system's end.
@@ -194,11 +193,11 @@ def _check_squashfs(head: bytes, size: int) -> PackedCheck:
 
 def _table_problem(tables: list[int], used: int) -> str | None:
     """Whether the tables stand in order: inodes, directories, fragments (which may be absent), ids."""
-    ids, xattrs, inodes, directories, fragments, exports = tables
-    ordered = [inodes, directories, *([] if fragments == _ABSENT else [fragments]), ids]
-    if any(second <= first for first, second in pairwise(ordered)):
+    ids, _, inodes, directories, fragments, _ = tables
+    in_order = inodes < directories < ids if fragments == _ABSENT else inodes < directories < fragments < ids
+    if not in_order:
         return "its tables are out of order"
-    if any(table >= used for table in (*ordered, xattrs, exports) if table != _ABSENT):
+    if any(used <= table < _ABSENT for table in tables):
         return "a table of it lies beyond its end"
     return None
 

@@ -60,6 +60,8 @@ def find_overwritten(directory: Path, index: ImageIndex, since: float | None = N
     Newest first; an entry counts for the newest that touched it alone. Raises StorageError.
     """
     transactions = _changes(directory)
+    if not transactions:
+        return []
     begun = [one.order for one in transactions if since is None or one.started >= since]
     # Whatever the clock said later on: what has a greater number came later.
     first = min(begun, default=(LARGEST_SEQUENCE + 1, ""))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isinf
 from typing import Any, NoReturn, Protocol
+
+import msgspec
 
 from .errors import DocumentError
 
@@ -304,8 +305,7 @@ def _refuse(scanner: Scanner, expected: str) -> NoReturn:
     scanner.fail(f"invalid type: {seen}, expected {expected}")
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(msgspec.Struct, frozen=True):
     expected: str = "a string"
 
     def read(self, scanner: Scanner) -> str:
@@ -314,8 +314,7 @@ class String:
         return scanner.string()
 
 
-@dataclass(frozen=True, slots=True)
-class Integer:
+class Integer(msgspec.Struct, frozen=True):
     expected: str
     low: int
     high: int
@@ -331,8 +330,7 @@ class Integer:
         return number
 
 
-@dataclass(frozen=True, slots=True)
-class Boolean:
+class Boolean(msgspec.Struct, frozen=True):
     expected: str = "a boolean"
 
     def read(self, scanner: Scanner) -> bool:
@@ -347,8 +345,7 @@ class Boolean:
                 _refuse(scanner, self.expected)
 
 
-@dataclass(frozen=True, slots=True)
-class Optional:
+class Optional(msgspec.Struct, frozen=True):
     of: Type
 
     def read(self, scanner: Scanner) -> Value:
@@ -358,8 +355,7 @@ class Optional:
         return self.of.read(scanner)
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     expected: str
     of: Type
 
@@ -410,8 +406,7 @@ def next_key(scanner: Scanner, *, first: bool) -> str | None:
     return scanner.string()
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(msgspec.Struct, frozen=True):
     expected: str
     of: Type
 
@@ -429,8 +424,7 @@ class Map:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(msgspec.Struct, frozen=True):
     """``fields`` in the order of the Rust struct, by their names in JSON."""
 
     expected: str

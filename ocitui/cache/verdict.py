@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class IndexOutcome(StrEnum):
@@ -16,8 +17,7 @@ class IndexOutcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome, how many entries the daemon would then have, and its error with line and byte column (0: none)."""
 
     outcome: IndexOutcome
@@ -60,8 +60,7 @@ class Condition(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """``message`` says what is seen, ``verdict`` what the daemon would do, ``polling`` why events are not relied on."""
 
     condition: Condition

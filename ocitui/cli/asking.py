@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TypeVar
@@ -62,7 +62,7 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
 
 def place(settings: Settings) -> list[str]:
     """Where it is going to happen, and whether a daemon there will meet it."""
-    lines = [f"on {socket.gethostname()}, in {settings.directory.absolute()}"]
+    lines = [f"on {os.uname().nodename}, in {settings.directory.absolute()}"]
     daemon = find_daemon(settings.directory)
     if daemon.running:
         lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))

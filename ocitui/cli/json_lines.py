@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from typing import Any
 
 from .options import Settings
@@ -17,7 +16,7 @@ class JsonLines:
     def __init__(self, settings: Settings) -> None:
         self._common = {
             "schema": SCHEMA,
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "cache": os.path.abspath(settings.directory),
         }
 

@@ -20,6 +20,7 @@ from .exits import ExitCode
 from .failures import UsageProblemError
 from .options import Settings
 from .output import emit_list, say, say_lines
+from .prose import short_digest
 from .tables import Column, lay_out, terminal_width
 
 _COLUMNS = (
@@ -50,12 +51,12 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     judge.begin(reading)
     index = reading.index or ImageIndex.empty()
     entries = Entries(index, judge, _users(settings, filter_text))
-    shown = (entries[position] for position in _passing(judge, entries, filter_text))
+    shown = _passing(judge, entries, filter_text)
     if settings.as_json:
-        emit_list(settings, "entries", (entry_json(entry) for entry in shown))
+        emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
         return ExitCode.CLEAN
     width, now = terminal_width(), time.time()
-    lines = lay_out(_COLUMNS, (_row(entry, now) for entry in shown), width, _widest(entries))
+    lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))
     # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
     if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
         say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
@@ -133,15 +134,15 @@ def entry_json(entry: JudgedEntry) -> dict[str, Any]:
     }
 
 
-def _row(entry: JudgedEntry, now: float) -> list[str]:
-    age = None if entry.modified is None else max(0.0, now - entry.modified)
+def _row(entries: Entries, position: int, now: float) -> list[str]:
+    modified = entries.modified(position)
     return [
-        entry.name,
-        entry.reference,
-        entry.format,
-        entry.short_digest,
-        entry.platform,
-        human_size(entry.packed_size),
-        human_age(age),
-        entry.state.word,
+        entries.name(position),
+        entries.references[position] or "",
+        entries.formats[position] or "",
+        short_digest(entries.digests[position]),
+        entries.platform(position),
+        human_size(entries.size(position)),
+        human_age(None if modified is None else max(0.0, now - modified / 1e9)),
+        entries.state(position).word,
     ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ocitui.cache import Explanation, ImageName, PackedFormat
+from ocitui.cache import Explanation, ImageIndex, ImageName, PackedFormat
+from ocitui.cache.index_file import read_patiently
+from ocitui.cache.lookup import explain_recall, explain_resolve
 
 from .digests import find_digest
 from .exits import ExitCode
 from .options import Settings
 from .output import emit, fail, say
-from .running import cache_of, run_async
 
 _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
 
@@ -18,23 +19,25 @@ _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
 def resolve(settings: Settings, name_text: str, format_text: str) -> ExitCode:
     """Look a name up. Raises InvalidNameError, CorruptIndexError, CacheDirectoryError."""
     name = ImageName.parse(name_text)
-    found = run_async(cache_of(settings).explain_resolve(name, PackedFormat(format_text)))
+    found = explain_resolve(settings.directory, _index(settings), name, PackedFormat(format_text))
     return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
 
 
 def recall(settings: Settings, digest_text: str, format_text: str) -> ExitCode:
     """Look a digest up. Raises AmbiguousDigestError, CorruptIndexError, CacheDirectoryError."""
-    cache, format_ = cache_of(settings), PackedFormat(format_text)
-
-    async def look() -> Explanation:
-        index = await cache.index()
-        digest = find_digest(index.digests, digest_text)
-        descriptor = index.by_key(digest, format_)
-        name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
-        return await cache.explain_recall(name, digest, format_)
-
-    found = run_async(look())
+    index, format_ = _index(settings), PackedFormat(format_text)
+    digest = find_digest(index.digests, digest_text)
+    descriptor = index.by_key(digest, format_)
+    name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
+    found = explain_recall(settings.directory, index, name, digest, format_)
     return _answer(settings, found, path=str(found.image.path) if found.image else None)
+
+
+def _index(settings: Settings) -> ImageIndex:
+    """Raises CorruptIndexError, CacheDirectoryError."""
+    seen = read_patiently(settings.directory)
+    seen.require_sound(settings.directory)
+    return seen.contents
 
 
 def _described(found: Explanation) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
-import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -49,13 +46,18 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def emit(settings: Settings, **keys: Any) -> None:
     """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
-    common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
+    import json
+
+    common = {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
     _write(json.dumps(common | keys, indent=2) + "\n", sys.stdout)
 
 
 def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
     """Print the same document with a list as its last value, each item as soon as it is made."""
-    common = {"schema": SCHEMA, "host": socket.gethostname(), "cache": os.path.abspath(settings.directory)}
+    import json
+    import textwrap
+
+    common = {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
     head = json.dumps(common | {key: []}, indent=2)[: -len("]\n}")]
     texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
     first = next(texts, None)

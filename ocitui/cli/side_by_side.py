@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from ocitui.doctor.salvage.sources import Fact, JoinedEntry, Source
@@ -29,8 +30,7 @@ _HAS, _HAS_NOT, _BAD = "yes", "no", "bad"
 
 def source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
-    numbered = list(enumerate(entries, 1))
-    shown = numbered if len(numbered) <= _MOST_ROWS else [pair for pair in numbered if _remarks(pair[1])][:_MOST_ROWS]
+    shown = _shown(entries)
     for line in lay_out(_COLUMNS, [_row(number, entry) for number, entry in shown], text_width() - 2):
         yield f"  {line}"
     if len(shown) < len(entries):
@@ -39,6 +39,18 @@ def source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
         for remark in _remarks(entry):
             yield from paragraph(remark, f"  {number:>3} ")
     yield from paragraph(_tally(entries), "  ")
+
+
+def _shown(entries: Sequence[JoinedEntry]) -> list[tuple[int, JoinedEntry]]:
+    """The entries with their numbers; of many, those that say at once that something is wrong with them. Only where
+    these are few all documents are read, to find what is told differently."""
+    numbered = list(enumerate(entries, 1))
+    if len(numbered) <= _MOST_ROWS:
+        return numbered
+    shown = [pair for pair in numbered if pair[1].problems or pair[1].name is None]
+    if len(shown) < _MOST_ROWS:
+        shown = list(islice((pair for pair in numbered if _remarks(pair[1])), _MOST_ROWS))
+    return shown[:_MOST_ROWS]
 
 
 def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,11 @@ class Column:
 
 def terminal_width() -> int | None:
     """The columns of the terminal on standard output; None where it is not one, and nothing is to be cut."""
-    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    if not is_terminal(sys.stdout):
+        return None
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def lay_out(
@@ -94,9 +97,11 @@ def _character_width(character: str) -> int:
 
 
 def _pad(text: str, width: int, right: bool) -> str:
-    if cell_width(text) > width:
+    wide = cell_width(text)
+    if wide > width:
         text = cut(text, width)
-    filling = " " * (width - cell_width(text))
+        wide = cell_width(text)
+    filling = " " * (width - wide)
     return filling + text if right else text + filling
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ocitui.cache import Verdict
+from ocitui.cache.index_file import read_patiently
 
 from .exits import ExitCode
 from .options import Settings
 from .output import emit, say
-from .running import cache_of, run_async
 
 
 def give_verdict(settings: Settings) -> ExitCode:
     """Print the verdict. Raises CacheDirectoryError where the index cannot be read."""
-    verdict = run_async(cache_of(settings).examine())
+    verdict = read_patiently(settings.directory).verdict
     if settings.as_json:
         emit(
             settings,

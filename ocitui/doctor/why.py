@@ -10,8 +10,10 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import (
     CacheError,
@@ -268,7 +270,7 @@ class _Asking:
         if digest not in self._judged:
             judge = self._judged[digest] = Judge(self._directory)
             index = self._index if digest in self._index.digests else None
-            judge.look_at(replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
+            judge.look_at(msgspec.structs.replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
         return self._judged[digest]
 
     def _recall(self, name: ImageName, digest: str, format_: PackedFormat) -> Explanation:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ocitui.cache import Descriptor, Document, ImageConfiguration, ImageManifest
 
 from .image_documents import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST
 
 
-def describe_image(digest: str, manifest: Document[ImageManifest], config: ImageConfiguration) -> Descriptor:
+def describe_image(
+    digest: str,
+    manifest: Document[ImageManifest],
+    config: ImageConfiguration,
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
     """The descriptor of a manifest, with its platform (OCI image-spec, descriptor.md and image-index.md)."""
     by_config = DOCKER_MANIFEST if manifest.value.config.media_type == DOCKER_CONFIG else OCI_MANIFEST
     platform = {"architecture": config.architecture, "os": config.os}
@@ -18,6 +25,7 @@ def describe_image(digest: str, manifest: Document[ImageManifest], config: Image
             "mediaType": manifest.value.media_type or by_config,
             "digest": digest,
             "size": len(manifest.raw),
+            **({} if annotations is None else {"annotations": annotations}),
             "platform": platform,
         }
     )

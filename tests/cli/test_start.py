@@ -72,6 +72,21 @@ def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None
     assert not imported & {"textual", "rich", "watchfiles"}
 
 
+READERS = {name: HEADLESS[name] for name in ("list", "resolve", "recall", "verdict")}
+"""What is asked often, and is to answer at once."""
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_reader_imports_no_event_loop_and_nothing_that_writes(command: str, demo: Path) -> None:
+    imported = imported_by(command, *READERS[command], "-C", demo)
+    writing = ("backups", "cache", "changes", "redoing", "transactions", "workspace")
+    assert "ocitui.cache.index" in imported
+    assert not imported & {f"ocitui.cache.{name}" for name in writing}
+    # What each of these costs is a part of the start that can be seen.
+    assert not imported & {"asyncio", "socket", "ssl", "ctypes", "tempfile", "shutil", "random", "subprocess", "json"}
+    assert not {name for name in imported if name.startswith(("ocitui.doctor.repair", "ocitui.importing"))}
+
+
 def test_no_module_but_the_screen_s_imports_textual() -> None:
     """Not even where a function of it would: each is imported in its turn, and what came with it is named."""
     code = """

@@ -7,10 +7,10 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,7 +189,7 @@ def test_only_the_whole_word_confirms(typed: str, demo: Path, ocitui: Ocitui, mo
 
 
 def test_the_question_names_the_host_and_the_cache(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "host7")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="host7"))
     questions = answer(monkeypatch, "yes")
     done = ocitui("delete", ALPINE.digest, "-C", demo)
     assert done.status == 0

@@ -7,7 +7,7 @@ import base64
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -156,7 +156,7 @@ async def test_an_entry_deleted_during_the_check_is_not_missing(sample: Sample) 
 
         done = False
 
-        def items(self) -> list[os.DirEntry[str]]:
+        def items(self) -> Iterable[os.DirEntry[str]]:
             if not self.done:
                 Deleting.done = True
                 asyncio.run(PackerCache(sample.directory).delete([(sample.other, "squashfs")]))

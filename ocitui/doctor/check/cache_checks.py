@@ -19,7 +19,6 @@ from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.workspace import STAGING_NAME, refused_files
 from ocitui.text import human_size
 
 from ..catalogue import CATALOGUE
@@ -142,6 +141,8 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
+    from ocitui.cache.workspace import STAGING_NAME, refused_files
+
     own = directory / OWN_NAME
     busy = locked(own)
     for path, text in (

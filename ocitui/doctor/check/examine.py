@@ -240,8 +240,9 @@ class Examination:
 
     def _reached(self) -> Iterable[Reach]:
         """How deep each entry was looked into."""
+        usual = {depth: Reach(depth) for depth in Depth}
         for digest, format_, depth in self._judge.depths(self._options.keys):
-            yield self._reaches.get((digest, format_ or "")) or Reach(depth)
+            yield self._reaches.get((digest, format_ or "")) or usual[depth]
 
 
 def _damage_of(ledger: Ledger) -> set[tuple[str, str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import (
     Backup,
@@ -22,7 +24,8 @@ from ocitui.cache import (
     transactions_since,
 )
 from ocitui.cache.backups import BACKUPS_NAME
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import INDEX_NAME, OWN_NAME
+from ocitui.cache.ledger import hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.redoing import Overwritten, find_overwritten
 
@@ -39,7 +42,7 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     if index is None:
         return histories[0] if histories else NO_HISTORY
     overwritten, late = _overwritten(directory, index), _late(directory)
-    known = (replace(history, overwritten=overwritten, late=late) for history in histories)
+    known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
     return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
 
 
@@ -61,6 +64,12 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
     newest = backups[:1]
     for backup in [*newest, *(one for one in backups[1:] if one.before_shrink)][:2]:
         with suppress(CacheError):
+            if (
+                index is not None
+                and len(index) == backup.entries
+                and sha256(index.to_bytes()).hexdigest().startswith(backup.content)
+            ):
+                continue  # nothing of it is gone
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
                 yield History(descriptors, transactions_since(directory, backup))
@@ -87,6 +96,8 @@ def keep_index(directory: Path) -> str:
         # Asked before the index is read: a transaction under way may be in it or not.
         number = next_number(directory)
         with CacheFiles(directory) as files:
+            if _is_kept(files):
+                return ""
             reading = read_index(files)
     except CacheError:
         return ""
@@ -99,3 +110,11 @@ def keep_index(directory: Path) -> str:
     copy = keep_corrupt(directory, reading.data)
     kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
     return f"the bytes of index.json {kept}"
+
+
+def _is_kept(files: CacheFiles) -> bool:
+    """Whether the newest backup is of the very bytes that index.json has; told without reading it as an index."""
+    with suppress(OSError), files.open(INDEX_NAME) as file:
+        newest = next(iter(list_backups(files.directory)), None)
+        return newest is not None and hash_file(file, lambda _: None).startswith(newest.content)
+    return False

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -33,8 +32,7 @@ from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
     done here after it; ``overwritten`` is what another writer's rewrite undid of those of the whole journal. ``late``
     are indexes that a program went on writing after they had been displaced, by the name of the file, each with what
@@ -43,14 +41,13 @@ class History:
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()
     overwritten: Sequence[Overwritten] = ()
-    late: Mapping[str, History] = field(default_factory=dict)
+    late: Mapping[str, History] = msgspec.field(default_factory=dict)
 
 
 NO_HISTORY = History()
 
 
-@dataclass(frozen=True, slots=True)
-class IndexReading:
+class IndexReading(msgspec.Struct, frozen=True):
     """``fact`` is None where there is no index.json; ``failure`` is why it could not be read, ``code`` that
     error's number.
 
@@ -273,6 +270,8 @@ def came_back(history: History) -> dict[str, frozenset[str]]:
 def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
     where all of them are explained as edits of ours that were undone."""
+    if not history.backup:
+        return []
     there = set(zip(today.digests, today.formats, strict=True))
     for transaction in history.since:
         there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
@@ -281,8 +280,7 @@ def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
     return gone if any(descriptor.key not in explained for descriptor in gone) else []
 
 
-@dataclass(slots=True)
-class _Elements:
+class _Elements(msgspec.Struct):
     """The manifests array as a type for the strict reader: it notes where each element stands, and reads none."""
 
     starts: list[int]
@@ -310,7 +308,7 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     fields = {**IMAGE_INDEX.fields, "manifests": elements}
     findings: list[Finding] = []
     try:
-        replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
+        msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
         findings.append(_index_fault(error))
     invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
 from hashlib import sha256
@@ -26,6 +26,7 @@ from ocitui.cache import (
     DocumentError,
     ImageIndex,
     PackedFormat,
+    Platform,
 )
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
@@ -63,6 +64,8 @@ _FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in P
 _USUAL_ALGORITHM = "sha256:"
 _DOCUMENTS_LOOKED = 1
 Findings = tuple[Finding, ...]
+Expected = tuple[int, int, Platform | None]
+"""Of an entry: the packed file's place in its row (0: a format that is not known), manifest's size, platform."""
 _NONE: Findings = ()
 Told = Callable[[int, int], object]
 T = TypeVar("T")
@@ -157,11 +160,10 @@ class Judge:
             if names is None or not len(before):
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
-                changed: Iterable[str] = self.listing.names_changed(before) if len(before) else self.listing
-                kept = self._looked_before(before)
+                stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
             else:
-                changed, kept = self.listing.refresh(files, names), self._looked
-        stale = dict.fromkeys(part[0] for name in changed if (part := part_of(name)) is not None)
+                parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
+                stale = dict.fromkeys(part[0] for part in parts if part is not None)
         self._looked = kept
         stale.update(dict.fromkeys(self._take_index(reading)))
         stale.update(dict.fromkeys(self.remember()))
@@ -195,7 +197,8 @@ class Judge:
         if not self.named:
             yield from self.listing.held()
         elif before.index is None or not had:
-            yield from (digest for digest in positions if valid_digest(digest))
+            rows = self.listing.rows
+            yield from (digest for digest in positions if digest in rows or valid_digest(digest))
         else:
             index, old = reading.index or ImageIndex.empty(), before.index
             changed = index.difference(old)
@@ -281,9 +284,9 @@ class Judge:
         self._of_index = {position: tuple(findings) for position, findings in found.items()}
 
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
-        row, there = self.listing.rows.get(digest), self._positions.get(digest)
-        if row is not None and there is not None and only is None and not self.remembered.knows(digest):
-            looked = self._look_usually(files, digest, row, there if isinstance(there, tuple) else (there,))
+        row = self.listing.rows.get(digest)
+        if row is not None and only is None and not self.remembered.knows(digest):
+            looked = self._look_usually(files, digest, row, self._expected(digest, row))
             if looked:
                 self._looked[row] = looked
                 self._of_files.pop(digest, None)
@@ -291,16 +294,29 @@ class Judge:
                 return
         self._look_carefully(files, digest, only)
 
-    def _look_usually(self, files: CacheFiles, digest: str, row: int, positions: tuple[int, ...]) -> int:
+    def _expected(self, digest: str, row: int) -> list[Expected]:
+        """What each entry of a digest says of itself; where the index does not tell, what the files tell of."""
+        index, size = self.reading.index, self.listing.sizes[row * WIDTH + MANIFEST]
+        if not self.named or index is None:
+            return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
+        there = self._positions.get(digest)
+        if there is None:
+            return []
+        return [
+            (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
+            for position in (there if isinstance(there, tuple) else (there,))
+        ]
+
+    def _look_usually(self, files: CacheFiles, digest: str, row: int, entries: list[Expected]) -> int:
         """In few steps, where nothing is wrong: how far was looked. 0 where the careful checks have to tell.
 
         Few calls, because this goes over every entry of the largest caches.
         """
-        listing, index, at = self.listing, self.reading.index, row * WIDTH
+        listing, at = self.listing, row * WIDTH
         modes, sizes = listing.modes, listing.sizes
         size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
         if (
-            index is None
+            not entries
             or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
             or not is_plain(modes[at + MANIFEST])
             or not is_plain(modes[at + CONFIG])
@@ -321,11 +337,10 @@ class Judge:
             config = read_config(raw)
             if len(said.layers) != len(config.rootfs.diff_ids):
                 return 0
-            for position in positions:
-                place, platform = _PACKED_PLACES.get(index.formats[position], 0), index.platforms[position]
+            for place, expected_size, platform in entries:
                 if (
                     not place
-                    or index.sizes[position] != size
+                    or expected_size != size
                     or not sizes[at + place]
                     or not is_plain(modes[at + place])
                     or (platform is not None and platform_disagrees(platform, config))
@@ -397,6 +412,7 @@ class Judge:
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
+
         reading, listing = self.reading, self.listing
         history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
@@ -560,12 +576,22 @@ class Judge:
 
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
-        for digest in self._positions if self.named else self.listing.held():
-            for _, descriptor in self.carriers(digest):
-                if only is None or descriptor.key in only:
-                    depth = self.depth_of(digest, descriptor.format) or Depth.QUICK
-                    # What was read through before is told apart from what was read now.
-                    yield digest, descriptor.format, Depth.HEADER if depth is Depth.DEEP else depth
+        for digest, format_ in self._keys():
+            if only is None or (digest, format_) in only:
+                depth = self.depth_of(digest, format_) or Depth.QUICK
+                # What was read through before is told apart from what was read now.
+                yield digest, format_, Depth.HEADER if depth is Depth.DEEP else depth
+
+    def _keys(self) -> Iterator[Key]:
+        """Digest and format of each entry that can have files."""
+        index, rows = self.reading.index, self.listing.rows
+        if not self.named or index is None:
+            listing = self.listing
+            yield from ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
+            return
+        for digest, format_ in zip(index.digests, index.formats, strict=True):
+            if digest in rows or valid_digest(digest):
+                yield digest, format_
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""

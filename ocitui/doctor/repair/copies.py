@@ -266,7 +266,7 @@ class SiblingShelf:
         return names
 
 
-def read_document(path: Path) -> bytes:
+def read_document(path: Path | str) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
     return read_bounded(path, _LARGEST_DOCUMENT, follow=False)
 

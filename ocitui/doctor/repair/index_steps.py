@@ -149,7 +149,7 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
     findings = DescriptorChecks().check(index, inferred_formats(listing, index))
     groups: dict[str, list[tuple[int | None, Descriptor]]] = {}
     for position, (digest, format_) in enumerate(zip(index.digests, index.formats, strict=True)):
-        whole = listing.has_documents(digest) and f"{digest}.{format_}" in listing
+        whole = listing.has_documents(digest) and listing.has_packed(digest, format_)
         whole = whole and (judged is None or (digest, format_) in judged)
         if valid_digest(digest) and not whole:
             groups.setdefault(digest, []).append((position, index.descriptors[position]))

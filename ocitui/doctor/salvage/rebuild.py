@@ -25,6 +25,7 @@ from ocitui.cache import (
     PackedFormat,
 )
 from ocitui.cache.files import config_name, manifest_name
+from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
 from ocitui.importing.describe import describe_image
 
 from ..check.document_checks import has_digest
@@ -126,9 +127,10 @@ def rebuild(judge: Judge) -> list[FoundEntry]:
 
 
 def _entries(judge: Judge, digest: str) -> Iterable[FoundEntry]:
-    manifest = judge.listing.get(manifest_name(digest))
+    row = judge.listing.rows[digest] * WIDTH
+    manifest = judge.listing.fact(row + MANIFEST)
     for format_ in judge.listing.formats(digest):
-        fact = judge.listing.get(f"{digest}.{format_}")
+        fact = judge.listing.fact(row + PLACES[format_])
         if fact is not None:
             yield FoundEntry(
                 digest,
@@ -144,24 +146,24 @@ def _entries(judge: Judge, digest: str) -> Iterable[FoundEntry]:
 def _problems(judge: Judge, digest: str, format_: PackedFormat) -> tuple[str, ...]:
     found = [one for one in judge.findings_of(digest, format_) if one.severity.rank >= Severity.HIGH.rank]
     problems = tuple(seen_text(one) for one in found)
-    if has_digest(b"", digest) is None:
+    if not digest.startswith("sha256:") and has_digest(b"", digest) is None:
         return (*problems, f"its manifest cannot be checked: {digest} is of an algorithm that is not known here")
     return problems
 
 
 def read_told(directory: Path, digest: str, format_: PackedFormat) -> Told:
     """Read both documents of a digest, each taken only where it is what its digest says, as far as that can be told."""
-    manifest = _read(directory / manifest_name(digest), digest, Document.manifest)
+    manifest = _read(f"{directory}/{manifest_name(digest)}", digest, Document.manifest)
     expected = manifest.value.config.digest if manifest is not None else ""
-    config = _read(directory / config_name(digest), expected, Document.config) if manifest is not None else None
+    config = _read(f"{directory}/{config_name(digest)}", expected, Document.config) if manifest is not None else None
     if manifest is None or config is None:
         return Told(hints=_hints_of(manifest, config))
     annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
-    descriptor = describe_image(digest, manifest, config.value).with_annotations(annotations)
+    descriptor = describe_image(digest, manifest, config.value, annotations)
     return Told(descriptor, config.value.created or "", str(config.value.platform), _hints_of(manifest, config))
 
 
-def _read(path: Path, digest: str, parse: Callable[[bytes], Document[T]]) -> Document[T] | None:
+def _read(path: str, digest: str, parse: Callable[[bytes], Document[T]]) -> Document[T] | None:
     try:
         raw = read_document(path)
         return parse(raw) if has_digest(raw, digest) is not False else None
