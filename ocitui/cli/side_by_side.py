@@ -1,4 +1,4 @@
-"""The four sources of an index that was lost, side by side, entry by entry."""
+"""The sources of an index that was lost, side by side, entry by entry."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from ocitui.doctor.salvage.sources import Fact, JoinedEntry, Source
+from ocitui.doctor.salvage.sources import Fact, JoinedEntry, Source, sources_shown
 
 from .prose import counted, paragraph, short_digest, text_width
 from .tables import Column, lay_out
 
-_COLUMNS = (
-    Column("", right=True),
-    Column("NAME", shrink=True),
-    Column("DIGEST"),
-    Column("FORMAT"),
-    Column("INDEX"),
-    Column("BACKUP"),
-    Column("JOURNAL"),
-    Column("FILES"),
-    Column("TAKEN FROM"),
-)
+_FIRST = (Column("", right=True), Column("NAME", shrink=True), Column("DIGEST"), Column("FORMAT"))
+_LAST = Column("TAKEN FROM")
 _MOST_ROWS = 40
 _LOST = "(lost)"
 _HAS, _HAS_NOT, _BAD = "yes", "no", "bad"
@@ -30,8 +21,9 @@ _HAS, _HAS_NOT, _BAD = "yes", "no", "bad"
 
 def source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
-    shown = _shown(entries)
-    for line in lay_out(_COLUMNS, [_row(number, entry) for number, entry in shown], text_width() - 2):
+    shown, sources = _shown(entries), sources_shown(entries)
+    columns = (*_FIRST, *(Column(source.upper()) for source in sources), _LAST)
+    for line in lay_out(columns, [_row(number, entry, sources) for number, entry in shown], text_width() - 2):
         yield f"  {line}"
     if len(shown) < len(entries):
         yield f"  {counted(len(entries) - len(shown), 'more entry', 'more entries')}; --json has them all"
@@ -58,13 +50,13 @@ def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:
     return [_entry_json(entry) for entry in entries]
 
 
-def _row(number: int, entry: JoinedEntry) -> list[str]:
+def _row(number: int, entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:
     return [
         str(number),
         entry.name or _LOST,
         short_digest(entry.digest),
         entry.format or "none",
-        *(_cell(entry, source) for source in Source),
+        *(_cell(entry, source) for source in sources),
         str(entry.taken_from) if entry.taken_from else "left out",
     ]
 
@@ -94,7 +86,7 @@ def _conflict(fact: Fact) -> str:
 
 def _tally(entries: Sequence[JoinedEntry]) -> str:
     counts = Counter(source for entry in entries for source in entry.sources)
-    told = ", ".join(f"by the {source}: {counts[source]}" for source in Source)
+    told = ", ".join(f"by the {source}: {counts[source]}" for source in sources_shown(entries))
     named = sum(entry.name is not None for entry in entries)
     total = f"{counted(len(entries), 'entry', 'entries')}, {named} with a name"
     return f"{total}; told of {told}"

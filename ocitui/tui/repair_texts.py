@@ -14,7 +14,7 @@ from ocitui.doctor.finding_texts import clean_text, entry_text, seen_text, short
 from ocitui.doctor.findings import Severity
 from ocitui.doctor.repair.apply import Repaired, RepairProgress
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.salvage.sources import JoinedEntry, Source
+from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
 from ocitui.text import human_size
 
 from .finding_lines import title, tone
@@ -162,20 +162,22 @@ def sources_title(entries: Sequence[JoinedEntry]) -> str:
 
 
 def sources_lines(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
-    """The four sources side by side, an entry a line in the order of the new index, and remarks below."""
+    """The sources side by side, an entry a line in the order of the new index, and remarks below."""
     counts = Counter(source for entry in entries for source in entry.sources)
-    told = ", ".join(f"{source} {counts[source]}" for source in Source)
-    room = max(width - 63, 16)
-    top = f"{'Name':{room}} {'Digest':12} {'Format':8} Index Backup Journal Files From"
+    sources = sources_shown(entries)
+    told = ", ".join(f"{source} {counts[source]}" for source in sources)
+    titles = " ".join(source.capitalize() for source in sources)
+    room = max(width - len(titles) - 37, 16)
+    top = f"{'Name':{room}} {'Digest':12} {'Format':8} {titles} From"
     lines = [heading(sources_title(entries)), Line(f"told of by: {told}"), Line(), heading(top)]
     for entry in entries:
         lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
-        lines.append(Line(_source_row(entry, room), kind="bad" if lost else "plain"))
+        lines.append(Line(_source_row(entry, room, sources), kind="bad" if lost else "plain"))
     remarks = [Line(text, entry_word(entry), "bad") for entry in entries for text in joined_remarks(entry)]
     return [*lines, *([Line(), heading("To be known of them"), *remarks] if remarks else [])]
 
 
-def _source_row(entry: JoinedEntry, room: int) -> str:
+def _source_row(entry: JoinedEntry, room: int, sources: Sequence[Source]) -> str:
     name = entry.name or "(lost)"
     if len(name) > room:
         name = f"…{name[len(name) - room + 1 :]}"
@@ -183,10 +185,8 @@ def _source_row(entry: JoinedEntry, room: int) -> str:
     if entry.problems and Source.FILES in entry.sources:
         cells[Source.FILES] = _BAD
     taken = str(entry.taken_from) if entry.taken_from else "-"
-    return (
-        f"{name:{room}} {short_digest(entry.digest):12} {entry.format or 'none':8} "
-        f"{cells[Source.INDEX]:5} {cells[Source.BACKUP]:6} {cells[Source.JOURNAL]:7} {cells[Source.FILES]:5} {taken}"
-    )
+    told = " ".join(f"{cells[source]:{len(source)}}" for source in sources)
+    return f"{name:{room}} {short_digest(entry.digest):12} {entry.format or 'none':8} {told} {taken}"
 
 
 def joined_remarks(entry: JoinedEntry) -> list[str]:

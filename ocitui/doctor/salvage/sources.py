@@ -58,6 +58,12 @@ class Source(StrEnum):
     FILES = "files"
 
 
+def sources_shown(entries: Iterable[JoinedEntry]) -> list[Source]:
+    """The sources to put side by side: the journal only where an entry is told of by it."""
+    journal = any(Source.JOURNAL in entry.sources for entry in entries)
+    return [source for source in Source if journal or source is not Source.JOURNAL]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
