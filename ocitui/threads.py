@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ocitui.importing.resolved import BlobProgress
+from ocitui.importing.sources.base import BlobProgress
 
 T = TypeVar("T")
 

@@ -48,14 +48,7 @@ from .files import INDEX_NAME, known_format, packed_name, usable_digest, usable_
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, reason_of
-from .publish import (
-    gave_back,
-    index_source,
-    is_taken_away,
-    keep_displaced,
-    publish_edit,
-    publish_replacement,
-)
+from .publish import gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import (
     Identity,
     Mode,

@@ -18,15 +18,7 @@ from .files import INDEX_NAME
 from .index import ImageIndex
 from .journal import Journal
 from .publish import is_same
-from .records import (
-    Identity,
-    Moved,
-    RecordedDescriptor,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    identity_of,
-)
+from .records import Identity, Moved, RecordedDescriptor, Transaction, TransactionKind, TransactionState, identity_of
 from .transactions import About, make
 from .workspace import Workspace
 

@@ -14,14 +14,13 @@ from ocitui.cache.files import open_bounded, read_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
 from ocitui.importing.home_paths import home_path
-from ocitui.importing.opening import recognise
-from ocitui.importing.packer_choice import check_choice
-from ocitui.importing.platforms import parse_platform
-from ocitui.importing.references import is_host
-from ocitui.importing.registry.credentials import LARGEST_CONFIG
+from ocitui.importing.packing.packer_base import check_choice
+from ocitui.importing.registry.auth import LARGEST_CONFIG
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.resolved import SourceKind
-from ocitui.importing.sources import PackedFiles, find_packed_files
+from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files, recognise
+from ocitui.importing.sources.platforms import parse_platform
+from ocitui.importing.sources.references import is_host
 
 from .failures import UsageProblemError
 from .import_options import PREFIXES, AskedImport, AskedSource

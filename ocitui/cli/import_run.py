@@ -17,10 +17,10 @@ from ocitui.cache.ledger import record_stored
 from ocitui.cache.lookup import LATEST
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
-from ocitui.importing.opening import recognise
 from ocitui.importing.progress import ProgressCall
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.resolved import SourceKind
+from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
 from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size

@@ -8,10 +8,10 @@ from typing import Any
 
 from ocitui.cache import CacheError, Descriptor
 from ocitui.importing.errors import SourceError
-from ocitui.importing.opening import open_source
-from ocitui.importing.packed import PackedSource, inspect_packed
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.resolved import ListedImage, SourceImage, SourceListing
+from ocitui.importing.sources.base import ListedImage, SourceImage, SourceListing
+from ocitui.importing.sources.opening import open_source
+from ocitui.importing.sources.packed import PackedSource, inspect_packed
 from ocitui.text import human_size
 
 from .exits import ExitCode

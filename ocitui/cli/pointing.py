@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ocitui.cache import (
-    Descriptor,
-    Explanation,
-    ImageName,
-    NoSuchEntryError,
-    PackedFormat,
-    PackerCache,
-    Transaction,
-)
+from ocitui.cache import Descriptor, Explanation, ImageName, NoSuchEntryError, PackedFormat, PackerCache, Transaction
 from ocitui.cache.files import known_format
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
 

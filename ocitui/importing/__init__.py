@@ -4,8 +4,8 @@
 """
 
 from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError, UnsupportedSourceError
-from ocitui.importing.packed import PackedSource, import_packed, inspect_packed
-from ocitui.importing.sources import PackedFiles, find_packed_files
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files
+from ocitui.importing.sources.packed import PackedSource, import_packed, inspect_packed
 from ocitui.importing.staging import Progress
 
 __all__ = [

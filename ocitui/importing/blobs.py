@@ -21,9 +21,9 @@ from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.own_folder import make_own_folder
 
+from .errors import UnsoundSourceError
 from .partial_blob import SUFFIX, BusyError, PartialBlob
-from .references import is_digest
-from .source_errors import UnsoundSourceError
+from .sources.references import is_digest
 
 Download = Callable[[PartialBlob], Awaitable[None]]
 """Appends to the blob what is missing; it is called only where something is."""

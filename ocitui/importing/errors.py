@@ -30,3 +30,103 @@ class NamedOtherwiseError(CacheError):
 class NoRoomError(CacheError):
     code = "no-room"
     default_hint = "free some room first: the daemon's next store would truncate its index on a full disk"
+
+
+class InvalidReferenceError(SourceError):
+    code = "invalid-reference"
+    default_hint = "write it as [HOST[:PORT]/]NAME[:TAG][@DIGEST], the name in lower case"
+
+
+class UnreadableSourceError(SourceError):
+    code = "unreadable-source"
+    default_hint = "see that the path is right and the file whole"
+
+
+class UnsoundSourceError(SourceError):
+    code = "unsound-source"
+    default_hint = "nothing was imported; get the image again from where it came"
+
+
+class NoSuchImageError(SourceError):
+    code = "no-such-image"
+    default_hint = "ocitui inspect SOURCE shows what there is"
+
+
+class UnsupportedImageError(SourceError):
+    code = "unsupported-image"
+    default_hint = "make it again as an OCI image, with skopeo copy or docker buildx"
+
+
+class CredentialsError(SourceError):
+    code = "credentials"
+    default_hint = "see what --authfile, REGISTRY_AUTH_FILE and DOCKER_CONFIG name"
+
+
+class RegistryError(SourceError):
+    code = "registry"
+    default_hint = "see that the name's host is a registry"
+
+
+class DeniedError(RegistryError):
+    code = "denied"
+    default_hint = "log in with skopeo login or docker login, or name the credentials with --authfile"
+
+
+class TransferError(RegistryError):
+    code = "transfer"
+    default_hint = "try again: what was downloaded is kept, and the next pull goes on from there"
+
+
+class LayerError(CacheError):
+    """``layer`` counts from 1 (0 where it is not known), ``entry`` is the entry's name as the layer spells it."""
+
+    code = "layer"
+    default_hint = "nothing was packed; the image has to be made or fetched again"
+
+    def __init__(self, reason: str, *, layer: int = 0, entry: bytes | None = None, hint: str = "") -> None:
+        place = [f"layer {layer}"] if layer else []
+        place += [printable(entry)] if entry is not None else []
+        super().__init__(f"{', '.join(place)}: {reason}" if place else reason, hint=hint)
+        self.reason = reason
+        self.layer = layer
+        self.entry = entry
+
+    def within(self, layer: int) -> LayerError:
+        """The same error, naming its layer."""
+        return type(self)(self.reason, layer=layer, entry=self.entry, hint=self.hint)
+
+
+class LayerDigestError(LayerError):
+    code = "layer-digest"
+    default_hint = "nothing was packed; fetch the layer again, its bytes are not the image's"
+
+
+class LayerLimitError(LayerError):
+    code = "layer-limit"
+    default_hint = "nothing was packed; no sound image comes near this limit, which is fixed"
+
+
+class PackerError(CacheError):
+    code = "packer"
+    default_hint = "nothing was packed; another format may work"
+
+
+class MissingToolError(PackerError):
+    code = "missing-tool"
+    default_hint = "install it, or choose another format"
+
+
+class WorkerError(CacheError):
+    code = "worker"
+    default_hint = "nothing was packed; see whether the machine ran out of memory, then try again"
+
+
+def raised_with(option: str) -> str:
+    """What to do about a limit that an option raises."""
+    return f"nothing was packed; where the image is trusted, {option} raises the limit"
+
+
+def printable(name: bytes) -> str:
+    """A name out of a layer, fit for a message: escaped, and cut where it is very long."""
+    shown = repr(name.decode("utf-8", "backslashreplace"))
+    return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-60:]}"

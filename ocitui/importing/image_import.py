@@ -7,35 +7,136 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
-from ocitui.cache import ImageName, PackedFormat, PackedImage, PackerCache, ReadOnlyError, StorageError
+from ocitui.cache import (
+    DocumentError,
+    ImageName,
+    PackedFormat,
+    PackedImage,
+    PackerCache,
+    ReadOnlyError,
+    StorageError,
+    TransactionKind,
+)
+from ocitui.cache.packed_file import check_packed
+from ocitui.threads import settled
 
 from .blobs import BlobStore
-from .cached_image import ImportOutcome as ImportOutcome
-from .cached_image import ImportResult as ImportResult
-from .cached_image import check_name, find_cached, keep_cached, store_settled
-from .describe import describe_image
-from .errors import SourceError
-from .flatten_messages import FlattenProgress, PackedResult, Phase
+from .errors import NamedOtherwiseError, SourceError
 from .home_paths import home_path
-from .image_locks import ImageLocks
-from .image_tree import check_platform
-from .layers import LayerSource
-from .opening import open_source, recognise
-from .packed import import_packed, inspect_packed
-from .packer_choice import check_tool
-from .packing import flatten_and_pack
+from .layers.layers import LayerSource
+from .packing.flatten_messages import FlattenProgress, PackedResult, Phase
+from .packing.packer_base import check_tool
+from .packing.packing import flatten_and_pack
 from .progress import ImportPhase, ProgressCall, Tracker
 from .requests import ImportRequest
-from .resolved import Source, SourceImage, SourceKind
-from .room import check_room, while_there_is_room
-from .sources import find_packed_files
-from .staging import staging_folder
+from .sources.base import Source, SourceImage, SourceKind
+from .sources.image_documents import describe_image
+from .sources.image_tree import check_platform
+from .sources.opening import find_packed_files, open_source, recognise
+from .sources.packed import import_packed, inspect_packed
+from .staging import check_room, staging_folder, while_there_is_room
 from .unfinished import blob_store
+
+Key = tuple[str, PackedFormat]
+
+
+class Turn:
+    """What those who want one digest and format at the same time have in common."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.wanted = 0
+        self.is_fresh = False
+        """Whether one of them has brought the image in, which is enough for the others."""
+
+
+class ImageLocks:
+    """One import at a time for a digest and format; who waits finds the image in the cache then."""
+
+    def __init__(self) -> None:
+        self._turns: dict[Key, Turn] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: Key, tracker: Tracker) -> AsyncIterator[Turn]:
+        turn = self._turns.setdefault(key, Turn())
+        turn.wanted += 1
+        try:
+            if turn.lock.locked():
+                tracker.enter(ImportPhase.WAIT)
+            async with turn.lock:
+                yield turn
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[key]
+
+
+class ImportOutcome(StrEnum):
+    """STORED: packed and brought in. CACHED: it was there under this name, and nothing was done. RENAMED: it was there,
+    and the name now stands for it; nothing was packed."""
+
+    STORED = "stored"
+    CACHED = "cached"
+    RENAMED = "renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """``notes`` are for the operator: what could not be kept, what to know of the digest."""
+
+    image: PackedImage
+    outcome: ImportOutcome
+    notes: tuple[str, ...] = ()
+
+
+async def find_cached(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName) -> PackedImage | None:
+    """The image in the cache; None also where its files are not whole, so that it is brought in once more."""
+    try:
+        there = await cache.recall(name, digest, format)
+    except DocumentError:
+        return None
+    if there is None:
+        return None
+    check = await asyncio.to_thread(check_packed, there.path)
+    return there if check.found is format and check.problem is None else None
+
+
+async def keep_cached(
+    cache: PackerCache, there: PackedImage, name: ImageName, rename: bool, notes: tuple[str, ...]
+) -> ImportResult:
+    """Nothing is fetched or packed; at most the name is set, or made to win."""
+    await check_name(cache, there.digest, there.format, name, rename)
+    index = await cache.index()
+    # The daemon takes the name's last entry for its digest alone, and looks for the format then.
+    winner = index.by_name(str(name))
+    if there.descriptor.image_name == str(name) and winner is not None and winner.digest == there.digest:
+        return ImportResult(there, ImportOutcome.CACHED, notes)
+    stored = await store_settled(cache, replace(there, name=name))
+    return ImportResult(stored, ImportOutcome.RENAMED, notes)
+
+
+async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
+    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
+    there = (await cache.index()).by_key(digest, format)
+    if there is not None and there.image_name != str(name) and not rename:
+        raise NamedOtherwiseError(
+            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
+        )
+
+
+async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
+    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
+    try:
+        return await cache.store(packed, kind=TransactionKind.IMPORT)
+    finally:
+        await settled(cache.close())
+
 
 _ATTEMPTS = 3
 

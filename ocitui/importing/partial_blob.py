@@ -15,7 +15,7 @@ from pathlib import Path
 from ocitui.cache import CacheError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 
-from .source_errors import UnsoundSourceError
+from .errors import UnsoundSourceError
 
 SUFFIX = ".partial"
 _CHUNK = 1 << 20

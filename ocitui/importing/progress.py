@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .flatten_messages import FlattenProgress, Phase
-from .resolved import Layer
+from .packing.flatten_messages import FlattenProgress, Phase
+from .sources.base import Layer
 
 _WINDOW_SECONDS = 5.0
 _EVERY_SECONDS = 0.1

@@ -12,13 +12,13 @@ import msgspec
 from ocitui.cache import ImageName, PackedFormat
 
 from .home_paths import home_path
-from .limits import LayerLimits
-from .opening import SourceOptions, recognise
-from .packer_base import PackOptions
-from .packing import FlattenOptions
-from .platforms import parse_platform
+from .layers.layers import LayerLimits
+from .packing.packer_base import PackOptions
+from .packing.packing import FlattenOptions
 from .registry.options import RegistryOptions
-from .resolved import SourceKind
+from .sources.base import SourceKind
+from .sources.opening import SourceOptions, recognise
+from .sources.platforms import parse_platform
 
 _VERSION = 2
 

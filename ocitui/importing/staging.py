@@ -6,21 +6,88 @@ that died, and is removed at the next start.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, check_directory, open_bounded
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory, open_bounded
 from ocitui.cache.lock import wait_for_turn
 from ocitui.cache.own_folder import make_own_folder
+from ocitui.text import human_size
 
-from .errors import SourceError
-from .room import check_room
+from .errors import NoRoomError, SourceError
+
+T = TypeVar("T")
+_LEAST_FREE = 16 << 20
+# The daemon writes its index anew at each store, and ocitui beside the old one.
+_INDEXES = 3
+_LONGEST_LOOK, _SHORTEST_LOOK = 0.5, 0.01
+# No disk is filled faster than this, in bytes a second.
+_FASTEST = 2 << 30
+
+
+def minimum_free(directory: Path) -> int:
+    """The bytes that an import leaves free: room for the daemon's and our own next writes."""
+    try:
+        return _LEAST_FREE + _INDEXES * os.stat(directory / INDEX_NAME).st_size
+    except OSError:
+        return _LEAST_FREE
+
+
+def free_bytes(directory: Path) -> int:
+    """What may still be written there. Raises StorageError."""
+    with storage_errors("see how much room there is"):
+        found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Raises NoRoomError where ``size`` bytes more would leave less than the minimum free, StorageError."""
+    free, least = free_bytes(directory), minimum_free(directory)
+    if free < size + least:
+        raise NoRoomError(
+            f"{human_size(size)} are to come in, {human_size(least)} are to stay free, and there are only "
+            f"{human_size(free)}"
+        )
+
+
+async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of ``work``, which is cancelled once less than the minimum is free, whoever took it.
+
+    Raises NoRoomError then, StorageError where nobody can tell.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_until_full(directory))
+    try:
+        await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        watch.result()
+        raise NoRoomError(
+            f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before the "
+            "disk was full"
+        )
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _until_full(directory: Path) -> None:
+    """Look the more often, the less there is."""
+    while True:
+        spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
+        if spare < 0:
+            return
+        await asyncio.sleep(min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
+
 
 Progress = Callable[[int, int], None]
 """Called with the bytes copied and the bytes there are; from a thread of its own."""

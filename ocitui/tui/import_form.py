@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
-from ocitui.importing.opening import expanded
-from ocitui.importing.packer_choice import check_choice
+from ocitui.importing.packing.packer_base import check_choice
 from ocitui.importing.requests import ImportRequest
+from ocitui.importing.sources.opening import expanded
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = " KMGTP"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ocitui.cache import ImageName, PackedFormat
-from ocitui.importing.packed import PackedSource
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.resolved import ListedImage, SourceImage, SourceKind
+from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind
+from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import human_size
 
 from .shorten import counted, short_digests

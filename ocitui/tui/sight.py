@@ -10,12 +10,11 @@ from pathlib import Path
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 from ocitui.importing.errors import SourceError
 from ocitui.importing.home_paths import home_path
-from ocitui.importing.opening import open_source, recognise
-from ocitui.importing.packed import PackedSource, inspect_packed
-from ocitui.importing.packer_choice import check_tool
+from ocitui.importing.packing.packer_base import check_tool
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.resolved import ListedImage, SourceImage, SourceKind, SourceListing
-from ocitui.importing.sources import find_packed_files
+from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind, SourceListing
+from ocitui.importing.sources.opening import find_packed_files, open_source, recognise
+from ocitui.importing.sources.packed import PackedSource, inspect_packed
 
 _PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
 

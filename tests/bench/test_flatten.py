@@ -20,10 +20,10 @@ import pytest
 from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.importing.layers import LayerSource, OpenLayer
-from ocitui.importing.packer_base import PackOptions
-from ocitui.importing.tar_headers import Kind
-from ocitui.importing.tar_writer import END, header, padding
+from ocitui.importing.layers.layers import LayerSource, OpenLayer
+from ocitui.importing.layers.tar_headers import Kind
+from ocitui.importing.layers.tar_writer import END, header, padding
+from ocitui.importing.packing.packer_base import PackOptions
 from tests.importing.test_flatten_umoci import make_layout
 from tests.tools import ROOT, need
 
@@ -32,8 +32,8 @@ FLATTEN = """
 import asyncio, resource, sys
 from pathlib import Path
 from ocitui.cache import PackedFormat
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.packing import flatten_and_pack
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.packing.packing import flatten_and_pack
 
 layers = [LayerSource(Path(name)) for name in sys.argv[3:]]
 asyncio.run(flatten_and_pack(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))

@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    CacheError,
-    ConflictError,
-    CorruptIndexError,
-    ImageName,
-    PackerCache,
-)
+from ocitui.cache import CacheDirectoryError, CacheError, ConflictError, CorruptIndexError, ImageName, PackerCache
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
 from tests.tools import ROOT, open_to_all

@@ -21,15 +21,7 @@ from ocitui.cache.disk import Disk
 from ocitui.doctor.check.examine import examine
 from ocitui.doctor.findings import Finding
 from tests.cache.scenes import CHANGES, Scene, key, replaced, replaced_with_files, scene_of
-from tests.cache.support import (
-    OWN,
-    SQUASHFS,
-    digests_and_formats,
-    entry,
-    index_bytes,
-    stored,
-    write_cache,
-)
+from tests.cache.support import OWN, SQUASHFS, digests_and_formats, entry, index_bytes, stored, write_cache
 
 Foreign = Callable[[Path, int], None]
 CASES = ["store", "store-replacing", "delete-many", "undo-delete-many", "undo-store"]

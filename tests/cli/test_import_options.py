@@ -16,9 +16,9 @@ from ocitui.cli.failures import UsageProblemError
 from ocitui.cli.import_options import AskedImport, AskedSource, ByteSize
 from ocitui.cli.import_requests import import_request, read_request
 from ocitui.importing.errors import SourceError
-from ocitui.importing.limits import LayerLimits
-from ocitui.importing.packer_choice import COMPRESSIONS
-from ocitui.importing.resolved import SourceKind
+from ocitui.importing.layers.layers import LayerLimits
+from ocitui.importing.packing.packer_base import COMPRESSIONS
+from ocitui.importing.sources.base import SourceKind
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout
 from tests.importing.debian_registry import make_certificate

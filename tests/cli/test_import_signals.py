@@ -14,16 +14,7 @@ import pytest
 
 from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
-from tests.cli.import_support import (
-    LARGE,
-    downloaded,
-    make_layout,
-    put_image,
-    running,
-    snapshot,
-    staged,
-    stall,
-)
+from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, staged, stall
 from tests.importing.image_makers import Made, make_image
 from tests.importing.registry_server import FaultyRegistry
 from tests.importing.test_flatten_worker import has_ended

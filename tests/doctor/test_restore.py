@@ -16,9 +16,9 @@ from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.opening import SourceOptions
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.requests import ImportRequest
+from ocitui.importing.sources.opening import SourceOptions
 from tests.doctor.examine_support import Sample, codes, copied
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocitui.importing.flatten import Flattening
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.limits import LayerLimits
-from ocitui.importing.merge import Counter
+from ocitui.importing.layers.changesets import Counter
+from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.layers import LayerLimits, LayerSource
 
 TYPES = {
     tarfile.REGTYPE: "file",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ocitui.cache import Platform
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.layers import LayerSource
+from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.registry.pull import RegistrySource
-from ocitui.importing.resolved import BlobProgress, SourceImage
+from ocitui.importing.sources.base import BlobProgress, SourceImage
 from tests.importing.image_makers import Made
 
 AMD64 = Platform("amd64", "linux")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ocitui.importing.archive_headers import Member, read_members
-from ocitui.importing.source_errors import UnreadableSourceError
+from ocitui.importing.errors import UnreadableSourceError
+from ocitui.importing.sources.archive import Member, read_members
 
 
 class Bytes:

@@ -11,8 +11,8 @@ import pytest
 
 from ocitui.cache import StorageError
 from ocitui.importing.blobs import BlobStore
+from ocitui.importing.errors import TransferError, UnsoundSourceError
 from ocitui.importing.partial_blob import PartialBlob
-from ocitui.importing.source_errors import TransferError, UnsoundSourceError
 from tests.importing.registry_server import digest_of
 
 DATA = bytes(range(256)) * 20_000

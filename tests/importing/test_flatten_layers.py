@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from ocitui.importing.layer_errors import LayerDigestError, LayerError, LayerLimitError
-from ocitui.importing.layers import LayerSource, OpenLayer
-from ocitui.importing.limits import LayerLimits
+from ocitui.importing.errors import LayerDigestError, LayerError, LayerLimitError
+from ocitui.importing.layers.layers import LayerLimits, LayerSource, OpenLayer
 from tests.importing.layer_support import Item, flattened, layer, sources, tree_of_tar
 
 TAR = layer(Item("a", data=b"1" * 100_000), Item("b", data=random.Random(1).randbytes(300_000)), Item("c", data=b"3"))

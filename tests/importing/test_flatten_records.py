@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.importing.layer_errors import LayerError
+from ocitui.importing.errors import LayerError
 from tests.importing.layer_support import flattened, sources, tree_of_tar
 from tests.tools import recorded
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.layer_errors import LayerError, LayerLimitError
-from ocitui.importing.limits import LayerLimits
+from ocitui.importing.errors import LayerError, LayerLimitError
+from ocitui.importing.layers.layers import LayerLimits
 from tests.importing.layer_support import Found, Item, flattened, folder, hard, layer, link, sources, tree_of_tar
 
 BASE = (folder("d"), Item("d/a", data=b"1"), Item("d/b", data=b"2"), Item("top", data=b"3"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.tar_headers import Kind
-from ocitui.importing.tar_writer import END, header
+from ocitui.importing.layers.tar_headers import Kind
+from ocitui.importing.layers.tar_writer import END, header
 from tests.tools import ROOT
 
 pytestmark = pytest.mark.slow
@@ -17,10 +17,10 @@ FEW = 1000
 FLATTEN = """
 import sys
 from pathlib import Path
-from ocitui.importing.flatten import Flattening
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.limits import LayerLimits
-from ocitui.importing.merge import Counter
+from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.layers.layers import LayerLimits
+from ocitui.importing.layers.changesets import Counter
 
 with Flattening([LayerSource(Path(sys.argv[1]))], LayerLimits(), Counter()) as flattening:
     flattening.write(lambda data: None, Counter())

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocitui.importing.layer_errors import LayerError
+from ocitui.importing.errors import LayerError
 from tests.importing.layer_support import Found, Item, flattened, layer, sources, tree_of_directory, tree_of_tar
 from tests.tools import examples, need
 

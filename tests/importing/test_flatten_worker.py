@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
-from ocitui.importing.flatten_messages import (
+from ocitui.importing.errors import (
+    LayerDigestError,
+    LayerError,
+    LayerLimitError,
+    MissingToolError,
+    PackerError,
+    WorkerError,
+)
+from ocitui.importing.layers.layers import LayerLimits, LayerSource
+from ocitui.importing.packing.flatten_messages import (
     FlattenProgress,
     FlattenRequest,
     PackedResult,
@@ -21,18 +30,8 @@ from ocitui.importing.flatten_messages import (
     encode_answer,
     encode_request,
 )
-from ocitui.importing.layer_errors import (
-    LayerDigestError,
-    LayerError,
-    LayerLimitError,
-    MissingToolError,
-    PackerError,
-    WorkerError,
-)
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.limits import LayerLimits
-from ocitui.importing.packer_base import PackOptions
-from ocitui.importing.packing import FlattenOptions, flatten_and_pack
+from ocitui.importing.packing.packer_base import PackOptions
+from ocitui.importing.packing.packing import FlattenOptions, flatten_and_pack
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.tools import need
 
@@ -205,8 +204,8 @@ def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Pa
     script = (
         "import asyncio, sys; from pathlib import Path\n"
         "from ocitui.cache import PackedFormat\n"
-        "from ocitui.importing.layers import LayerSource\n"
-        "from ocitui.importing.packing import flatten_and_pack\n"
+        "from ocitui.importing.layers.layers import LayerSource\n"
+        "from ocitui.importing.packing.packing import flatten_and_pack\n"
         "layers = [LayerSource(Path(name)) for name in sys.argv[2:]]\n"
         "asyncio.run(flatten_and_pack(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
     )
@@ -232,13 +231,16 @@ async def test_a_worker_that_cannot_start_says_why(
 
 
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
-    script = "import sys; from ocitui.importing.worker import main; sys.exit(main(1))"
+    script = "import sys; from ocitui.importing.packing.worker import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")
     assert done.returncode == 1
 
 
 def test_the_worker_never_loads_the_screen() -> None:
-    script = "import sys, ocitui.importing.worker; print([name for name in sys.modules if name in ('textual', 'rich')])"
+    script = """
+import sys, ocitui.importing.packing.worker
+print([name for name in sys.modules if name in ("textual", "rich")])
+"""
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
     )

@@ -10,10 +10,9 @@ import pytest
 
 from ocitui.cache import CorruptIndexError, ImageName, PackedFormat, PackerCache, ReadOnlyError
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import NamedOtherwiseError, SourceError
+from ocitui.importing.errors import NamedOtherwiseError, SourceError, TransferError
 from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.progress import ImportPhase
-from ocitui.importing.source_errors import TransferError
 from tests.cache.support import SQUASHFS, TAR, digests_and_formats, until
 from tests.importing.image_makers import put
 from tests.importing.pipeline import (

@@ -13,13 +13,21 @@ from typing import Any
 import pytest
 
 from ocitui.cache import CacheError
+from ocitui.importing.errors import (
+    LayerDigestError,
+    LayerError,
+    LayerLimitError,
+    PackerError,
+    RegistryError,
+    TransferError,
+    UnsoundSourceError,
+    WorkerError,
+)
 from ocitui.importing.image_import import import_image
-from ocitui.importing.layer_errors import LayerDigestError, LayerError, LayerLimitError, PackerError, WorkerError
+from ocitui.importing.layers.tar_headers import Kind
+from ocitui.importing.layers.tar_writer import header
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.source_errors import RegistryError, TransferError, UnsoundSourceError
-from ocitui.importing.tar_headers import Kind
-from ocitui.importing.tar_writer import header
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer

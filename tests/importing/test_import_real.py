@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackedFormat
+from ocitui.importing.errors import LayerError, UnreadableSourceError
 from ocitui.importing.image_import import ImportOutcome
-from ocitui.importing.layer_errors import LayerError
-from ocitui.importing.source_errors import UnreadableSourceError
 from tests.cache.support import EROFS, SQUASHFS, TAR
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import run

@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocitui.importing.archive import Archive
-from ocitui.importing.errors import SourceError
-from ocitui.importing.image_documents import media_type_of, read_index, read_manifest
-from ocitui.importing.opening import open_source
-from ocitui.importing.source_errors import UnreadableSourceError
+from ocitui.importing.errors import SourceError, UnreadableSourceError
+from ocitui.importing.sources.archive import Archive
+from ocitui.importing.sources.image_documents import media_type_of, read_index, read_manifest
+from ocitui.importing.sources.opening import open_source
 from ocitui.threads import Stop
 from tests.importing.image_makers import (
     OCI_INDEX,

@@ -11,16 +11,11 @@ import pytest
 
 from ocitui.cache import Platform
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.opening import SourceOptions, open_source
-from ocitui.importing.platforms import this_platform
-from ocitui.importing.resolved import SourceImage, SourceKind
-from ocitui.importing.source_errors import (
-    NoSuchImageError,
-    UnreadableSourceError,
-    UnsoundSourceError,
-    UnsupportedImageError,
-)
+from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.sources.base import SourceImage, SourceKind
+from ocitui.importing.sources.opening import SourceOptions, open_source
+from ocitui.importing.sources.platforms import this_platform
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import (
     OCI_INDEX,

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Platform
-from ocitui.importing.errors import SourceError, UnsupportedSourceError
-from ocitui.importing.opening import open_source, recognise
-from ocitui.importing.platforms import fit, parse_platform, this_platform
-from ocitui.importing.resolved import SourceKind
-from ocitui.importing.source_errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError
-from ocitui.importing.sources import find_packed_files
+from ocitui.importing.errors import (
+    InvalidReferenceError,
+    NoSuchImageError,
+    SourceError,
+    UnreadableSourceError,
+    UnsupportedSourceError,
+)
+from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.sources.opening import find_packed_files, open_source, recognise
+from ocitui.importing.sources.platforms import fit, parse_platform, this_platform
 from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
 
 IMAGE = make_image(b"x")
@@ -144,7 +148,7 @@ async def test_an_archive_that_is_a_layout() -> None:
 
 
 def test_the_client_is_loaded_only_for_registries() -> None:
-    script = "import sys, ocitui.importing.opening; sys.exit('httpx2' in sys.modules)"
+    script = "import sys, ocitui.importing.sources.opening; sys.exit('httpx2' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat, StorageError
-from ocitui.importing.flatten import Flattening
-from ocitui.importing.flatten_messages import FlattenRequest, PackedResult
-from ocitui.importing.layer_errors import LayerError, MissingToolError, PackerError
-from ocitui.importing.layers import LayerSource
-from ocitui.importing.packer_base import Packer, PackOptions, RootDirectory
-from ocitui.importing.packers import start_packer
-from ocitui.importing.tar_headers import Kind
-from ocitui.importing.tar_writer import END, header
-from ocitui.importing.worker import flatten_request
+from ocitui.importing.errors import LayerError, MissingToolError, PackerError
+from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.layers.tar_headers import Kind
+from ocitui.importing.layers.tar_writer import END, header
+from ocitui.importing.packing.flatten_messages import FlattenRequest, PackedResult
+from ocitui.importing.packing.packer_base import Packer, PackOptions, RootDirectory
+from ocitui.importing.packing.packers import start_packer
+from ocitui.importing.packing.worker import flatten_request
 from tests.importing.layer_support import (
     Found,
     Item,

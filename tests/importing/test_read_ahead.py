@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from ocitui.importing.layer_errors import LayerError
-from ocitui.importing.read_ahead import ReadAhead
+from ocitui.importing.errors import LayerError
+from ocitui.importing.layers.decompress import ReadAhead
 
 
 def threads() -> list[threading.Thread]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ocitui.importing.registry.credentials import Credentials, find_credentials
+from ocitui.importing.errors import CredentialsError
+from ocitui.importing.registry.auth import Credentials, find_credentials
 from ocitui.importing.registry.options import RegistryOptions
-from ocitui.importing.source_errors import CredentialsError
 
 HUB_KEY = "https://index.docker.io/v1/"
 

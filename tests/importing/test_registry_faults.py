@@ -11,7 +11,7 @@ import random
 import pytest
 
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.source_errors import (
+from ocitui.importing.errors import (
     DeniedError,
     NoSuchImageError,
     RegistryError,

@@ -9,11 +9,10 @@ from dataclasses import replace
 import pytest
 
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.registry.failures import PassingError
+from ocitui.importing.errors import TransferError
+from ocitui.importing.registry.failures import Pace, PassingError
 from ocitui.importing.registry.options import RegistryOptions
-from ocitui.importing.registry.pace import Pace
 from ocitui.importing.registry.pull import RegistrySource
-from ocitui.importing.source_errors import TransferError
 from tests.importing.image_makers import make_image, put
 from tests.importing.pulling import AMD64, Waits, is_whole
 from tests.importing.registry_server import FaultyRegistry, digest_of, serving

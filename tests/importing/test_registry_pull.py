@@ -13,11 +13,10 @@ import pytest
 
 from ocitui.cache import ImageName, Platform
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import SourceError
+from ocitui.importing.errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError, SourceError
 from ocitui.importing.registry.failures import transport_failure
 from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.registry.pull import RegistrySource
-from ocitui.importing.source_errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry, make_certificate
 from tests.importing.image_makers import (
     DOCKER_MANIFEST,

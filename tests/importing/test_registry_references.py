@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ocitui.importing.references import Reference, is_digest, is_host
-from ocitui.importing.source_errors import InvalidReferenceError
+from ocitui.importing.errors import InvalidReferenceError
+from ocitui.importing.sources.references import Reference, is_digest, is_host
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

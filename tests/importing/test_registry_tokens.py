@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.registry.challenge import Challenge
-from ocitui.importing.source_errors import DeniedError, RegistryError
+from ocitui.importing.errors import DeniedError, RegistryError
+from ocitui.importing.registry.auth import Challenge
 from tests.importing.image_makers import Made, make_image, put
 from tests.importing.pulling import Pull, is_whole
 from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of, serving

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
-from ocitui.importing.opening import recognise
+from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.source_errors import NoSuchImageError, UnreadableSourceError
+from ocitui.importing.sources.opening import recognise
 from tests.importing.image_makers import make_tar
 from tests.importing.pipeline import LAYERS, archive_of, image_of, layout_of
 from tests.tools import recorded

@@ -16,7 +16,7 @@ from ocitui.importing.errors import NoRoomError
 from ocitui.importing.image_import import ImportResult, import_image
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.room import check_room, free_bytes, minimum_free, while_there_is_room
+from ocitui.importing.staging import check_room, free_bytes, minimum_free, while_there_is_room
 from tests.cache.support import EROFS, SQUASHFS, TAR, write_cache
 from tests.cache.test_full_disk import mounted
 from tests.importing.image_makers import Made, put
@@ -172,7 +172,7 @@ async def test_work_is_ended_before_its_error_is_told(tmp_path: Path, monkeypatc
             await asyncio.sleep(0)
             ended.append(True)
 
-    monkeypatch.setattr("ocitui.importing.room.free_bytes", lambda directory: free[0])
+    monkeypatch.setattr("ocitui.importing.staging.free_bytes", lambda directory: free[0])
     with pytest.raises(NoRoomError):
         await while_there_is_room(tmp_path, work())
     assert ended == [True]

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.chunk_reader import ChunkReader
-from ocitui.importing.layer_errors import LayerError, LayerLimitError
-from ocitui.importing.limits import LayerLimits
-from ocitui.importing.pax import parse_pax
-from ocitui.importing.tar_headers import Kind, TarEntry, TarReader
+from ocitui.importing.errors import LayerError, LayerLimitError
+from ocitui.importing.layers.layers import LayerLimits
+from ocitui.importing.layers.tar_headers import ChunkReader, Kind, TarEntry, TarReader, parse_pax
 from tests.importing.layer_support import Item, edited, folder, hard, layer, link
 
 END = bytes(1024)

@@ -10,15 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    Descriptor,
-    DocumentError,
-    ImageIndex,
-    IndexOutcome,
-    Transaction,
-    Verdict,
-)
+from ocitui.cache import CacheDirectoryError, Descriptor, DocumentError, ImageIndex, IndexOutcome, Transaction, Verdict
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES
 from ocitui.cache.index import Key

@@ -14,12 +14,11 @@ from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
-from ocitui.importing.flatten_messages import FlattenProgress
-from ocitui.importing.opening import SourceOptions, open_source
-from ocitui.importing.packing import flatten_and_pack
-from ocitui.importing.resolved import Source, SourceImage
-from ocitui.importing.room import check_room, while_there_is_room
-from ocitui.importing.staging import staging_folder
+from ocitui.importing.packing.flatten_messages import FlattenProgress
+from ocitui.importing.packing.packing import flatten_and_pack
+from ocitui.importing.sources.base import Source, SourceImage
+from ocitui.importing.sources.opening import SourceOptions, open_source
+from ocitui.importing.staging import check_room, staging_folder, while_there_is_room
 from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 

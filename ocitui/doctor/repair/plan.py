@@ -35,7 +35,7 @@ from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
 from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.redoing import Overwritten, edit_again, find_overwritten
-from ocitui.importing.opening import SourceOptions
+from ocitui.importing.sources.opening import SourceOptions
 
 from ..assessment import Assessment
 from ..check.history import known_history

@@ -11,13 +11,11 @@ from pathlib import Path
 from ocitui.cache import CacheError, FileKind, ImageName, InvalidNameError, PackedFormat
 from ocitui.cache.files import INDEX_NAME, config_name, manifest_name, packed_name
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.errors import SourceError
+from ocitui.importing.errors import NoSuchImageError, SourceError
 from ocitui.importing.home_paths import home_path
-from ocitui.importing.opening import SourceOptions, open_source, recognise
-from ocitui.importing.references import Reference, is_digest
-from ocitui.importing.resolved import Source, SourceImage, SourceKind
-from ocitui.importing.source_errors import NoSuchImageError
-from ocitui.importing.sources import PackedFiles, find_packed_files
+from ocitui.importing.sources.base import Source, SourceImage, SourceKind
+from ocitui.importing.sources.opening import PackedFiles, SourceOptions, find_packed_files, open_source, recognise
+from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.document_checks import has_digest

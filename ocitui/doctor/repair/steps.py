@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ocitui.cache import ChangeMode, Discard, ImageIndex, IndexReplacement, Insert, PackedFormat, Place, Seen
-from ocitui.importing.opening import SourceOptions
+from ocitui.importing.sources.opening import SourceOptions
 
 from ..findings import Finding
 

@@ -11,16 +11,12 @@ from types import TracebackType
 
 import httpx2
 
-from ..errors import SourceError
-from ..image_documents import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
-from ..references import is_digest
-from ..source_errors import DeniedError, RegistryError, UnsoundSourceError
-from .challenge import parse_challenges
-from .failures import PassingError, media_type, status_failure, transport_failure
+from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
+from ..sources.image_documents import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
+from ..sources.references import is_digest
+from .auth import CLIENT_ID, Authorizer, parse_challenges
+from .failures import Pace, PassingError, media_type, retried, status_failure, transport_failure
 from .options import RegistryOptions, is_loopback, may_carry, origin_of
-from .pace import Pace
-from .retry import retried
-from .tokens import CLIENT_ID, Authorizer
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

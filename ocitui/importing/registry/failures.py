@@ -6,13 +6,15 @@ import datetime
 import email.utils
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx2
 import msgspec
 
-from ..errors import SourceError
-from ..source_errors import DeniedError, NoSuchImageError, RegistryError
+from ..errors import DeniedError, NoSuchImageError, RegistryError, SourceError, TransferError
+from .options import RegistryOptions
 
 _LONGEST_WAIT = 60
 _LONGEST_TEXT = 300
@@ -136,3 +138,68 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         seen += 1
         error = error.__cause__ or error.__context__
+
+
+class Pace:
+    """Measures one body; only the time counts that is spent waiting for it, not what is done with its bytes."""
+
+    def __init__(self, options: RegistryOptions) -> None:
+        self._options = options
+        self._waited = 0.0
+        self._came = 0
+
+    @contextmanager
+    def waiting(self, host: str) -> Iterator[None]:
+        """The next bytes are waited for. Raises PassingError where too few have come for a while."""
+        before = self._options.clock()
+        yield
+        self._waited += self._options.clock() - before
+        if self._waited < self._options.rate_seconds:
+            return
+        least = self._options.least_rate * self._waited
+        if self._came < least:
+            raise PassingError(f"{host} sent only {self._came} bytes in {self._waited:.0f} seconds")
+        self._waited, self._came = 0.0, 0
+
+    def add(self, count: int) -> None:
+        """So many bytes have come."""
+        self._came += count
+
+
+T = TypeVar("T")
+
+
+class Backoff:
+    """Counts the tries of one request, and waits between them."""
+
+    def __init__(self, options: RegistryOptions) -> None:
+        self._options = options
+        self._failed = 0
+
+    def made_progress(self) -> None:
+        """A long transfer over a bad line goes on for as long as it gets anywhere."""
+        self._failed = 0
+
+    async def wait(self, error: PassingError) -> None:
+        """Wait before the next try. Raises TransferError after the last one."""
+        self._failed += 1
+        if self._failed >= self._options.tries:
+            raise TransferError(f"{error.message} (after {self._failed} tries)") from error
+        seconds = error.wait if error.wait is not None else min(2.0 ** (self._failed - 1), float(_LONGEST_WAIT))
+        self._options.notify(f"{error.message}; trying again in {seconds:g} s")
+        await self._options.sleep(seconds)
+
+
+async def retried(options: RegistryOptions, attempt: Callable[[], Awaitable[T]]) -> T:
+    """What ``attempt`` gives, tried again while it raises PassingError; not where nobody answers at all.
+
+    Raises TransferError, and what else ``attempt`` raises.
+    """
+    backoff = Backoff(options)
+    while True:
+        try:
+            return await attempt()
+        except PassingError as error:
+            if not error.connected:
+                raise TransferError(error.message, hint="see that the registry runs and can be reached") from error
+            await backoff.wait(error)

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.doctor.repair.plan import RepairOptions
-from ocitui.importing.opening import expanded
+from ocitui.importing.sources.opening import expanded
 
 from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow

@@ -1,0 +1,1 @@
+"""Layers: read, checked, merged into one tree and flattened into one archive."""

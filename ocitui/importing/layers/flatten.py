@@ -1,0 +1,277 @@
+"""Layers flattened into one tar stream, in two passes, nothing unpacked.
+
+The first pass reads every layer, checks it and merges the headers into a tree. Then every byte to come is known, and
+the second pass writes the tar, reading those layers again of which files are left.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from types import TracebackType
+from typing import Protocol
+
+from ..errors import LayerError
+from .changesets import Counter, merge_layers, naming
+from .decompress import Compression, ReadAhead
+from .layers import LayerLimits, LayerSource, OpenLayer
+from .tar_headers import ChunkReader, Kind
+from .tar_writer import END, header, needs_pax, padding
+from .tree import ROOT, Tree
+
+_BLOCK_HEADER = 512
+
+
+class Plan:
+    """A tree in the order of the tar: ``./`` and directories, links and devices, files by layer, hard links last.
+
+    `size` is the tar's, to the byte; `entries` counts its members, `files` those that are regular files.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self._names: list[bytes] = [b""] * len(tree)
+        self._parents = array("I", bytes(4 * len(tree)))
+        self._directories = array("I", [ROOT])
+        self._others = array("I")
+        self._links: list[tuple[int, bytes, int]] = []
+        self._last = (ROOT, b"")
+        self._file_order = self._arrange()
+        self.size = len(END) + sum(self._sizes())
+
+    @property
+    def files(self) -> int:
+        return len(self._file_order)
+
+    @property
+    def entries(self) -> int:
+        return len(self._directories) + len(self._others) + self.files + len(self._links)
+
+    def headers_before_files(self) -> Iterator[bytes]:
+        """``./``, directories, symbolic links, devices and FIFOs."""
+        for inode in self._directories:
+            yield self._header(inode, self._path(inode) + b"/" if inode != ROOT else b"./")
+        for inode in self._others:
+            yield self._header(inode, self._path(inode))
+
+    def file_headers(self) -> Iterator[tuple[int, bytes]]:
+        """Regular files, by layer and by their place in it; to be followed by their bytes and padding."""
+        for inode in self._file_order:
+            yield inode, self._header(inode, self._path(inode))
+
+    def hard_links(self) -> Iterator[bytes]:
+        """Second names, each a link to the name that was written before."""
+        tree = self.tree
+        for directory, name, inode in self._links:
+            yield header(
+                self._join(directory, name),
+                Kind.HARD_LINK,
+                tree.modes[inode],
+                tree.uids[inode],
+                tree.gids[inode],
+                0,
+                tree.mtimes[inode],
+                link=self._path(inode),
+            )
+
+    def _arrange(self) -> array[int]:
+        """Give every inode its first name. Inodes are numbered in the order of layers, so files only need sorting."""
+        kinds, names, parents = self.tree.kinds, self._names, self._parents
+        files = array("I")
+        by_kind: dict[int, array[int]] = {Kind.DIRECTORY: self._directories, Kind.FILE: files}
+        for directory, name, inode in self.tree.names():
+            if names[inode]:
+                self._links.append((directory, name, inode))
+                continue
+            names[inode], parents[inode] = name, directory
+            by_kind.get(kinds[inode], self._others).append(inode)
+        return array("I", sorted(files))
+
+    def _sizes(self) -> Iterator[int]:
+        """Of every member with its header; paths are measured, not made."""
+        tree = self.tree
+        lengths = array("I", bytes(4 * len(tree)))
+        yield len(self._header(ROOT, b"./"))
+        for inode in self._directories[1:]:
+            lengths[inode] = lengths[self._parents[inode]] + len(self._names[inode]) + 1
+            yield self._header_size(inode, lengths[inode], b"/")
+        for inode in self._others:
+            yield self._header_size(inode, lengths[self._parents[inode]] + len(self._names[inode]))
+        for inode in self._file_order:
+            size = tree.sizes[inode]
+            length = lengths[self._parents[inode]] + len(self._names[inode])
+            yield self._header_size(inode, length) + size + padding(size)
+        yield sum(map(len, self.hard_links()))
+
+    def _header_size(self, inode: int, length: int, end: bytes = b"") -> int:
+        tree = self.tree
+        link = tree.links.get(inode, b"")
+        xattrs = tree.xattrs.get(inode, ())
+        if length <= 100 and not needs_pax(b"", tree.uids[inode], tree.gids[inode], tree.sizes[inode], link, xattrs):
+            return _BLOCK_HEADER
+        return len(self._header(inode, self._path(inode) + end))
+
+    def _header(self, inode: int, path: bytes) -> bytes:
+        tree = self.tree
+        kind = tree.kinds[inode]
+        return header(
+            path,
+            kind,
+            0o777 if kind == Kind.SYMLINK else tree.modes[inode],
+            tree.uids[inode],
+            tree.gids[inode],
+            tree.sizes[inode],
+            tree.mtimes[inode],
+            tree.links.get(inode, b""),
+            tree.devices.get(inode, (0, 0)),
+            tree.xattrs.get(inode, ()),
+        )
+
+    def _path(self, inode: int) -> bytes:
+        return self._join(self._parents[inode], self._names[inode])
+
+    def _join(self, directory: int, name: bytes) -> bytes:
+        """Neighbours are mostly of one directory, so the last one is remembered."""
+        if directory == ROOT:
+            return name
+        if directory != self._last[0]:
+            self._last = (directory, self._directory_path(directory))
+        return self._last[1] + name
+
+    def _directory_path(self, directory: int) -> bytes:
+        parts = [b""]
+        while directory != ROOT:
+            parts.append(self._names[directory])
+            directory = self._parents[directory]
+        return b"/".join(reversed(parts))
+
+
+_BUFFER = 1 << 18
+
+Write = Callable[[memoryview], None]
+
+
+class _Bodies(Protocol):
+    """The bytes of a layer's files, asked for in the order that they have in it."""
+
+    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]: ...
+
+    def close(self) -> None: ...
+
+
+class Flattening:
+    """An image's layers, opened; `plan` says what they come to, `write` writes it. A context manager."""
+
+    def __init__(self, sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter) -> None:
+        """Reads all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
+        self._layers: list[OpenLayer] = []
+        try:
+            for number, source in enumerate(sources, 1):
+                with naming(number):
+                    self._layers.append(OpenLayer(source))
+            self.plan = Plan(merge_layers(self._layers, limits, counter))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Flattening:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self._layers:
+            self._layers.pop().close()
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        return tuple(layer.diff_id for layer in self._layers)
+
+    def write(self, write: Write, counter: Counter) -> None:
+        """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
+        counter.begin(self.plan.size, self.plan.files)
+        output = _Output(write, counter)
+        for block in self.plan.headers_before_files():
+            output.put(block)
+        for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
+            counter.layer = layer
+            with naming(layer):
+                self._write_files(self._layers[layer - 1], files, output, counter)
+        for block in self.plan.hard_links():
+            output.put(block)
+        output.put(END)
+        output.flush()
+
+    def _write_files(
+        self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], output: _Output, counter: Counter
+    ) -> None:
+        tree = self.plan.tree
+        with closing(_bodies(layer)) as bodies:
+            for inode, block in files:
+                output.put(block)
+                if size := tree.sizes[inode]:
+                    for part in bodies.read(tree.offsets[inode], size):
+                        output.put(part)
+                    output.put(bytes(padding(size)))
+                counter.files += 1
+        layer.check_unchanged()
+
+
+class _Output:
+    """Small pieces gathered into larger writes."""
+
+    def __init__(self, write: Write, counter: Counter) -> None:
+        self._write = write
+        self._counter = counter
+        self._parts: list[bytes | memoryview] = []
+        self._size = 0
+
+    def put(self, data: bytes | memoryview) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        self._write(memoryview(b"".join(self._parts)))
+        self._parts.clear()
+        self._counter.add(self._size)
+        self._size = 0
+
+
+def _bodies(layer: OpenLayer) -> _Bodies:
+    return _PlainBodies(layer) if layer.compression is Compression.NONE else _StreamBodies(layer)
+
+
+class _PlainBodies:
+    def __init__(self, layer: OpenLayer) -> None:
+        self._layer = layer
+
+    def read(self, offset: int, size: int) -> Iterator[bytes]:
+        return self._layer.part(offset, size)
+
+    def close(self) -> None:
+        """The layer stays open."""
+
+
+class _StreamBodies:
+    def __init__(self, layer: OpenLayer) -> None:
+        self._chunks = ReadAhead(layer.chunks(lambda _: None))
+        self._reader = ChunkReader(self._chunks)
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]:
+        self._reader.skip(offset - self._reader.position)
+        left = size
+        for part in self._reader.parts(size):
+            left -= len(part)
+            yield part
+        if left:
+            raise LayerError("it was cut while it was read")

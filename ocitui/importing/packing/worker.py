@@ -1,0 +1,118 @@
+"""The process that flattens and packs one image; `flatten_and_pack` starts it.
+
+Reading headers holds the interpreter's lock for long stretches, so it is kept away from the process that draws the
+screen. One request comes in as a line of JSON; progress, and at last a result or an error, go out as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ocitui.cache import CacheError, StorageError
+
+from ..layers.changesets import Counter
+from ..layers.flatten import Flattening
+from ..layers.tree import ROOT, Tree
+from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
+from .packer_base import RootDirectory, die_with_parent
+from .packers import start_packer
+
+_SECONDS_BETWEEN = 0.1
+# Below what draws the screen; the packers inherit it.
+_NICENESS = 5
+# A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
+_SWITCH_SECONDS = 0.0002
+
+
+def main(parent: int) -> int:
+    """Serve one request on standard input; ``parent`` is the process that sent it."""
+    die_with_parent()
+    if os.getppid() != parent:
+        return 1
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    try:
+        answer: PackedResult | CacheError = flatten_request(decode_request(sys.stdin.buffer.readline()))
+    except CacheError as error:
+        answer = error
+    except OSError as error:
+        answer = StorageError(str(error))
+    except MemoryError:
+        answer = StorageError("there is not enough memory to flatten this image")
+    _say(encode_answer(answer))
+    return 0 if isinstance(answer, PackedResult) else 1
+
+
+def flatten_request(request: FlattenRequest) -> PackedResult:
+    """Flatten and pack. Raises LayerError, PackerError, StorageError; nothing of the output is left then."""
+    reporter = _Reporter(len(request.layers))
+    counter = Counter(reporter.tick)
+    with Flattening(request.layers, request.limits, counter) as flattening:
+        plan = flattening.plan
+        reporter.leave(counter)
+        counter.begin(plan.size, plan.files)
+        reporter.enter(Phase.WRITE, counter)
+        packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.packing)
+        try:
+            flattening.write(packer.write, counter)
+            reporter.leave(counter)
+            reporter.enter(Phase.FINISH, counter)
+            packer.finish()
+        except BaseException:
+            packer.abort()
+            raise
+        return PackedResult(
+            path=request.output,
+            format=request.format,
+            size=request.output.stat().st_size,
+            tar_size=plan.size,
+            entries=plan.entries,
+            files=plan.files,
+            diff_ids=flattening.diff_ids,
+            warnings=tuple(packer.warnings),
+        )
+
+
+@dataclass(slots=True)
+class _Reporter:
+    """Says how far it is, at the start and end of each phase and now and then between."""
+
+    layers: int
+    phase: Phase = Phase.READ
+    _last: float = 0.0
+
+    def tick(self, counter: Counter) -> None:
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN:
+            self._last = now
+            self._report(counter)
+
+    def enter(self, phase: Phase, counter: Counter) -> None:
+        self.phase = phase
+        self._report(counter)
+
+    def leave(self, counter: Counter) -> None:
+        """The phase is at its end."""
+        self._report(counter)
+
+    def _report(self, counter: Counter) -> None:
+        progress = FlattenProgress(
+            self.phase, counter.layer, self.layers, counter.done, counter.total, counter.files, counter.files_total
+        )
+        _say(encode_answer(progress))
+
+
+def _root_of(tree: Tree) -> RootDirectory:
+    return RootDirectory(
+        tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT], tree.xattrs.get(ROOT, ())
+    )
+
+
+def _say(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,421 @@
+"""Who an operator is to a registry: what it asks for, where the secrets lie, and the token that is given for them.
+
+A challenge is the `WWW-Authenticate` field of RFC 9110, 11.6.1:
+
+    challenge  = auth-scheme [ 1*SP ( token68 / [ auth-param *( OWS "," OWS auth-param ) ] ) ]
+    auth-param = token BWS "=" BWS ( token / quoted-string )
+
+Challenges are separated by commas, and so are their parameters; a quoted string may hold commas too, as the scope
+`repository:a:pull,push` does. It is answered with basic credentials, or with a token from the server that it names
+(Docker Registry v2 authentication, "token" and "oauth2": the `realm` gives a token for a `service` and `scope`).
+
+Credentials are those of Docker's `config.json` and containers' `auth.json`. Their keys are hosts, addresses, or
+(containers only) a host and the beginning of a name; the Hub's is `https://index.docker.io/v1/`. `credHelpers` and
+`credsStore` name programs that keep the secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from ocitui.cache.files import read_bounded
+
+from ..errors import CredentialsError, DeniedError, RegistryError
+from ..sources.references import HUB, HUB_REGISTRY
+from .failures import PassingError, printable, retried, status_failure
+from .options import RegistryOptions, is_loopback, may_carry
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_AUTH_SCHEME = re.compile(rf"({_TOKEN})(?=[ \t,]|\Z)")
+_TOKEN68 = re.compile(r"([A-Za-z0-9._~+/-]+=*)(?=[ \t]*(?:,|\Z))")
+# Some registries leave out the quotes of an address, though it holds what no token may.
+_PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.DOTALL)
+_BETWEEN = re.compile(r"[ \t,]*")
+_SPACE = re.compile(r"[ \t]*")
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge: ``scheme`` and the names of ``parameters`` in lower case."""
+
+    scheme: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    token68: str = ""
+
+
+def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
+    """All challenges of the field's lines, in order. What follows something that fits no rule is left out."""
+    return [challenge for line in fields for challenge in _parse_line(line)]
+
+
+def _parse_line(line: str) -> list[Challenge]:
+    challenges = []
+    position = _after(_BETWEEN, line, 0)
+    while match := _AUTH_SCHEME.match(line, position):
+        challenge, position = _parse_rest(match[1].lower(), line, _after(_SPACE, line, match.end()))
+        challenges.append(challenge)
+        position = _after(_BETWEEN, line, position)
+    return challenges
+
+
+def _parse_rest(scheme: str, line: str, position: int) -> tuple[Challenge, int]:
+    """What follows a scheme, and where the next challenge may begin."""
+    if match := _TOKEN68.match(line, position):
+        return Challenge(scheme, token68=match[1]), match.end()
+    parameters: dict[str, str] = {}
+    while match := _PARAMETER.match(line, position):
+        name, quoted, plain = match.groups()
+        parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+        position = _after(_BETWEEN, line, match.end())
+    return Challenge(scheme, parameters), position
+
+
+def _after(pattern: re.Pattern[str], line: str, position: int) -> int:
+    match = pattern.match(line, position)
+    return match.end() if match else position
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_NOT_FOUND = b"credentials not found"
+# A helper may have to ask its user for a password.
+_TIMEOUT = 60
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
+    username: str
+    secret: str
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
+async def ask_helper(name: str, server: str) -> tuple[str, str] | None:
+    """The user's name and secret for a server; None where the helper has none. Raises CredentialsError."""
+    if not _NAME.fullmatch(name):
+        raise CredentialsError(f"{name!r} is not the name of a credential helper")
+    program = f"docker-credential-{name}"
+    status, output, errors = await _run(program, server)
+    if status != 0:
+        if _NOT_FOUND in output + errors:
+            return None
+        said = printable((errors or output).decode("utf-8", "replace"))
+        raise CredentialsError(f"{program} fails with status {status}: {said}", hint="see that the helper works")
+    try:
+        answer = _decode_answer(output)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CredentialsError(f"{program} gives no credentials: {error}", hint="see that the helper works") from error
+    return (answer.username, answer.secret) if answer.secret else None
+
+
+async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(program, "get", stdin=pipe, stdout=pipe, stderr=pipe)
+    except OSError as error:
+        raise CredentialsError(
+            f"the credential helper {program} cannot be run: {error.strerror}",
+            hint="install it, or name other credentials with --authfile",
+        ) from error
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(server.encode()), _TIMEOUT)
+    except TimeoutError as error:
+        raise CredentialsError(f"{program} does not answer within {_TIMEOUT} seconds") from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return process.returncode, output, errors
+
+
+HUB_KEY = "https://index.docker.io/v1/"
+_HUB_KEYS = (HUB, "index.docker.io", HUB_REGISTRY)
+_SCHEME = re.compile(r"https?://")
+LARGEST_CONFIG = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password, or a token that an OAuth2 server takes in their place."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    def basic(self) -> str:
+        """The value of an `Authorization` field (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    auth: str | None = None
+    username: str | None = None
+    password: str | None = None
+    identitytoken: str | None = None
+
+
+class _Config(msgspec.Struct, frozen=True, rename="camel"):
+    auths: dict[str, _Entry] | None = None
+    cred_helpers: dict[str, str] | None = None
+    creds_store: str | None = None
+
+
+_decode_config = msgspec.json.Decoder(_Config).decode
+
+
+async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
+    """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
+    for file, must_exist in _files(options):
+        config = _read(file, must_exist)
+        if config is not None and (found := await _find(config, file, host, path)) is not None:
+            return found
+    return None
+
+
+def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
+    """Where to look, and whether the file must be there: one that is named is the only one."""
+    environment = options.environment
+    if options.authfile is not None:
+        yield options.authfile, True
+    elif named := environment.get("REGISTRY_AUTH_FILE"):
+        yield Path(named), True
+    else:
+        yield from ((file, False) for file in _usual_files(environment))
+
+
+def _usual_files(environment: Mapping[str, str]) -> Iterator[Path]:
+    """What `skopeo login` and `docker login` write, in skopeo's order."""
+    if runtime := environment.get("XDG_RUNTIME_DIR"):
+        yield Path(runtime, "containers", "auth.json")
+    home = environment.get("HOME")
+    if named := environment.get("DOCKER_CONFIG"):
+        yield Path(named, "config.json")
+    elif home:
+        yield Path(home, ".docker", "config.json")
+
+
+def _read(file: Path, must_exist: bool) -> _Config | None:
+    try:
+        raw = read_bounded(file, LARGEST_CONFIG)
+        return _decode_config(raw) if raw.strip() else _Config()
+    except FileNotFoundError as error:
+        if must_exist:
+            raise CredentialsError(f"{file} does not exist") from error
+        return None
+    except OSError as error:
+        raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CredentialsError(f"{file} is no file of credentials: {error}") from error
+
+
+async def _find(config: _Config, file: Path, host: str, path: str) -> Credentials | None:
+    server = HUB_KEY if host in _HUB_KEYS else host
+    if helper := _by_host(config.cred_helpers or {}, host):
+        return await _from_helper(helper, server)
+    if config.creds_store and (found := await _from_helper(config.creds_store, server)) is not None:
+        return found
+    return _from_entries(config.auths or {}, file, host, path)
+
+
+def _by_host(values: Mapping[str, str], host: str) -> str | None:
+    return next((values[key] for key in _keys_of(host) if key in values), None)
+
+
+def _keys_of(host: str) -> tuple[str, ...]:
+    return (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
+
+
+async def _from_helper(helper: str, server: str) -> Credentials | None:
+    answer = await ask_helper(helper, server)
+    if answer is None:
+        return None
+    username, secret = answer
+    return Credentials(identity_token=secret) if username == "<token>" else Credentials(username, secret)
+
+
+def _from_entries(entries: Mapping[str, _Entry], file: Path, host: str, path: str) -> Credentials | None:
+    """The entry of the longest key that fits: a repository's before its host's."""
+    names = [f"{name}/{part}" for part in _beginnings(path) for name in _keys_of(host)] + list(_keys_of(host))
+    by_name = {_plain(key): entry for key, entry in entries.items()} | dict(entries)
+    for name in names:
+        entry = by_name.get(name)
+        if entry is not None and (found := _credentials(entry, file, name)) is not None:
+            return found
+    return None
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """`a/b/c`, `a/b`, `a`."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _plain(key: str) -> str:
+    """A key without scheme, and without the path of a versioned address such as `https://host/v1/`."""
+    plain = _SCHEME.sub("", key)
+    return plain.partition("/")[0] if plain != key else plain
+
+
+def _credentials(entry: _Entry, file: Path, name: str) -> Credentials | None:
+    username, password = entry.username or "", entry.password or ""
+    if entry.auth:
+        try:
+            decoded = base64.b64decode(entry.auth, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise CredentialsError(f"the credentials for {name} in {file} are not base64") from error
+        username, _, password = decoded.partition(":")
+        password = password.rstrip("\0")
+    if entry.identitytoken:
+        return Credentials(username, identity_token=entry.identitytoken)
+    return Credentials(username, password) if username else None
+
+
+CLIENT_ID = "ocitui"
+_LARGEST = 1 << 20
+
+Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
+"""Sends one request, follows no redirect, reads so much of the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What a token is for."""
+
+    realm: str
+    service: str
+    scope: str
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str | None = None
+    access_token: str | None = None
+
+
+_decode_token = msgspec.json.Decoder(_Token).decode
+
+
+class Authorizer:
+    """Holds what is sent as `Authorization` to one registry for one repository, and renews it."""
+
+    def __init__(self, host: str, path: str, options: RegistryOptions, send: Send, base: httpx2.URL) -> None:
+        self.current: str | None = None
+        self._host = host
+        self._path = path
+        self._options = options
+        self._send = send
+        self._base = base
+        self._tokens: dict[TokenKey, str] = {}
+        self._credentials: Credentials | None = None
+        self._looked = False
+        self._lock = asyncio.Lock()
+
+    async def answer(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
+        """What to send instead of ``rejected``; several requests that were refused at once ask once.
+
+        Raises DeniedError, RegistryError, CredentialsError, TransferError.
+        """
+        async with self._lock:
+            if self.current is None or self.current == rejected:
+                self.current = await self._renewed(challenges, rejected)
+            return self.current
+
+    async def _renewed(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
+        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+        if bearer := by_scheme.get("bearer"):
+            return await self._bearer(bearer, rejected)
+        if "basic" in by_scheme:
+            return await self._basic(rejected)
+        schemes = ", ".join(by_scheme) or "no scheme at all"
+        raise RegistryError(f"{self._host} wants a login by {schemes}; this knows Bearer and Basic")
+
+    async def _basic(self, rejected: str | None) -> str:
+        credentials = await self._find()
+        if credentials is None or not credentials.username:
+            raise DeniedError(f"{self._host} wants a name and password, and none are known")
+        header = credentials.basic()
+        if header == rejected:
+            raise DeniedError(f"{self._host} refuses the password of {credentials.username}")
+        return header
+
+    async def _bearer(self, challenge: Challenge, rejected: str | None) -> str:
+        parameters = challenge.parameters
+        scope = parameters.get("scope") or f"repository:{self._path}:pull"
+        key = TokenKey(parameters.get("realm", ""), parameters.get("service", ""), scope)
+        known = self._tokens.get(key)
+        if known is None or known == rejected:
+            known = self._tokens[key] = f"Bearer {await self._token(key)}"
+        return known
+
+    async def _find(self) -> Credentials | None:
+        if not self._looked:
+            self._credentials = await find_credentials(self._host, self._path, self._options)
+            self._looked = True
+        return self._credentials
+
+    async def _token(self, key: TokenKey) -> str:
+        credentials = await self._find()
+        realm = self._realm(key, credentials is not None)
+        return await retried(self._options, lambda: self._ask(realm, key, credentials))
+
+    def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
+        """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""
+        try:
+            realm = self._base.join(key.realm)
+        except httpx2.InvalidURL as error:
+            raise RegistryError(f"{self._host} names a token server that is no address: {key.realm[:80]!r}") from error
+        if not key.realm or not realm.host:
+            raise RegistryError(f"{self._host} names no token server")
+        safe = realm.scheme == "https" or (realm.scheme == "http" and is_loopback(realm.host))
+        if not safe and (secret or not may_carry(realm, self._options.plain_http)):
+            raise RegistryError(
+                f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
+                hint="ask who runs the registry: its token server must speak https",
+            )
+        return realm
+
+    async def _ask(self, realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> str:
+        response, body = await self._send(_request(realm, key, credentials))
+        if response.status_code != 200:
+            failure = status_failure(response, body, f"a token for {key.scope}")
+            if isinstance(failure, DeniedError):
+                who = f"{credentials.username or 'this login'}" if credentials else "one who is not logged in"
+                raise DeniedError(f"{realm.host} gives no token to {who}: {failure.message}")
+            raise failure if isinstance(failure, PassingError) else RegistryError(failure.message)
+        try:
+            token = _decode_token(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RegistryError(f"{realm.host} answers with something that is no token") from error
+        found = token.token or token.access_token or ""
+        if not found or not found.isascii() or not found.isprintable():
+            raise RegistryError(f"{realm.host} answers without a token")
+        return found
+
+
+def _request(realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> httpx2.Request:
+    if credentials is not None and credentials.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "service": key.service,
+            "client_id": CLIENT_ID,
+            "scope": key.scope,
+            "refresh_token": credentials.identity_token,
+        }
+        return httpx2.Request("POST", realm, data=form)
+    query: list[tuple[str, str | int | float | bool | None]] = [("service", key.service)] if key.service else []
+    query += [("scope", scope) for scope in key.scope.split()]
+    if credentials is not None:
+        query.append(("account", credentials.username))
+    headers = {} if credentials is None else {"Authorization": credentials.basic()}
+    return httpx2.Request("GET", realm.copy_merge_params(query), headers=headers)

@@ -1,0 +1,263 @@
+"""Docker archives: what `docker save` writes, listed by `manifest.json`.
+
+From Docker 25 on such an archive is an OCI layout as well, whose manifest is taken. Before, no manifest is kept: one is
+made here, always the same for the same archive, and its digest is no registry's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ocitui.cache import Document, DocumentError, ImageName, Platform
+from ocitui.threads import Stop, in_thread
+
+from ..blobs import BlobStore
+from ..errors import (
+    InvalidReferenceError,
+    NoSuchImageError,
+    SourceError,
+    UnreadableSourceError,
+    UnsoundSourceError,
+    UnsupportedImageError,
+)
+from ..layers.layers import LayerSource
+from .archive import Archive, Member
+from .base import BlobProgress, SourceImage, SourceKind, SourceListing
+from .image_documents import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    LARGEST_CONFIG,
+    LARGEST_DOCUMENT,
+    check_bytes,
+    digest_of,
+    layers_of,
+    read_config,
+    read_manifest,
+)
+from .image_tree import check_platform, krata_name
+from .layer_places import digests_of, places_in
+from .oci_layout import ArchiveFiles, OciSource, Selection
+from .references import Reference, is_digest
+
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class MadeManifest:
+    """The manifest's bytes, and the files of its layers by digest."""
+
+    raw: bytes
+    members: dict[str, Member]
+
+
+def make_manifest(archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop) -> MadeManifest:
+    """Describe the layers, which stand in the archive by these names. Raises SourceError.
+
+    A layer that is not compressed has its diff_id for a digest, so it need not be read here.
+    """
+    diff_ids = _diff_ids(config, config_raw)
+    if len(diff_ids) != len(layers):
+        raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
+    members = [_member(archive, name) for name in layers]
+    suffixes = [_compression(archive.start_of(member)) for member in members]
+    read = digests_of(archive, [member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
+    digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": _descriptor(DOCKER_CONFIG, len(config_raw), digest_of(config_raw)),
+        "layers": [
+            _descriptor(_LAYER + suffix, member.size, digest)
+            for member, suffix, digest in zip(members, suffixes, digests, strict=True)
+        ],
+    }
+    return MadeManifest(msgspec.json.encode(document), dict(zip(digests, members, strict=True)))
+
+
+def _diff_ids(config: str, raw: bytes) -> list[str]:
+    try:
+        diff_ids = Document.config(raw).value.rootfs.diff_ids
+    except DocumentError as error:
+        raise UnsupportedImageError(f"the config {config} is one that the daemon refuses: {error.message}") from error
+    for number, diff_id in enumerate(diff_ids, 1):
+        if not is_digest(diff_id):
+            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
+    return diff_ids
+
+
+def _member(archive: Archive, name: str) -> Member:
+    member = archive.find(name)
+    if member is None:
+        raise UnsoundSourceError(f"the layer {name} is not in {archive.path}")
+    return member
+
+
+def _compression(start: bytes) -> str:
+    if start.startswith(_GZIP):
+        return ".gzip"
+    return ".zstd" if start == _ZSTD else ""
+
+
+def _descriptor(media_type: str, size: int, digest: str) -> dict[str, str | int]:
+    return {"mediaType": media_type, "size": size, "digest": digest}
+
+
+LOCAL_DIGEST = (
+    "docker save kept no manifest: one was made for this archive, and no registry knows the image by its digest"
+)
+SAVED_DIGEST = "docker save wrote this manifest for uncompressed layers: a registry knows the image by another digest"
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"})
+
+
+class Saved(msgspec.Struct, frozen=True, rename="pascal"):
+    """One image of `manifest.json`."""
+
+    config: str
+    layers: list[str] | None = None
+    repo_tags: list[str] | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(self.repo_tags or ())
+
+
+_decode_saved = msgspec.json.Decoder(list[Saved]).decode
+
+
+class DockerSource:
+    """A Docker archive that was looked through. ``number`` asks for an image by its place (`:@0`)."""
+
+    kind = SourceKind.DOCKER_ARCHIVE
+
+    def __init__(self, archive: Archive, selection: Selection, number: int | None = None) -> None:
+        self._archive = archive
+        self._selection = selection
+        self._number = number
+        self._kept: dict[str, bytes] | None = None
+        self._members: dict[str, dict[str, Member]] = {}
+
+    async def listing(self) -> SourceListing:
+        """All images of the archive. Raises SourceError."""
+        images = [await self._read(saved, None) for saved in self._saved()]
+        notes = dict.fromkeys(note for image in images for note in image.notes if image.digest_is_local)
+        return SourceListing(
+            str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
+        )
+
+    async def resolve(self) -> SourceImage:
+        """The image that was asked for. Raises SourceError."""
+        return await self._read(self._selected(self._saved()), self._selection.platform)
+
+    async def fetch(
+        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
+    ) -> list[LayerSource]:
+        members = self._members.get(image.digest)
+        if members is None:
+            return await ArchiveFiles(self._archive).fetch(image.layers, blobs, progress)
+        return await places_in(self._archive, members, image.layers, blobs, progress)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _saved(self) -> list[Saved]:
+        raw = self._archive.bytes_of("manifest.json", LARGEST_DOCUMENT)
+        if raw is None:
+            raise self._no_manifest()
+        try:
+            saved = _decode_saved(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise UnsoundSourceError(f"manifest.json in {self._archive.path}: {error}") from error
+        if not saved:
+            raise NoSuchImageError(f"{self._archive.path} holds no image")
+        return saved
+
+    def _no_manifest(self) -> SourceError:
+        if self._archive.find("repositories"):
+            return UnreadableSourceError(
+                f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
+                hint="load it with docker load, and save it again with a newer Docker",
+            )
+        return UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
+
+    def _selected(self, images: Sequence[Saved]) -> Saved:
+        if self._number is not None:
+            if self._number < len(images):
+                return images[self._number]
+            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {self._number}")
+        name = self._selection.name
+        found = [saved for saved in images if name is None or any(_same(name, tag) for tag in saved.tags)]
+        if len({saved.config for saved in found}) == 1:
+            return found[0]
+        tags = ", ".join(tag for saved in images for tag in saved.tags) or "none with a tag"
+        if found:
+            raise NoSuchImageError(
+                f"{self._archive.path} holds several images: {tags}", hint="name one after the path and a colon"
+            )
+        raise NoSuchImageError(f"{self._archive.path} holds no {name}; it holds {tags}")
+
+    async def _read(self, saved: Saved, wanted: Platform | None) -> SourceImage:
+        config = await asyncio.to_thread(self._config, saved)
+        raw = (await self._kept_manifests()).get(digest_of(config))
+        if raw is not None:
+            return self._image(saved, raw, config, wanted, local=False)
+        made = await in_thread(lambda stop: self._make(saved, config, stop))
+        self._members[digest_of(made.raw)] = made.members
+        return self._image(saved, made.raw, config, wanted, local=True)
+
+    def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
+        what = f"the manifest of {saved.config}"
+        manifest = read_manifest(what, raw)
+        config = read_config(f"the config {saved.config}", config_raw, manifest.value)
+        layers = layers_of(manifest.value, config.value)
+        notes = check_platform(config.value.platform, wanted)
+        if local:
+            notes += (LOCAL_DIGEST,)
+        elif any(layer.media_type in _UNCOMPRESSED for layer in layers):
+            local, notes = True, (*notes, SAVED_DIGEST)
+        return SourceImage(
+            saved.tags, _image_name(saved), digest_of(raw), manifest, config, layers, digest_is_local=local, notes=notes
+        )
+
+    def _config(self, saved: Saved) -> bytes:
+        raw = self._archive.bytes_of(saved.config, LARGEST_CONFIG)
+        if raw is None:
+            raise UnsoundSourceError(f"the config {saved.config} is not in {self._archive.path}")
+        stem = saved.config.rpartition("/")[2].removesuffix(".json")
+        if _HEX.fullmatch(stem):
+            check_bytes(f"the config {saved.config}", raw, f"sha256:{stem}")
+        return raw
+
+    async def _kept_manifests(self) -> dict[str, bytes]:
+        """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
+        if self._kept is None:
+            self._kept = {}
+            if self._archive.find("index.json") and self._archive.find("oci-layout"):
+                layout = OciSource(self.kind, ArchiveFiles(self._archive), Selection())
+                async for raw in layout.manifests():
+                    manifest = read_manifest("a manifest", raw).value
+                    self._kept.setdefault(manifest.config.digest, raw)
+        return self._kept
+
+    def _make(self, saved: Saved, config_raw: bytes, stop: Stop) -> MadeManifest:
+        return make_manifest(self._archive, saved.config, config_raw, saved.layers or [], stop)
+
+
+def _image_name(saved: Saved) -> ImageName | None:
+    return next((found for tag in saved.tags if (found := krata_name(tag))), None)
+
+
+def _same(name: str, tag: str) -> bool:
+    """Whether an operator's name means this tag: `busybox` is `docker.io/library/busybox:latest`."""
+    if name == tag:
+        return True
+    try:
+        return Reference.parse(name) == Reference.parse(tag)
+    except InvalidReferenceError:
+        return False

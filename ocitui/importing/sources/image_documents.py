@@ -1,0 +1,181 @@
+"""Manifests, indexes and configs as sources hold them: told apart, read, and checked against their digests.
+
+Media types are those of the OCI image-spec (media-types.md) and of Docker's image manifest version 2, schema 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest
+from ocitui.cache.documents import BlobDescriptor
+
+from ..errors import UnsoundSourceError, UnsupportedImageError
+from .base import Layer
+from .references import is_digest
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+SCHEMA_1 = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+# The distribution-spec's bound for a manifest; a config has none, and holds a line of history for each layer.
+LARGEST_DOCUMENT = 4 << 20
+LARGEST_CONFIG = 16 << 20
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel"):
+    """What is read of an index or manifest list; Docker writes null for an empty one."""
+
+    manifests: list[BlobDescriptor] | None = None
+
+
+_decode_index = msgspec.json.Decoder(Index).decode
+
+
+def digest_of(raw: bytes) -> str:
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def check_bytes(what: str, raw: bytes, digest: str, size: int | None = None) -> None:
+    """Raises UnsoundSourceError unless ``raw`` has this digest and size."""
+    if size is not None and len(raw) != size:
+        raise UnsoundSourceError(f"{what} has {len(raw)} bytes, its descriptor says {size}")
+    actual = digest_of(raw)
+    if actual != digest:
+        raise UnsoundSourceError(f"{what} has the digest {actual}, not {digest}")
+
+
+def check_descriptor(what: str, descriptor: BlobDescriptor, largest: int | None = None) -> None:
+    """Raises UnsoundSourceError for a digest that is none, and a size that cannot be."""
+    if not is_digest(descriptor.digest):
+        raise UnsoundSourceError(f"{what} has the digest {descriptor.digest[:80]!r}, which is no sha256 digest")
+    if descriptor.size < 0 or (largest is not None and descriptor.size > largest):
+        raise UnsoundSourceError(f"{what} is said to have {descriptor.size} bytes")
+
+
+def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
+    """The media type of a manifest or index: as the document says, else as ``claimed``, else by its fields.
+
+    Raises UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a
+    manifest and an index (CVE-2021-41190) or contradicts ``claimed``.
+    """
+    fields = _fields(what, raw)
+    said = fields.get("mediaType")
+    said = said if isinstance(said, str) else ""
+    claimed = claimed.partition(";")[0].strip().lower()
+    if fields.get("schemaVersion") == 1 or said in SCHEMA_1 or claimed in SCHEMA_1:
+        raise UnsupportedImageError(
+            f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017"
+        )
+    is_index, is_manifest = "manifests" in fields, "config" in fields or "layers" in fields
+    if is_index and is_manifest:
+        raise UnsoundSourceError(f"{what} is both an index and a manifest")
+    by_fields = OCI_INDEX if is_index else OCI_MANIFEST if is_manifest else ""
+    found = said or claimed
+    if found not in MANIFESTS | INDEXES:
+        found = by_fields
+    if not found or (found in INDEXES) != is_index:
+        raise UnsupportedImageError(f"{what} is no image manifest or index, but {_kind(said or claimed)}")
+    if claimed in MANIFESTS | INDEXES and (claimed in INDEXES) != is_index:
+        raise UnsoundSourceError(f"{what} is sent as {claimed}, and is {found}")
+    return found
+
+
+def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
+    """The descriptors of an index, in order. Raises UnsoundSourceError."""
+    try:
+        return _decode_index(raw).manifests or []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnsoundSourceError(f"{what} is no image index: {error}") from error
+
+
+def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
+    """Read a manifest by the daemon's rules, and check its descriptors. Raises SourceError."""
+    try:
+        document = Document.manifest(raw)
+    except DocumentError as error:
+        raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    manifest = document.value
+    if manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        artifact = manifest.artifact_type or manifest.config.media_type
+        raise UnsupportedImageError(f"{what} is no image, but {_kind(artifact)}", hint="import an image")
+    check_descriptor("the config", manifest.config, LARGEST_CONFIG)
+    for number, layer in enumerate(manifest.layers, 1):
+        check_descriptor(f"layer {number}", layer)
+        if "+encrypted" in layer.media_type:
+            raise UnsupportedImageError(f"layer {number} is encrypted", hint="decrypt the image with skopeo copy first")
+    return document
+
+
+def read_config(what: str, raw: bytes, manifest: ImageManifest) -> Document[ImageConfiguration]:
+    """Read the manifest's config by the daemon's rules, and check its digest. Raises SourceError."""
+    check_bytes(what, raw, manifest.config.digest, manifest.config.size)
+    try:
+        document = Document.config(raw)
+    except DocumentError as error:
+        raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    return document
+
+
+def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Layer, ...]:
+    """Manifest's layers with the config's diff_ids. Raises UnsoundSourceError where they do not go together."""
+    diff_ids = config.rootfs.diff_ids
+    if len(diff_ids) != len(manifest.layers):
+        raise UnsoundSourceError(f"the manifest has {len(manifest.layers)} layers, the config {len(diff_ids)}")
+    for number, diff_id in enumerate(diff_ids, 1):
+        if not is_digest(diff_id):
+            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
+    return tuple(
+        Layer(layer.digest, layer.size, layer.media_type, diff_id, tuple(layer.urls or ()))
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
+    )
+
+
+def _fields(what: str, raw: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnsoundSourceError(f"{what} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UnsoundSourceError(f"{what} is not a JSON object")
+    return fields
+
+
+def _kind(media_type: str) -> str:
+    return f"{media_type[:80]!r}" if media_type else "a document of an unknown kind"
+
+
+def describe_image(
+    digest: str,
+    manifest: Document[ImageManifest],
+    config: ImageConfiguration,
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """The descriptor of a manifest, with its platform (OCI image-spec, descriptor.md and image-index.md)."""
+    by_config = DOCKER_MANIFEST if manifest.value.config.media_type == DOCKER_CONFIG else OCI_MANIFEST
+    platform = {"architecture": config.architecture, "os": config.os}
+    if config.variant is not None:
+        platform["variant"] = config.variant
+    return Descriptor.from_dict(
+        {
+            "mediaType": manifest.value.media_type or by_config,
+            "digest": digest,
+            "size": len(manifest.raw),
+            **({} if annotations is None else {"annotations": annotations}),
+            "platform": platform,
+        }
+    )

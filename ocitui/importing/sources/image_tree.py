@@ -1,0 +1,168 @@
+"""From the descriptors at the root of a source, through nested indexes, to its images, and the choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ocitui.cache import ImageManifest, ImageName, InvalidNameError, Platform
+from ocitui.cache.documents import BlobDescriptor
+
+from ..errors import NoSuchImageError, UnsoundSourceError
+from .base import SourceImage
+from .image_documents import (
+    INDEXES,
+    LARGEST_CONFIG,
+    LARGEST_DOCUMENT,
+    MANIFESTS,
+    check_bytes,
+    check_descriptor,
+    layers_of,
+    media_type_of,
+    read_config,
+    read_index,
+    read_manifest,
+)
+from .platforms import fit, normal, this_platform
+
+ReadBlob = Callable[[BlobDescriptor, int], Awaitable[bytes]]
+"""Gives a document's bytes, at most so many; who calls it checks the digest."""
+
+_DEEPEST = 8
+_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A manifest in the tree. ``indexes`` are the digests above it; without any it stands at the root."""
+
+    descriptor: BlobDescriptor
+    names: tuple[str, ...]
+    indexes: tuple[str, ...] = ()
+    platform: Platform | None = None
+
+    @property
+    def digest(self) -> str:
+        return self.descriptor.digest
+
+
+async def find_leaves(roots: Iterable[tuple[BlobDescriptor, tuple[str, ...]]], read: ReadBlob) -> list[Leaf]:
+    """All manifests below the roots, in order; attestations and the like are left out. Raises SourceError."""
+    leaves: dict[tuple[str, tuple[str, ...]], Leaf] = {}
+    pending = [_leaf(descriptor, names) for descriptor, names in reversed(list(roots))]
+    seen = 0
+    while pending:
+        leaf = pending.pop()
+        seen += 1
+        if seen > _MOST or len(leaf.indexes) > _DEEPEST:
+            raise UnsoundSourceError("the indexes hold too much, or hold each other")
+        if _is_attestation(leaf.descriptor):
+            continue
+        check_descriptor("a manifest", leaf.descriptor, LARGEST_DOCUMENT)
+        if await _is_index(leaf, read):
+            pending.extend(reversed(await _below(leaf, read)))
+        else:
+            leaves.setdefault((leaf.digest, leaf.names), leaf)
+    return list(leaves.values())
+
+
+async def _is_index(leaf: Leaf, read: ReadBlob) -> bool:
+    media_type = leaf.descriptor.media_type
+    if media_type in INDEXES:
+        return True
+    if media_type in MANIFESTS:
+        return False
+    raw = await read_checked("a manifest", leaf.descriptor, LARGEST_DOCUMENT, read)
+    return media_type_of(f"the manifest {leaf.digest}", raw) in INDEXES
+
+
+async def _below(leaf: Leaf, read: ReadBlob) -> list[Leaf]:
+    what = f"the index {leaf.digest}"
+    raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
+    media_type_of(what, raw, leaf.descriptor.media_type)
+    return [_leaf(child, leaf.names, (*leaf.indexes, leaf.digest)) for child in read_index(what, raw)]
+
+
+def _leaf(descriptor: BlobDescriptor, names: tuple[str, ...], indexes: tuple[str, ...] = ()) -> Leaf:
+    return Leaf(descriptor, names, indexes, normal(descriptor.platform) if descriptor.platform else None)
+
+
+async def read_checked(what: str, descriptor: BlobDescriptor, largest: int, read: ReadBlob) -> bytes:
+    """A document's bytes, once its descriptor, its size and its digest were checked. Raises SourceError."""
+    check_descriptor(what, descriptor, largest)
+    raw = await read(descriptor, largest)
+    check_bytes(what, raw, descriptor.digest, descriptor.size)
+    return raw
+
+
+def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
+    """The leaf of the platform; None is this machine's. Raises NoSuchImageError where there is none, or several.
+
+    One manifest that stands in no index is taken without a word on its platform, which its config says.
+    """
+    if len({leaf.digest for leaf in leaves}) == 1 and (not leaves[0].indexes or leaves[0].platform is None):
+        return leaves[0]
+    target = wanted or this_platform()
+    fits = [(score, leaf) for leaf in leaves if (score := _score(target, leaf)) is not None]
+    if not fits:
+        raise NoSuchImageError(
+            f"there is no image for {target}, only for {_platforms(leaves)}", hint="choose one with --platform"
+        )
+    best = max(score for score, _ in fits)
+    chosen = [leaf for score, leaf in fits if score == best]
+    if len({leaf.digest for leaf in chosen}) > 1 and len({leaf.names for leaf in chosen}) > 1:
+        names = ", ".join(dict.fromkeys(name or leaf.digest for leaf in chosen for name in leaf.names or ("",)))
+        raise NoSuchImageError(f"there are several images: {names}", hint="name one of them after the path and a colon")
+    return chosen[0]
+
+
+async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName | None, read: ReadBlob) -> SourceImage:
+    """The leaf's manifest and config, read and checked. Raises SourceError; NoSuchImageError for another platform."""
+    what = f"the manifest {leaf.digest}"
+    raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
+    media_type_of(what, raw, leaf.descriptor.media_type)
+    manifest = read_manifest(what, raw)
+    config_raw = await read_config_blob(manifest.value, read)
+    config = read_config(f"the config {manifest.value.config.digest}", config_raw, manifest.value)
+    layers = layers_of(manifest.value, config.value)
+    notes = check_platform(config.value.platform, wanted)
+    return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
+
+
+async def read_config_blob(manifest: ImageManifest, read: ReadBlob) -> bytes:
+    return await read_checked(f"the config {manifest.config.digest}", manifest.config, LARGEST_CONFIG, read)
+
+
+def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
+    """A note where the image is not for this machine. Raises NoSuchImageError where it is not as ``wanted``."""
+    if wanted is not None and fit(wanted, found) is None:
+        raise NoSuchImageError(f"the image is for {found}, not for {wanted}", hint="leave out --platform to take it")
+    if wanted is None and fit(this_platform(), found) is None:
+        return (f"the image is for {found}, this machine is {this_platform()}",)
+    return ()
+
+
+def krata_name(text: str) -> ImageName | None:
+    """krata's reading of a name that a source gives; None for what is a mere tag."""
+    if not any(mark in text for mark in ":/"):
+        return None
+    try:
+        return ImageName.parse(text)
+    except InvalidNameError:
+        return None
+
+
+def _score(wanted: Platform, leaf: Leaf) -> tuple[int, ...] | None:
+    return fit(wanted, leaf.platform) if leaf.platform else None
+
+
+def _platforms(leaves: Sequence[Leaf]) -> str:
+    return ", ".join(dict.fromkeys(str(leaf.platform or "an unknown platform") for leaf in leaves)) or "none"
+
+
+def _is_attestation(descriptor: BlobDescriptor) -> bool:
+    """BuildKit's attestations stand in an index as manifests of the platform unknown/unknown."""
+    if "vnd.docker.reference.type" in (descriptor.annotations or {}):
+        return True
+    platform = descriptor.platform
+    return platform is not None and platform.os == "unknown" and platform.architecture == "unknown"

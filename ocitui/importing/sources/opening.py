@@ -1,0 +1,234 @@
+"""Sources as an operator writes them, opened: skopeo's transports, a bare name, or a path that is looked at."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocitui.cache import PackedFormat, Platform
+from ocitui.cache.files import open_bounded
+from ocitui.threads import in_thread
+
+from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
+from ..home_paths import home_path
+from ..registry.options import RegistryOptions
+from .archive import Archive
+from .base import Source, SourceKind, refuse_irregular
+from .docker_archive import DockerSource
+from .oci_layout import Selection, open_archive, open_directory
+from .references import is_digest
+
+_PREFIX = "packed:"
+_OTHERS = ("oci:", "oci-archive:", "docker-archive:", "docker://", "docker-daemon:", "containers-storage:", "dir:")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFiles:
+    """A packed file and its two documents. ``format`` is what it must be, None where only its magic can tell."""
+
+    packed: Path
+    manifest: Path
+    config: Path
+    format: PackedFormat | None
+
+    @property
+    def claimed_digests(self) -> set[str]:
+        """The digests that the files' names claim."""
+        stems = (_stem(self.packed), self.manifest.name.removesuffix(".manifest.json"))
+        return {stem for stem in stems if _DIGEST.fullmatch(stem)}
+
+
+def find_packed_files(
+    source: str, manifest: Path | None = None, config: Path | None = None, format: PackedFormat | None = None
+) -> PackedFiles:
+    """The files of ``packed:FILE``, or of a path to a file; the documents stand beside it unless they are named.
+
+    Raises UnsupportedSourceError for other kinds of sources, SourceError where the file's name contradicts ``format``.
+    """
+    packed = _path_of(source)
+    named = next((known for known in PackedFormat if packed.name.endswith(f".{known}")), None)
+    if format is not None and named is not None and format is not named:
+        raise SourceError(f"{packed} is named as {named}, and {format} was asked for")
+    stem = _stem(packed)
+    return PackedFiles(
+        packed=packed,
+        manifest=manifest or packed.with_name(f"{stem}.manifest.json"),
+        config=config or packed.with_name(f"{stem}.config.json"),
+        format=format or named,
+    )
+
+
+def _path_of(source: str) -> Path:
+    if source.startswith(_PREFIX):
+        packed = home_path(source.removeprefix(_PREFIX))
+        if not packed.name:
+            raise SourceError(f"{source!r} names no file")
+        return packed
+    if source.startswith(_OTHERS):
+        raise UnsupportedSourceError(f"{source}: this version imports packed files only")
+    path = home_path(source)
+    if path.is_dir():
+        raise UnsupportedSourceError(f"{source} is a directory: this version imports packed files only")
+    if path.exists():
+        return path
+    if path.is_absolute() or source.startswith("."):
+        raise SourceError(f"{source} does not exist")
+    raise UnsupportedSourceError(f"{source} is no file here, and this version does not pull from registries")
+
+
+def _stem(packed: Path) -> str:
+    """The name without what says the format; a digest keeps its dots out of this."""
+    for format_ in PackedFormat:
+        if packed.name.endswith(f".{format_}"):
+            return packed.name.removesuffix(f".{format_}")
+    return packed.stem
+
+
+_REGISTRY = "docker://"
+_UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
+_DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """``platform`` is None for this machine's. ``registry`` is how to speak to one."""
+
+    platform: Platform | None = None
+    registry: RegistryOptions = field(default_factory=RegistryOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
+
+    kind: SourceKind
+    rest: str
+    path: Path
+    name: str | None = None
+    digest: str | None = None
+    number: int | None = None
+
+
+def recognise(text: str) -> Recognised:
+    """What kind of source this is: by its prefix, else by looking at the path.
+
+    Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there.
+    """
+    text = expanded(text)
+    for kind in (SourceKind.OCI_ARCHIVE, SourceKind.DOCKER_ARCHIVE, SourceKind.OCI_LAYOUT):
+        if text.startswith(f"{kind}:"):
+            return _files(kind, text.removeprefix(f"{kind}:"))
+    if text.startswith(f"{SourceKind.PACKED}:"):
+        rest = text.removeprefix(f"{SourceKind.PACKED}:")
+        refuse_irregular(Path(rest))
+        return Recognised(SourceKind.PACKED, rest, Path(rest))
+    if text.startswith(_REGISTRY):
+        rest = text.removeprefix(_REGISTRY)
+        return Recognised(SourceKind.REGISTRY, rest, Path())
+    if text.startswith(_UNSUPPORTED):
+        raise UnsupportedSourceError(
+            f"{text}: this kind of source is not read", hint="copy the image into an OCI layout with skopeo first"
+        )
+    return _by_looking(text)
+
+
+def expanded(text: str) -> str:
+    """The source with a home directory written out: behind a prefix, no shell does that."""
+    prefix = next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
+    rest = text.removeprefix(prefix)
+    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
+
+
+async def open_source(text: str, options: SourceOptions | None = None) -> Source:
+    """Open a source; nothing is written, and a registry is not asked yet. Raises SourceError.
+
+    Packed files are not opened here: UnsupportedSourceError.
+    """
+    options = options or SourceOptions()
+    found = await in_thread(lambda stop: recognise(text))
+    if found.kind is SourceKind.PACKED:
+        raise UnsupportedSourceError(f"{text} holds a packed image, not layers", hint="write it as packed:FILE")
+    if found.kind is SourceKind.REGISTRY:
+        # Its library takes a tenth of a second to load, which no other source needs.
+        from ..registry.pull import RegistrySource
+
+        return RegistrySource(found.rest, options.platform, options.registry)
+    selection = Selection(found.name, found.digest, options.platform)
+    if found.kind is SourceKind.OCI_LAYOUT:
+        return open_directory(found.path, selection)
+    archive = await in_thread(lambda stop: Archive.read(found.path, stop))
+    if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
+        return DockerSource(archive, selection, found.number)
+    return open_archive(archive, selection)
+
+
+def _files(kind: SourceKind, rest: str) -> Recognised:
+    """A path, and after a colon or an at what is wanted there; a path that is there as a whole is just that."""
+    path, name, digest = rest, "", ""
+    if not os.path.exists(rest):
+        if match := _DIGEST_AT_END.fullmatch(rest):
+            path, digest = match[1].removesuffix(":"), match[2]
+        else:
+            path, name = _path_before(":", rest)
+    if not path:
+        raise SourceError(f"{kind}:{rest} names no path")
+    if digest and not is_digest(digest):
+        raise SourceError(f"{digest!r} is not sha256: and 64 hexadecimal digits")
+    if not os.path.exists(path):
+        raise UnreadableSourceError(f"{path} does not exist")
+    number = int(name[1:]) if kind is SourceKind.DOCKER_ARCHIVE and re.fullmatch(r"@[0-9]{1,6}", name) else None
+    return Recognised(kind, rest, Path(path), None if number is not None else name or None, digest or None, number)
+
+
+def _path_before(mark: str, text: str) -> tuple[str, str]:
+    """The shortest path before such a mark that is there, and what follows; up to the first mark where none is."""
+    parts = text.split(mark)
+    for count in range(1, len(parts)):
+        path = mark.join(parts[:count])
+        if path and os.path.exists(path):
+            return path, mark.join(parts[count:])
+    return parts[0], mark.join(parts[1:])
+
+
+def _by_looking(text: str) -> Recognised:
+    path, is_path = Path(text), text.startswith(("/", "./", "../", "~"))
+    for candidate in (text, _path_before(":", text)[0], _path_before("@", text)[0]):
+        kind = _kind_of(Path(candidate)) if candidate else None
+        if kind is SourceKind.PACKED and candidate == text:
+            return Recognised(kind, text, path)
+        if kind is not None and kind is not SourceKind.PACKED:
+            return _files(kind, text)
+    if os.path.isdir(path) and is_path:
+        raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout")
+    if is_path:
+        refuse_irregular(path)
+        raise UnreadableSourceError(f"{text} does not exist")
+    return Recognised(SourceKind.REGISTRY, text, Path())
+
+
+def _kind_of(path: Path) -> SourceKind | None:
+    """What lies at a path; None where there is nothing that is a source.
+
+    An archive counts as Docker's until it is known what it holds.
+    """
+    if os.path.isdir(path):
+        return SourceKind.OCI_LAYOUT if os.path.isfile(path / "oci-layout") else None
+    if not os.path.isfile(path):
+        return None
+    if os.path.isfile(path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json")):
+        return SourceKind.PACKED
+    try:
+        with open_bounded(path) as file:
+            start = file.read(512)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableSourceError(f"cannot read {path}: {error}") from error
+    if start.startswith(_COMPRESSED) or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
+        return SourceKind.DOCKER_ARCHIVE
+    return SourceKind.PACKED

@@ -1,0 +1,229 @@
+"""Packed files: looked at, and brought in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ocitui.cache import (
+    CacheError,
+    Document,
+    DocumentError,
+    ImageConfiguration,
+    ImageManifest,
+    ImageName,
+    PackedFormat,
+    PackedImage,
+    PackerCache,
+    ReadOnlyError,
+    StorageError,
+    TransactionKind,
+)
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, packed_name, read_bounded
+from ocitui.cache.packed_file import check_packed
+
+from ..errors import NamedOtherwiseError, SourceError
+from ..staging import Progress, StoppedError, staged_copy
+from .image_documents import describe_image
+from .opening import PackedFiles, find_packed_files
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSource:
+    """What a packed file and its documents are: ``format`` by magic, ``digest`` of the manifest's bytes.
+
+    ``problems`` keep it from being imported; where there are none, nothing here is None.
+    """
+
+    files: PackedFiles
+    size: int
+    format: PackedFormat | None
+    digest: str | None
+    manifest: Document[ImageManifest] | None
+    config: Document[ImageConfiguration] | None
+    problems: tuple[str, ...]
+
+    @property
+    def platform(self) -> str:
+        """As ``linux/amd64``; empty where there is no config."""
+        return str(self.config.value.platform) if self.config else ""
+
+    def image(self, name: ImageName) -> PackedImage:
+        """The image under a name. Raises SourceError where there are problems."""
+        if self.problems or not (self.format and self.digest and self.manifest and self.config):
+            raise SourceError(f"{self.files.packed}: {'; '.join(self.problems)}")
+        return PackedImage(
+            name=name,
+            digest=self.digest,
+            path=self.files.packed,
+            format=self.format,
+            descriptor=describe_image(self.digest, self.manifest, self.config.value),
+            config=self.config,
+            manifest=self.manifest,
+        )
+
+
+async def inspect_packed(source: PackedFiles | str) -> PackedSource:
+    """Look at a source; nothing is changed. Raises SourceError where there is no such file."""
+    files = find_packed_files(source) if isinstance(source, str) else source
+    return await asyncio.to_thread(_inspect, files)
+
+
+async def import_packed(
+    cache: PackerCache,
+    source: PackedSource,
+    name: ImageName,
+    *,
+    rename: bool = False,
+    progress: Progress | None = None,
+) -> PackedImage:
+    """Bring a source in under a name; its file is copied, so it stays as it is.
+
+    An entry of the same digest and format keeps its name unless ``rename``. A cancelled call leaves nothing of it, or
+    all. Raises SourceError, NamedOtherwiseError, NoRoomError, and what `PackerCache.store` raises.
+    """
+    image = source.image(name)
+    if cache.read_only:
+        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
+    await _check_name(cache, image, rename)
+    if _is_in_place(cache, image):
+        return await cache.store(image, kind=TransactionKind.IMPORT)
+    stop, stack = threading.Event(), ExitStack()
+    try:
+        staged = staged_copy(cache.directory, image.path, progress, stop, cache.disk)
+        path = await _in_thread(lambda: stack.enter_context(staged), stop)
+        await asyncio.to_thread(_check_copy, path, image)
+        return await cache.store(_at(image, path), kind=TransactionKind.IMPORT)
+    finally:
+        await cache.close()
+        stack.close()
+
+
+async def _check_name(cache: PackerCache, image: PackedImage, rename: bool) -> None:
+    there = (await cache.index()).by_key(image.digest, image.format)
+    if there is not None and there.image_name != str(image.name) and not rename:
+        raise NamedOtherwiseError(
+            f"the cache has {image.digest} in format {image.format} as {there.image_name or 'an entry without a name'}"
+        )
+
+
+def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
+    """Whether the source is the very file the entry is to have."""
+    try:
+        return image.path.samefile(cache.directory / packed_name(image.digest, image.format))
+    except OSError:
+        return False
+
+
+async def _in_thread(work: Callable[[], T], stop: threading.Event) -> T:
+    """Do work that heeds ``stop`` in a thread; a cancelled call waits until the thread has stopped."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        with suppress(StoppedError, CacheError):
+            await task
+        raise
+
+
+def _check_copy(path: Path, image: PackedImage) -> None:
+    """Raises SourceError where the copy is not what was inspected."""
+    check = check_packed(path)
+    if check.problem or check.found is not image.format:
+        raise SourceError(f"{image.path} changed since it was inspected", hint="inspect it again")
+
+
+def _at(image: PackedImage, path: Path) -> PackedImage:
+    return PackedImage(
+        name=image.name,
+        digest=image.digest,
+        path=path,
+        format=image.format,
+        descriptor=image.descriptor,
+        config=image.config,
+        manifest=image.manifest,
+    )
+
+
+def _inspect(files: PackedFiles) -> PackedSource:
+    problems: list[str] = []
+    size = _regular_size(files.packed)
+    format_ = _check_format(files, problems)
+    manifest = _read(files.manifest, "manifest", Document.manifest, problems)
+    config = _read(files.config, "config", Document.config, problems)
+    digest = _check_digest(files, manifest.raw, problems) if manifest else None
+    if manifest and config:
+        _check_config(manifest.value, config.raw, problems)
+    return PackedSource(files, size, format_, digest, manifest, config, tuple(problems))
+
+
+def _regular_size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError(f"{path} is not a regular file")
+    return found.st_size
+
+
+def _check_format(files: PackedFiles, problems: list[str]) -> PackedFormat | None:
+    try:
+        check = check_packed(files.packed)
+    except StorageError as error:
+        raise SourceError(error.message) from error
+    if check.problem:
+        problems.append(f"the packed file is not whole: {check.problem}")
+    if check.found and files.format and check.found is not files.format:
+        problems.append(f"the packed file is {check.found} by its magic, not {files.format}")
+    return check.found
+
+
+def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems: list[str]) -> Document[T] | None:
+    try:
+        _regular_size(path)
+        return parse(read_bounded(path, MOST_DOCUMENT_BYTES))
+    except SourceError as error:
+        problems.append(f"the {kind}: {error.message}")
+    except OSError as error:
+        problems.append(f"the {kind}: cannot read {path}: {error.strerror}")
+    except DocumentError as error:
+        place = f" at line {error.line} column {error.column}" if error.line else ""
+        problems.append(f"the daemon would refuse the {kind} {path}: {error.message}{place}")
+    return None
+
+
+def _check_digest(files: PackedFiles, raw: bytes, problems: list[str]) -> str:
+    """The manifest's digest, by the algorithm that a file's name uses."""
+    claimed = files.claimed_digests
+    algorithms = {digest.partition(":")[0] for digest in claimed}
+    actual = digest_of(raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
+    problems += [
+        f"the manifest's digest is {actual}, a file is named {digest}" for digest in sorted(claimed - {actual})
+    ]
+    return actual
+
+
+def _check_config(manifest: ImageManifest, raw: bytes, problems: list[str]) -> None:
+    wanted = manifest.config
+    if wanted.size != len(raw):
+        problems.append(f"the config has {len(raw)} bytes, the manifest says {wanted.size}")
+    algorithm = wanted.digest.partition(":")[0]
+    if algorithm not in ("sha256", "sha512"):
+        problems.append(f"the manifest names its config {wanted.digest}, which is no sha256 or sha512 digest")
+    elif (actual := digest_of(raw, algorithm)) != wanted.digest:
+        problems.append(f"the config's digest is {actual}, the manifest says {wanted.digest}")
+
+
+def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"

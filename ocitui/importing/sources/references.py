@@ -1,0 +1,113 @@
+"""References to images in registries, by the grammar of the distribution project (`reference/regexp.go`).
+
+    reference       := name [ ":" tag ] [ "@" digest ]
+    name            := [ domain "/" ] path-component [ "/" path-component ]*
+    domain          := host [ ":" port ], a host being names with dots, or an IPv6 address in brackets
+    path-component  := [a-z0-9]+ ( ( "." | "_" | "__" | "-"* ) [a-z0-9]+ )*
+
+What stands before the first slash is a domain when it holds a dot, a colon or a capital, or is `localhost`; a name
+without one is Docker Hub's, where a name of one component is in `library/`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import InvalidReferenceError
+
+HUB = "docker.io"
+HUB_REGISTRY = "registry-1.docker.io"
+_HUB_NAMES = {HUB, "index.docker.io", HUB_REGISTRY}
+_LONGEST_NAME = 255
+_LARGEST_PORT = 65_535
+
+_WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = re.compile(rf"({_WORD}(?:\.{_WORD})*|\[[a-fA-F0-9:]+\])(?::([0-9]+))?", re.ASCII)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_HEX_NAME = re.compile(r"[a-f0-9]{64}", re.ASCII)
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a host as a reference holds it, with a port or without."""
+    match = _HOST.fullmatch(text)
+    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= _LARGEST_PORT))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image in a registry: ``domain`` is `docker.io` for the Hub, ``path`` whole (`library/alpine`).
+
+    ``tag`` is `latest` where neither a tag nor a digest was given.
+    """
+
+    domain: str
+    path: str
+    tag: str | None
+    digest: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises InvalidReferenceError."""
+        name, tag, digest = _split(text)
+        domain, path = _split_domain(name)
+        _check(text, domain, path, tag, digest)
+        return cls(domain, path, tag if tag or digest else "latest", digest)
+
+    @property
+    def wanted(self) -> str:
+        """What stands in the address of the manifest: the digest where there is one, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    @property
+    def registry(self) -> str:
+        """The host and port that serve it."""
+        return HUB_REGISTRY if self.domain == HUB else self.domain
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.domain}/{self.path}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def _split(text: str) -> tuple[str, str | None, str | None]:
+    name, at, digest = text.partition("@")
+    # A colon before the last slash belongs to a port.
+    slash = name.rfind("/")
+    colon = name.find(":", slash + 1)
+    tag = name[colon + 1 :] if colon >= 0 else None
+    return (name if colon < 0 else name[:colon]), tag, (digest if at else None)
+
+
+def _split_domain(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if not slash or not (first == "localhost" or first != first.lower() or any(mark in first for mark in ".:")):
+        domain, path = HUB, name
+    else:
+        domain, path = first, rest
+    if domain in _HUB_NAMES:
+        return HUB, path if "/" in path else f"library/{path}"
+    return domain, path
+
+
+def _check(text: str, domain: str, path: str, tag: str | None, digest: str | None) -> None:
+    if not is_host(domain):
+        raise InvalidReferenceError(f"{text!r}: {domain!r} is not a host")
+    if not _PATH.fullmatch(path):
+        lower = " (a name is in lower case)" if _PATH.fullmatch(path.lower()) else ""
+        raise InvalidReferenceError(f"{text!r}: {path.removeprefix('library/')!r} is not a name{lower}")
+    if len(domain) + 1 + len(path) > _LONGEST_NAME:
+        raise InvalidReferenceError(f"{text[:60]!r}...: the name is longer than {_LONGEST_NAME} characters")
+    if _HEX_NAME.fullmatch(text):
+        raise InvalidReferenceError(f"{text!r} is an image's id, not a name", hint="registries know names only")
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise InvalidReferenceError(f"{text!r}: {tag!r} is not a tag")
+    if digest is not None and not is_digest(digest):
+        raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
