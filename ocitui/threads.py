@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-from ocitui.importing.sources.base import BlobProgress
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class AbandonedError(Exception):
@@ -61,13 +61,12 @@ async def settled(work: Awaitable[object]) -> None:
     task.result()
 
 
-def on_loop(progress: BlobProgress | None) -> BlobProgress:
+def on_loop(progress: Callable[P, object] | None) -> Callable[P, None]:
     """The same progress, to be called from a thread. Call this on the event loop."""
-    if progress is None:
-        return lambda digest, done, total: None
-    call, loop = progress, asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
 
-    def report(digest: str, done: int, total: int) -> None:
-        loop.call_soon_threadsafe(call, digest, done, total)
+    def report(*args: P.args, **named: P.kwargs) -> None:
+        if progress is not None:
+            loop.call_soon_threadsafe(partial(progress, *args, **named))
 
     return report

@@ -7,16 +7,9 @@ import re
 import pytest
 
 from ocitui.doctor.assessment import HEADLINES, Case
-from ocitui.tui.actions import readme_table
 from tests.tools import ROOT
 
 README = (ROOT / "README.md").read_text()
-
-
-def test_the_keys_are_those_of_the_application() -> None:
-    keys = re.search(r"<!-- keys -->\n(.*)\n<!-- /keys -->", README, re.DOTALL)
-    assert keys is not None
-    assert keys[1] == readme_table()
 
 
 def test_every_picture_is_there() -> None:

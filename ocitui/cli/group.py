@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 # Where each command is declared, and its line in the help, so that the help imports none of them.
-_COMMANDS = {
+COMMANDS = {
     "list": ("reading", "List the entries and the state of their files."),
     "resolve": ("reading", "Say what the daemon would find for a name, and why."),
     "recall": ("reading", "Say whether the daemon would find a packed file, and why."),
@@ -29,6 +29,7 @@ _COMMANDS = {
     "import": ("importing", "Bring an image into the cache."),
     "imports": ("importing", "List interrupted imports, and go on with them."),
     "inspect": ("importing", "Say what an image to be imported is."),
+    "help": ("others", "Explain a topic: three in the morning, the daemon, depths, keys and more."),
     "demo": ("others", "Open a small cache made for trying things out."),
     "completion": ("others", "Print what makes a shell complete commands."),
 }
@@ -40,19 +41,19 @@ class CommandGroup(click.Group):
     opener: click.Command | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"{__package__}.declared.{_COMMANDS[cmd_name][0]}")
+        module = import_module(f"{__package__}.declared.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.opener is not None and args[0] not in _COMMANDS:
+        if self.opener is not None and args[0] not in COMMANDS:
             _refuse_mistyped(ctx, args[0])
             return self.opener.name, self.opener, args
         return super().resolve_command(ctx, args)
@@ -60,15 +61,13 @@ class CommandGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        found = [
-            CompletionItem(name, help=line) for name, (_, line) in _COMMANDS.items() if name.startswith(incomplete)
-        ]
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*found, *options] or [CompletionItem(incomplete, type="dir")]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 def _refuse_mistyped(ctx: click.Context, word: str) -> None:
@@ -77,6 +76,6 @@ def _refuse_mistyped(ctx: click.Context, word: str) -> None:
         return
     from difflib import get_close_matches
 
-    near = get_close_matches(word, _COMMANDS, 1)
+    near = get_close_matches(word, COMMANDS, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
     raise click.UsageError(f"there is no command and no directory {word}{meant}", ctx)

@@ -1,11 +1,14 @@
-"""Every action of the screen, in one table: keys, footer, help, command palette and README come from here."""
+"""Every action of the screen, in one table: keys, footer, help and command palette come from here.
+
+It loads nothing of Textual, as `ocitui help keys` shows it too.
+"""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-
-from textual.binding import Binding
 
 
 class Group(StrEnum):
@@ -38,10 +41,6 @@ class Action:
     def key_label(self) -> str:
         """The first key as it is printed on a keyboard."""
         return key_label(self.keys[0])
-
-    @property
-    def binding(self) -> Binding:
-        return Binding(",".join(self.keys), self.name, self.label, show=False)
 
 
 _KEY_LABELS = {
@@ -290,15 +289,20 @@ ACTIONS: tuple[Action, ...] = (
     ),
 )
 
-BINDINGS = [action.binding for action in ACTIONS if not action.handled_by_widget]
 BY_NAME = {action.name: action for action in ACTIONS}
 FOOTER = [action for action in ACTIONS if action.in_footer]
 
 
-def readme_table() -> str:
-    """The keys as README.md shows them, in Markdown."""
-    lines = ["| key | action | what it does |", "|---|---|---|"]
-    for action in ACTIONS:
-        keys = " ".join(f"`{key_label(key)}`" for key in action.keys)
-        lines.append(f"| {keys} | {action.label} | {action.help} |")
-    return "\n".join(lines)
+def keys_text() -> str:
+    """The help's topic about keys, in Markdown."""
+    return "\n".join(_keys_text()) + "\n"
+
+
+def _keys_text() -> Iterator[str]:
+    yield "# The keys of the screen"
+    for group in Group:
+        yield from ("", f"## {group}", "")
+        for action in (one for one in ACTIONS if one.group is group):
+            keys = " ".join(key_label(key) for key in action.keys)
+            text = textwrap.wrap(f"{action.label}. {action.help}", 58)
+            yield from (f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text))

@@ -28,3 +28,13 @@ def completion_command(context: click.Context, shell: str) -> ExitCode:
 
     click.echo(completion_script(context.find_root().command, shell))
     return ExitCode.CLEAN
+
+
+@click.command("help")
+@click.argument("topic", required=False)
+@click.pass_context
+def help_command(context: click.Context, topic: str | None) -> ExitCode:
+    """Explain TOPIC, or a command; without one, list the topics."""
+    from ..help_topics import show_topic
+
+    return show_topic(context, topic)

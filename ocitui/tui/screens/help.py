@@ -1,14 +1,16 @@
-"""Help: the table of actions, searchable."""
+"""Help: the keys and every topic, searchable."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
+
+from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import ACTIONS, Group, key_label
 from ..widgets.lines_view import Line, LinesView, heading
@@ -30,7 +32,7 @@ class HelpScreen(FullScreen[None]):
     keys = (("type", "Search"), ("↑ ↓", "Scroll"), ("esc", "Back"))
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Question(placeholder="search the keys")
+        yield Question(placeholder="search the keys and the topics")
         yield LinesView()
 
     def begin(self) -> None:
@@ -48,16 +50,34 @@ class HelpScreen(FullScreen[None]):
 
 
 def help_lines(wanted: str) -> list[Line]:
-    """The actions that mention every word, by group."""
+    """The actions, then what the topics say, as far as they mention every word."""
     words = wanted.lower().split()
     lines: list[Line] = []
-    for group in Group:
-        found = []
-        for action in ACTIONS:
-            keys = " ".join(key_label(key) for key in action.keys)
-            text = f"{keys} {action.label} {action.help}".lower()
-            if action.group is group and all(word in text for word in words):
-                found.append(Line(f"{action.label}. {action.help}", keys))
+
+    def show(title: str, found: Sequence[Line]) -> None:
         if found:
-            lines += [*([Line()] if lines else []), heading(group), *found]
-    return lines or [Line("no key is about that", kind="muted")]
+            lines.extend([*([Line()] if lines else []), heading(title), *found])
+
+    for group in Group:
+        actions = (action for action in ACTIONS if action.group is group)
+        keys = ((" ".join(map(key_label, action.keys)), f"{action.label}. {action.help}") for action in actions)
+        show(group, [Line(text, label) for label, text in keys if _says(f"{label} {text}", words)])
+    for topic, title in TOPICS.items():
+        if topic != "keys":
+            pieces = [piece for piece in paragraphs(topic_text(topic)) if _says(f"{title} {piece}", words)]
+            show(f"{topic}: {title}", [line for piece in pieces for line in (Line(), *_lines(piece))])
+    return lines or [Line("nothing is said about that", kind="muted")]
+
+
+def _says(text: str, words: Iterable[str]) -> bool:
+    return all(word in text.lower() for word in words)
+
+
+def _lines(piece: str) -> Iterator[Line]:
+    """A piece of a topic; its title stands above them all."""
+    if piece.startswith("# "):
+        return
+    if piece.startswith("#"):
+        yield heading(piece.lstrip("# "))
+    else:
+        yield from (Line(line) for line in piece.splitlines())

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from ocitui.cache import CacheError
 from ocitui.cache.verdict import Condition, IndexOutcome
 
-from ..actions import BINDINGS, FOOTER
+from ..actions import ACTIONS, FOOTER
 from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
 from ..throttle import Throttle
 from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
@@ -34,7 +34,11 @@ _STATUS_SECONDS = 1.0
 class MainScreen(Importing, Asking):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*BINDINGS]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(",".join(action.keys), action.name, action.label, show=False)
+        for action in ACTIONS
+        if not action.handled_by_widget
+    ]
     AUTO_FOCUS = "EntryTable"
 
     def __init__(self) -> None:
