@@ -11,6 +11,7 @@ import click
 import pytest
 
 from ocitui.cli.main import cli
+from ocitui.doctor.assessment import HEADLINES, Case
 from ocitui.help import TOPICS, paragraphs, styled, topic_text
 from ocitui.tui.actions import ACTIONS, keys_text
 from tests.tools import ROOT
@@ -59,6 +60,11 @@ def test_commands_are_found_in_the_texts() -> None:
 def test_every_file_is_a_topic() -> None:
     files = {path.stem for path in (ROOT / "ocitui" / "help").glob("*.md")}
     assert files == set(TOPICS) - {"keys"}
+
+
+@pytest.mark.parametrize("case", [case for case in Case if HEADLINES[case]])
+def test_it_advises_what_the_assessment_does(case: Case) -> None:
+    assert f"**{HEADLINES[case]}**" in " ".join(TEXTS["daemon"].split())
 
 
 def test_every_key_is_there() -> None:
