@@ -13,7 +13,7 @@ from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.entries import Entries, JudgedEntry, misread_sizes
+from ocitui.doctor.entries import Entries, JudgedEntry
 from ocitui.text import human_age, human_size
 
 from .exits import ExitCode
@@ -42,8 +42,6 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
 
     Raises CorruptIndexError, CacheDirectoryError, UsageProblemError.
     """
-    if misread := misread_sizes(filter_text):
-        raise UsageProblemError(f"{misread[0]} compares with no size", hint="as in size>100M or size<1.5G")
     judge = Judge(settings.directory)
     with CacheFiles(settings.directory) as files:
         reading = read_index(files)
@@ -51,6 +49,8 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     judge.begin(reading)
     index = reading.index or ImageIndex.empty()
     entries = Entries(index, judge, _users(settings, filter_text))
+    if misunderstood := entries.misunderstood(filter_text):
+        raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     shown = _passing(judge, entries, filter_text)
     if settings.as_json:
         emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))

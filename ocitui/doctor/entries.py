@@ -2,18 +2,21 @@
 
 The filter language is that of the table and of `list --filter`. Words are joined by AND; each is a substring of the
 name, tag, digest, format, platform or state, without regard to case; ``!word`` excludes; ``name: tag: digest: format:
-platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024);
-``state:bad`` is every entry that is not well; ``used:`` every one whose packed file a loop device holds, ``used:loop3``
-those that this one does.
+platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024),
+``age>30d`` and ``age<2h`` how long ago it was written (h d w y); ``state:bad`` is every entry that is not well;
+``used:`` every one whose packed file a loop device holds, ``used:loop3`` those that this one does. A field that is none
+is refused, with what was meant, unless a name has that text.
 """
 
 from __future__ import annotations
 
 import re
 import stat
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -26,8 +29,13 @@ from .findings import EntryState
 T = TypeVar("T")
 Predicate = Callable[[int], bool]
 """Whether the entry at a position passes."""
-_SIZE = re.compile(r"size([<>])(\d+(?:\.\d+)?)([kmgt]?)i?b?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_COMPARISON = re.compile(r"(size|age)([<>])(\d+(?:\.\d+)?)([a-z]*)", re.ASCII | re.IGNORECASE)
+_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZES |= {f"{unit}{ending}": size for unit, size in _SIZES.items() for ending in ("b", "ib") if unit}
+_AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
+_UNITS: dict[str, dict[str, int]] = {"size": _SIZES, "age": _AGES}
+_ALIKE = 0.75
+_COMPARES = re.compile(r"(size|age)[<>=]", re.IGNORECASE)
 
 
 class JudgedEntry(Entry, frozen=True, gc=False):
@@ -238,6 +246,19 @@ class Entries:
             return tests[0]
         return lambda position: all(test(position) for test in tests)
 
+    def misunderstood(self, text: str) -> tuple[str, str] | None:
+        """Why a filter is refused, and what was meant; None where every word of it means something."""
+        for word in text.split():
+            bare = word.lstrip("!")
+            if _COMPARES.match(bare) and _bound(bare) is None:
+                return f"{bare} compares with nothing", "as in size>100M, size<1.5G, age>30d, age<2h"
+            field, colon, wanted = bare.lower().partition(":")
+            if not colon or field in FIELDS or any(bare.lower() in (name or "").lower() for name in self.names):
+                continue
+            if near := get_close_matches(field, FIELDS, 1, _ALIKE):
+                return f"there is no field {field}", f"{near[0]}:{wanted} may be meant"
+        return None
+
     @property
     def widest_name(self) -> int:
         """How many characters the longest name has, without its tag."""
@@ -254,10 +275,11 @@ class Entries:
         return array("I", sorted(range(len(self)), key=self.digests.__getitem__))
 
 
-def misread_sizes(text: str) -> list[str]:
-    """The words that look like a comparison of sizes and are none, so that they are searched for as they stand."""
-    words = (word.lstrip("!") for word in text.split())
-    return [word for word in words if word.lower().startswith(("size<", "size>")) and not _SIZE.fullmatch(word)]
+def _bound(word: str) -> float | None:
+    """What a comparison compares with, in bytes or seconds; None where it is none."""
+    found = _COMPARISON.fullmatch(word)
+    unit = None if found is None else _UNITS[found[1].lower()].get(found[4].lower())
+    return None if found is None or unit is None else float(found[3]) * unit
 
 
 def _compile_word(word: str, entries: Entries) -> Predicate:
@@ -267,12 +289,8 @@ def _compile_word(word: str, entries: Entries) -> Predicate:
 
 
 def _compile_wanted(word: str, entries: Entries) -> Predicate:
-    if comparison := _SIZE.fullmatch(word):
-        bound = float(comparison[2]) * _UNITS[comparison[3].lower()]
-        above = comparison[1] == ">"
-        return lambda position: (
-            (size := entries.size(position)) is not None and (size > bound if above else size < bound)
-        )
+    if (bound := _bound(word)) is not None:
+        return _compare(entries.size if word[0] in "sS" else _age_in(entries), bound, above=">" in word)
     field, colon, wanted = word.lower().partition(":")
     if colon and field in FIELDS:
         if field == "state" and wanted == "bad":
@@ -282,6 +300,15 @@ def _compile_wanted(word: str, entries: Entries) -> Predicate:
         read = FIELDS[field](entries)
         return lambda position: wanted in read(position).lower()
     return _compile_substring(word.lower(), entries)
+
+
+def _compare(read: Callable[[int], float | None], bound: float, *, above: bool) -> Predicate:
+    return lambda position: (value := read(position)) is not None and (value > bound if above else value < bound)
+
+
+def _age_in(entries: Entries) -> Callable[[int], float | None]:
+    now = time.time()
+    return lambda position: None if (at := entries.modified(position)) is None else now - at / 1e9
 
 
 FIELDS: dict[str, Callable[[Entries], Callable[[int], str]]] = {

@@ -192,7 +192,7 @@ ACTIONS: tuple[Action, ...] = (
         ("slash",),
         "Filter",
         "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
-        "size>100M. In a document it searches.",
+        "size>100M age>30d. In a document it searches.",
         Group.TABLE,
         in_footer=True,
     ),

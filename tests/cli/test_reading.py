@@ -263,11 +263,18 @@ def test_the_sample_of_krata(krata_cache: Path, ocitui: Ocitui) -> None:
         assert ocitui("resolve", entry["name"], *words).status == (1 if entry["reference"] == "latest" else 0)
 
 
-@pytest.mark.parametrize("word", ["size>", "size<abc", "!size>10X", "SIZE>-1"])
-def test_a_comparison_with_no_size_is_refused(word: str, demo: Path, ocitui: Ocitui) -> None:
+@pytest.mark.parametrize("word", ["size>", "size<abc", "!size>10X", "SIZE>-1", "size=3", "age>3q", "!age<d"])
+def test_a_comparison_with_nothing_is_refused(word: str, demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("list", "-C", demo, "--filter", f"alpine {word}")
     assert (done.status, done.out) == (2, "")
-    assert f"{word.lstrip('!')} compares with no size (as in size>100M or size<1.5G)" in done.err
+    assert f"{word.lstrip('!')} compares with nothing (as in size>100M, size<1.5G, age>30d, age<2h)" in done.err
+
+
+def test_a_field_that_is_none_is_refused_with_what_was_meant(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("list", "-C", demo, "--filter", "!sate:bad")
+    assert (done.status, done.out) == (2, "")
+    assert "there is no field sate (state:bad may be meant)" in done.err
+    assert ocitui("list", "-C", demo, "--filter", "other:words").status == 0
 
 
 def test_on_a_terminal_no_index_is_told_from_an_empty_one(

@@ -54,6 +54,20 @@ def test_an_entry_without_a_packed_file_has_no_size_to_compare() -> None:
     assert not passes("size>0", BROKEN)
 
 
+def test_an_age_is_that_of_the_packed_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: ENTRY.modified + 36 * 3600)
+    assert passes("age>35h")
+    assert passes("age<2d !age>1w")
+    assert not passes("age>1.6d")
+    assert not passes("age>0h", BROKEN)
+
+
+def test_a_field_of_a_name_is_no_mistake() -> None:
+    entries = entries_of([ENTRY, ENTRY.but(name="stage:1.0")])
+    assert entries.misunderstood("stage:1 !name:web size>1M age<2h 10:20 other:x") is None
+    assert entries.misunderstood("web !stat:ok") == ("there is no field stat", "state:ok may be meant")
+
+
 @given(st.text(max_size=40) | st.lists(WORDS).map(" ".join))
 def test_any_text_is_a_filter(text: str) -> None:
     passes(text)

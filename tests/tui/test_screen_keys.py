@@ -234,6 +234,16 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         assert one.table.total == 7
 
 
+async def test_a_filter_of_a_field_that_is_none_changes_nothing_and_says_what_was_meant(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.press("slash", *"busybox ", *"sate", "colon")
+        await one.until(lambda: "there is no field sate; state: may be meant" in one.status)
+        assert one.table.filter_text == "busybox sate"
+        await one.press("enter")
+        assert one.table.filter_text == "busybox sate"
+
+
 async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.press("slash", *"busy")

@@ -66,8 +66,13 @@ class Asking(EntryActions):
             self._filter(event.value)
 
     def _filter(self, text: str) -> None:
+        """Show what matches; a filter that cannot be understood changes nothing, and what was meant is said."""
+        entries = self.app.live.entries
+        if entries is not None and (refused := entries.misunderstood(text)):
+            self.say(f"Filter: {refused[0]}; {refused[1]}")
+            return
         self.query_one(EntryTable).filter_text = text
-        self.draw_status()
+        self.say("")
 
     def end_asking(self, *, keep: bool, focus: bool = True) -> None:
         """Close the question; ``keep`` takes what was typed, else it was never asked."""
