@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from ocitui.cli.group import COMMANDS
-from ocitui.cli.main import cli
+from ocitui.cli.main import COMMANDS, cli
 from ocitui.help import TOPICS, paragraphs, topic_text
 from ocitui.tui.actions import keys_text
 from tests.tools import ROOT

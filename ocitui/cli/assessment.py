@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ocitui.doctor.assessment import Assessment, assess, gather
-from ocitui.doctor.assessment_texts import CASES, bears_on
+from ocitui.doctor.assessment_texts import CASES
 
 from .prose import paragraph
-
-__all__ = ["assess_now", "assessment_json", "assessment_lines", "bears_on"]
 
 _ITEM = "    {:<9} "
 
@@ -41,15 +37,3 @@ def assessment_lines(assessment: Assessment) -> Iterator[str]:
     for thing in assessment.never:
         yield from paragraph(thing, _ITEM.format("beware"))
     yield ""
-
-
-def assessment_json(assessment: Assessment) -> dict[str, Any]:
-    """The same as programs read it."""
-    return {
-        "case": assessment.case.value,
-        "confidence": assessment.confidence.value,
-        "headline": assessment.headline or None,
-        "reasons": list(assessment.reasons),
-        "commands": [dataclasses.asdict(command) for command in assessment.commands],
-        "never": list(assessment.never),
-    }

@@ -2,16 +2,250 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import demo_images as images
-from .demo_images import EPOCH, DemoImage
-from .demo_packers import pack
+EPOCH = 1_717_243_200
+"""2024-06-01 12:00:00Z: when all of it was made."""
+_CREATED = "2024-06-01T12:00:00Z"
+_OCI = "application/vnd.oci.image"
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One step of a build and the files it adds; none is an empty layer."""
+
+    created_by: str
+    files: Files = field(default_factory=dict)
+
+    @property
+    def tar(self) -> bytes:
+        return make_tar(self.files)
+
+
+@dataclass(frozen=True)
+class DemoImage:
+    """An image as it was built: ``config`` is how a container of it runs."""
+
+    layers: tuple[Layer, ...]
+    config: dict[str, Any]
+    platform: dict[str, str] = field(default_factory=lambda: {"architecture": "amd64", "os": "linux"})
+
+    @property
+    def files(self) -> Files:
+        """The root filesystem."""
+        return {path: data for layer in self.layers for path, data in layer.files.items()}
+
+    @cached_property
+    def config_raw(self) -> bytes:
+        tars = [layer.tar for layer in self.layers if layer.files]
+        return _encode(
+            {
+                "created": _CREATED,
+                **self.platform,
+                "config": self.config,
+                "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar in tars]},
+                "history": [
+                    {"created": _CREATED, "created_by": layer.created_by}
+                    | ({} if layer.files else {"empty_layer": True})
+                    for layer in self.layers
+                ],
+            }
+        )
+
+    @cached_property
+    def manifest_raw(self) -> bytes:
+        tars = [layer.tar for layer in self.layers if layer.files]
+        return _encode(
+            {
+                "schemaVersion": 2,
+                "mediaType": f"{_OCI}.manifest.v1+json",
+                "config": _blob("config.v1+json", self.config_raw),
+                "layers": [_blob("layer.v1.tar", tar) for tar in tars],
+            }
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.manifest_raw)
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def make_tar(files: Files) -> bytes:
+    """The files as a tar of root's, directories first."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in directories(files):
+            archive.addfile(_member(f"{path}/", 0o755, tarfile.DIRTYPE))
+        for path, data in sorted(files.items()):
+            member = _member(path, 0o755 if "bin/" in path else 0o644, tarfile.REGTYPE)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def directories(files: Files) -> list[str]:
+    """Every directory that the files need, parents first."""
+    found: set[str] = set()
+    for path in files:
+        parts = path.split("/")[:-1]
+        found.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return sorted(found)
+
+
+def program(name: str, size: int) -> bytes:
+    """Bytes that look like a program to a packer: they do not compress."""
+    return b"\x7fELF" + hashlib.shake_256(name.encode()).digest(size)
+
+
+def _member(path: str, mode: int, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.mode, member.type, member.mtime = mode, kind, EPOCH
+    member.uname = member.gname = "root"
+    return member
+
+
+def _blob(kind: str, data: bytes) -> dict[str, Any]:
+    return {"mediaType": f"{_OCI}.{kind}", "digest": digest(data), "size": len(data)}
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _base(system: str, version: str, size: int) -> Layer:
+    return Layer(
+        f"ADD {system}-minirootfs-{version}.tar.gz / # buildkit",
+        {
+            "etc/os-release": f'ID={system}\nVERSION_ID={version}\nPRETTY_NAME="{system.title()} {version}"\n'.encode(),
+            "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+            "bin/sh": program(f"{system} {version}", size),
+            "usr/share/licenses/README": b"Made for ocitui's demo; nothing in here runs.\n" * 40,
+        },
+    )
+
+
+def _service(base: Layer, name: str, size: int, port: int) -> DemoImage:
+    return DemoImage(
+        (
+            base,
+            Layer(f"COPY {name} /usr/local/bin/ # buildkit", {f"usr/local/bin/{name}": program(name, size)}),
+            Layer(
+                f"COPY {name}.conf /etc/ # buildkit",
+                {f"etc/{name}.conf": f"listen {port}\nlog /dev/stdout\n".encode() * 8},
+            ),
+            Layer(f"EXPOSE map[{port}/tcp:{{}}]"),
+            Layer(f'ENTRYPOINT ["/usr/local/bin/{name}"]'),
+        ),
+        {
+            "User": "nobody",
+            "ExposedPorts": {f"{port}/tcp": {}},
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", f"{name.upper()}_MODE=production", "LANG=C.UTF-8"],
+            "Entrypoint": [f"/usr/local/bin/{name}"],
+            "Cmd": ["--config", f"/etc/{name}.conf"],
+            "WorkingDir": "/srv",
+            "Labels": {
+                "org.opencontainers.image.title": name,
+                "org.opencontainers.image.source": f"https://example.com/team/{name}",
+                "org.opencontainers.image.licenses": "MIT",
+            },
+        },
+    )
+
+
+def _plain(base: Layer, platform: dict[str, str] | None = None) -> DemoImage:
+    config = {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"], "Labels": {"org.opencontainers.image.vendor": "demo"}}
+    layers = (base, Layer('CMD ["/bin/sh"]'))
+    return DemoImage(layers, config, platform) if platform else DemoImage(layers, config)
+
+
+OLD_ALPINE = _plain(_base("alpine", "3.19.1", 180_000))
+ALPINE = _plain(_base("alpine", "3.19.2", 190_000))
+BUSYBOX = _plain(_base("busybox", "1.36", 240_000))
+DEBIAN_ARM = _plain(_base("debian", "12", 320_000), {"architecture": "arm64", "os": "linux", "variant": "v8"})
+SITE = _service(_base("alpine", "3.19.2", 190_000), "site", 410_000, 8080)
+PROXY = _service(_base("debian", "12", 320_000), "proxy", 520_000, 443)
+QUEUE = _service(_base("debian", "12", 320_000), "queue", 360_000, 6379)
+ODD = _plain(_base("odd", "1", 20_000))
+FORGOTTEN = _plain(_base("forgotten", "0.9", 60_000))
+
+
+_TIMEOUT_SECONDS = 20
+_UUID = "00000000-0000-4000-8000-000000000000"
+
+
+def pack(files: Files, wanted: str, target: Path, packers: bool) -> str:
+    """Pack ``files`` as ``wanted``, or as a tar where that cannot be done; gives the format.
+
+    ``target`` is the file's path without the format's extension.
+    """
+    made = Path(f"{target}.{wanted}")
+    if packers and wanted in _PACKERS:
+        with suppress(OSError, subprocess.SubprocessError):
+            _PACKERS[wanted](files, made)
+            return wanted
+        made.unlink(missing_ok=True)
+    Path(f"{target}.tar").write_bytes(make_tar(files))
+    return "tar"
+
+
+def _squashfs(files: Files, target: Path) -> None:
+    options = [
+        "-tar",
+        "-noappend",
+        "-no-progress",
+        "-quiet",
+        "-processors",
+        "1",
+        "-mkfs-time",
+        str(EPOCH),
+        "-all-time",
+        str(EPOCH),
+    ]
+    owner = ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"]
+    _run(["mksquashfs", "-", str(target), *options, *owner], make_tar(files))
+
+
+def _erofs(files: Files, target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="ocitui-demo-root-") as root:
+        _unpack(files, Path(root))
+        _run(["mkfs.erofs", "-T", str(EPOCH), "-U", _UUID, "--all-root", str(target), root])
+
+
+def _run(command: list[str], data: bytes = b"") -> None:
+    """Raises OSError, SubprocessError."""
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(command[0])
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    subprocess.run(command, input=data, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS, env=environment)
+
+
+def _unpack(files: Files, root: Path) -> None:
+    for path in directories(files):
+        (root / path).mkdir(mode=0o755)
+    for path, data in files.items():
+        (root / path).write_bytes(data)
+        (root / path).chmod(0o755 if "bin/" in path else 0o644)
+
+
+_PACKERS = {"squashfs": _squashfs, "erofs": _erofs}
+
 
 _HOUR = 3600
 
@@ -28,15 +262,15 @@ class _Entry:
 
 
 _ENTRIES = (
-    _Entry("alpine:3.19", "3.19", images.OLD_ALPINE, "squashfs"),
-    _Entry("busybox:1.36", "1.36", images.BUSYBOX, "squashfs"),
-    _Entry("busybox:1.36", "1.36", images.BUSYBOX, "erofs"),
-    _Entry("registry.example.com:5000/team/site:2024.06", "2024.06", images.SITE, "squashfs", "no config"),
-    _Entry("ghcr.io/example/proxy:latest", "latest", images.PROXY, "squashfs"),
-    _Entry("debian:12", "12", images.DEBIAN_ARM, "erofs"),
-    _Entry("quay.io/example/queue:7.2", "7.2", images.QUEUE, "squashfs", "cut short"),
-    _Entry("odd\x1b[31m\x07:1", "1", images.ODD, "tar"),
-    _Entry("alpine:3.19", "3.19", images.ALPINE, "squashfs"),
+    _Entry("alpine:3.19", "3.19", OLD_ALPINE, "squashfs"),
+    _Entry("busybox:1.36", "1.36", BUSYBOX, "squashfs"),
+    _Entry("busybox:1.36", "1.36", BUSYBOX, "erofs"),
+    _Entry("registry.example.com:5000/team/site:2024.06", "2024.06", SITE, "squashfs", "no config"),
+    _Entry("ghcr.io/example/proxy:latest", "latest", PROXY, "squashfs"),
+    _Entry("debian:12", "12", DEBIAN_ARM, "erofs"),
+    _Entry("quay.io/example/queue:7.2", "7.2", QUEUE, "squashfs", "cut short"),
+    _Entry("odd\x1b[31m\x07:1", "1", ODD, "tar"),
+    _Entry("alpine:3.19", "3.19", ALPINE, "squashfs"),
 )
 
 
@@ -48,7 +282,7 @@ def make_demo_cache(directory: Path, packers: bool = True) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptors = [_descriptor(entry, _write(directory, entry.image, entry.format, packers)) for entry in _ENTRIES]
-    _write(directory, images.FORGOTTEN, "tar", packers)
+    _write(directory, FORGOTTEN, "tar", packers)
     for entry in _ENTRIES:
         _damage(directory, entry)
     _set_times(directory)
@@ -98,6 +332,6 @@ def _damage(directory: Path, entry: _Entry) -> None:
 
 def _set_times(directory: Path) -> None:
     """Each image an hour after the one before it, so that ages and orders are the same in every run."""
-    for at, image in enumerate(dict.fromkeys((*(entry.image.digest for entry in _ENTRIES), images.FORGOTTEN.digest))):
+    for at, image in enumerate(dict.fromkeys((*(entry.image.digest for entry in _ENTRIES), FORGOTTEN.digest))):
         for path in directory.glob(f"{image}.*"):
             os.utime(path, (EPOCH + at * _HOUR, EPOCH + at * _HOUR))

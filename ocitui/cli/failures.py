@@ -13,9 +13,8 @@ from ocitui.cache.errors import (
     ReadOnlyError,
 )
 
-from .exits import ExitCode
-from .options import Settings
 from .output import fail
+from .settings import ExitCode, Settings
 
 
 class UsageProblemError(CacheError):
@@ -89,3 +88,10 @@ def refuse_read_only(settings: Settings, doing: str) -> None:
     """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
     if settings.read_only:
         raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
+
+
+class NotAskedError(UsageProblemError):
+    """There is nobody to ask."""
+
+    code = "not-confirmed"
+    default_hint = "look at what it says, then give --yes"

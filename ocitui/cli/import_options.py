@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from .options import FORMATS
+from .options import FORMATS, ByteSize, with_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     Text: TypeAlias = click.ParamType[str]
-    Number: TypeAlias = click.ParamType[int]
 else:
-    Text = Number = click.ParamType  # not generic before click 8.4
+    Text = click.ParamType  # not generic before click 8.4
+
 
 F = Callable[..., Any]
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
 FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
 PREFIXES = (*FILE_PREFIXES, "docker://")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
-_UNITS = " KMGTP"
 _FILE = click.Path(path_type=Path)
 
 
@@ -88,21 +85,6 @@ def _paths_from(begun: str) -> Iterator[str]:
             yield f"{place}{entry}{'/' if is_folder else ''}"
 
 
-class ByteSize(Number):
-    """Bytes, written as 64G or 1.5T: powers of 1024."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _SIZE.fullmatch(str(value))
-        size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
-        if size < 1:
-            self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
-        return size
-
-
 source_argument = click.argument("source", type=SourceText())
 _SOURCE_OPTIONS = (
     click.option(
@@ -145,15 +127,9 @@ _IMPORT_OPTIONS = (
 
 def source_options(function: F) -> F:
     """Give a command the options of a source; their values are fields of AskedSource."""
-    return _with_options(function, _SOURCE_OPTIONS)
+    return with_options(function, _SOURCE_OPTIONS)
 
 
 def import_options(function: F) -> F:
     """Give a command the options of an import; their values are fields of AskedImport."""
-    return _with_options(function, (*_IMPORT_OPTIONS, *_SOURCE_OPTIONS))
-
-
-def _with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return with_options(function, (*_IMPORT_OPTIONS, *_SOURCE_OPTIONS))

@@ -8,13 +8,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from ocitui.cache import CacheError, Entry, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
+from ocitui.cache import (
+    CacheError,
+    Entry,
+    ImageIndex,
+    ImageName,
+    PackedImage,
+    PackerCache,
+    Transaction,
+    TransactionKind,
+)
 from ocitui.cache.actor import whoami
 from ocitui.cache.ledger import record_stored
+from ocitui.cache.listing import CacheFiles
 from ocitui.cache.lookup import LATEST
+from ocitui.doctor.check.index_checks import read_index
+from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.entries import Entries, JudgedEntry
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.progress import ProgressCall
@@ -25,12 +40,12 @@ from ocitui.importing.staging import remove_abandoned
 from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size
 
-from .asking import agree
 from .failures import InterruptedBySignalError
-from .import_progress import progress_shown
-from .options import Settings
-from .output import can_ask
-from .running import cache_of, run_async
+from .json_values import entry_json, transaction_json
+from .output import can_ask, say
+from .progress import progress_shown
+from .running import agree, cache_of, run_async
+from .settings import Settings
 
 _LATEST_NOTE = (
     "the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"
@@ -176,3 +191,52 @@ async def _find_store(
         if is_mine and transaction.started >= since and (image is None or image.descriptor.key in keys):
             return transaction
     return None
+
+
+def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
+    """An import as programs read it."""
+    entry = judged(directory, done.entry) if done.entry else None
+    return {
+        "entry": entry_json(entry) if entry else None,
+        "transaction": transaction_json(done.transaction) if done.transaction else None,
+        "outcome": done.outcome.value,
+        "notes": list(done.notes),
+    }
+
+
+def tell_imported(done: Imported) -> None:
+    """Say what came of an import."""
+    say(_summary(done))
+    say(f"digest {done.image.digest}")
+    if done.transaction is not None:
+        say(f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})")
+    for note in done.notes:
+        say(f"note: {note}")
+
+
+_UNDOING = {
+    ImportOutcome.STORED: "takes it out again",
+    ImportOutcome.RENAMED: "gives it its old name back",
+    ImportOutcome.CACHED: "",
+}
+
+
+def _summary(done: Imported) -> str:
+    image = done.image
+    what = f"{image.name} as {image.format}"
+    if done.outcome is ImportOutcome.CACHED:
+        return f"the cache has {what} already (--again brings it in once more)"
+    if done.outcome is ImportOutcome.RENAMED:
+        return f"the cache had it already, and names it {what} now"
+    return f"imported {what}"
+
+
+def judged(directory: Path, entry: Entry) -> JudgedEntry | None:
+    """An entry with its state, looked into now; None where it is gone again."""
+    judge = Judge(directory)
+    with CacheFiles(directory) as files:
+        reading = read_index(files)
+    judge.look_at(reading, [entry.digest])
+    entries = Entries(reading.index or ImageIndex.empty(), judge)
+    position = entries.positions([entry.key]).get(entry.key)
+    return None if position is None else entries[position]

@@ -7,17 +7,91 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .exits import ExitCode
-from .group import CommandGroup
-from .options import THEMES, Given, Settings, directory_option, json_option, read_only_option, wait_option
+from .options import THEMES, directory_option, json_option, read_only_option, wait_option
+from .settings import ExitCode, Given, Settings
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+# The file of each command in `commands`, and its line in the help, so that the help imports none of them.
+COMMANDS = {
+    "list": ("list_", "List the entries and the state of their files."),
+    "resolve": ("lookup", "Say what the daemon would find for a name, and why."),
+    "recall": ("lookup", "Say whether the daemon would find a packed file, and why."),
+    "show": ("show", "Print a manifest or config."),
+    "verdict": ("lookup", "Say what the daemon would do with index.json at its start."),
+    "why": ("why", "Say link by link why the daemon answers as it does."),
+    "check": ("check", "Examine the cache: what is wrong, and what would mend it."),
+    "repair": ("repair", "Show what would mend the cache; with --apply do it."),
+    "point": ("point", "Make a digest win its name; nothing is deleted."),
+    "delete": ("delete", "Take entries out of the index and their files to the trash."),
+    "undo": ("undo", "Reverse a transaction."),
+    "log": ("log", "List the transactions, newest first."),
+    "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
+    "import": ("import_", "Bring an image into the cache."),
+    "imports": ("imports", "List interrupted imports, and go on with them."),
+    "inspect": ("inspect", "Say what an image to be imported is."),
+    "help": ("help_", "Explain a topic: three in the morning, the daemon, depths, keys and more."),
+    "demo": ("demo", "Open a small cache made for trying things out."),
+    "completion": ("completion", "Print what makes a shell complete commands."),
+}
+
+
+class CommandGroup(click.Group):
+    """Loads a command when it is asked for; ``opener`` takes a first word that names none."""
+
+    opener: click.Command | None = None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__package__}.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.opener is not None and args[0] not in COMMANDS:
+            _refuse_mistyped(ctx, args[0])
+            return self.opener.name, self.opener, args
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*found, *options] or [CompletionItem(incomplete, type="dir")]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _refuse_mistyped(ctx: click.Context, word: str) -> None:
+    """A bare word that names neither a command nor a file is no directory to wait for. Raises UsageError."""
+    if not word or os.sep in word or os.path.lexists(word):
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise click.UsageError(f"there is no command and no directory {word}{meant}", ctx)
+
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
@@ -127,7 +201,7 @@ def run(args: Sequence[str]) -> int:
 
 def _run(args: list[str]) -> int:
     if instruction := os.environ.get(_COMPLETION_VARIABLE):
-        from .completion import complete
+        from .commands.completion import complete
 
         return complete(cli, instruction)
     try:

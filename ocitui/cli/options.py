@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias
 
 import click
 
-from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
+
+from .settings import Given, Settings
+
+if TYPE_CHECKING:
+    Seconds: TypeAlias = click.ParamType[float]
+    Number: TypeAlias = click.ParamType[int]
+else:
+    Seconds = Number = click.ParamType  # not generic before click 8.4
+
 
 P = ParamSpec("P")
 F = Callable[..., Any]
+# The doctor's own names for these are a heavy import; a test holds them together.
+DEPTHS = ("quick", "header", "deep")
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
+
+
+class Span(Seconds):
+    """Seconds, written as 30d, 12h or 90m; a bare number is days."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = _SPAN.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a span of time like 30d or 12h", param, ctx)
+        return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+depth_option = click.option(
+    "--depth",
+    type=click.Choice(DEPTHS),
+    default="header",
+    show_default=True,
+    help="quick: index, names, documents; header: the packed files' headers too; deep: every byte.",
+)
+
+
+def with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    """Give a command these options, in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
 
 # The cache's own names for these are a heavy import; a test holds them together.
 FORMATS = ("squashfs", "erofs", "tar")
 THEMES = ("dark", "light", "ansi")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What every command works on. ``as_json`` asks for one JSON document; ``wait`` is seconds to wait for the lock."""
-
-    directory: Path
-    as_json: bool = False
-    read_only: bool = False
-    wait: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Options as they were typed, before or after the command's name; None where they were not."""
-
-    directory: Path | None = None
-    as_json: bool = False
-    read_only: bool = False
-    wait: float | None = None
-
-    def over(self, earlier: Given) -> Given:
-        """These options, with those typed earlier where these say nothing."""
-        return replace(
-            earlier,
-            directory=self.directory or earlier.directory,
-            as_json=self.as_json or earlier.as_json,
-            read_only=self.read_only or earlier.read_only,
-            wait=earlier.wait if self.wait is None else self.wait,
-        )
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(self.directory or default_directory(), self.as_json, self.read_only, self.wait or 0.0)
 
 
 directory_option = click.option(
@@ -104,3 +114,24 @@ def _take_settings(options: dict[str, Any]) -> Settings:
     typed = {name: options.pop(name) for name in ("directory", "as_json", "read_only", "wait") if name in options}
     earlier = click.get_current_context().find_object(Given) or Given()
     return Given(**typed).over(earlier).settings
+
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+
+
+_UNITS = " KMGTP"
+
+
+class ByteSize(Number):
+    """Bytes, written as 64G or 1.5T: powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value))
+        size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
+        if size < 1:
+            self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
+        return size

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from ocitui.text import clean
 
-from .options import Settings
+from .settings import Settings
 
 SCHEMA = 1
 _BLOCK, _BLOCK_SECONDS = 1 << 15, 0.05
@@ -125,3 +125,25 @@ def _write(text: str, stream: TextIO | None) -> None:
         if stream is not sys.stderr:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+class JsonLines:
+    """Writes objects; each says of what ``type`` it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._common = {
+            "schema": SCHEMA,
+            "host": os.uname().nodename,
+            "cache": os.path.abspath(settings.directory),
+        }
+
+    def write(self, kind: str, /, **keys: Any) -> None:
+        import json
+
+        # It is ASCII, which `say` leaves as it is.
+        say(json.dumps(self._common | {"type": kind} | keys, separators=(",", ":")))
+
+    def fail(self, code: str, message: str, hint: str) -> None:
+        """An error, for people on standard error, and as an object."""
+        complain(message, hint)
+        self.write("error", error={"code": code, "message": message, "hint": hint})

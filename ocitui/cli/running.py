@@ -1,19 +1,90 @@
-"""Asynchronous work, run to its end by a command."""
+"""How a command does its work: the cache, the question before what cannot be taken back lightly (the host is named, and
+only the whole word yes confirms), and what is asynchronous, run to its end."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import signal
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ocitui.cache import PackerCache
+from ocitui.cache import PlanChangedError
+from ocitui.text import timestamp
 
-from .failures import InterruptedBySignalError, refuse_read_only
-from .options import Settings
-from .output import say
+from .failures import CancelledError, InterruptedBySignalError, NotAskedError, refuse_read_only
+from .output import ask, can_ask, say
+from .prose import paragraph
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import PackerCache
 
 T = TypeVar("T")
+CONFIRMATION = "yes"
+TRIES = 3
+"""How many plans are made where nobody is asked and the cache goes on changing."""
+
+
+def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str) -> None:
+    """Show what is about to be done, and ask unless it is ``agreed`` to already.
+
+    With a question the lines go where it goes, to standard error. Raises NotAskedError, CancelledError.
+    """
+    asking = not agreed and can_ask()
+    if asking or not settings.as_json:
+        for line in chain(place(settings), lines):
+            say(line, err=asking)
+    if agreed:
+        return
+    if not asking:
+        raise NotAskedError("nothing was done: there is no terminal to ask on")
+    if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
+        raise CancelledError("cancelled")
+
+
+def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str) -> None:
+    """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
+
+    Raises NotAskedError, CancelledError.
+    """
+    if used_by:
+        text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
+        if not can_ask():
+            hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
+            raise NotAskedError(f"nothing was done: {text}", hint=hint)
+        agree(settings, False, paragraph(text), question)
+
+
+def place(settings: Settings) -> list[str]:
+    """Where it is going to happen, and whether a daemon there will meet it."""
+    from ocitui.cache.daemon import find_daemon
+    from ocitui.doctor.assessment_texts import memory_warning
+
+    lines = [f"on {os.uname().nodename}, in {settings.directory.absolute()}"]
+    daemon = find_daemon(settings.directory)
+    if daemon.running:
+        lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
+    return lines
+
+
+def as_agreed(agreed: bool, carry_out: Callable[[], T]) -> T:
+    """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds.
+
+    Raises PlanChangedError where nobody is asked and the cache goes on changing.
+    """
+    tries = 0
+    while True:
+        try:
+            return carry_out()
+        except PlanChangedError as error:
+            tries += 1
+            if agreed and tries == TRIES:
+                raise
+            say(f"{error.message}: here is what would be done now", err=True)
+
+
 # A signal that came as the work ended takes the loop two turns to be told.
 _TURNS = 3
 _MOST_NOTES = 10
@@ -22,6 +93,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def cache_of(settings: Settings) -> PackerCache:
     """The cache a command works on; nothing is read yet, so that a corrupt index stops only what needs it."""
+    from ocitui.cache import PackerCache
+
     return PackerCache(settings.directory, read_only=settings.read_only, wait=settings.wait)
 
 
@@ -49,10 +122,14 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
     A signal cancels it, but a thread that writes is waited for when the loop ends, so a transaction ends whole.
     """
+    import asyncio
+
     return asyncio.run(_cancelled_by_signals(work))
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
     caught: list[signal.Signals] = []
@@ -79,3 +156,20 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             return result
     raise InterruptedBySignalError(caught[0], caught[0].name)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a check kept of the index: a note on each copy that was made."""
+
+    notes: tuple[str, ...] = ()
+
+
+async def keep_index_aside(settings: Settings) -> Kept:
+    """Copy a corrupt index aside, or keep a backup of a sound one, in a thread, unless nothing may be written."""
+    import asyncio
+
+    from ocitui.doctor.check.history import keep_index
+
+    note = "" if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
+    return Kept((note,) if note else ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 from ocitui.doctor.salvage.sources import Fact, JoinedEntry, Source, sources_shown
 
@@ -43,11 +42,6 @@ def _shown(entries: Sequence[JoinedEntry]) -> list[tuple[int, JoinedEntry]]:
     if len(shown) < _MOST_ROWS:
         shown = list(islice((pair for pair in numbered if _remarks(pair[1])), _MOST_ROWS))
     return shown[:_MOST_ROWS]
-
-
-def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:
-    """The same as programs read it."""
-    return [_entry_json(entry) for entry in entries]
 
 
 def _row(number: int, entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:
@@ -90,20 +84,3 @@ def _tally(entries: Sequence[JoinedEntry]) -> str:
     named = sum(entry.name is not None for entry in entries)
     total = f"{counted(len(entries), 'entry', 'entries')}, {named} with a name"
     return f"{total}; told of {told}"
-
-
-def _entry_json(entry: JoinedEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "digest": entry.digest,
-        "format": entry.format,
-        "sources": [source.value for source in entry.sources],
-        "taken_from": entry.taken_from.value if entry.taken_from else None,
-        "descriptor": entry.descriptor.as_dict() if entry.descriptor else None,
-        "facts": {fact.what: {source.value: value for source, value in fact.told} for fact in entry.facts},
-        "conflicts": [fact.what for fact in entry.conflicts],
-        "lost": list(entry.lost),
-        "problems": list(entry.problems),
-        "removed_by": entry.removed_by or None,
-        "hints": [{"text": hint.text, "source": hint.source} for hint in entry.hints],
-    }

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cli.demo_cache import make_demo_cache
-from ocitui.cli.demo_images import ALPINE
+from ocitui.cli.demo_cache import ALPINE, make_demo_cache
 from ocitui.cli.main import run
 
 ODD_NAME = "odd\x1b[31m\x07:1"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache.files import MOST_INDEX_BYTES
-from ocitui.cli.demo_images import ALPINE
+from ocitui.cli.demo_cache import ALPINE
 from tests.cli.conftest import Ocitui
 from tests.tools import CONFORMANCE, recorded
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from ocitui.cache import list_backups, list_corrupt, read_corrupt
-from ocitui.cli import checking, doctor_options
-from ocitui.cli.demo_images import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
+from ocitui.cli import options
+from ocitui.cli.commands import check as checking
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.failures import InterruptedBySignalError
 from ocitui.doctor.findings import Depth, Severity
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
@@ -38,8 +39,8 @@ def id_of(ocitui: Ocitui, cache: Path, code: str) -> str:
 
 
 def test_the_light_copies_of_the_doctor_s_words_agree() -> None:
-    assert tuple(depth.value for depth in Depth) == doctor_options.DEPTHS
-    assert tuple(severity.value for severity in Severity) == doctor_options.SEVERITIES
+    assert tuple(depth.value for depth in Depth) == options.DEPTHS
+    assert tuple(severity.value for severity in Severity) == checking.SEVERITIES
 
 
 def test_the_demo_s_faults_are_shown_worst_first_and_fit_the_screen(demo: Path, ocitui: Ocitui) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.packed_file import check_packed
-from ocitui.cli.demo_cache import make_demo_cache
-from ocitui.cli.demo_images import FORGOTTEN, PROXY, QUEUE, SITE
+from ocitui.cli.demo_cache import FORGOTTEN, PROXY, QUEUE, SITE, make_demo_cache
 from ocitui.doctor.check.judge import Judge
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.tools import need
@@ -101,8 +100,8 @@ def test_removed_once_it_was_shown(tmp_path: Path, ocitui: Ocitui, monkeypatch: 
         return 0
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("ocitui.cli.demo.is_terminal", lambda _: True)
-    monkeypatch.setattr("ocitui.cli.demo._open_screen", show)
+    monkeypatch.setattr("ocitui.cli.commands.demo.is_terminal", lambda _: True)
+    monkeypatch.setattr("ocitui.cli.commands.demo._open_screen", show)
     done = ocitui("demo", "--theme", "light", "--no-mouse")
     assert done.status == 0
     assert str(seen[0]) in done.out

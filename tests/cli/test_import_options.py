@@ -11,10 +11,11 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.cli import import_options
-from ocitui.cli.completion import COMPLETION_VARIABLE
+from ocitui.cli.commands.completion import COMPLETION_VARIABLE
 from ocitui.cli.failures import UsageProblemError
-from ocitui.cli.import_options import AskedImport, AskedSource, ByteSize
+from ocitui.cli.import_options import AskedImport, AskedSource
 from ocitui.cli.import_requests import import_request, read_request
+from ocitui.cli.options import ByteSize
 from ocitui.importing.errors import SourceError
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packer_base import COMPRESSIONS

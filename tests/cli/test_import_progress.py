@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cli.import_progress import progress_text
-from ocitui.cli.progress_line import human_span
+from ocitui.cli.progress import human_span, progress_text
 from ocitui.cli.tables import cell_width
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
-from ocitui.cli.digests import find_digest, is_whole
-from ocitui.cli.exits import ExitCode
 from ocitui.cli.failures import AmbiguousDigestError, UsageProblemError, status_of
+from ocitui.cli.selectors import find_digest, is_whole
+from ocitui.cli.settings import ExitCode
 from ocitui.cli.tables import Column, cell_width, lay_out
 
 COLUMNS = (Column("NAME", shrink=True), Column("SIZE", right=True, rank=1), Column("PLACE", rank=2), Column("STATE"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from ocitui.cli.demo_images import ALPINE
+from ocitui.cli.demo_cache import ALPINE
 from tests.cli.conftest import Ocitui
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cli import listing
-from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
+from ocitui.cli.commands import list_ as listing
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
 from tests.cli.conftest import ODD_NAME, Ocitui
 
 COMMON = {"schema", "host", "cache"}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ocitui.cache.daemon import DaemonState
-from ocitui.cli import repairing
-from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
+from ocitui.cli.commands import repair as repairing
+from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from ocitui.doctor.repair.plan import RepairPlan
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui, Outcome, rot, widest

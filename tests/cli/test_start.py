@@ -14,10 +14,9 @@ import ocitui as package
 from ocitui import directory
 from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
 from ocitui.cli import options
-from ocitui.cli.completion import COMPLETION_VARIABLE
-from ocitui.cli.demo_images import ALPINE
-from ocitui.cli.group import COMMANDS
-from ocitui.cli.main import _COMPLETION_VARIABLE, cli
+from ocitui.cli.commands.completion import COMPLETION_VARIABLE
+from ocitui.cli.demo_cache import ALPINE
+from ocitui.cli.main import _COMPLETION_VARIABLE, COMMANDS, cli
 from tests.cli.conftest import Ocitui
 
 ALL_COMMANDS = list(COMMANDS)
@@ -32,9 +31,15 @@ def imported_by(*words: str | Path) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
+LIGHT = {f"ocitui.cache.{name}" for name in ("actor", "errors", "files", "names")}
+"""What of the cache costs next to nothing to import."""
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in ALL_COMMANDS)])
 def test_help_is_light(words: list[str]) -> None:
-    assert not imported_by(*words) & {"textual", "rich", "msgspec", "asyncio", "ocitui.cache"}
+    imported = imported_by(*words)
+    assert not imported & {"textual", "rich", "msgspec", "asyncio", "ssl", "subprocess"}
+    assert {name for name in imported if name.startswith("ocitui.cache.")} <= LIGHT
 
 
 HEADLESS = {
@@ -76,6 +81,12 @@ def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None
 
 READERS = {name: HEADLESS[name] for name in ("list", "resolve", "recall", "verdict")}
 """What is asked often, and is to answer at once."""
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ALL_COMMANDS)])
+def test_a_command_imports_none_of_the_others(words: list[str]) -> None:
+    own = f"ocitui.cli.commands.{COMMANDS[words[0]][0]}" if words[0] in COMMANDS else ""
+    assert {name for name in imported_by(*words) if name.startswith("ocitui.cli.commands.")} <= {own}
 
 
 @pytest.mark.parametrize("command", READERS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cli.demo_images import ALPINE, BUSYBOX
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cli.demo_images import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
+from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from tests.cli.conftest import Ocitui, rot, widest
 
 TAR = ("--format", "tar")

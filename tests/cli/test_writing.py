@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackerCache, Preparation, journal
-from ocitui.cli import asking
-from ocitui.cli.demo_images import ALPINE, BUSYBOX, OLD_ALPINE
+from ocitui.cli import running
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
 from tests.cache.scenes import interrupted_delete
 from tests.cli.answering import answer
@@ -209,8 +209,8 @@ def test_a_plan_that_no_longer_holds_is_shown_and_asked_again(
                 packed.write(b"more")
         return "yes"
 
-    monkeypatch.setattr(asking, "can_ask", lambda: True)
-    monkeypatch.setattr(asking, "ask", ask)
+    monkeypatch.setattr(running, "can_ask", lambda: True)
+    monkeypatch.setattr(running, "ask", ask)
     done = ocitui("delete", ALPINE.digest, "-C", demo)
     assert done.status == 0
     assert len(asked) == 2
@@ -220,7 +220,7 @@ def test_a_plan_that_no_longer_holds_is_shown_and_asked_again(
 def test_the_daemon_is_named_in_the_question(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     from ocitui.cache.daemon import DaemonState
 
-    monkeypatch.setattr(asking, "find_daemon", lambda _: DaemonState(7, 0.0, True))
+    monkeypatch.setattr("ocitui.cache.daemon.find_daemon", lambda _: DaemonState(7, 0.0, True))
     assert "kratad runs here since 1970-01-01" in ocitui("delete", ALPINE.digest, "-C", demo).out
 
 
@@ -266,7 +266,7 @@ def test_wait_waits_for_the_lock(words: str, demo: Path, ocitui: Ocitui, monkeyp
         async def released(_: float) -> None:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
-        monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
+        monkeypatch.setattr("asyncio.sleep", released)
         assert ocitui(*words.split(), "--wait", "60", "-C", demo).status != 5
 
 
@@ -293,7 +293,7 @@ def test_wait_holds_for_what_follows_the_question(
         monkeypatch.setattr(PackerCache, "prepare", prepared)
         assert ocitui(*words.split(), *own, "-C", demo).status == 5
         fcntl.flock(fd, fcntl.LOCK_UN)
-        monkeypatch.setattr("ocitui.cli.running.asyncio.sleep", released)
+        monkeypatch.setattr("asyncio.sleep", released)
         assert ocitui(*words.split(), *own, "--wait", "60", "-C", demo).status in (0, 3)
 
 

@@ -1,0 +1,444 @@
+"""`ocitui check`: what is wrong, shown for people at its end and for programs while it runs; what is accepted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from ocitui.cache import CacheError, StorageError
+from ocitui.text import human_size
+
+from ..failures import InterruptedBySignalError, UsageProblemError, refuse_read_only, status_of
+from ..json_values import finding_json, summary_json
+from ..options import ByteSize, F, Span, depth_option, with_options, writing
+from ..output import JsonLines, say
+from ..progress import check_text, human_span, line_shown
+from ..prose import counted, paragraph
+from ..running import Kept, cache_of, keep_index_aside, place, run_async
+from ..selectors import NoSuchFindingError, find_keys, fingerprints
+from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.doctor.check.examine import ExamineOptions
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.doctor.findings import Finding
+    from ocitui.doctor.report import Report
+
+SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
+MOST_JOBS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedCheck:
+    """A check; ``max_rate`` is in bytes a second, ``older_than`` in seconds."""
+
+    depth: str = "header"
+    fail_on: str = "low"
+    severity: str | None = None
+    show_all: bool = False
+    entries: tuple[str, ...] = ()
+    jobs: int | None = None
+    max_rate: int | None = None
+    older_than: float | None = None
+    prometheus: Path | None = None
+    acknowledge: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    forget_all: bool = False
+
+
+class Rate(ByteSize):
+    """Bytes a second, written as 50M or 50M/s."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
+
+
+_CHECK_OPTIONS = (
+    depth_option,
+    click.option(
+        "--entry", "entries", metavar="DIGEST|NAME", multiple=True, help="Look only at these entries, repeatable."
+    ),
+    click.option(
+        "--fail-on",
+        type=click.Choice(SEVERITIES[1:]),
+        default="low",
+        show_default=True,
+        help="The least severity that makes the exit status 1.",
+    ),
+    click.option(
+        "--severity", type=click.Choice(SEVERITIES), help="Show only what is at least this bad [default: low]."
+    ),
+    click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full."),
+    click.option(
+        "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), help="Packed files read at once [default: 2]."
+    ),
+    click.option("--max-rate", metavar="SIZE/s", type=Rate(), help="Read no faster than this, as 50M/s."),
+    click.option(
+        "--older-than", metavar="SPAN", type=Span(), help="Deep: pass over what was found sound since, as 30d or 12h."
+    ),
+    click.option(
+        "--prometheus",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+        help="Write metrics for node_exporter's textfile collector; - is standard output, in place of the findings.",
+    ),
+    click.option(
+        "--acknowledge",
+        metavar="ID",
+        multiple=True,
+        help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
+    ),
+    click.option("--forget", metavar="ID", multiple=True, help="No longer accept this finding, repeatable."),
+    click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
+)
+
+
+def check_options(function: F) -> F:
+    """Give a command the options of a check; their values are fields of AskedCheck."""
+    return with_options(function, _CHECK_OPTIONS)
+
+
+@click.command("check")
+@check_options
+@writing
+def check_command(settings: Settings, /, **asked: Any) -> int:
+    """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
+
+    No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
+    deep check are recorded, all in .ocitui; with --read-only not even that.
+
+    Every depth also does what the ones before it do. With --json each finding is one line, written when it is found;
+    the last line is a summary.
+
+    Exits with 0 where all is well, with 1 where something is wrong: what is only worth knowing (info) and what was
+    acknowledged does not count. Exits with 4 where the cache could not be examined.
+    """
+    return check(settings, AskedCheck(**asked))
+
+
+def check(settings: Settings, asked: AskedCheck) -> int:
+    """Examine the cache and say what is wrong with it.
+
+    Raises CacheDirectoryError, NoSuchEntryError, NoSuchFindingError, InterruptedBySignalError and others; with --json
+    they are a line like the rest.
+    """
+    to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
+    if to_stdout and settings.as_json:
+        raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
+    if not settings.as_json:
+        return _check(settings, asked, metrics_only=to_stdout)
+    try:
+        return _check(settings, asked)
+    except CacheError as error:
+        JsonLines(settings).fail(error.code, error.message, error.hint)
+        return status_of(error)
+    except InterruptedBySignalError as error:
+        JsonLines(settings).fail("interrupted", error.message, error.hint)
+        return 128 + error.number
+
+
+def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    from ocitui.doctor.findings import Severity
+    from ocitui.doctor.prometheus import refuse_inside, write_prometheus
+
+    if asked.prometheus is not None and not metrics_only:
+        # Before a check that may take hours.
+        refuse_inside(settings.directory, asked.prometheus)
+    acceptance = Acceptance.begin(settings, asked)
+    output: CheckOutput = MetricsOutput() if metrics_only else TextOutput(settings, asked)
+    if settings.as_json:
+        output = JsonOutput(settings, asked, acceptance.accepts)
+    report, kept = _examine(settings, asked, output)
+    report = acceptance.end(report)
+    if asked.prometheus is not None and not metrics_only:
+        write_prometheus(report, asked.prometheus)
+    failed = report.fails(Severity(asked.fail_on))
+    output.done(report, kept, failed=failed)
+    return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
+
+
+def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
+    """What is asked for, as the doctor takes it; the entries are not among it."""
+    from ocitui.doctor.check.examine import ExamineOptions
+    from ocitui.doctor.findings import Depth
+
+    options = ExamineOptions(
+        Depth(asked.depth),
+        max_rate=asked.max_rate,
+        older_than=asked.older_than,
+        ledger_writes=not settings.read_only,
+    )
+    return options if asked.jobs is None else replace(options, jobs=asked.jobs)
+
+
+def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, Kept]:
+    import asyncio
+
+    from ocitui.doctor.findings import Depth
+
+    found: list[Finding] = []
+
+    async def work() -> tuple[Report, Kept]:
+        keys = await find_keys(cache_of(settings), asked.entries)
+        # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
+        options = replace(examine_options(settings, asked), keys=keys)
+        return await asyncio.gather(
+            _follow(settings, options, output, found, show),
+            keep_index_aside(settings),
+        )
+
+    try:
+        with line_shown(check_text) as show:
+            return run_async(work())
+    except InterruptedBySignalError as error:
+        output.stopped(found)
+        hint = _GOES_ON if asked.depth == Depth.DEEP and not settings.read_only else "no entry was changed"
+        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
+
+
+async def _follow(
+    settings: Settings,
+    options: ExamineOptions,
+    output: CheckOutput,
+    found: list[Finding],
+    show: Callable[[Progress], None],
+) -> Report:
+    """The report; what comes before it is shown as it comes, and gathered in ``found``."""
+    from ocitui.doctor.check.examine import examining
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.doctor.report import Report
+
+    async with aclosing(examining(settings.directory, options)) as stream:
+        async for news in stream:
+            if isinstance(news, Report):
+                return news
+            if isinstance(news, Progress):
+                show(news)
+            else:
+                found += news
+                output.found(news)
+    raise AssertionError("the stream ends with the report")
+
+
+@dataclass(slots=True)
+class Acceptance:
+    """Which findings are acknowledged, as a check begins; ``words`` are the ids of those that are to be."""
+
+    directory: Path
+    known: frozenset[str]
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def begin(cls, settings: Settings, asked: AskedCheck) -> Acceptance:
+        """Take back what is to be, first of all. Raises NoSuchFindingError, ReadOnlyError, StorageError."""
+        from ocitui.doctor.acknowledged import load_acknowledged, withdraw
+
+        if asked.acknowledge or asked.forget or asked.forget_all:
+            refuse_read_only(settings, "acknowledge findings")
+        try:
+            known = list(load_acknowledged(settings.directory))
+        except StorageError:
+            if asked.forget:
+                raise
+            known = []  # the examination says so, and shows every finding
+        gone = known if asked.forget_all else [_one(word, known) for word in asked.forget]
+        if gone:
+            withdraw(settings.directory, gone)
+        return cls(settings.directory, frozenset(known).difference(gone), asked.acknowledge)
+
+    def accepts(self, finding: Finding) -> bool:
+        """Whether it is acknowledged, or about to be."""
+        return finding.fingerprint in self.known or any(finding.fingerprint.startswith(word) for word in self.words)
+
+    def end(self, report: Report) -> Report:
+        """Accept what is to be, and mark all such findings.
+
+        Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
+        """
+        from ocitui.doctor.acknowledged import acknowledge
+
+        wanted = {_found(word, report.findings) for word in self.words}
+        if wanted:
+            acknowledge(self.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
+        return report.with_acknowledged(self.known | wanted)
+
+
+def _one(word: str, known: Iterable[str]) -> str:
+    found = [fingerprint for fingerprint in known if fingerprint.startswith(word)]
+    if len(found) != 1:
+        which = f"{len(found)} acknowledged findings have" if found else "no acknowledged finding has"
+        raise NoSuchFindingError(f"{which} the id {word}", hint="ocitui check --all shows them")
+    return found[0]
+
+
+def _found(word: str, findings: Sequence[Finding]) -> str:
+    found = fingerprints(word, findings)
+    if not found:
+        raise NoSuchFindingError(f"no finding has the id {word}", hint="ocitui check --all shows each with its id")
+    return found[0]
+
+
+_HOST_CODES = ("cache-read-only", "disk-full")
+
+
+class CheckOutput(Protocol):
+    """Where a check's findings go."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """Findings, as they are made."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        """The check is over; ``failed`` is whether it found what it was to fail on."""
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """The check was interrupted after these."""
+
+
+class JsonOutput:
+    """An object a line for each finding, the summary as the last."""
+
+    def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
+        from ocitui.doctor.findings import Severity
+
+        self._lines = JsonLines(settings)
+        self._minimum = Severity(asked.severity or Severity.INFO)
+        self._accepts = accepts
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            if finding.severity.rank >= self._minimum.rank:
+                accepted = finding.acknowledged or self._accepts(finding)
+                self._lines.write("finding", **finding_json(finding, acknowledged=accepted))
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        summary = summary_json(report)
+        summary["notes"] += kept.notes
+        self._lines.write("summary", clean=not failed, **summary)
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """What was found is on its lines already."""
+
+
+class MetricsOutput:
+    """Nothing but the metrics."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """They are counted in the end."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        from ocitui.doctor.prometheus import prometheus
+
+        for line in prometheus(report).splitlines():
+            say(line)
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        """Half a check has no metrics."""
+
+
+class TextOutput:
+    """Findings by severity, worst first, then how far it looked and what the daemon would do."""
+
+    def __init__(self, settings: Settings, asked: AskedCheck) -> None:
+        from ocitui.doctor.findings import Severity
+
+        self._settings, self._asked, self._whole = settings, asked, asked.show_all
+        lowest = Severity.INFO if asked.show_all else Severity.LOW
+        self._minimum = Severity(asked.severity or lowest)
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """They are shown in order, at the end."""
+
+    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+        shown = report.shown(self._minimum, acknowledged=self._whole)
+        self._show(shown)
+        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept.notes)))
+        for line in summary:
+            say(line)
+        say(_outcome(report, shown, self._asked))
+        if failed:
+            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
+
+    def stopped(self, findings: Sequence[Finding]) -> None:
+        shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
+        if shown:
+            self._show(sorted(shown, key=lambda finding: -finding.severity.rank))
+            say("that is what was found so far")
+
+    def _show(self, findings: Sequence[Finding]) -> None:
+        from ..findings_text import finding_lines
+
+        for line in place(self._settings):
+            say(line)
+        say()
+        for line in finding_lines(findings, whole=self._whole):
+            say(line)
+
+
+def _verdict(report: Report) -> list[str]:
+    from ocitui.doctor.assessment import advice
+
+    verdict = report.verdict
+    lines = paragraph(f"{verdict.outcome}: {verdict.consequence}", "index.json  ")
+    if verdict.message:
+        lines += paragraph(f"it breaks here: {verdict.place}", " " * 12)
+    if not verdict.sound and (said := advice(report.directory, report.judge)):
+        lines += paragraph(said, " " * 12)
+    return lines
+
+
+def _coverage(report: Report) -> list[str]:
+    read = report.coverage.bytes_read
+    cost = [f"{human_size(read)} read"] if read else []
+    cost += [f"in {human_span(report.seconds)}"] if report.seconds >= 1 else []
+    text = str(report.coverage) + (f"; {' '.join(cost)}" if cost else "")
+    lines = paragraph(text, "looked at   ")
+    return lines + _notes(report.coverage.unchecked, "not checked ")
+
+
+def _host(report: Report) -> list[str]:
+    """What bears on all that could be done about the findings."""
+    found = [finding for finding in report.findings if finding.code in _HOST_CODES]
+    return [line for one in found for line in paragraph(f"{one.code}: {one.seen}; {one.daemon}", "host        ")]
+
+
+def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
+    return [line for note in notes for line in paragraph(note, first)]
+
+
+def _repair(report: Report) -> str:
+    """The command that finds the same: it has to look as deep where that could not be remembered."""
+    forgotten = any(finding.fingerprint in report.deep_only for finding in report.shown())
+    return f"ocitui repair --depth {report.depth}" if forgotten else "ocitui repair"
+
+
+def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
+    """What was found, and how much of it is not shown."""
+    from ocitui.doctor.finding_texts import clean_text
+    from ocitui.doctor.findings import Severity
+
+    from ..findings_text import tally
+
+    problems = report.shown(Severity.LOW)
+    seen = set(shown)
+    hidden = [finding for finding in report.findings if finding not in seen]
+    accepted = sum(finding.acknowledged for finding in hidden)
+    parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
+    parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
+    found = f"found       {tally(problems) or f'nothing wrong: {clean_text(report.depth)}'}"
+    return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
+
+
+def _more(asked: AskedCheck) -> str:
+    """How the rest is shown."""
+    words = [] if asked.show_all else ["--all"]
+    return " ".join([*words, "without --severity"] if asked.severity else words)
+
+
+_GOES_ON = "the same with --older-than 1d goes on: what was read is recorded"

@@ -1,0 +1,110 @@
+"""`ocitui delete`: a plan, a question, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import NoSuchEntryError
+from ocitui.text import human_size
+
+from ..failures import NotAskedError
+from ..json_values import transaction_json
+from ..options import FORMATS, writing, yes_option
+from ..output import emit, fail, say
+from ..running import agree, agree_to_drop_used, as_agreed, run_async, writing_cache
+from ..selectors import find_digest
+from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import DeletePlan, PackerCache, Transaction
+    from ocitui.cache.index import Key
+
+
+@click.command("delete")
+@click.argument("digest")
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Only this format, repeatable.")
+@yes_option
+@writing
+def delete_command(settings: Settings, digest: str, formats: tuple[str, ...], agreed: bool) -> ExitCode:
+    """Take the entries of DIGEST out of the index and their files to the trash.
+
+    Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
+    """
+    return delete(settings, digest, formats, agreed)
+
+
+def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed: bool) -> ExitCode:
+    """Delete the entries of a digest, as planned and agreed to; a plan that no longer holds is made and shown again.
+
+    Raises NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
+    """
+    from ocitui.doctor.loop_devices import users_of_any
+
+    cache = writing_cache(settings, "delete entries")
+
+    def carry_out() -> ExitCode:
+        plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
+        used_by = users_of_any(settings.directory, plan.entries)
+        try:
+            agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
+            agree_to_drop_used(settings, used_by, "delete them all the same?")
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, plan=plan_json(plan, used_by))
+            return ExitCode.USAGE
+        _tell(settings, plan, used_by, run_async(cache.delete(plan.keys, plan)))
+        return ExitCode.CLEAN
+
+    return as_agreed(agreed, carry_out)
+
+
+async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str]) -> tuple[DeletePlan, list[str]]:
+    """The plan, and the names that no entry carries afterwards."""
+    descriptors = await cache.list()
+    digest = find_digest((d.digest for d in descriptors), digest_text)
+    keys: list[Key] = [d.key for d in descriptors if d.digest == digest]
+    if not keys:
+        raise NoSuchEntryError(f"there is no entry {digest}")
+    plan = await cache.plan_delete([(digest, format_) for format_ in formats] or list(dict.fromkeys(keys)))
+    left = {d.image_name for d in descriptors if d.key not in plan.keys}
+    lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
+    return plan, list(lost)
+
+
+def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
+    """A plan as programs read it; ``used_by`` are the loop devices that hold its files."""
+    return {
+        "entries": [descriptor.as_dict() for descriptor in plan.entries],
+        "files": [{"name": file.name, "size": file.size} for file in plan.files],
+        "kept": list(plan.kept),
+        "uncovered": [descriptor.as_dict() for descriptor in plan.uncovered],
+        "bytes_trashed": plan.bytes_trashed,
+        "used_by": list(used_by),
+    }
+
+
+def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
+    yield "these entries leave the index:"
+    for d in plan.entries:
+        yield f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}"
+    yield "these files go to the trash:" if plan.files else "no file goes to the trash"
+    for file in plan.files:
+        yield f"  {human_size(file.size):>5}  {file.name}"
+    yield from (f"  kept, as another format of this digest needs it: {name}" for name in plan.kept)
+    yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)
+    for d in plan.uncovered:
+        yield f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip()
+    yield from (f"afterwards nothing carries the name {name}" for name in lost_names)
+    yield f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied"
+
+
+def _tell(settings: Settings, plan: DeletePlan, used_by: Sequence[str], done: Transaction) -> None:
+    if settings.as_json:
+        emit(settings, plan=plan_json(plan, used_by), transaction=transaction_json(done))
+        return
+    say("deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries")
+    say(f"transaction {done.id} (ocitui undo {done.id} brings it back)")
+    if done.note:
+        say(f"note: {done.note}")

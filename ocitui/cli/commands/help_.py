@@ -1,0 +1,67 @@
+"""`ocitui help [TOPIC]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from ocitui.help import TOPICS, styled, topic_text
+
+from ..output import is_terminal
+from ..settings import ExitCode
+
+
+@click.command("help")
+@click.argument("topic", required=False)
+@click.pass_context
+def help_command(context: click.Context, topic: str | None) -> ExitCode:
+    """Explain TOPIC, or a command; without one, list the topics."""
+    return show_topic(context, topic)
+
+
+class NoSuchTopicError(click.UsageError):
+    """There is neither a topic nor a command of that name."""
+
+    def __init__(self, word: str, near: list[str]) -> None:
+        super().__init__(f"there is no topic and no command {word}{f'; did you mean {near[0]}?' if near else ''}")
+
+
+def show_topic(context: click.Context, topic: str | None) -> ExitCode:
+    """Print a topic, the help of a command, or the list of topics. Raises NoSuchTopicError."""
+    root = context.find_root()
+    assert isinstance(root.command, click.Group)
+    if topic is None:
+        lines = _topics()
+    elif topic in TOPICS:
+        lines = styled(_text(topic), _bold if is_terminal(sys.stdout) else str)
+    elif (command := root.command.get_command(root, topic)) is not None:
+        lines = iter([command.get_help(click.Context(command, root, topic))])
+    else:
+        from difflib import get_close_matches
+
+        raise NoSuchTopicError(topic, get_close_matches(topic, [*TOPICS, *root.command.list_commands(root)], 1))
+    for line in lines:
+        click.echo(line)
+    return ExitCode.CLEAN
+
+
+def _topics() -> Iterator[str]:
+    yield "ocitui help TOPIC explains:"
+    yield ""
+    yield from (f"  {topic:<14}{line}" for topic, line in TOPICS.items())
+    yield ""
+    yield "ocitui help COMMAND, or ocitui COMMAND --help, has the options of a command; ocitui --help lists them."
+
+
+def _text(topic: str) -> str:
+    if topic != "keys":
+        return topic_text(topic)
+    from ocitui.tui.actions import keys_text
+
+    return keys_text()
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)

@@ -1,0 +1,62 @@
+"""`ocitui import`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ..import_options import AskedImport, import_options, source_argument
+from ..options import writing
+from ..output import emit, is_terminal, say
+from ..running import writing_cache
+from ..settings import ExitCode, Settings
+
+
+@click.command("import")
+@source_argument
+@import_options
+@writing
+def import_command(settings: Settings, /, **asked: Any) -> ExitCode:
+    """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.
+
+    \b
+    oci:DIR[:NAME]               an OCI layout
+    oci-archive:FILE[:NAME]      the same in a tar
+    docker-archive:FILE[:NAME]   what docker save writes
+    docker://HOST/NAME:TAG       an image in a registry
+    packed:FILE                  a packed root filesystem, its manifest and config
+
+    NAME may also be @DIGEST. A path without a prefix is recognised by what lies there; any other word is the name of an
+    image in a registry, without a host on Docker Hub.
+
+    Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
+    ocitui imports.
+    """
+    return import_image(settings, AskedImport(**asked))
+
+
+def import_image(settings: Settings, asked: AskedImport) -> ExitCode:
+    """Bring an image in. Raises UsageProblemError, InvalidNameError, and what `carry_out` raises."""
+    from ..import_requests import import_request
+    from ..import_run import carry_out, imported_json, tell_imported
+
+    writing_cache(settings, "import an image")
+    request = import_request(asked)
+    _mention_interrupted(settings)
+    done = carry_out(settings, request)
+    if settings.as_json:
+        emit(settings, **imported_json(settings.directory, done))
+    else:
+        tell_imported(done)
+    return ExitCode.CLEAN
+
+
+def _mention_interrupted(settings: Settings) -> None:
+    from ocitui.importing.unfinished import unfinished
+
+    count = len(unfinished(settings.directory))
+    if count and (is_terminal(sys.stderr) or not settings.as_json):
+        what = "1 import was" if count == 1 else f"{count} imports were"
+        say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)

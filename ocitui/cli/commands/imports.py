@@ -1,0 +1,189 @@
+"""`ocitui imports`: imports that were interrupted, and what was downloaded for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import CacheError
+from ocitui.cache.files import check_directory
+from ocitui.text import human_size, timestamp
+
+from ..failures import CancelledError, NoSuchImportError, UsageProblemError, status_of
+from ..options import writing, yes_option
+from ..output import complain, emit, say
+from ..running import agree, writing_cache
+from ..settings import ExitCode, Settings
+from ..tables import Column, lay_out, terminal_width
+
+if TYPE_CHECKING:
+    from ocitui.importing.unfinished import UnfinishedImport
+
+
+@click.command("imports")
+@click.argument("import_ids", metavar="[ID]...", nargs=-1)
+@click.option("--go-on", is_flag=True, help="Carry them out, one after the other.")
+@click.option("--forget", is_flag=True, help="Forget them; what was downloaded stays.")
+@click.option("--clear", is_flag=True, help="Remove what was downloaded and no import uses, after a question.")
+@yes_option
+@writing
+def imports_command(
+    settings: Settings, import_ids: tuple[str, ...], go_on: bool, forget: bool, clear: bool, agreed: bool
+) -> ExitCode:
+    """List the imports that were interrupted, and the bytes that were downloaded and are kept.
+
+    ID, or its beginning, is what --go-on and --forget are about; without one they are about all.
+    """
+    if go_on + forget + clear > 1:
+        raise click.UsageError("--go-on, --forget and --clear cannot be asked for at once")
+    if import_ids and not (go_on or forget):
+        raise click.UsageError("an ID is for --go-on or --forget")
+    if clear:
+        return clear_blobs(settings, agreed)
+    if forget:
+        return forget_imports(settings, import_ids)
+    if go_on:
+        return go_on_with(settings, import_ids)
+    return list_interrupted(settings)
+
+
+_COLUMNS = (
+    Column("ID"),
+    Column("INTERRUPTED", rank=2),
+    Column("FORMAT", rank=1),
+    Column("NAME", shrink=True, rank=3),
+    Column("SOURCE"),
+)
+
+
+def list_interrupted(settings: Settings) -> ExitCode:
+    """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
+    from ocitui.importing.unfinished import blob_store, unfinished
+
+    check_directory(settings.directory)
+    found, kept = unfinished(settings.directory), blob_store(settings.directory).size()
+    if settings.as_json:
+        emit(settings, imports=[_record_json(one) for one in found], downloaded=kept)
+        return ExitCode.CLEAN
+    for line in lay_out(_COLUMNS, [_row(one) for one in found], terminal_width()) if found else []:
+        say(line)
+    if not found:
+        say("no import was interrupted")
+    else:
+        say("ocitui imports --go-on carries them out, --forget forgets them")
+    say(f"{human_size(kept)} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
+    return ExitCode.CLEAN
+
+
+def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+    """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins.
+
+    Gives the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError.
+    """
+    writing_cache(settings, "import an image")
+    status, results = ExitCode.CLEAN, []
+    for one in _chosen(settings, import_ids):
+        try:
+            results.append(_record_json(one) | _go_on_with_one(settings, one))
+        except CancelledError:
+            raise
+        except CacheError as error:
+            complain(f"{one.request.source}: {error.message}", error.hint)
+            failure = {"code": error.code, "message": error.message, "hint": error.hint}
+            results.append(_record_json(one) | {"error": failure})
+            status = status or status_of(error)
+    if settings.as_json:
+        emit(settings, imports=results)
+    elif not results:
+        say("no import was interrupted")
+    return status
+
+
+def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+    """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
+    from ocitui.importing.unfinished import forget
+
+    writing_cache(settings, "forget an import")
+    chosen = _chosen(settings, import_ids)
+    for one in chosen:
+        forget(settings.directory, one.id)
+    if settings.as_json:
+        emit(settings, forgotten=[_record_json(one) for one in chosen])
+        return ExitCode.CLEAN
+    for one in chosen:
+        say(f"forgotten: {one.request.source}")
+    if not chosen:
+        say("no import was interrupted")
+    return ExitCode.CLEAN
+
+
+def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
+    """Remove the downloaded blobs that no import uses. Raises NotAskedError, CancelledError, StorageError."""
+    from ocitui.importing.unfinished import blob_store, unfinished
+
+    writing_cache(settings, "remove what was downloaded")
+    blobs = blob_store(settings.directory)
+    freed = 0
+    if kept := blobs.size():
+        waiting = len(unfinished(settings.directory))
+        lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
+        lines += [f"interrupted imports that need them: at most {waiting}; they download them again"] if waiting else []
+        agree(settings, agreed, lines, "remove them?")
+        freed = blobs.clear()
+    if settings.as_json:
+        emit(settings, removed=freed, downloaded=blobs.size())
+    else:
+        say(f"{human_size(freed)} were removed" if freed else "there was nothing to remove")
+    return ExitCode.CLEAN
+
+
+def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
+    """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
+    from ocitui.importing.unfinished import unfinished
+
+    check_directory(settings.directory)
+    found = unfinished(settings.directory)
+    if not import_ids:
+        return found
+    chosen = [_find(found, text) for text in import_ids]
+    return [one for one in found if one in chosen]
+
+
+def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
+    candidates = [one for one in found if text and one.id.startswith(text)]
+    if not candidates:
+        raise NoSuchImportError(f"there is no interrupted import {text}")
+    if len(candidates) > 1 and text not in (one.id for one in candidates):
+        raise UsageProblemError(f"{text} begins {len(candidates)} imports", hint="give more of the ID")
+    return next((one for one in candidates if one.id == text), candidates[0])
+
+
+def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
+    from ..import_run import go_on, imported_json, tell_imported
+
+    if not settings.as_json:
+        say(f"{one.request.source} as {one.request.format}")
+    done = go_on(settings, one.request, one.id)
+    if not settings.as_json:
+        tell_imported(done)
+    return imported_json(settings.directory, done)
+
+
+def _record_json(one: UnfinishedImport) -> dict[str, Any]:
+    request = one.request
+    return {
+        "id": one.id,
+        "started": datetime.fromtimestamp(one.started, UTC).isoformat(),
+        "source": request.source,
+        "name": request.name,
+        "format": request.format.value,
+        "platform": request.platform,
+    }
+
+
+def _row(one: UnfinishedImport) -> list[str]:
+    request = one.request
+    return [one.id, timestamp(one.started), request.format, request.name or "", request.source]

@@ -1,0 +1,79 @@
+"""`ocitui log`: the transactions, newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ocitui.cache.files import check_directory
+from ocitui.text import human_size, timestamp
+
+from ..json_values import transaction_json
+from ..options import reading
+from ..output import emit, say
+from ..running import cache_of, run_async, tell_notes
+from ..settings import ExitCode, Settings
+from ..tables import Column, lay_out, terminal_width
+from ..transactions import entry_count, file_count
+
+if TYPE_CHECKING:
+    from ocitui.cache import Transaction
+
+
+@click.command("log")
+@reading
+def log_command(settings: Settings) -> ExitCode:
+    """List the transactions, newest first."""
+    return show_log(settings)
+
+
+_COLUMNS = (
+    Column("ID"),
+    Column("WHEN"),
+    Column("KIND"),
+    Column("STATE"),
+    Column("ENTRIES", right=True),
+    Column("FILES", right=True, rank=2),
+    Column("TRASH", right=True),
+    Column("NAMES", rank=3),
+    Column("BY", rank=1),
+)
+
+
+_PENDING_NOTE = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
+
+
+def show_log(settings: Settings) -> ExitCode:
+    """Print the transactions, newest first. Raises CacheDirectoryError, StorageError."""
+    from ocitui.cache import TransactionState
+
+    check_directory(settings.directory)
+    cache = cache_of(settings)
+    transactions = run_async(cache.transactions())
+    tell_notes([one.note for one in run_async(cache.refused())])
+    if settings.as_json:
+        emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
+        return ExitCode.CLEAN
+    rows = [_row(transaction) for transaction in transactions]
+    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
+        say(line)
+    if any(transaction.state is TransactionState.PENDING for transaction in transactions):
+        say(_PENDING_NOTE)
+    return ExitCode.CLEAN
+
+
+def _row(transaction: Transaction) -> list[str]:
+    from ocitui.cache import TransactionState
+
+    return [
+        transaction.id,
+        timestamp(transaction.started),
+        transaction.kind,
+        transaction.state,
+        "index" if transaction.swap is not None else str(entry_count(transaction)),
+        str(file_count(transaction)),
+        human_size(0 if transaction.state is TransactionState.EMPTIED else transaction.bytes_trashed),
+        transaction.about,
+        transaction.by,
+    ]

@@ -1,0 +1,133 @@
+"""`ocitui resolve`, `recall` and `verdict`: what the daemon would find, and what it would do with index.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import ImageName, PackedFormat
+
+from ..options import format_option, reading
+from ..output import emit, fail, say
+from ..selectors import find_digest
+from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import Explanation, ImageIndex, Verdict
+
+
+@click.command("resolve")
+@click.argument("name")
+@format_option
+@reading
+def resolve_command(settings: Settings, name: str, format_: str) -> ExitCode:
+    """Say what the daemon would find for NAME, and why.
+
+    Exits with 0 for a hit and 1 for a miss.
+    """
+    return resolve(settings, name, format_)
+
+
+@click.command("recall")
+@click.argument("digest")
+@format_option
+@reading
+def recall_command(settings: Settings, digest: str, format_: str) -> ExitCode:
+    """Say whether the daemon would find the packed file of DIGEST, and why.
+
+    Exits with 0 for a hit and 1 for a miss.
+    """
+    return recall(settings, digest, format_)
+
+
+@click.command("verdict")
+@reading
+def verdict_command(settings: Settings) -> ExitCode:
+    """Say what the daemon would do with index.json at its start.
+
+    Exits with 0 where it would load or create it, with 1 where it would lose it or refuse to start.
+    """
+    return give_verdict(settings)
+
+
+def give_verdict(settings: Settings) -> ExitCode:
+    """Print the verdict. Raises CacheDirectoryError where the index cannot be read."""
+    from ocitui.cache.index_file import read_patiently
+
+    verdict = read_patiently(settings.directory).verdict
+    if settings.as_json:
+        emit(
+            settings,
+            outcome=verdict.outcome.value,
+            entries=verdict.entries,
+            message=verdict.message,
+            line=verdict.line,
+            column=verdict.column,
+        )
+    else:
+        _explain(settings, verdict)
+    return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
+
+
+def _explain(settings: Settings, verdict: Verdict) -> None:
+    say(f"{verdict.outcome}: {verdict.consequence}")
+    if verdict.message:
+        say(f"index.json breaks here: {verdict.place}")
+    if not verdict.sound:
+        from ocitui.doctor.assessment import advice
+
+        if said := advice(settings.directory):
+            say(said)
+
+
+_DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
+
+
+def resolve(settings: Settings, name_text: str, format_text: str) -> ExitCode:
+    """Look a name up. Raises InvalidNameError, CorruptIndexError, CacheDirectoryError."""
+    from ocitui.cache.lookup import explain_resolve
+
+    name = ImageName.parse(name_text)
+    found = explain_resolve(settings.directory, _index(settings), name, PackedFormat(format_text))
+    return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
+
+
+def recall(settings: Settings, digest_text: str, format_text: str) -> ExitCode:
+    """Look a digest up. Raises AmbiguousDigestError, CorruptIndexError, CacheDirectoryError."""
+    from ocitui.cache.lookup import explain_recall
+
+    index, format_ = _index(settings), PackedFormat(format_text)
+    digest = find_digest(index.digests, digest_text)
+    descriptor = index.by_key(digest, format_)
+    name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
+    found = explain_recall(settings.directory, index, name, digest, format_)
+    return _answer(settings, found, path=str(found.image.path) if found.image else None)
+
+
+def _index(settings: Settings) -> ImageIndex:
+    """Raises CorruptIndexError, CacheDirectoryError."""
+    from ocitui.cache.index_file import read_patiently
+
+    seen = read_patiently(settings.directory)
+    seen.require_sound(settings.directory)
+    return seen.contents
+
+
+def _described(found: Explanation) -> dict[str, Any]:
+    return {"descriptor": found.descriptor.as_dict() if found.descriptor else None}
+
+
+def _answer(settings: Settings, found: Explanation, **keys: Any) -> ExitCode:
+    keys = {"hit": found.hit, **keys, "reasons": [reason.text for reason in found.reasons]}
+    if not settings.as_json:
+        for step, reason in enumerate(found.reasons, 1):
+            say(f"{step}. {reason.text}")
+    if found.error:
+        fail(settings, "document", f"the daemon fails at {found.error}", _DAEMON_ERROR_HINT, **keys)
+        return ExitCode.UNCHECKED
+    if settings.as_json:
+        emit(settings, **keys)
+    else:
+        say(f"hit: {found.image.path}" if found.image else "miss: the daemon does not have it")
+    return ExitCode.CLEAN if found.hit else ExitCode.PROBLEMS

@@ -1,0 +1,468 @@
+"""`ocitui repair`: what would mend the cache, a question, one transaction, and the check that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import ImageName, PlanChangedError
+
+from ..failures import NotAskedError, UsageProblemError
+from ..import_options import AskedSource, SourceText
+from ..json_values import assessment_json, counts_json, finding_json, plan_json, transaction_json, verdict_json
+from ..options import F, depth_option, with_options, writing, yes_option
+from ..output import emit, fail, say
+from ..progress import check_text, line_shown, repair_text
+from ..prose import counted, paragraph
+from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache
+from ..selectors import NoSuchFindingError, find_digest, fingerprints, keys_of_files, spelled
+from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import Transaction
+    from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor.findings import Finding
+    from ocitui.doctor.repair.apply import Repaired
+    from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
+    from ocitui.doctor.report import Report
+
+_FILE = click.Path(path_type=Path)
+
+
+ANY_KNOWN = "*"
+"""What --adopt stands for without a value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRepair:
+    """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
+
+    apply: bool = False
+    depth: str = "header"
+    only: tuple[str, ...] = ()
+    drop: bool = False
+    adopt: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    trash_orphans: bool = False
+    change_modes: bool = False
+    sources: tuple[str, ...] = ()
+    registry: bool = False
+    even_if_futile: bool = False
+    daemon_hangs: bool = False
+    tls_ca: Path | None = None
+    plain_http: bool = False
+    authfile: Path | None = None
+    mirror: str | None = None
+
+
+_OPTIONS = (
+    click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
+    click.option(
+        "--only",
+        metavar="CODE|ID|DIGEST|NAME",
+        multiple=True,
+        help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
+    ),
+    depth_option,
+    click.option(
+        "--from",
+        "sources",
+        metavar="SOURCE",
+        type=SourceText(),
+        multiple=True,
+        help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
+    ),
+    click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest."),
+    click.option(
+        "--name",
+        "names",
+        metavar="DIGEST=NAME",
+        multiple=True,
+        help="The name of an entry that has none, or lost it. Repeatable.",
+    ),
+    click.option(
+        "--adopt",
+        metavar="[DIGEST=NAME]",
+        is_flag=False,
+        flag_value=ANY_KNOWN,
+        multiple=True,
+        help="Make an entry for complete files without one; alone: for all whose name a backup or the trash tells.",
+    ),
+    click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
+    click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are."),
+    click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them."),
+    click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite."),
+    click.option(
+        "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
+    ),
+    click.option("--tls-ca", metavar="FILE", type=_FILE, help="For registries: trust this authority (PEM) too."),
+    click.option("--plain-http", is_flag=True, help="For registries: speak http without TLS."),
+    click.option("--authfile", metavar="FILE", type=_FILE, help="For registries: credentials."),
+    click.option("--mirror", metavar="HOST[:PORT]", help="For Docker Hub's images: this mirror."),
+)
+
+
+def repair_options(function: F) -> F:
+    """Give a command the options of a repair; their values are fields of AskedRepair."""
+    return with_options(function, _OPTIONS)
+
+
+@click.command("repair")
+@repair_options
+@yes_option
+@writing
+def repair_command(settings: Settings, /, agreed: bool, **asked: Any) -> ExitCode:
+    """Show what would mend the cache, step by step and with what it costs; with --apply do it.
+
+    What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
+    other formats of an image, and from what --from and --registry name. Nothing is dropped, adopted or given a name
+    unless an option says so. All of it is one transaction, which ocitui undo reverses; what is removed lies in the
+    trash.
+
+    After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
+    it exits with 0 where nothing is wrong, else with 1.
+    """
+    return repair(settings, AskedRepair(**asked), agreed)
+
+
+def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
+    """Show what would mend the cache; with --apply do it, as agreed to.
+
+    Raises CacheDirectoryError, NoSuchFindingError, CancelledError, and what writing raises.
+    """
+    from ocitui.doctor.findings import Severity
+
+    if asked.apply:
+        writing_cache(settings, "repair the cache")
+    output = RepairOutput(settings)
+    looked = look(settings, asked)
+    output.planned(looked)
+    if not asked.apply:
+        output.would()
+        return ExitCode.PROBLEMS if looked.report.fails(Severity.LOW) else ExitCode.CLEAN
+    try:
+        report = _repair(settings, asked, agreed, looked, output)
+    except NotAskedError as error:
+        fail(settings, error.code, error.message, error.hint, **output.so_far())
+        return ExitCode.USAGE
+    output.done(report)
+    return ExitCode.REMAINING if report.fails(Severity.LOW) else ExitCode.CLEAN
+
+
+def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
+    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
+    tries = rounds = 0
+    if not looked.plan.made:
+        output.nothing_to_do()
+    while looked.plan.made:
+        try:
+            _agree(settings, agreed, looked)
+            repaired = _apply(settings, looked.plan)
+        except PlanChangedError as error:
+            tries += 1
+            if agreed and tries == TRIES:
+                raise
+            say(f"{error.message}: here is what would be done now", err=True)
+            looked = look(settings, asked)
+            output.planned_anew(looked)
+            continue
+        output.made(repaired)
+        rounds += 1
+        if not looked.plan.brings_entries or rounds == TRIES:
+            return repaired.report
+        looked = look_again(settings, asked, repaired.report)
+        if looked.plan.made:
+            output.planned(looked)
+    return looked.report
+
+
+def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
+    """Ask; twice before what is in use goes. Raises NotAskedError, CancelledError."""
+    agree(settings, agreed, list(looked.lines()), "repair?")
+    agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?")
+
+
+def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
+    from ocitui.doctor.repair.apply import apply_plan
+
+    with line_shown(repair_text) as show:
+        return run_async(apply_plan(cache_of(settings), plan, show))
+
+
+# What is asked of registries is checked as for an import from one.
+_SOME_REGISTRY = "docker://localhost/any"
+_ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
+_OTHERS = "ocitui check shows the findings that a name can mend"
+
+
+def repair_request(asked: AskedRepair, findings: Sequence[Finding], digests: Sequence[str]) -> RepairOptions:
+    """``digests`` are those that --adopt and --name may tell by their beginning.
+
+    Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
+    from ocitui.doctor.repair.plan import RepairOptions
+
+    from ..import_requests import read_request
+
+    access = AskedSource(
+        source=_SOME_REGISTRY,
+        tls_ca=asked.tls_ca,
+        plain_http=asked.plain_http,
+        authfile=asked.authfile,
+        mirror=asked.mirror,
+    )
+    return RepairOptions(
+        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings)),
+        drop=asked.drop,
+        adopt=tuple(_pair(text, "--adopt", digests) for text in asked.adopt if text != ANY_KNOWN),
+        adopt_known=ANY_KNOWN in asked.adopt,
+        names=tuple(_pair(text, "--name", digests) for text in asked.names),
+        trash_orphans=asked.trash_orphans,
+        change_modes=asked.change_modes,
+        sources=asked.sources,
+        registry=asked.registry,
+        even_if_futile=asked.even_if_futile,
+        access=read_request(access).source_options(),
+    )
+
+
+def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
+    """Raises UsageProblemError for a name that would change nothing, whatever the plan.
+
+    Where the index itself is to be mended, any digest may turn out to need one.
+    """
+    from ocitui.doctor.repair.index_steps import is_about_index
+
+    if any(is_about_index(finding) for finding in findings):
+        return
+    for pairs, option, codes, lacks in (
+        (options.adopt, "--adopt", _ORPHANED, "the index names all files of this digest"),
+        (options.names, "--name", _NAMELESS, "no entry of this digest lacks a name, or has one that cannot be used"),
+    ):
+        known = {finding.digest for finding in findings if finding.code in codes}
+        for digest, name in pairs:
+            if digest not in known:
+                raise UsageProblemError(f"{option} {digest}={name}: {lacks}", hint=_OTHERS)
+
+
+def _chosen(word: str, findings: Sequence[Finding]) -> Iterator[str]:
+    """What the doctor knows a word by: a code, a fingerprint, whole digests."""
+    from ocitui.doctor.catalogue import CATALOGUE
+
+    if word in CATALOGUE:
+        yield word
+        return
+    found = fingerprints(word, findings) or [one.digest for one in findings if one.name in (word, spelled(word))]
+    if not found:
+        digest = find_digest((one.digest for one in findings if one.digest), word)
+        found = [one.digest for one in findings if one.digest == digest]
+    if not found:
+        raise NoSuchFindingError(f"no finding has the id, the code, the digest or the name {word}")
+    yield from found
+
+
+def _pair(text: str, option: str, digests: Sequence[str]) -> tuple[str, str]:
+    """A digest and a name."""
+    digest, equals, name = text.partition("=")
+    if not (equals and digest and name):
+        raise UsageProblemError(f"{option} {text!r} is not DIGEST=NAME", hint="write it as 0123456789ab=alpine:3.19")
+    return find_digest(digests, digest), str(ImageName.parse(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """``assessment`` is None where it has no bearing on what was found."""
+
+    report: Report
+    plan: RepairPlan
+    assessment: Assessment | None
+
+    def lines(self) -> Iterator[str]:
+        """All there is to know before it is done."""
+        from ..assessment import assessment_lines
+        from ..plan_text import plan_lines
+
+        if self.assessment is not None:
+            yield from assessment_lines(self.assessment)
+        yield from plan_lines(self.plan)
+
+
+def look(settings: Settings, asked: AskedRepair) -> Looked:
+    """Check, and plan. Corrupt bytes of the index are kept at once, unless nothing may be written.
+
+    Raises CacheDirectoryError, and what `repair_request` raises.
+    """
+    import asyncio
+
+    from ocitui.doctor.assessment_texts import bears_on
+    from ocitui.doctor.check.examine import ExamineOptions, examine
+    from ocitui.doctor.findings import Depth
+
+    from ..assessment import assess_now
+
+    options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
+
+    async def work() -> Looked:
+        report, assessment, _ = await asyncio.gather(
+            examine(settings.directory, options, show),
+            assess_now(settings.directory, asked.daemon_hangs),
+            keep_index_aside(settings),
+        )
+        plan = await _plan(settings, asked, report, assessment, refusing=True)
+        return Looked(report, plan, assessment if bears_on(assessment, report) else None)
+
+    with line_shown(check_text) as show:
+        return run_async(work())
+
+
+def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked:
+    """A plan for what a check has found meanwhile."""
+    from ..assessment import assess_now
+
+    async def work() -> RepairPlan:
+        return await _plan(settings, asked, report, await assess_now(settings.directory, asked.daemon_hangs))
+
+    return Looked(report, run_async(work()), None)
+
+
+async def _plan(
+    settings: Settings, asked: AskedRepair, report: Report, assessment: Assessment, *, refusing: bool = False
+) -> RepairPlan:
+    from ocitui.doctor.repair.plan import plan_repair
+
+    digests = [finding.digest for finding in report.findings if finding.digest]
+    digests += [digest for digest, _ in keys_of_files(settings.directory)]
+    options = repair_request(asked, report.findings, digests)
+    if refusing:
+        refuse_idle(options, report.findings)
+    plan = await plan_repair(cache_of(settings), report, options, assessment)
+    return plan.narrowed(options.only) if options.only else plan
+
+
+_MOST = 10
+
+
+class RepairOutput:
+    """Gathers what was planned and done, and says it: as it goes to people, as one document to programs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._looks: list[Looked] = []
+        self._transactions: list[Transaction] = []
+
+    def planned(self, looked: Looked) -> None:
+        """A plan that is about to be shown."""
+        self._looks.append(looked)
+
+    def planned_anew(self, looked: Looked) -> None:
+        """A plan in place of one that no longer held."""
+        self._looks[-1] = looked
+
+    def would(self) -> None:
+        """All there is to say where nothing is to be done yet."""
+        looked = self._looks[-1]
+        if self._settings.as_json:
+            emit(self._settings, **self.so_far(), **_state(looked.report))
+            return
+        for line in (*place(self._settings), *_findings(looked.report), "", *looked.lines()):
+            say(line)
+        for line in paragraph(_next_step(looked.report, looked.plan)):
+            say(line)
+
+    def nothing_to_do(self) -> None:
+        """There is no step to be made, and so nothing to ask."""
+        if not self._settings.as_json:
+            for line in (*place(self._settings), *self._looks[-1].lines(), "there is nothing to do"):
+                say(line)
+
+    def made(self, repaired: Repaired) -> None:
+        """A plan was carried out."""
+        self._transactions += repaired.transactions
+        if self._settings.as_json:
+            return
+        for done in repaired.transactions:
+            say(f"mended; transaction {done.id}")
+            say(f"ocitui undo {done.id} takes it all back")
+            if done.note:
+                say(f"note: {done.note}")
+
+    def done(self, report: Report) -> None:
+        """The check that followed."""
+        from ocitui.doctor.finding_texts import clean_text
+        from ocitui.doctor.findings import Severity
+
+        from ..findings_text import tally
+
+        if self._settings.as_json:
+            emit(self._settings, **self.so_far(), **_state(report))
+            return
+        for line in paragraph(f"{report.coverage}", "checked again: "):
+            say(line)
+        remaining = report.shown(Severity.LOW)
+        say(clean_text(report.depth) if not remaining else f"what remains: {tally(remaining)}")
+        for line in _remaining(remaining):
+            say(line)
+        if remaining and self._transactions:
+            say("ocitui repair shows what else can be done")
+
+    def so_far(self) -> dict[str, Any]:
+        """What programs are told of plans and transactions."""
+        transactions = [transaction_json(done) for done in self._transactions]
+        first, *further = self._looks
+        return {
+            "assessment": assessment_json(first.assessment) if first.assessment else None,
+            "plan": plan_json(first.plan),
+            "further_plans": [plan_json(looked.plan) for looked in further],
+            "transaction": transactions[-1] if transactions else None,
+            "transactions": transactions,
+        }
+
+
+def _state(report: Report) -> dict[str, Any]:
+    from ocitui.doctor.findings import Severity
+
+    remaining = report.shown(Severity.LOW)
+    return {
+        "clean": not remaining,
+        "depth": report.depth.value,
+        "counts": counts_json(report.shown(Severity.INFO)),
+        "remaining": [finding_json(finding) for finding in remaining],
+        "verdict": verdict_json(report.verdict),
+        "coverage": str(report.coverage),
+    }
+
+
+def _findings(report: Report) -> Iterator[str]:
+    from ocitui.doctor.finding_texts import clean_text
+    from ocitui.doctor.findings import Severity
+
+    from ..findings_text import tally
+
+    found = report.shown(Severity.LOW)
+    yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
+    if not report.verdict.sound:
+        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
+
+
+def _next_step(report: Report, plan: RepairPlan) -> str:
+    from ocitui.doctor.findings import Severity
+
+    if plan.made:
+        return "nothing was changed; the same with --apply asks, and does it"
+    if plan.steps or plan.left:
+        return "nothing can be done without a word from you: see above what you can do about what stays"
+    return "nothing of that kind was found" if report.shown(Severity.LOW) else "there is nothing to mend"
+
+
+def _remaining(findings: Sequence[Finding]) -> Iterator[str]:
+    from ..findings_text import SHORT_ID, entry_text, seen_text
+
+    for finding in findings[:_MOST]:
+        yield from paragraph(
+            f"{finding.code}: {entry_text(finding)}: {seen_text(finding)}", f"  {finding.fingerprint[:SHORT_ID]}  "
+        )
+    if len(findings) > _MOST:
+        yield f"  and {counted(len(findings) - _MOST, 'more')}"

@@ -1,0 +1,258 @@
+"""`ocitui trash`: what transactions took out of the cache, listed, brought back, or removed for good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import NoSuchEntryError
+from ocitui.cache.files import check_directory
+from ocitui.text import human_size, timestamp
+
+from ..failures import NotAskedError, UsageProblemError
+from ..json_values import transaction_json
+from ..options import Span, directory_option, json_option, read_only_option, reading, wait_option, writing, yes_option
+from ..output import emit, fail, say
+from ..prose import counted, paragraph, shortened
+from ..running import agree, cache_of, run_async, writing_cache
+from ..settings import ExitCode, Given, Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import Transaction, TrashedFile
+
+
+@click.group("trash", invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
+@directory_option
+@json_option
+@read_only_option
+@wait_option
+@click.pass_context
+def trash_command(context: click.Context, /, **shared: Any) -> int:
+    """List what transactions took out of the cache; restore files of it, or empty it.
+
+    Without a command it lists. What lies in the trash takes room on the disk until it is emptied, which ocitui never
+    does by itself.
+    """
+    context.obj = Given(**shared).over(context.find_object(Given) or Given())
+    return ExitCode.CLEAN if context.invoked_subcommand else int(context.invoke(trash_list_command))
+
+
+@trash_command.command("list", short_help="List the files, by transaction.")
+@reading
+def trash_list_command(settings: Settings) -> ExitCode:
+    """List the files in the trash by transaction, newest first."""
+    return list_trash(settings)
+
+
+@trash_command.command("restore", short_help="Bring files back to where they were.")
+@click.argument("words", metavar="NAME|ID...", nargs=-1, required=True)
+@writing
+def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCode:
+    """Bring files back to where they were; nothing that stands there is overwritten.
+
+    NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
+    all the files that it took out. ocitui undo ID brings back the transaction's entries with them.
+    """
+    return restore_files(settings, words)
+
+
+@trash_command.command("empty", short_help="Remove files for good, after a question.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--older-than", metavar="SPAN", type=Span(), help="Only what went there so long ago, as 30d or 12h.")
+@yes_option
+@writing
+def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: float | None, agreed: bool) -> ExitCode:
+    """Remove what the trash holds for good: all of it, or that of the transactions with these IDs.
+
+    Shows what goes and asks; only the whole word yes confirms. These transactions cannot be undone any more.
+    """
+    return empty_trash(settings, ids, older_than, agreed)
+
+
+_MOST_OF_ONE = 12
+NO_TRANSACTION = "no transaction"
+
+
+class NotInTrashError(NoSuchEntryError):
+    code = "not-in-trash"
+    default_hint = "ocitui trash lists what it holds"
+
+
+class AmbiguousFileError(UsageProblemError):
+    code = "ambiguous-file"
+    default_hint = "give a whole name, or a transaction's id"
+
+
+def find_files(files: Sequence[TrashedFile], words: Sequence[str]) -> list[TrashedFile]:
+    """What these words name, each once. Raises NotInTrashError, AmbiguousFileError."""
+    return list(dict.fromkeys(file for word in words for file in _find_one(files, word)))
+
+
+def file_json(file: TrashedFile) -> dict[str, Any]:
+    """A file of the trash as programs read it; ``name`` and ``transaction`` are null where nobody knows."""
+    return {
+        "trash": file.trash,
+        "name": file.name or None,
+        "transaction": file.transaction or None,
+        "kind": file.kind,
+        "size": file.size,
+        "when": datetime.fromtimestamp(file.when, UTC).isoformat(),
+        "undoable": file.undoable,
+        "recorded": file.recorded,
+    }
+
+
+def trash_lines(files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]) -> Iterator[str]:
+    """Transaction by transaction, the newest first, and the files of each."""
+    for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+        same = list(group)
+        yield _title(transaction_id, same, transactions.get(transaction_id))
+        yield from file_lines(same)
+
+
+def file_lines(files: Sequence[TrashedFile]) -> Iterator[str]:
+    """A line for each, as far as they are few enough to be read."""
+    for file in files[:_MOST_OF_ONE]:
+        yield f"  {human_size(file.size):>5}  {_described(file)}"
+    if len(files) > _MOST_OF_ONE:
+        yield f"{'':9}and {len(files) - _MOST_OF_ONE} more; --json has them all"
+
+
+def total_text(files: Sequence[TrashedFile]) -> str:
+    """As ``3 files, 1.2M``."""
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
+
+
+def _find_one(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
+    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest."""
+    for same in (
+        [file for file in files if file.transaction == word],
+        [file for file in files if file.trash == word],
+    ):
+        if same:
+            return same
+    named = [file for file in files if file.name == word or _begins(file.name, word)]
+    if not named:
+        raise NotInTrashError(f"the trash holds nothing of {word}")
+    if len({file.name for file in named}) < len(named):
+        choices = ", ".join(sorted({file.transaction or NO_TRANSACTION for file in named}))
+        raise AmbiguousFileError(f"the trash holds more than one version of {word}, of {choices}")
+    return named
+
+
+def _begins(name: str, word: str) -> bool:
+    return len(word) >= 4 and (name.startswith(word) or name.partition(":")[2].startswith(word))
+
+
+def _title(transaction_id: str, files: Sequence[TrashedFile], transaction: Transaction | None) -> str:
+    when = timestamp(max(file.when for file in files))
+    if transaction is None:
+        what = f"{transaction_id}, whose record cannot be read" if transaction_id else "of no known transaction"
+        return f"{when}  {what}"
+    undoable = any(file.undoable for file in files)
+    fate = "can be undone" if undoable else f"{transaction.state}, cannot be undone"
+    names = f"  {transaction.about}" if transaction.about else ""
+    return f"{when}  {transaction.kind} {transaction_id}{names}  {fate}"
+
+
+def _described(file: TrashedFile) -> str:
+    name = shortened(file.name or file.trash)
+    return name if file.kind == "file" else f"{name}  ({file.kind})"
+
+
+_WITHOUT_ENTRY = (
+    "files come back without entries: ocitui undo of the transaction that they went by brings back both, and "
+    "ocitui repair --adopt makes an entry for files"
+)
+
+
+def list_trash(settings: Settings) -> ExitCode:
+    """Print what the trash holds, newest first. Raises CacheDirectoryError, StorageError."""
+    files, transactions = _look(settings)
+    if settings.as_json:
+        emit(settings, files=[file_json(file) for file in files], bytes=sum(file.size for file in files))
+        return ExitCode.CLEAN
+    if not files:
+        say("the trash is empty")
+        return ExitCode.CLEAN
+    for line in trash_lines(files, transactions):
+        say(line)
+    say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
+    return ExitCode.CLEAN
+
+
+def restore_files(settings: Settings, words: Sequence[str]) -> ExitCode:
+    """Bring files back to where they were. Raises NotInTrashError, AmbiguousFileError, and what writing raises."""
+    cache = writing_cache(settings, "restore from the trash")
+    files, _ = _look(settings)
+    chosen = find_files(files, words)
+    done = run_async(cache.restore([file.trash for file in chosen]))
+    if settings.as_json:
+        emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
+        return ExitCode.CLEAN
+    say(f"restored {total_text(chosen)}:")
+    for line in file_lines(chosen):
+        say(line)
+    say(f"transaction {done.id} (ocitui undo {done.id} takes them out again)")
+    for line in paragraph(_WITHOUT_ENTRY, "note: "):
+        say(line)
+    return ExitCode.CLEAN
+
+
+def empty_trash(settings: Settings, ids: Sequence[str], older_than: float | None, agreed: bool) -> ExitCode:
+    """Remove what the trash holds for good, as shown and agreed to: all, or of these transactions, or what is older.
+
+    Raises NoSuchTransactionError, NotAskedError, CancelledError, and what writing raises.
+    """
+    from ocitui.cache import EmptiedTrash
+    from ocitui.cache.trash import files_that_go
+
+    cache = writing_cache(settings, "empty the trash")
+    files, transactions = _look(settings)
+    before = None if older_than is None else time.time() - older_than
+    chosen = files_that_go(files, transactions, before, ids)
+    if chosen:
+        try:
+            agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
+            return ExitCode.USAGE
+    # What comes into the trash while the question stands was not agreed to.
+    names = [file.trash for file in chosen]
+    removed = run_async(cache.empty_trash(before, ids, names)) if chosen else EmptiedTrash(0, 0)
+    if settings.as_json:
+        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
+        return ExitCode.CLEAN
+    if not chosen:
+        say("nothing in the trash is to go" if files else "the trash is empty")
+    else:
+        say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
+    return ExitCode.CLEAN
+
+
+def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]]:
+    check_directory(settings.directory)
+    cache = cache_of(settings)
+
+    async def look() -> tuple[list[TrashedFile], dict[str, Transaction]]:
+        return await cache.trash(), {one.id: one for one in await cache.transactions()}
+
+    return run_async(look())
+
+
+def _explain(
+    chosen: Sequence[TrashedFile], files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]
+) -> list[str]:
+    lines = [*trash_lines(chosen, transactions)]
+    undone = len({file.transaction for file in chosen if file.undoable})
+    lines += paragraph(
+        f"{total_text(chosen)} go for good"
+        + (f"; {counted(undone, 'transaction')} can then no longer be undone" if undone else "")
+    )
+    stays = len(files) - len(chosen)
+    return lines + ([f"{counted(stays, 'file')} in the trash {'stays' if stays == 1 else 'stay'}"] if stays else [])

@@ -1,0 +1,75 @@
+"""`ocitui undo`: a transaction reversed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ocitui.cache import NoSuchTransactionError
+from ocitui.cache.actor import whoami
+from ocitui.text import timestamp
+
+from ..json_values import transaction_json
+from ..options import writing, yes_option
+from ..output import emit, say
+from ..running import agree, run_async, writing_cache
+from ..settings import ExitCode, Settings
+from ..transactions import extent
+
+if TYPE_CHECKING:
+    from ocitui.cache import PackerCache, Transaction
+
+
+@click.command("undo")
+@click.argument("transaction_id", metavar="[ID]", required=False)
+@yes_option
+@writing
+def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCode:
+    """Reverse a transaction: the newest that can be, or the one named.
+
+    Asks first where somebody else made it.
+    """
+    return undo(settings, transaction_id, agreed)
+
+
+def undo(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCode:
+    """Reverse a transaction, asking first where it is somebody else's.
+
+    Raises NoSuchTransactionError, ConflictError, NotAskedError, CancelledError, and what writing raises.
+    """
+    cache = writing_cache(settings, "undo a transaction")
+    target = run_async(_find(cache, transaction_id))
+    if _author(target.by) != _author(whoami()):
+        agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
+    done = run_async(cache.undo(target.id))
+    if settings.as_json:
+        emit(settings, transaction=transaction_json(done))
+    else:
+        say(f"undone: {_describe(target)}")
+        if done.explanation:
+            say(f"note: {done.explanation}")
+        say(f"transaction {done.id}")
+    return ExitCode.CLEAN
+
+
+async def _find(cache: PackerCache, transaction_id: str | None) -> Transaction:
+    from ocitui.cache.undoing import latest_undoable
+
+    transactions = await cache.transactions()
+    if transaction_id is None:
+        return latest_undoable(transactions)
+    for transaction in transactions:
+        if transaction.id == transaction_id:
+            return transaction
+    raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
+
+
+def _author(by: str) -> str:
+    """The user and host in a transaction's ``by``."""
+    return by.rpartition(", ")[2].rstrip(")")
+
+
+def _describe(transaction: Transaction) -> str:
+    names = f" ({transaction.about})" if transaction.about else ""
+    return f"{transaction.kind} of {extent(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"

@@ -1,0 +1,134 @@
+"""`ocitui why`: from what was typed, link by link, to what the daemon would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import PackedFormat
+from ocitui.cache.files import check_directory
+
+from ..failures import AmbiguousDigestError
+from ..options import FORMATS, reading
+from ..output import emit, say
+from ..prose import paragraph
+from ..running import cache_of, place, run_async
+from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.doctor.why import Chain, FormatChain, Link
+
+_ALL = "all"
+
+
+@click.command("why")
+@click.argument("text", metavar="NAME|DIGEST")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([*FORMATS, _ALL]),
+    default=FORMATS[0],
+    show_default=True,
+    help="The packed format; all: every one that there is of it.",
+)
+@reading
+def why_command(settings: Settings, text: str, format_: str) -> ExitCode:
+    """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
+
+    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
+    DIGEST may be its beginning.
+
+    Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
+    """
+    return explain_why(settings, text, None if format_ == _ALL else format_)
+
+
+_MARKS = {"ok": "ok", "bad": "BAD", "unknown": "?"}
+_LINK = "  {:<4}{:<19}"
+
+
+def explain_why(settings: Settings, text: str, format_text: str | None) -> ExitCode:
+    """Print the chain, in one format, or in all there are.
+
+    Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError.
+    """
+    check_directory(settings.directory)
+    format_ = PackedFormat(format_text) if format_text else None
+    chain = _ask(settings, text, format_)
+    if settings.as_json:
+        emit(settings, **chain_json(chain))
+    else:
+        for line in (*place(settings), *chain_lines(chain)):
+            say(line)
+    return _status(chain)
+
+
+def chain_lines(chain: Chain) -> Iterator[str]:
+    """A line or more for each link, then the answers."""
+    yield from _links(chain.links)
+    if chain.assumed:
+        yield from paragraph("from here on as it would be once index.json is mended: ocitui repair", "  ")
+    for one in chain.formats:
+        yield f"in {one.format}:"
+        yield from _links(one.links)
+        yield from paragraph(one.text, _LINK.format("=>", "the daemon answers"))
+
+
+def chain_json(chain: Chain) -> dict[str, Any]:
+    """The chain as programs read it."""
+    return {
+        "typed": chain.typed,
+        "name": chain.name or None,
+        "digest": chain.digest or None,
+        "outcome": chain.outcome.value,
+        "assumed": chain.assumed,
+        "links": [_link_json(link) for link in chain.links],
+        "formats": [_format_json(one) for one in chain.formats],
+        "hit": _status(chain) is ExitCode.CLEAN,
+    }
+
+
+def _ask(settings: Settings, text: str, format_: PackedFormat | None) -> Chain:
+    from ocitui.cache.ledger import Ledger
+    from ocitui.doctor import why as doctor
+    from ocitui.doctor.why import why
+
+    ledger = Ledger.open(settings.directory)
+    try:
+        return run_async(why(cache_of(settings), text, format_, ledger=ledger, salvage_index=True))
+    except doctor.AmbiguousDigestError as error:
+        raise AmbiguousDigestError(error.message) from error
+
+
+def _status(chain: Chain) -> ExitCode:
+    """That of the worst answer; an index that the daemon would not load is an error, whatever was salvaged of it."""
+    from ocitui.cache import IndexOutcome
+    from ocitui.doctor.findings import Answer
+
+    answers = {one.answer for one in chain.formats}
+    if chain.outcome in (IndexOutcome.RESET, IndexOutcome.ERROR) or answers - {Answer.HIT, Answer.MISS}:
+        return ExitCode.UNCHECKED
+    return ExitCode.CLEAN if answers == {Answer.HIT} else ExitCode.PROBLEMS
+
+
+def _links(links: Sequence[Link]) -> Iterator[str]:
+    for link in links:
+        first = _LINK.format(_MARKS[link.standing], link.title)
+        yield from paragraph(link.text, first)
+        if link.advice:
+            yield from paragraph(link.advice, " " * len(first) + "-> ")
+
+
+def _format_json(one: FormatChain) -> dict[str, Any]:
+    return {
+        "format": one.format.value,
+        "links": [_link_json(link) for link in one.links],
+        "answer": one.answer.value,
+        "text": one.text,
+    }
+
+
+def _link_json(link: Link) -> dict[str, Any]:
+    return {"title": link.title, "standing": link.standing.value, "text": link.text, "advice": link.advice or None}

@@ -1,0 +1,207 @@
+"""Entries, transactions, findings, verdicts, assessments and plans as programs read them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ocitui.cache import Transaction, Verdict
+    from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor.entries import JudgedEntry
+    from ocitui.doctor.findings import Finding
+    from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
+    from ocitui.doctor.report import Report
+    from ocitui.doctor.salvage.sources import JoinedEntry
+
+
+def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
+    """A finding, acknowledged or not where that is given.
+
+    ``entry`` is null where it is of none, ``answer`` what the daemon does in one word; ``found`` is when a deep check
+    found what is remembered of it, in seconds since the epoch, else null.
+    """
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "entry": _entry_json(finding),
+        "file": finding.file or None,
+        "kind": finding.kind.value if finding.kind else None,
+        "seen": finding.seen,
+        "answer": finding.answer.value,
+        "daemon": finding.daemon,
+        "mend": finding.mend or None,
+        "loses": finding.loses or None,
+        "fingerprint": finding.fingerprint,
+        "acknowledged": finding.acknowledged if acknowledged is None else acknowledged,
+        "found": finding.found,
+    }
+
+
+def summary_json(report: Report) -> dict[str, Any]:
+    """A report without its findings; the counts leave out those that are acknowledged."""
+    from ocitui.doctor.findings import Severity
+
+    return {
+        "depth": report.depth.value,
+        "coverage": dataclasses.asdict(report.coverage) | {"text": str(report.coverage)},
+        "counts": counts_json(report.shown(Severity.INFO)),
+        "acknowledged": sum(finding.acknowledged for finding in report.findings),
+        "worst": report.worst.value if report.worst else None,
+        "verdict": verdict_json(report.verdict),
+        "entries": report.entries,
+        "packed_bytes": report.packed_bytes,
+        "started": report.started,
+        "seconds": round(report.seconds, 3),
+        "notes": list(report.notes),
+    }
+
+
+def counts_json(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
+    """How many there are of each severity and of each code."""
+    from ocitui.doctor.findings import Severity
+
+    found = list(findings)
+    severities = Counter(finding.severity for finding in found)
+    return {
+        "severity": {severity.value: severities[severity] for severity in reversed(Severity)},
+        "code": dict(sorted(Counter(finding.code for finding in found).items())),
+    }
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "outcome": verdict.outcome.value,
+        "entries": verdict.entries,
+        "message": verdict.message,
+        "line": verdict.line,
+        "column": verdict.column,
+    }
+
+
+def _entry_json(finding: Finding) -> dict[str, Any] | None:
+    if not (finding.digest or finding.name or finding.position is not None):
+        return None
+    return {
+        "name": finding.name or None,
+        "digest": finding.digest or None,
+        "format": str(finding.format) or None,
+        "position": finding.position,
+    }
+
+
+def plan_json(plan: RepairPlan) -> dict[str, Any]:
+    """A plan; of a step that is not ``chosen`` nothing is done."""
+    return {
+        "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],
+        "left": [_left_json(left) for left in plan.left],
+        "sources": sources_json(plan.joined),
+        "notes": list(plan.notes),
+        "bytes_trashed": plan.bytes_trashed,
+        "bytes_placed": plan.bytes_placed,
+        "used_by": list(plan.used_by),
+        "depth": plan.depth.value,
+    }
+
+
+def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
+    return {
+        "number": step.number,
+        "kind": step.kind.value,
+        "title": step.title,
+        "chosen": chosen,
+        "findings": [{"code": finding.code, "fingerprint": finding.fingerprint} for finding in step.findings],
+        "files": [{"name": file.name, "fate": file.fate.name.lower(), "size": file.size} for file in step.files],
+        "bytes_trashed": step.bytes_trashed,
+        "bytes_placed": step.bytes_placed,
+        "source": step.source or None,
+        "then": step.then,
+        "loses": step.loses or None,
+        "futile": step.futile or None,
+        "used_by": list(step.used_by),
+    }
+
+
+def _left_json(left: Left) -> dict[str, Any]:
+    return {"finding": finding_json(left.finding), "why": left.why, "would": left.would or None}
+
+
+def assessment_json(assessment: Assessment) -> dict[str, Any]:
+    """The same as programs read it."""
+    return {
+        "case": assessment.case.value,
+        "confidence": assessment.confidence.value,
+        "headline": assessment.headline or None,
+        "reasons": list(assessment.reasons),
+        "commands": [dataclasses.asdict(command) for command in assessment.commands],
+        "never": list(assessment.never),
+    }
+
+
+def entry_json(entry: JudgedEntry) -> dict[str, Any]:
+    """An entry as programs read it; ``name`` is the whole of it as the index has it.
+
+    ``depth`` is what its state rests on (null: it was not looked into), ``checked`` when all bytes were last found
+    sound, in seconds since the epoch.
+    """
+    descriptor, state = entry.descriptor, entry.state
+    return {
+        "name": descriptor.image_name,
+        "reference": descriptor.reference,
+        "digest": descriptor.digest,
+        "format": descriptor.format,
+        "media_type": descriptor.media_type,
+        "size": descriptor.size,
+        "packed_size": entry.packed_size,
+        "state": state.word,
+        "depth": state.depth,
+        "checked": state.checked,
+        "descriptor": descriptor.as_dict(),
+    }
+
+
+def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:
+    """The same as programs read it."""
+    return [_joined_json(entry) for entry in entries]
+
+
+def _joined_json(entry: JoinedEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "digest": entry.digest,
+        "format": entry.format,
+        "sources": [source.value for source in entry.sources],
+        "taken_from": entry.taken_from.value if entry.taken_from else None,
+        "descriptor": entry.descriptor.as_dict() if entry.descriptor else None,
+        "facts": {fact.what: {source.value: value for source, value in fact.told} for fact in entry.facts},
+        "conflicts": [fact.what for fact in entry.conflicts],
+        "lost": list(entry.lost),
+        "problems": list(entry.problems),
+        "removed_by": entry.removed_by or None,
+        "hints": [{"text": hint.text, "source": hint.source} for hint in entry.hints],
+    }
+
+
+def transaction_json(transaction: Transaction) -> dict[str, Any]:
+    """A transaction as programs read it."""
+    return {
+        "id": transaction.id,
+        "kind": str(transaction.kind),
+        "state": transaction.state.value,
+        "started": datetime.fromtimestamp(transaction.started, UTC).isoformat(),
+        "by": transaction.by,
+        "of": transaction.of,
+        "names": transaction.image_names,
+        "digests": transaction.image_digests,
+        "removed": [removed.descriptor.as_dict() for removed in transaction.removed],
+        "added": [added.descriptor.as_dict() for added in transaction.added],
+        "bytes_trashed": transaction.bytes_trashed,
+        "files_trashed": [moved.name for moved in transaction.trashed],
+        "files_placed": [placed.name for placed in transaction.placed],
+        "index_replaced": transaction.swap is not None,
+        "modes": [{"name": mode.name, "old": f"{mode.old:o}", "new": f"{mode.new:o}"} for mode in transaction.modes],
+        "note": transaction.note or None,
+    }
