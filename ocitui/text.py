@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -57,3 +58,18 @@ def timestamp(seconds: float | None) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return f"@{seconds:.0f}"
+
+
+def counted(number: int, what: str, many: str = "") -> str:
+    """As ``1 entry`` and ``2 entries``."""
+    return f"{number} {what}" if number == 1 else f"{number} {many or what + 's'}"
+
+
+def human_span(seconds: float) -> str:
+    """``45s``, ``12m05s``, ``3h20m``; a second that has begun counts."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -108,6 +108,8 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
 
 
 def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
+    from ocitui.words.lines import OPTIONS, said
+
     return {
         "number": step.number,
         "kind": step.kind.value,
@@ -119,14 +121,17 @@ def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
         "bytes_placed": step.bytes_placed,
         "source": step.source or None,
         "then": step.then,
-        "loses": step.loses or None,
+        "loses": said(step.loses, OPTIONS) or None,
         "futile": step.futile or None,
         "used_by": list(step.used_by),
     }
 
 
 def _left_json(left: Left) -> dict[str, Any]:
-    return {"finding": finding_json(left.finding), "why": left.why, "would": left.would or None}
+    from ocitui.words.lines import OPTIONS
+    from ocitui.words.plans import advice
+
+    return {"finding": finding_json(left.finding), "why": left.why, "would": advice(left, OPTIONS) or None}
 
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:

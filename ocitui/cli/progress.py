@@ -3,7 +3,6 @@ import else a line for each step."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
-from ocitui.text import clean, human_size
+from ocitui.text import clean, human_size, human_span
 
 from .output import is_terminal, say
 from .prose import shortened
@@ -95,43 +94,16 @@ def fitting(text: str, width: int) -> str:
     return text if cell_width(text) <= width else cut(text, width)
 
 
-def human_span(seconds: float) -> str:
-    """``45s``, ``12m05s``, ``3h20m``; a second that has begun counts."""
-    whole = math.ceil(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-
-
-_GAP = "  "
-
-
 def check_text(now: Progress, _: int) -> str:
-    """As ``deep  1.2G of 3.4G  450M/s  5s left``."""
-    return _GAP.join(part for part in (now.phase, _done(now), _rate(now), _left(now)) if part)
+    from ocitui.words.findings import check_progress
 
-
-def _done(now: Progress) -> str:
-    entries = f"{now.entries} of {now.entries_total}" if now.entries_total else ""
-    return f"{entries}{_GAP}{human_size(now.bytes)} of {human_size(now.bytes_total)}" if now.bytes_total else entries
-
-
-def _rate(now: Progress) -> str:
-    if not now.rate:
-        return ""
-    return f"{human_size(round(now.rate))}/s" if now.bytes_total else f"{now.rate:.0f}/s"
-
-
-def _left(now: Progress) -> str:
-    return "" if now.seconds_left is None else f"{human_span(now.seconds_left)} left"
+    return check_progress(now)
 
 
 def repair_text(now: RepairProgress, _: int) -> str:
-    """As ``fetching cf8cb0583e76….squashfs  12M of 40M``."""
-    done = f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done)
-    return shortened(now.doing) + (f"{_GAP}{done}" if now.done or now.total else "")
+    from ocitui.words.findings import repair_progress
+
+    return shortened(repair_progress(now))
 
 
 # A step that takes less does not say how long it lasts.

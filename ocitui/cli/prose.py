@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from ocitui.text import clean
 
 from .tables import ELLIPSIS, terminal_width
+
+if TYPE_CHECKING:
+    from ocitui.words.lines import Line
 
 SHORT_DIGEST = 12
 _DIGEST = re.compile(r"\b(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})(\.[a-z][.a-z]*[a-z])?")
@@ -43,9 +48,13 @@ def paragraph(text: str, first: str = "", rest: str | None = None) -> list[str]:
     return lines or [first.rstrip()]
 
 
-def counted(number: int, what: str, many: str = "") -> str:
-    """As ``1 entry`` and ``2 entries``."""
-    return f"{number} {what}" if number == 1 else f"{number} {many or what + 's'}"
+def laid_out(lines: Iterable[Line]) -> Iterator[str]:
+    """Lines with their labels before them, set in beneath a title."""
+    for line in lines:
+        if line.kind == "heading":
+            yield from paragraph(line.text, "  ")
+        elif line.text or line.label:
+            yield from paragraph(line.text, f"    {line.label:<9} ")
 
 
 def _short(match: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .prose import counted
+from ocitui.text import counted
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction

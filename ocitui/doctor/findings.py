@@ -56,6 +56,22 @@ class Answer(StrEnum):
     IGNORED = "ignored"
 
 
+class Way(StrEnum):
+    """What an operator can ask of a repair, where advice names it; `ocitui.words` puts an option or a key there."""
+
+    FROM = "<from>"
+    REGISTRY = "<registry>"
+    DROP = "<drop>"
+    TRASH_ORPHANS = "<trash-orphans>"
+    ADOPT_KNOWN = "<adopt-known>"
+    ADOPT = "<adopt>"
+    NAME = "<name>"
+    CHANGE_MODES = "<change-modes>"
+    EVEN_IF_FUTILE = "<even-if-futile>"
+    CHOOSE = "<choose>"
+    CHOOSE_FUTILE = "<choose-futile>"
+
+
 class Fault(msgspec.Struct, frozen=True):
     """A kind of fault, as a row of the catalogue, or as it was met where that is another.
 

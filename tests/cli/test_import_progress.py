@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cli.progress import human_span, progress_text
+from ocitui.cli.progress import progress_text
 from ocitui.cli.tables import cell_width
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
+from ocitui.text import human_span
 
 MIB = 1 << 20
 LAYERS = (LayerProgress("a", MIB, MIB), LayerProgress("b", MIB, 4 * MIB))

@@ -209,8 +209,8 @@ def test_a_lost_index_is_joined_from_its_sources_and_undo_brings_the_damage_back
     _damage(index, damage)
     before = files(demo)
     plan = ocitui("repair", "-C", demo)
-    assert "which copy is good: only the one on disk, as the daemon does not run" in plan.out
-    assert "what index.json held, as each source tells it:" in plan.out
+    assert "Which copy is good: only the one on disk, as the daemon does not run" in plan.out
+    assert "What index.json held: " in plan.out
     done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
     assert done.json["verdict"]["outcome"] == "loaded"
     assert done.json["assessment"]["case"] == "stopped"

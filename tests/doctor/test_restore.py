@@ -93,7 +93,7 @@ async def test_what_went_aside_for_being_bad_does_not_come_back(sample: Sample, 
     _, again = await planned(sample.directory)
     assert again.steps == ()
     assert [left.finding.code for left in again.left] == ["file-missing"]
-    assert "--from" in again.left[0].would
+    assert "<from>" in again.left[0].would
     assert "the trash" in again.left[0].why
 
 
@@ -213,7 +213,7 @@ async def test_a_registry_is_not_asked_unless_allowed(imported: Imported) -> Non
     asked = len(imported.registry.requests)
     _, plan = await planned(imported.directory)
     assert plan.steps == ()
-    assert "--registry" in plan.left[0].would
+    assert "<registry>" in plan.left[0].would
     assert len(imported.registry.requests) == asked
 
 

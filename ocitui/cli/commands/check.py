@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from ocitui.cache import CacheError, StorageError
-from ocitui.text import human_size
+from ocitui.text import counted, human_size, human_span
 
 from ..failures import InterruptedBySignalError, UsageProblemError, refuse_read_only, status_of
 from ..json_values import finding_json, summary_json
 from ..options import ByteSize, F, Span, depth_option, with_options, writing
 from ..output import JsonLines, say
-from ..progress import check_text, human_span, line_shown
-from ..prose import counted, paragraph
+from ..progress import check_text, line_shown
+from ..prose import paragraph
 from ..running import Kept, cache_of, keep_index_aside, place, run_async
 from ..selectors import NoSuchFindingError, find_keys, fingerprints
 from ..settings import ExitCode, Settings
@@ -285,6 +286,8 @@ def _found(word: str, findings: Sequence[Finding]) -> str:
     return found[0]
 
 
+_ITEM = "  {:<10}"
+_MOST_OF_A_KIND = 10
 _HOST_CODES = ("cache-read-only", "disk-full")
 
 
@@ -372,13 +375,31 @@ class TextOutput:
             say("that is what was found so far")
 
     def _show(self, findings: Sequence[Finding]) -> None:
-        from ..findings_text import finding_lines
-
         for line in place(self._settings):
             say(line)
         say()
-        for line in finding_lines(findings, whole=self._whole):
+        for line in _finding_lines(findings, whole=self._whole):
             say(line)
+
+
+def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
+    """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
+    from ocitui.doctor.finding_texts import entry_text, kind_of, seen_text, together
+    from ocitui.words.findings import SHORT_ID, shared_lines, title
+
+    for _, group in groupby(together(findings), key=kind_of):
+        same = list(group)
+        yield title(same)
+        shown = same if whole else same[:_MOST_OF_A_KIND]
+        for finding in shown:
+            marked = " (acknowledged)" if finding.acknowledged and len(same) > 1 else ""
+            yield from paragraph(f"{entry_text(finding)}{marked}", _ITEM.format(finding.fingerprint[:SHORT_ID]))
+            yield from paragraph(seen_text(finding), _ITEM.format(""))
+        if len(shown) < len(same):
+            yield _ITEM.format("") + f"and {len(same) - len(shown)} more; --all shows them"
+        for line in shared_lines(same[0]):
+            yield from paragraph(line.text, _ITEM.format(line.label))
+        yield ""
 
 
 def _verdict(report: Report) -> list[str]:
@@ -420,10 +441,8 @@ def _repair(report: Report) -> str:
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
-    from ocitui.doctor.finding_texts import clean_text
+    from ocitui.doctor.finding_texts import clean_text, tally
     from ocitui.doctor.findings import Severity
-
-    from ..findings_text import tally
 
     problems = report.shown(Severity.LOW)
     seen = set(shown)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocitui.cache import ImageName, PlanChangedError
+from ocitui.text import counted
 
 from ..failures import NotAskedError, UsageProblemError
 from ..import_options import AskedSource, SourceText
@@ -17,10 +19,11 @@ from ..json_values import assessment_json, counts_json, finding_json, plan_json,
 from ..options import F, depth_option, with_options, writing, yes_option
 from ..output import emit, fail, say
 from ..progress import check_text, line_shown, repair_text
-from ..prose import counted, paragraph
+from ..prose import laid_out, paragraph, text_width
 from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache
 from ..selectors import NoSuchFindingError, find_digest, fingerprints, keys_of_files, spelled
 from ..settings import ExitCode, Settings
+from ..tables import Column, lay_out
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
     from ocitui.doctor.report import Report
+    from ocitui.doctor.salvage.sources import JoinedEntry
 
 _FILE = click.Path(path_type=Path)
 
@@ -282,12 +286,73 @@ class Looked:
 
     def lines(self) -> Iterator[str]:
         """All there is to know before it is done."""
-        from ..assessment import assessment_lines
-        from ..plan_text import plan_lines
+        from ocitui.words.plans import assessment_lines
 
         if self.assessment is not None:
-            yield from assessment_lines(self.assessment)
-        yield from plan_lines(self.plan)
+            yield from laid_out(assessment_lines(self.assessment))
+            yield ""
+        yield from _plan_lines(self.plan)
+
+
+def _plan_lines(plan: RepairPlan) -> Iterator[str]:
+    """What would be done, what is only offered, what stays as it is."""
+    from ocitui.words.lines import OPTIONS
+    from ocitui.words.plans import balance, grouped_left, left_lines, sections, step_lines
+
+    if plan.joined:
+        yield from _source_lines(plan.joined)
+        yield ""
+    for title, steps in sections(plan, OPTIONS):
+        yield f"{title}:"
+        for step in steps:
+            yield from paragraph(step.title, f"{step.number:>3} ")
+            yield from laid_out(step_lines(step, OPTIONS, _MOST_FILES))
+        yield ""
+    if plan.left:
+        yield "what stays as it is:"
+    for same in grouped_left(plan):
+        yield f"  - {same[0].finding.code}" + (f"  ({counted(len(same), 'finding')})" if len(same) > 1 else "")
+        yield from laid_out(left_lines(same, OPTIONS, _MOST_FILES))
+        yield ""
+    for note in plan.notes:
+        yield from paragraph(note, "note: ")
+    if plan.made:
+        yield from paragraph(
+            balance(plan) + ("; the trash takes room until it is emptied" if plan.bytes_trashed else "")
+        )
+
+
+def _source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
+    """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
+    from ocitui.doctor.salvage.sources import sources_shown
+    from ocitui.words.lines import OPTIONS
+    from ocitui.words.plans import remarks, source_cells, sources_tally, sources_title
+
+    sources, shown = sources_shown(entries), list(enumerate(entries, 1))
+    if len(entries) > _MOST_ROWS:
+        shown = [pair for pair in shown if pair[1].problems or pair[1].name is None][:_MOST_ROWS]
+    if len(entries) > _MOST_ROWS > len(shown):
+        # Only where few say at once that something is wrong all documents are read, to find what is told differently.
+        shown = list(islice((pair for pair in enumerate(entries, 1) if remarks(pair[1], OPTIONS)), _MOST_ROWS))
+    columns = (*_FIRST_COLUMNS, *(Column(source.upper()) for source in sources), Column("TAKEN FROM"))
+    rows = [[str(number), *source_cells(entry, sources)] for number, entry in shown]
+    yield sources_title(entries)
+    yield from (f"  {line}" for line in lay_out(columns, rows, text_width() - 2))
+    if len(shown) < len(entries):
+        yield f"  {counted(len(entries) - len(shown), 'more entry', 'more entries')}; --json has them all"
+    for number, entry in shown:
+        for remark in remarks(entry, OPTIONS):
+            yield from paragraph(remark, f"  {number:>3} ")
+    yield from paragraph(sources_tally(entries), "  ")
+
+
+async def _assess(settings: Settings, asked: AskedRepair) -> Assessment:
+    """Which copy of the index is good; the operator may say that the daemon answers no more."""
+    import asyncio
+
+    from ocitui.doctor.assessment import assess, gather
+
+    return assess(await asyncio.to_thread(gather, settings.directory, answers=False if asked.daemon_hangs else None))
 
 
 def look(settings: Settings, asked: AskedRepair) -> Looked:
@@ -301,14 +366,12 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     from ocitui.doctor.check.examine import ExamineOptions, examine
     from ocitui.doctor.findings import Depth
 
-    from ..assessment import assess_now
-
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
 
     async def work() -> Looked:
         report, assessment, _ = await asyncio.gather(
             examine(settings.directory, options, show),
-            assess_now(settings.directory, asked.daemon_hangs),
+            _assess(settings, asked),
             keep_index_aside(settings),
         )
         plan = await _plan(settings, asked, report, assessment, refusing=True)
@@ -320,10 +383,9 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
 
 def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked:
     """A plan for what a check has found meanwhile."""
-    from ..assessment import assess_now
 
     async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await assess_now(settings.directory, asked.daemon_hangs))
+        return await _plan(settings, asked, report, await _assess(settings, asked))
 
     return Looked(report, run_async(work()), None)
 
@@ -342,7 +404,8 @@ async def _plan(
     return plan.narrowed(options.only) if options.only else plan
 
 
-_MOST = 10
+_MOST, _MOST_FILES, _MOST_ROWS = 10, 8, 40
+_FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("DIGEST"), Column("FORMAT"))
 
 
 class RepairOutput:
@@ -391,21 +454,16 @@ class RepairOutput:
 
     def done(self, report: Report) -> None:
         """The check that followed."""
-        from ocitui.doctor.finding_texts import clean_text
         from ocitui.doctor.findings import Severity
-
-        from ..findings_text import tally
+        from ocitui.words.findings import remaining_lines
 
         if self._settings.as_json:
             emit(self._settings, **self.so_far(), **_state(report))
             return
-        for line in paragraph(f"{report.coverage}", "checked again: "):
+        say("checked again:")
+        for line in laid_out(remaining_lines(report, _MOST)):
             say(line)
-        remaining = report.shown(Severity.LOW)
-        say(clean_text(report.depth) if not remaining else f"what remains: {tally(remaining)}")
-        for line in _remaining(remaining):
-            say(line)
-        if remaining and self._transactions:
+        if report.shown(Severity.LOW) and self._transactions:
             say("ocitui repair shows what else can be done")
 
     def so_far(self) -> dict[str, Any]:
@@ -436,10 +494,8 @@ def _state(report: Report) -> dict[str, Any]:
 
 
 def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.finding_texts import clean_text
+    from ocitui.doctor.finding_texts import clean_text, tally
     from ocitui.doctor.findings import Severity
-
-    from ..findings_text import tally
 
     found = report.shown(Severity.LOW)
     yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
@@ -455,14 +511,3 @@ def _next_step(report: Report, plan: RepairPlan) -> str:
     if plan.steps or plan.left:
         return "nothing can be done without a word from you: see above what you can do about what stays"
     return "nothing of that kind was found" if report.shown(Severity.LOW) else "there is nothing to mend"
-
-
-def _remaining(findings: Sequence[Finding]) -> Iterator[str]:
-    from ..findings_text import SHORT_ID, entry_text, seen_text
-
-    for finding in findings[:_MOST]:
-        yield from paragraph(
-            f"{finding.code}: {entry_text(finding)}: {seen_text(finding)}", f"  {finding.fingerprint[:SHORT_ID]}  "
-        )
-    if len(findings) > _MOST:
-        yield f"  and {counted(len(findings) - _MOST, 'more')}"

@@ -16,7 +16,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import packed_name
 
-from ..findings import Finding
+from ..findings import Finding, Way
 from .snapshot import Snapshot, entry_of, short
 from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Outcome, RepairStep, StepChange, StepKind
 
@@ -87,12 +87,12 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
     given = names.get(descriptor.digest)
     wanted = given if given is not None else descriptor.image_name
     if wanted is None:
-        outcome.leave([finding], "nothing tells its name", f"give it one: --name {short(descriptor.digest)}=NAME")
+        outcome.leave([finding], "nothing tells its name", f"give it one: {Way.NAME}")
         return
     try:
         name = ImageName.parse(wanted)
     except InvalidNameError as error:
-        outcome.leave([finding], error.message, f"give it another: --name {short(descriptor.digest)}=NAME")
+        outcome.leave([finding], error.message, f"give it another: {Way.NAME}")
         return
     winner = snapshot.index.by_name(str(name)) if snapshot.index is not None else None
     outcome.steps.append(

@@ -18,7 +18,7 @@ from ocitui.cache.index import Key
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
 from ..check.document_checks import has_digest
-from ..findings import Finding
+from ..findings import Finding, Way
 from .copies import Copy, Restorer, WantedFile, read_document
 from .snapshot import Snapshot, entry_of, file_of
 from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
@@ -322,7 +322,9 @@ def _missing(wanted: WantedFile, like: Finding) -> Finding:
 def _would(wanted: WantedFile) -> str:
     """What the operator can still do."""
     name = next((descriptor.image_name for descriptor in wanted.carriers if descriptor.image_name), "")
-    registry = f", or --registry for {name} by its digest" if name else ""
+    registry = f", or {Way.REGISTRY} for {name} by its digest" if name else ""
     again = f"; import {name} again" if name else ""
     what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
-    return f"--from a layout, an archive or another cache that holds {what}{registry}{again}; or --drop the entry"
+    return (
+        f"{Way.FROM} a layout, an archive or another cache that holds {what}{registry}{again}; or {Way.DROP} the entry"
+    )

@@ -13,7 +13,7 @@ from ocitui.cache.listing import CacheFiles
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, Way
 from ..salvage.sources import Joined, Source
 from .snapshot import Snapshot, short
 from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind, WholeIndex
@@ -160,7 +160,7 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
 
 
 def _would(finding: Finding) -> str:
-    return f"--name {short(finding.digest)}=NAME" if finding.code == "name-missing" else _PLAN_AGAIN
+    return Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN
 
 
 def _lost(joined: Joined) -> str:
@@ -169,7 +169,7 @@ def _lost(joined: Joined) -> str:
         return ""
     shown = ", ".join(nameless[:_SHOWN])
     more = f" and {len(nameless) - _SHOWN} more" if len(nameless) > _SHOWN else ""
-    return f"the name of {shown}{more}, which nothing tells: give it with --name DIGEST=NAME"
+    return f"the name of {shown}{more}, which nothing tells: give it with {Way.NAME}"
 
 
 def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:

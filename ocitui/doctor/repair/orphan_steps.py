@@ -16,7 +16,7 @@ from ocitui.importing.sources.image_documents import describe_image
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import emptied
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, Way
 from .copies import read_document
 from .descriptor_steps import name_annotations
 from .snapshot import Snapshot, entry_of, short
@@ -62,7 +62,7 @@ class Adoption:
             descriptor = self._descriptor(finding)
         except (CacheError, OSError) as error:
             reason = error.message if isinstance(error, CacheError) else error.strerror or str(error)
-            outcome.leave([finding], f"it cannot be adopted: {reason}", "move it to the trash: --trash-orphans")
+            outcome.leave([finding], f"it cannot be adopted: {reason}", f"move it to the trash: {Way.TRASH_ORPHANS}")
             return
         assert self.snapshot.index is not None
         name = descriptor.image_name or ""
@@ -142,7 +142,9 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
         elif finding.code == "orphan-entry":
             outcome.leave([finding], "adopting it or not is for you to say", _would_adopt(finding, adoption))
         else:
-            outcome.leave([finding], "removing it or not is for you to say", "--trash-orphans moves it to the trash")
+            outcome.leave(
+                [finding], "removing it or not is for you to say", f"{Way.TRASH_ORPHANS} moves it to the trash"
+            )
     adopted = {finding.digest for step in outcome.steps for finding in step.findings}
     outcome.steps += [_trash(snapshot, digest, found, adopted) for digest, found in going.items()]
     return outcome
@@ -185,8 +187,8 @@ def finish_first(findings: Sequence[Finding]) -> Outcome:
 
 def _would_adopt(finding: Finding, adoption: Adoption) -> str:
     name = adoption.known_name(finding)
-    known = f"--adopt alone, as {name}, or " if name else ""
-    return f"{known}--adopt {short(finding.digest)}=NAME; or --trash-orphans"
+    known = f"{Way.ADOPT_KNOWN}, as {name}, or " if name else ""
+    return f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
 
 
 def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:
@@ -249,7 +251,7 @@ def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allo
             [finding], "the mode of index.json is the daemon's", f"chmod u+r {snapshot.directory / INDEX_NAME}"
         )
     elif not allowed:
-        outcome.leave([finding], "a mode is changed only when asked for", "--change-modes")
+        outcome.leave([finding], "a mode is changed only when asked for", Way.CHANGE_MODES)
     else:
         outcome.steps.append(
             RepairStep(

@@ -39,7 +39,7 @@ from ocitui.importing.sources.opening import SourceOptions
 
 from ..assessment import Assessment
 from ..check.history import known_history
-from ..findings import Depth, Finding, Severity
+from ..findings import Depth, Finding, Severity, Way
 from ..loop_devices import users_of
 from ..report import Report
 from ..salvage.sources import Joined, JoinedEntry, join_sources
@@ -502,7 +502,7 @@ def _passed_over(step: RepairStep, finding: Finding) -> Left:
     if step.after and not step.futile:
         return Left(finding, "it is mended with the step that brings entries back only", step.title)
     if step.futile:
-        return Left(finding, step.futile, f"then repair again; or --even-if-futile: {step.title}")
+        return Left(finding, step.futile, f"then repair again; or {Way.EVEN_IF_FUTILE}: {step.title}")
     return Left(finding, "its step is not chosen", step.title)
 
 

@@ -246,9 +246,9 @@ class MainScreen(Importing, Asking):
         deep = self.app.live.deep
         if not deep.running:
             return ""
-        from ..finding_lines import progress_text
+        from ocitui.words.findings import check_progress
 
-        return f"deep check: {progress_text(deep.progress)}"
+        return f"deep check: {check_progress(deep.progress)}"
 
     def _draw_keys(self) -> None:
         off = {action.name for action in FOOTER if self.refusal(action.name)}

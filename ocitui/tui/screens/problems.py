@@ -17,10 +17,10 @@ from ocitui.cache import CacheError
 from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
+from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 
 from ..bar_texts import condition_text
-from ..finding_lines import finding_lines, kind_lines, no_finding_lines, progress_text, tone
-from ..shorten import counted
+from ..shorten import counted, short_lines
 from ..throttle import Throttle
 from ..widgets.bars import Bar
 from ..widgets.lines_view import Line, LinesView
@@ -44,7 +44,7 @@ class ProblemRow:
     @property
     def lines(self) -> list[Line]:
         """All there is to say of it."""
-        return kind_lines(self.findings) if self.heading else finding_lines(self.findings[0])
+        return short_lines(kind_lines(self.findings)) if self.heading else finding_lines(self.findings[0])
 
 
 def shown(findings: Sequence[Finding], *, everything: bool) -> list[Finding]:
@@ -166,7 +166,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         if not self._rows:
             self._draw_detail()
         if live.deep.running:
-            self.say(f"deep check: {progress_text(live.deep.progress)}")
+            self.say(f"deep check: {check_progress(live.deep.progress)}")
         else:
             self.say(live.deep.error or self._said or live.deep.said)
         self._draw_keys()

@@ -18,10 +18,11 @@ from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
 from ocitui.doctor.report import Report
+from ocitui.words.findings import repair_progress
 
 from ..elsewhere import elsewhere
-from ..repair_rows import PLAN, PlanRow, plan_rows
-from ..repair_texts import plan_lines, progress_line, repaired_lines
+from ..repair_rows import PLAN, PlanRow, plan_lines, plan_rows, repaired_lines
+from ..shorten import short_digests
 from ..throttle import Throttle
 from ..widgets.lines_view import Line, LinesView, LongList
 from ..widgets.pick_list import PickList
@@ -236,7 +237,7 @@ class RepairScreen(ConfirmScreen):
     def _draw_progress(self) -> None:
         now, self._progress = self._progress, None
         if now is not None and self._acting:
-            self.say(f"{progress_line(now)}; it is finished even if this window goes")
+            self.say(f"{short_digests(repair_progress(now))}; it is finished even if this window goes")
 
     def done(self, message: str) -> None:
         """Stay, to show what the second check found."""

@@ -187,7 +187,7 @@ class EntryPane(Vertical):
     async def _fill_problems(self, entry: JudgedEntry | None, keep_place: bool) -> None:
         lines = [Line("no entry", kind="muted")]
         if entry is not None:
-            from ..finding_lines import entry_problem_lines
+            from ocitui.words.findings import entry_problem_lines
 
             lines = entry_problem_lines(await self._findings_of(entry))
         self._show_lines("problems", lines, keep_place)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
@@ -19,24 +19,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ocitui.text import clean
+from ocitui.words.lines import Kind as Kind
+from ocitui.words.lines import Line as Line
+from ocitui.words.lines import heading as heading
 
-Kind = Literal["plain", "heading", "good", "bad", "muted"]
 _WIDEST_LABEL = 22
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A text with a label before it; a text too long for the width goes on in lines below."""
-
-    text: str = ""
-    label: str = ""
-    kind: Kind = "plain"
-
-
-def heading(text: str) -> Line:
-    return Line(text, kind="heading")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""Findings in lines: what is wrong with an entry, one finding, all of a kind, and none; and how far a check is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ocitui.doctor.check.pacing import Progress
+from ocitui.doctor.finding_texts import clean_text, entry_text, seen_text, tally
+from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.repair.apply import RepairProgress
+from ocitui.doctor.report import Coverage, Report
+from ocitui.text import counted, human_size, human_span
+
+from .lines import Kind, Line, heading
+
+SHORT_ID = 8
+"""How many digits of a fingerprint are shown; as many are enough to name it."""
+_GAP = "  "
+
+
+def entry_problem_lines(findings: Sequence[Finding] | None) -> list[Line]:
+    """What is wrong with one entry, the worst first; None where nobody looked yet."""
+    if findings is None:
+        return [Line("not looked into yet", kind="muted")]
+    if not findings:
+        return [Line("no problem is known; p checks deeper", kind="good")]
+    lines: list[Line] = []
+    for finding in sorted(findings, key=lambda one: -one.severity.rank):
+        lines += [Line()] if lines else []
+        lines += [heading(title([finding])), Line(seen_text(finding), "seen", tone(finding)), *shared_lines(finding)]
+    return lines
+
+
+def title(same: Sequence[Finding]) -> str:
+    """The severity and the code of findings of a kind, how many there are, and whether a single one is acknowledged."""
+    first = same[0]
+    many = f"  ({counted(len(same), 'finding')})" if len(same) > 1 else ""
+    accepted = "  (acknowledged)" if len(same) == 1 and first.acknowledged else ""
+    return f"{first.severity.upper()}  {first.code}{many}{accepted}"
+
+
+def tone(finding: Finding) -> Kind:
+    """How it is coloured."""
+    if finding.acknowledged or finding.severity is Severity.INFO:
+        return "muted"
+    return "bad" if finding.severity.rank >= Severity.MEDIUM.rank else "plain"
+
+
+def text_of(finding: Finding) -> str:
+    """What it is about, and what was seen there."""
+    return f"{entry_text(finding)}: {seen_text(finding)}"
+
+
+def shared_lines(finding: Finding) -> Iterator[Line]:
+    """What all findings of its kind have in common: what the daemon does, what mends it, what that could lose."""
+    yield Line(finding.daemon, "daemon")
+    if finding.mend:
+        yield Line(finding.mend, "mend")
+    if finding.loses:
+        yield Line(finding.loses, "may lose", "bad")
+
+
+def finding_lines(finding: Finding) -> list[Line]:
+    """All there is to say of one."""
+    lines = [
+        heading(title([finding])),
+        Line(entry_text(finding), "about"),
+        Line(seen_text(finding), "seen", tone(finding)),
+        *shared_lines(finding),
+    ]
+    lines += [Line(finding.digest, "digest")] if finding.digest else []
+    lines += [Line(finding.file, "file")] if finding.file else []
+    return [*lines, Line(finding.fingerprint, "id", "muted")]
+
+
+def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
+    """What is common to findings of one kind, and a line for each."""
+    lines = [heading(title(findings)), *shared_lines(findings[0]), Line()]
+    lines += [Line(text_of(one), kind=tone(one)) for one in findings[:most]]
+    return lines + ([Line(f"and {len(findings) - most} more", kind="muted")] if len(findings) > most else [])
+
+
+def no_finding_lines(coverage: Coverage, trouble: str, *, looking: bool) -> list[Line]:
+    """Where there is no finding to speak of: what was looked at, and what was not; ``trouble`` is what the screen says
+    of the index or the directory all the same."""
+    if looking:
+        return [Line("looking", kind="muted")]
+    lines = [Line(trouble, "found", "bad") if trouble else Line("nothing wrong was found", "found", "good")]
+    lines.append(Line(str(coverage), "looked at"))
+    if coverage.deep < coverage.entries:
+        lines.append(Line("a deep check looks further: 3 reads every byte", "not checked"))
+    return [*lines, *(Line(text, "not checked") for text in coverage.unchecked)]
+
+
+def remaining_lines(report: Report, most: int) -> list[Line]:
+    """What a check found after a repair."""
+    lines = [Line(str(report.coverage), "looked at")]
+    remaining = report.shown(Severity.LOW)
+    if not remaining:
+        return [*lines, Line(clean_text(report.depth), "found", "good")]
+    lines.append(Line(tally(remaining), "remains", "bad"))
+    lines += [Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], tone(one)) for one in remaining[:most]]
+    return lines + ([Line(f"and {len(remaining) - most} more")] if len(remaining) > most else [])
+
+
+def check_progress(now: Progress | None) -> str:
+    """How far a check is, as ``deep  12 of 40  1.2G of 3.4G  450M/s  5s left``."""
+    if now is None:
+        return "reading index and directory"
+    entries = f"{now.entries} of {now.entries_total}" if now.entries_total else ""
+    done = f"{human_size(now.bytes)} of {human_size(now.bytes_total)}" if now.bytes_total else ""
+    rate = (f"{human_size(round(now.rate))}/s" if now.bytes_total else f"{now.rate:.0f}/s") if now.rate else ""
+    left = "" if now.seconds_left is None else f"{human_span(now.seconds_left)} left"
+    return _GAP.join(part for part in (now.phase, entries, done, rate, left) if part)
+
+
+def repair_progress(now: RepairProgress) -> str:
+    """As ``fetching cf8cb0583e76….squashfs  12M of 40M``; the digest is whole."""
+    done = f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done)
+    return now.doing + (f"{_GAP}{done}" if now.done or now.total else "")

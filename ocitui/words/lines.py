@@ -1,0 +1,57 @@
+"""A line as both front ends lay it out, and what each of them calls what an operator can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ocitui.doctor.findings import Way
+
+Kind = Literal["plain", "heading", "good", "bad", "muted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A text with a label before it; a text too long for the width goes on in lines below."""
+
+    text: str = ""
+    label: str = ""
+    kind: Kind = "plain"
+
+
+def heading(text: str) -> Line:
+    return Line(text, kind="heading")
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+Ways = Mapping[Way, str]
+_WAYS = {
+    Way.FROM: ("--from", "o, there s for"),
+    Way.REGISTRY: ("--registry", "o, there registries"),
+    Way.DROP: ("--drop", "o, there drop"),
+    Way.TRASH_ORPHANS: ("--trash-orphans", "o, there trash orphans"),
+    Way.ADOPT_KNOWN: ("--adopt alone", "o, there adopt orphans"),
+    Way.ADOPT: ("--adopt {}=NAME", "n"),
+    Way.NAME: ("--name {}=NAME", "n"),
+    Way.CHANGE_MODES: ("--change-modes", "o, there change modes"),
+    Way.EVEN_IF_FUTILE: ("--even-if-futile", "space"),
+    Way.CHOOSE: ("--only names it", "it is marked"),
+    Way.CHOOSE_FUTILE: ("with --even-if-futile", "when it is marked"),
+}
+OPTIONS: Ways = {way: option for way, (option, _) in _WAYS.items()}
+"""What the command line calls each; ``{}`` is where a digest goes."""
+KEYS: Ways = {way: key for way, (_, key) in _WAYS.items()}
+"""The keys of the repair's screen."""
+
+
+def said(text: str, ways: Ways, digest: str = "") -> str:
+    """Advice of the doctor's as a front end gives it; ``digest`` is what it is about, short."""
+    if "<" in text:
+        for way, word in ways.items():
+            text = text.replace(way, word.replace("{}", digest or "DIGEST"))
+    return text

@@ -1,0 +1,172 @@
+"""A plan of repair in lines: its steps, what stays, the sources of a lost index, which copy of it is good."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from ocitui.cache.files import INDEX_NAME
+from ocitui.doctor.assessment import Assessment
+from ocitui.doctor.assessment_texts import CASES
+from ocitui.doctor.finding_texts import entry_text, short_digest
+from ocitui.doctor.findings import Finding, Way
+from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
+from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
+from ocitui.text import counted, human_size
+
+from .findings import SHORT_ID, text_of
+from .lines import Line, Ways, heading, said
+
+_MOST_IDS = 4
+
+
+def balance(plan: RepairPlan) -> str:
+    """How many steps, and what they cost in bytes."""
+    if not plan.made:
+        return "nothing is to be done"
+    parts = [f"{human_size(plan.bytes_placed)} come in"] if plan.bytes_placed else []
+    parts += [
+        f"{human_size(plan.bytes_trashed)} go to the trash" if plan.bytes_trashed else "nothing goes to the trash"
+    ]
+    return f"{counted(len(plan.made), 'step')}, one transaction: {', '.join(parts)}"
+
+
+def sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[RepairStep]]]:
+    """The steps by what becomes of them: a title, and the steps."""
+    if plan.made:
+        yield "what is to be done", plan.made
+    offered = [step for step in plan.steps if step.number not in plan.chosen and not step.futile]
+    if offered:
+        yield f"offered, and done only when {ways[Way.CHOOSE]}", offered
+    if plan.futile:
+        yield f"would not last, and done only {ways[Way.CHOOSE_FUTILE]}", plan.futile
+
+
+def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
+    """All there is to know of one step, beneath its title."""
+    for code, group in groupby(step.findings, key=lambda finding: finding.code):
+        yield Line(f"{code}  {_named(list(group))}", "mends")
+    for file in step.files[:most_files]:
+        yield Line(f"{file.name}, {human_size(file.size)}, {file.fate}", "file")
+    if len(step.files) > most_files:
+        yield Line(f"and {counted(len(step.files) - most_files, 'more file')}")
+    if step.futile:
+        yield Line(step.futile, "futile", "bad")
+    if step.source:
+        yield Line(step.source, "from")
+    yield Line(step.then, "then")
+    yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
+    if step.used_by:
+        yield Line(f"{', '.join(step.used_by)}: dropping it is asked twice", "in use", "bad")
+    for left in step.leaves:
+        yield Line(f"{left.finding.code}: {entry_text(left.finding)}: {left.why}", "leaves", "bad")
+
+
+def _named(same: Sequence[Finding]) -> str:
+    """The ids of a few of these findings, and the entry of a single one."""
+    ids = " ".join(finding.fingerprint[:SHORT_ID] for finding in same[:_MOST_IDS])
+    more = f" and {len(same) - _MOST_IDS} more" if len(same) > _MOST_IDS else ""
+    return f"{ids}  {entry_text(same[0])}" if len(same) == 1 and same[0].digest else f"{ids}{more}"
+
+
+def grouped_left(plan: RepairPlan) -> list[tuple[Left, ...]]:
+    """What stays, by code and reason; what a name would mend stands alone, as each has one of its own."""
+    groups: dict[tuple[str, ...], list[Left]] = {}
+    for left in plan.left:
+        own = left.finding.digest if takes_name(left) else ""
+        groups.setdefault((left.finding.code, left.why, own), []).append(left)
+    return [tuple(group) for group in groups.values()]
+
+
+def takes_name(left: Left) -> bool:
+    """Whether a name from the operator would mend it."""
+    return left.finding.code in ("orphan-entry", "name-missing", "name-not-canonical") and bool(left.finding.digest)
+
+
+def left_lines(left: Sequence[Left], ways: Ways, most: int) -> Iterator[Line]:
+    """Findings that stay for one reason: which, why, and what would mend them; for all at once where it is the same."""
+    would = [advice(one, ways) for one in left]
+    shared = len(set(would)) == 1
+    yield Line(left[0].why, "stays", "bad")
+    for one, text in zip(left[:most], would, strict=False):
+        yield Line(text_of(one.finding), one.finding.fingerprint[:SHORT_ID])
+        if text and not shared:
+            yield Line(text, "you can")
+    if len(left) > most:
+        yield Line(f"and {len(left) - most} more")
+    if shared and would[0]:
+        yield Line(would[0], "you can")
+
+
+def advice(left: Left, ways: Ways) -> str:
+    """What the operator can do about a finding that stays."""
+    return said(left.would, ways, short_digest(left.finding.digest))
+
+
+def assessment_lines(assessment: Assessment) -> list[Line]:
+    """Which copy of the index is good: what that follows from, what to do in which order, what never."""
+    lines = [heading(f"Which copy is good: {CASES[assessment.case]} ({assessment.confidence})")]
+    lines += [Line(f"{assessment.headline}.", "do")] if assessment.headline else []
+    lines += [Line(reason, "because") for reason in assessment.reasons]
+    if assessment.commands:
+        lines += [Line(), heading("In this order")]
+    for number, command in enumerate(assessment.commands, 1):
+        if command.text:
+            lines += [Line(command.text, f"{number}.", "good"), Line(command.purpose, " ")]
+        else:
+            lines.append(Line(command.purpose, f"{number}."))
+    return [*lines, *(Line(thing, "beware", "bad") for thing in assessment.never)]
+
+
+def sources_title(entries: Sequence[JoinedEntry]) -> str:
+    named = sum(entry.name is not None for entry in entries)
+    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry', 'entries')}, {named} with a name"
+
+
+def sources_tally(entries: Sequence[JoinedEntry]) -> str:
+    """How many entries each source tells of."""
+    counts = Counter(source for entry in entries for source in entry.sources)
+    return f"told of by: {', '.join(f'{source} {counts[source]}' for source in sources_shown(entries))}"
+
+
+def source_cells(entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:
+    """An entry in a row: its name, digest and format, whether each source has it, and where it is taken from."""
+    cells = ["yes" if source in entry.sources else "no" for source in sources]
+    if entry.problems and Source.FILES in entry.sources:
+        cells[sources.index(Source.FILES)] = "bad"
+    name, format_ = entry.name or "(lost)", entry.format or "none"
+    return [
+        name,
+        short_digest(entry.digest),
+        format_,
+        *cells,
+        str(entry.taken_from) if entry.taken_from else "left out",
+    ]
+
+
+def remarks(entry: JoinedEntry, ways: Ways) -> list[str]:
+    """What is wrong with an entry, what is told differently, and what may help to name it."""
+    told = [
+        f"{fact.what}: " + ", but ".join(f"the {source} says {value}" for source, value in fact.told)
+        for fact in entry.conflicts
+    ]
+    told += [f"files: {problem}" for problem in entry.problems]
+    if entry.removed_by:
+        told.append(f"taken out on purpose by transaction {entry.removed_by}, and stays so; undo brings it back")
+    if entry.name is None:
+        hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
+        name = said(Way.NAME, ways, short_digest(entry.digest))
+        told.append(f"no source tells its name; {name} gives it one" + (f"; perhaps {hints}" if hints else ""))
+    return told
+
+
+def entry_word(entry: JoinedEntry) -> str:
+    return f"{short_digest(entry.digest)} {entry.format or ''}".rstrip()
+
+
+def joined_lines(entry: JoinedEntry, ways: Ways) -> list[Line]:
+    """All that is known of an entry whose name is lost."""
+    lines = [heading(f"The name of {entry_word(entry)} is lost"), Line(entry.digest, "digest")]
+    lines += [Line(f"{source}: {value}", fact.what) for fact in entry.facts for source, value in fact.told]
+    return [*lines, *(Line(text, "remark", "bad") for text in remarks(entry, ways))]

@@ -1,0 +1,31 @@
+"""Advice of the doctor's names no option and no key: each front end puts its own there."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocitui.doctor.findings import Way
+from ocitui.words.lines import KEYS, OPTIONS, Ways, said
+
+ADVICE = f"{Way.ADOPT_KNOWN}, as alpine:3.19, or {Way.ADOPT}; or {Way.TRASH_ORPHANS}"
+
+
+@pytest.mark.parametrize("ways", [OPTIONS, KEYS])
+def test_each_front_end_has_a_word_for_every_way(ways: Ways) -> None:
+    assert set(ways) == set(Way)
+    assert "<" not in said(" ".join(Way), ways)
+
+
+def test_options_on_the_command_line_keys_on_the_screen() -> None:
+    assert said(ADVICE, OPTIONS, "0123456789ab") == (
+        "--adopt alone, as alpine:3.19, or --adopt 0123456789ab=NAME; or --trash-orphans"
+    )
+    assert said(ADVICE, KEYS, "0123456789ab") == "o, there adopt orphans, as alpine:3.19, or n; or o, there trash orphans"
+
+
+def test_what_is_about_no_digest_says_what_goes_there() -> None:
+    assert said(f"give it with {Way.NAME}", OPTIONS) == "give it with --name DIGEST=NAME"
+
+
+def test_a_name_that_looks_like_a_way_s_word_stays() -> None:
+    assert said("import a{}b<x> again", OPTIONS, "0123456789ab") == "import a{}b<x> again"
