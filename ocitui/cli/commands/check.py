@@ -109,7 +109,7 @@ def check_options(function: F) -> F:
 @click.command("check")
 @check_options
 @writing
-def check_command(settings: Settings, /, **asked: Any) -> int:
+def check_command(settings: Settings, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
     No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
@@ -121,15 +121,7 @@ def check_command(settings: Settings, /, **asked: Any) -> int:
     Exits with 0 where all is well, with 1 where something is wrong: what is only worth knowing (info) and what was
     acknowledged does not count. Exits with 4 where the cache could not be examined.
     """
-    return check(settings, AskedCheck(**asked))
-
-
-def check(settings: Settings, asked: AskedCheck) -> int:
-    """Examine the cache and say what is wrong with it.
-
-    Raises CacheDirectoryError, NoSuchEntryError, NoSuchFindingError, InterruptedBySignalError and others; with --json
-    they are a line like the rest.
-    """
+    asked = AskedCheck(**typed)
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and settings.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")

@@ -33,20 +33,12 @@ def delete_command(settings: Settings, digest: str, formats: tuple[str, ...], ag
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
-    return delete(settings, digest, formats, agreed)
-
-
-def delete(settings: Settings, digest_text: str, formats: Sequence[str], agreed: bool) -> ExitCode:
-    """Delete the entries of a digest, as planned and agreed to; a plan that no longer holds is made and shown again.
-
-    Raises NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
-    """
     from ocitui.doctor.loop_devices import users_of_any
 
     cache = writing_cache(settings, "delete entries")
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(cache, digest_text, formats))
+        plan, lost_names = run_async(_make_plan(cache, digest, formats))
         used_by = users_of_any(settings.directory, plan.entries)
         try:
             agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")

@@ -18,23 +18,6 @@ from ..settings import ExitCode
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
 def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     """Make a small cache with a few faults in it, in a temporary directory, and open it."""
-    return run_demo(keep, theme, mouse=not no_mouse)
-
-
-class NowhereToShowError(click.UsageError):
-    """There is no terminal for the screen."""
-
-    hint = "ocitui demo --keep only makes the cache, for other commands"
-
-    def __init__(self) -> None:
-        super().__init__("there is no terminal to show the demo on")
-
-
-def run_demo(keep: bool, theme: str | None, *, mouse: bool) -> int:
-    """Make the demo's cache, open the screen on it, and remove it unless it is to be kept; gives the screen's status.
-
-    Raises NowhereToShowError without a terminal, unless the cache is to be kept.
-    """
     import shutil
     import tempfile
 
@@ -49,7 +32,7 @@ def run_demo(keep: bool, theme: str | None, *, mouse: bool) -> int:
     try:
         make_demo_cache(directory)
         if shown:
-            status = _open_screen(directory, theme, mouse)
+            status = _open_screen(directory, theme, mouse=not no_mouse)
     finally:
         if not keep:
             shutil.rmtree(place, ignore_errors=True)
@@ -57,7 +40,16 @@ def run_demo(keep: bool, theme: str | None, *, mouse: bool) -> int:
     return status
 
 
-def _open_screen(directory: Path, theme: str | None, mouse: bool) -> int:
+class NowhereToShowError(click.UsageError):
+    """There is no terminal for the screen."""
+
+    hint = "ocitui demo --keep only makes the cache, for other commands"
+
+    def __init__(self) -> None:
+        super().__init__("there is no terminal to show the demo on")
+
+
+def _open_screen(directory: Path, theme: str | None, *, mouse: bool) -> int:
     from ocitui.tui.options import ScreenOptions
     from ocitui.tui.start import run_screen
 

@@ -18,18 +18,6 @@ from ..settings import ExitCode
 @click.pass_context
 def help_command(context: click.Context, topic: str | None) -> ExitCode:
     """Explain TOPIC, or a command; without one, list the topics."""
-    return show_topic(context, topic)
-
-
-class NoSuchTopicError(click.UsageError):
-    """There is neither a topic nor a command of that name."""
-
-    def __init__(self, word: str, near: list[str]) -> None:
-        super().__init__(f"there is no topic and no command {word}{f'; did you mean {near[0]}?' if near else ''}")
-
-
-def show_topic(context: click.Context, topic: str | None) -> ExitCode:
-    """Print a topic, the help of a command, or the list of topics. Raises NoSuchTopicError."""
     root = context.find_root()
     assert isinstance(root.command, click.Group)
     if topic is None:
@@ -45,6 +33,13 @@ def show_topic(context: click.Context, topic: str | None) -> ExitCode:
     for line in lines:
         click.echo(line)
     return ExitCode.CLEAN
+
+
+class NoSuchTopicError(click.UsageError):
+    """There is neither a topic nor a command of that name."""
+
+    def __init__(self, word: str, near: list[str]) -> None:
+        super().__init__(f"there is no topic and no command {word}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def _topics() -> Iterator[str]:

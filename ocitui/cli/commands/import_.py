@@ -18,7 +18,7 @@ from ..settings import ExitCode, Settings
 @source_argument
 @import_options
 @writing
-def import_command(settings: Settings, /, **asked: Any) -> ExitCode:
+def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.
 
     \b
@@ -34,14 +34,10 @@ def import_command(settings: Settings, /, **asked: Any) -> ExitCode:
     Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
     ocitui imports.
     """
-    return import_image(settings, AskedImport(**asked))
-
-
-def import_image(settings: Settings, asked: AskedImport) -> ExitCode:
-    """Bring an image in. Raises UsageProblemError, InvalidNameError, and what `carry_out` raises."""
     from ..import_requests import import_request
     from ..import_run import carry_out, imported_json, tell_imported
 
+    asked = AskedImport(**typed)
     writing_cache(settings, "import an image")
     request = import_request(asked)
     _mention_interrupted(settings)

@@ -30,14 +30,29 @@ if TYPE_CHECKING:
 @click.option("--format", type=click.Choice(FORMATS), help="For packed: the format [default: as the file's name ends].")
 @source_options
 @reading
-def inspect_command(settings: Settings, /, **asked: Any) -> ExitCode:
+def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     """Say what images are at SOURCE, which one an import would take, and whether the cache has it.
 
     SOURCE is what ocitui import takes. Nothing is written; of a registry's image only its documents are fetched.
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
-    return inspect_source(settings, AskedSource(**asked))
+    from ocitui.importing.sources.packed import inspect_packed
+
+    from ..import_requests import packed_files, read_request
+
+    asked = AskedSource(**typed)
+    request, files = read_request(asked), packed_files(asked)
+    if files is not None:
+        return _tell_packed(settings, run_async(inspect_packed(files)), run_async(_cached(settings)))
+    preview = run_async(_preview(request))
+    cached = run_async(_cached(settings))
+    if settings.as_json:
+        _emit(settings, preview, cached)
+    else:
+        for line in _describe(preview, cached):
+            say(line)
+    return ExitCode.CLEAN if preview.chosen else ExitCode.PROBLEMS
 
 
 _COLUMNS = (
@@ -81,25 +96,6 @@ class Preview:
     def notes(self) -> list[str]:
         notes = dict.fromkeys((*self.listing.notes, *(self.chosen.notes if self.chosen else ())))
         return [note for note in notes if note not in self.problem]
-
-
-def inspect_source(settings: Settings, asked: AskedSource) -> ExitCode:
-    """Say what a source is. Raises UsageProblemError, and SourceError where it cannot be read."""
-    from ocitui.importing.sources.packed import inspect_packed
-
-    from ..import_requests import packed_files, read_request
-
-    request, files = read_request(asked), packed_files(asked)
-    if files is not None:
-        return _tell_packed(settings, run_async(inspect_packed(files)), run_async(_cached(settings)))
-    preview = run_async(_preview(request))
-    cached = run_async(_cached(settings))
-    if settings.as_json:
-        _emit(settings, preview, cached)
-    else:
-        for line in _describe(preview, cached):
-            say(line)
-    return ExitCode.CLEAN if preview.chosen else ExitCode.PROBLEMS
 
 
 async def _preview(request: ImportRequest) -> Preview:

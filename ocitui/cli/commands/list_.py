@@ -34,28 +34,6 @@ def list_command(settings: Settings, filter_text: str) -> ExitCode:
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
-    return list_entries(settings, filter_text)
-
-
-_COLUMNS = (
-    Column("NAME", shrink=True),
-    Column("TAG", shrink=True),
-    Column("FORMAT"),
-    Column("DIGEST", rank=1),
-    Column("PLATFORM", rank=4),
-    Column("SIZE", right=True, rank=2),
-    Column("AGE", right=True, rank=3),
-    Column("STATE"),
-)
-# What any size, age and state but a rare one fit.
-_SIZE_WIDTH, _AGE_WIDTH, _STATE_WIDTH = 5, 4, 11
-
-
-def list_entries(settings: Settings, filter_text: str) -> ExitCode:
-    """Print the entries that pass the filter, in index order, each once it was looked into.
-
-    Raises CorruptIndexError, CacheDirectoryError, UsageProblemError.
-    """
     from ocitui.cache import ImageIndex
     from ocitui.cache.listing import CacheFiles
     from ocitui.doctor.check.index_checks import read_index
@@ -81,6 +59,20 @@ def list_entries(settings: Settings, filter_text: str) -> ExitCode:
     if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
         say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
     return ExitCode.CLEAN
+
+
+_COLUMNS = (
+    Column("NAME", shrink=True),
+    Column("TAG", shrink=True),
+    Column("FORMAT"),
+    Column("DIGEST", rank=1),
+    Column("PLATFORM", rank=4),
+    Column("SIZE", right=True, rank=2),
+    Column("AGE", right=True, rank=3),
+    Column("STATE"),
+)
+# What any size, age and state but a rare one fit.
+_SIZE_WIDTH, _AGE_WIDTH, _STATE_WIDTH = 5, 4, 11
 
 
 def _passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:

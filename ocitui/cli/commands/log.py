@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 @reading
 def log_command(settings: Settings) -> ExitCode:
     """List the transactions, newest first."""
-    return show_log(settings)
+    from ocitui.cache import TransactionState
+
+    check_directory(settings.directory)
+    cache = cache_of(settings)
+    transactions = run_async(cache.transactions())
+    tell_notes([one.note for one in run_async(cache.refused())])
+    if settings.as_json:
+        emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
+        return ExitCode.CLEAN
+    rows = [_row(transaction) for transaction in transactions]
+    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
+        say(line)
+    if any(transaction.state is TransactionState.PENDING for transaction in transactions):
+        say(_PENDING_NOTE)
+    return ExitCode.CLEAN
 
 
 _COLUMNS = (
@@ -42,25 +56,6 @@ _COLUMNS = (
 
 
 _PENDING_NOTE = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
-
-
-def show_log(settings: Settings) -> ExitCode:
-    """Print the transactions, newest first. Raises CacheDirectoryError, StorageError."""
-    from ocitui.cache import TransactionState
-
-    check_directory(settings.directory)
-    cache = cache_of(settings)
-    transactions = run_async(cache.transactions())
-    tell_notes([one.note for one in run_async(cache.refused())])
-    if settings.as_json:
-        emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
-        return ExitCode.CLEAN
-    rows = [_row(transaction) for transaction in transactions]
-    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
-        say(line)
-    if any(transaction.state is TransactionState.PENDING for transaction in transactions):
-        say(_PENDING_NOTE)
-    return ExitCode.CLEAN
 
 
 def _row(transaction: Transaction) -> list[str]:

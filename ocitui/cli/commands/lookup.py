@@ -26,7 +26,11 @@ def resolve_command(settings: Settings, name: str, format_: str) -> ExitCode:
 
     Exits with 0 for a hit and 1 for a miss.
     """
-    return resolve(settings, name, format_)
+    from ocitui.cache.lookup import explain_resolve
+
+    form = PackedFormat(format_)
+    found = explain_resolve(settings.directory, _index(settings), ImageName.parse(name), form)
+    return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
 
 
 @click.command("recall")
@@ -38,7 +42,14 @@ def recall_command(settings: Settings, digest: str, format_: str) -> ExitCode:
 
     Exits with 0 for a hit and 1 for a miss.
     """
-    return recall(settings, digest, format_)
+    from ocitui.cache.lookup import explain_recall
+
+    index, form = _index(settings), PackedFormat(format_)
+    digest = find_digest(index.digests, digest)
+    descriptor = index.by_key(digest, form)
+    name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
+    found = explain_recall(settings.directory, index, name, digest, form)
+    return _answer(settings, found, path=str(found.image.path) if found.image else None)
 
 
 @click.command("verdict")
@@ -48,11 +59,6 @@ def verdict_command(settings: Settings) -> ExitCode:
 
     Exits with 0 where it would load or create it, with 1 where it would lose it or refuse to start.
     """
-    return give_verdict(settings)
-
-
-def give_verdict(settings: Settings) -> ExitCode:
-    """Print the verdict. Raises CacheDirectoryError where the index cannot be read."""
     from ocitui.cache.index_file import read_patiently
 
     verdict = read_patiently(settings.directory).verdict
@@ -82,27 +88,6 @@ def _explain(settings: Settings, verdict: Verdict) -> None:
 
 
 _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
-
-
-def resolve(settings: Settings, name_text: str, format_text: str) -> ExitCode:
-    """Look a name up. Raises InvalidNameError, CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache.lookup import explain_resolve
-
-    name = ImageName.parse(name_text)
-    found = explain_resolve(settings.directory, _index(settings), name, PackedFormat(format_text))
-    return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
-
-
-def recall(settings: Settings, digest_text: str, format_text: str) -> ExitCode:
-    """Look a digest up. Raises AmbiguousDigestError, CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache.lookup import explain_recall
-
-    index, format_ = _index(settings), PackedFormat(format_text)
-    digest = find_digest(index.digests, digest_text)
-    descriptor = index.by_key(digest, format_)
-    name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
-    found = explain_recall(settings.directory, index, name, digest, format_)
-    return _answer(settings, found, path=str(found.image.path) if found.image else None)
 
 
 def _index(settings: Settings) -> ImageIndex:

@@ -40,7 +40,24 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
     The daemon resolves a name to the last entry that carries it. This cures a tag that resolves to the wrong image:
     DIGEST, or its beginning, must be that of an entry with this name. ocitui undo points the name back.
     """
-    return point_name(settings, name, digest, format_, agreed)
+    from ocitui.doctor.repair.point import point
+
+    cache = writing_cache(settings, "point a name")
+    parsed, form = ImageName.parse(name), PackedFormat(format_) if format_ else None
+
+    def carry_out() -> ExitCode:
+        prospect = run_async(_look(cache, parsed, digest, form))
+        if not prospect.plan.needed:
+            return _tell_settled(settings, prospect)
+        try:
+            agree(settings, agreed, _explain(prospect), "point the name?")
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, plan=_plan_json(prospect))
+            return ExitCode.USAGE
+        _tell(settings, prospect, run_async(point(cache, prospect.plan)))
+        return ExitCode.CLEAN
+
+    return as_agreed(agreed, carry_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +75,6 @@ class _Prospect:
         if self.answer.hit:
             return ""
         return self.answer.error or self.answer.reasons[-1].text
-
-
-def point_name(settings: Settings, name_text: str, digest_text: str, format_text: str | None, agreed: bool) -> ExitCode:
-    """Make a digest win its name, as shown and agreed to; nothing is done where it wins already.
-
-    Raises InvalidNameError, NoSuchEntryError, AmbiguousDigestError, CancelledError, and what writing raises.
-    """
-    from ocitui.doctor.repair.point import point
-
-    cache = writing_cache(settings, "point a name")
-    name = ImageName.parse(name_text)
-    format_ = PackedFormat(format_text) if format_text else None
-
-    def carry_out() -> ExitCode:
-        prospect = run_async(_look(cache, name, digest_text, format_))
-        if not prospect.plan.needed:
-            return _tell_settled(settings, prospect)
-        try:
-            agree(settings, agreed, _explain(prospect), "point the name?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, plan=_plan_json(prospect))
-            return ExitCode.USAGE
-        _tell(settings, prospect, run_async(point(cache, prospect.plan)))
-        return ExitCode.CLEAN
-
-    return as_agreed(agreed, carry_out)
 
 
 async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> _Prospect:

@@ -119,7 +119,7 @@ def repair_options(function: F) -> F:
 @repair_options
 @yes_option
 @writing
-def repair_command(settings: Settings, /, agreed: bool, **asked: Any) -> ExitCode:
+def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
 
     What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
@@ -130,16 +130,9 @@ def repair_command(settings: Settings, /, agreed: bool, **asked: Any) -> ExitCod
     After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
     it exits with 0 where nothing is wrong, else with 1.
     """
-    return repair(settings, AskedRepair(**asked), agreed)
-
-
-def repair(settings: Settings, asked: AskedRepair, agreed: bool) -> ExitCode:
-    """Show what would mend the cache; with --apply do it, as agreed to.
-
-    Raises CacheDirectoryError, NoSuchFindingError, CancelledError, and what writing raises.
-    """
     from ocitui.doctor.findings import Severity
 
+    asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
     output = RepairOutput(settings)

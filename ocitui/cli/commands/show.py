@@ -30,15 +30,7 @@ def show_command(settings: Settings, digest: str, kind: Literal["manifest", "con
 
     DIGEST may be its beginning, with or without sha256:, as long as only one entry's digest begins so.
     """
-    return show(settings, digest, kind)
-
-
-def show(settings: Settings, digest_text: str, kind: Kind) -> ExitCode:
-    """Print a document. Raises NoSuchDocumentError, AmbiguousDigestError, CacheDirectoryError, StorageError.
-
-    A whole digest needs no index, so a document can be seen while index.json is corrupt.
-    """
-    digest, raw = run_async(_read(settings, digest_text, kind))
+    digest, raw = run_async(_read(settings, digest, kind))
     if raw is None:
         raise NoSuchDocumentError(f"there is no {kind} of {digest}")
     if settings.as_json:

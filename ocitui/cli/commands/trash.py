@@ -46,7 +46,17 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 @reading
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
-    return list_trash(settings)
+    files, transactions = _look(settings)
+    if settings.as_json:
+        emit(settings, files=[file_json(file) for file in files], bytes=sum(file.size for file in files))
+        return ExitCode.CLEAN
+    if not files:
+        say("the trash is empty")
+        return ExitCode.CLEAN
+    for line in trash_lines(files, transactions):
+        say(line)
+    say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
+    return ExitCode.CLEAN
 
 
 @trash_command.command("restore", short_help="Bring files back to where they were.")
@@ -58,7 +68,20 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
     all the files that it took out. ocitui undo ID brings back the transaction's entries with them.
     """
-    return restore_files(settings, words)
+    cache = writing_cache(settings, "restore from the trash")
+    files, _ = _look(settings)
+    chosen = find_files(files, words)
+    done = run_async(cache.restore([file.trash for file in chosen]))
+    if settings.as_json:
+        emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
+        return ExitCode.CLEAN
+    say(f"restored {total_text(chosen)}:")
+    for line in file_lines(chosen):
+        say(line)
+    say(f"transaction {done.id} (ocitui undo {done.id} takes them out again)")
+    for line in paragraph(_WITHOUT_ENTRY, "note: "):
+        say(line)
+    return ExitCode.CLEAN
 
 
 @trash_command.command("empty", short_help="Remove files for good, after a question.")
@@ -71,7 +94,30 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
 
     Shows what goes and asks; only the whole word yes confirms. These transactions cannot be undone any more.
     """
-    return empty_trash(settings, ids, older_than, agreed)
+    from ocitui.cache import EmptiedTrash
+    from ocitui.cache.trash import files_that_go
+
+    cache = writing_cache(settings, "empty the trash")
+    files, transactions = _look(settings)
+    before = None if older_than is None else time.time() - older_than
+    chosen = files_that_go(files, transactions, before, ids)
+    if chosen:
+        try:
+            agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
+        except NotAskedError as error:
+            fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
+            return ExitCode.USAGE
+    # What comes into the trash while the question stands was not agreed to.
+    names = [file.trash for file in chosen]
+    removed = run_async(cache.empty_trash(before, ids, names)) if chosen else EmptiedTrash(0, 0)
+    if settings.as_json:
+        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
+        return ExitCode.CLEAN
+    if not chosen:
+        say("nothing in the trash is to go" if files else "the trash is empty")
+    else:
+        say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
+    return ExitCode.CLEAN
 
 
 _MOST_OF_ONE = 12
@@ -169,70 +215,6 @@ _WITHOUT_ENTRY = (
     "files come back without entries: ocitui undo of the transaction that they went by brings back both, and "
     "ocitui repair --adopt makes an entry for files"
 )
-
-
-def list_trash(settings: Settings) -> ExitCode:
-    """Print what the trash holds, newest first. Raises CacheDirectoryError, StorageError."""
-    files, transactions = _look(settings)
-    if settings.as_json:
-        emit(settings, files=[file_json(file) for file in files], bytes=sum(file.size for file in files))
-        return ExitCode.CLEAN
-    if not files:
-        say("the trash is empty")
-        return ExitCode.CLEAN
-    for line in trash_lines(files, transactions):
-        say(line)
-    say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
-    return ExitCode.CLEAN
-
-
-def restore_files(settings: Settings, words: Sequence[str]) -> ExitCode:
-    """Bring files back to where they were. Raises NotInTrashError, AmbiguousFileError, and what writing raises."""
-    cache = writing_cache(settings, "restore from the trash")
-    files, _ = _look(settings)
-    chosen = find_files(files, words)
-    done = run_async(cache.restore([file.trash for file in chosen]))
-    if settings.as_json:
-        emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
-        return ExitCode.CLEAN
-    say(f"restored {total_text(chosen)}:")
-    for line in file_lines(chosen):
-        say(line)
-    say(f"transaction {done.id} (ocitui undo {done.id} takes them out again)")
-    for line in paragraph(_WITHOUT_ENTRY, "note: "):
-        say(line)
-    return ExitCode.CLEAN
-
-
-def empty_trash(settings: Settings, ids: Sequence[str], older_than: float | None, agreed: bool) -> ExitCode:
-    """Remove what the trash holds for good, as shown and agreed to: all, or of these transactions, or what is older.
-
-    Raises NoSuchTransactionError, NotAskedError, CancelledError, and what writing raises.
-    """
-    from ocitui.cache import EmptiedTrash
-    from ocitui.cache.trash import files_that_go
-
-    cache = writing_cache(settings, "empty the trash")
-    files, transactions = _look(settings)
-    before = None if older_than is None else time.time() - older_than
-    chosen = files_that_go(files, transactions, before, ids)
-    if chosen:
-        try:
-            agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
-            return ExitCode.USAGE
-    # What comes into the trash while the question stands was not agreed to.
-    names = [file.trash for file in chosen]
-    removed = run_async(cache.empty_trash(before, ids, names)) if chosen else EmptiedTrash(0, 0)
-    if settings.as_json:
-        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
-        return ExitCode.CLEAN
-    if not chosen:
-        say("nothing in the trash is to go" if files else "the trash is empty")
-    else:
-        say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
-    return ExitCode.CLEAN
 
 
 def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]]:

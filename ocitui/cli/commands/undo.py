@@ -30,14 +30,6 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
 
     Asks first where somebody else made it.
     """
-    return undo(settings, transaction_id, agreed)
-
-
-def undo(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCode:
-    """Reverse a transaction, asking first where it is somebody else's.
-
-    Raises NoSuchTransactionError, ConflictError, NotAskedError, CancelledError, and what writing raises.
-    """
     cache = writing_cache(settings, "undo a transaction")
     target = run_async(_find(cache, transaction_id))
     if _author(target.by) != _author(whoami()):

@@ -42,27 +42,18 @@ def why_command(settings: Settings, text: str, format_: str) -> ExitCode:
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
-    return explain_why(settings, text, None if format_ == _ALL else format_)
-
-
-_MARKS = {"ok": "ok", "bad": "BAD", "unknown": "?"}
-_LINK = "  {:<4}{:<19}"
-
-
-def explain_why(settings: Settings, text: str, format_text: str | None) -> ExitCode:
-    """Print the chain, in one format, or in all there are.
-
-    Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError.
-    """
     check_directory(settings.directory)
-    format_ = PackedFormat(format_text) if format_text else None
-    chain = _ask(settings, text, format_)
+    chain = _ask(settings, text, None if format_ == _ALL else PackedFormat(format_))
     if settings.as_json:
         emit(settings, **chain_json(chain))
     else:
         for line in (*place(settings), *chain_lines(chain)):
             say(line)
     return _status(chain)
+
+
+_MARKS = {"ok": "ok", "bad": "BAD", "unknown": "?"}
+_LINK = "  {:<4}{:<19}"
 
 
 def chain_lines(chain: Chain) -> Iterator[str]:
