@@ -11,6 +11,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
+_DIGEST = re.compile(r"\b([a-z0-9]+:[0-9a-f]{12})[0-9a-f]{20,116}\b")
 _UNITS = ("K", "M", "G", "T", "P", "E")
 _AGES = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -73,3 +74,8 @@ def human_span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def short_digests(text: str) -> str:
+    """The text with every digest cut; for what stands beside the whole digest, or beneath it."""
+    return _DIGEST.sub(r"\1…", text)

@@ -39,6 +39,7 @@ from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
 from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size
+from ocitui.words.imports import outcome_text
 
 from .failures import InterruptedBySignalError
 from .json_values import entry_json, transaction_json
@@ -206,7 +207,8 @@ def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
 
 def tell_imported(done: Imported) -> None:
     """Say what came of an import."""
-    say(_summary(done))
+    again = " (--again brings it in once more)" if done.outcome is ImportOutcome.CACHED else ""
+    say(f"{outcome_text(done.outcome, done.image)}{again}")
     say(f"digest {done.image.digest}")
     if done.transaction is not None:
         say(f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})")
@@ -219,16 +221,6 @@ _UNDOING = {
     ImportOutcome.RENAMED: "gives it its old name back",
     ImportOutcome.CACHED: "",
 }
-
-
-def _summary(done: Imported) -> str:
-    image = done.image
-    what = f"{image.name} as {image.format}"
-    if done.outcome is ImportOutcome.CACHED:
-        return f"the cache has {what} already (--again brings it in once more)"
-    if done.outcome is ImportOutcome.RENAMED:
-        return f"the cache had it already, and names it {what} now"
-    return f"imported {what}"
 
 
 def judged(directory: Path, entry: Entry) -> JudgedEntry | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
-from ocitui.text import clean, human_size, human_span
+from ocitui.text import clean, counted, human_size, human_span
 
 from .output import is_terminal, say
 from .prose import shortened
@@ -152,8 +152,8 @@ def _announcement(now: ImportProgress) -> str:
     if not now.total:
         return now.phase
     sizes = [human_size(now.total)]
-    sizes += [_counted(now.layers_total, "layer")] if now.layers_total else []
-    sizes += [_counted(now.files_total, "file")] if now.files_total else []
+    sizes += [counted(now.layers_total, "layer")] if now.layers_total else []
+    sizes += [counted(now.files_total, "file")] if now.files_total else []
     return f"{now.phase}: {', '.join(sizes)}"
 
 
@@ -179,9 +179,11 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
 
     Where it is narrow, files are left out first, then layers, the rate, and the time left.
     """
+    from ocitui.words.imports import bytes_text, files_text
+
     if now.note:
         return _waiting_text(now, width)
-    parts = [str(now.phase), _bytes(now), _layers(now), _files(now), *_pace(now, seconds, idle)]
+    parts = [str(now.phase), bytes_text(now), _layers(now), files_text(now), *_pace(now, seconds, idle)]
     for at in (3, 2, 4, 5, 1):
         if cell_width(_joined(parts)) <= width:
             break
@@ -191,8 +193,10 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
 
 def _waiting_text(now: ImportProgress, width: int) -> str:
     """Why a registry is asked again, and when, which is the end of the note and is cut last."""
+    from ocitui.words.imports import bytes_text
+
     reason, _, when = now.note.rpartition("; ")
-    for text in (_joined([str(now.phase), _bytes(now), now.note]), now.note):
+    for text in (_joined([str(now.phase), bytes_text(now), now.note]), now.note):
         if cell_width(text) <= width:
             return text
     room = width - cell_width(when) - len("; ")
@@ -203,32 +207,19 @@ def _joined(parts: list[str]) -> str:
     return _GAP.join(part for part in parts if part)
 
 
-def _bytes(now: ImportProgress) -> str:
-    return f"{human_size(now.done)} of {human_size(now.total)}" if now.total else ""
-
-
 def _layers(now: ImportProgress) -> str:
     if now.layers:
         done = sum(layer.done == layer.total for layer in now.layers)
-        return f"{done} of {_counted(len(now.layers), 'layer')}"
+        return f"{done} of {counted(len(now.layers), 'layer')}"
     return f"layer {now.layer} of {now.layers_total}" if now.layer and now.total else ""
-
-
-def _files(now: ImportProgress) -> str:
-    if now.files_total:
-        return f"{now.files} of {_counted(now.files_total, 'file')}"
-    return _counted(now.files, "file") if now.files else ""
 
 
 def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
     """The rate and the time left; else how long nothing came, or how long it has lasted where the end is not known."""
+    from ocitui.words.imports import pace
+
     if not now.total:
         return "", human_span(seconds) if seconds >= _SHORT_SECONDS else ""
     if idle >= _IDLE_SECONDS and now.done < now.total:
         return f"nothing for {human_span(idle)}", ""
-    rate = f"{human_size(round(now.rate))}/s" if now.rate is not None else ""
-    return rate, f"{human_span(now.left)} left" if now.left is not None else ""
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return pace(now)

@@ -51,7 +51,7 @@ async def test_a_preview_and_then_an_import(tmp_path: Path, size: tuple[int, int
         assert tree(cache) == before
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        await one.until(lambda: "imported as sha256:" in one.status, "the end is told")
+        await one.until(lambda: "; u undoes it" in one.status, "the end is told")
         assert one.names[-1] == "registry.example.com/team/alpine squashfs ok"
         await one.open("i", "ImportScreen")
         await look_again(one, str(layout))
@@ -161,7 +161,7 @@ async def test_a_digest_that_has_another_name(tmp_path: Path) -> None:
         await one.press("y")
         assert one.top == "ImportScreen"
         await one.press("Y")
-        await one.until(lambda: "is the name of sha256:" in one.status, "the entry has the new name")
+        await one.until(lambda: "the cache had it already, and names it" in one.status, "the entry has the new name")
         await one.until(lambda: "registry.example.com/team/busybox squashfs ok" in one.names, "the row")
         assert one.table.total == 8
 

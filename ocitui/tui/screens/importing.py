@@ -47,7 +47,7 @@ class Importing(EntryActions):
     def _tell_imports(self) -> None:
         if self.app.screen is not self:
             return
-        from ..import_texts import end_text, short_text
+        from ocitui.words.imports import end_text, short_text
 
         jobs = self.app.imports.jobs
         self.imports_text = short_text([job for job in jobs if job.active])

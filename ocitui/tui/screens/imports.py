@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -14,12 +15,15 @@ from textual.widget import Widget
 from ocitui.cache import CacheError
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
+from ocitui.importing.progress import LayerProgress
 from ocitui.importing.unfinished import UnfinishedImport
+from ocitui.text import human_age, human_size
+from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
+from ocitui.words.lines import Kind, Line, heading
 
-from ..import_texts import interrupted_lines, interrupted_row, job_lines, job_row, list_summary
 from ..throttle import Throttle
-from ..widgets.lines_view import Line, LinesView
-from ..widgets.pick_list import PickList
+from ..widgets.lines_view import LinesView
+from ..widgets.pick_list import PickList, PickRow
 from .full import FullScreen
 
 _DRAW_SECONDS = 0.25
@@ -73,7 +77,7 @@ class ImportsScreen(FullScreen[str | None]):
         board = self.app.imports
         jobs = board.jobs
         width = self.app.size.width
-        rows = [interrupted_row(one) for one in board.interrupted] + [job_row(job, width) for job in jobs]
+        rows = [_interrupted_row(one) for one in board.interrupted] + [_job_row(job, width) for job in jobs]
         for view in self.query(PickList):
             view.set_rows(rows)
             self._draw_detail()
@@ -86,7 +90,7 @@ class ImportsScreen(FullScreen[str | None]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = job_lines(job, self.app.imports.layers(job.id))
+            lines = [*job_lines(job), *_layer_lines(self.app.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
         for view in self.query(LinesView):
@@ -211,3 +215,51 @@ class ImportsScreen(FullScreen[str | None]):
             jobs = self.app.imports.jobs
             self._begun(jobs[-1].id)
             self.say(message)
+
+
+_BAR = 12
+_ROOM_FOR_BAR = 70
+_KINDS: dict[JobState, Kind] = {
+    JobState.WAITING: "muted",
+    JobState.RUNNING: "plain",
+    JobState.DONE: "good",
+    JobState.FAILED: "bad",
+    JobState.CANCELLED: "muted",
+    JobState.INTERRUPTED: "muted",
+}
+
+
+def _job_row(job: ImportJob, width: int) -> PickRow:
+    """An import in a line."""
+    text = f"{job.id} {called(job.request)} {job.request.format}"
+    return PickRow(f"job{job.id}", text, _right(job, width), _KINDS[job.state])
+
+
+def _right(job: ImportJob, width: int) -> str:
+    now = job.progress
+    if job.state is not JobState.RUNNING:
+        return f"{job.state:<11}"
+    drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
+    left = human_age(math.ceil(now.left)) if now.left is not None else ""
+    return f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
+
+
+def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:
+    request = unfinished.request
+    return PickRow(f"old{unfinished.id}", f"- {called(request)} {request.format}", f"{'interrupted':<11}", "bad")
+
+
+def _layer_lines(layers: Sequence[LayerProgress]) -> list[Line]:
+    if not layers:
+        return []
+    lines = [Line(), heading(f"Layers: {len(layers)}, {human_size(sum(layer.total for layer in layers))}")]
+    for layer in layers:
+        text = f"{_bar(layer.done, layer.total)} {human_size(layer.done):>5} of {human_size(layer.total):>5}"
+        lines.append(Line(text, layer.digest.rpartition(":")[2][:12]))
+    return lines
+
+
+def _bar(done: int, total: int) -> str:
+    """A bar that the ASCII filter turns into number signs and dots."""
+    full = min(done * _BAR // total, _BAR) if total else 0
+    return "█" * full + "·" * (_BAR - full)

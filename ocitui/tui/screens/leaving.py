@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..import_texts import called, percent
+from ocitui.words.imports import called, percent
+
 from ..shorten import counted
 from ..widgets.lines_view import Line, heading
 from .confirm import ConfirmScreen

@@ -1,47 +1,25 @@
-"""What is said of imports: a row, the lines of one, and a few words for the status line."""
+"""Imports in words: how one stands and ended, what it is to do, how far it is, and a few words for a status line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ocitui.cache import PackedImage
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
+from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import UnfinishedImport
-from ocitui.text import human_age, human_size, timestamp
+from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
-from .shorten import counted, short_digests
-from .widgets.lines_view import Kind, Line, heading
-from .widgets.pick_list import PickRow
+from .lines import Line
 
-_BAR = 12
-_ROOM_FOR_BAR = 70
-_KINDS: dict[JobState, Kind] = {
-    JobState.WAITING: "muted",
-    JobState.RUNNING: "plain",
-    JobState.DONE: "good",
-    JobState.FAILED: "bad",
-    JobState.CANCELLED: "muted",
-    JobState.INTERRUPTED: "muted",
-}
-_OUTCOMES = {
-    ImportOutcome.STORED: "brought in; u undoes it",
-    ImportOutcome.CACHED: "it was there already under this name; nothing was done",
-    ImportOutcome.RENAMED: "it was there; its entry has this name now, and nothing was packed",
-}
 _PHASES = {
     ImportPhase.WAIT: "waits for another import of the same image",
     ImportPhase.FINISH: "the packer ends its work; how long that takes is not known",
     ImportPhase.STORE: "one transaction brings it in",
 }
-
-
-def bar(done: int, total: int, width: int = _BAR) -> str:
-    """A bar that the ASCII filter turns into number signs and dots."""
-    full = min(done * width // total, width) if total else 0
-    return "█" * full + "·" * (width - full)
 
 
 def percent(progress: ImportProgress) -> str:
@@ -65,40 +43,24 @@ def called(request: ImportRequest) -> str:
     return request.name or short_digests(request.source)
 
 
+def outcome_text(outcome: ImportOutcome, image: PackedImage) -> str:
+    """What came of an import that ended well."""
+    what = f"{image.name} as {image.format}"
+    return {
+        ImportOutcome.STORED: f"imported {what}",
+        ImportOutcome.CACHED: f"the cache has {what} already",
+        ImportOutcome.RENAMED: f"the cache had it already, and names it {what} now",
+    }[outcome]
+
+
 def end_text(job: ImportJob) -> str:
     """How an import ended, for the status line."""
-    name = called(job.request)
     if job.result is not None:
-        image = job.result.image
-        what = {
-            ImportOutcome.STORED: f"imported as {short_digests(image.digest)}, {image.format}; u undoes it",
-            ImportOutcome.CACHED: f"is in the cache already, {image.format}; nothing was done",
-            ImportOutcome.RENAMED: f"is the name of {short_digests(image.digest)} now, {image.format}",
-        }[job.result.outcome]
-        return f"{image.name} {what}"
+        undo = "" if job.result.outcome is ImportOutcome.CACHED else "; u undoes it"
+        return outcome_text(job.result.outcome, job.result.image) + undo
     if job.error is not None:
-        return f"import of {name} failed; I shows more: {job.error.message}"
-    return f"import of {name} {job.state}; the cache is as it was"
-
-
-def job_row(job: ImportJob, width: int) -> PickRow:
-    """An import in a line."""
-    text = f"{job.id} {called(job.request)} {job.request.format}"
-    return PickRow(f"job{job.id}", text, _right(job, width), _KINDS[job.state])
-
-
-def _right(job: ImportJob, width: int) -> str:
-    now = job.progress
-    if job.state is not JobState.RUNNING:
-        return f"{job.state:<11}"
-    drawn = f"{bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
-    left = human_age(now.left) if now.left is not None else ""
-    return f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
-
-
-def interrupted_row(unfinished: UnfinishedImport) -> PickRow:
-    request = unfinished.request
-    return PickRow(f"old{unfinished.id}", f"- {called(request)} {request.format}", f"{'interrupted':<11}", "bad")
+        return f"import of {called(job.request)} failed; I shows more: {job.error.message}"
+    return f"import of {called(job.request)} {job.state}; the cache is as it was"
 
 
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
@@ -111,18 +73,9 @@ def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
     ]
 
 
-def job_lines(job: ImportJob, layers: Sequence[LayerProgress]) -> list[Line]:
-    """All that is known of an import: how it stands, what it is to do, its layers."""
-    lines = [*_state_lines(job), *_request_lines(job.request)]
-    if layers:
-        lines += [Line(), heading(f"Layers: {len(layers)}, {human_size(sum(layer.total for layer in layers))}")]
-        lines += [_layer_line(layer) for layer in layers]
-    return lines
-
-
-def _layer_line(layer: LayerProgress) -> Line:
-    text = f"{bar(layer.done, layer.total)} {human_size(layer.done):>5} of {human_size(layer.total):>5}"
-    return Line(text, layer.digest.rpartition(":")[2][:12])
+def job_lines(job: ImportJob) -> list[Line]:
+    """How an import stands, and what it is to do."""
+    return [*_state_lines(job), *_request_lines(job.request)]
 
 
 def _state_lines(job: ImportJob) -> Iterator[Line]:
@@ -131,8 +84,7 @@ def _state_lines(job: ImportJob) -> Iterator[Line]:
         yield Line(_hint(job), "hint")
     elif job.result is not None:
         image = job.result.image
-        yield Line(_OUTCOMES[job.result.outcome], "done", "good")
-        yield Line(str(image.name), "krata's name")
+        yield Line(end_text(job), "done", "good")
         yield Line(image.digest, "digest")
         yield from (Line(note, "note") for note in job.result.notes)
     elif job.state is JobState.RUNNING:
@@ -160,20 +112,31 @@ def _progress_lines(now: ImportProgress) -> Iterator[Line]:
     if now.phase in _PHASES:
         yield Line(_PHASES[now.phase], "now")
     if now.total:
-        yield Line(f"{human_size(now.done)} of {human_size(now.total)}{_speed(now)}", "bytes")
+        yield Line(", ".join(part for part in (bytes_text(now), *pace(now)) if part), "bytes")
     if now.files:
-        of = f" of {now.files_total}" if now.files_total else ""
-        yield Line(f"{now.files}{of}", "files")
+        yield Line(files_text(now), "files")
     if now.layer:
         yield Line(f"{now.layer} of {now.layers_total}", "layer")
     if now.note:
         yield Line(now.note, "note", "bad")
 
 
-def _speed(now: ImportProgress) -> str:
-    rate = f", {human_size(int(now.rate))}/s" if now.rate is not None else ""
-    left = f", {human_age(now.left)} left" if now.left is not None else ""
-    return rate + left
+def bytes_text(now: ImportProgress) -> str:
+    """As ``12M of 40M``; empty where nobody knows how much there is to do."""
+    return f"{human_size(now.done)} of {human_size(now.total)}" if now.total else ""
+
+
+def files_text(now: ImportProgress) -> str:
+    """As ``12 of 40 files``; empty before the first."""
+    if now.files_total:
+        return f"{now.files} of {counted(now.files_total, 'file')}"
+    return counted(now.files, "file") if now.files else ""
+
+
+def pace(now: ImportProgress) -> tuple[str, str]:
+    """The rate and the time that is left, as far as they are known."""
+    rate = f"{human_size(round(now.rate))}/s" if now.rate is not None else ""
+    return rate, f"{human_span(now.left)} left" if now.left is not None else ""
 
 
 def _request_lines(request: ImportRequest) -> Iterator[Line]:
@@ -186,7 +149,7 @@ def _request_lines(request: ImportRequest) -> Iterator[Line]:
 
 def list_summary(jobs: Sequence[ImportJob], interrupted: int, downloaded: int) -> str:
     """The imports screen's status line."""
-    parts = [counted(len(jobs), "import", "imports") if jobs else "no import yet"]
+    parts = [counted(len(jobs), "import") if jobs else "no import yet"]
     if interrupted:
         parts.append(f"{interrupted} interrupted")
     if downloaded:
