@@ -206,18 +206,7 @@ def pack(files: Files, wanted: str, target: Path, packers: bool) -> str:
 
 
 def _squashfs(files: Files, target: Path) -> None:
-    options = [
-        "-tar",
-        "-noappend",
-        "-no-progress",
-        "-quiet",
-        "-processors",
-        "1",
-        "-mkfs-time",
-        str(EPOCH),
-        "-all-time",
-        str(EPOCH),
-    ]
+    options = f"-tar -noappend -no-progress -quiet -processors 1 -mkfs-time {EPOCH} -all-time {EPOCH}".split()
     owner = ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"]
     _run(["mksquashfs", "-", str(target), *options, *owner], make_tar(files))
 

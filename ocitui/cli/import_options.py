@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -20,7 +20,6 @@ else:
     Text = click.ParamType  # not generic before click 8.4
 
 
-F = Callable[..., Any]
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
 FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
@@ -123,13 +122,7 @@ _IMPORT_OPTIONS = (
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
     click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
 )
-
-
-def source_options(function: F) -> F:
-    """Give a command the options of a source; their values are fields of AskedSource."""
-    return with_options(function, _SOURCE_OPTIONS)
-
-
-def import_options(function: F) -> F:
-    """Give a command the options of an import; their values are fields of AskedImport."""
-    return with_options(function, (*_IMPORT_OPTIONS, *_SOURCE_OPTIONS))
+source_options = with_options(*_SOURCE_OPTIONS)
+"""Their values are fields of AskedSource."""
+import_options = with_options(*_IMPORT_OPTIONS, *_SOURCE_OPTIONS)
+"""Their values are fields of AskedImport."""

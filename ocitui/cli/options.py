@@ -52,11 +52,15 @@ depth_option = click.option(
 )
 
 
-def with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
-    """Give a command these options, in this order."""
-    for option in reversed(options):
-        function = option(function)
-    return function
+def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Gives a command these options, in this order."""
+
+    def give(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return give
 
 
 # The cache's own names for these are a heavy import; a test holds them together.

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,18 +157,11 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
     raise InterruptedBySignalError(caught[0], caught[0].name)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a check kept of the index: a note on each copy that was made."""
-
-    notes: tuple[str, ...] = ()
-
-
-async def keep_index_aside(settings: Settings) -> Kept:
-    """Copy a corrupt index aside, or keep a backup of a sound one, in a thread, unless nothing may be written."""
+async def keep_index_aside(settings: Settings) -> tuple[str, ...]:
+    """Copy a corrupt index aside, or keep a backup of a sound one, unless nothing may be written; gives notes on it."""
     import asyncio
 
     from ocitui.doctor.check.history import keep_index
 
     note = "" if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
-    return Kept((note,) if note else ())
+    return (note,) if note else ()

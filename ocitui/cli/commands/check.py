@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +16,11 @@ from ocitui.text import counted, human_size, human_span
 
 from ..failures import InterruptedBySignalError, UsageProblemError, refuse_read_only, status_of
 from ..json_values import finding_json, summary_json
-from ..options import ByteSize, F, Span, depth_option, with_options, writing
+from ..options import ByteSize, Span, depth_option, with_options, writing
 from ..output import JsonLines, say
 from ..progress import check_text, line_shown
 from ..prose import paragraph
-from ..running import Kept, cache_of, keep_index_aside, place, run_async
+from ..running import cache_of, keep_index_aside, place, run_async
 from ..selectors import NoSuchFindingError, find_keys, fingerprints
 from ..settings import ExitCode, Settings
 
@@ -61,7 +61,7 @@ class Rate(ByteSize):
         return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
 
 
-_CHECK_OPTIONS = (
+check_options = with_options(
     depth_option,
     click.option(
         "--entry", "entries", metavar="DIGEST|NAME", multiple=True, help="Look only at these entries, repeatable."
@@ -99,11 +99,6 @@ _CHECK_OPTIONS = (
     click.option("--forget", metavar="ID", multiple=True, help="No longer accept this finding, repeatable."),
     click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
 )
-
-
-def check_options(function: F) -> F:
-    """Give a command the options of a check; their values are fields of AskedCheck."""
-    return with_options(function, _CHECK_OPTIONS)
 
 
 @click.command("check")
@@ -171,14 +166,14 @@ def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
     return options if asked.jobs is None else replace(options, jobs=asked.jobs)
 
 
-def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, Kept]:
+def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, tuple[str, ...]]:
     import asyncio
 
     from ocitui.doctor.findings import Depth
 
     found: list[Finding] = []
 
-    async def work() -> tuple[Report, Kept]:
+    async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
         options = replace(examine_options(settings, asked), keys=keys)
@@ -283,20 +278,20 @@ _MOST_OF_A_KIND = 10
 _HOST_CODES = ("cache-read-only", "disk-full")
 
 
-class CheckOutput(Protocol):
-    """Where a check's findings go."""
+class CheckOutput:
+    """Where a check's findings go: by itself nowhere."""
 
     def found(self, findings: Sequence[Finding]) -> None:
         """Findings, as they are made."""
 
-    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         """The check is over; ``failed`` is whether it found what it was to fail on."""
 
     def stopped(self, findings: Sequence[Finding]) -> None:
         """The check was interrupted after these."""
 
 
-class JsonOutput:
+class JsonOutput(CheckOutput):
     """An object a line for each finding, the summary as the last."""
 
     def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
@@ -312,32 +307,23 @@ class JsonOutput:
                 accepted = finding.acknowledged or self._accepts(finding)
                 self._lines.write("finding", **finding_json(finding, acknowledged=accepted))
 
-    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         summary = summary_json(report)
-        summary["notes"] += kept.notes
+        summary["notes"] += kept
         self._lines.write("summary", clean=not failed, **summary)
 
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        """What was found is on its lines already."""
 
-
-class MetricsOutput:
+class MetricsOutput(CheckOutput):
     """Nothing but the metrics."""
 
-    def found(self, findings: Sequence[Finding]) -> None:
-        """They are counted in the end."""
-
-    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         from ocitui.doctor.prometheus import prometheus
 
         for line in prometheus(report).splitlines():
             say(line)
 
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        """Half a check has no metrics."""
 
-
-class TextOutput:
+class TextOutput(CheckOutput):
     """Findings by severity, worst first, then how far it looked and what the daemon would do."""
 
     def __init__(self, settings: Settings, asked: AskedCheck) -> None:
@@ -347,13 +333,10 @@ class TextOutput:
         lowest = Severity.INFO if asked.show_all else Severity.LOW
         self._minimum = Severity(asked.severity or lowest)
 
-    def found(self, findings: Sequence[Finding]) -> None:
-        """They are shown in order, at the end."""
-
-    def done(self, report: Report, kept: Kept, *, failed: bool) -> None:
+    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         shown = report.shown(self._minimum, acknowledged=self._whole)
         self._show(shown)
-        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept.notes)))
+        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
         for line in summary:
             say(line)
         say(_outcome(report, shown, self._asked))

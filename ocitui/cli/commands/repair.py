@@ -16,7 +16,7 @@ from ocitui.text import counted
 from ..failures import NotAskedError, UsageProblemError
 from ..import_options import AskedSource, SourceText
 from ..json_values import assessment_json, counts_json, finding_json, plan_json, transaction_json, verdict_json
-from ..options import F, depth_option, with_options, writing, yes_option
+from ..options import depth_option, with_options, writing, yes_option
 from ..output import emit, fail, say
 from ..progress import check_text, line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
@@ -63,7 +63,7 @@ class AskedRepair:
     mirror: str | None = None
 
 
-_OPTIONS = (
+repair_options = with_options(
     click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
     click.option(
         "--only",
@@ -108,11 +108,6 @@ _OPTIONS = (
     click.option("--authfile", metavar="FILE", type=_FILE, help="For registries: credentials."),
     click.option("--mirror", metavar="HOST[:PORT]", help="For Docker Hub's images: this mirror."),
 )
-
-
-def repair_options(function: F) -> F:
-    """Give a command the options of a repair; their values are fields of AskedRepair."""
-    return with_options(function, _OPTIONS)
 
 
 @click.command("repair")
