@@ -50,8 +50,12 @@ def paragraph(text: str, first: str = "", rest: str | None = None) -> list[str]:
 
 def laid_out(lines: Iterable[Line]) -> Iterator[str]:
     """Lines with their labels before them, set in beneath a title."""
+    from ocitui.words.lines import CommandLine
+
     for line in lines:
-        if line.kind == "heading":
+        if isinstance(line, CommandLine):
+            yield f"    {line.label:<9} {line.text}"
+        elif line.kind == "heading":
             yield from paragraph(line.text, "  ")
         elif line.text or line.label:
             yield from paragraph(line.text, f"    {line.label:<9} ")

@@ -20,6 +20,11 @@ class Line:
     kind: Kind = "plain"
 
 
+@dataclass(frozen=True, slots=True)
+class CommandLine(Line):
+    """A command, to be copied as it stands: neither broken nor shortened."""
+
+
 def heading(text: str) -> Line:
     return Line(text, kind="heading")
 

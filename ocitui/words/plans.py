@@ -16,7 +16,7 @@ from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
 from ocitui.text import counted, human_size
 
 from .findings import SHORT_ID, text_of
-from .lines import Line, Ways, heading, said
+from .lines import CommandLine, Line, Ways, heading, said
 
 _MOST_IDS = 4
 
@@ -113,7 +113,7 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
         lines += [Line(), heading("In this order")]
     for number, command in enumerate(assessment.commands, 1):
         if command.text:
-            lines += [Line(command.text, f"{number}.", "good"), Line(command.purpose, " ")]
+            lines += [CommandLine(command.text, f"{number}.", "good"), Line(command.purpose, " ")]
         else:
             lines.append(Line(command.purpose, f"{number}."))
     return [*lines, *(Line(thing, "beware", "bad") for thing in assessment.never)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ocitui.cli.prose import laid_out
 from ocitui.doctor.findings import Way
-from ocitui.words.lines import KEYS, OPTIONS, Ways, said
+from ocitui.words.lines import KEYS, OPTIONS, CommandLine, Line, Ways, said
 
 ADVICE = f"{Way.ADOPT_KNOWN}, as alpine:3.19, or {Way.ADOPT}; or {Way.TRASH_ORPHANS}"
 
@@ -31,3 +32,10 @@ def test_what_is_about_no_digest_says_what_goes_there() -> None:
 
 def test_a_name_that_looks_like_a_way_s_word_stays() -> None:
     assert said("import a{}b<x> again", OPTIONS, "0123456789ab") == "import a{}b<x> again"
+
+
+def test_a_command_is_laid_out_to_be_copied_and_prose_to_be_read() -> None:
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    command = f"ocitui repair -C /a/directory/with/a/rather/long/name --apply --only {digest}"
+    assert [*laid_out([CommandLine(command, "2.", "good")])] == [f"    2.        {command}"]
+    assert [*laid_out([Line(f"of {digest}", "from")])] == ["    from      of 0123456789ab"]
