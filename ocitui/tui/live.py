@@ -396,6 +396,8 @@ class LiveCache:
                 self._looking = None
             if self._missed or self.entries is None:
                 return self._states(range(self.total))
+            if self._judge is not None and self._judge.reading.index is self.entries.index:
+                return self._states(self._judge.positions_of(looked))
             return self._states([at for at, digest in enumerate(self.entries.digests) if digest in looked])
 
     def _states(self, positions: Collection[int]) -> dict[int, EntryState]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
 from hashlib import sha256
@@ -163,6 +163,7 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
+                self._late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
@@ -253,7 +254,6 @@ class Judge:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self._late:
-                    self._late = False
                     self.take(self.reading)
         if only is None:
             self.complete = True
@@ -441,6 +441,11 @@ class Judge:
         if not usual:
             yield from strangers(listing)
         yield from collisions(listing)
+
+    def positions_of(self, digests: Iterable[str]) -> list[int]:
+        """Where the entries of these digests stand in the index."""
+        found = (self._positions.get(digest, ()) for digest in digests)
+        return sorted(chain.from_iterable(there if isinstance(there, tuple) else (there,) for there in found))
 
     # What was found
 
