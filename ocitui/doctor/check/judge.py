@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
 from hashlib import sha256
@@ -158,6 +158,7 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
+                self._late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
@@ -248,7 +249,6 @@ class Judge:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self._late:
-                    self._late = False
                     self.take(self.reading)
         if only is None:
             self.complete = True
@@ -299,12 +299,9 @@ class Judge:
         index, size = self.reading.index, self.listing.sizes[row * WIDTH + MANIFEST]
         if not self.named or index is None:
             return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
-        there = self._positions.get(digest)
-        if there is None:
-            return []
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in (there if isinstance(there, tuple) else (there,))
+            for position in self.positions_of((digest,))
         ]
 
     def _look_usually(self, files: CacheFiles, digest: str, row: int, entries: list[Expected]) -> int:
@@ -396,11 +393,8 @@ class Judge:
             return []
         if not self.named:
             return [(None, one) for one in self._by_files(digest)]
-        index, there = self.reading.index, self._positions.get(digest)
-        if there is None or index is None:
-            return []
-        positions = there if isinstance(there, tuple) else (there,)
-        return [(position, index.descriptors[position]) for position in positions]
+        index = self.reading.index or ImageIndex.empty()
+        return [(position, index.descriptors[position]) for position in self.positions_of((digest,))]
 
     def _by_files(self, digest: str) -> Iterator[Descriptor]:
         fact = self.listing.get(manifest_name(digest))
@@ -436,6 +430,11 @@ class Judge:
         if not usual:
             yield from strangers(listing)
         yield from collisions(listing)
+
+    def positions_of(self, digests: Iterable[str]) -> list[int]:
+        """Where the entries of these digests stand in the index."""
+        found = (self._positions.get(digest, ()) for digest in digests)
+        return sorted(chain.from_iterable(there if isinstance(there, tuple) else (there,) for there in found))
 
     # What was found
 
@@ -511,8 +510,7 @@ class Judge:
         for digest, found in list(self._of_files.items()):
             if not self._is_bad(found):
                 continue
-            there = self._positions.get(digest)
-            for position in () if there is None else there if isinstance(there, tuple) else (there,):
+            for position in self.positions_of((digest,)):
                 if any(one.is_problem for one in self.findings_at(position)):
                     bad.add(position)
         yield from sorted(bad)
@@ -525,10 +523,6 @@ class Judge:
         """How many entries the index has, where it tells."""
         index = self.reading.index
         return len(index) if index is not None and self.named else 0
-
-    def counts(self) -> Counts:
-        """How many entries there are, how many have a problem, and what the packed files hold."""
-        return Counts(self.entries, sum(1 for _ in self.with_problems()), self.listing.packed_bytes)
 
     def findings_of_digest(self, digest: str) -> list[Finding]:
         """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
@@ -576,22 +570,15 @@ class Judge:
 
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
-        for digest, format_ in self._keys():
-            if only is None or (digest, format_) in only:
+        index, listing = self.reading.index, self.listing
+        keys: Iterable[Key] = ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
+        if self.named and index is not None:
+            keys = zip(index.digests, index.formats, strict=True)
+        for digest, format_ in keys:
+            if (only is None or (digest, format_) in only) and (digest in listing.rows or valid_digest(digest)):
                 depth = self.depth_of(digest, format_) or Depth.QUICK
                 # What was read through before is told apart from what was read now.
                 yield digest, format_, Depth.HEADER if depth is Depth.DEEP else depth
-
-    def _keys(self) -> Iterator[Key]:
-        """Digest and format of each entry that can have files."""
-        index, rows = self.reading.index, self.listing.rows
-        if not self.named or index is None:
-            listing = self.listing
-            yield from ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
-            return
-        for digest, format_ in zip(index.digests, index.formats, strict=True):
-            if digest in rows or valid_digest(digest):
-                yield digest, format_
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
