@@ -37,7 +37,7 @@ from ocitui.cache.packed_file import check_packed_file
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
-from ..findings import NOT_LOOKED, Counts, Depth, EntryState, Finding, Severity, in_order, state_of
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
     check_own,
