@@ -7,12 +7,10 @@ did not change is not looked at again.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -23,17 +21,13 @@ from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
     CacheDirectoryError,
     Descriptor,
-    DocumentError,
     ImageIndex,
     PackedFormat,
-    Platform,
 )
-from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
-from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.listing import MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
@@ -49,22 +43,17 @@ from .cache_checks import (
     strangers,
 )
 from .descriptor_checks import DescriptorChecks
-from .document_checks import Carriers, platform_disagrees
-from .entry_checks import PackedFile, check_digest, first_of_formats
+from .document_checks import Carriers
+from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
 from .history import known_history
 from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
-LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
-_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
-_USUAL_ALGORITHM = "sha256:"
-_DOCUMENTS_LOOKED = 1
 Findings = tuple[Finding, ...]
-Expected = tuple[int, int, Platform | None]
 """Of an entry: the packed file's place in its row (0: a format that is not known), manifest's size, platform."""
 _NONE: Findings = ()
 Told = Callable[[int, int], object]
@@ -286,7 +275,7 @@ class Judge:
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         row = self.listing.rows.get(digest)
         if row is not None and only is None and not self.remembered.knows(digest):
-            looked = self._look_usually(files, digest, row, self._expected(digest, row))
+            looked = look_usually(files, self.listing, digest, row, self._expected(digest, row), headers=self._headers)
             if looked:
                 self._looked[row] = looked
                 self._of_files.pop(digest, None)
@@ -304,62 +293,6 @@ class Judge:
             for position in self.positions_of((digest,))
         ]
 
-    def _look_usually(self, files: CacheFiles, digest: str, row: int, entries: list[Expected]) -> int:
-        """In few steps, where nothing is wrong: how far was looked. 0 where the careful checks have to tell.
-
-        Few calls, because this goes over every entry of the largest caches.
-        """
-        listing, at = self.listing, row * WIDTH
-        modes, sizes = listing.modes, listing.sizes
-        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
-        if (
-            not entries
-            or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
-            or not is_plain(modes[at + MANIFEST])
-            or not is_plain(modes[at + CONFIG])
-            or size > LARGEST_USUAL
-            or config_size > LARGEST_USUAL
-            or not digest.startswith(_USUAL_ALGORITHM)
-        ):
-            return 0
-        looked = _DOCUMENTS_LOOKED
-        try:
-            manifest = files.read(f"{digest}.manifest.json", size)
-            if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
-                return 0
-            said = read_manifest(manifest)
-            raw = files.read(f"{digest}.config.json", config_size)
-            if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
-                return 0
-            config = read_config(raw)
-            if len(said.layers) != len(config.rootfs.diff_ids):
-                return 0
-            for place, expected_size, platform in entries:
-                if (
-                    not place
-                    or expected_size != size
-                    or not sizes[at + place]
-                    or not is_plain(modes[at + place])
-                    or (platform is not None and platform_disagrees(platform, config))
-                ):
-                    return 0
-                if self._headers and not looked >> place & 1:
-                    if not self._header_is_usual(files, digest, place, sizes[at + place]):
-                        return 0
-                    looked |= 1 << place
-        except (OSError, DocumentError):
-            return 0
-        return looked
-
-    @staticmethod
-    def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
-        fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
-        try:
-            check = check_packed_file(fd, size)
-        finally:
-            os.close(fd)
-        return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
-
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         carriers, row = self.carriers(digest), self.listing.rows.get(digest)
         if only is not None:
@@ -373,7 +306,7 @@ class Judge:
             return
         check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
         findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        looked = _DOCUMENTS_LOOKED
+        looked = DOCUMENTS_LOOKED
         for format_ in check.looked_into:
             looked |= 1 << PLACES[format_]
         self._looked[row] = looked
