@@ -45,7 +45,6 @@ from .cache_checks import (
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers
 from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
-from .history import known_history
 from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
@@ -341,7 +340,11 @@ class Judge:
         the host."""
 
         reading, listing = self.reading, self.listing
-        history = history or known_history(self.directory, reading.index)
+        if history is None:
+            # Readers load nothing of what writes.
+            from .history import known_history
+
+            history = known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
