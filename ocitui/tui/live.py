@@ -318,18 +318,15 @@ class LiveCache:
         from ocitui.doctor.check.judge import Judge
 
         judge, names = self._judge or Judge(self._directory), self._names
-        if self._judge is None:
-            self._memory = _memory_of(judge)
+        self._memory = self._memory if self._judge is not None else _memory_of(judge)
         try:
             with _giving_way():
                 with CacheFiles(self._directory) as files:
                     reading = self._reading(files, judge, difference)
                 if reading is None:
                     return False
-                if self._judge is None and reading.index:
-                    judge.begin(reading)
-                else:
-                    judge.take(reading, names)
+                first = self._judge is None and bool(reading.index)
+                judge.begin(reading) if first else judge.take(reading, names)
         except CacheDirectoryError:
             self._names = None
             return False
@@ -394,9 +391,12 @@ class LiveCache:
                     break
             else:
                 self._looking = None
-            if self._missed or self.entries is None:
+            judge, entries = self._judge, self.entries
+            if self._missed or judge is None or entries is None:
                 return self._states(range(self.total))
-            return self._states([at for at, digest in enumerate(self.entries.digests) if digest in looked])
+            if judge.reading.index is entries.index:
+                return self._states(judge.positions_of(looked))
+            return self._states([at for at, digest in enumerate(entries.digests) if digest in looked])
 
     def _states(self, positions: Collection[int]) -> dict[int, EntryState]:
         """The states by now of the entries at these positions.

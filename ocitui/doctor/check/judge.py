@@ -7,12 +7,10 @@ did not change is not looked at again.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -23,21 +21,17 @@ from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
     CacheDirectoryError,
     Descriptor,
-    DocumentError,
     ImageIndex,
     PackedFormat,
-    Platform,
 )
-from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
-from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.listing import MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
-from ..findings import NOT_LOOKED, Counts, Depth, EntryState, Finding, Severity, in_order, state_of
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
     check_own,
@@ -49,22 +43,16 @@ from .cache_checks import (
     strangers,
 )
 from .descriptor_checks import DescriptorChecks
-from .document_checks import Carriers, platform_disagrees
-from .entry_checks import PackedFile, check_digest, first_of_formats
-from .history import known_history
+from .document_checks import Carriers
+from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
 from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
-LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
-_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
-_USUAL_ALGORITHM = "sha256:"
-_DOCUMENTS_LOOKED = 1
 Findings = tuple[Finding, ...]
-Expected = tuple[int, int, Platform | None]
 """Of an entry: the packed file's place in its row (0: a format that is not known), manifest's size, platform."""
 _NONE: Findings = ()
 Told = Callable[[int, int], object]
@@ -158,6 +146,7 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
+                self._late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
@@ -248,7 +237,6 @@ class Judge:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self._late:
-                    self._late = False
                     self.take(self.reading)
         if only is None:
             self.complete = True
@@ -286,7 +274,7 @@ class Judge:
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         row = self.listing.rows.get(digest)
         if row is not None and only is None and not self.remembered.knows(digest):
-            looked = self._look_usually(files, digest, row, self._expected(digest, row))
+            looked = look_usually(files, self.listing, digest, row, self._expected(digest, row), headers=self._headers)
             if looked:
                 self._looked[row] = looked
                 self._of_files.pop(digest, None)
@@ -299,69 +287,10 @@ class Judge:
         index, size = self.reading.index, self.listing.sizes[row * WIDTH + MANIFEST]
         if not self.named or index is None:
             return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
-        there = self._positions.get(digest)
-        if there is None:
-            return []
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in (there if isinstance(there, tuple) else (there,))
+            for position in self.positions_of((digest,))
         ]
-
-    def _look_usually(self, files: CacheFiles, digest: str, row: int, entries: list[Expected]) -> int:
-        """In few steps, where nothing is wrong: how far was looked. 0 where the careful checks have to tell.
-
-        Few calls, because this goes over every entry of the largest caches.
-        """
-        listing, at = self.listing, row * WIDTH
-        modes, sizes = listing.modes, listing.sizes
-        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
-        if (
-            not entries
-            or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
-            or not is_plain(modes[at + MANIFEST])
-            or not is_plain(modes[at + CONFIG])
-            or size > LARGEST_USUAL
-            or config_size > LARGEST_USUAL
-            or not digest.startswith(_USUAL_ALGORITHM)
-        ):
-            return 0
-        looked = _DOCUMENTS_LOOKED
-        try:
-            manifest = files.read(f"{digest}.manifest.json", size)
-            if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
-                return 0
-            said = read_manifest(manifest)
-            raw = files.read(f"{digest}.config.json", config_size)
-            if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
-                return 0
-            config = read_config(raw)
-            if len(said.layers) != len(config.rootfs.diff_ids):
-                return 0
-            for place, expected_size, platform in entries:
-                if (
-                    not place
-                    or expected_size != size
-                    or not sizes[at + place]
-                    or not is_plain(modes[at + place])
-                    or (platform is not None and platform_disagrees(platform, config))
-                ):
-                    return 0
-                if self._headers and not looked >> place & 1:
-                    if not self._header_is_usual(files, digest, place, sizes[at + place]):
-                        return 0
-                    looked |= 1 << place
-        except (OSError, DocumentError):
-            return 0
-        return looked
-
-    @staticmethod
-    def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
-        fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
-        try:
-            check = check_packed_file(fd, size)
-        finally:
-            os.close(fd)
-        return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         carriers, row = self.carriers(digest), self.listing.rows.get(digest)
@@ -376,7 +305,7 @@ class Judge:
             return
         check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
         findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        looked = _DOCUMENTS_LOOKED
+        looked = DOCUMENTS_LOOKED
         for format_ in check.looked_into:
             looked |= 1 << PLACES[format_]
         self._looked[row] = looked
@@ -396,11 +325,8 @@ class Judge:
             return []
         if not self.named:
             return [(None, one) for one in self._by_files(digest)]
-        index, there = self.reading.index, self._positions.get(digest)
-        if there is None or index is None:
-            return []
-        positions = there if isinstance(there, tuple) else (there,)
-        return [(position, index.descriptors[position]) for position in positions]
+        index = self.reading.index or ImageIndex.empty()
+        return [(position, index.descriptors[position]) for position in self.positions_of((digest,))]
 
     def _by_files(self, digest: str) -> Iterator[Descriptor]:
         fact = self.listing.get(manifest_name(digest))
@@ -414,7 +340,11 @@ class Judge:
         the host."""
 
         reading, listing = self.reading, self.listing
-        history = history or known_history(self.directory, reading.index)
+        if history is None:
+            # Readers load nothing of what writes.
+            from .history import known_history
+
+            history = known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
@@ -436,6 +366,11 @@ class Judge:
         if not usual:
             yield from strangers(listing)
         yield from collisions(listing)
+
+    def positions_of(self, digests: Iterable[str]) -> list[int]:
+        """Where the entries of these digests stand in the index."""
+        found = (self._positions.get(digest, ()) for digest in digests)
+        return sorted(chain.from_iterable(there if isinstance(there, tuple) else (there,) for there in found))
 
     # What was found
 
@@ -511,8 +446,7 @@ class Judge:
         for digest, found in list(self._of_files.items()):
             if not self._is_bad(found):
                 continue
-            there = self._positions.get(digest)
-            for position in () if there is None else there if isinstance(there, tuple) else (there,):
+            for position in self.positions_of((digest,)):
                 if any(one.is_problem for one in self.findings_at(position)):
                     bad.add(position)
         yield from sorted(bad)
@@ -525,10 +459,6 @@ class Judge:
         """How many entries the index has, where it tells."""
         index = self.reading.index
         return len(index) if index is not None and self.named else 0
-
-    def counts(self) -> Counts:
-        """How many entries there are, how many have a problem, and what the packed files hold."""
-        return Counts(self.entries, sum(1 for _ in self.with_problems()), self.listing.packed_bytes)
 
     def findings_of_digest(self, digest: str) -> list[Finding]:
         """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
@@ -576,22 +506,15 @@ class Judge:
 
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
-        for digest, format_ in self._keys():
-            if only is None or (digest, format_) in only:
+        index, listing = self.reading.index, self.listing
+        keys: Iterable[Key] = ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
+        if self.named and index is not None:
+            keys = zip(index.digests, index.formats, strict=True)
+        for digest, format_ in keys:
+            if (only is None or (digest, format_) in only) and (digest in listing.rows or valid_digest(digest)):
                 depth = self.depth_of(digest, format_) or Depth.QUICK
                 # What was read through before is told apart from what was read now.
                 yield digest, format_, Depth.HEADER if depth is Depth.DEEP else depth
-
-    def _keys(self) -> Iterator[Key]:
-        """Digest and format of each entry that can have files."""
-        index, rows = self.reading.index, self.listing.rows
-        if not self.named or index is None:
-            listing = self.listing
-            yield from ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
-            return
-        for digest, format_ in zip(index.digests, index.formats, strict=True):
-            if digest in rows or valid_digest(digest):
-                yield digest, format_
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
