@@ -135,8 +135,10 @@ class Backups:
 
     def refused(self) -> Iterator[RefusedFile]:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
+        # In this order: a copy that another thread makes meanwhile is known.
+        names = sorted(self.folder.names())
         known = {one.name for one in self.all()}
-        for name in sorted(self.folder.names()):
+        for name in names:
             found = self.folder.lstat(name)
             if name in known or name.endswith(_PART) or found is None:
                 continue
