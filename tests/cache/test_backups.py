@@ -27,7 +27,7 @@ from ocitui.cache import (
     read_corrupt,
     see_index,
 )
-from ocitui.cache.backups import Backup, Backups
+from ocitui.cache.backups import Backups
 from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import FailingDisk, key
 from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, trash, tree, write_cache
