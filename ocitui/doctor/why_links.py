@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ocitui.cache import FileKind, PackedFormat
 from ocitui.cache.files import file_names, packed_name
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import Fact
+from ocitui.text import timestamp
 
 from .check.document_checks import has_digest
 from .check.judge import Judge
@@ -138,7 +138,7 @@ class _FileLinks:
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
-        checked = f"{datetime.fromtimestamp(recorded.checked, UTC):%Y-%m-%d %H:%M:%SZ}"
+        checked = timestamp(recorded.checked)
         if fact is None or recorded.identity != (fact.device, fact.inode, fact.size, fact.modified_ns):
             text = f"it was written since its sha256 was recorded at {checked}"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` compares it")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
@@ -19,6 +18,7 @@ from ocitui.cache.documents import read_config
 from ocitui.cache.files import config_name, packed_name
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
 from ocitui.cache.listing import CacheFiles
+from ocitui.text import timestamp
 from ocitui.threads import Stop
 
 from ..catalogue import CATALOGUE
@@ -251,7 +251,7 @@ class DeepChecks:
         code, seen = "packed-changed", "it was written since"
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
-        since = f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}" if known is not None else ""
+        since = timestamp(known.checked) if known is not None else ""
         seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
         reading.findings.append(CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **file.at))
 

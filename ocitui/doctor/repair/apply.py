@@ -176,7 +176,7 @@ async def apply_plan(
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
     """
-    tell = progress or _ignore
+    tell = progress or (lambda _: None)
     if cache.read_only:
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
@@ -215,13 +215,17 @@ def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
 @asynccontextmanager
 async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[dict[str, Path]]:
     """The files that have to be fetched, whole and looked at, until they are placed."""
+
+    def fetching(name: str, done: int, total: int) -> None:
+        tell(RepairProgress(f"fetching {name}", done, total))
+
     with ExitStack() as stack:
         staged: dict[str, Path] = {}
         if plan.fetches:
             folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
-            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, _telling(tell))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
             for number, fetch in enumerate(plan.fetches):
-                tell(RepairProgress(f"fetching {fetch.name}", 0, fetch.size))
+                fetching(fetch.name, 0, fetch.size)
                 staged[fetch.name] = await fetcher.bring(number, fetch)
         try:
             yield staged
@@ -234,11 +238,3 @@ def _note_packed(cache: PackerCache, plan: RepairPlan) -> None:
     """What was packed anew has other bytes than the ledger knew."""
     for fetch in plan.fetches:
         record_stored(cache.directory, cache.directory / fetch.name, disk=cache.disk)
-
-
-def _telling(tell: ProgressCall) -> Callable[[str, int, int], None]:
-    return lambda name, done, total: tell(RepairProgress(f"fetching {name}", done, total))
-
-
-def _ignore(progress: RepairProgress) -> None:
-    """Progress that nobody wants."""

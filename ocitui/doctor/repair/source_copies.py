@@ -68,9 +68,6 @@ class FilesShelf:
     async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, refuse, stop))
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         if wanted.format is not None:
             return self._packed(wanted, wanted.format, refuse, stop)
@@ -131,9 +128,6 @@ class LayerShelf:
         origin, image = self._images[wanted.digest]
         return copy_of(image, wanted, self.label, origin) if image is not None else None
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     async def _image(self, digest: str) -> tuple[str, SourceImage | None]:
         for origin in await self._origins(digest):
             image = await resolved(origin, digest, self._access)
@@ -178,9 +172,6 @@ class RegistryShelf:
         if failure is not None:
             raise failure
         return None
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     async def _image(self, origin: str, digest: str) -> SourceImage | None:
         if origin not in self._images:
