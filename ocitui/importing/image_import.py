@@ -24,10 +24,10 @@ from ocitui.cache import (
     TransactionKind,
 )
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import settled
+from ocitui.threads import on_loop, settled
 
 from .blobs import BlobStore
-from .errors import NamedOtherwiseError, SourceError
+from .errors import SourceError
 from .home_paths import home_path
 from .layers.layers import LayerSource
 from .packing.flatten_messages import FlattenProgress, PackedResult, Phase
@@ -39,7 +39,7 @@ from .sources.base import Source, SourceImage, SourceKind
 from .sources.image_documents import describe_image
 from .sources.image_tree import check_platform
 from .sources.opening import find_packed_files, open_source, recognise
-from .sources.packed import import_packed, inspect_packed
+from .sources.packed import check_name, import_packed, inspect_packed
 from .staging import check_room, staging_folder, while_there_is_room
 from .unfinished import blob_store
 
@@ -119,15 +119,6 @@ async def keep_cached(
         return ImportResult(there, ImportOutcome.CACHED, notes)
     stored = await store_settled(cache, replace(there, name=name))
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
-
-
-async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
-    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
-    there = (await cache.index()).by_key(digest, format)
-    if there is not None and there.image_name != str(name) and not rename:
-        raise NamedOtherwiseError(
-            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
-        )
 
 
 async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
@@ -291,11 +282,7 @@ async def _import_packed_files(
         if there is not None and not found.problems:
             return await keep_cached(desk.cache, there, name, request.rename, notes)
     tracker.enter(ImportPhase.COPY)
-    loop = asyncio.get_running_loop()
-
-    def copied(done: int, total: int) -> None:
-        loop.call_soon_threadsafe(tracker.copied, done, total)
-
+    copied = on_loop(tracker.copied)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)
     return ImportResult(stored, ImportOutcome.STORED, notes)
 

@@ -13,8 +13,8 @@ from ocitui.cache import ImageName, PackedFormat
 
 from .home_paths import home_path
 from .layers.layers import LayerLimits
+from .packing.flatten_messages import FlattenOptions
 from .packing.packer_base import PackOptions
-from .packing.packing import FlattenOptions
 from .registry.options import RegistryOptions
 from .sources.base import SourceKind
 from .sources.opening import SourceOptions, recognise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,14 +26,6 @@ def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobP
     if progress is not None:
         progress(layer.digest, length, length)
     return LayerSource(path, layer.digest, layer.size, layer.diff_id, layer.media_type, offset)
-
-
-def size_of_file(path: Path) -> int | None:
-    """The size of a regular file; None for anything else."""
-    try:
-        return os.path.getsize(path) if path.is_file() else None
-    except OSError:
-        return None
 
 
 async def places_in(
