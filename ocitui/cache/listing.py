@@ -70,6 +70,11 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """By which a file is known to be the same: see `ledger`."""
+        return self.device, self.inode, self.size, self.modified_ns
+
+    @property
     def regular(self) -> bool:
         return stat.S_ISREG(self.mode)
 

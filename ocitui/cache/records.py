@@ -33,7 +33,6 @@ _KIND = re.compile(r"[a-z][a-z-]{0,31}")
 _TOLD = 3
 _MOST_ITEMS = 2_000_000
 _LONGEST_TEXT = 8192
-_NAMES_TOLD = 3
 _LATEST = 1 << 33  # seconds since the epoch: the year 2242
 _LARGEST = (1 << 63) - 1
 
@@ -239,9 +238,8 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def explanation(self) -> str:
         """What there is to say of the entries that it was to take out and that were gone already; empty for none."""
-        names = list(dict.fromkeys(name or digest for digest, _, name in self.absent))
-        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
-        return f"gone from the index already: {', '.join(names[:_NAMES_TOLD])}{more}" if names else ""
+        names = some_of(name or digest for digest, _, name in self.absent)
+        return f"gone from the index already: {names}" if names else ""
 
     @property
     def taken_out(self) -> list[Identity]:

@@ -185,18 +185,6 @@ def _transactions(directory: Path) -> tuple[Transaction, ...]:
         return ()
 
 
-__all__ = [
-    "Assessment",
-    "Case",
-    "Command",
-    "Confidence",
-    "TimelineFacts",
-    "advice",
-    "assess",
-    "fuller_backup",
-    "gather",
-]
-
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
 # the boot time they count from to a second.
 _START_SECONDS = 5.0

@@ -139,7 +139,7 @@ class _FileLinks:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
         checked = timestamp(recorded.checked)
-        if fact is None or recorded.identity != (fact.device, fact.inode, fact.size, fact.modified_ns):
+        if fact is None or recorded.identity != fact.identity:
             text = f"it was written since its sha256 was recorded at {checked}"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` compares it")
         text = f"not written since its sha256 was recorded at {checked}; not read again now"

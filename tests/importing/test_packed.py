@@ -13,15 +13,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageName, PackedFormat, PackerCache, ReadOnlyError
-from ocitui.importing import (
-    NamedOtherwiseError,
-    NoRoomError,
-    PackedFiles,
-    SourceError,
-    find_packed_files,
-    import_packed,
-    inspect_packed,
-)
+from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files
+from ocitui.importing.sources.packed import import_packed, inspect_packed
 from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 
 NAME = ImageName.parse("example.com/team/app:1")

@@ -309,8 +309,8 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
 
 def _index_fault(error: DocumentError) -> Finding:
     if not error.message.startswith(_OF_TYPE):
-        return _unparsable(_place(error))
-    return CATALOGUE["index-schema"].finding(_place(error), file=INDEX_NAME)
+        return _unparsable(error.placed)
+    return CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
 
 
 def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
@@ -318,17 +318,13 @@ def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
         DESCRIPTOR.read(Scanner(data, start))
     except DocumentError as error:
         if not error.message.startswith(_OF_TYPE):
-            return _unparsable(_place(error), position)
-        return CATALOGUE["descriptor-invalid"].finding(_place(error), file=INDEX_NAME, position=position)
+            return _unparsable(error.placed, position)
+        return CATALOGUE["descriptor-invalid"].finding(error.placed, file=INDEX_NAME, position=position)
     return None
 
 
 def _unparsable(seen: str, position: int | None = None) -> Finding:
     return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position, daemon=WIPES)
-
-
-def _place(error: DocumentError) -> str:
-    return f"{error.message} at line {error.line} column {error.column}" if error.line else error.message
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode

@@ -176,8 +176,7 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems
     except OSError as error:
         problems.append(f"the {kind}: cannot read {path}: {error.strerror}")
     except DocumentError as error:
-        place = f" at line {error.line} column {error.column}" if error.line else ""
-        problems.append(f"the daemon would refuse the {kind} {path}: {error.message}{place}")
+        problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None
 
 
