@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
-from types import TracebackType
 from typing import Protocol
 
 from ..errors import LayerError
@@ -179,9 +178,7 @@ class Flattening:
     def __enter__(self) -> Flattening:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
