@@ -465,10 +465,6 @@ def _loss(facts: TimelineFacts) -> str:
     return f"it would know only {count_entries(left)}" if left else "it would know no entry"
 
 
-def _in_step(facts: TimelineFacts) -> Procedure:
-    return [], []
-
-
 def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
     how = f"mend the index {why}" if why else "mend the index"
     return [
@@ -490,7 +486,7 @@ HEADLINES = {
     Case.STOPPED: "mend the index before kratad is started",
 }
 _PROCEDURES: dict[Case, Callable[[TimelineFacts], Procedure]] = {
-    Case.IN_STEP: _in_step,
+    Case.IN_STEP: lambda facts: ([], []),
     Case.MEMORY_GOOD: _memory_good,
     Case.MEMORY_EMPTIED: _memory_emptied,
     Case.HUNG: _hung,

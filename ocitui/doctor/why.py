@@ -135,12 +135,10 @@ class _FileLinks:
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
                 return Link(title, LinkState.UNKNOWN, text)
-            return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{self._which(kind)}")
+            which = f", {self.digest}" if kind is FileKind.MANIFEST else ""
+            return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{which}")
         advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
         return Link(title, LinkState.BAD, f"{found.seen}: {found.daemon}", advice)
-
-    def _which(self, kind: FileKind) -> str:
-        return f", {self.digest}" if kind is FileKind.MANIFEST else ""
 
     def header(self, unchecked: str) -> Link:
         found = self._found(FileKind.PACKED, _OF_HEADER)
@@ -330,7 +328,9 @@ class _Asking:
         if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
             return None
         known = [*self._index.digests, *(digest for digest, _ in self._files)]
-        begun = tuple(dict.fromkeys(one for one in known if text in (one[: len(text)], _digits(one)[: len(text)])))
+        begun = tuple(
+            dict.fromkeys(one for one in known if text in (one[: len(text)], one.rpartition(":")[2][: len(text)]))
+        )
         if text in begun or (not begun and digits != text):
             return text
         if len(begun) > 1:
@@ -441,7 +441,3 @@ def _index_link(verdict: Verdict) -> Link:
     if verdict.sound:
         return Link("index", LinkState.BAD, f"there is no index.json: {verdict.consequence}", REPAIR)
     return Link("index", LinkState.BAD, f"it is corrupt: {verdict.place}; {verdict.consequence}", REPAIR)
-
-
-def _digits(digest: str) -> str:
-    return digest.rpartition(":")[2]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
-from ocitui.importing.packing.flatten_messages import FlattenProgress
+from ocitui.importing.image_import import clear_blobs, fetch_and_pack
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.packing.flatten_messages import FlattenProgress, PackedResult
 from ocitui.importing.packing.packing import flatten_and_pack
 from ocitui.importing.sources.base import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
-from ocitui.importing.staging import check_room, staging_folder, while_there_is_room
+from ocitui.importing.staging import check_room, staging_folder
 from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 
@@ -36,7 +39,6 @@ FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
 _CHUNK = 1 << 20
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +88,17 @@ class Fetcher:
     async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
         blobs = blob_store(self.directory, self.disk)
 
+        def downloaded(_: str, done: int, total: int) -> None:
+            self.report(fetch.name, done, total)
+
         def packed(said: FlattenProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        for _ in range(_ATTEMPTS):
-            layers = await while_there_is_room(
-                self.directory, source.fetch(image, blobs, lambda _, done, total: self.report(fetch.name, done, total))
-            )
-            with blobs.held(layer.path for layer in layers) as whole:
-                if whole:
-                    work = flatten_and_pack(layers, output, fetch.format, None, packed)
-                    await while_there_is_room(self.directory, work)
-                    break
-        else:
-            raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
-        blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, PackedResult]:
+            return flatten_and_pack(layers, output, fetch.format, None, packed)
+
+        await fetch_and_pack(self.directory, source, image, blobs, downloaded, pack)
+        await asyncio.to_thread(clear_blobs, blobs, image)
 
 
 def require_good(fetch: Fetch, output: Path, stop: Stop) -> None:

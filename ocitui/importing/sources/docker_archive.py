@@ -206,7 +206,8 @@ class DockerSource:
         raw = (await self._kept_manifests()).get(digest_of(config))
         if raw is not None:
             return self._image(saved, raw, config, wanted, local=False)
-        made = await in_thread(lambda stop: self._make(saved, config, stop))
+        layers = saved.layers or []
+        made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
         self._members[digest_of(made.raw)] = made.members
         return self._image(saved, made.raw, config, wanted, local=True)
 
@@ -250,6 +251,3 @@ class DockerSource:
                     manifest = read_manifest("a manifest", raw).value
                     self._kept.setdefault(manifest.config.digest, raw)
         return self._kept
-
-    def _make(self, saved: Saved, config_raw: bytes, stop: Stop) -> MadeManifest:
-        return make_manifest(self._archive, saved.config, config_raw, saved.layers or [], stop)
