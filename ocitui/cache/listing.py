@@ -269,8 +269,6 @@ class Listing:
         found = self._place_of(name)
         return self.others.get(name) if found is None else self.fact(found)
 
-    __call__ = get
-
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
 

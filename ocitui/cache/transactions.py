@@ -402,17 +402,13 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
     except OSError as error:
         raise unfinished(transaction, error) from error
     if transaction.swap is not None and transaction.swap.new is not None:
-        _keep_new_index(space, transaction)
+        # What an index was made of that replaced another, no record tells.
+        with suppress(OSError, CacheError):
+            keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
     if space.notes:
         done = msgspec.structs.replace(done, note="; ".join(dict.fromkeys(space.notes)))
         space.journal.keep_note(done)
     return done
-
-
-def _keep_new_index(space: Workspace, transaction: Transaction) -> None:
-    """A backup of an index that replaced another: what it was made of, no record tells."""
-    with suppress(OSError, CacheError):
-        keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
 
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> Transaction:
