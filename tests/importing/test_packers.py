@@ -12,10 +12,9 @@ import pytest
 
 from ocitui.cache import PackedFormat, StorageError
 from ocitui.importing.errors import LayerError, MissingToolError, PackerError
-from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.layers.tar_writer import END, header
 from ocitui.importing.packing.flatten_messages import FlattenOptions, FlattenRequest, PackedResult
 from ocitui.importing.packing.packer_base import Packer, PackOptions, RootDirectory
 from ocitui.importing.packing.packers import start_packer

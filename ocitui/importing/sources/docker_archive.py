@@ -17,13 +17,7 @@ from ocitui.cache import Document, DocumentError, Platform
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobStore
-from ..errors import (
-    NoSuchImageError,
-    SourceError,
-    UnreadableSourceError,
-    UnsoundSourceError,
-    UnsupportedImageError,
-)
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member
 from .base import BlobProgress, SourceImage, SourceKind, SourceListing
