@@ -116,15 +116,15 @@ def _parsed(name: str, size: int) -> Backup | None:
 
 
 class Backups:
-    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all."""
+    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all; as backups where not said."""
 
     def __init__(
-        self, folder: Folder, disk: Disk | None = None, most: int = MOST_BACKUPS, most_bytes: int = MOST_BACKUP_BYTES
+        self, folder: Folder, disk: Disk | None = None, most: int | None = None, most_bytes: int | None = None
     ) -> None:
         self.folder = folder
         self._disk = disk or Disk()
-        self._most = most
-        self._most_bytes = most_bytes
+        self._most = MOST_BACKUPS if most is None else most
+        self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
 
     def all(self) -> list[Backup]:
         """Every copy, newest first."""

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,12 +18,14 @@ from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.records import some_of
-from ocitui.cache.redoing import Overwritten
 from ocitui.cache.strict_json import Scanner, Value, next_element
 from ocitui.text import count_entries
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
+
+if TYPE_CHECKING:
+    from ocitui.cache.redoing import Overwritten  # which writes
 
 
 class History(msgspec.Struct, frozen=True):
