@@ -51,7 +51,6 @@ from .cache_checks import (
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers, platform_disagrees
 from .entry_checks import PackedFile, check_digest, first_of_formats
-from .history import known_history
 from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
@@ -398,13 +397,14 @@ class Judge:
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
+        from .history import known_history  # loads what writes
+
         reading, listing = self.reading, self.listing
         history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
-        found += self._about_listing(history)
-        found += check_own(self.directory)
+        found += [*self._about_listing(history), *check_own(self.directory)]
         index_file = listing.get(INDEX_NAME)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
