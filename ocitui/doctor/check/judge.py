@@ -53,8 +53,6 @@ _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
 Findings = tuple[Finding, ...]
-"""Of an entry: the packed file's place in its row (0: a format that is not known), manifest's size, platform."""
-_NONE: Findings = ()
 Told = Callable[[int, int], object]
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -91,7 +89,8 @@ class Judge:
         """Whether every entry was looked into once."""
         self._checks = DescriptorChecks()
         self._late = False
-        self._positions: dict[str, int | tuple[int, ...]] = {}
+        # Whether the index that was taken last told of entries.
+        self._told = False
         self._of_index: dict[int, Findings] = {}
         self._of_files: dict[str, Findings] = {}
         self._unchecked: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -115,7 +114,7 @@ class Judge:
         self.reading, self.listing, self._late = reading, Listing(), True
         first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
         with self._open(self.directory) as files:
-            self.listing.refresh(files, (f"{one}.{suffix}" for one in first if valid_digest(one) for suffix in PLACES))
+            self.listing.refresh(files, _names_of(first))
         self._pending.update(dict.fromkeys(self._take_index(reading)))
         self.remember()
         self._looked.extend(bytes(len(self.listing.digests)))
@@ -125,16 +124,12 @@ class Judge:
         """Take an index, and look at the files of these digests alone."""
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
-            self.listing.refresh(
-                files, (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
-            )
-        for _ in self._take_index(reading):
-            continue
+            self.listing.refresh(files, _names_of(digests))
+        list(self._take_index(reading))
         self.remember()
         self._pending = dict.fromkeys(digests)
         self._looked = bytearray(len(self.listing.digests))
-        for _ in self.look():
-            continue
+        list(self.look())
 
     @_in_turn
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
@@ -170,24 +165,16 @@ class Judge:
 
     def _take_index(self, reading: IndexReading) -> Iterator[str]:
         """The digests of which an entry came, went or changed."""
-        before, had = self.reading, self._positions
+        before, had = self.reading, self._told
         self.reading = reading
         self.__dict__.pop("named", None)
         if reading.index is before.index and self.named and had:
             return
-        positions: dict[str, int | tuple[int, ...]] = {}
-        for position, digest in enumerate(self._digests):
-            there = positions.get(digest)
-            if there is None:
-                positions[digest] = position
-            else:
-                positions[digest] = (*there, position) if isinstance(there, tuple) else (there, position)
-        self._positions = positions
+        self._told = bool(self._digests)
         if not self.named:
             yield from self.listing.held()
         elif before.index is None or not had:
-            rows = self.listing.rows
-            yield from (digest for digest in positions if digest in rows or valid_digest(digest))
+            yield from (one for one in dict.fromkeys(self._digests) if one in self.listing.rows or valid_digest(one))
         else:
             index, old = reading.index or ImageIndex.empty(), before.index
             changed = index.difference(old)
@@ -197,6 +184,11 @@ class Judge:
     @property
     def _digests(self) -> Sequence[str]:
         return self.reading.index.digests if self.named and self.reading.index is not None else ()
+
+    def _places_of(self, digest: str) -> Sequence[int]:
+        """Where the entries of a digest stand, in order; nowhere where the index does not tell of entries."""
+        index = self.reading.index
+        return index.positions(digest) if index is not None and self.named else ()
 
     @cached_property
     def named(self) -> bool:
@@ -289,7 +281,7 @@ class Judge:
             return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in self.positions_of((digest,))
+            for position in index.positions(digest)
         ]
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
@@ -325,31 +317,26 @@ class Judge:
             return []
         if not self.named:
             return [(None, one) for one in self._by_files(digest)]
-        index = self.reading.index or ImageIndex.empty()
-        return [(position, index.descriptors[position]) for position in self.positions_of((digest,))]
+        index = self.reading.index
+        return [] if index is None else [(at, index.descriptors[at]) for at in index.positions(digest)]
 
     def _by_files(self, digest: str) -> Iterator[Descriptor]:
         fact = self.listing.get(manifest_name(digest))
         for format_ in self.listing.formats(digest):
-            annotations = {ANNOTATION_PACKED_FORMAT: str(format_)}
             fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
-            yield Descriptor.from_dict({**fields, "annotations": annotations})
+            yield Descriptor.from_dict({**fields, "annotations": {ANNOTATION_PACKED_FORMAT: str(format_)}})
 
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
+        from .history import known_history  # loads what writes
 
         reading, listing = self.reading, self.listing
-        if history is None:
-            # Readers load nothing of what writes.
-            from .history import known_history
-
-            history = known_history(self.directory, reading.index)
+        history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
-        found += self._about_listing(history)
-        found += check_own(self.directory)
+        found += [*self._about_listing(history), *check_own(self.directory)]
         index_file = listing.get(INDEX_NAME)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
@@ -358,19 +345,12 @@ class Judge:
     def _about_listing(self, history: History) -> Iterator[Finding]:
         """What is odd about the directory. Where the index does not tell, no file is an orphan."""
         listing, index = self.listing, self.reading.index
-        usual = len(listing.others) == (INDEX_NAME in listing.others) + (OWN_NAME in listing.others)
         if self.named and index is not None:
             gone = explained_keys(index, history)
             yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
         yield from index_oddities(listing)
-        if not usual:
-            yield from strangers(listing)
+        yield from strangers(listing)
         yield from collisions(listing)
-
-    def positions_of(self, digests: Iterable[str]) -> list[int]:
-        """Where the entries of these digests stand in the index."""
-        found = (self._positions.get(digest, ()) for digest in digests)
-        return sorted(chain.from_iterable(there if isinstance(there, tuple) else (there,) for there in found))
 
     # What was found
 
@@ -378,16 +358,16 @@ class Judge:
         """What is wrong with an entry of the index; a shared document's faults are those of each of its formats."""
         index = self.reading.index
         if index is None or position >= len(index):
-            return _NONE
+            return ()
         digest, format_ = index.digests[position], index.formats[position]
-        found = self._of_index.get(position, _NONE) + self.findings_of(digest, format_ or "", position)
+        found = self._of_index.get(position, ()) + self.findings_of(digest, format_ or "", position)
         return self.accepted.mark(found)
 
     def findings_of(self, digest: str, format: str, position: int | None = None) -> Findings:
         """What is wrong with the files of a digest and format."""
         found = self._of_files.get(digest)
         if not found:
-            return _NONE
+            return ()
         of_format = [one for one in found if one.format in ("", format)]
         if position is None:
             return tuple(of_format)
@@ -400,7 +380,7 @@ class Judge:
             return NOT_LOOKED
         digest, format_ = index.digests[position], index.formats[position]
         about = position in self._of_index or digest in self._of_files
-        return self._state(digest, format_, self.findings_at(position) if about else _NONE)
+        return self._state(digest, format_, self.findings_at(position) if about else ())
 
     def _state(self, digest: str, format: str | None, found: Findings) -> EntryState:
         depth = self.depth_of(digest, format)
@@ -444,9 +424,7 @@ class Judge:
             return
         bad = {position for position, found in self._of_index.items() if self._is_bad(found)}
         for digest, found in list(self._of_files.items()):
-            if not self._is_bad(found):
-                continue
-            for position in self.positions_of((digest,)):
+            for position in self._places_of(digest) if self._is_bad(found) else ():
                 if any(one.is_problem for one in self.findings_at(position)):
                     bad.add(position)
         yield from sorted(bad)
@@ -463,7 +441,7 @@ class Judge:
     def findings_of_digest(self, digest: str) -> list[Finding]:
         """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
         those that are missing as their entry was deleted and came back, for which there is one finding."""
-        found, formats = self._of_files.get(digest, _NONE), self._came_back.get(digest, frozenset())
+        found, formats = self._of_files.get(digest, ()), self._came_back.get(digest, frozenset())
         if formats and formats.issuperset(one.format or "" for _, one in self.carriers(digest)):
             formats |= {""}  # the documents too
         return [self._placed(digest, one) for one in found if one.code != "file-missing" or one.format not in formats]
@@ -481,13 +459,11 @@ class Judge:
         return found
 
     def _placed(self, digest: str, finding: Finding) -> Finding:
-        index, there = self.reading.index, self._positions.get(digest)
-        if there is None or index is None:
+        index, there = self.reading.index, self._places_of(digest)
+        if index is None or not there:
             return finding
-        if not isinstance(there, tuple):
-            return msgspec.structs.replace(finding, position=there)
         for wanted in ((finding.format, finding.name), (finding.format,)):
-            for position in there:
+            for position in there if len(there) > 1 else ():
                 if (index.formats[position] or "", index.names[position] or "")[: len(wanted)] == wanted:
                     return msgspec.structs.replace(finding, position=position)
         return msgspec.structs.replace(finding, position=there[0])
@@ -519,13 +495,12 @@ class Judge:
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
         self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
-        for _ in self.look():
-            continue
+        list(self.look())
 
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
         """The packed files that are there and hold something, each once, by the order of the index."""
         files: list[PackedFile] = []
-        digests = self._positions if self.named else self.listing.held()
+        digests = dict.fromkeys(self._digests) if self.named else self.listing.held()
         for digest in digests:
             for format_, (position, descriptor) in first_of_formats(self.carriers(digest)):
                 fact = self.listing.get(f"{digest}.{format_}")
@@ -533,6 +508,11 @@ class Judge:
                 if wanted and fact is not None and fact.regular and fact.size:
                     files.append(PackedFile(digest, format_, fact.size, descriptor, position))
         return files
+
+
+def _names_of(digests: Iterable[str]) -> Iterator[str]:
+    """The names that files of these digests may have."""
+    return (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
 
 
 def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:
