@@ -22,13 +22,12 @@ from textual.worker import WorkerFailed
 from ocitui.cache.daemon import DaemonState, find_daemon
 
 from .actions import ACTIONS
-from .ascii_only import AsciiOnly
 from .live import LiveCache
 from .options import ScreenOptions
 from .screens.full import FullScreen
 from .screens.importing import Importing
 from .screens.main import MainScreen
-from .terminal import THEMES, Terminal
+from .terminal import THEMES, AsciiOnly, Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache

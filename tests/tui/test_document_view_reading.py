@@ -16,8 +16,7 @@ from ocitui.cache.errors import DocumentError
 from ocitui.tui.widgets import document_view
 from ocitui.tui.widgets.document_paint import column_of
 from ocitui.tui.widgets.document_search import MOST_MATCHES, Needle, find_all
-from ocitui.tui.widgets.document_text import DocumentText, prepare
-from ocitui.tui.widgets.json_indent import Alive
+from ocitui.tui.widgets.document_text import Alive, DocumentText, prepare
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from textual.widgets import Input
 
 from ..widgets.entry_pane import EntryPane
 from ..widgets.entry_table import EntryTable
-from ..widgets.question import OneLineQuestion
+from ..widgets.inputs import OneLineQuestion
 from .entry_actions import EntryActions
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ class EntryActions(Screen[None]):
             return
         keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
         self.own_deletions = frozenset(keys)
-        from .delete import DeleteScreen
+        from .changes import DeleteScreen
 
         self.app.push_screen(DeleteScreen(keys), self._deleted)
 
@@ -77,7 +77,7 @@ class EntryActions(Screen[None]):
             self._open_undo(None)
 
     def _open_undo(self, transaction_id: str | None) -> None:
-        from .undo import UndoScreen
+        from .changes import UndoScreen
 
         self.app.push_screen(UndoScreen(transaction_id), self.said)
 
@@ -161,7 +161,7 @@ class EntryActions(Screen[None]):
         """Open the tab that tells what is wrong with the entry under the cursor."""
 
     def action_why(self) -> None:
-        from .why import WhyScreen
+        from .lookup import WhyScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
@@ -173,12 +173,12 @@ class EntryActions(Screen[None]):
         if entry is None:
             self.say("Point: there is no entry under the cursor")
             return
-        from .point import PointScreen
+        from .changes import PointScreen
 
         self.app.push_screen(PointScreen(entry.descriptor), self.said)
 
     def action_resolve(self) -> None:
-        from .resolve import ResolveScreen
+        from .lookup import ResolveScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         name = (entry.descriptor.image_name or "") if entry else ""

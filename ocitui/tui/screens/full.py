@@ -12,13 +12,13 @@ from textual.widget import Widget
 
 from ocitui.text import clean
 
-from ..bar_texts import daemon_text, title_parts
-from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
+from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
 from ..widgets.lines_view import Line, LinesView, LongList
 
 if TYPE_CHECKING:
     from ..app import OcituiApp
     from .main import MainScreen
+
 
 R = TypeVar("R")
 

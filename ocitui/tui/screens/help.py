@@ -13,8 +13,8 @@ from textual.widgets import Input
 from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import ACTIONS, Group, key_label
+from ..widgets.inputs import Question
 from ..widgets.lines_view import Line, LinesView, heading
-from ..widgets.question import Question
 from .full import FullScreen
 
 

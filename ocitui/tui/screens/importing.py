@@ -8,9 +8,9 @@ from textual import work
 
 from ocitui.cache import CacheError
 
+from ..background import Throttle
 from ..import_board import leaves_of_imports
 from ..shorten import counted
-from ..throttle import Throttle
 from .entry_actions import EntryActions
 
 _STATUS_SECONDS = 1.0
@@ -93,7 +93,7 @@ class Importing(EntryActions):
         if not (self.app.has_imports and self.app.imports.active):
             self.app.exit(0)
             return
-        from .leaving import LeavingScreen
+        from .imports import LeavingScreen
 
         self.app.push_screen(LeavingScreen(), self._leave)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -14,13 +14,41 @@ from textual.widget import Widget
 from ocitui.cache import CacheError
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.unfinished import UnfinishedImport
+from ocitui.importing.unfinished import UnfinishedImport, blob_store
+from ocitui.text import human_size
 
-from ..import_texts import interrupted_lines, interrupted_row, job_lines, job_row, list_summary
-from ..throttle import Throttle
-from ..widgets.lines_view import Line, LinesView
+from ..background import Throttle
+from ..import_texts import called, interrupted_lines, interrupted_row, job_lines, job_row, list_summary, percent
+from ..shorten import counted
+from ..widgets.lines_view import Line, LinesView, heading
 from ..widgets.pick_list import PickList
+from .confirm import ConfirmScreen
 from .full import FullScreen
+
+
+class DownloadsScreen(ConfirmScreen):
+    """Removes all blobs that no import is writing. They can be downloaded again."""
+
+    subject: ClassVar[str] = "downloads"
+    verb: ClassVar[str] = "Remove them"
+
+    async def plan(self) -> Sequence[Line]:
+        blobs = await asyncio.to_thread(blob_store(self.app.options.directory).stored)
+        size = human_size(sum(blob.size for blob in blobs))
+        count = counted(len(blobs), "downloaded blob", "downloaded blobs")
+        lines = [heading(f"On {self.app.host}: remove {count}, {size}")]
+        if interrupted := len(self.app.imports.interrupted):
+            which = counted(interrupted, "interrupted import", "interrupted imports")
+            lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
+        lines += [Line("They are layers on their way into the cache; no entry needs them. There is no undo."), Line()]
+        return lines + [
+            Line(f"{blob.digest}{', a part' if blob.partial else ''}", f"{human_size(blob.size):>5}") for blob in blobs
+        ]
+
+    async def act(self) -> str:
+        freed = await asyncio.to_thread(blob_store(self.app.options.directory).clear)
+        return f"{human_size(freed)} of downloads removed"
+
 
 _DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
@@ -190,7 +218,7 @@ class ImportsScreen(FullScreen[str | None]):
         if self.app.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
-        from .downloads import DownloadsScreen
+        # MVPASS
 
         self.app.push_screen(DownloadsScreen(), self._removed)
 
@@ -211,3 +239,37 @@ class ImportsScreen(FullScreen[str | None]):
             jobs = self.app.imports.jobs
             self._begun(jobs[-1].id)
             self.say(message)
+
+
+class LeavingScreen(ConfirmScreen):
+    """Dismissed with a word once all imports are stopped, None to stay."""
+
+    subject: ClassVar[str] = "quit"
+    verb: ClassVar[str] = "Stop and quit"
+    stay: ClassVar[str] = "Stay"
+    writes: ClassVar[bool] = False
+
+    async def plan(self) -> Sequence[Line]:
+        active = self.app.imports.active
+        verb = "runs" if len(active) == 1 else "run"
+        lines = [heading(f"On {self.app.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
+        lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
+        return [
+            *lines,
+            Line(),
+            Line("Quitting stops them and their packers. The cache stays as it is; what was downloaded is kept."),
+            Line("The next start offers to go on with them."),
+        ]
+
+    async def act(self) -> str:
+        await asyncio.to_thread(self.app.imports.close)
+        return "stopped"
+
+    def asked(self) -> str:
+        return "nothing is stopped before y"
+
+    def action_interrupt(self) -> None:
+        self.action_leave()
+
+    def acting(self) -> str:
+        return "stopping the imports; what was downloaded is kept"

@@ -14,17 +14,28 @@ from ocitui.cache import CacheError
 from ocitui.cache.verdict import Condition, IndexOutcome
 
 from ..actions import ACTIONS, FOOTER
-from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
-from ..throttle import Throttle
-from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
+from ..background import Throttle
+from ..widgets.bars import (
+    Bar,
+    HeaderBar,
+    HeaderFacts,
+    KeyBar,
+    StatusBar,
+    TroubleBar,
+    header_parts,
+    key_parts,
+    status_parts,
+    trouble_parts,
+)
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
-from ..widgets.question import OneLineQuestion
+from ..widgets.inputs import OneLineQuestion
 from .asking import Asking
 from .importing import Importing
 
 if TYPE_CHECKING:
     from ..live import LiveChange
+
 
 _WIDE = 120
 _SMALLEST = (40, 10)

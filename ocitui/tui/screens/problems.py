@@ -18,11 +18,10 @@ from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
 
-from ..bar_texts import condition_text
+from ..background import Throttle
 from ..finding_lines import finding_lines, kind_lines, no_finding_lines, progress_text, tone
 from ..shorten import counted
-from ..throttle import Throttle
-from ..widgets.bars import Bar
+from ..widgets.bars import Bar, condition_text
 from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
 from .full import FullScreen

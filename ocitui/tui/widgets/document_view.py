@@ -20,11 +20,9 @@ from textual.strip import Strip
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
 
-from .document_matches import Matches
 from .document_paint import Mark, column_of, draw
-from .document_search import Needle, find_all
-from .document_text import DocumentText, prepare
-from .json_indent import Alive, SupersededError
+from .document_search import Matches, Needle, find_all
+from .document_text import Alive, DocumentText, SupersededError, prepare
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10

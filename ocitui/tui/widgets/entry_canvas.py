@@ -34,6 +34,7 @@ from .entry_rows import EntryRows, View
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Moves
 
+
 HEADER = 1  # lines above the rows
 
 Line = tuple[object, ...]
