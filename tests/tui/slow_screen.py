@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache.disk import Disk, Folder
-from ocitui.tui.app import OcituiApp
-from ocitui.tui.options import ScreenOptions
-from ocitui.tui.start import run_screen
+from ocitui.tui.app import OcituiApp, run_screen
+from ocitui.tui.session import ScreenOptions
 
 
 def main(cache: Path, marker: Path, *, for_good: bool) -> int:

@@ -89,10 +89,10 @@ async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
             await plan_shown(one)
             assert str(device) in one.lines
             await one.press("Y")
-            assert not await one.app.cache.transactions(), "one answer is not enough"
+            assert not await one.session.cache.transactions(), "one answer is not enough"
             await one.press("y")
             assert f"{device}: something runs on what would be dropped" in one.status
-            assert not await one.app.cache.transactions()
+            assert not await one.session.cache.transactions()
             await one.press("Y")
             await one.until(lambda: "1 entry deleted" in one.status)
             assert not packed_path(cache, TEA).exists()

@@ -214,7 +214,7 @@ async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
             assert field.value == typed
             assert one.top == screen
             await one.press("escape")
-        assert not await one.app.cache.transactions()
+        assert not await one.session.cache.transactions()
 
 
 async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ async def test_an_edit_that_was_overwritten_is_said(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
         index = (cache / "index.json").read_bytes()
-        await one.app.cache.delete([(TEA.digest, "squashfs")])
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
         await one.until(lambda: one.table.total == 6)
         replace_index(cache, index)
         await one.until(lambda: "is gone from the index again: p offers it again" in one.status)

@@ -50,16 +50,16 @@ class DeleteScreen(ConfirmScreen):
         self._used_by: Sequence[str] = ()
 
     async def plan(self) -> Iterable[Line | LongList]:
-        plan = self._plan = await self.app.cache.plan_delete(self._keys)
-        self._used_by = await asyncio.to_thread(users_of_any, self.app.options.directory, plan.entries)
-        runs = self.app.live.daemon.running
-        return await asyncio.to_thread(plan_lines, plan, self._used_by, self.app.host, kratad_runs=runs)
+        plan = self._plan = await self.session.cache.plan_delete(self._keys)
+        self._used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
+        runs = self.session.live.daemon.running
+        return await asyncio.to_thread(plan_lines, plan, self._used_by, self.session.host, kratad_runs=runs)
 
     def used_by(self) -> Sequence[str]:
         return self._used_by
 
     async def act(self) -> str:
-        transaction = await self.app.cache.delete(self._keys, self._plan)
+        transaction = await self.session.cache.delete(self._keys, self._plan)
         count = len(transaction.removed)
         note = f" ({transaction.note})" if transaction.note else ""
         return f"{count} {'entry' if count == 1 else 'entries'} deleted, u undoes it{note}: {transaction.id}"
@@ -134,18 +134,18 @@ class UndoScreen(ConfirmScreen):
         self._id = transaction_id
 
     async def plan(self) -> Iterable[Line | LongList]:
-        transactions = await self.app.cache.transactions()
+        transactions = await self.session.cache.transactions()
         target = latest_undoable(transactions) if self._id is None else _find(transactions, self._id)
         self._id = target.id
         # A mend is reversed by its own record, whatever the index is.
         self.action = "mend" if target.marked else "undo"
-        lines = await asyncio.to_thread(undo_lines, target, self.app.host)
-        if target.changes_index and self.app.live.daemon.running:
+        lines = await asyncio.to_thread(undo_lines, target, self.session.host)
+        if target.changes_index and self.session.live.daemon.running:
             lines.insert(1, Line(f"{memory_warning('bring back what this undoes')}.", kind="bad"))
         return lines
 
     async def act(self) -> str:
-        done = await self.app.cache.undo(self._id)
+        done = await self.session.cache.undo(self._id)
         return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
 
 
@@ -196,7 +196,7 @@ class PointScreen(ConfirmScreen):
         self._plan: PointPlan | None = None
 
     async def plan(self) -> Sequence[Line]:
-        cache, entry, form = self.app.cache, self._entry, known_format(self._entry.format)
+        cache, entry, form = self.session.cache, self._entry, known_format(self._entry.format)
         if not entry.image_name:
             raise NoSuchEntryError("the entry has no name", hint="m plans what mends it, and takes a name")
         plan = await plan_point(cache, ImageName.parse(entry.image_name), entry.digest, form)
@@ -207,11 +207,11 @@ class PointScreen(ConfirmScreen):
         trouble = "its format is none that the daemon knows" if answer is None else ""
         if answer is not None and not answer.hit:
             trouble = answer.error or answer.reasons[-1].text
-        return point_lines(plan, self.app.host, trouble, kratad_runs=self.app.live.daemon.running)
+        return point_lines(plan, self.session.host, trouble, kratad_runs=self.session.live.daemon.running)
 
     async def act(self) -> str:
         assert self._plan is not None
-        done = await point(self.app.cache, self._plan)
+        done = await point(self.session.cache, self._plan)
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
 
     def failed(self, error: CacheError) -> None:

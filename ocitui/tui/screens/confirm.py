@@ -43,7 +43,7 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = False
-        self.say(f"on {self.app.host}: making the plan; esc cancels")
+        self.say(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:
@@ -53,7 +53,7 @@ class ConfirmScreen(FullScreen[str | None]):
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
         self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self.more_keys])
-        self.say(f"on {self.app.host}: {self.asked()}")
+        self.say(f"on {self.session.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -92,7 +92,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def _may_act(self) -> bool:
         if not self._ready or self._acting:
             return False
-        if self.writes and (reason := self.main.refusal(self.action)):
+        if self.writes and (reason := self.session.refusal(self.action)):
             self.say(f"not done: {reason}")
             return False
         return True

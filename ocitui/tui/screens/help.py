@@ -45,9 +45,6 @@ class HelpScreen(FullScreen[None]):
     def action_scroll(self, by: int) -> None:
         self.query_one(LinesView).action_lines(by)
 
-    def action_show_help(self) -> None:
-        """It is shown already."""
-
 
 def help_lines(wanted: str) -> list[Line]:
     """The actions, then what the topics say, as far as they mention every word."""

@@ -262,7 +262,7 @@ class ImportScreen(FullScreen[str | None]):
                 self._sight, self._seen = None, seen
                 self._sight = await run_beside(lambda: look(request, self._note))
             self._take_name(self._sight)
-            self._standing = await standing(self.app.cache, self._sight, make_request(self._typed()))
+            self._standing = await standing(self.session.cache, self._sight, make_request(self._typed()))
             self._show(self._sight, make_request(self._typed()))
         except CacheError as error:
             self._request = None
@@ -308,7 +308,7 @@ class ImportScreen(FullScreen[str | None]):
         other = self._standing.is_other(request.name or "")
         keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields"), ("esc", "Back")]
         self.show_keys([*keys, ("enter", "Take another")] if several else keys)
-        self.say(f"on {self.app.host}: nothing is changed before {'Y' if other else 'y'}")
+        self.say(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
         images = self.query_one(PickList)
@@ -334,13 +334,13 @@ class ImportScreen(FullScreen[str | None]):
             return
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
-        elif reason := self.main.refusal("import_image"):
+        elif reason := self.session.refusal("import_image"):
             self.say(f"not done: {reason}")
         else:
             self._submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
 
     def _submit(self, request: ImportRequest) -> None:
-        number = self.app.imports.submit(request)
+        number = self.session.imports.submit(request)
         self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

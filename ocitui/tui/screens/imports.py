@@ -33,11 +33,11 @@ class DownloadsScreen(ConfirmScreen):
     verb: ClassVar[str] = "Remove them"
 
     async def plan(self) -> Sequence[Line]:
-        blobs = await asyncio.to_thread(blob_store(self.app.options.directory).stored)
+        blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
         count = counted(len(blobs), "downloaded blob", "downloaded blobs")
-        lines = [heading(f"On {self.app.host}: remove {count}, {size}")]
-        if interrupted := len(self.app.imports.interrupted):
+        lines = [heading(f"On {self.session.host}: remove {count}, {size}")]
+        if interrupted := len(self.session.imports.interrupted):
             which = counted(interrupted, "interrupted import", "interrupted imports")
             lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
         lines += [Line("They are layers on their way into the cache; no entry needs them. There is no undo."), Line()]
@@ -46,7 +46,7 @@ class DownloadsScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        freed = await asyncio.to_thread(blob_store(self.app.options.directory).clear)
+        freed = await asyncio.to_thread(blob_store(self.session.directory).clear)
         return f"{human_size(freed)} of downloads removed"
 
 
@@ -83,7 +83,7 @@ class ImportsScreen(FullScreen[str | None]):
 
     def begin(self) -> None:
         self._draw()
-        jobs = self.app.imports.jobs
+        jobs = self.session.imports.jobs
         if jobs:
             first = next((job for job in jobs if job.active), jobs[-1])
             self.query_one(PickList).move_to(f"job{first.id}")
@@ -98,7 +98,7 @@ class ImportsScreen(FullScreen[str | None]):
     # What is shown
 
     def _draw(self) -> None:
-        board = self.app.imports
+        board = self.session.imports
         jobs = board.jobs
         width = self.app.size.width
         rows = [interrupted_row(one) for one in board.interrupted] + [job_row(job, width) for job in jobs]
@@ -114,7 +114,7 @@ class ImportsScreen(FullScreen[str | None]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = job_lines(job, self.app.imports.layers(job.id))
+            lines = job_lines(job, self.session.imports.layers(job.id))
         else:
             lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
         for view in self.query(LinesView):
@@ -136,7 +136,7 @@ class ImportsScreen(FullScreen[str | None]):
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
         """What lies on the disk: records of interrupted imports, and blobs."""
-        board = self.app.imports
+        board = self.session.imports
         try:
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
@@ -149,12 +149,12 @@ class ImportsScreen(FullScreen[str | None]):
     @property
     def _job(self) -> ImportJob | None:
         key = self.query_one(PickList).key or ""
-        return self.app.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
+        return self.session.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
 
     @property
     def _old(self) -> UnfinishedImport | None:
         key = self.query_one(PickList).key
-        return next((one for one in self.app.imports.interrupted if f"old{one.id}" == key), None)
+        return next((one for one in self.session.imports.interrupted if f"old{one.id}" == key), None)
 
     def action_scroll(self, pages: int) -> None:
         self.query_one(LinesView).action_pages(pages)
@@ -162,7 +162,7 @@ class ImportsScreen(FullScreen[str | None]):
     # What can be done
 
     def _may(self) -> bool:
-        if reason := self.main.refusal("import_image"):
+        if reason := self.session.refusal("import_image"):
             self.say(f"not done: {reason}")
             return False
         return True
@@ -176,7 +176,7 @@ class ImportsScreen(FullScreen[str | None]):
         if job is None or not job.active:
             self.say("this import does not run")
             return
-        self.app.imports.queue.cancel(job.id)
+        self.session.imports.queue.cancel(job.id)
         self.say("cancelling; what was downloaded is kept")
 
     def action_interrupt(self) -> None:
@@ -185,17 +185,17 @@ class ImportsScreen(FullScreen[str | None]):
     def action_again(self) -> None:
         job = self._job
         if job is not None and job.state in _AGAIN and self._may():
-            self._begun(self.app.imports.try_again(job))
+            self._begun(self.session.imports.try_again(job))
 
     def action_rename(self) -> None:
         job = self._job
         if job is not None and isinstance(job.error, NamedOtherwiseError) and self._may():
-            self._begun(self.app.imports.submit(msgspec.structs.replace(job.request, rename=True)))
+            self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_go_on(self) -> None:
         old = self._old
         if old is not None and self._may():
-            self._begun(self.app.imports.go_on(old))
+            self._begun(self.session.imports.go_on(old))
 
     def action_forget(self) -> None:
         old = self._old
@@ -205,7 +205,7 @@ class ImportsScreen(FullScreen[str | None]):
     @work(group="forget")
     async def _forget(self, old: UnfinishedImport) -> None:
         try:
-            await asyncio.to_thread(self.app.imports.forget, old)
+            await asyncio.to_thread(self.session.imports.forget, old)
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
         else:
@@ -215,7 +215,7 @@ class ImportsScreen(FullScreen[str | None]):
     def action_downloads(self) -> None:
         if not self._may():
             return
-        if self.app.imports.active:
+        if self.session.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
         # MVPASS
@@ -236,7 +236,7 @@ class ImportsScreen(FullScreen[str | None]):
 
     def _imported(self, message: str | None) -> None:
         if message:
-            jobs = self.app.imports.jobs
+            jobs = self.session.imports.jobs
             self._begun(jobs[-1].id)
             self.say(message)
 
@@ -250,9 +250,9 @@ class LeavingScreen(ConfirmScreen):
     writes: ClassVar[bool] = False
 
     async def plan(self) -> Sequence[Line]:
-        active = self.app.imports.active
+        active = self.session.imports.active
         verb = "runs" if len(active) == 1 else "run"
-        lines = [heading(f"On {self.app.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
+        lines = [heading(f"On {self.session.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
         lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
         return [
             *lines,
@@ -262,7 +262,7 @@ class LeavingScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        await asyncio.to_thread(self.app.imports.close)
+        await asyncio.to_thread(self.session.imports.close)
         return "stopped"
 
     def asked(self) -> str:

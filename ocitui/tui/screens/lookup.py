@@ -101,7 +101,7 @@ class ResolveScreen(AnswerScreen):
         self.ask()
 
     async def answer(self, asked: str) -> list[Line]:
-        return explanation_lines(await self.app.cache.explain_resolve(ImageName.parse(asked), self._format))
+        return explanation_lines(await self.session.cache.explain_resolve(ImageName.parse(asked), self._format))
 
 
 def explanation_lines(explanation: Explanation) -> list[Line]:
@@ -132,7 +132,7 @@ class WhyScreen(AnswerScreen):
     label = "Name, digest"
 
     async def answer(self, asked: str) -> list[Line]:
-        directory = self.app.options.directory
+        directory = self.session.directory
 
         async def ask() -> Chain:
             return await why(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)

@@ -20,6 +20,7 @@ from ocitui.doctor.findings import Depth, Finding, state_of
 
 from ..background import Throttle
 from ..finding_lines import finding_lines, kind_lines, no_finding_lines, progress_text, tone
+from ..live import LiveChange
 from ..shorten import counted
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines_view import Line, LinesView
@@ -120,7 +121,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
     def begin(self) -> None:
         self._throttle.ask()
 
-    def live_changed(self) -> None:
+    def live_changed(self, change: LiveChange) -> None:
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()
 
@@ -139,7 +140,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         try:
             while self._changed:
                 self._changed = False
-                findings = await self.app.live.findings()
+                findings = await self.session.live.findings()
                 rows = await asyncio.to_thread(self._make_rows, findings)
                 if rows is not None:
                     self._rows = {row.row.key: row for row in rows}
@@ -159,7 +160,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         return problem_rows(listed)
 
     def _draw(self) -> None:
-        live = self.app.live
+        live = self.session.live
         for bar in self.query("#coverage").results(Bar):
             bar.show([f" {self._coverage}"])
         if not self._rows:
@@ -173,13 +174,13 @@ class ProblemsScreen(FullScreen[Finding | None]):
     @property
     def _coverage(self) -> str:
         """How deep the entries were looked into, what came of it, and what is not shown."""
-        live = self.app.live
+        live = self.session.live
         state = self._tally or ("looking" if live.looking else condition_text(live.health) or "nothing wrong")
         return "; ".join([str(live.coverage), state, *([f"{self._hidden} not shown"] if self._hidden else [])])
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row, live = self._row, self.app.live
+        row, live = self._row, self.session.live
         lines = (
             row.lines
             if row is not None
@@ -189,7 +190,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         self._draw_keys()
 
     def _draw_keys(self) -> None:
-        keys = [("x", "Cancel")] if self.app.live.deep.running else [("1-3", "Depth")]
+        keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
         row = self._row
         if row is not None:
             accepted = all(one.acknowledged for one in row.findings)
@@ -208,19 +209,19 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     def action_check(self, depth: str) -> None:
         """Look again; names, documents and headers are looked at always, so only the deep check is another one."""
-        live, self._said = self.app.live, ""
+        live, self._said = self.session.live, ""
         if live.deep.running:
             self.say("a deep check is under way; x cancels it")
         elif depth == Depth.DEEP:
-            self.main.check_deep()
+            self.app.check_deep()
         else:
             live.deep.error = live.deep.said = ""
             live.read_again()
             self._throttle.ask()
 
     def action_cancel(self) -> None:
-        if self.app.live.deep.running:
-            self.main.cancel_check()
+        if self.session.live.deep.running:
+            self.app.cancel_check()
             self.say("cancelling the check")
         else:
             self.say("no check is under way")
@@ -251,7 +252,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
             self._open_repair(frozenset())
 
     def _open_repair(self, only: frozenset[str]) -> None:
-        if self.app.live.deep.running:
+        if self.session.live.deep.running:
             self.say("a deep check is under way; wait for it, or x cancels it")
             return
         from .repair import RepairScreen
@@ -266,15 +267,15 @@ class ProblemsScreen(FullScreen[Finding | None]):
         row = self._row
         if row is None:
             return
-        if self.app.live.read_only:
-            self.say(f"Acknowledge: {self.app.live.read_only}")
+        if self.session.live.read_only:
+            self.say(f"Acknowledge: {self.session.live.read_only}")
             return
         self._acknowledge(row.findings)
 
     @work(group="acknowledge", exclusive=True)
     async def _acknowledge(self, findings: tuple[Finding, ...]) -> None:
         """Accept these findings, or have them shown again where all of them are accepted."""
-        directory = self.app.options.directory
+        directory = self.session.directory
         accepted = all(one.acknowledged for one in findings)
         try:
             if accepted:
@@ -286,4 +287,4 @@ class ProblemsScreen(FullScreen[Finding | None]):
             return
         what = "finding is" if len(findings) == 1 else "findings are"
         self._said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"
-        await self.app.live.remember()
+        await self.session.live.remember()

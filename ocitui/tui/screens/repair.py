@@ -300,7 +300,7 @@ class RepairScreen(ConfirmScreen):
     # The plan
 
     async def plan(self) -> Iterable[Line]:
-        live = self.app.live
+        live = self.session.live
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
@@ -310,7 +310,7 @@ class RepairScreen(ConfirmScreen):
 
     async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
-        plan = await plan_repair(self.app.cache, report, self._options, assessment)
+        plan = await plan_repair(self.session.cache, report, self._options, assessment)
         return plan.narrowed(self._options.only) if self._options.only else plan
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
@@ -327,14 +327,14 @@ class RepairScreen(ConfirmScreen):
     def _list(self) -> None:
         if self._plan is None:
             return
-        rows = plan_rows(self._plan, self._assessment, self.app.terminal.ascii)
+        rows = plan_rows(self._plan, self._assessment, self.session.terminal.ascii)
         self._rows = {row.row.key: row for row in rows}
         for view in self.query(PickList):
             view.set_rows([row.row for row in rows])
 
     def _lines(self) -> list[Line]:
         assert self._plan is not None
-        return plan_lines(self._plan, self.app.host, self._assessment, kratad_runs=self.app.live.daemon.running)
+        return plan_lines(self._plan, self.session.host, self._assessment, kratad_runs=self.session.live.daemon.running)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
@@ -365,7 +365,7 @@ class RepairScreen(ConfirmScreen):
         self._asked_twice = False
         self._list()
         self._draw_detail()
-        self.say(f"on {self.app.host}: {self.asked()}")
+        self.say(f"on {self.session.host}: {self.asked()}")
 
     # Naming, and what may be done
 
@@ -444,9 +444,9 @@ class RepairScreen(ConfirmScreen):
                     self.call_later(self._throttle.ask)
 
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await run_beside(lambda: apply_plan(self.app.cache, plan, tell, judge=self.app.live.judge))
+        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, tell, judge=self.session.live.judge))
         self._repaired = repaired
-        await self.app.live.look_over()
+        await self.session.live.look_over()
         return _outcome(repaired)
 
     def _draw_progress(self) -> None:

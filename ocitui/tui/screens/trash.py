@@ -38,7 +38,7 @@ class RestoreScreen(ConfirmScreen):
 
     async def plan(self) -> Sequence[Line]:
         return [
-            heading(f"On {self.app.host}: {_total(self._files)} come back"),
+            heading(f"On {self.session.host}: {_total(self._files)} come back"),
             Line(
                 "Files come back without entries: undo of the transaction brings both, and m adopts files as entries."
             ),
@@ -47,7 +47,7 @@ class RestoreScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        done = await self.app.cache.restore([file.trash for file in self._files])
+        done = await self.session.cache.restore([file.trash for file in self._files])
         return f"{_total(self._files)} restored in {done.id}; u takes them out again"
 
 
@@ -58,7 +58,7 @@ class EmptyTrashScreen(ConfirmScreen):
     verb: ClassVar[str] = "Remove for good"
 
     async def plan(self) -> Sequence[Line]:
-        cache = self.app.cache
+        cache = self.session.cache
         transactions = {one.id: one for one in await cache.transactions()}
         files = files_that_go(await cache.trash(), transactions)
         # What comes into the trash while the question stands was not agreed to.
@@ -66,7 +66,7 @@ class EmptyTrashScreen(ConfirmScreen):
         if not files:
             raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
-        lines = [heading(f"On {self.app.host}: {_total(files)} go for good")]
+        lines = [heading(f"On {self.session.host}: {_total(files)} go for good")]
         of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
         if names := some_of(name for one in of for name in transactions[one].image_names):
             lines.append(Line(names, "of"))
@@ -76,7 +76,7 @@ class EmptyTrashScreen(ConfirmScreen):
         return [*lines, Line(), *_lines(files)]
 
     async def act(self) -> str:
-        removed = await self.app.cache.empty_trash(names=self._agreed)
+        removed = await self.session.cache.empty_trash(names=self._agreed)
         return f"removed {counted(removed.files, 'file', 'files')}: {human_size(removed.bytes)} are free again"
 
     def asked(self) -> str:
@@ -138,8 +138,8 @@ class TrashScreen(FullScreen[str | None]):
     @work(group="read", exclusive=True)
     async def _read(self, said: str = "") -> None:
         try:
-            files = await self.app.cache.trash()
-            transactions = {one.id: one for one in await self.app.cache.transactions()}
+            files = await self.session.cache.trash()
+            transactions = {one.id: one for one in await self.session.cache.transactions()}
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
             return
