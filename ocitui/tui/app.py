@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 # Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
-_STANDARD_INPUT, _STANDARD_ERROR = 0, 2
+_STANDARD_INPUT, _STANDARD_OUTPUT, _STANDARD_ERROR = 0, 1, 2
 _LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
 
 
@@ -170,7 +170,7 @@ def run_screen(options: ScreenOptions) -> int:
             app.call_from_thread(app.fail, thread.exc_value)
 
     threading.excepthook = failed
-    with _leaving_on_signals(app):
+    with _drawing_on_the_terminal(), _leaving_on_signals(app):
         try:
             app.run(mouse=options.mouse)
         finally:
@@ -178,6 +178,22 @@ def run_screen(options: ScreenOptions) -> int:
     if app.fault is not None:
         raise app.fault
     return app.return_code or 0
+
+
+@contextmanager
+def _drawing_on_the_terminal() -> Iterator[None]:
+    """Textual draws on standard error: where that leads to no terminal, nobody would see what the keys do. It is the
+    terminal of standard output meanwhile."""
+    if os.isatty(_STANDARD_ERROR):
+        yield
+        return
+    before = os.dup(_STANDARD_ERROR)
+    os.dup2(_STANDARD_OUTPUT, _STANDARD_ERROR)
+    try:
+        yield
+    finally:
+        os.dup2(before, _STANDARD_ERROR)
+        os.close(before)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ _STEP_SECONDS = 0.2
 _SWITCH_SECONDS = 0.0005
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
-_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 10.0, 30.0
+_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
 ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
@@ -566,7 +566,7 @@ class LiveCache:
                     self._tell(LiveChange())
                     self._news.set()
             await self.look_at_users()
-            await asyncio.sleep(_HOST_SECONDS)
+            await asyncio.sleep(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE))
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""

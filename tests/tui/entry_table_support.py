@@ -98,9 +98,6 @@ class TableApp(App[None]):
     def on_entry_table_marks_changed(self, message: EntryTable.MarksChanged) -> None:
         self.messages.append(message)
 
-    def on_entry_table_sorted(self, message: EntryTable.Sorted) -> None:
-        self.messages.append(message)
-
     def on_entry_table_view_changed(self, message: EntryTable.ViewChanged) -> None:
         self.messages.append(message)
 

@@ -188,7 +188,6 @@ async def test_messages_say_what_happened() -> None:
             EntryTable.MarksChanged(1, 0),
             EntryTable.Highlighted(2),
             EntryTable.Opened(2),
-            EntryTable.Sorted("digest", True),
             EntryTable.ViewChanged(1, 3),
             EntryTable.Highlighted(1),
         ]
@@ -196,7 +195,7 @@ async def test_messages_say_what_happened() -> None:
 
 
 def told(message: object) -> tuple[object, ...]:
-    fields = ("position", "count", "hidden", "column", "reverse", "shown", "total")
+    fields = ("position", "count", "hidden", "shown", "total")
     return (type(message), *(getattr(message, field, None) for field in fields))
 
 

@@ -251,6 +251,30 @@ async def test_a_lock_says_who_holds_it(tmp_path: Path) -> None:
         await one.until(lambda: one.table.total == 6)
 
 
+async def test_a_lock_is_waited_for_when_asked(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.open("d", "DeleteScreen")
+        await plan_shown(one)
+        assert "Wait for the lock" not in one.keys
+        with _locked(cache, "ocitui (process 77, eve@host8)"):
+            await one.press("w")
+            assert "nothing is changed before y" in one.status, "nothing stood in the way yet"
+            for end in ("escape", ""):
+                await one.press("y" if end else "w")
+                await one.until(lambda: "Wait for the lock" in one.keys or "waiting:" in one.status)
+                if end:
+                    await one.press("w")
+                await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
+                if end:
+                    await one.press(end)
+                    await one.until(lambda: "w does it once the lock is free" in one.lines)
+                    await plan_shown(one)
+            assert one.table.total == 7
+        await one.until(lambda: one.top == "MainScreen")
+        await one.until(lambda: one.table.total == 6)
+
+
 @pytest.mark.parametrize("key", ["d", "u", "i"])
 async def test_nothing_is_written_while_the_index_is_corrupt(tmp_path: Path, key: str) -> None:
     cache = make_cache(tmp_path / "image")

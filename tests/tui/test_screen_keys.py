@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ocitui.tui.actions import ACTIONS, BY_NAME, keys_text
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines_view import LinesView
-from tests.tui.cache_support import BUSYBOX, make_cache
+from tests.tui.cache_support import BUSYBOX, TEA, Image, make_cache
 from tests.tui.screen_support import SMALL, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -327,6 +328,25 @@ async def test_every_bound_key_is_in_the_table(tmp_path: Path) -> None:
         bound = {key for widget in widgets for key in widget._bindings.key_to_bindings}
         bound |= set(one.app._bindings.key_to_bindings)
         assert bound - known - inherited == set()
+
+
+async def test_what_is_copied_commands_no_shell(tmp_path: Path) -> None:
+    hostile = Image("docker.io/library/tea:1\r\x1b[201~id\n", ("tar",))
+    async with desk(make_cache(tmp_path / "image", [hostile])) as one:
+        await one.press("C")
+        await _copies(one, "docker.io/library/tea:1\ufffd\ufffd[201~id\ufffd")
+        assert "without the characters" in one.status
+
+
+async def test_a_name_that_is_none_is_not_copied(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", [TEA])
+    nameless = TEA.descriptor("squashfs")
+    del nameless["annotations"]["io.containerd.image.name"]
+    (cache / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [nameless]}))
+    async with desk(cache) as one:
+        await one.press("C")
+        await one.until(lambda: "the entry has no name" in one.status)
+        assert "\x1b]52;c;" not in one.driver.written
 
 
 async def test_help_shows_every_key_and_finds_them(tmp_path: Path) -> None:

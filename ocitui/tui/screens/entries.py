@@ -17,7 +17,6 @@ from ..session import SessionScreen
 from ..widgets.bars import (
     Bar,
     HeaderBar,
-    HeaderFacts,
     KeyBar,
     StatusBar,
     TroubleBar,
@@ -194,18 +193,9 @@ class EntriesScreen(SessionScreen[None]):
 
     def _draw_header(self) -> None:
         live = self.session.live
-        facts = HeaderFacts(
-            self.session.host,
-            self.session.directory,
-            live.read_only,
-            live.total,
-            live.size,
-            live.problems,
-            live.complete,
-            live.health if live.loaded else None,
-            live.daemon,
+        self.query_one(HeaderBar).show(
+            header_parts(self.session.host, self.session.directory, live, self.size.width or 80)
         )
-        self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
         self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment))
 
     def draw_status(self) -> None:

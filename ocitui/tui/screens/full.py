@@ -14,6 +14,7 @@ from ocitui.text import clean
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
 from ..widgets.lines_view import Line, LinesView, LongList
+from ..widgets.pick_list import PickList, PickRow
 
 R = TypeVar("R")
 
@@ -24,6 +25,8 @@ class FullScreen(SessionScreen[R]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
         Binding("f1", "app.show_help", "Help", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
         Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
     ]
@@ -75,9 +78,40 @@ class FullScreen(SessionScreen[R]):
         for bar in self.query(StatusBar):
             bar.show([f" {clean(message)}"])
 
+    def action_scroll(self, pages: int) -> None:
+        """Scroll the lines, whatever has the keys."""
+        for view in self.query(LinesView):
+            view.action_pages(pages)
+
     def action_leave(self) -> None:
         self.dismiss(None)
 
     def action_interrupt(self) -> None:
         """What runs on this screen is stopped by it; most have nothing that runs."""
         self.say("nothing is running; esc goes back")
+
+
+class ListScreen(FullScreen[R]):
+    """A list, and below it what there is to say of the row under the cursor."""
+
+    AUTO_FOCUS = "PickList"
+    DEFAULT_CSS = """
+    ListScreen {
+        PickList { height: 1fr; }
+        LinesView { height: 1fr; border-top: solid $panel; }
+    }
+    """
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList()
+        yield LinesView()
+
+    def show_rows(self, rows: Iterable[PickRow]) -> None:
+        # As for lines: there is none left when the screen was just closed.
+        for view in self.query(PickList):
+            view.set_rows([*rows])
+
+    @property
+    def key(self) -> str:
+        """The key of the row under the cursor; empty where there is none."""
+        return next((view.key or "" for view in self.query(PickList)), "")

@@ -144,8 +144,6 @@ class ImportScreen(FullScreen[str | None]):
         Binding("up,shift+tab", "field(-1)", "Field before", show=False, priority=True),
         Binding("down,tab", "field(1)", "Next field", show=False, priority=True),
         Binding("f2", "more", "More options", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
     AUTO_FOCUS = "#source"
     subject: ClassVar[str] = "import"
@@ -239,9 +237,6 @@ class ImportScreen(FullScreen[str | None]):
 
     def action_field(self, by: int) -> None:
         self.focus_next() if by > 0 else self.focus_previous()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     # The look
 

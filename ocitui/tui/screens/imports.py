@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from ocitui.cache import CacheError
 from ocitui.importing.errors import NamedOtherwiseError
@@ -23,7 +22,7 @@ from ..shorten import counted
 from ..widgets.lines_view import Line, LinesView, heading
 from ..widgets.pick_list import PickList
 from .confirm import ConfirmScreen
-from .full import FullScreen
+from .full import ListScreen
 
 
 class DownloadsScreen(ConfirmScreen):
@@ -54,7 +53,7 @@ _DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 
 
-class ImportsScreen(FullScreen[str | None]):
+class ImportsScreen(ListScreen[str | None]):
     """Each key is about the import under the cursor; none of them is enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,10 +64,7 @@ class ImportsScreen(FullScreen[str | None]):
         Binding("f", "forget", "Forget", show=False),
         Binding("D", "downloads", "Downloads", show=False),
         Binding("i", "import_image", "Import", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     subject: ClassVar[str] = "imports"
 
     def __init__(self) -> None:
@@ -76,10 +72,6 @@ class ImportsScreen(FullScreen[str | None]):
         self._downloaded = 0
         self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
         self._ended = -1
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield PickList(id="jobs")
-        yield LinesView(id="detail")
 
     def begin(self) -> None:
         self._draw()
@@ -102,9 +94,8 @@ class ImportsScreen(FullScreen[str | None]):
         jobs = board.jobs
         width = self.app.size.width
         rows = [interrupted_row(one) for one in board.interrupted] + [job_row(job, width) for job in jobs]
-        for view in self.query(PickList):
-            view.set_rows(rows)
-            self._draw_detail()
+        self.show_rows(rows)
+        self._draw_detail()
         ended = sum(not job.active for job in jobs)
         if ended != self._ended:
             self._ended = ended
@@ -148,16 +139,12 @@ class ImportsScreen(FullScreen[str | None]):
 
     @property
     def _job(self) -> ImportJob | None:
-        key = self.query_one(PickList).key or ""
+        key = self.key
         return self.session.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
 
     @property
     def _old(self) -> UnfinishedImport | None:
-        key = self.query_one(PickList).key
-        return next((one for one in self.session.imports.interrupted if f"old{one.id}" == key), None)
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
+        return next((one for one in self.session.imports.interrupted if f"old{one.id}" == self.key), None)
 
     # What can be done
 

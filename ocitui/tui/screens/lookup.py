@@ -28,10 +28,6 @@ from .full import FullScreen
 class AnswerScreen(FullScreen[None]):
     """Answers while it stands: enter asks again. What is ``asked`` at first is answered at once, unless it is empty."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pageup", "scroll(-1)", "Page up", show=False, priority=True),
-        Binding("pagedown", "scroll(1)", "Page down", show=False, priority=True),
-    ]
     AUTO_FOCUS = "Input"
     label: ClassVar[str] = "Name"
 
@@ -57,9 +53,6 @@ class AnswerScreen(FullScreen[None]):
     def begin(self) -> None:
         if self._asked:
             self.ask()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     @on(Input.Submitted)
     def _submitted(self) -> None:

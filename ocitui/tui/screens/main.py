@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +21,7 @@ from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
 
 if TYPE_CHECKING:
+    from ocitui.doctor.entries import JudgedEntry
     from ocitui.doctor.findings import Finding
 
     from ..live import LiveChange
@@ -45,7 +47,7 @@ class MainScreen(EntriesScreen):
     def live_changed(self, change: LiveChange) -> None:
         super().live_changed(change)
         live = self.session.live
-        if live.loaded and not self._prepared and not live.read_only:
+        if live.loaded and not self._prepared and not live.read_only and self.query(EntryTable):
             self._prepared = True
             self._look_for_interrupted()
             self._prepare()
@@ -224,18 +226,22 @@ class MainScreen(EntriesScreen):
         self.query_one(EntryTable).clear_marks()
 
     def action_copy_digest(self) -> None:
-        entry = self.query_one(EntryTable).cursor_entry
-        if entry is not None:
-            self._copy(entry.digest, "digest")
+        self._copy("digest", lambda entry: entry.digest)
 
     def action_copy_name(self) -> None:
-        entry = self.query_one(EntryTable).cursor_entry
-        if entry is not None:
-            self._copy(entry.descriptor.image_name or "", "name")
+        self._copy("name", lambda entry: entry.descriptor.image_name)
 
-    def _copy(self, text: str, what: str) -> None:
+    def _copy(self, what: str, of: Callable[[JudgedEntry], str | None]) -> None:
+        """Send it as it is shown: what it lands in may be a shell."""
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is None:
+            return
+        if not (text := of(entry)):
+            self.say(f"the entry has no {what}")
+            return
         self.app.copy_to_clipboard(clean(text))
-        self.say(f"{what} sent to the terminal")
+        unlike = "" if clean(text) == text else ", without the characters that a terminal would obey"
+        self.say(f"{what} sent to the terminal{unlike}")
 
     # What the application does
 

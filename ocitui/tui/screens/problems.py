@@ -23,9 +23,9 @@ from ..finding_lines import finding_lines, kind_lines, no_finding_lines, progres
 from ..live import LiveChange
 from ..shorten import counted
 from ..widgets.bars import Bar, condition_text
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.lines_view import Line
 from ..widgets.pick_list import PickList, PickRow
-from .full import FullScreen
+from .full import ListScreen
 
 _DRAW_SECONDS = 0.25
 _INDENT = "  "
@@ -79,7 +79,7 @@ def _word(finding: Finding) -> str:
     return state_of([finding], None).word if finding.code in ("file-missing", "file-not-regular") else ""
 
 
-class ProblemsScreen(FullScreen[Finding | None]):
+class ProblemsScreen(ListScreen[Finding | None]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -91,16 +91,11 @@ class ProblemsScreen(FullScreen[Finding | None]):
         Binding("a", "acknowledge", "Acknowledge", show=False),
         Binding("A", "show_everything", "Show everything", show=False),
         Binding("x", "cancel", "Cancel", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     subject: ClassVar[str] = "problems"
     CSS = """
     ProblemsScreen {
         #coverage { background: $panel; }
-        PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
     }
     """
 
@@ -115,8 +110,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
-        yield PickList()
-        yield LinesView()
+        yield from super().compose_body()
 
     def begin(self) -> None:
         self._throttle.ask()
@@ -144,8 +138,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
                 rows = await asyncio.to_thread(self._make_rows, findings)
                 if rows is not None:
                     self._rows = {row.row.key: row for row in rows}
-                    for view in self.query(PickList):
-                        view.set_rows([row.row for row in rows])
+                    self.show_rows(row.row for row in rows)
                     self._draw_detail()
                 self._draw()
         finally:
@@ -202,8 +195,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     @property
     def _row(self) -> ProblemRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     # What can be done
 
@@ -232,9 +224,6 @@ class ProblemsScreen(FullScreen[Finding | None]):
     def action_show_everything(self) -> None:
         self._everything, self._findings = not self._everything, None
         self._fill()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     @on(PickList.Picked)
     def _picked(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -43,7 +43,7 @@ from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines_view import Line, LinesView, LongList
 from ..widgets.pick_list import PickList, PickRow
 from .confirm import ConfirmScreen
-from .full import FullScreen
+from .full import ListScreen
 
 PLAN = "plan"
 Naming = tuple[str, Literal["name", "adopt"]]
@@ -116,52 +116,20 @@ _SOURCE = "source"
 _OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
 
 
-@dataclass(frozen=True, slots=True)
-class _Switch:
-    """Something that is allowed or not; ``about`` is what there is to know before it is."""
-
-    label: str
-    about: str
-    read: Callable[[RepairOptions], bool]
-    write: Callable[[RepairOptions, bool], RepairOptions]
-
-
-_SWITCHES = (
-    _Switch(
-        "Ask registries",
-        "by name and digest, never by tag; documents alone where only they are gone",
-        lambda options: options.registry,
-        lambda options, on: replace(options, registry=on),
-    ),
-    _Switch(
-        "Adopt orphans",
-        "those whose name a backup or the trash tells become entries again",
-        lambda options: options.adopt_known,
-        lambda options, on: replace(options, adopt_known=on),
-    ),
-    _Switch(
+_SWITCHES = {
+    "registry": ("Ask registries", "by name and digest, never by tag; documents alone where only they are gone"),
+    "adopt_known": ("Adopt orphans", "those whose name a backup or the trash tells become entries again"),
+    "drop": (
         "Drop entries",
         "what cannot be restored leaves the index, and its name is lost with it; undo brings it back",
-        lambda options: options.drop,
-        lambda options, on: replace(options, drop=on),
     ),
-    _Switch(
-        "Trash orphans",
-        "files that no entry names go to the trash",
-        lambda options: options.trash_orphans,
-        lambda options, on: replace(options, trash_orphans=on),
-    ),
-    _Switch(
-        "Change modes",
-        "files that their owner may not read are made readable",
-        lambda options: options.change_modes,
-        lambda options, on: replace(options, change_modes=on),
-    ),
-)
-_BY_LABEL = {switch.label: switch for switch in _SWITCHES}
+    "trash_orphans": ("Trash orphans", "files that no entry names go to the trash"),
+    "change_modes": ("Change modes", "files that their owner may not read are made readable"),
+}
+"""What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
 
 
-class RepairOptionsScreen(FullScreen[RepairOptions | None]):
+class RepairOptionsScreen(ListScreen[RepairOptions | None]):
     """Dismissed with what is allowed, for a new plan."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -169,11 +137,9 @@ class RepairOptionsScreen(FullScreen[RepairOptions | None]):
         Binding("s", "source", "Source", show=False),
         Binding("D", "forget_sources", "Forget sources", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     CSS = """
     RepairOptionsScreen {
         PickList { height: auto; }
-        LinesView { height: 1fr; border-top: solid $panel; }
         #ask { display: none; padding: 0 1; }
         &.-asking #ask { display: block; }
     }
@@ -186,8 +152,7 @@ class RepairOptionsScreen(FullScreen[RepairOptions | None]):
         self._options = options
 
     def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
-        yield LinesView()
+        yield from super().compose_body()
         yield OneLineQuestion(self.end_asking, id="ask")
 
     def begin(self) -> None:
@@ -196,23 +161,21 @@ class RepairOptionsScreen(FullScreen[RepairOptions | None]):
 
     def _draw(self) -> None:
         rows = [
-            PickRow(switch.label, f"[{'x' if switch.read(self._options) else ' '}] {switch.label}")
-            for switch in _SWITCHES
+            PickRow(name, f"[{'x' if getattr(self._options, name) else ' '}] {label}")
+            for name, (label, _) in _SWITCHES.items()
         ]
         rows += [PickRow(f"{_SOURCE} {text}", f"    Restore from {text}") for text in self._options.sources]
-        for view in self.query(PickList):
-            view.set_rows(rows)
+        self.show_rows(rows)
         self._draw_detail()
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        switch = _BY_LABEL.get(self.query_one(PickList).key or "")
-        self.show_lines([Line(switch.about if switch else _OF_SOURCES)])
+        self.show_lines([Line(_SWITCHES[self.key][1] if self.key in _SWITCHES else _OF_SOURCES)])
 
     def action_allow(self) -> None:
-        switch = _BY_LABEL.get(self.query_one(PickList).key or "")
-        if switch is not None:
-            self._options = switch.write(self._options, not switch.read(self._options))
+        if self.key in _SWITCHES:
+            changed: dict[str, Any] = {self.key: not getattr(self._options, self.key)}
+            self._options = replace(self._options, **changed)
             self._draw()
 
     def action_source(self) -> None:
@@ -248,7 +211,7 @@ _DRAW_SECONDS = 0.25
 _CHANGED = "The cache has changed since the plan was shown. This is the new plan."
 
 
-class RepairScreen(ConfirmScreen):
+class RepairScreen(ListScreen[str | None], ConfirmScreen):
     """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
     findings where it is empty.
 
@@ -260,14 +223,10 @@ class RepairScreen(ConfirmScreen):
         Binding("n", "name", "Name", show=False),
         Binding("o", "options", "Options", show=False),
         Binding("m", "go_on", "Go on", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     CSS = """
     RepairScreen {
         PickList { height: auto; max-height: 40%; }
-        LinesView { height: 1fr; border-top: solid $panel; }
         #ask { display: none; padding: 0 1; }
         &.-asking #ask { display: block; }
         &.-done PickList { display: none; }
@@ -293,8 +252,7 @@ class RepairScreen(ConfirmScreen):
         self._throttle = Throttle(self, _DRAW_SECONDS, self._draw_progress)
 
     def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
-        yield LinesView()
+        yield from super().compose_body()
         yield OneLineQuestion(self.end_asking, id="ask")
 
     # The plan
@@ -329,8 +287,7 @@ class RepairScreen(ConfirmScreen):
             return
         rows = plan_rows(self._plan, self._assessment, self.session.terminal.ascii)
         self._rows = {row.row.key: row for row in rows}
-        for view in self.query(PickList):
-            view.set_rows([row.row for row in rows])
+        self.show_rows(row.row for row in rows)
 
     def _lines(self) -> list[Line]:
         assert self._plan is not None
@@ -346,16 +303,12 @@ class RepairScreen(ConfirmScreen):
 
     @property
     def _row(self) -> PlanRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     @on(PickList.Picked)
     def _picked(self) -> None:
         """Enter never confirms: it cancels, as the line of keys says."""
         self.action_leave()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     def action_mark_step(self) -> None:
         row, plan = self._row, self._plan
@@ -486,14 +439,10 @@ class RepairScreen(ConfirmScreen):
             super().failed(error)
 
     def action_leave(self) -> None:
-        if not self._acting:
-            self.dismiss(self._said or None)
-
-    def action_interrupt(self) -> None:
         if self._acting:
-            super().action_interrupt()
+            super().action_leave()
         else:
-            self.action_leave()
+            self.dismiss(self._said or None)
 
 
 def _outcome(repaired: Repaired) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from ocitui.cache import CacheError, ConflictError, Transaction, TrashedFile
 from ocitui.cache.records import some_of
@@ -17,10 +16,10 @@ from ocitui.cache.trash import files_that_go
 from ocitui.text import human_size, timestamp
 
 from ..shorten import counted, short_digests
-from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.lines_view import Line, heading
 from ..widgets.pick_list import PickList, PickRow
 from .confirm import ConfirmScreen
-from .full import FullScreen
+from .full import ListScreen
 
 _MOST = 200
 
@@ -104,21 +103,17 @@ class TrashRow:
     transaction: Transaction | None
 
 
-class TrashScreen(FullScreen[str | None]):
+class TrashScreen(ListScreen[str | None]):
     """Dismissed with the id of a transaction to undo, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", show=False),
         Binding("e", "empty", "Empty", show=False),
         Binding("u", "undo", "Undo", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     CSS = """
     TrashScreen {
         PickList { height: 2fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
     }
     """
     subject: ClassVar[str] = "trash"
@@ -127,10 +122,6 @@ class TrashScreen(FullScreen[str | None]):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, TrashRow] = {}
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
-        yield LinesView()
 
     def begin(self) -> None:
         self._read()
@@ -145,24 +136,19 @@ class TrashScreen(FullScreen[str | None]):
             return
         rows = [*trash_rows(files, transactions)]
         self._rows = {row.row.key: row for row in rows}
-        for view in self.query(PickList):
-            view.set_rows([row.row for row in rows])
+        self.show_rows(row.row for row in rows)
         self._draw_detail()
         total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
         self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
 
     @property
     def _row(self) -> TrashRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
         row = self._row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     def action_restore(self) -> None:
         row = self._row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from ..shorten import counted
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
+
+    from ..live import LiveCache
 
 
 Part = tuple[str, str] | str
@@ -126,40 +127,24 @@ class TabBar(Bar):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderFacts:
-    """What the header tells. ``read_only`` says why, empty where the cache may be written; ``health`` is None while
-    nothing was read yet, and ``looked`` whether all was looked into once."""
-
-    host: str
-    directory: Path
-    read_only: str
-    total: int
-    size: int
-    problems: int
-    looked: bool
-    health: Health | None
-    daemon: DaemonState
-
-
-def header_parts(facts: HeaderFacts, width: int) -> list[Part]:
+def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> list[Part]:
     """Host and directory first; the directory gives way where the line is narrow."""
-    daemon = daemon_text(facts.daemon, short=width < _ROOM_FOR_MORE)
-    if facts.health is None:
+    daemon = daemon_text(live.daemon, short=width < _ROOM_FOR_MORE)
+    if not live.loaded:
         parts = ["reading", daemon]
     else:
-        entries = f"{counted(facts.total, 'entry', 'entries')} {human_size(facts.size)}"
-        parts = ["ro" if facts.read_only else "rw", entries, _state(facts, facts.health), daemon]
-    return title_parts(facts.host, facts.directory, "  ".join(parts), width)
+        entries = f"{counted(live.total, 'entry', 'entries')} {human_size(live.size)}"
+        parts = ["ro" if live.read_only else "rw", entries, _state(live), daemon]
+    return title_parts(host, directory, "  ".join(parts), width)
 
 
-def _state(facts: HeaderFacts, health: Health) -> str:
-    if not health.sound:
-        return f"! {health.condition}"
-    state = f"! {counted(facts.problems, 'problem', 'problems')}" if facts.problems else "ok"
-    if not facts.looked:
-        state = state if facts.problems else "looking"
-    return f"{state}, polling" if health.polling else state
+def _state(live: LiveCache) -> str:
+    if not live.health.sound:
+        return f"! {live.health.condition}"
+    state = f"! {counted(live.problems, 'problem', 'problems')}" if live.problems else "ok"
+    if not live.complete:
+        state = state if live.problems else "looking"
+    return f"{state}, polling" if live.health.polling else state
 
 
 def title_parts(host: str, directory: Path, rest: str, width: int) -> list[Part]:

@@ -53,14 +53,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             self.count = count
             self.hidden = hidden
 
-    class Sorted(Message):
-        """The rows are sorted by this column now; None is the order of the index."""
-
-        def __init__(self, column: str | None, reverse: bool) -> None:
-            super().__init__()
-            self.column = column
-            self.reverse = reverse
-
     class ViewChanged(Message):
         """So many rows are shown now, of so many entries."""
 
@@ -148,7 +140,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         with self._in_place():
             self._rows.sort_by(column, reverse)
         self._settle()
-        self.post_message(self.Sorted(column, reverse))
 
     # Cursor
 
