@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from textual import events, on
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
 from ocitui.cache import Condition
@@ -144,13 +146,29 @@ class SessionApp(App[int], inherit_bindings=False):
 
 
 class SessionScreen(Screen[R]):
-    """A screen that asks the session for all that it shows."""
+    """A screen that asks the session for all that it shows, and is dismissed once, when no other stands above it."""
 
     app: SessionApp
+    _outcome: tuple[R | None] | None = None
 
     @property
     def session(self) -> Session:
         return self.app.session
+
+    def dismiss(self, result: R | None = None) -> AwaitComplete:
+        """End the screen. Keys typed ahead may ask for it again; what it waited for may end while help stands above."""
+        stack = self.app.screen_stack
+        if stack and stack[-1] is self:
+            return super().dismiss(result)
+        if self in stack:
+            self._outcome = (result,)
+        return AwaitComplete()
+
+    @on(events.ScreenResume)
+    def _dismiss_by_now(self) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            self.dismiss(*outcome)
 
     def live_changed(self, change: LiveChange) -> None:
         """What is known of the cache is no longer as it was drawn; called while the screen is on top, or the lowest."""

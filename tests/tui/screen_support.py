@@ -185,10 +185,10 @@ def make_app(directory: Path, **options: Any) -> TestedApp:
     """The application, of a fixed host and without a daemon, its output kept by the driver."""
     terminal = Terminal(ascii=options.pop("ascii", False), theme="dark")
     daemon = options.pop("daemon", DaemonState())
-    return TestedApp(TestedSession(ScreenOptions(directory, **options), terminal, daemon))
+    return TestedApp(FixedSession(ScreenOptions(directory, **options), terminal, daemon))
 
 
-class TestedSession(Session):
+class FixedSession(Session):
     """A session that is told what the daemon's state and the host are."""
 
     def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
@@ -203,7 +203,7 @@ class TestedSession(Session):
 class TestedApp(OcituiApp):
     """The application, its output kept by the driver."""
 
-    def __init__(self, session: TestedSession) -> None:
+    def __init__(self, session: FixedSession) -> None:
         super().__init__(session)
         self.driver_class = WritingDriver
 

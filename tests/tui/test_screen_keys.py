@@ -330,6 +330,18 @@ async def test_every_bound_key_is_in_the_table(tmp_path: Path) -> None:
         assert bound - known - inherited == set()
 
 
+@pytest.mark.parametrize("keys", ["s n n", "s escape escape", "t escape escape", "d escape enter", "p escape escape"])
+async def test_keys_typed_ahead_end_a_screen_once(keys: str, tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        opening, *ending = keys.split()
+        await one.press(opening)
+        await one.until(lambda: one.top != "MainScreen")
+        one.send_at_once(*ending)
+        await one.until(lambda: one.top == "MainScreen")
+        await one.press("R")
+        await one.until(lambda: "read again" in one.status)
+
+
 async def test_what_is_copied_commands_no_shell(tmp_path: Path) -> None:
     hostile = Image("docker.io/library/tea:1\r\x1b[201~id\n", ("tar",))
     async with desk(make_cache(tmp_path / "image", [hostile])) as one:

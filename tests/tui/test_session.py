@@ -10,6 +10,7 @@ from ocitui.cache.daemon import DaemonState
 from ocitui.cache.verdict import Condition, Health
 from ocitui.tui.live import LiveChange
 from ocitui.tui.screens.changes import DeleteScreen
+from ocitui.tui.screens.help import HelpScreen
 from ocitui.tui.screens.journal import JournalScreen
 from ocitui.tui.screens.problems import ProblemsScreen
 from ocitui.tui.screens.trash import TrashScreen
@@ -18,15 +19,15 @@ from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
 from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.lines_view import LinesView
 from tests.tui.cache_support import TEA, make_cache
-from tests.tui.screen_support import TestedSession, screen_text, until
+from tests.tui.screen_support import FixedSession, screen_text, until
 
 
-def _session(directory: Path, *, read_only: bool = False) -> TestedSession:
-    return TestedSession(ScreenOptions(directory, read_only=read_only), Terminal(), DaemonState())
+def _session(directory: Path, *, read_only: bool = False) -> FixedSession:
+    return FixedSession(ScreenOptions(directory, read_only=read_only), Terminal(), DaemonState())
 
 
 class _OneScreen(SessionApp):
-    def __init__(self, session: TestedSession) -> None:
+    def __init__(self, session: FixedSession) -> None:
         self.session = session
         super().__init__()
 
@@ -95,3 +96,17 @@ def test_what_is_said_reaches_whoever_shows_it(tmp_path: Path) -> None:
     session.live_changed = told.append
     session.say("theme light")
     assert [change.said for change in told] == ["theme light"]
+
+
+async def test_a_change_that_ends_under_the_help_is_told_when_that_is_left(tmp_path: Path) -> None:
+    said = list[str | None]()
+    app = _OneScreen(_session(make_cache(tmp_path / "image")))
+    async with app.run_test() as pilot:
+        screen = DeleteScreen([(TEA.digest, "squashfs")])
+        await app.push_screen(screen, said.append)
+        await app.push_screen(HelpScreen())
+        screen.dismiss("done")
+        await pilot.pause()
+        assert said == []
+        await pilot.press("escape")
+        await until(pilot, lambda: said == ["done"] and len(app.screen_stack) == 1, "the message")
