@@ -105,7 +105,7 @@ async def test_a_corrupt_index_is_mended_from_what_was_kept_of_it(tmp_path: Path
         await one.press("j")
         await one.until(lambda: "the daemon does not run" in one.lines)
         await one.press("j")
-        await one.until(lambda: "Index Backup Journal Files From" in one.lines)
+        await one.until(lambda: "Index Backup Files From" in one.lines)
         assert "7 entries, 7 with a name" in one.lines
         await mended(one)
         assert "the cache is clean" in one.lines

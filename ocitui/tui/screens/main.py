@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +15,6 @@ from ocitui.text import clean
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import Throttle
-from ..session import leaves_of_imports
 from ..shorten import counted
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
@@ -49,18 +48,29 @@ class MainScreen(EntriesScreen):
         live = self.session.live
         if live.loaded and not self._prepared and not live.read_only and self.query(EntryTable):
             self._prepared = True
-            self._look_for_interrupted()
             self._prepare()
 
     @work(group="prepare")
     async def _prepare(self) -> None:
-        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk.
+        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk; and say
+        which imports can be gone on with.
 
         What stands in the way is said when something is to be written.
         """
+        notes: Sequence[str] = ()
         with suppress(CacheError):
-            if notes := (await self.session.cache.prepare()).notes:
-                self.say("; ".join(notes))
+            notes = (await self.session.cache.prepare()).notes
+        if said := "; ".join(filter(None, (await self._interrupted(), *notes))):
+            self.say(said)
+
+    async def _interrupted(self) -> str:
+        """Remove what killed imports left half made; gives which can be gone on with, empty where none can."""
+        try:
+            count = await asyncio.to_thread(self.session.take_stock)
+        except CacheError as error:
+            return f"what imports left cannot be looked at: {error.message}"
+        were = counted(count, "import was", "imports were")
+        return f"{were} interrupted: I goes on with {'it' if count == 1 else 'them'}" if count else ""
 
     def _may(self, action: str) -> bool:
         if reason := self.session.refusal(action):
@@ -291,27 +301,6 @@ class MainScreen(EntriesScreen):
             self.say(end_text(ended[-1]))
         else:
             self.draw_status()
-
-    @work(group="interrupted")
-    async def _look_for_interrupted(self) -> None:
-        """Remove what killed imports left half made, and say which can be gone on with."""
-        if not await asyncio.to_thread(leaves_of_imports, self.session.directory):
-            return
-        try:
-            count = await asyncio.to_thread(self._take_stock)
-        except CacheError as error:
-            self.say(f"what imports left cannot be looked at: {error.message}")
-            return
-        if count:
-            were = counted(count, "import was", "imports were")
-            self.say(f"{were} interrupted: I goes on with {'it' if count == 1 else 'them'}")
-
-    def _take_stock(self) -> int:
-        from ocitui.importing.staging import remove_abandoned
-
-        remove_abandoned(self.session.directory)
-        self.session.imports.read_interrupted()
-        return len(self.session.imports.interrupted)
 
     def action_interrupt(self) -> None:
         if self.session.live.deep.running:
