@@ -124,7 +124,7 @@ def names(table: EntryTable) -> list[str]:
 
 def marked_names(table: EntryTable) -> list[str | None]:
     """The whole names of the marked entries, in the order of the view."""
-    return [table.entries.names[position] for position in table.marked] if table.entries is not None else []
+    return [table.entries.names[position] for position in table.rows.marked] if table.entries is not None else []
 
 
 class Traffic:

@@ -68,7 +68,7 @@ class Desk:
     def names(self) -> list[str]:
         """Each shown row's name, format and state."""
         entries = self.table.entries
-        shown = [entries[position] for position in self.table._rows.view] if entries is not None else []
+        shown = [entries[position] for position in self.table.rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 
     def bar(self, kind: type[Bar]) -> str:

@@ -124,7 +124,7 @@ async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path
         await one.press("y")
         await one.until(lambda: one.table.total == 3)
         await one.until(lambda: "4 entries deleted" in one.status)
-        assert one.table.marked == []
+        assert one.table.rows.marked == []
         assert packed_path(cache, BUSYBOX, "erofs").exists()
         await one.open("u", "UndoScreen")
         await plan_shown(one)

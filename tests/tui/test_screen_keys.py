@@ -90,7 +90,7 @@ _DOES: dict[str, Check] = {
     "filter": _asks_for_a_filter,
     "sort": _opens("SortScreen"),
     "mark_all": _says("7 marked"),
-    "clear_marks": _comes_true(lambda one: not one.table.marked),
+    "clear_marks": _comes_true(lambda one: not one.table.rows.marked),
     "show_tab('summary')": _comes_true(lambda one: one.pane.tab == "summary"),
     "show_tab('manifest')": _comes_true(lambda one: one.pane.tab == "manifest"),
     "show_tab('config')": _comes_true(lambda one: one.pane.tab == "config"),
@@ -223,7 +223,7 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         one.send_at_once("j", "slash", *"tea", "enter", "space", "r")
         await one.until(lambda: one.top == "ResolveScreen")
         assert one.table.filter_text == "tea"
-        assert len(one.table.marked) == 1
+        assert len(one.table.rows.marked) == 1
         await one.press("escape")
         one.send_at_once("slash", "escape", "slash", *"ngi", "enter", "d")
         await one.until(lambda: one.top == "DeleteScreen")
@@ -277,7 +277,7 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image"), SMALL) as one:
         await one.open("s", "SortScreen")
         await one.press("n")
-        await one.until(lambda: one.table.sort_column == "name")
+        await one.until(lambda: one.table.rows.sort_column == "name")
         assert "Name▴" in one.text
         assert one.names[0].startswith("docker.io/library/alpine")
         await one.open("s", "SortScreen")
@@ -286,13 +286,13 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.until(lambda: "Name▾" in one.text)
         await one.open("s", "SortScreen")
         await one.press("end", "enter")
-        await one.until(lambda: one.table.sort_column == "state")
+        await one.until(lambda: one.table.rows.sort_column == "state")
         header = one.text.split("\n")[1]
         await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
-        await one.until(lambda: one.table.sort_column == "size")
+        await one.until(lambda: one.table.rows.sort_column == "size")
         await one.open("s", "SortScreen")
         await one.press("i")
-        await one.until(lambda: one.table.sort_column is None)
+        await one.until(lambda: one.table.rows.sort_column is None)
         await one.open("s", "SortScreen")
         await one.press("escape")
         await one.until(lambda: one.top == "MainScreen")

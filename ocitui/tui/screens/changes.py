@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, TypeVar
 
 from ocitui.cache import (
-    CacheError,
     ConflictError,
     DeletePlan,
     Descriptor,
     ImageName,
     NoSuchEntryError,
     NoSuchTransactionError,
-    PlanChangedError,
     Transaction,
 )
 from ocitui.cache.actor import whoami
@@ -63,12 +61,6 @@ class DeleteScreen(ConfirmScreen):
         count = len(transaction.removed)
         note = f" ({transaction.note})" if transaction.note else ""
         return f"{count} {'entry' if count == 1 else 'entries'} deleted, u undoes it{note}: {transaction.id}"
-
-    def failed(self, error: CacheError) -> None:
-        if isinstance(error, PlanChangedError):
-            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
-        else:
-            super().failed(error)
 
 
 def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_runs: bool) -> list[Line | LongList]:
@@ -213,12 +205,6 @@ class PointScreen(ConfirmScreen):
         assert self._plan is not None
         done = await point(self.session.cache, self._plan)
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
-
-    def failed(self, error: CacheError) -> None:
-        if isinstance(error, PlanChangedError):
-            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
-        else:
-            super().failed(error)
 
 
 def point_lines(plan: PointPlan, host: str, trouble: str, *, kratad_runs: bool) -> list[Line]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from ocitui.cache import CacheError, LockedError
+from ocitui.cache import CacheError, LockedError, PlanChangedError
 
 from ..widgets.lines_view import Line, LongList
 from .full import FullScreen
@@ -146,6 +146,9 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def failed(self, error: CacheError) -> None:
         """Say why it was not done; the plan is made and shown again."""
+        if isinstance(error, PlanChangedError):
+            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
+            return
         self._locked = isinstance(error, LockedError)
         hint = "w does it once the lock is free" if self._locked else error.hint
         self.make_plan(f"Not done: {error.message}. {hint}")

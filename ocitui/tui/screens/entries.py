@@ -207,8 +207,8 @@ class EntriesScreen(SessionScreen[None]):
                 table.shown,
                 table.total,
                 table.filter_text,
-                table.marks,
-                table.hidden_marks,
+                table.rows.marks,
+                table.rows.hidden_marks,
                 "  ".join(text for text in (self._imports_text, self._check_text) if text),
                 self._message,
             )

@@ -81,7 +81,7 @@ class MainScreen(EntriesScreen):
     def _chosen(self) -> list[int]:
         """The positions of the marked entries, else of the one under the cursor."""
         table = self.query_one(EntryTable)
-        if marked := table.marked:
+        if marked := table.rows.marked:
             return marked
         return [] if table.cursor_position is None else [table.cursor_position]
 
@@ -227,7 +227,7 @@ class MainScreen(EntriesScreen):
                 self.query_one(EntryTable).sort_by(*choice)
 
         table = self.query_one(EntryTable)
-        self.app.push_screen(SortScreen(table.sort_column, table.sort_reverse), chosen)
+        self.app.push_screen(SortScreen(table.rows.sort_column, table.rows.view.reverse), chosen)
 
     def action_mark_all(self) -> None:
         self.query_one(EntryTable).mark_all_shown()

@@ -208,7 +208,6 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
 
 
 _DRAW_SECONDS = 0.25
-_CHANGED = "The cache has changed since the plan was shown. This is the new plan."
 
 
 class RepairScreen(ListScreen[str | None], ConfirmScreen):
@@ -434,9 +433,7 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
             self._report, self._outdated = None, True
-            self.make_plan(_CHANGED)
-        else:
-            super().failed(error)
+        super().failed(error)
 
     def action_leave(self) -> None:
         if self._acting:
