@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
+import sys
 import termios
 import threading
 import time
@@ -183,7 +185,9 @@ def run_screen(options: ScreenOptions) -> int:
 @contextmanager
 def _drawing_on_the_terminal() -> Iterator[None]:
     """Textual draws on standard error: where that leads to no terminal, nobody would see what the keys do. It is the
-    terminal of standard output meanwhile."""
+    terminal of standard output meanwhile. Raises OSError where there is none: its number may be another file's."""
+    if sys.__stderr__ is None:
+        raise OSError(errno.EBADF, "standard error is closed, and the screen is drawn on it")
     if os.isatty(_STANDARD_ERROR):
         yield
         return
