@@ -46,7 +46,7 @@ async def mend_all(one: Desk) -> None:
     await one.open("p", "ProblemsScreen")
     await one.until(lambda: not one.live.looking and bool(rows(one)), "the check")
     await one.press("M")
-    await one.until(lambda: one.top == "RepairScreen" and "on host7" in one.status, "the plan")
+    await one.until(lambda: one.top == "RepairScreen" and "space" in one.status, "the plan")
 
 
 async def mended(one: Desk) -> None:
