@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ocitui.cache import Document, DocumentError
 from ocitui.cache.files import check_directory
-from ocitui.tui.widgets.json_indent import NotIndentedError, indent
+from ocitui.tui.widgets.document_text import NotIndentedError, indent
 
 from .digests import find_digest, is_whole
 from .exits import ExitCode

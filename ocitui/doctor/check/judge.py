@@ -352,6 +352,10 @@ class Judge:
         yield from strangers(listing)
         yield from collisions(listing)
 
+    def positions_of(self, digests: Iterable[str]) -> list[int]:
+        """Where the entries of these digests stand in the index."""
+        return sorted(chain.from_iterable(map(self._places_of, digests)))
+
     # What was found
 
     def findings_at(self, position: int) -> Findings:
