@@ -39,8 +39,8 @@ def _open_screen(arguments: list[str]) -> int:
     from pathlib import Path
 
     from ocitui.directory import default_directory
-    from ocitui.tui.options import ScreenOptions
-    from ocitui.tui.start import run_screen
+    from ocitui.tui.app import run_screen
+    from ocitui.tui.session import ScreenOptions
 
     return run_screen(ScreenOptions(Path(arguments[0]) if arguments else default_directory()))
 

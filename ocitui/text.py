@@ -38,6 +38,11 @@ def human_size(size: int | None) -> str:
     raise AssertionError("unreachable")
 
 
+def count_entries(number: int) -> str:
+    """A number of entries: ``1 entry``, ``3 entries``."""
+    return "1 entry" if number == 1 else f"{number} entries"
+
+
 def human_age(seconds: float | None) -> str:
     """A span in its largest unit: ``45s``, ``3h``, ``12d``; ``-`` for None."""
     if seconds is None:

@@ -18,10 +18,10 @@ import pytest
 
 from tests.tools import ROOT
 
-ROOMS = ("ocitui.cache", "ocitui.doctor")
-"""Where circles and arrows are counted."""
+ROOMS = ("ocitui.cache", "ocitui.doctor", "ocitui.tui")
+"""Where circles and arrows are counted; the command line is still to come."""
 # As it was measured, and a little more: the way is down.
-MOST_FILES, MOST_ARROWS, LONGEST = 5.0, 36.5, 600
+MOST_FILES, MOST_ARROWS, LONGEST = 4.5, 33.0, 600
 # Each is to lose its namesake; then it goes from this list.
 NAMED_TWICE = {
     "AmbiguousDigestError",

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocitui.cache.backups import Backup as Backup
-    from ocitui.cache.backups import LateUpdate as LateUpdate
-    from ocitui.cache.backups import compress_backups as compress_backups
     from ocitui.cache.backups import keep_backup as keep_backup
     from ocitui.cache.backups import keep_corrupt as keep_corrupt
     from ocitui.cache.backups import late_updates as late_updates
@@ -66,7 +64,6 @@ if TYPE_CHECKING:
     from ocitui.cache.index import ImageIndex as ImageIndex
     from ocitui.cache.index import examine_index as examine_index
     from ocitui.cache.index import judge_index as judge_index
-    from ocitui.cache.journal import RefusedFile as RefusedFile
     from ocitui.cache.lookup import Explanation as Explanation
     from ocitui.cache.lookup import PackedImage as PackedImage
     from ocitui.cache.lookup import Reason as Reason
@@ -76,7 +73,6 @@ if TYPE_CHECKING:
     from ocitui.cache.records import Transaction as Transaction
     from ocitui.cache.records import TransactionKind as TransactionKind
     from ocitui.cache.records import TransactionState as TransactionState
-    from ocitui.cache.redoing import Overwritten as Overwritten
     from ocitui.cache.trash import EmptiedTrash as EmptiedTrash
     from ocitui.cache.trash import TrashedFile as TrashedFile
     from ocitui.cache.verdict import Condition as Condition
@@ -88,7 +84,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "backups": (
-        "Backup LateUpdate compress_backups keep_backup keep_corrupt late_updates list_backups list_corrupt "
+        "Backup keep_backup keep_corrupt late_updates list_backups list_corrupt "
         "next_number read_backup read_corrupt transactions_since"
     ),
     "cache": "PackerCache Preparation",
@@ -107,11 +103,9 @@ _NAMES = {
     ),
     "files": "DEFAULT_DIRECTORY FileKind",
     "index": "ImageIndex examine_index judge_index",
-    "journal": "RefusedFile",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
     "records": "Transaction TransactionKind TransactionState",
-    "redoing": "Overwritten",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",

@@ -116,13 +116,15 @@ def _parsed(name: str, size: int) -> Backup | None:
 
 
 class Backups:
-    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all."""
+    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all; as backups where not said."""
 
-    def __init__(self, folder: Folder, disk: Disk, most: int, most_bytes: int) -> None:
+    def __init__(
+        self, folder: Folder, disk: Disk | None = None, most: int | None = None, most_bytes: int | None = None
+    ) -> None:
         self.folder = folder
-        self._disk = disk
-        self._most = most
-        self._most_bytes = most_bytes
+        self._disk = disk or Disk()
+        self._most = MOST_BACKUPS if most is None else most
+        self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
 
     def all(self) -> list[Backup]:
         """Every copy, newest first."""
@@ -135,8 +137,10 @@ class Backups:
 
     def refused(self) -> Iterator[RefusedFile]:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
+        # In this order: a copy that another thread makes meanwhile is known.
+        names = sorted(self.folder.names())
         known = {one.name for one in self.all()}
-        for name in sorted(self.folder.names()):
+        for name in names:
             found = self.folder.lstat(name)
             if name in known or name.endswith(_PART) or found is None:
                 continue
@@ -272,7 +276,7 @@ def keep_backup(
         return None
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), BACKUPS_NAME) as folder:
         number = next_number(directory) if number is None else number
-        return _keep(directory, _bounded(folder, disk), found, number) if number else None
+        return _keep(directory, Backups(folder, disk), found, number) if number else None
     return None
 
 
@@ -282,7 +286,7 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Back
         return None
     content = hashlib.sha256(data).hexdigest()[:32]
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
-        copies = Backups(folder, disk or Disk(), MOST_CORRUPT, MOST_CORRUPT_BYTES)
+        copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
         there = next((copy for copy in copies.all() if copy.content == content), None)
         kept = there or copies.put(
             copies.new(max(1, next_number(directory)), 0, content), data, regular_file(directory / INDEX_NAME)
@@ -446,12 +450,8 @@ def _read(directory: Path, name: str, backup: Backup) -> bytes:
     raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
 
 
-def _bounded(folder: Folder, disk: Disk | None) -> Backups:
-    return Backups(folder, disk or Disk(), MOST_BACKUPS, MOST_BACKUP_BYTES)
-
-
 @contextmanager
 def _opened(directory: Path, name: str, disk: Disk | None = None) -> Iterator[Backups]:
     """A folder of copies that is there. Raises FileNotFoundError where none is, OSError."""
     with open_own_folder(directory, name) as folder:
-        yield _bounded(folder, disk)
+        yield Backups(folder, disk)

@@ -13,7 +13,7 @@ from .descriptors import Descriptor
 from .disk import Folder, storage_errors
 from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
-from .files import file_names, known_format, usable_digest
+from .files import reachable_files
 from .index import ImageIndex, Key
 from .names import PackedFormat
 
@@ -151,13 +151,12 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     gone: dict[str, None] = {}
     kept: dict[str, None] = {}
     is_there = _presence(root, len(keys))
-    for digest, format_annotation in keys:
-        format_ = known_format(format_annotation)
-        if format_ is None or not usable_digest(digest):
+    for digest, format_ in keys:
+        packed, *documents = reachable_files(digest, format_).values() or [""]
+        if not packed:
             continue
-        packed, *documents = file_names(digest, format_).values()
         gone[packed] = None
-        others = [other for other in PackedFormat if (digest, other) not in keys and other is not format_]
+        others = [other for other in PackedFormat if (digest, other) not in keys and other != format_]
         shared = any(index.by_key(digest, other) or is_there(f"{digest}.{other}") for other in others)
         (kept if shared else gone).update(dict.fromkeys(documents))
     return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]

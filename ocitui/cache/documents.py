@@ -146,9 +146,9 @@ def _strict(kind: Any) -> Type:
         case types.UnionType, (of, _):
             return Optional(_strict(of))
         case builtins.list, (of,):
-            return Sequence("a sequence", _strict(of))
+            return Sequence(_strict(of))
         case builtins.dict, (_, of):
-            return Map("a map", _strict(of))
+            return Map(_strict(of))
     return _strict_struct(kind)
 
 

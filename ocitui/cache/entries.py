@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .files import FileKind, file_names, known_format, usable_digest
+from .files import FileKind, reachable_files
 from .listing import Listing
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ def make_entry(key: EntryKey, descriptor: Descriptor, listing: Listing) -> Entry
 
 def names_of(descriptor: Descriptor) -> dict[FileKind, str]:
     """The names of an entry's files; empty where no lookup can reach any."""
-    format_ = known_format(descriptor.format)
-    if format_ is None or not usable_digest(descriptor.digest):
-        return {}
-    return file_names(descriptor.digest, format_)
+    return reachable_files(descriptor.digest, descriptor.format)
 
 
 def packed_file(descriptor: Descriptor) -> str:

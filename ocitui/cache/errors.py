@@ -74,6 +74,11 @@ class DocumentError(CacheError):
         self.line = line
         self.column = column
 
+    @property
+    def placed(self) -> str:
+        """The message with the place, as the daemon logs them."""
+        return f"{self.message} at line {self.line} column {self.column}" if self.line else self.message
+
 
 class NoSuchEntryError(CacheError, KeyError):
     code = "no-such-entry"

@@ -93,7 +93,9 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             return IndexFile(_signature(found), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
-        data = _read_all(fd)
+        # Without the copies that a buffered reader makes.
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            data = read_to_end(file, MOST_INDEX_BYTES)
     except OSError as error:
         raise _unreadable(directory, error) from error
     finally:
@@ -124,9 +126,3 @@ def _unreadable(directory: Path, error: OSError) -> CacheDirectoryError:
         "start ocitui as a user who may read it" if isinstance(error, PermissionError) else "look at the disk's health"
     )
     return CacheDirectoryError(f"{directory / INDEX_NAME} cannot be read: {error.strerror}", hint=hint)
-
-
-def _read_all(fd: int) -> bytes:
-    """A file from where it is to its end; without the copies that a buffered reader makes."""
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        return read_to_end(file, MOST_INDEX_BYTES)

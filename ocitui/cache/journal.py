@@ -152,7 +152,8 @@ class Journal:
 
     def since(self, moment: Order) -> Transactions:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
-        return self._readable(record for record in self._changes() if record.order >= moment)
+        changes = (record for record in self._records() if record.state not in _CHANGED_NOTHING)
+        return self._readable(record for record in changes if record.order >= moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
         """The records that may not be acted on, newest first, then what bears no record's name.
@@ -192,9 +193,6 @@ class Journal:
             record = _parse_name(name)
             if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
-
-    def _changes(self) -> RecordNames:
-        return [record for record in self._records() if record.state not in _CHANGED_NOTHING]
 
     def _readable(self, wanted: Iterable[RecordName]) -> Transactions:
         records: Transactions = []

@@ -118,11 +118,11 @@ def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
         if b"%08x" % zlib.crc32(text) != checksum:
             continue
         if found := _SOUND.fullmatch(text):
-            name, record = _recorded(*found.groups())
+            name, record = _recorded(found)
             sound[name] = record
             no_longer_damaged(damaged, name, record)
         elif found := _DAMAGED.fullmatch(text):
-            name, damage = _damage(*found.groups())
+            name, damage = _damage(found)
             if damage.code in LASTING_CODES and damage.seen:
                 add_damage(damaged, name, damage)
     return len(lines) - 1
@@ -170,24 +170,14 @@ def _about_damaged(lines: list[bytes]) -> Iterator[bytes]:
             yield line
 
 
-def _recorded(
-    device: bytes, inode: bytes, size: bytes, modified: bytes, sha256: bytes, at: bytes, flags: bytes, name: bytes
-) -> tuple[str, Recorded]:
+def _recorded(found: re.Match[bytes]) -> tuple[str, Recorded]:
+    device, inode, size, modified, sha256, at, flags, name = found.groups()
     stat = int(device), int(inode), int(size), int(modified)
     return _text(name), Recorded(*stat, sha256.decode(), int(at), b"r" in flags, b"w" in flags)
 
 
-def _damage(
-    device: bytes,
-    inode: bytes,
-    size: bytes,
-    modified: bytes,
-    sha256: bytes,
-    at: bytes,
-    code: bytes,
-    name: bytes,
-    seen: bytes,
-) -> tuple[str, Damage]:
+def _damage(found: re.Match[bytes]) -> tuple[str, Damage]:
+    device, inode, size, modified, sha256, at, code, name, seen = found.groups()
     stat, good = (int(device), int(inode), int(size), int(modified)), sha256.decode().removeprefix("-")
     return _text(name), Damage(*stat, good, int(at), code.decode(), _text(seen))
 
@@ -209,8 +199,6 @@ def _text(word: bytes) -> str:
     return unquote(word.decode(), errors="surrogateescape")
 
 
-__all__ = ["LEDGER_NAME", "Damage", "Ledger", "Recorded", "load_damaged", "record_stored"]
-
 LEDGER_NAME = "ledger"
 _LOCK_NAME, _DRAFT = "ledger.lock", "ledger.temporary"
 _SLACK_LINES = 1000
@@ -228,8 +216,9 @@ class Ledger:
         self._directory = directory
         self._disk = disk or Disk()
         self._lock = threading.Lock()
-        self._records: Sound = {}
-        self._damaged: Damaged = {}
+        self.sound: Sound = {}
+        self.damaged: Damaged = {}
+        """What is known of files, by name."""
         self._waiting: list[bytes] = []
         self._lines = 0
         self.problem = ""
@@ -242,21 +231,11 @@ class Ledger:
             data = _content(directory)
         except OSError as error:
             data, ledger.problem = b"", f"the ledger cannot be read: {error.strerror}"
-        ledger._lines = read_lines(data, ledger._records, ledger._damaged)
+        ledger._lines = read_lines(data, ledger.sound, ledger.damaged)
         return ledger
 
     def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def sound(self) -> Sound:
-        """What is known of files that were found sound, by name."""
-        return self._records
-
-    @property
-    def damaged(self) -> Damaged:
-        """What is known of files that were found damaged, by name."""
-        return self._damaged
+        return len(self.sound)
 
     @property
     def unwritten(self) -> bool:
@@ -265,11 +244,11 @@ class Ledger:
 
     def look(self, name: str) -> Recorded | None:
         """What is known of the packed file of that name."""
-        return self._records.get(name)
+        return self.sound.get(name)
 
     def damage(self, name: str, found: Stat) -> Damage | None:
         """What a deep check found wrong with the packed file of that name, where it is still the same file."""
-        return next((one for one in self._damaged.get(name, ()) if one.same_file(found)), None)
+        return next((one for one in self.damaged.get(name, ()) if one.same_file(found)), None)
 
     def record(
         self,
@@ -293,8 +272,8 @@ class Ledger:
             whole,
         )
         with self._lock:
-            self._records[name] = record
-            no_longer_damaged(self._damaged, name, record)
+            self.sound[name] = record
+            no_longer_damaged(self.damaged, name, record)
             self._waiting.append(sound_line(name, record))
         return record
 
@@ -306,7 +285,7 @@ class Ledger:
         at = int(time.time() if when is None else when)
         damage = Damage(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, sha256, at, code, seen)
         with self._lock:
-            add_damage(self._damaged, name, damage)
+            add_damage(self.damaged, name, damage)
             self._waiting.append(damaged_line(name, damage))
         return damage
 
@@ -326,7 +305,7 @@ class Ledger:
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), shared_mode(0o644, own.stat()))
                 self._lines += len(self._waiting)
                 self._waiting.clear()
-                if self._lines > 2 * (len(self._records) + len(self._damaged)) + _SLACK_LINES:
+                if self._lines > 2 * (len(self.sound) + len(self.damaged)) + _SLACK_LINES:
                     self._compact(own)
 
     def _compact(self, own: Folder) -> None:
@@ -342,7 +321,7 @@ class Ledger:
         lines += [sound_line(name, record) for name, record in kept.items()]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), shared_mode(0o644, own.stat()))
-        self._records, self._damaged, self._lines = kept, bad, len(lines)
+        self.sound, self.damaged, self._lines = kept, bad, len(lines)
 
 
 def load_damaged(directory: Path) -> Damaged:

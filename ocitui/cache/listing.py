@@ -70,6 +70,11 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """By which a file is known to be the same: see `ledger`."""
+        return self.device, self.inode, self.size, self.modified_ns
+
+    @property
     def regular(self) -> bool:
         return stat.S_ISREG(self.mode)
 
@@ -263,8 +268,6 @@ class Listing:
         """A name's fact; None where nothing has the name."""
         found = self._place_of(name)
         return self.others.get(name) if found is None else self.fact(found)
-
-    __call__ = get
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None

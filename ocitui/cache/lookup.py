@@ -126,7 +126,8 @@ def explain_resolve(directory: Path, index: ImageIndex, name: ImageName, format:
         reasons.append(Reason(True, f"entry {at + 1} carries it, overruled by a later one: {one}"))
     at, winner = carriers[-1], index.descriptors[carriers[-1]]
     reasons.append(Reason(True, f"entry {at + 1} carries it and wins, as the last of that name: {_short(winner)}"))
-    return _with(reasons, explain_recall(directory, index, name, winner.digest, format))
+    rest = explain_recall(directory, index, name, winner.digest, format)
+    return Explanation((*reasons, *rest.reasons), rest.descriptor, rest.image, rest.error)
 
 
 def explain_recall(
@@ -150,15 +151,10 @@ def explain_recall(
     try:
         image = recall(directory, index, name, digest, format)
     except DocumentError as error:
-        place = f" at line {error.line} column {error.column}" if error.line else ""
-        reasons.append(Reason(False, f"the daemon cannot read {error.message}{place}, at any lookup"))
-        return Explanation(tuple(reasons), descriptor, error=f"{error.message}{place}")
+        reasons.append(Reason(False, f"the daemon cannot read {error.placed}, at any lookup"))
+        return Explanation(tuple(reasons), descriptor, error=error.placed)
     reasons.append(Reason(image is not None, "both documents parse" if image else "a file vanished meanwhile"))
     return Explanation(tuple(reasons), descriptor, image)
-
-
-def _with(reasons: list[Reason], rest: Explanation) -> Explanation:
-    return Explanation((*reasons, *rest.reasons), rest.descriptor, rest.image, rest.error)
 
 
 def _short(descriptor: Descriptor) -> str:

@@ -8,7 +8,7 @@ one that may stand there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -33,7 +33,6 @@ _KIND = re.compile(r"[a-z][a-z-]{0,31}")
 _TOLD = 3
 _MOST_ITEMS = 2_000_000
 _LONGEST_TEXT = 8192
-_NAMES_TOLD = 3
 _LATEST = 1 << 33  # seconds since the epoch: the year 2242
 _LARGEST = (1 << 63) - 1
 
@@ -239,9 +238,8 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def explanation(self) -> str:
         """What there is to say of the entries that it was to take out and that were gone already; empty for none."""
-        names = list(dict.fromkeys(name or digest for digest, _, name in self.absent))
-        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
-        return f"gone from the index already: {', '.join(names[:_NAMES_TOLD])}{more}" if names else ""
+        names = some_of(name or digest for digest, _, name in self.absent)
+        return f"gone from the index already: {names}" if names else ""
 
     @property
     def taken_out(self) -> list[Identity]:
@@ -281,16 +279,12 @@ _encode = msgspec.json.Encoder().encode
 
 def encode_record(transaction: Transaction) -> bytes:
     """One line of JSON; names in the trash only where they are not the usual ones."""
-    swap = transaction.swap
-    if swap is not None and swap.old is not None:
-        swap = msgspec.structs.replace(swap, old=_as_recorded(transaction.id, [swap.old])[0])
-    recorded = msgspec.structs.replace(
-        transaction,
-        displaced=_as_recorded(transaction.id, transaction.displaced),
-        discarded=_as_recorded(transaction.id, transaction.discarded),
-        swap=swap,
-    )
-    return _encode(recorded) + b"\n"
+
+    def recorded(moved: Moved) -> Moved:
+        usual = moved.trash == trash_name(transaction.id, moved.name)
+        return msgspec.structs.replace(moved, trash="") if usual else moved
+
+    return _encode(_with_moves(transaction, recorded)) + b"\n"
 
 
 def decode_record(data: bytes, transaction_id: str) -> Transaction:
@@ -307,7 +301,11 @@ def decode_record(data: bytes, transaction_id: str) -> Transaction:
         raise NewerRecordError(f"it is of version {found.version}; this ocitui knows {RECORD_VERSION}")
     if found.id != transaction_id:
         raise ValueError(f"it is of another transaction: {found.id[:80]!r}")
-    found = _with_trash_names(found)
+
+    def named(moved: Moved) -> Moved:
+        return moved if moved.trash else msgspec.structs.replace(moved, trash=trash_name(transaction_id, moved.name))
+
+    found = _with_moves(found, named)
     check_record(found)
     return found
 
@@ -334,24 +332,13 @@ def trash_name(transaction_id: str, name: str) -> str:
 _SHORTENED = 180
 
 
-def _as_recorded(transaction_id: str, moves: Iterable[Moved]) -> list[Moved]:
-    return [
-        msgspec.structs.replace(moved, trash="") if moved.trash == trash_name(transaction_id, moved.name) else moved
-        for moved in moves
-    ]
-
-
-def _with_trash_names(found: Transaction) -> Transaction:
-    def named(moves: Iterable[Moved]) -> list[Moved]:
-        return [
-            moved if moved.trash else msgspec.structs.replace(moved, trash=trash_name(found.id, moved.name))
-            for moved in moves
-        ]
-
+def _with_moves(found: Transaction, change: Callable[[Moved], Moved]) -> Transaction:
+    """The same with each of its files that go to the trash changed."""
     swap = found.swap
     if swap is not None and swap.old is not None:
-        swap = msgspec.structs.replace(swap, old=named([swap.old])[0])
-    return msgspec.structs.replace(found, displaced=named(found.displaced), discarded=named(found.discarded), swap=swap)
+        swap = msgspec.structs.replace(swap, old=change(swap.old))
+    displaced, discarded = [change(one) for one in found.displaced], [change(one) for one in found.discarded]
+    return msgspec.structs.replace(found, displaced=displaced, discarded=discarded, swap=swap)
 
 
 def check_record(found: Transaction) -> None:

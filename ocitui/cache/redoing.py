@@ -15,8 +15,9 @@ from .changes import Change, IndexEdit, Insert, Remove
 from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
+from .entries import names_of, packed_file
 from .errors import ConflictError
-from .files import file_names, known_format, packed_name, regular_file, usable_digest
+from .files import regular_file
 from .index import ImageIndex, Key
 from .own_folder import open_journal
 from .records import (
@@ -186,11 +187,8 @@ class _State:
 
     def _stored_again(self, transaction: Transaction, one: RecordedDescriptor | None, descriptor: Descriptor) -> bool:
         """Whether an entry's packed file came into its place after the transaction: the image was pulled anew."""
-        format_ = known_format(descriptor.format)
-        if format_ is None or not usable_digest(descriptor.digest):
-            return False
-        name = packed_name(descriptor.digest, format_)
-        there = regular_file(self._directory / name)
+        name = packed_file(descriptor)
+        there = regular_file(self._directory / name) if name else None
         if there is None:
             return False
         ours = next((placed for placed in transaction.placed if placed.name == name), None)
@@ -258,10 +256,7 @@ def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int
 
 def _require_files(directory: Path, descriptors: Iterable[Descriptor]) -> None:
     for descriptor in descriptors:
-        format_ = known_format(descriptor.format)
-        if format_ is None or not usable_digest(descriptor.digest):
-            continue
-        for name in file_names(descriptor.digest, format_).values():
+        for name in names_of(descriptor).values():
             if regular_file(directory / name) is None:
                 raise ConflictError(
                     f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",

@@ -306,11 +306,9 @@ def _refuse(scanner: Scanner, expected: str) -> NoReturn:
 
 
 class String(msgspec.Struct, frozen=True):
-    expected: str = "a string"
-
     def read(self, scanner: Scanner) -> str:
         if scanner.peek_value() != b'"':
-            _refuse(scanner, self.expected)
+            _refuse(scanner, "a string")
         return scanner.string()
 
 
@@ -331,8 +329,6 @@ class Integer(msgspec.Struct, frozen=True):
 
 
 class Boolean(msgspec.Struct, frozen=True):
-    expected: str = "a boolean"
-
     def read(self, scanner: Scanner) -> bool:
         match scanner.peek_value():
             case b"t":
@@ -342,7 +338,7 @@ class Boolean(msgspec.Struct, frozen=True):
                 scanner.identifier(b"false")
                 return False
             case _:
-                _refuse(scanner, self.expected)
+                _refuse(scanner, "a boolean")
 
 
 class Optional(msgspec.Struct, frozen=True):
@@ -356,12 +352,11 @@ class Optional(msgspec.Struct, frozen=True):
 
 
 class Sequence(msgspec.Struct, frozen=True):
-    expected: str
     of: Type
 
     def read(self, scanner: Scanner) -> list[Value]:
         if scanner.peek_value() != b"[":
-            _refuse(scanner, self.expected)
+            _refuse(scanner, "a sequence")
         scanner.at += 1
         items: list[Value] = []
         while next_element(scanner, first=not items):
@@ -407,12 +402,11 @@ def next_key(scanner: Scanner, *, first: bool) -> str | None:
 
 
 class Map(msgspec.Struct, frozen=True):
-    expected: str
     of: Type
 
     def read(self, scanner: Scanner) -> dict[str, Value]:
         if scanner.peek_value() != b"{":
-            _refuse(scanner, self.expected)
+            _refuse(scanner, "a map")
         scanner.at += 1
         values: dict[str, Value] = {}
         first = True

@@ -29,6 +29,7 @@ from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen,
 from .descriptors import Descriptor
 from .disk import Folder, ForeignFileError
 from .edits import Edit, EditCall, arrivals, needed, removals, removals_at
+from .entries import packed_file
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .file_steps import (
     all_in_place,
@@ -44,7 +45,7 @@ from .file_steps import (
     set_modes,
     unset_modes,
 )
-from .files import INDEX_NAME, known_format, packed_name, usable_digest, usable_name
+from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, reason_of
@@ -202,8 +203,7 @@ def _with_what_stays(
     found: list[RecordedDescriptor] = []
     for one in removed:
         descriptor = one.descriptor
-        format_ = known_format(descriptor.format)
-        name = packed_name(descriptor.digest, format_) if format_ and usable_digest(descriptor.digest) else ""
+        name = packed_file(descriptor)
         there = space.root.lstat(name) if name and name not in moved else None
         if there is not None or twins[descriptor.key]:
             size, modified = (there.st_size, there.st_mtime_ns) if there is not None else (0, 0)
@@ -402,17 +402,13 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
     except OSError as error:
         raise unfinished(transaction, error) from error
     if transaction.swap is not None and transaction.swap.new is not None:
-        _keep_new_index(space, transaction)
+        # What an index was made of that replaced another, no record tells.
+        with suppress(OSError, CacheError):
+            keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
     if space.notes:
         done = msgspec.structs.replace(done, note="; ".join(dict.fromkeys(space.notes)))
         space.journal.keep_note(done)
     return done
-
-
-def _keep_new_index(space: Workspace, transaction: Transaction) -> None:
-    """A backup of an index that replaced another: what it was made of, no record tells."""
-    with suppress(OSError, CacheError):
-        keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
 
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> Transaction:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .backups import BACKUPS_NAME, CORRUPT_NAME, MOST_BACKUP_BYTES, MOST_BACKUPS, Backups
+from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
 from .disk import NO_ROOM, Disk, Folder, ForeignFileError, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory
@@ -182,7 +182,7 @@ def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable
                 disk.sync_folder(own)
             journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
             kept = stack.enter_context(enter(own, RESERVE_NAME)) if own.lstat(RESERVE_NAME) is not None else None
-            copies = Backups(backups, disk, MOST_BACKUPS, MOST_BACKUP_BYTES)
+            copies = Backups(backups, disk)
             disk.lender = reserve = Reserve(disk, kept, copies)
             stack.callback(setattr, disk, "lender", None)
         # What is in these came out of the cache, and is whose it was there.
@@ -250,7 +250,7 @@ def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
             if name == JOURNAL_NAME:
                 yield from Journal(Disk(), folder).refused()
             else:
-                yield from Backups(folder, Disk(), MOST_BACKUPS, MOST_BACKUP_BYTES).refused()
+                yield from Backups(folder).refused()
     except FileNotFoundError:
         return
     except (ForeignFileError, ConflictError) as error:

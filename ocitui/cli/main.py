@@ -160,8 +160,8 @@ cli.opener = open_command
 def _open(context: click.Context, given: Given, look: GivenLook, word: Path | None) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     _need_terminal()
-    from ocitui.tui.options import ScreenOptions
-    from ocitui.tui.start import run_screen
+    from ocitui.tui.app import run_screen
+    from ocitui.tui.session import ScreenOptions
 
     earlier: GivenLook = context.meta[GivenLook.__name__]
     settings = given.over(context.find_object(Given) or Given()).settings

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.own_folder import open_journal
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.text import human_size
+from ocitui.text import count_entries, human_size, timestamp
 
 from .check.cache_checks import room_for_index
 from .loop_devices import users_by_name
@@ -186,18 +185,6 @@ def _transactions(directory: Path) -> tuple[Transaction, ...]:
         return ()
 
 
-__all__ = [
-    "Assessment",
-    "Case",
-    "Command",
-    "Confidence",
-    "TimelineFacts",
-    "advice",
-    "assess",
-    "fuller_backup",
-    "gather",
-]
-
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
 # the boot time they count from to a second.
 _START_SECONDS = 5.0
@@ -288,7 +275,11 @@ def _case(facts: TimelineFacts) -> Told:
     fuller = fuller_backup(facts)
     if fuller is not None or _is_emptied(facts):
         return _shrunk(facts, fuller)
-    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {_entries(facts.verdict.entries)}, and nothing had more"]
+    return (
+        Case.IN_STEP,
+        Confidence.LIKELY,
+        [f"the index has {count_entries(facts.verdict.entries)}, and nothing had more"],
+    )
 
 
 def _stopped(facts: TimelineFacts) -> Told:
@@ -382,19 +373,15 @@ def _is_emptied(facts: TimelineFacts) -> bool:
 
 
 def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
-    now = f"the index has {_entries(facts.verdict.entries)}" if facts.verdict.sound else "the index cannot be read"
+    now = f"the index has {count_entries(facts.verdict.entries)}" if facts.verdict.sound else "the index cannot be read"
     now = "there is no index" if facts.missing else now
     if fuller is None:
         return f"{now}, and there are the files of {facts.complete}"
     return f"{now}, the backup{_at(fuller.kept)} has {fuller.entries}, and no transaction took them out"
 
 
-def _entries(number: int) -> str:
-    return "1 entry" if number == 1 else f"{number} entries"
-
-
 def _at(moment: float | None) -> str:
-    return "" if moment is None else f" of {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%SZ}"
+    return "" if moment is None else f" of {timestamp(moment)}"
 
 
 def _memory_good(facts: TimelineFacts) -> Procedure:
@@ -475,11 +462,7 @@ def _loss(facts: TimelineFacts) -> str:
     if facts.verdict.outcome is not IndexOutcome.LOADED:
         return facts.verdict.consequence
     left = facts.verdict.entries
-    return f"it would know only {_entries(left)}" if left else "it would know no entry"
-
-
-def _in_step(facts: TimelineFacts) -> Procedure:
-    return [], []
+    return f"it would know only {count_entries(left)}" if left else "it would know no entry"
 
 
 def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
@@ -503,7 +486,7 @@ HEADLINES = {
     Case.STOPPED: "mend the index before kratad is started",
 }
 _PROCEDURES: dict[Case, Callable[[TimelineFacts], Procedure]] = {
-    Case.IN_STEP: _in_step,
+    Case.IN_STEP: lambda facts: ([], []),
     Case.MEMORY_GOOD: _memory_good,
     Case.MEMORY_EMPTIED: _memory_emptied,
     Case.HUNG: _hung,

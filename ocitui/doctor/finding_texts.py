@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from ocitui.cache import FileKind
+from ocitui.text import timestamp
 
 from .findings import Depth, Finding
 
@@ -48,7 +48,7 @@ def seen_text(finding: Finding) -> str:
 
 def found_text(when: int) -> str:
     """When it was found what is remembered, and was not looked at again."""
-    return f"found by the deep check of {datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%SZ}"
+    return f"found by the deep check of {timestamp(when)}"
 
 
 def tally(findings: Iterable[Finding]) -> str:

@@ -188,11 +188,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 def _loops(sys: Path) -> list[Path]:
     """The loop devices in the order of their numbers."""
-    try:
-        names = os.listdir(sys / "block")
-    except OSError:
-        return []
-    numbers = sorted(int(found[1]) for name in names if (found := _LOOP.fullmatch(name)))
+    numbers = sorted(int(found[1]) for name in _names(sys / "block") if (found := _LOOP.fullmatch(name)))
     return [sys / "block" / f"loop{number}" for number in numbers]
 
 
@@ -220,14 +216,9 @@ def _use(block: Path, kernel: Kernel, mounts: dict[str, list[str]]) -> LoopUse |
 
 
 def _ask(device: Path) -> _Status | None:
-    try:
-        fd = os.open(device, _OPEN)
-    except OSError:
-        return None
-    try:
-        return _status(fd)
-    finally:
-        os.close(fd)
+    with suppress(OSError), open(os.open(device, _OPEN), "rb", buffering=0) as opened:
+        return _status(opened.fileno())
+    return None
 
 
 def _mounts(proc: Path) -> dict[str, list[str]]:

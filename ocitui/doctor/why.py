@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from ocitui.cache import (
     CacheError,
     Descriptor,
     Explanation,
+    FileKind,
     ImageIndex,
     ImageName,
     IndexOutcome,
@@ -28,17 +30,145 @@ from ocitui.cache import (
     StorageError,
     Verdict,
 )
-from ocitui.cache.files import usable_digest
+from ocitui.cache.files import file_names, packed_name, usable_digest
 from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import part_of
+from ocitui.cache.listing import Fact, part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
+from ocitui.text import timestamp
 
+from .check.document_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
-from .findings import Answer
+from .finding_texts import found_text
+from .findings import Answer, Finding
 from .salvage.salvage import salvage
-from .why_links import REPAIR, Link, LinkState, file_links, ok_or_bad
+
+REPAIR = "`ocitui repair` shows what can be brought back"
+_IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
+# While the bad file is there the daemon takes it for a hit, and pulls nothing.
+_REPLACE = "`ocitui repair` restores it, or moves it aside: then it is a miss, and a pull by name brings it again"
+_MOVE_ASIDE = "move it aside with `ocitui repair`: the error becomes a miss, which the daemon heals by pulling"
+
+
+class LinkState(StrEnum):
+    """UNKNOWN: it was not looked at, or cannot be told."""
+
+    OK = "ok"
+    BAD = "bad"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step from a name to an answer; ``advice`` is what to do about it, empty where there is nothing to do."""
+
+    title: str
+    standing: LinkState
+    text: str
+    advice: str = ""
+
+
+def ok_or_bad(ok: bool) -> LinkState:
+    return LinkState.OK if ok else LinkState.BAD
+
+
+_OF_FILE = frozenset({"file-missing", "file-not-regular", "read-error", "wrong-mode", "packed-empty"})
+_OF_DOCUMENT = frozenset(
+    f"{kind}-{fault}" for kind in (FileKind.MANIFEST, FileKind.CONFIG) for fault in ("unparsable", "digest")
+) | {"manifest-is-index", "config-no-history"}
+_OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
+
+
+def file_links(judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> Iterator[Link]:
+    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
+    findings = judge.findings_of(digest, format_)
+    facts = {kind: judge.listing.get(name) for kind, name in file_names(digest, format_).items()}
+    links = _FileLinks(judge.directory, digest, format_, facts, findings)
+    for kind in facts:
+        yield links.file(kind)
+    yield from links.documents()
+    if facts[FileKind.PACKED] is not None and links.is_there(FileKind.PACKED):
+        yield links.header(dict(judge.unchecked).get(packed_name(digest, format_), ""))
+        yield links.content(ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileLinks:
+    directory: Path
+    digest: str
+    format: PackedFormat
+    facts: Mapping[FileKind, Fact | None]
+    findings: Sequence[Finding]
+
+    def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
+        """What was found now of a file, the worst first."""
+        of_file = [one for one in self.findings if one.kind is kind and one.code in codes and one.found is None]
+        return next(iter(sorted(of_file, key=lambda one: -one.severity.rank)), None)
+
+    def is_there(self, kind: FileKind) -> bool:
+        """Whether there is a file that the daemon takes for one."""
+        return self.facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
+
+    def file(self, kind: FileKind) -> Link:
+        fact, name = self.facts[kind], file_names(self.digest, self.format)[kind]
+        title = "packed file" if kind is FileKind.PACKED else kind.value
+        if fact is None:
+            return Link(title, LinkState.BAD, f"{name}: missing", _IMPORT)
+        if (found := self._found(kind, _OF_FILE)) is not None and found.code != "wrong-mode":
+            return Link(title, LinkState.BAD, f"{name}: {found.seen}", "move it aside with `ocitui repair`")
+        if fact.link:
+            return Link(title, LinkState.OK, f"{name}: a regular file, behind a link")
+        return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
+
+    def documents(self) -> Iterator[Link]:
+        """What each document that is there says."""
+        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
+            if self.is_there(kind):
+                yield self._document(kind)
+
+    def _document(self, kind: FileKind) -> Link:
+        title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
+        if found is None:
+            if has_digest(b"", self.digest) is None or (
+                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
+            ):
+                text = "the daemon reads it; whether it is what its digest says cannot be told"
+                return Link(title, LinkState.UNKNOWN, text)
+            which = f", {self.digest}" if kind is FileKind.MANIFEST else ""
+            return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{which}")
+        advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
+        return Link(title, LinkState.BAD, f"{found.seen}: {found.daemon}", advice)
+
+    def header(self, unchecked: str) -> Link:
+        found = self._found(FileKind.PACKED, _OF_HEADER)
+        if found is not None:
+            return Link(
+                "header", LinkState.BAD, f"{found.seen}: the daemon does not look, and the guest fails later", _REPLACE
+            )
+        if unread := self._found(FileKind.PACKED, _OF_FILE):
+            return Link("header", LinkState.BAD, unread.seen, _REPLACE)
+        if unchecked:
+            return Link("header", LinkState.UNKNOWN, f"{self.format}; not checked: {unchecked}")
+        return Link("header", LinkState.OK, f"{self.format}, and the file is as long as its header says")
+
+    def content(self, ledger: Ledger | None) -> Link:
+        name, fact = packed_name(self.digest, self.format), self.facts[FileKind.PACKED]
+        damage = next((one for one in self.findings if one.found is not None), None)
+        if damage is not None and damage.found is not None:
+            text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
+            return Link("content", LinkState.BAD, text, _REPLACE)
+        recorded = None if ledger is None else ledger.look(name)
+        if recorded is None:
+            text = "no sha256 of it was recorded, so that a flipped bit would not show"
+            return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
+        checked = timestamp(recorded.checked)
+        if fact is None or recorded.identity != fact.identity:
+            text = f"it was written since its sha256 was recorded at {checked}"
+            return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` compares it")
+        text = f"not written since its sha256 was recorded at {checked}; not read again now"
+        return Link("content", LinkState.OK, text)
+
 
 _MOST_NAMES = 5
 
@@ -85,8 +215,6 @@ def _stem(name: str) -> str:
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}".lower()
 
-
-__all__ = ["AmbiguousDigestError", "Chain", "FormatChain", "Link", "LinkState", "why"]
 
 _DIGEST = re.compile(r"(?:sha(?:256|384|512):)?[0-9a-f]*")
 _SHORTEST = 4
@@ -200,7 +328,9 @@ class _Asking:
         if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
             return None
         known = [*self._index.digests, *(digest for digest, _ in self._files)]
-        begun = tuple(dict.fromkeys(one for one in known if text in (one[: len(text)], _digits(one)[: len(text)])))
+        begun = tuple(
+            dict.fromkeys(one for one in known if text in (one[: len(text)], one.rpartition(":")[2][: len(text)]))
+        )
         if text in begun or (not begun and digits != text):
             return text
         if len(begun) > 1:
@@ -311,7 +441,3 @@ def _index_link(verdict: Verdict) -> Link:
     if verdict.sound:
         return Link("index", LinkState.BAD, f"there is no index.json: {verdict.consequence}", REPAIR)
     return Link("index", LinkState.BAD, f"it is corrupt: {verdict.place}; {verdict.consequence}", REPAIR)
-
-
-def _digits(digest: str) -> str:
-    return digest.rpartition(":")[2]

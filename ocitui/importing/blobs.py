@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import stat
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
+from ocitui.cache.ledger import hash_file
 from ocitui.cache.own_folder import make_own_folder
 
 from .errors import UnsoundSourceError
@@ -30,7 +30,7 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 Progress = Callable[[str, int, int], None]
 Sleep = Callable[[float], Awaitable[None]]
 
-_CHUNK = 1 << 20
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
 
@@ -151,11 +151,11 @@ class BlobStore:
         path = self.directory / _checked(digest)
         with storage_errors("read a blob"):
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                fd = os.open(path, _OPEN)
             except FileNotFoundError:
                 return None
             with open(fd, "rb", buffering=0) as file:
-                if os.fstat(fd).st_size == size and f"sha256:{_hash(file.read)}" == digest:
+                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, _ignore)}" == digest:
                     return path
             self._unlink(path.name)
         return None
@@ -166,7 +166,7 @@ class BlobStore:
 
     def _remove_unlocked(self, path: Path) -> bool:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, _OPEN)
         except FileNotFoundError:
             return False
         try:
@@ -293,17 +293,10 @@ def _checked(digest: str) -> str:
     return digest
 
 
-def _hash(read: Callable[[int], bytes]) -> str:
-    hashed = hashlib.sha256()
-    while chunk := read(_CHUNK):
-        hashed.update(chunk)
-    return hashed.hexdigest()
-
-
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, _OPEN)
         stack.callback(os.close, fd)
         fcntl.flock(fd, fcntl.LOCK_SH)
         return os.path.samestat(os.fstat(fd), path.lstat())
@@ -317,5 +310,5 @@ def _look_at(task: asyncio.Task[Path]) -> None:
         task.exception()
 
 
-def _ignore(digest: str, done: int, total: int) -> None:
+def _ignore(*_: object) -> None:
     """Progress that nobody wants."""

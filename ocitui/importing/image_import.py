@@ -7,11 +7,12 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from ocitui.cache import (
     DocumentError,
@@ -24,22 +25,22 @@ from ocitui.cache import (
     TransactionKind,
 )
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import settled
+from ocitui.threads import on_loop, settled
 
 from .blobs import BlobStore
-from .errors import NamedOtherwiseError, SourceError
-from .home_paths import home_path
+from .errors import SourceError
+from .home_paths import optional_path
 from .layers.layers import LayerSource
 from .packing.flatten_messages import FlattenProgress, PackedResult, Phase
 from .packing.packer_base import check_tool
 from .packing.packing import flatten_and_pack
 from .progress import ImportPhase, ProgressCall, Tracker
 from .requests import ImportRequest
-from .sources.base import Source, SourceImage, SourceKind
+from .sources.base import BlobProgress, Source, SourceImage, SourceKind
 from .sources.image_documents import describe_image
 from .sources.image_tree import check_platform
 from .sources.opening import find_packed_files, open_source, recognise
-from .sources.packed import import_packed, inspect_packed
+from .sources.packed import check_name, import_packed, inspect_packed
 from .staging import check_room, staging_folder, while_there_is_room
 from .unfinished import blob_store
 
@@ -121,15 +122,6 @@ async def keep_cached(
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
 
 
-async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
-    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
-    there = (await cache.index()).by_key(digest, format)
-    if there is not None and there.image_name != str(name) and not rename:
-        raise NamedOtherwiseError(
-            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
-        )
-
-
 async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
     """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
     try:
@@ -186,7 +178,7 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
         if turn.is_fresh or not request.again:
             there = await find_cached(desk.cache, image.digest, request.format, name)
             if there is not None:
-                await asyncio.to_thread(_clear_blobs, desk.blobs, image)
+                await asyncio.to_thread(clear_blobs, desk.blobs, image)
                 return await keep_cached(desk.cache, there, name, request.rename, image.notes)
         await check_name(desk.cache, image.digest, request.format, name, request.rename)
         result = await _bring_in(desk, source, image, name, request, tracker)
@@ -201,29 +193,38 @@ async def _bring_in(
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
-        packed = await _fetch_and_pack(desk, source, image, output, request, tracker)
+        tracker.expect_layers(image.layers, remote=source.kind is SourceKind.REGISTRY)
+        pack = _packing(desk.cache.directory, output, request, tracker)
+        packed = await fetch_and_pack(desk.cache.directory, source, image, desk.blobs, tracker.downloaded, pack)
         tracker.enter(ImportPhase.STORE)
         stored = await store_settled(desk.cache, _packed_image(image, name, packed))
-    await asyncio.to_thread(_clear_blobs, desk.blobs, image)
+    await asyncio.to_thread(clear_blobs, desk.blobs, image)
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *packed.warnings))
 
 
-async def _fetch_and_pack(
-    desk: ImportDesk, source: Source, image: SourceImage, output: Path, request: ImportRequest, tracker: Tracker
+async def fetch_and_pack(
+    directory: Path,
+    source: Source,
+    image: SourceImage,
+    blobs: BlobStore,
+    downloaded: BlobProgress,
+    pack: Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]],
 ) -> PackedResult:
-    directory, blobs = desk.cache.directory, desk.blobs
-    tracker.expect_layers(image.layers, remote=source.kind is SourceKind.REGISTRY)
+    """Fetch the layers of an image and ``pack`` them, while the cache in ``directory`` has room for its next writes.
+
+    Raises SourceError, NoRoomError, StorageError, and what ``pack`` raises.
+    """
     for _ in range(_ATTEMPTS):
-        layers = await while_there_is_room(directory, source.fetch(image, blobs, tracker.downloaded))
+        layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
             if whole:
-                return await _pack(directory, layers, output, request, tracker)
+                return await while_there_is_room(directory, pack(layers))
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
-async def _pack(
-    directory: Path, layers: Sequence[LayerSource], output: Path, request: ImportRequest, tracker: Tracker
-) -> PackedResult:
+def _packing(
+    directory: Path, output: Path, request: ImportRequest, tracker: Tracker
+) -> Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]]:
     checked: set[Phase] = set()
 
     def flattened(said: FlattenProgress) -> None:
@@ -232,8 +233,7 @@ async def _pack(
             _check_room_again(directory, request, said.total)
         tracker.flattened(said)
 
-    work = flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
-    return await while_there_is_room(directory, work)
+    return lambda layers: flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
 
 
 def _check_room_again(directory: Path, request: ImportRequest, tar_size: int) -> None:
@@ -267,7 +267,7 @@ def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> N
     check_room(desk.cache.directory, to_come + sum(sizes.values()))
 
 
-def _clear_blobs(blobs: BlobStore, image: SourceImage) -> None:
+def clear_blobs(blobs: BlobStore, image: SourceImage) -> None:
     """What cannot be removed is no reason to fail: the image is in, and the store says what it holds."""
     with suppress(StorageError):
         blobs.clear(_digests_of(image))
@@ -282,7 +282,9 @@ async def _import_packed_files(
 ) -> ImportResult:
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
-    found = await inspect_packed(find_packed_files(request.source, _path(request.manifest), _path(request.config)))
+    found = await inspect_packed(
+        find_packed_files(request.source, optional_path(request.manifest), optional_path(request.config))
+    )
     notes: tuple[str, ...] = ()
     if found.config is not None:
         notes = check_platform(found.config.value.platform, request.source_options().platform)
@@ -291,14 +293,6 @@ async def _import_packed_files(
         if there is not None and not found.problems:
             return await keep_cached(desk.cache, there, name, request.rename, notes)
     tracker.enter(ImportPhase.COPY)
-    loop = asyncio.get_running_loop()
-
-    def copied(done: int, total: int) -> None:
-        loop.call_soon_threadsafe(tracker.copied, done, total)
-
+    copied = on_loop(tracker.copied)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)
     return ImportResult(stored, ImportOutcome.STORED, notes)
-
-
-def _path(text: str | None) -> Path | None:
-    return home_path(text) if text else None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from ocitui.cache import ImageName, PackedFormat
 
-from .home_paths import home_path
+from .home_paths import optional_path
 from .layers.layers import LayerLimits
+from .packing.flatten_messages import FlattenOptions
 from .packing.packer_base import PackOptions
-from .packing.packing import FlattenOptions
 from .registry.options import RegistryOptions
 from .sources.base import SourceKind
 from .sources.opening import SourceOptions, recognise
@@ -70,9 +69,9 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return SourceOptions(
             platform=parse_platform(self.platform) if self.platform else None,
             registry=RegistryOptions(
-                tls_ca=_path(self.tls_ca),
+                tls_ca=optional_path(self.tls_ca),
                 plain_http=self.plain_http,
-                authfile=_path(self.authfile),
+                authfile=optional_path(self.authfile),
                 mirror=self.mirror,
                 notify=notify,
             ),
@@ -106,7 +105,3 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 # It reads the type before there are threads, two of which may not convert to it for the first time together.
 _DECODER = msgspec.json.Decoder(ImportRequest)
-
-
-def _path(text: str | None) -> Path | None:
-    return home_path(text) if text else None

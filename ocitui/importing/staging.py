@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import os
 import secrets
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory, open_bound
 from ocitui.cache.lock import wait_for_turn
 from ocitui.cache.own_folder import make_own_folder
 from ocitui.text import human_size
+from ocitui.threads import Stop
 
 from .errors import NoRoomError, SourceError
 
@@ -96,10 +96,6 @@ _FOLDER = "import"
 _CHUNK = 1 << 20
 
 
-class StoppedError(Exception):
-    """Nobody waits for the copy any more."""
-
-
 @contextmanager
 def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
     """An empty folder of this program's own, which is removed at the end with what is still in it.
@@ -122,11 +118,11 @@ def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
 
 @contextmanager
 def staged_copy(
-    directory: Path, source: Path, progress: Progress | None, stop: threading.Event, disk: Disk | None = None
+    directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk | None = None
 ) -> Iterator[Path]:
     """The path of a copy of ``source``, which is removed at the end unless it was moved into the cache.
 
-    Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, StoppedError.
+    Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, AbandonedError.
     """
     disk = disk or Disk()
     with staging_folder(directory, disk) as path, storage_errors("stage the packed file"):
@@ -215,14 +211,13 @@ def _size(source: Path) -> int:
         raise SourceError(f"cannot read {source}: {error.strerror}") from error
 
 
-def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: threading.Event) -> None:
+def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: Stop) -> None:
     """Copy all of ``source``. Raises SourceError where it changes meanwhile."""
     with open_bounded(source) as original:
         before = os.fstat(original.fileno())
         done = 0
         while chunk := original.read(_CHUNK):
-            if stop.is_set():
-                raise StoppedError
+            stop.check()
             write(chunk)
             done += len(chunk)
             if progress is not None:

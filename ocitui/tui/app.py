@@ -1,17 +1,23 @@
-"""The application: one screen for the daily work, kept in step with the disk."""
+"""The application: one screen for the daily work, kept in step with the disk; opening it, and every way to leave it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import socket
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import nullcontext, suppress
-from functools import cached_property
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
@@ -19,29 +25,26 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
-from ocitui.cache.daemon import DaemonState, find_daemon
-
 from .actions import ACTIONS
-from .ascii_only import AsciiOnly
-from .live import LiveCache
-from .options import ScreenOptions
-from .screens.full import FullScreen
-from .screens.importing import Importing
 from .screens.main import MainScreen
-from .terminal import THEMES, Terminal
+from .session import ScreenOptions, Session, SessionApp, SessionScreen
+from .terminal import THEMES, AsciiOnly
 
 if TYPE_CHECKING:
-    from ocitui.cache import PackerCache
-
-    from .import_board import ImportBoard
     from .live import LiveChange
+
+_LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+# Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.
+_RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
+_STANDARD_INPUT, _STANDARD_OUTPUT, _STANDARD_ERROR = 0, 1, 2
+_LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
 
 
 class ImportsChanged(Message):
     """The imports are no longer as they were drawn."""
 
 
-class OcituiApp(App[int], inherit_bindings=False):
+class OcituiApp(SessionApp):
     """Shows one cache. Every action calls the core; screens only ask it and show what it says."""
 
     TITLE = "ocitui"
@@ -51,53 +54,30 @@ class OcituiApp(App[int], inherit_bindings=False):
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
     BINDINGS: ClassVar[list[BindingType]] = []
 
-    def __init__(self, options: ScreenOptions, terminal: Terminal | None = None) -> None:
-        self.options = options
-        self.terminal = terminal or Terminal.of_environment()
-        theme = THEMES[options.theme or self.terminal.theme]
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        theme = THEMES[session.options.theme or session.terminal.theme]
         super().__init__(ansi_color=True if theme.startswith("ansi") else None)
         self.use_command_palette = True
         self.theme = theme
-        self.host = socket.gethostname()
         self.animation_level = "none"
         self._suspending = False
-        self.live = LiveCache(
-            options.directory, lambda: self.cache, self.daemon_state, self.why_read_only, self._tell_live
-        )
+        session.live_changed, session.imports_changed = self._tell_live, self._tell_imports
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
         filters = [NoColor()] if self.no_color else [*super().get_line_filters()]
-        return [*filters, AsciiOnly()] if self.terminal.ascii else filters
+        return [*filters, AsciiOnly()] if self.session.terminal.ascii else filters
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()
 
-    @cached_property
-    def cache(self) -> PackerCache:
-        """The core; imported and made after the first frame is painted."""
-        from ocitui.cache import PackerCache
-
-        return PackerCache(self.options.directory, read_only=self.options.read_only, wait=self.options.wait)
-
     def _tell_live(self, change: LiveChange) -> None:
+        """Tell the main screen, which the others come back to, and the one on top."""
         stack = self.screen_stack
-        if stack and isinstance(stack[0], MainScreen) and stack[0].stands:
-            stack[0].show_change(change)
-            if isinstance(stack[-1], FullScreen):
-                stack[-1].live_changed()
-
-    @cached_property
-    def imports(self) -> ImportBoard:
-        """The imports; what they need is loaded with the first of them."""
-        from .import_board import ImportBoard
-
-        return ImportBoard(self.cache, self._tell_imports)
-
-    @property
-    def has_imports(self) -> bool:
-        """Whether there is anything to know of imports, so that nothing is loaded to learn that there are none."""
-        return "imports" in self.__dict__
+        for screen in dict.fromkeys((*stack[:1], *stack[-1:])):
+            if isinstance(screen, SessionScreen):
+                screen.live_changed(change)
 
     def _tell_imports(self) -> None:
         """Called from the thread of the imports, which may outlive the event loop."""
@@ -105,9 +85,9 @@ class OcituiApp(App[int], inherit_bindings=False):
             self.post_message(ImportsChanged())
 
     def on_imports_changed(self) -> None:
-        self.imports.take_news()
+        self.session.imports.take_news()
         # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
-        if isinstance(self.screen, Importing | FullScreen):
+        if isinstance(self.screen, SessionScreen):
             self.screen.imports_changed()
 
     def _handle_exception(self, error: Exception) -> None:
@@ -130,30 +110,24 @@ class OcituiApp(App[int], inherit_bindings=False):
         """Be ended by what another thread raised."""
         self._handle_exception(fault)
 
-    def finish_work(self) -> None:
-        """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""
-        if self.has_imports:
-            self.imports.close()
-        if "cache" in self.__dict__:
-            self.cache.wait_for_transaction()
-
-    def daemon_state(self, known: int | None = None) -> DaemonState:
-        """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
-        return find_daemon(self.options.directory, known=known)
-
-    def why_read_only(self) -> str:
-        """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
-        if self.options.read_only:
-            return "started with --read-only"
-        directory = self.options.directory
-        if directory.is_dir() and not os.access(directory, os.W_OK):
-            return "this user may not write to the directory"
-        return ""
-
     def set_theme(self, name: str) -> None:
         """Change to the theme dark, light or ansi."""
         self.ansi_color = True if name == "ansi" else None
         self.theme = THEMES[name]
+
+    def action_next_theme(self) -> None:
+        names = list(THEMES)
+        current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
+        following = names[(names.index(current) + 1) % len(names)]
+        self.set_theme(following)
+        self.session.say(f"theme {following}; start with --theme {following} to keep it")
+
+    def action_show_help(self) -> None:
+        """The help, once."""
+        from .screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
 
     def action_suspend(self) -> None:
         """Stop as ctrl+z stops other programs, but not within a transaction: it would hold the lock meanwhile."""
@@ -163,7 +137,8 @@ class OcituiApp(App[int], inherit_bindings=False):
 
     @work(thread=True)
     def _suspend(self) -> None:
-        with self.cache.between_transactions() if "cache" in self.__dict__ else nullcontext():
+        session = self.session
+        with session.cache.between_transactions() if session.has_cache else nullcontext():
             self.call_from_thread(self.action_suspend_process)
         self._suspending = False
 
@@ -171,15 +146,6 @@ class OcituiApp(App[int], inherit_bindings=False):
     def _draw_again(self) -> None:
         """The shell's own screen was there meanwhile."""
         self.refresh(layout=True)
-
-    def action_next_theme(self) -> None:
-        names = list(THEMES)
-        current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
-        following = names[(names.index(current) + 1) % len(names)]
-        self.set_theme(following)
-        main = self.screen_stack[0]
-        if isinstance(main, MainScreen):
-            main.say(f"theme {following}; start with --theme {following} to keep it")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: the same table as the keys."""
@@ -195,3 +161,124 @@ class OcituiApp(App[int], inherit_bindings=False):
             await screen.run_action(action)
 
         return run
+
+
+def run_screen(options: ScreenOptions) -> int:
+    """Open the screen and stay until the operator leaves; gives the exit status. Raises what nobody foresaw."""
+    app = OcituiApp(Session(options))
+
+    def failed(thread: threading.ExceptHookArgs) -> None:
+        if isinstance(thread.exc_value, Exception):
+            app.call_from_thread(app.fail, thread.exc_value)
+
+    threading.excepthook = failed
+    with _drawing_on_the_terminal(), _leaving_on_signals(app):
+        try:
+            app.run(mouse=options.mouse)
+        finally:
+            app.session.finish_work()
+    if app.fault is not None:
+        raise app.fault
+    return app.return_code or 0
+
+
+@contextmanager
+def _drawing_on_the_terminal() -> Iterator[None]:
+    """Textual draws on standard error: where that leads to no terminal, nobody would see what the keys do. It is the
+    terminal of standard output meanwhile. Raises OSError where there is none: its number may be another file's."""
+    if sys.__stderr__ is None:
+        raise OSError(errno.EBADF, "standard error is closed, and the screen is drawn on it")
+    if os.isatty(_STANDARD_ERROR):
+        yield
+        return
+    before = os.dup(_STANDARD_ERROR)
+    os.dup2(_STANDARD_OUTPUT, _STANDARD_ERROR)
+    try:
+        yield
+    finally:
+        os.dup2(before, _STANDARD_ERROR)
+        os.close(before)
+
+
+@contextmanager
+def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
+    """A signal ends the program once a transaction under way is whole and imports are stopped; a second one at once,
+    whatever that waits for: the next writer finishes what is pending.
+
+    In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
+    that the kernel gave to another thread does not even wake it; what it writes here comes through always.
+    """
+    terminal = _terminal_modes()
+
+    def end(number: int) -> None:
+        _restore_terminal(terminal)
+        os._exit(128 + number)
+
+    def leave(number: int) -> None:
+        app.session.finish_work()
+        end(number)
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    waiting = threading.Thread(target=_wait_for_signals, args=(reading, leave, end), name="ocitui-signals", daemon=True)
+    waiting.start()
+    former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, _noted) for number in _LEAVING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(former)
+        os.close(writing)
+        waiting.join()
+        os.close(reading)
+
+
+def _noted(number: int, _: FrameType | None) -> None:
+    """Without a handler of Python's, its number would not be written."""
+
+
+def _wait_for_signals(fd: int, leave: Callable[[int], None], end: Callable[[int], None]) -> None:
+    """Read the numbers of signals as they come, until the other end is closed."""
+    leaving = False
+    while number := os.read(fd, 1):
+        if number[0] not in _LEAVING_SIGNALS:
+            continue
+        if leaving:
+            end(number[0])
+        leaving = True
+        threading.Thread(target=leave, args=(number[0],), name="ocitui-leaving", daemon=True).start()
+
+
+def _terminal_modes() -> list[Any] | None:
+    try:
+        return termios.tcgetattr(_STANDARD_INPUT)
+    except (termios.error, OSError, ValueError):
+        return None
+
+
+def _restore_terminal(modes: list[Any] | None) -> None:
+    """Give the terminal back as it was; one that takes nothing is waited for only so long."""
+    if modes is None:
+        return
+    with suppress(OSError, ValueError, termios.error):
+        termios.tcsetattr(_STANDARD_INPUT, termios.TCSANOW, modes)
+        # Textual draws on standard error. What it still has to draw goes nowhere, so that these bytes are the last.
+        terminal = os.dup(_STANDARD_ERROR)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STANDARD_ERROR)
+        os.set_blocking(terminal, False)
+        _write(terminal, _RESET)
+        os.set_blocking(terminal, True)
+
+
+def _write(terminal: int, data: bytes) -> None:
+    """Write to a terminal that may be busy with what was drawn last."""
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while data and (left := deadline - time.monotonic()) > 0:
+        select.select([], [terminal], [], left)
+        try:
+            data = data[os.write(terminal, data) :]
+        except BlockingIOError:
+            time.sleep(_PAUSE)

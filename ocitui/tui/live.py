@@ -37,7 +37,7 @@ _STEP_SECONDS = 0.2
 _SWITCH_SECONDS = 0.0005
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
-_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 10.0, 30.0
+_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
 ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
@@ -103,7 +103,8 @@ class LiveCache:
         self.assessment: Assessment | None = None
         """Which copy of the index is good, where there is reason to ask."""
         self.deep = DeepCheck()
-        self._judge: Judge | None = None
+        self.judge: Judge | None = None
+        """Who says what is wrong; a check or a plan of this program goes on from its facts, and calls `look_over`."""
         self._memory: tuple[object, ...] = ()
         self._published: _Published | None = None
         self._watch: IndexWatch | None = None
@@ -140,7 +141,7 @@ class LiveCache:
     @property
     def complete(self) -> bool:
         """Whether all entries were looked into once, and the cache as a whole."""
-        return self._judge is not None and self._judge.complete and self._looked_at_cache
+        return self.judge is not None and self.judge.complete and self._looked_at_cache
 
     @property
     def looking(self) -> bool:
@@ -154,7 +155,7 @@ class LiveCache:
 
         states = self._published.states if self._published is not None else []
         depths, unchecked = Counter(state.depth for state in states), Unchecked()
-        for name, reason in self._judge.unchecked if self._judge is not None else ():
+        for name, reason in self.judge.unchecked if self.judge is not None else ():
             unchecked(reason, name)
         reaches = (Reach(depth) for depth in depths.elements() if depth is not None)
         return replace(Coverage.of(reaches, 0, unchecked.lines()), entries=len(states))
@@ -164,7 +165,7 @@ class LiveCache:
         return await asyncio.to_thread(self._findings)
 
     def _findings(self) -> Findings:
-        judge, deep = self._judge, self.deep
+        judge, deep = self.judge, self.deep
         if judge is None:
             return ()
         with judge.turn:
@@ -181,7 +182,7 @@ class LiveCache:
         return await asyncio.to_thread(self._findings_of, entry)
 
     def _findings_of(self, entry: Entry) -> Findings | None:
-        judge = self._judge
+        judge = self.judge
         if judge is None:
             return None
         with judge.turn:
@@ -211,7 +212,7 @@ class LiveCache:
         from ocitui.doctor.findings import Depth
         from ocitui.doctor.report import Report
 
-        judge = self._judge
+        judge = self.judge
         if judge is None:
             raise CacheDirectoryError(f"{self._directory} was not read yet")
         with judge.turn:
@@ -227,11 +228,6 @@ class LiveCache:
                 notes=tuple(judge.notes),
                 judge=judge,
             )
-
-    @property
-    def judge(self) -> Judge | None:
-        """Who says what is wrong; a check or a plan of this program goes on from its facts, and calls `look_over`."""
-        return self._judge
 
     async def settle(self) -> None:
         """Return once everything was looked at, the cache as a whole too."""
@@ -289,7 +285,7 @@ class LiveCache:
             return None
         if index is None:
             index = ImageIndex.empty()
-        listing = self._judge.listing if self._judge is not None else Listing()
+        listing = self.judge.listing if self.judge is not None else Listing()
         now = _Published(listing, [NOT_LOOKED] * len(index))
         entries = Entries(index, now, None if before is None else before.users)
         if before is None or published is None:
@@ -307,7 +303,7 @@ class LiveCache:
     async def _judge_now(self, difference: Difference) -> None:
         """Have the judge take what changed, to look into it."""
         both = None if self._names is None or difference.files is None else self._names | difference.files
-        self._names = both if self._judge is not None else None
+        self._names = both if self.judge is not None else None
         async with self._turn:
             if await asyncio.to_thread(self._take, difference):
                 self._publish_listing()
@@ -317,8 +313,8 @@ class LiveCache:
         from ocitui.cache.listing import CacheFiles
         from ocitui.doctor.check.judge import Judge
 
-        judge, names = self._judge or Judge(self._directory), self._names
-        if self._judge is None:
+        judge, names = self.judge or Judge(self._directory), self._names
+        if self.judge is None:
             self._memory = _memory_of(judge)
         try:
             with _giving_way():
@@ -326,14 +322,14 @@ class LiveCache:
                     reading = self._reading(files, judge, difference)
                 if reading is None:
                     return False
-                if self._judge is None and reading.index:
+                if self.judge is None and reading.index:
                     judge.begin(reading)
                 else:
                     judge.take(reading, names)
         except CacheDirectoryError:
             self._names = None
             return False
-        self._names, self._judge, self._looking = frozenset(), judge, judge.look()
+        self._names, self.judge, self._looking = frozenset(), judge, judge.look()
         self.size = judge.listing.packed_bytes
         return True
 
@@ -344,14 +340,14 @@ class LiveCache:
         seen = difference.file if difference.health.sound else difference.broken
         if seen is not None:
             return IndexReading.of(files, seen)
-        if self._judge is not None and not judge.reading.sound and same_index(files, judge.reading):
+        if self.judge is not None and not judge.reading.sound and same_index(files, judge.reading):
             return judge.reading
         reading = read_index(files, None if difference.file is None else difference.file.index)
         return None if reading.sound else reading
 
     def _publish_listing(self) -> None:
         """Files that were listed anew may be others than before."""
-        judge, published = self._judge, self._published
+        judge, published = self.judge, self._published
         if judge is not None and published is not None and published.listing is not judge.listing:
             published.listing, self.size = judge.listing, judge.listing.packed_bytes
             self._tell(LiveChange(rows=range(self.total)))
@@ -394,16 +390,19 @@ class LiveCache:
                     break
             else:
                 self._looking = None
-            if self._missed or self.entries is None:
+            judge, entries = self.judge, self.entries
+            if self._missed or judge is None or entries is None:
                 return self._states(range(self.total))
-            return self._states([at for at, digest in enumerate(self.entries.digests) if digest in looked])
+            if judge.reading.index is entries.index:
+                return self._states(judge.positions_of(looked))
+            return self._states([at for at, digest in enumerate(entries.digests) if digest in looked])
 
     def _states(self, positions: Collection[int]) -> dict[int, EntryState]:
         """The states by now of the entries at these positions.
 
         None where the judge has another index, as when a newer one was published, or is about to be.
         """
-        judge, entries = self._judge, self.entries
+        judge, entries = self.judge, self.entries
         if judge is None or entries is None:
             self._missed = judge is not None
             return {}
@@ -432,7 +431,7 @@ class LiveCache:
 
     async def _publish_all(self) -> None:
         states = await asyncio.to_thread(self._states, range(self.total))
-        judge = self._judge
+        judge = self.judge
         if judge is not None:
             self.about_cache = judge.accepted.mark(judge.about_cache)
             self._looking = self._looking or judge.look()
@@ -443,7 +442,7 @@ class LiveCache:
 
     async def _look_at_cache(self) -> None:
         """Look at the cache as a whole, where it is time."""
-        judge = self._judge
+        judge = self.judge
         if judge is None or not self._cache_stale or time.monotonic() < self._cache_due:
             self._cache_stale = self._cache_stale and judge is not None
             return
@@ -465,7 +464,7 @@ class LiveCache:
         from ocitui.doctor.assessment import assess, gather
 
         try:
-            facts = gather(self._directory, judge=self._judge)
+            facts = gather(self._directory, judge=self.judge)
         except CacheDirectoryError:
             return None
         return assess(replace(facts, daemon=self.daemon))
@@ -490,13 +489,13 @@ class LiveCache:
     async def follow_memory(self) -> None:
         """Read the ledger and the acknowledgements when they change, whoever wrote them. Has no end."""
         while True:
-            if self._judge is not None and _memory_of(self._judge) != self._memory:
+            if self.judge is not None and _memory_of(self.judge) != self._memory:
                 await self.remember()
             await asyncio.sleep(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic()))
 
     async def remember(self) -> None:
         """What was acknowledged, or found by a deep check, is to be shown."""
-        judge, began = self._judge, time.monotonic()
+        judge, began = self.judge, time.monotonic()
         if judge is None:
             return
         async with self._turn:
@@ -514,12 +513,12 @@ class LiveCache:
         deep = self.deep = DeepCheck(running=True)
         self._tell(LiveChange())
         await self.settle()
-        if self._judge is None:
+        if self.judge is None:
             deep.running, deep.error = False, f"not checked: {self._directory} cannot be read"
             return
         try:
             await deep.run(
-                self._judge,
+                self.judge,
                 ledger_writes=not self.read_only,
                 look_over=self.look_over,
                 tell=lambda: self._tell(LiveChange(only_progress=True)),
@@ -566,7 +565,7 @@ class LiveCache:
                     self._tell(LiveChange())
                     self._news.set()
             await self.look_at_users()
-            await asyncio.sleep(_HOST_SECONDS)
+            await asyncio.sleep(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE))
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ocitui.cache import ImageName, PackedFormat
+from ocitui.importing.inspect import Sight, Standing
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import human_size
 
 from .shorten import counted, short_digests
-from .sight import Sight, Standing
 from .widgets.lines_view import Line, heading
 from .widgets.pick_list import PickRow
 

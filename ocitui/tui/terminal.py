@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 
 THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
 """The themes by the names an operator uses; ansi is the terminal's own sixteen colours."""
@@ -39,3 +45,36 @@ def _shows_utf8(environment: Mapping[str, str]) -> bool:
         # Python sets this one itself where there is no locale (PEP 538); it cannot be told from an operator's own.
         chosen = environment.get("LC_ALL") or environment.get("LANG") or ""
     return "utf8" in chosen.lower().replace("-", "")
+
+
+_SIGNS = {
+    **dict.fromkeys("─━═╌╍┄┅┈┉▔▁", "-"),
+    **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
+    **dict.fromkeys("▂▃▄▅▆▇▀", " "),
+    **dict.fromkeys("█▓▒░", "#"),
+    **dict.fromkeys("…·", "."),
+    **dict.fromkeys("•●✱", "*"),
+    "↑": "^",
+    "↓": "v",
+    "←": "<",
+    "→": ">",
+    "✓": "+",
+    "❯": ">",
+}
+
+
+class AsciiOnly(LineFilter):
+    """Puts ASCII signs in place of others, in as many cells."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            segment if segment.text.isascii() else Segment(to_ascii(segment.text), segment.style, segment.control)
+            for segment in segments
+        ]
+
+
+@lru_cache(maxsize=512)
+def to_ascii(text: str) -> str:
+    """The text in ASCII, as wide as before; ``?`` for what has no likeness."""
+    return "".join(sign if sign.isascii() else _SIGNS.get(sign, "?") * cell_len(sign) for sign in text)

@@ -20,9 +20,9 @@ import pytest
 from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from ocitui.importing.layers.flatten import END, header, padding
 from ocitui.importing.layers.layers import LayerSource, OpenLayer
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.layers.tar_writer import END, header, padding
 from ocitui.importing.packing.packer_base import PackOptions
 from tests.importing.test_flatten_umoci import make_layout
 from tests.tools import ROOT, need

@@ -27,6 +27,8 @@ from ocitui.cache import (
     read_corrupt,
     see_index,
 )
+from ocitui.cache.backups import Backups
+from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import FailingDisk, key
 from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, trash, tree, write_cache
 
@@ -203,6 +205,24 @@ def test_what_a_dead_program_left_is_cleared(tmp_path: Path) -> None:
     os.utime(stale, (0, 0))
     keep_backup(tmp_path, index_of(range(2)))
     assert (fresh.exists(), stale.exists()) == (True, False)
+
+
+def test_a_copy_that_is_made_while_we_look_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a writer would set a good backup aside."""
+    keep_backup(tmp_path, index_of(range(2)))
+    look = Backups.all
+
+    def all_and_more(copies: Backups) -> list[Backup]:
+        found = look(copies)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(Backups, "all", look)
+            keep_backup(tmp_path, index_of(range(3)))
+        return found
+
+    monkeypatch.setattr(Backups, "all", all_and_more)
+    assert refused_files(tmp_path) == []
+    monkeypatch.undo()
+    assert len(list_backups(tmp_path)) == 2
 
 
 async def test_many_programs_at_once(tmp_path: Path) -> None:

@@ -78,10 +78,11 @@ async def test_random_repairs_undone(data: st.DataObject, made_sample: Sample, m
     _, plan = await planned(
         sample.directory, data.draw(st.sampled_from([Depth.QUICK, Depth.HEADER])), **data.draw(ALLOWED)
     )
-    numbers = [step.number for step in plan.steps]
+    # Drawn whatever the plan is: a tool that takes too long on a busy machine makes it another one.
     narrowed = data.draw(st.booleans(), label="narrowed")
-    if numbers and narrowed:
-        plan = plan.narrowed(data.draw(st.lists(st.sampled_from(numbers), unique=True), label="chosen"))
+    chosen = data.draw(st.sets(st.integers(0, 11)), label="chosen")
+    if narrowed:
+        plan = plan.narrowed([step.number for at, step in enumerate(plan.steps) if at % 12 in chosen])
     cache = PackerCache(sample.directory)
     done = await apply_plan(cache, plan, check=QUICK)
     assert not lost(bytes_before, sample.directory)

@@ -430,7 +430,7 @@ async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> 
     content = data.draw(ledgers(names))
     (sample.directory / ".ocitui" / "ledger").write_bytes(content)
     ledger = Ledger.open(sample.directory)
-    assert read_damaged(content) == ledger._damaged
+    assert read_damaged(content) == ledger.damaged
     for depth in (Depth.QUICK, Depth.HEADER):
         assert all_codes((await found(sample.directory, depth)).findings) == set()
     answer = await why(sample.directory, NAME, ledger=ledger)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import ImageIndex, examine_index
-from ocitui.doctor.salvage.salvage import Gap, Salvage, Salvaged, salvage
+from ocitui.doctor.salvage.salvage import Gap, Salvage, salvage
+from ocitui.doctor.salvage.scan import Salvaged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.damage import Damaged, mangled, overwritten, places, raw, sound_indexes
 from tests.tools import CONFORMANCE, recorded

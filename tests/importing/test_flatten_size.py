@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.importing.layers.flatten import END, header
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.layers.tar_writer import END, header
 from tests.tools import ROOT
 
 pytestmark = pytest.mark.slow

@@ -21,6 +21,7 @@ from ocitui.importing.errors import (
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.packing.flatten_messages import (
+    FlattenOptions,
     FlattenProgress,
     FlattenRequest,
     PackedResult,
@@ -31,7 +32,7 @@ from ocitui.importing.packing.flatten_messages import (
     encode_request,
 )
 from ocitui.importing.packing.packer_base import PackOptions
-from ocitui.importing.packing.packing import FlattenOptions, flatten_and_pack
+from ocitui.importing.packing.packing import flatten_and_pack
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.tools import need
 
@@ -253,8 +254,7 @@ def test_requests_come_through_whole() -> None:
         (source, LayerSource(Path("x"))),
         Path("/o\udcff"),
         PackedFormat.EROFS,
-        LayerLimits(depth=3),
-        PackOptions(level=9),
+        FlattenOptions(LayerLimits(depth=3), PackOptions(level=9)),
     )
     assert decode_request(encode_request(request)) == request
 

@@ -62,8 +62,8 @@ async def test_at_each_step(phase: ImportPhase, importing: Run, served: str) -> 
 async def test_the_next_import_goes_on(importing: Run, served: str, registry: FaultyRegistry) -> None:
     registry.once(BIG, Reply(body=IMAGE.layers[0], cut=1_500_000, stall=True))
     await importing.cancelled_at(ImportPhase.DOWNLOAD, served, format=TAR)
-    (partial,) = (blob for blob in importing.desk.blobs.stored() if blob.partial)
-    assert partial.digest == BIG
+    # Of the other layers there may be a part too.
+    (partial,) = (blob for blob in importing.desk.blobs.stored() if blob.partial and blob.digest == BIG)
     assert 0 < partial.size <= 1_500_000
     await importing(served, format=TAR)
     assert registry.asked(BIG)[-1].headers["range"] == f"bytes={partial.size}-"

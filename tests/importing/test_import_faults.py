@@ -24,8 +24,8 @@ from ocitui.importing.errors import (
     WorkerError,
 )
 from ocitui.importing.image_import import import_image
+from ocitui.importing.layers.flatten import header
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.layers.tar_writer import header
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest
 from tests.cache.support import SQUASHFS, TAR

@@ -13,16 +13,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageName, PackedFormat, PackerCache, ReadOnlyError
-from ocitui.importing import (
-    NamedOtherwiseError,
-    NoRoomError,
-    PackedFiles,
-    SourceError,
-    UnsupportedSourceError,
-    find_packed_files,
-    import_packed,
-    inspect_packed,
-)
+from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files
+from ocitui.importing.sources.packed import import_packed, inspect_packed
 from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 
 NAME = ImageName.parse("example.com/team/app:1")
@@ -107,7 +100,7 @@ async def test_what_is_not_there(source: Source) -> None:
 async def test_a_source_that_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar")
     for path in (tmp_path, tmp_path / "pipe.tar"):
-        with pytest.raises(SourceError, match="not a regular file"):
+        with pytest.raises(SourceError, match=r"(not a|no) regular file"):
             await inspect_packed(f"packed:{path}")
 
 
@@ -289,12 +282,12 @@ def test_sources_as_they_are_written(tmp_path: Path) -> None:
     "source", ["oci:dir", "oci-archive:a.tar", "docker-archive:a.tar", "docker://alpine", "alpine:3.19", "quay.io/a/b"]
 )
 def test_other_kinds_of_sources_are_refused_by_name(source: str) -> None:
-    with pytest.raises(UnsupportedSourceError, match="this version"):
+    with pytest.raises(SourceError, match=r"is no packed file|does not exist"):
         find_packed_files(source)
 
 
 def test_a_directory_and_what_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSourceError):
+    with pytest.raises(SourceError, match="no OCI layout"):
         find_packed_files(str(tmp_path))
     for source in ("packed:", "packed:/", "./absent.tar", "/absent.tar"):
         with pytest.raises(SourceError):

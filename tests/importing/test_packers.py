@@ -12,11 +12,10 @@ import pytest
 
 from ocitui.cache import PackedFormat, StorageError
 from ocitui.importing.errors import LayerError, MissingToolError, PackerError
-from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.layers.tar_writer import END, header
-from ocitui.importing.packing.flatten_messages import FlattenRequest, PackedResult
+from ocitui.importing.packing.flatten_messages import FlattenOptions, FlattenRequest, PackedResult
 from ocitui.importing.packing.packer_base import Packer, PackOptions, RootDirectory
 from ocitui.importing.packing.packers import start_packer
 from ocitui.importing.packing.worker import flatten_request
@@ -74,7 +73,8 @@ def place(tmp_path: Path) -> Path:
 def pack(
     image: list[LayerSource], output: Path, format: PackedFormat, options: PackOptions | None = None
 ) -> PackedResult:
-    return flatten_request(FlattenRequest(tuple(image), output, format, packing=options or PackOptions()))
+    packing = FlattenOptions(packing=options or PackOptions())
+    return flatten_request(FlattenRequest(tuple(image), output, format, packing))
 
 
 @contextmanager

@@ -72,7 +72,8 @@ async def test_what_becomes_larger_than_its_layers(format: str, small: Run, tmp_
     need("mkfs.erofs")
     source = f"oci:{layout_of(tmp_path / 'layout', ZEROS)}:x"
     before, free = in_cache(small.directory), free_bytes(small.directory)
-    with pytest.raises(NoRoomError, match="are to come in" if format == TAR else "were left free"):
+    # The packer is stopped before the disk is full, or ends there where it was too quick for that.
+    with pytest.raises(CacheError, match="are to come in" if format == TAR else "were left free|no room for"):
         await small(source, format=format)
     assert in_cache(small.directory) == before
     small.assert_nothing_left()

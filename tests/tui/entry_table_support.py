@@ -98,9 +98,6 @@ class TableApp(App[None]):
     def on_entry_table_marks_changed(self, message: EntryTable.MarksChanged) -> None:
         self.messages.append(message)
 
-    def on_entry_table_sorted(self, message: EntryTable.Sorted) -> None:
-        self.messages.append(message)
-
     def on_entry_table_view_changed(self, message: EntryTable.ViewChanged) -> None:
         self.messages.append(message)
 
@@ -127,7 +124,7 @@ def names(table: EntryTable) -> list[str]:
 
 def marked_names(table: EntryTable) -> list[str | None]:
     """The whole names of the marked entries, in the order of the view."""
-    return [table.entries.names[position] for position in table.marked] if table.entries is not None else []
+    return [table.entries.names[position] for position in table.rows.marked] if table.entries is not None else []
 
 
 class Traffic:

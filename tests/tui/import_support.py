@@ -149,7 +149,7 @@ def jobs_at_rest() -> list[ImportJob]:
 
 def show_jobs(one: Desk) -> None:
     """Have the application show these, which do not move."""
-    board = one.app.imports
+    board = one.session.imports
     board.queue = StillQueue(*jobs_at_rest())  # type: ignore[assignment]
     board._layers[3] = board.jobs[2].progress.layers
     one.app.on_imports_changed()

@@ -17,8 +17,8 @@ from ocitui.cache import Condition
 from ocitui.cache.daemon import DaemonState
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
-from ocitui.tui.options import ScreenOptions
 from ocitui.tui.screens.main import MainScreen
+from ocitui.tui.session import ScreenOptions, Session
 from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
@@ -45,8 +45,12 @@ class Desk:
         return screen
 
     @property
+    def session(self) -> Session:
+        return self.app.session
+
+    @property
     def live(self) -> LiveCache:
-        return self.app.live
+        return self.session.live
 
     @property
     def table(self) -> EntryTable:
@@ -64,7 +68,7 @@ class Desk:
     def names(self) -> list[str]:
         """Each shown row's name, format and state."""
         entries = self.table.entries
-        shown = [entries[position] for position in self.table._rows.view] if entries is not None else []
+        shown = [entries[position] for position in self.table.rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 
     def bar(self, kind: type[Bar]) -> str:
@@ -181,23 +185,27 @@ def make_app(directory: Path, **options: Any) -> TestedApp:
     """The application, of a fixed host and without a daemon, its output kept by the driver."""
     terminal = Terminal(ascii=options.pop("ascii", False), theme="dark")
     daemon = options.pop("daemon", DaemonState())
-    app = TestedApp(ScreenOptions(directory, **options), terminal)
-    app.daemon = daemon
-    return app
+    return TestedApp(FixedSession(ScreenOptions(directory, **options), terminal, daemon))
 
 
-class TestedApp(OcituiApp):
-    """The application, told what the daemon's state and the host are."""
+class FixedSession(Session):
+    """A session that is told what the daemon's state and the host are."""
 
-    daemon = DaemonState()
-
-    def __init__(self, options: ScreenOptions, terminal: Terminal) -> None:
+    def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
         super().__init__(options, terminal)
-        self.driver_class = WritingDriver
         self.host = "host7"
+        self.daemon = daemon
 
     def daemon_state(self, known: int | None = None) -> DaemonState:
         return self.daemon
+
+
+class TestedApp(OcituiApp):
+    """The application, its output kept by the driver."""
+
+    def __init__(self, session: FixedSession) -> None:
+        super().__init__(session)
+        self.driver_class = WritingDriver
 
 
 @asynccontextmanager
@@ -212,4 +220,4 @@ async def desk(directory: Path, size: tuple[int, int] = SMALL, **options: Any) -
         try:
             yield one
         finally:
-            await asyncio.to_thread(app.finish_work)
+            await asyncio.to_thread(app.session.finish_work)

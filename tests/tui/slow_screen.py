@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache.disk import Disk, Folder
-from ocitui.tui.app import OcituiApp
-from ocitui.tui.options import ScreenOptions
-from ocitui.tui.start import run_screen
+from ocitui.tui.app import OcituiApp, run_screen
+from ocitui.tui.session import ScreenOptions, Session
 
 
 def main(cache: Path, marker: Path, *, for_good: bool) -> int:
     told, stood = threading.Event(), threading.Event()
 
-    def telling(method: Callable[[OcituiApp], Any]) -> Callable[[OcituiApp], Any]:
-        def tell(app: OcituiApp) -> Any:
+    def telling(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def tell(owner: Any) -> Any:
             told.set()
-            return method(app)
+            return method(owner)
 
         return tell
 
@@ -39,8 +38,8 @@ def main(cache: Path, marker: Path, *, for_good: bool) -> int:
         sync(disk, folder)
 
     Disk.sync_folder = held_sync  # type: ignore[method-assign,assignment]
-    for name in ("finish_work", "action_suspend"):
-        setattr(OcituiApp, name, telling(getattr(OcituiApp, name)))
+    for owner, name in ((Session, "finish_work"), (OcituiApp, "action_suspend")):
+        setattr(owner, name, telling(getattr(owner, name)))
     return run_screen(ScreenOptions(cache))
 
 

@@ -16,9 +16,9 @@ from ocitui.cache.errors import DocumentError
 from ocitui.tui.widgets import document_view
 from ocitui.tui.widgets.document_paint import column_of
 from ocitui.tui.widgets.document_search import MOST_MATCHES, Needle, find_all
-from ocitui.tui.widgets.document_text import DocumentText, prepare
-from ocitui.tui.widgets.json_indent import Alive
+from ocitui.tui.widgets.document_text import Alive, DocumentText, prepare
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
+from tests.tui.screen_support import until
 
 pytestmark = pytest.mark.slow
 
@@ -212,8 +212,7 @@ async def test_an_error_is_scrolled_to_once_the_view_has_a_size() -> None:
         await shown.pilot.pause()
         await shown.show(b"[" + b"1,\n" * 1000 + b"x")
         shown.view.display = True
-        await shown.pilot.pause()
-        assert shown.styled("wrong") == ["x"]
+        await until(shown.pilot, lambda: shown.styled("wrong") == ["x"], "the place that is wrong")
         await shown.pilot.resize_terminal(60, 20)
         assert shown.view.render_line(0).cell_length == shown.view.size.width <= 60
 

@@ -188,7 +188,6 @@ async def test_messages_say_what_happened() -> None:
             EntryTable.MarksChanged(1, 0),
             EntryTable.Highlighted(2),
             EntryTable.Opened(2),
-            EntryTable.Sorted("digest", True),
             EntryTable.ViewChanged(1, 3),
             EntryTable.Highlighted(1),
         ]
@@ -196,7 +195,7 @@ async def test_messages_say_what_happened() -> None:
 
 
 def told(message: object) -> tuple[object, ...]:
-    fields = ("position", "count", "hidden", "column", "reverse", "shown", "total")
+    fields = ("position", "count", "hidden", "shown", "total")
     return (type(message), *(getattr(message, field, None) for field in fields))
 
 
@@ -311,12 +310,12 @@ async def test_a_click_on_a_label_sorts_and_another_reverses() -> None:
         size = line(table, 0).index("Size")
         for reverse, arrow in [(False, "Size▴"), (True, "Size▾"), (False, "Size▴")]:
             await pilot.click(EntryTable, offset=(size, 0))
-            assert (table.sort_column, table.sort_reverse) == ("size", reverse)
+            assert (table.rows.sort_column, table.rows.view.reverse) == ("size", reverse)
             assert arrow in line(table, 0)
         await pilot.click(EntryTable, offset=(5, 0))
-        assert (table.sort_column, table.sort_reverse) == ("name", False)
+        assert (table.rows.sort_column, table.rows.view.reverse) == ("name", False)
         await pilot.click(EntryTable, offset=(0, 0))
-        assert table.sort_column is None
+        assert table.rows.sort_column is None
 
 
 async def test_the_wheel_scrolls_and_leaves_the_cursor() -> None:

@@ -139,11 +139,11 @@ def test_cursor_and_marks_stay_on_their_entries(
     table.filter_text = text
     with patch.object(entry_rows, "MANY", many):
         for step in some:
-            at, marked = table.cursor_position, table.marked
+            at, marked = table.cursor_position, table.rows.marked
             moves = disk.make(step)
-            assert set(table.marked) == _moved(marked, moves)
+            assert set(table.rows.marked) == _moved(marked, moves)
             expected = _moved([] if at is None else [at], moves)
-            if any(table._rows.row_of(position) is not None for position in expected):
+            if any(table.rows.row_of(position) is not None for position in expected):
                 assert table.cursor_position in expected
             assert (table.cursor_position is None) == (table.shown == 0)
 

@@ -44,9 +44,9 @@ async def test_each_column_sorts_and_ties_go_by_digest() -> None:
         for column, order in orders.items():
             app.table.sort_by(column)
             app.table.mark_all_shown()
-            assert app.table.marked == [int(n) - 1 for n in order], column
+            assert app.table.rows.marked == [int(n) - 1 for n in order], column
             app.table.sort_by(column, reverse=True)
-            assert app.table.marked == [int(n) - 1 for n in reversed(order)], column
+            assert app.table.rows.marked == [int(n) - 1 for n in reversed(order)], column
         with pytest.raises(ValueError, match="column"):
             app.table.sort_by("colour")
 
@@ -59,14 +59,14 @@ async def test_a_filter_keeps_the_cursor_and_says_how_many_marks_it_hides() -> N
         table.move_cursor_to(150)
         await pilot.press("space", "space", "up", "up")
         table.filter_text = "image000150"
-        assert (table.shown, table.total, table.hidden_marks) == (1, 200, 1)
-        assert table.marked == [150, 151]
+        assert (table.shown, table.total, table.rows.hidden_marks) == (1, 200, 1)
+        assert table.rows.marked == [150, 151]
         assert table.cursor_position == 150
         table.filter_text = ""
-        assert (table.shown, table.hidden_marks, table.cursor_position) == (200, 0, 150)
+        assert (table.shown, table.rows.hidden_marks, table.cursor_position) == (200, 0, 150)
         table.filter_text = "image0000"
         table.clear_marks()
-        assert (table.marked, table.hidden_marks) == ([], 0)
+        assert (table.rows.marked, table.rows.hidden_marks) == ([], 0)
 
 
 async def test_the_line_of_the_cursor_returns_with_the_rows_around_it() -> None:

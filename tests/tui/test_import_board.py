@@ -13,7 +13,7 @@ from ocitui.importing import jobs
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import unfinished
-from ocitui.tui.import_board import ImportBoard, leaves_of_imports
+from ocitui.tui.session import Imports, leaves_of_imports
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import ALPINE, layout_with_names, leave_interrupted
 
@@ -99,7 +99,7 @@ def test_all_who_close_it_wait(tmp_path: Path, request_: ImportRequest, monkeypa
 
 def test_news_is_told_once_until_it_is_taken(tmp_path: Path, request_: ImportRequest) -> None:
     told = threading.Semaphore(0)
-    board = ImportBoard(PackerCache(make_cache(tmp_path / "image")), told.release)
+    board = Imports(PackerCache(make_cache(tmp_path / "image")), told.release)
     board.submit(request_)
     board.close()
     assert told.acquire(timeout=_LIMIT)

@@ -10,10 +10,9 @@ from textual import events
 from textual.widgets import Input
 
 from ocitui.importing.jobs import JobState
-from ocitui.tui.import_form import with_fields
-from ocitui.tui.widgets.choice import Choice
+from ocitui.tui.screens.import_image import with_fields
+from ocitui.tui.widgets.inputs import Choice, complete_source
 from ocitui.tui.widgets.pick_list import PickList
-from ocitui.tui.widgets.source_suggester import complete_source
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
@@ -128,7 +127,7 @@ async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:
         put(registry, make_image(b"another"), "v1")
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        [job] = one.app.imports.jobs
+        [job] = one.session.imports.jobs
         assert job.request.source == f"{source}@{platforms['linux/arm64'].digest}"
         assert (tmp_path / "image" / f"{platforms['linux/arm64'].digest}.squashfs").is_file()
 
@@ -196,7 +195,7 @@ async def test_what_cannot_be_is_said(tmp_path: Path, field: str, text: str, say
         await one.press("enter")
         await one.until(lambda: says in one.lines, says)
         await one.press("y")
-        assert not one.app.has_imports
+        assert not one.session.has_imports
 
 
 async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) -> None:
@@ -224,7 +223,7 @@ async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) ->
         await look_again(one, str(layout))
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        [job] = one.app.imports.jobs
+        [job] = one.session.imports.jobs
         assert (job.request.compression, job.request.level) == ("gzip", 1)
 
 
@@ -247,7 +246,7 @@ async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:
         assert "erofs, linux/" in one.lines
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        assert one.app.imports.jobs[0].state is JobState.DONE
+        assert one.session.imports.jobs[0].state is JobState.DONE
         assert packed.is_file()
 
 

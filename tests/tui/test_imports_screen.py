@@ -14,7 +14,7 @@ from ocitui.cache.ledger import Ledger
 from ocitui.importing.jobs import JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
-from ocitui.tui.throttle import Throttle
+from ocitui.tui.background import Throttle
 from ocitui.tui.widgets.pick_list import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.slow
 
 
 def _states(one: Desk) -> list[JobState]:
-    return [job.state for job in one.app.imports.jobs]
+    return [job.state for job in one.session.imports.jobs]
 
 
 async def _begin_stalled(one: Desk, registry: FaultyRegistry) -> None:
     """An import from a registry that sends half of the last layer."""
     stalled(registry)
     await begin(one, f"{registry.host}/team/app:v1")
-    await one.until(lambda: any(job.progress.done > 60_000 for job in one.app.imports.jobs), "half of it")
+    await one.until(lambda: any(job.progress.done > 60_000 for job in one.session.imports.jobs), "half of it")
 
 
 @pytest.mark.parametrize("size", [SMALL, WIDE])
@@ -62,7 +62,7 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
         assert "importing" not in one.status
-        [done] = [job.result for job in one.app.imports.jobs if job.result is not None]
+        [done] = [job.result for job in one.session.imports.jobs if job.result is not None]
         packed = done.image.path.name
         await one.until(lambda: Ledger.open(cache).look(packed) is not None, "its hash is noted")
 
@@ -86,7 +86,7 @@ async def test_one_of_several_imports_has_to_be_chosen(tmp_path: Path) -> None:
         await one.until(lambda: "2 imports are under way" in one.status)
         await one.press("I")
         await one.until(lambda: one.top == "ImportsScreen")
-        await one.until(lambda: one.app.imports.jobs[1].state is JobState.RUNNING)
+        await one.until(lambda: one.session.imports.jobs[1].state is JobState.RUNNING)
         await one.press("j", "ctrl+c")
         await one.until(lambda: _states(one) == [JobState.RUNNING, JobState.CANCELLED])
         await one.press("k", "x")
@@ -158,7 +158,7 @@ async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: P
     async with desk(cache) as one:
         await begin(one, str(layout))
         await one.until(lambda: one.table.total == 8, "the entry")
-        one.app.imports.submit(ImportRequest(source=f"oci:{layout}", name=BUSYBOX))
+        one.session.imports.submit(ImportRequest(source=f"oci:{layout}", name=BUSYBOX))
         await one.until(lambda: "failed; I shows more: the cache has sha256:" in one.status)
         await one.open("I", "ImportsScreen")
         await one.press("end")
@@ -196,12 +196,12 @@ async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:
         await one.until(lambda: not one.live.health.sound, "it is corrupt")
         registry.rules.clear()
         # The connection that stalls is given up by who holds it; the next one gets all.
-        one.app.imports.queue.cancel(1)
+        one.session.imports.queue.cancel(1)
         await one.until(lambda: _states(one) == [JobState.CANCELLED])
         await one.open("I", "ImportsScreen")
         await one.press("r")
         assert "nothing is written while index.json is corrupt" in one.status
-        one.app.imports.try_again(one.app.imports.jobs[0])
+        one.session.imports.try_again(one.session.imports.jobs[0])
         await one.until(lambda: _states(one)[-1] is JobState.FAILED)
         await one.until(lambda: " failed " in one.text, "it is shown")
         await one.press("end")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from textual.app import App, ComposeResult
@@ -26,9 +26,18 @@ class LinesApp(App[None]):
 
 async def whole(view: LinesView, rows: int) -> None:
     """Wait until so many rows are laid out."""
-    until = time.monotonic() + LIMIT_SECONDS
-    while view.virtual_size.height != rows:
-        assert time.monotonic() < until, f"{view.virtual_size.height} of {rows} rows"
+    await until(lambda: view.virtual_size.height == rows, lambda: f"{view.virtual_size.height} of {rows} rows")
+
+
+async def at_row(view: LinesView, row: int) -> None:
+    """Wait until it is scrolled to this row."""
+    await until(lambda: view.scroll_offset.y == row, lambda: f"row {view.scroll_offset.y}, not {row}")
+
+
+async def until(condition: Callable[[], bool], seen: Callable[[], str]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, seen()
         await asyncio.sleep(0.01)
 
 
@@ -42,7 +51,7 @@ async def test_the_rows_of_many_lines_follow_the_first_ones() -> None:
         assert view.scroll_offset.y == 1
         await whole(view, MANY)
         await pilot.press("G")
-        assert view.scroll_offset.y == MANY - 10
+        await at_row(view, MANY - 10)
         assert view.text().splitlines() == [f"label   line {number}" for number in range(MANY)]
 
 
@@ -53,8 +62,7 @@ async def test_the_place_far_down_is_kept_when_the_size_changes() -> None:
         await whole(view, MANY)
         view.scroll_to(y=MANY // 2, animate=False, immediate=True)
         await pilot.resize_terminal(60, 12)
-        await pilot.pause()
-        assert view.scroll_offset.y == MANY // 2
+        await at_row(view, MANY // 2)
         await whole(view, MANY)
 
 
@@ -83,12 +91,12 @@ async def test_a_long_list_makes_only_the_lines_that_show() -> None:
         above = 2
         assert view.virtual_size.height == above + MANY + 1
         await pilot.press("G")
-        await pilot.pause()
+        await at_row(view, above + MANY + 1 - 10)
         assert view.render_line(8).text.startswith(f"label     entry {MANY - 1} of a very")
         assert view.render_line(8).cell_length == view.size.width
         assert view.render_line(9).text.startswith("below")
         await pilot.press("home", "j")
-        await pilot.pause()
+        await at_row(view, 1)
         assert view.render_line(1).text.startswith("label     entry 0 of a very")
         assert set(made) <= {*range(20), *range(MANY - 20, MANY)}
 

@@ -89,10 +89,10 @@ async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
             await plan_shown(one)
             assert str(device) in one.lines
             await one.press("Y")
-            assert not await one.app.cache.transactions(), "one answer is not enough"
+            assert not await one.session.cache.transactions(), "one answer is not enough"
             await one.press("y")
             assert f"{device}: something runs on what would be dropped" in one.status
-            assert not await one.app.cache.transactions()
+            assert not await one.session.cache.transactions()
             await one.press("Y")
             await one.until(lambda: "1 entry deleted" in one.status)
             assert not packed_path(cache, TEA).exists()
@@ -124,7 +124,7 @@ async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path
         await one.press("y")
         await one.until(lambda: one.table.total == 3)
         await one.until(lambda: "4 entries deleted" in one.status)
-        assert one.table.marked == []
+        assert one.table.rows.marked == []
         assert packed_path(cache, BUSYBOX, "erofs").exists()
         await one.open("u", "UndoScreen")
         await plan_shown(one)
@@ -248,6 +248,29 @@ async def test_a_lock_says_who_holds_it(tmp_path: Path) -> None:
             await plan_shown(one)
             assert files(cache) == before
         await one.press("y")
+        await one.until(lambda: one.table.total == 6)
+
+
+async def test_a_lock_is_waited_for_when_asked(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.open("d", "DeleteScreen")
+        await plan_shown(one)
+        assert "Wait for the lock" not in one.keys
+        with _locked(cache, "ocitui (process 77, eve@host8)"):
+            await one.press("w")
+            assert "nothing is changed before y" in one.status, "nothing stood in the way yet"
+            await one.press("y")
+            await one.until(lambda: "Wait for the lock" in one.keys)
+            assert "w does it once" in one.lines
+            await one.press("w")
+            await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
+            await one.press("escape")
+            await one.until(lambda: "nothing is changed before y" in one.status)
+            await one.press("w")
+            await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
+            assert one.table.total == 7
+        await one.until(lambda: one.top == "MainScreen")
         await one.until(lambda: one.table.total == 6)
 
 

@@ -79,6 +79,20 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(tmp_path: Path) -> None:
         assert program.status == 0
 
 
+_WITHOUT_STANDARD_ERROR = (
+    "import os, runpy; os.dup2(os.open(os.devnull, os.O_WRONLY), 2); runpy.run_module('ocitui', run_name='__main__')"
+)
+
+
+def test_it_is_seen_wherever_standard_error_leads(tmp_path: Path) -> None:
+    with ProgramInPty("-c", _WITHOUT_STANDARD_ERROR, str(make_cache(tmp_path / "image"))) as program:
+        program.wait_for("7 entries")
+        program.press("q")
+        program.wait_for("\x1b[?1049l")
+        program.until(program.ended, "the end")
+        assert program.status == 0
+
+
 async def test_ctrl_z_lets_a_transaction_end(tmp_path: Path) -> None:
     cache, marker = make_cache(tmp_path / "image"), tmp_path / "under way"
     with slow_screen_on(cache, marker) as program:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ocitui.tui.actions import ACTIONS, BY_NAME, keys_text
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines_view import LinesView
-from tests.tui.cache_support import BUSYBOX, make_cache
+from tests.tui.cache_support import BUSYBOX, TEA, Image, make_cache
 from tests.tui.screen_support import SMALL, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,7 @@ _DOES: dict[str, Check] = {
     "filter": _asks_for_a_filter,
     "sort": _opens("SortScreen"),
     "mark_all": _says("7 marked"),
-    "clear_marks": _comes_true(lambda one: not one.table.marked),
+    "clear_marks": _comes_true(lambda one: not one.table.rows.marked),
     "show_tab('summary')": _comes_true(lambda one: one.pane.tab == "summary"),
     "show_tab('manifest')": _comes_true(lambda one: one.pane.tab == "manifest"),
     "show_tab('config')": _comes_true(lambda one: one.pane.tab == "config"),
@@ -214,7 +215,7 @@ async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
             assert field.value == typed
             assert one.top == screen
             await one.press("escape")
-        assert not await one.app.cache.transactions()
+        assert not await one.session.cache.transactions()
 
 
 async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         one.send_at_once("j", "slash", *"tea", "enter", "space", "r")
         await one.until(lambda: one.top == "ResolveScreen")
         assert one.table.filter_text == "tea"
-        assert len(one.table.marked) == 1
+        assert len(one.table.rows.marked) == 1
         await one.press("escape")
         one.send_at_once("slash", "escape", "slash", *"ngi", "enter", "d")
         await one.until(lambda: one.top == "DeleteScreen")
@@ -276,7 +277,7 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image"), SMALL) as one:
         await one.open("s", "SortScreen")
         await one.press("n")
-        await one.until(lambda: one.table.sort_column == "name")
+        await one.until(lambda: one.table.rows.sort_column == "name")
         assert "Name▴" in one.text
         assert one.names[0].startswith("docker.io/library/alpine")
         await one.open("s", "SortScreen")
@@ -285,13 +286,13 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.until(lambda: "Name▾" in one.text)
         await one.open("s", "SortScreen")
         await one.press("end", "enter")
-        await one.until(lambda: one.table.sort_column == "state")
+        await one.until(lambda: one.table.rows.sort_column == "state")
         header = one.text.split("\n")[1]
         await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
-        await one.until(lambda: one.table.sort_column == "size")
+        await one.until(lambda: one.table.rows.sort_column == "size")
         await one.open("s", "SortScreen")
         await one.press("i")
-        await one.until(lambda: one.table.sort_column is None)
+        await one.until(lambda: one.table.rows.sort_column is None)
         await one.open("s", "SortScreen")
         await one.press("escape")
         await one.until(lambda: one.top == "MainScreen")
@@ -327,6 +328,37 @@ async def test_every_bound_key_is_in_the_table(tmp_path: Path) -> None:
         bound = {key for widget in widgets for key in widget._bindings.key_to_bindings}
         bound |= set(one.app._bindings.key_to_bindings)
         assert bound - known - inherited == set()
+
+
+@pytest.mark.parametrize("keys", ["s n n", "s escape escape", "t escape escape", "d escape enter", "p escape escape"])
+async def test_keys_typed_ahead_end_a_screen_once(keys: str, tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        opening, *ending = keys.split()
+        await one.press(opening)
+        await one.until(lambda: one.top != "MainScreen")
+        one.send_at_once(*ending)
+        await one.until(lambda: one.top == "MainScreen")
+        await one.press("R")
+        await one.until(lambda: "read again" in one.status)
+
+
+async def test_what_is_copied_commands_no_shell(tmp_path: Path) -> None:
+    hostile = Image("docker.io/library/tea:1\r\x1b[201~id\n", ("tar",))
+    async with desk(make_cache(tmp_path / "image", [hostile])) as one:
+        await one.press("C")
+        await _copies(one, "docker.io/library/tea:1\ufffd\ufffd[201~id\ufffd")
+        assert "without the characters" in one.status
+
+
+async def test_a_name_that_is_none_is_not_copied(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", [TEA])
+    nameless = TEA.descriptor("squashfs")
+    del nameless["annotations"]["io.containerd.image.name"]
+    (cache / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [nameless]}))
+    async with desk(cache) as one:
+        await one.press("C")
+        await one.until(lambda: "the entry has no name" in one.status)
+        assert "\x1b]52;c;" not in one.driver.written
 
 
 async def test_help_shows_every_key_and_finds_them(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _place(one: Desk) -> tuple[object, ...]:
     table, entry = one.table, one.table.cursor_entry
     assert entry is not None
     assert table.entries is not None
-    first = table.entries[table._rows.view.at(table.top)].name
+    first = table.entries[table.rows.view.at(table.top)].name
     return entry.name, set(marked_names(table)), first, table.filter_text, one.pane.tab
 
 
@@ -208,7 +208,7 @@ async def test_refresh_begins_again(tmp_path: Path) -> None:
         await one.press("j", "space", "R")
         await one.until(lambda: "read again" in one.status)
         assert one.table.total == 7
-        assert len(one.table.marked) == 1
+        assert len(one.table.rows.marked) == 1
         write_index(cache, ())
         await one.press("f5")
         await one.until(lambda: one.table.total == 0, "nothing is left of the rows before")

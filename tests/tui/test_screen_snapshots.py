@@ -80,7 +80,7 @@ async def _filter(one: Desk, _: Path) -> None:
 async def _broken_document(one: Desk, cache: Path) -> None:
     (cache / f"{BUSYBOX.digest}.config.json").write_text('{"architecture": "amd64", "os": }')
     await one.press("3")
-    await one.until(lambda: "expected value" in one.text)
+    await one.until(lambda: "expected value" in one.text and "problem" in one.header and not one.live.looking)
 
 
 async def _form(one: Desk, _: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_screen_looks_like_this(
 
     async def arrange(pilot: Pilot[int]) -> None:
         one = Desk(app, pilot)
-        await one.until(lambda: one.live.loaded and one.live.daemon == app.daemon, "the first reading")
+        await one.until(lambda: one.live.loaded and one.live.daemon == app.session.daemon_state(), "the first reading")
         await one.settle()
         await prepare(one, _DIRECTORY)
         await one.settle()

@@ -194,6 +194,17 @@ async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pyt
         await one.until(lambda: one.table.shown == 0)
 
 
+async def test_what_loop_devices_hold_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, held = make_cache(tmp_path / "image"), dict[str, str]()
+    monkeypatch.setattr("ocitui.doctor.loop_devices.users_by_name", lambda _: dict(held))
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
+    async with desk(cache) as one:
+        await one.press("slash", *"used", "colon", "enter")
+        await one.until(lambda: one.table.shown == 0)
+        held[packed_path(cache, ALPINE, "erofs").name] = "loop3"
+        await one.until(lambda: one.table.shown == 1)
+
+
 async def test_entries_that_left_the_index_without_a_word(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
@@ -265,7 +276,7 @@ async def test_an_edit_that_was_overwritten_is_said(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
         index = (cache / "index.json").read_bytes()
-        await one.app.cache.delete([(TEA.digest, "squashfs")])
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
         await one.until(lambda: one.table.total == 6)
         replace_index(cache, index)
         await one.until(lambda: "is gone from the index again: p offers it again" in one.status)

@@ -30,7 +30,7 @@ async def asked(one: Desk, screen: str, words: str = "before y") -> None:
 async def test_a_file_comes_back_from_the_trash(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
-        await one.app.cache.delete([(TEA.digest, "squashfs")])
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
         await one.open("X", "TrashScreen")
         await one.until(lambda: len(rows(one)) == 4)
         assert "3 files" in one.status
@@ -53,7 +53,7 @@ async def test_the_trash_is_emptied_only_when_asked(tmp_path: Path) -> None:
         await one.open("X", "TrashScreen")
         await one.until(lambda: "the trash is empty" in one.status)
         await one.press("e", "r", "u", "escape")
-        done = await one.app.cache.delete([(TEA.digest, "squashfs")])
+        done = await one.session.cache.delete([(TEA.digest, "squashfs")])
         await one.open("X", "TrashScreen")
         await one.until(lambda: len(rows(one)) == 4)
         await one.press("e")
@@ -62,7 +62,7 @@ async def test_the_trash_is_emptied_only_when_asked(tmp_path: Path) -> None:
         await one.press("y")
         await one.until(lambda: "3 files" in one.status and "free again" in one.status)
         assert rows(one) == []
-        [record] = await one.app.cache.transactions()
+        [record] = await one.session.cache.transactions()
         assert (record.id, record.state) == (done.id, TransactionState.EMPTIED)
 
 
@@ -70,7 +70,7 @@ async def test_the_transaction_of_a_file_is_undone_from_the_trash(tmp_path: Path
     cache = make_cache(tmp_path / "image")
     before = {path.name: path.read_bytes() for path in cache.iterdir()}
     async with desk(cache) as one:
-        await one.app.cache.delete([(TEA.digest, "squashfs")])
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
         await one.open("X", "TrashScreen")
         await one.until(lambda: len(rows(one)) == 4)
         await one.press("u")
@@ -128,7 +128,7 @@ async def test_an_entry_is_made_to_win_its_name(tmp_path: Path) -> None:
         await asked(one, "PointScreen")
         await one.press("y")
         await one.until(lambda: "u points it back" in one.status)
-        index = await one.app.cache.index()
+        index = await one.session.cache.index()
         winner = index.by_name(TEA.name)
         assert winner is not None
         assert winner.digest == TEA.digest

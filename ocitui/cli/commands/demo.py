@@ -50,7 +50,7 @@ class NowhereToShowError(click.UsageError):
 
 
 def _open_screen(directory: Path, theme: str | None, *, mouse: bool) -> int:
-    from ocitui.tui.options import ScreenOptions
-    from ocitui.tui.start import run_screen
+    from ocitui.tui.app import run_screen
+    from ocitui.tui.session import ScreenOptions
 
     return run_screen(ScreenOptions(directory=directory, theme=theme, mouse=mouse))

@@ -63,7 +63,7 @@ def _as_json(raw: bytes) -> dict[str, Any]:
 
 def _show_on_terminal(raw: bytes, kind: Kind) -> None:
     from ocitui.cache import Document
-    from ocitui.tui.widgets.json_indent import NotIndentedError, indent
+    from ocitui.tui.widgets.document_text import NotIndentedError, indent
 
     text = raw
     with suppress(ValueError, NotIndentedError):

@@ -8,7 +8,6 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
@@ -19,7 +18,7 @@ from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
 from ocitui.cache.own_folder import open_journal
-from ocitui.text import human_size
+from ocitui.text import human_size, timestamp
 
 from ..catalogue import CATALOGUE
 from ..findings import Finding, Severity
@@ -211,7 +210,7 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
     yield from _file_system(directory, min(index_size, MOST_INDEX_BYTES))
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
-        since = f" since {datetime.fromtimestamp(daemon.since, UTC):%Y-%m-%d %H:%M:%SZ}" if daemon.since else ""
+        since = f" since {timestamp(daemon.since)}" if daemon.since else ""
         whose = "" if daemon.ours else ", though its socket is not where that of this cache would be"
         seen = f"kratad runs as process {daemon.process}{since}{whose}"
         yield CATALOGUE["daemon-running"].finding(seen)

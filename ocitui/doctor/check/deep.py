@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
@@ -19,6 +18,8 @@ from ocitui.cache.documents import read_config
 from ocitui.cache.files import config_name, packed_name
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
 from ocitui.cache.listing import CacheFiles
+from ocitui.cache.records import some_of
+from ocitui.text import timestamp
 from ocitui.threads import Stop
 
 from ..catalogue import CATALOGUE
@@ -106,7 +107,6 @@ def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-_PATHS_SHOWN = 3
 # What a file system says of its own blocks; other errors may pass by themselves.
 _LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
 
@@ -127,6 +127,10 @@ class Reading:
     tree: Tree | None = None
     read_through: bool = False
     earlier: bool = False
+
+    def find(self, code: str, seen: str) -> None:
+        """Note what is wrong with the file."""
+        self.findings.append(CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **self.file.at))
 
     @property
     def sound(self) -> bool:
@@ -251,9 +255,9 @@ class DeepChecks:
         code, seen = "packed-changed", "it was written since"
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
-        since = f"{datetime.fromtimestamp(known.checked, UTC):%Y-%m-%d %H:%M:%SZ}" if known is not None else ""
+        since = timestamp(known.checked) if known is not None else ""
         seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
-        reading.findings.append(CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **file.at))
+        reading.find(code, seen)
 
     def _passed(self, size: int) -> None:
         self._brake.take(size)
@@ -272,9 +276,7 @@ class DeepChecks:
         if through.unchecked:
             self._note(f"not read through: {through.unchecked}", file.name)
         if through.problem:
-            seen = f"reading it through failed: {through.problem}"
-            fault = CATALOGUE["packed-damaged"]
-            reading.findings.append(fault.finding(seen, kind=FileKind.PACKED, **file.at))
+            reading.find("packed-damaged", f"reading it through failed: {through.problem}")
         reading.read_through = not through.unchecked
 
     def _compare(self, readings: Sequence[Reading]) -> None:
@@ -284,17 +286,14 @@ class DeepChecks:
             for other, other_tree in trees:
                 missing = lacking(tree, other_tree) if other is not reading else []
                 if missing:
-                    self._incomplete(reading, f"it lacks {_listed(missing)}, which the {other.file.format} holds")
+                    reading.find(
+                        "packed-incomplete", f"it lacks {_some_of(missing)}, which the {other.file.format} holds"
+                    )
                     break
         for reading, tree in trees:
             program = self._program(reading.file.digest) if not reading.findings else ""
             if program and has_program(tree, program.encode()) is False:
-                self._incomplete(reading, f"it lacks {program}, which the image is to run")
-
-    @staticmethod
-    def _incomplete(reading: Reading, seen: str) -> None:
-        file, fault = reading.file, CATALOGUE["packed-incomplete"]
-        reading.findings.append(fault.finding(seen, kind=FileKind.PACKED, **file.at))
+                reading.find("packed-incomplete", f"it lacks {program}, which the image is to run")
 
     def _program(self, digest: str) -> str:
         """What the image runs; empty where that is not known."""
@@ -347,6 +346,5 @@ def _moment(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _listed(paths: list[bytes]) -> str:
-    shown = ", ".join(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in paths[:_PATHS_SHOWN])
-    return shown + (f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else "")
+def _some_of(paths: list[bytes]) -> str:
+    return some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in paths)

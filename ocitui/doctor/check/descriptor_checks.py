@@ -9,6 +9,7 @@ from typing import TypedDict
 from ocitui.cache import Descriptor, ImageIndex, ImageName, InvalidNameError, PackedFormat
 from ocitui.cache.files import known_format, usable_digest, valid_digest
 from ocitui.cache.lookup import LATEST
+from ocitui.cache.records import Identity
 
 from ..catalogue import CATALOGUE
 from ..findings import Answer, Finding
@@ -20,7 +21,6 @@ _USUAL_NAME = re.compile(
     re.ASCII,
 ).fullmatch
 _FORMATS = frozenset(str(format_) for format_ in PackedFormat)
-Identity = tuple[str, str | None, str | None]
 
 
 class Where(TypedDict):

@@ -10,7 +10,7 @@ import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, Platform
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import config_name, manifest_name
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, manifest_name
 from ocitui.cache.listing import CacheFiles, Listing
 
 from ..catalogue import CATALOGUE
@@ -20,7 +20,6 @@ from .file_checks import FileLook, standing, unreadable
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
-_LARGEST = 1 << 26
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -58,10 +57,10 @@ class DocumentChecks:
     def _raw(self, kind: FileKind, name: str) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
         fact = self._listing.get(name)
-        if fact is not None and fact.plain and fact.size <= _LARGEST:
+        if fact is not None and fact.plain and fact.size <= MOST_DOCUMENT_BYTES:
             return self._read(kind, name, fact.size)
         found = standing(self._files, fact, name, kind, self._at)
-        if found.size is None or found.size > _LARGEST:
+        if found.size is None or found.size > MOST_DOCUMENT_BYTES:
             self._refuse(found, kind)
             return None
         return self._read(kind, name, found.size)
@@ -138,13 +137,12 @@ def has_digest(data: bytes, digest: str) -> bool | None:
 
 
 def _unparsable(error: DocumentError, matches: bool | None) -> str:
-    place = f" at line {error.line} column {error.column}" if error.line else ""
     content = {
         True: "; its content is what its digest says",
         False: "; its content is not what its digest says",
         None: "",
     }
-    return f"the daemon's types refuse it: {error.message}{place}{content[matches]}"
+    return f"the daemon's types refuse it: {error.placed}{content[matches]}"
 
 
 def _tree(raw: bytes) -> dict[str, Any]:

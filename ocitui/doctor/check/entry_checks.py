@@ -1,19 +1,30 @@
-"""One digest's entries, with care: their three files, what the documents say, and what the packed files' headers do."""
+"""One digest's entries: their three files, what the documents say, and what the packed files' headers do; in few steps
+where nothing is wrong, else with care."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
 
-from ocitui.cache import Descriptor, FileKind, PackedFormat
-from ocitui.cache.listing import CacheFiles, Listing
+from ocitui.cache import Descriptor, DocumentError, FileKind, PackedFormat
+from ocitui.cache.documents import Platform, read_config, read_manifest
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain
+from ocitui.cache.packed_file import check_packed_file
 
 from ..catalogue import CATALOGUE
 from ..findings import Finding
 from .descriptor_checks import Where, where
-from .document_checks import Carriers, DocumentChecks, document_place
+from .document_checks import Carriers, DocumentChecks, document_place, platform_disagrees
 from .file_checks import look_at_header, packed_standing
 
+_LARGEST_USUAL = 1 << 22
+_USUAL_ALGORITHM = "sha256:"
+DOCUMENTS_LOOKED = 1
+_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
+Expected = tuple[int, int, Platform | None]
+"""What an entry says: the place of its packed file in the listing, the size of its manifest in bytes, its platform."""
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
 
 
@@ -42,6 +53,65 @@ class DigestCheck(NamedTuple):
     findings: tuple[Finding, ...]
     looked_into: tuple[PackedFormat, ...]
     unchecked: tuple[tuple[str, str], ...]
+
+
+def look_usually(
+    files: CacheFiles, listing: Listing, digest: str, row: int, entries: list[Expected], *, headers: bool
+) -> int:
+    """Look at a digest's files in few steps: how far was looked, a bit for each place of the listing. 0 where something
+    is not as usual, so that `check_digest` has to tell.
+
+    Few calls, because this goes over every entry of the largest caches.
+    """
+    at, modes, sizes = row * WIDTH, listing.modes, listing.sizes
+    size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
+    if (
+        not entries
+        or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
+        or not is_plain(modes[at + MANIFEST])
+        or not is_plain(modes[at + CONFIG])
+        or size > _LARGEST_USUAL
+        or config_size > _LARGEST_USUAL
+        or not digest.startswith(_USUAL_ALGORITHM)
+    ):
+        return 0
+    looked = DOCUMENTS_LOOKED
+    try:
+        manifest = files.read(f"{digest}.manifest.json", size)
+        if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
+            return 0
+        said = read_manifest(manifest)
+        raw = files.read(f"{digest}.config.json", config_size)
+        if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
+            return 0
+        config = read_config(raw)
+        if len(said.layers) != len(config.rootfs.diff_ids):
+            return 0
+        for place, expected_size, platform in entries:
+            if (
+                not place
+                or expected_size != size
+                or not sizes[at + place]
+                or not is_plain(modes[at + place])
+                or (platform is not None and platform_disagrees(platform, config))
+            ):
+                return 0
+            if headers and not looked >> place & 1:
+                if not _header_is_usual(files, digest, place, sizes[at + place]):
+                    return 0
+                looked |= 1 << place
+    except (OSError, DocumentError):
+        return 0
+    return looked
+
+
+def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
+    fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
+    try:
+        check = check_packed_file(fd, size)
+    finally:
+        os.close(fd)
+    return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
 
 
 def check_digest(

@@ -14,6 +14,7 @@ from ocitui.cache import (
     CacheError,
     Descriptor,
     ImageIndex,
+    TransactionState,
     examine_index,
     keep_backup,
     keep_corrupt,
@@ -27,6 +28,7 @@ from ocitui.cache.backups import BACKUPS_NAME
 from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.listing import CacheFiles
+from ocitui.cache.own_folder import open_journal
 from ocitui.cache.redoing import Overwritten, find_overwritten
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
@@ -58,7 +60,8 @@ def _late(directory: Path) -> dict[str, History]:
 
 def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
     try:
-        backups = list_backups(directory)
+        undone = _undone_replacements(directory)
+        backups = [b for b in list_backups(directory) if not any(first < b.number <= last for first, last in undone)]
     except CacheError:
         return
     newest = backups[:1]
@@ -73,6 +76,18 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
                 yield History(descriptors, transactions_since(directory, backup))
+
+
+def _undone_replacements(directory: Path) -> list[tuple[int, int]]:
+    """From which transaction to which an index stood that had replaced another, with entries dropped on purpose, and
+    was taken back: its backups lack these, which are to come back again."""
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        undone = journal.list([TransactionState.UNDONE]) if journal is not None else []
+        dropping = {one.id: one.sequence for one in undone if one.swap is not None and one.absent}
+        if journal is not None and dropping:
+            done = journal.list([TransactionState.DONE])
+            return [(dropping[one.of], one.sequence) for one in done if one.of in dropping]
+    return []
 
 
 def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,11 +18,14 @@ from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.records import some_of
-from ocitui.cache.redoing import Overwritten
 from ocitui.cache.strict_json import Scanner, Value, next_element
+from ocitui.text import count_entries
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
+
+if TYPE_CHECKING:
+    from ocitui.cache.redoing import Overwritten  # which writes
 
 
 class History(msgspec.Struct, frozen=True):
@@ -145,7 +149,9 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
 def _missing(complete: int, files: int, history: History) -> Finding:
     fault = CATALOGUE["index-missing"]
     if files or history.backup:
-        return fault.finding(f"there is no index.json, beside {_entries(complete)} complete on disk", file=INDEX_NAME)
+        return fault.finding(
+            f"there is no index.json, beside {count_entries(complete)} complete on disk", file=INDEX_NAME
+        )
     return fault.finding(
         "there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME, severity=Severity.INFO
     )
@@ -196,13 +202,13 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
         if missing := shrunk(reading.index, late):
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
-            seen += f"{_entries(len(missing))} of it {verb} not in index.json: {_names(missing)}"
+            seen += f"{count_entries(len(missing))} of it {verb} not in index.json: {_names(missing)}"
             findings.append(CATALOGUE["index-late-update"].finding(seen, file=file))
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
     if gone:
         verb = "is" if len(gone) == 1 else "are"
-        seen = f"{_entries(len(gone))} of the newest backup {verb} gone: {_names(gone)}"
+        seen = f"{count_entries(len(gone))} of the newest backup {verb} gone: {_names(gone)}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
     return findings
 
@@ -213,12 +219,8 @@ def _names(gone: Sequence[Descriptor]) -> str:
 
 def emptied(complete: int) -> Finding:
     """What is found where an index has no entry, and the directory the files of so many."""
-    seen = f"index.json holds no entry, beside {_entries(complete)} complete on disk"
+    seen = f"index.json holds no entry, beside {count_entries(complete)} complete on disk"
     return CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
-
-
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def told_alone(today: ImageIndex, history: History, gone: Sequence[Descriptor], complete: int) -> Sequence[Overwritten]:
@@ -310,8 +312,8 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
 
 def _index_fault(error: DocumentError) -> Finding:
     if not error.message.startswith(_OF_TYPE):
-        return _unparsable(_place(error))
-    return CATALOGUE["index-schema"].finding(_place(error), file=INDEX_NAME)
+        return _unparsable(error.placed)
+    return CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
 
 
 def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
@@ -319,17 +321,13 @@ def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
         DESCRIPTOR.read(Scanner(data, start))
     except DocumentError as error:
         if not error.message.startswith(_OF_TYPE):
-            return _unparsable(_place(error), position)
-        return CATALOGUE["descriptor-invalid"].finding(_place(error), file=INDEX_NAME, position=position)
+            return _unparsable(error.placed, position)
+        return CATALOGUE["descriptor-invalid"].finding(error.placed, file=INDEX_NAME, position=position)
     return None
 
 
 def _unparsable(seen: str, position: int | None = None) -> Finding:
     return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position, daemon=WIPES)
-
-
-def _place(error: DocumentError) -> str:
-    return f"{error.message} at line {error.line} column {error.column}" if error.line else error.message
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode

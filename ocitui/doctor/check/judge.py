@@ -7,12 +7,10 @@ did not change is not looked at again.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -23,21 +21,17 @@ from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
     CacheDirectoryError,
     Descriptor,
-    DocumentError,
     ImageIndex,
     PackedFormat,
-    Platform,
 )
-from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain, part_of
-from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.listing import MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
-from ..findings import NOT_LOOKED, Counts, Depth, EntryState, Finding, Severity, in_order, state_of
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import (
     check_host,
     check_own,
@@ -49,24 +43,16 @@ from .cache_checks import (
     strangers,
 )
 from .descriptor_checks import DescriptorChecks
-from .document_checks import Carriers, platform_disagrees
-from .entry_checks import PackedFile, check_digest, first_of_formats
-from .history import known_history
+from .document_checks import Carriers
+from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
 from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
-LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
-_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
-_USUAL_ALGORITHM = "sha256:"
-_DOCUMENTS_LOOKED = 1
 Findings = tuple[Finding, ...]
-Expected = tuple[int, int, Platform | None]
-"""Of an entry: the packed file's place in its row (0: a format that is not known), manifest's size, platform."""
-_NONE: Findings = ()
 Told = Callable[[int, int], object]
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -103,7 +89,8 @@ class Judge:
         """Whether every entry was looked into once."""
         self._checks = DescriptorChecks()
         self._late = False
-        self._positions: dict[str, int | tuple[int, ...]] = {}
+        # Whether the index that was taken last told of entries.
+        self._told = False
         self._of_index: dict[int, Findings] = {}
         self._of_files: dict[str, Findings] = {}
         self._unchecked: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -127,7 +114,7 @@ class Judge:
         self.reading, self.listing, self._late = reading, Listing(), True
         first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
         with self._open(self.directory) as files:
-            self.listing.refresh(files, (f"{one}.{suffix}" for one in first if valid_digest(one) for suffix in PLACES))
+            self.listing.refresh(files, _names_of(first))
         self._pending.update(dict.fromkeys(self._take_index(reading)))
         self.remember()
         self._looked.extend(bytes(len(self.listing.digests)))
@@ -137,16 +124,12 @@ class Judge:
         """Take an index, and look at the files of these digests alone."""
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
-            self.listing.refresh(
-                files, (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
-            )
-        for _ in self._take_index(reading):
-            continue
+            self.listing.refresh(files, _names_of(digests))
+        list(self._take_index(reading))
         self.remember()
         self._pending = dict.fromkeys(digests)
         self._looked = bytearray(len(self.listing.digests))
-        for _ in self.look():
-            continue
+        list(self.look())
 
     @_in_turn
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
@@ -158,6 +141,7 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
+                self._late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
@@ -181,24 +165,16 @@ class Judge:
 
     def _take_index(self, reading: IndexReading) -> Iterator[str]:
         """The digests of which an entry came, went or changed."""
-        before, had = self.reading, self._positions
+        before, had = self.reading, self._told
         self.reading = reading
         self.__dict__.pop("named", None)
         if reading.index is before.index and self.named and had:
             return
-        positions: dict[str, int | tuple[int, ...]] = {}
-        for position, digest in enumerate(self._digests):
-            there = positions.get(digest)
-            if there is None:
-                positions[digest] = position
-            else:
-                positions[digest] = (*there, position) if isinstance(there, tuple) else (there, position)
-        self._positions = positions
+        self._told = bool(self._digests)
         if not self.named:
             yield from self.listing.held()
         elif before.index is None or not had:
-            rows = self.listing.rows
-            yield from (digest for digest in positions if digest in rows or valid_digest(digest))
+            yield from (one for one in dict.fromkeys(self._digests) if one in self.listing.rows or valid_digest(one))
         else:
             index, old = reading.index or ImageIndex.empty(), before.index
             changed = index.difference(old)
@@ -208,6 +184,11 @@ class Judge:
     @property
     def _digests(self) -> Sequence[str]:
         return self.reading.index.digests if self.named and self.reading.index is not None else ()
+
+    def _places_of(self, digest: str) -> Sequence[int]:
+        """Where the entries of a digest stand, in order; nowhere where the index does not tell of entries."""
+        index = self.reading.index
+        return index.positions(digest) if index is not None and self.named else ()
 
     @cached_property
     def named(self) -> bool:
@@ -248,7 +229,6 @@ class Judge:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self._late:
-                    self._late = False
                     self.take(self.reading)
         if only is None:
             self.complete = True
@@ -286,7 +266,7 @@ class Judge:
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         row = self.listing.rows.get(digest)
         if row is not None and only is None and not self.remembered.knows(digest):
-            looked = self._look_usually(files, digest, row, self._expected(digest, row))
+            looked = look_usually(files, self.listing, digest, row, self._expected(digest, row), headers=self._headers)
             if looked:
                 self._looked[row] = looked
                 self._of_files.pop(digest, None)
@@ -299,69 +279,10 @@ class Judge:
         index, size = self.reading.index, self.listing.sizes[row * WIDTH + MANIFEST]
         if not self.named or index is None:
             return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
-        there = self._positions.get(digest)
-        if there is None:
-            return []
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in (there if isinstance(there, tuple) else (there,))
+            for position in index.positions(digest)
         ]
-
-    def _look_usually(self, files: CacheFiles, digest: str, row: int, entries: list[Expected]) -> int:
-        """In few steps, where nothing is wrong: how far was looked. 0 where the careful checks have to tell.
-
-        Few calls, because this goes over every entry of the largest caches.
-        """
-        listing, at = self.listing, row * WIDTH
-        modes, sizes = listing.modes, listing.sizes
-        size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
-        if (
-            not entries
-            or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
-            or not is_plain(modes[at + MANIFEST])
-            or not is_plain(modes[at + CONFIG])
-            or size > LARGEST_USUAL
-            or config_size > LARGEST_USUAL
-            or not digest.startswith(_USUAL_ALGORITHM)
-        ):
-            return 0
-        looked = _DOCUMENTS_LOOKED
-        try:
-            manifest = files.read(f"{digest}.manifest.json", size)
-            if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
-                return 0
-            said = read_manifest(manifest)
-            raw = files.read(f"{digest}.config.json", config_size)
-            if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
-                return 0
-            config = read_config(raw)
-            if len(said.layers) != len(config.rootfs.diff_ids):
-                return 0
-            for place, expected_size, platform in entries:
-                if (
-                    not place
-                    or expected_size != size
-                    or not sizes[at + place]
-                    or not is_plain(modes[at + place])
-                    or (platform is not None and platform_disagrees(platform, config))
-                ):
-                    return 0
-                if self._headers and not looked >> place & 1:
-                    if not self._header_is_usual(files, digest, place, sizes[at + place]):
-                        return 0
-                    looked |= 1 << place
-        except (OSError, DocumentError):
-            return 0
-        return looked
-
-    @staticmethod
-    def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
-        fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
-        try:
-            check = check_packed_file(fd, size)
-        finally:
-            os.close(fd)
-        return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         carriers, row = self.carriers(digest), self.listing.rows.get(digest)
@@ -376,7 +297,7 @@ class Judge:
             return
         check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
         findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        looked = _DOCUMENTS_LOOKED
+        looked = DOCUMENTS_LOOKED
         for format_ in check.looked_into:
             looked |= 1 << PLACES[format_]
         self._looked[row] = looked
@@ -396,30 +317,26 @@ class Judge:
             return []
         if not self.named:
             return [(None, one) for one in self._by_files(digest)]
-        index, there = self.reading.index, self._positions.get(digest)
-        if there is None or index is None:
-            return []
-        positions = there if isinstance(there, tuple) else (there,)
-        return [(position, index.descriptors[position]) for position in positions]
+        index = self.reading.index
+        return [] if index is None else [(at, index.descriptors[at]) for at in index.positions(digest)]
 
     def _by_files(self, digest: str) -> Iterator[Descriptor]:
         fact = self.listing.get(manifest_name(digest))
         for format_ in self.listing.formats(digest):
-            annotations = {ANNOTATION_PACKED_FORMAT: str(format_)}
             fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
-            yield Descriptor.from_dict({**fields, "annotations": annotations})
+            yield Descriptor.from_dict({**fields, "annotations": {ANNOTATION_PACKED_FORMAT: str(format_)}})
 
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
+        from .history import known_history  # loads what writes
 
         reading, listing = self.reading, self.listing
         history = history or known_history(self.directory, reading.index)
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
-        found += self._about_listing(history)
-        found += check_own(self.directory)
+        found += [*self._about_listing(history), *check_own(self.directory)]
         index_file = listing.get(INDEX_NAME)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
@@ -428,14 +345,16 @@ class Judge:
     def _about_listing(self, history: History) -> Iterator[Finding]:
         """What is odd about the directory. Where the index does not tell, no file is an orphan."""
         listing, index = self.listing, self.reading.index
-        usual = len(listing.others) == (INDEX_NAME in listing.others) + (OWN_NAME in listing.others)
         if self.named and index is not None:
             gone = explained_keys(index, history)
             yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
         yield from index_oddities(listing)
-        if not usual:
-            yield from strangers(listing)
+        yield from strangers(listing)
         yield from collisions(listing)
+
+    def positions_of(self, digests: Iterable[str]) -> list[int]:
+        """Where the entries of these digests stand in the index."""
+        return sorted(chain.from_iterable(map(self._places_of, digests)))
 
     # What was found
 
@@ -443,16 +362,16 @@ class Judge:
         """What is wrong with an entry of the index; a shared document's faults are those of each of its formats."""
         index = self.reading.index
         if index is None or position >= len(index):
-            return _NONE
+            return ()
         digest, format_ = index.digests[position], index.formats[position]
-        found = self._of_index.get(position, _NONE) + self.findings_of(digest, format_ or "", position)
+        found = self._of_index.get(position, ()) + self.findings_of(digest, format_ or "", position)
         return self.accepted.mark(found)
 
     def findings_of(self, digest: str, format: str, position: int | None = None) -> Findings:
         """What is wrong with the files of a digest and format."""
         found = self._of_files.get(digest)
         if not found:
-            return _NONE
+            return ()
         of_format = [one for one in found if one.format in ("", format)]
         if position is None:
             return tuple(of_format)
@@ -465,7 +384,7 @@ class Judge:
             return NOT_LOOKED
         digest, format_ = index.digests[position], index.formats[position]
         about = position in self._of_index or digest in self._of_files
-        return self._state(digest, format_, self.findings_at(position) if about else _NONE)
+        return self._state(digest, format_, self.findings_at(position) if about else ())
 
     def _state(self, digest: str, format: str | None, found: Findings) -> EntryState:
         depth = self.depth_of(digest, format)
@@ -509,10 +428,7 @@ class Judge:
             return
         bad = {position for position, found in self._of_index.items() if self._is_bad(found)}
         for digest, found in list(self._of_files.items()):
-            if not self._is_bad(found):
-                continue
-            there = self._positions.get(digest)
-            for position in () if there is None else there if isinstance(there, tuple) else (there,):
+            for position in self._places_of(digest) if self._is_bad(found) else ():
                 if any(one.is_problem for one in self.findings_at(position)):
                     bad.add(position)
         yield from sorted(bad)
@@ -526,14 +442,10 @@ class Judge:
         index = self.reading.index
         return len(index) if index is not None and self.named else 0
 
-    def counts(self) -> Counts:
-        """How many entries there are, how many have a problem, and what the packed files hold."""
-        return Counts(self.entries, sum(1 for _ in self.with_problems()), self.listing.packed_bytes)
-
     def findings_of_digest(self, digest: str) -> list[Finding]:
         """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
         those that are missing as their entry was deleted and came back, for which there is one finding."""
-        found, formats = self._of_files.get(digest, _NONE), self._came_back.get(digest, frozenset())
+        found, formats = self._of_files.get(digest, ()), self._came_back.get(digest, frozenset())
         if formats and formats.issuperset(one.format or "" for _, one in self.carriers(digest)):
             formats |= {""}  # the documents too
         return [self._placed(digest, one) for one in found if one.code != "file-missing" or one.format not in formats]
@@ -551,13 +463,11 @@ class Judge:
         return found
 
     def _placed(self, digest: str, finding: Finding) -> Finding:
-        index, there = self.reading.index, self._positions.get(digest)
-        if there is None or index is None:
+        index, there = self.reading.index, self._places_of(digest)
+        if index is None or not there:
             return finding
-        if not isinstance(there, tuple):
-            return msgspec.structs.replace(finding, position=there)
         for wanted in ((finding.format, finding.name), (finding.format,)):
-            for position in there:
+            for position in there if len(there) > 1 else ():
                 if (index.formats[position] or "", index.names[position] or "")[: len(wanted)] == wanted:
                     return msgspec.structs.replace(finding, position=position)
         return msgspec.structs.replace(finding, position=there[0])
@@ -576,33 +486,25 @@ class Judge:
 
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
-        for digest, format_ in self._keys():
-            if only is None or (digest, format_) in only:
+        index, listing = self.reading.index, self.listing
+        keys: Iterable[Key] = ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
+        if self.named and index is not None:
+            keys = zip(index.digests, index.formats, strict=True)
+        for digest, format_ in keys:
+            if (only is None or (digest, format_) in only) and (digest in listing.rows or valid_digest(digest)):
                 depth = self.depth_of(digest, format_) or Depth.QUICK
                 # What was read through before is told apart from what was read now.
                 yield digest, format_, Depth.HEADER if depth is Depth.DEEP else depth
 
-    def _keys(self) -> Iterator[Key]:
-        """Digest and format of each entry that can have files."""
-        index, rows = self.reading.index, self.listing.rows
-        if not self.named or index is None:
-            listing = self.listing
-            yield from ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
-            return
-        for digest, format_ in zip(index.digests, index.formats, strict=True):
-            if digest in rows or valid_digest(digest):
-                yield digest, format_
-
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
         self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
-        for _ in self.look():
-            continue
+        list(self.look())
 
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
         """The packed files that are there and hold something, each once, by the order of the index."""
         files: list[PackedFile] = []
-        digests = self._positions if self.named else self.listing.held()
+        digests = dict.fromkeys(self._digests) if self.named else self.listing.held()
         for digest in digests:
             for format_, (position, descriptor) in first_of_formats(self.carriers(digest)):
                 fact = self.listing.get(f"{digest}.{format_}")
@@ -610,6 +512,11 @@ class Judge:
                 if wanted and fact is not None and fact.regular and fact.size:
                     files.append(PackedFile(digest, format_, fact.size, descriptor, position))
         return files
+
+
+def _names_of(digests: Iterable[str]) -> Iterator[str]:
+    """The names that files of these digests may have."""
+    return (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
 
 
 def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:

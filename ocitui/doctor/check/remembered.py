@@ -53,8 +53,6 @@ class Remembered:
         """
         try:
             signature = self._look()
-        except NotADirectoryError:
-            signature = (0, 0, 0, 0)
         except OSError as error:
             self.problem = f"the ledger cannot be read: {error.strerror}"
             return set()
@@ -84,18 +82,15 @@ class Remembered:
 
     def findings(self, file: PackedFile, fact: Fact) -> Iterator[Finding]:
         """What was found in a packed file, where it is still the same."""
-        identity = _identity(fact)
-        for damage in self._damaged.get(file.name, ()):
-            if damage.identity == identity:
-                yield damage_finding(damage, file)
-                return
+        known = self._damaged.get(file.name, ())
+        yield from [damage_finding(one, file) for one in known if one.identity == fact.identity][:1]
 
     def checked(self, listing: Listing, place: int) -> int | None:
         """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch."""
         if not self._checked:
             return None
         fact = listing.fact(place)
-        return None if fact is None else self._checked.get(hash((listing.name_at(place), _identity(fact))))
+        return None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
 
     def _look(self) -> Identity:
         try:
@@ -103,7 +98,3 @@ class Remembered:
         except (FileNotFoundError, NotADirectoryError):
             return 0, 0, 0, 0
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _identity(fact: Fact) -> Identity:
-    return fact.device, fact.inode, fact.size, fact.modified_ns

@@ -202,7 +202,6 @@ def _node(image: _Image, inode: _Inode) -> Node:
     return Node(kind, inode.size if kind == stat.S_IFREG else None)
 
 
-_MOST_MEMBERS = 2_000_000
 _KINDS = {
     b"-": stat.S_IFREG,
     b"d": stat.S_IFDIR,
@@ -217,7 +216,6 @@ _LINE = re.compile(
     rb"([-dlcbps])[rwxsStT-]{9} \d+/\d+ +(\d+)(?:, *\d+)? \d{4}-\d\d-\d\d \d\d:\d\d squashfs-root(?:/(.*))?", re.DOTALL
 )
 _ARROW = b" -> "
-__all__ = ["erofs_tree", "squashfs_tree", "tar_tree"]
 
 
 def squashfs_tree(tool: Tool) -> tuple[Said, Tree]:
@@ -263,7 +261,7 @@ def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
                 if path not in (b"", b"."):
                     tree[path] = _member_node(member)
                     _add_parents(tree, path)
-                if len(tree) > _MOST_MEMBERS:
+                if len(tree) > _MOST_NODES:
                     raise NotCheckedError("it has too many files to compare")
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotCheckedError(f"its members cannot be listed: {error}") from error

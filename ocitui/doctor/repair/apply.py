@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
-from ocitui.importing.packing.flatten_messages import FlattenProgress
+from ocitui.importing.image_import import clear_blobs, fetch_and_pack
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.packing.flatten_messages import FlattenProgress, PackedResult
 from ocitui.importing.packing.packing import flatten_and_pack
 from ocitui.importing.sources.base import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
-from ocitui.importing.staging import check_room, staging_folder, while_there_is_room
+from ocitui.importing.staging import check_room, staging_folder
 from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 
@@ -36,7 +39,6 @@ FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
 _CHUNK = 1 << 20
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +88,17 @@ class Fetcher:
     async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
         blobs = blob_store(self.directory, self.disk)
 
+        def downloaded(_: str, done: int, total: int) -> None:
+            self.report(fetch.name, done, total)
+
         def packed(said: FlattenProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        for _ in range(_ATTEMPTS):
-            layers = await while_there_is_room(
-                self.directory, source.fetch(image, blobs, lambda _, done, total: self.report(fetch.name, done, total))
-            )
-            with blobs.held(layer.path for layer in layers) as whole:
-                if whole:
-                    work = flatten_and_pack(layers, output, fetch.format, None, packed)
-                    await while_there_is_room(self.directory, work)
-                    break
-        else:
-            raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
-        blobs.clear({digest for layer in image.layers for digest in (layer.digest, layer.diff_id)})
+        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, PackedResult]:
+            return flatten_and_pack(layers, output, fetch.format, None, packed)
+
+        await fetch_and_pack(self.directory, source, image, blobs, downloaded, pack)
+        await asyncio.to_thread(clear_blobs, blobs, image)
 
 
 def require_good(fetch: Fetch, output: Path, stop: Stop) -> None:
@@ -176,7 +174,7 @@ async def apply_plan(
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
     """
-    tell = progress or _ignore
+    tell = progress or (lambda _: None)
     if cache.read_only:
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
@@ -215,13 +213,17 @@ def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
 @asynccontextmanager
 async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[dict[str, Path]]:
     """The files that have to be fetched, whole and looked at, until they are placed."""
+
+    def fetching(name: str, done: int, total: int) -> None:
+        tell(RepairProgress(f"fetching {name}", done, total))
+
     with ExitStack() as stack:
         staged: dict[str, Path] = {}
         if plan.fetches:
             folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
-            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, _telling(tell))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
             for number, fetch in enumerate(plan.fetches):
-                tell(RepairProgress(f"fetching {fetch.name}", 0, fetch.size))
+                fetching(fetch.name, 0, fetch.size)
                 staged[fetch.name] = await fetcher.bring(number, fetch)
         try:
             yield staged
@@ -234,11 +236,3 @@ def _note_packed(cache: PackerCache, plan: RepairPlan) -> None:
     """What was packed anew has other bytes than the ledger knew."""
     for fetch in plan.fetches:
         record_stored(cache.directory, cache.directory / fetch.name, disk=cache.disk)
-
-
-def _telling(tell: ProgressCall) -> Callable[[str, int, int], None]:
-    return lambda name, done, total: tell(RepairProgress(f"fetching {name}", done, total))
-
-
-def _ignore(progress: RepairProgress) -> None:
-    """Progress that nobody wants."""

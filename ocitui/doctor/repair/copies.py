@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, Seen
-from ocitui.cache.files import OWN_NAME, config_name, read_bounded
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, config_name, read_bounded
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.threads import Stop, in_thread
@@ -92,8 +92,6 @@ class Shelf(Protocol):
 
         Raises CacheError where the place cannot be looked at."""
 
-    async def close(self) -> None: ...
-
 
 @dataclass(slots=True)
 class Restorer:
@@ -121,10 +119,6 @@ class Restorer:
         *first, last = [shelf.label for shelf in self.shelves] or ["no place"]
         return f"{', '.join(first)} or {last}" if first else last
 
-    async def close(self) -> None:
-        for shelf in self.shelves:
-            await shelf.close()
-
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
@@ -147,9 +141,6 @@ class DeviceShelf:
             return None
         return await in_thread(lambda stop: self._find(wanted, refuse, stop))
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         for use in self._users.get(wanted.name, ()):
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
@@ -167,7 +158,6 @@ class DeviceShelf:
 
 
 _TRASH = "trash"
-_LARGEST_DOCUMENT = 1 << 26
 
 
 class TrashShelf:
@@ -188,9 +178,6 @@ class TrashShelf:
         names = self._names.get(wanted.name)
         # A thread for each of 100,000 files that nobody trashed would take minutes.
         return await in_thread(lambda stop: self._find(wanted, names, refuse, stop)) if names else None
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     def _find(self, wanted: WantedFile, names: list[str], refuse: Refuse, stop: Stop) -> Copy | None:
         for name in names:
@@ -244,9 +231,6 @@ class SiblingShelf:
         names = [name for name in self._by_size.get(wanted.size, []) if name != wanted.name]
         return await asyncio.to_thread(self._find, wanted, names) if names else None
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
         for name in names:
             with suppress(OSError):
@@ -268,7 +252,7 @@ class SiblingShelf:
 
 def read_document(path: Path | str) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
-    return read_bounded(path, _LARGEST_DOCUMENT, follow=False)
+    return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
 
 
 class Goodness(NamedTuple):

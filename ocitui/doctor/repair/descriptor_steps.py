@@ -16,8 +16,9 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import packed_name
 
+from ..finding_texts import short_digest
 from ..findings import Finding, Way
-from .snapshot import Snapshot, entry_of, short
+from .snapshot import Snapshot, entry_of
 from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Outcome, RepairStep, StepChange, StepKind
 
 CODES = frozenset({"digest-invalid", "format-unknown", "name-missing", "name-not-canonical", "entry-duplicate"})
@@ -45,7 +46,6 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
 
 def _take_out(finding: Finding, position: int) -> RepairStep:
     return RepairStep(
-        0,
         StepKind.DROP_ENTRY,
         f"Take entry {position + 1} out of the index: its digest can be none",
         (finding,),
@@ -63,12 +63,12 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
         outcome.leave([finding], why, "import the image again under its name, then drop this entry")
         return
     form = formats[0]
-    if any(other.format == form and _same_name(other, descriptor) for other in snapshot.carrying(descriptor.digest)):
+    same_digest = snapshot.carrying(descriptor.digest)
+    if any((other.format, other.image_name) == (form, descriptor.image_name) for other in same_digest):
         outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
         return
     outcome.steps.append(
         RepairStep(
-            0,
             StepKind.EDIT_DESCRIPTOR,
             f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}",
             (finding,),
@@ -76,10 +76,6 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
             change=StepChange(annotate=((position, ((ANNOTATION_PACKED_FORMAT, form.value),)),)),
         )
     )
-
-
-def _same_name(one: Descriptor, other: Descriptor) -> bool:
-    return one.image_name == other.image_name
 
 
 def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
@@ -97,7 +93,6 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
     winner = snapshot.index.by_name(str(name)) if snapshot.index is not None else None
     outcome.steps.append(
         RepairStep(
-            0,
             StepKind.EDIT_DESCRIPTOR,
             f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
             (finding,),
@@ -118,7 +113,7 @@ def name_annotations(name: ImageName) -> Annotations:
 
 def _then_named(name: str, winner: Descriptor | None, descriptor: Descriptor) -> str:
     if winner is not None and winner.digest != descriptor.digest:
-        return f"{name} is carried by {short(winner.digest)} too: the last of them in the index wins"
+        return f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
     return f"{name} resolves to it"
 
 
@@ -133,7 +128,6 @@ def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
         count = "an entry that repeats" if len(same) == 1 else f"{len(same)} entries that repeat"
         steps.append(
             RepairStep(
-                0,
                 StepKind.DROP_ENTRY,
                 f"Take out {count} {entry_of(digest, form, name)}; the last one stays",
                 same,

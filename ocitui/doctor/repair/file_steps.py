@@ -24,6 +24,8 @@ from .snapshot import Snapshot, entry_of, file_of
 from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
 
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
+Holders = Mapping[str, tuple[str, ...]]
+"""The loop devices that hold packed files, by the file's name."""
 Content = Callable[[str], str]
 """The digest that a packed file's bytes should have, by its name; empty where nobody recorded it."""
 
@@ -146,15 +148,13 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     gone = [name for name in names if left.by_name(name) is None]
     formats = ", ".join(dict.fromkeys(descriptor.format or "no format" for descriptor in going))
     return RepairStep(
-        0,
         StepKind.DROP_ENTRY,
         f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
         findings,
         snapshot.trashed(discards),
-        sum(item.seen.size for item in discards),
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
-        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.of(packed_file(descriptor)))),
+        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(packed_file(descriptor), ()))),
         change=StepChange(remove=positions, discard=discards),
     )
 
@@ -180,16 +180,6 @@ CODES = frozenset(
 )
 _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 """What is no worse for being left where it is, while nothing better is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holders:
-    """The loop devices that hold packed files, by the file's name."""
-
-    by_name: Mapping[str, tuple[str, ...]]
-
-    def of(self, name: str) -> tuple[str, ...]:
-        return self.by_name.get(name, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +222,6 @@ class FileMends:
         there = self.snapshot.seen_at(wanted.name)
         place, fetch = copy.place(wanted, there), copy.to_fetch(wanted, there)
         return RepairStep(
-            0,
             StepKind.RESTORE_FILE,
             f"Restore the {wanted.kind} file of {_entry(wanted, findings)} from {copy.where}",
             findings,
@@ -241,13 +230,12 @@ class FileMends:
                     wanted.name, Fate.PLACED if there is None else Fate.REPLACED, there.size if there else copy.size
                 ),
             ),
-            there.size if there else 0,
             copy.size,
             then=HIT,
             source=copy.where,
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
-            used_by=self.holders.of(wanted.name),
+            used_by=self.holders.get(wanted.name, ()),
             change=StepChange(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
         )
 
@@ -278,14 +266,12 @@ class FileMends:
         discards = self.snapshot.discards([wanted.name])
         outcome.steps.append(
             RepairStep(
-                0,
                 StepKind.MOVE_ASIDE,
                 f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
                 findings,
                 self.snapshot.trashed(discards),
-                there.size,
                 then=MISS,
-                used_by=self.holders.of(wanted.name),
+                used_by=self.holders.get(wanted.name, ()),
                 leaves=(Left(_missing(wanted, findings[0]), why, would),),
                 change=StepChange(discard=discards),
             )

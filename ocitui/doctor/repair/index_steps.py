@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement, new_index
 from ocitui.cache.files import INDEX_NAME, valid_digest
 from ocitui.cache.listing import CacheFiles
+from ocitui.cache.records import some_of
+from ocitui.text import count_entries
 
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
+from ..finding_texts import short_digest
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import Joined, Source
-from .snapshot import Snapshot, short
+from .snapshot import Snapshot
 from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind, WholeIndex
 
 REPLACED = frozenset(
@@ -31,7 +34,6 @@ REPLACED = frozenset(
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 CODES = REPLACED | REFILLED
 _LATER = "it is found only once index.json reads again"
-_SHOWN = 3
 _PLAN_AGAIN = "make a new plan then"
 
 
@@ -72,14 +74,12 @@ def _replace(
     file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
     outcome.steps.append(
         RepairStep(
-            0,
             StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {_count(len(index))}: {_origins(joined.proposed)}",
+            f"Write index.json anew, with {count_entries(len(index))}: {_origins(joined.proposed)}",
             findings,
             (file,),
-            size,
             len(data),
-            then=f"it loads {_count(len(index))} at its next start",
+            then=f"it loads {count_entries(len(index))} at its next start",
             loses=_lost(joined),
             source=_origins(joined.proposed),
             leaves=leaves(snapshot, index, known),
@@ -116,12 +116,11 @@ def _refill(
     whole = ImageIndex.parse(new_index(laid_out))
     outcome.steps.append(
         RepairStep(
-            0,
             StepKind.ADD_ENTRIES,
-            f"Put {_count(len(added))} back into index.json: {_origins(added)}",
+            f"Put {count_entries(len(added))} back into index.json: {_origins(added)}",
             findings,
             (),
-            then=f"it loads {_count(len(whole))} at its next start",
+            then=f"it loads {count_entries(len(whole))} at its next start",
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(snapshot, whole, known),
@@ -164,18 +163,10 @@ def _would(finding: Finding) -> str:
 
 
 def _lost(joined: Joined) -> str:
-    nameless = [short(digest) for digest in joined.nameless]
-    if not nameless:
-        return ""
-    shown = ", ".join(nameless[:_SHOWN])
-    more = f" and {len(nameless) - _SHOWN} more" if len(nameless) > _SHOWN else ""
-    return f"the name of {shown}{more}, which nothing tells: give it with {Way.NAME}"
+    nameless = some_of(map(short_digest, joined.nameless))
+    return f"the name of {nameless}, which nothing tells: give it with {Way.NAME}" if nameless else ""
 
 
 def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
     counts = Counter(source for _, source in proposed)
     return ", ".join(f"{counts[source]} of the {source}" for source in Source if counts[source]) or "empty"
-
-
-def _count(number: int) -> str:
-    return "1 entry" if number == 1 else f"{number} entries"

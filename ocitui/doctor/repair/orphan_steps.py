@@ -16,10 +16,11 @@ from ocitui.importing.sources.image_documents import describe_image
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import emptied
+from ..finding_texts import short_digest
 from ..findings import Finding, Severity, Way
 from .copies import read_document
 from .descriptor_steps import name_annotations
-from .snapshot import Snapshot, entry_of, short
+from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
     NOTHING,
@@ -70,11 +71,10 @@ class Adoption:
         taken = winner is not None and winner.digest != descriptor.digest
         outcome.steps.append(
             RepairStep(
-                0,
                 StepKind.ADOPT,
                 f"Adopt {entry_of(finding.digest, finding.format)} as {name}",
                 (finding,),
-                then=f"recall by digest hits; {name} stays with {short(winner.digest)}, by `point` it would win"
+                then=f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
                 if taken and winner
                 else f"a hit, and {name} resolves to it",
                 source="the index as it once was" if self._uses_known(finding) else "its manifest and config",
@@ -200,12 +200,10 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
             names += discardable(root, snapshot.index, keys)[0]
     discards = snapshot.discards(names)
     return RepairStep(
-        0,
         StepKind.TRASH_ORPHAN,
-        f"Move the files of {short(digest)}, which no descriptor names, to the trash",
+        f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash",
         tuple(findings),
         snapshot.trashed(discards),
-        sum(item.seen.size for item in discards),
         then=f"{NOTHING}; {REVERSIBLE}",
         change=StepChange(discard=discards),
     )
@@ -214,12 +212,10 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
 def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
     discards = snapshot.discards([finding.file])
     return RepairStep(
-        0,
         StepKind.CLEAN_UP,
         f"Move the temporary file {finding.file} to the trash",
         (finding,),
         snapshot.trashed(discards),
-        sum(item.seen.size for item in discards),
         then=NOTHING,
         change=StepChange(discard=discards),
     )
@@ -229,7 +225,6 @@ def _clean_up(findings: tuple[Finding, ...]) -> RepairStep:
     """Any writer does this first, so there is nothing to change for it."""
     files = tuple(StepFile(finding.file, Fate.REMOVED, 0) for finding in findings if "leftover" in finding.code)
     return RepairStep(
-        0,
         StepKind.CLEAN_UP,
         "Finish or roll back what an interrupted writer left in ocitui's own folder",
         findings,
@@ -255,7 +250,6 @@ def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allo
     else:
         outcome.steps.append(
             RepairStep(
-                0,
                 StepKind.CHANGE_MODE,
                 f"Let the owner read {finding.file}: mode {old:04o} becomes {new:04o}",
                 (finding,),

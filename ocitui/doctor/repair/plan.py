@@ -120,7 +120,7 @@ def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwri
         return replace(step, kind=StepKind.REDO, title=title, then=DONE_AGAIN, loses="")
     edit = edit_again(snapshot.directory, index, lost)
     change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
-    return RepairStep(0, StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
+    return RepairStep(StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
 
 
 def _what(lost: Overwritten) -> str:
@@ -170,38 +170,33 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users, notes), notes)
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
-    holders = Holders({name: tuple(str(use.device) for use in uses) for name, uses in users.items()})
+    holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     joined: Joined | None = None
-    try:
-        outcome = Outcome()
-        if about_index:
-            history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
-            joined = await asyncio.to_thread(join_sources, snapshot, history, names)
-            outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
-        # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
-        later, found_later = _on_whole_index(snapshot, outcome, options)
-        findings += found_later
-        mends = FileMends(later, restorer, holders, partial(_content, ledger), options.drop)
-        orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
-        known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
-        adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
-        outcome += descriptor_steps.plan_descriptors(later, _of(findings, descriptor_steps.CODES), names)
-        outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
-        rest = _of(findings, orphan_steps.CODES)
-        outcome += await asyncio.to_thread(
-            orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans
-        )
-        outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
-        undone = _of(findings, {"index-overwritten"})
-        outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
-        if later is not snapshot:
-            outcome.steps = [
-                replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
-            ]
-    finally:
-        await restorer.close()
+    outcome = Outcome()
+    if about_index:
+        history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
+        joined = await asyncio.to_thread(join_sources, snapshot, history, names)
+        outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
+    # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
+    later, found_later = _on_whole_index(snapshot, outcome, options)
+    findings += found_later
+    mends = FileMends(later, restorer, holders, partial(_content, ledger), options.drop)
+    orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
+    known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
+    adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
+    outcome += descriptor_steps.plan_descriptors(later, _of(findings, descriptor_steps.CODES), names)
+    outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
+    rest = _of(findings, orphan_steps.CODES)
+    outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
+    outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
+    undone = _of(findings, {"index-overwritten"})
+    outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
+    if later is not snapshot:
+        outcome.steps = [
+            replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
+        ]
     _leave_the_rest(findings, outcome)
     return Made(snapshot, outcome, tuple(restorer.notes), joined)
 

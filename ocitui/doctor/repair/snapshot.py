@@ -14,6 +14,7 @@ from ocitui.cache.index_file import look
 from ocitui.cache.listing import Fact, Listing
 
 from ..check.judge import Judge
+from ..finding_texts import short_digest
 from .steps import Fate, StepFile
 
 
@@ -48,26 +49,14 @@ class Snapshot:
     def descriptors(self) -> list[Descriptor]:
         return [] if self.index is None else list(self.index.descriptors)
 
-    @cached_property
-    def carriers(self) -> dict[str, list[int]]:
-        """The positions of each digest's descriptors."""
-        positions: dict[str, list[int]] = {}
-        for position, descriptor in enumerate(self.descriptors):
-            positions.setdefault(descriptor.digest, []).append(position)
-        return positions
-
     def carrying(self, digest: str) -> Iterator[Descriptor]:
         """The descriptors of a digest, in order."""
-        return (self.descriptors[position] for position in self.carriers.get(digest, ()))
+        return (self.descriptors[at] for at in (() if self.index is None else self.index.positions(digest)))
 
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""
         fact = self.listing.get(name)
         return None if fact is None else seen_of(fact)
-
-    def size_of(self, name: str) -> int:
-        fact = self.listing.get(name)
-        return fact.size if fact is not None else 0
 
     def discards(self, names: Iterable[str]) -> tuple[Discard, ...]:
         """Those of these names that are there, as what goes to the trash."""
@@ -113,12 +102,7 @@ def file_of(digest: str, kind: FileKind, format: str) -> str:
     return packed_name(digest, known) if known else ""
 
 
-def short(digest: str) -> str:
-    """A digest as it is shown in a line: twelve digits."""
-    return digest.rpartition(":")[2][:12]
-
-
 def entry_of(digest: str, format: str, name: str = "") -> str:
     """An entry in words."""
     form = f" as {format}" if format in tuple(PackedFormat) else ""
-    return f"{name} ({short(digest)}{form})" if name else f"{short(digest)}{form}"
+    return f"{name} ({short_digest(digest)}{form})" if name else f"{short_digest(digest)}{form}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,96 +22,72 @@ from ..check.document_checks import has_digest
 from .copies import Copy, Refuse, Shelf, WantedFile, good_packed, read_document
 from .steps import FetchKind
 
-
-class CacheNames:
-    """The files of another cache's directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.ledger: Ledger | None = Ledger.open(directory)
-
-    def manifests(self, digest: str) -> list[Path]:
-        return [self._directory / manifest_name(digest)]
-
-    def configs(self, digest: str) -> list[Path]:
-        return [self._directory / config_name(digest)]
-
-    def packed(self, digest: str, format: PackedFormat) -> list[Path]:
-        return [self._directory / packed_name(digest, format)]
-
-
-class PackedNames:
-    """A packed file with its documents, of whatever digest the manifest turns out to have."""
-
-    ledger: Ledger | None = None
-
-    def __init__(self, files: PackedFiles) -> None:
-        self._files = files
-
-    def manifests(self, digest: str) -> list[Path]:
-        return [self._files.manifest]
-
-    def configs(self, digest: str) -> list[Path]:
-        return [self._files.config]
-
-    def packed(self, digest: str, format: PackedFormat) -> list[Path]:
-        return [self._files.packed] if self._files.format in (None, format) else []
+FilesOf = Callable[[str, PackedFormat | None], PackedFiles]
+"""The files of an image, by its digest and a format, where that matters."""
 
 
 class FilesShelf:
     """Files as a cache has them; what they are is told by their bytes, not by their names."""
 
-    def __init__(self, text: str, names: CacheNames | PackedNames) -> None:
-        self.label = text
-        self._names = names
+    def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
+        self.label, self._files, self._ledger = text, files, ledger
 
     async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, refuse, stop))
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
+        files = self._files(wanted.digest, wanted.format)
         if wanted.format is not None:
-            return self._packed(wanted, wanted.format, refuse, stop)
-        kind, digest = wanted.kind, wanted.digest
-        paths = self._names.manifests(digest) if kind is FileKind.MANIFEST else self._names.configs(digest)
-        for path, raw in self._documents(paths):
-            if has_digest(raw, wanted.content):
-                return Copy(self.label, len(raw), data=raw)
-            refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
+            return self._packed(files, wanted, refuse, stop)
+        path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
+        raw = _document(path)
+        if raw is None or has_digest(raw, wanted.content):
+            return Copy(self.label, len(raw), data=raw) if raw is not None else None
+        refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
         return None
 
-    def _packed(self, wanted: WantedFile, format: PackedFormat, refuse: Refuse, stop: Stop) -> Copy | None:
+    def _packed(self, files: PackedFiles, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
         # A file of that name is this image only where the manifest beside it has the digest.
-        manifests = self._documents(self._names.manifests(wanted.digest))
-        if not any(has_digest(raw, wanted.digest) for _, raw in manifests):
+        manifest = _document(files.manifest)
+        if manifest is None or not has_digest(manifest, wanted.digest) or files.format not in (None, wanted.format):
             return None
-        for path in self._names.packed(wanted.digest, format):
-            known = good_packed(path, wanted, refuse, stop, self._names.ledger)
-            if known is not None:
-                return Copy(
-                    self.label + known.words,
-                    os.stat(path).st_size,
-                    fetch=FetchKind.COPY,
-                    origin=str(path.absolute()),
-                    sha256=known.sha256,
-                )
-        return None
+        known = good_packed(files.packed, wanted, refuse, stop, self._ledger)
+        if known is None:
+            return None
+        return Copy(
+            self.label + known.words,
+            os.stat(files.packed).st_size,
+            fetch=FetchKind.COPY,
+            origin=str(files.packed.absolute()),
+            sha256=known.sha256,
+        )
 
-    def _documents(self, paths: list[Path]) -> Iterator[tuple[Path, bytes]]:
-        for path in paths:
-            with suppress(OSError):
-                yield path, read_document(path)
+
+def _document(path: Path) -> bytes | None:
+    """A document's bytes; None where they are not to be had."""
+    with suppress(OSError):
+        return read_document(path)
+    return None
+
+
+def _files_in(directory: Path) -> FilesOf:
+    """The files of another cache's directory."""
+
+    def files(digest: str, format: PackedFormat | None) -> PackedFiles:
+        packed = directory / packed_name(digest, format or PackedFormat.SQUASHFS)
+        return PackedFiles(packed, directory / manifest_name(digest), directory / config_name(digest), format)
+
+    return files
 
 
 def shelf_for(text: str, access: SourceOptions) -> Shelf:
     """What an operator names as a source. Raises SourceError where it is none."""
     path = home_path(text)
     if path.is_dir() and (path / INDEX_NAME).exists() and not (path / "oci-layout").exists():
-        return FilesShelf(text, CacheNames(path))
+        return FilesShelf(text, _files_in(path), Ledger.open(path))
     if recognise(text).kind is SourceKind.PACKED:
-        return FilesShelf(text, PackedNames(find_packed_files(text)))
+        files = find_packed_files(text)
+        return FilesShelf(text, lambda *_: files)
     return LayerShelf(text, access)
 
 
@@ -130,9 +106,6 @@ class LayerShelf:
             self._images[wanted.digest] = await self._image(wanted.digest)
         origin, image = self._images[wanted.digest]
         return copy_of(image, wanted, self.label, origin) if image is not None else None
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     async def _image(self, digest: str) -> tuple[str, SourceImage | None]:
         for origin in await self._origins(digest):
@@ -178,9 +151,6 @@ class RegistryShelf:
         if failure is not None:
             raise failure
         return None
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     async def _image(self, origin: str, digest: str) -> SourceImage | None:
         if origin not in self._images:

@@ -130,15 +130,13 @@ class RepairStep:
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
     drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
     its edit of the index would not last now (empty: it would). One that comes ``after`` is of entries that another step
-    brings back, and is made with it only. ``leaves`` are findings that come of it.
+    brings back, and is made with it only. ``leaves`` are findings that come of it, ``number`` its place in the plan.
     """
 
-    number: int
     kind: StepKind
     title: str
     findings: tuple[Finding, ...]
     files: tuple[StepFile, ...] = ()
-    bytes_trashed: int = 0
     bytes_placed: int = 0
     then: str = ""
     loses: str = ""
@@ -149,6 +147,11 @@ class RepairStep:
     used_by: tuple[str, ...] = ()
     leaves: tuple[Left, ...] = ()
     change: StepChange = StepChange()
+    number: int = 0
+
+    @property
+    def bytes_trashed(self) -> int:
+        return sum(file.size for file in self.files if file.fate in (Fate.TRASHED, Fate.REPLACED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class Told:
     hints: tuple[NameHint, ...] = ()
 
 
+@dataclass(frozen=True)
 class FoundEntry:
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
@@ -68,24 +69,18 @@ class FoundEntry:
     (None: there is no manifest). The documents are read by ``read`` when somebody asks what they tell.
     """
 
-    def __init__(
-        self,
-        digest: str,
-        format: PackedFormat,
-        problems: tuple[str, ...],
-        packed_size: int,
-        modified: float,
-        manifest_modified: float | None = None,
-        read: Callable[[], Told] = Told,
-    ) -> None:
-        self.digest, self.format, self.problems = digest, format, problems
-        self.packed_size, self.modified, self.manifest_modified = packed_size, modified, manifest_modified
-        self._read = read
+    digest: str
+    format: PackedFormat
+    problems: tuple[str, ...]
+    packed_size: int
+    modified: float
+    manifest_modified: float | None = None
+    read: Callable[[], Told] = Told
 
     @cached_property
     def told(self) -> Told:
         """What the documents tell, as they are when this is first asked."""
-        return self._read()
+        return self.read()
 
     @property
     def descriptor(self) -> Descriptor | None:

@@ -21,8 +21,9 @@ from typing import TypeVar
 import msgspec
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examine_index
+from ocitui.cache.records import identity_of
 
-from .scan import Scan, scan
+from .scan import Salvaged, Scan, scan
 
 _SPACE = b" \t\r\n"
 _SEPARATOR = _SPACE + b","
@@ -208,18 +209,6 @@ class Utf16Text:
 _ELSEWHERE = "a descriptor that stands where no entry does"
 
 
-class Salvaged(msgspec.Struct, frozen=True, gc=False):
-    """A whole descriptor at ``offset``, ``length`` bytes long there. ``descriptor`` is None where the daemon refuses
-    it, and ``refusal`` says why. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
-
-    offset: int
-    length: int
-    raw: bytes
-    descriptor: Descriptor | None
-    refusal: str = ""
-    stale: bool = False
-
-
 class Salvage(msgspec.Struct, frozen=True):
     """What was salvaged from ``size`` bytes, in the order of the file, and the gaps."""
 
@@ -242,9 +231,9 @@ class Salvage(msgspec.Struct, frozen=True):
         """The sound descriptors in the order of an index: the stale ones first, as far as no other has the same
         digest, format and name, so that they win no name from a newer one."""
         current = [item.descriptor for item in self.items if item.descriptor is not None and not item.stale]
-        known = {(d.digest, d.format, d.image_name) for d in current}
+        known = {identity_of(descriptor) for descriptor in current}
         stale = [item.descriptor for item in self.items if item.descriptor is not None and item.stale]
-        return [d for d in stale if (d.digest, d.format, d.image_name) not in known] + current
+        return [descriptor for descriptor in stale if identity_of(descriptor) not in known] + current
 
 
 Piece = TypeVar("Piece", Salvaged, Gap)
@@ -273,9 +262,8 @@ class _Search:
 
 
 def _search(data: bytes, found: Scan) -> _Search:
-    items = [Salvaged(one.start, len(one.raw), one.raw, one.descriptor, one.refusal, one.stale) for one in found.found]
-    taken = sorted([*((item.offset, item.offset + item.length) for item in items), *found.elsewhere])
-    return _Search(items, [_elsewhere(data, *part) for part in found.elsewhere], between(len(data), taken))
+    taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
+    return _Search(found.found, [_elsewhere(data, *part) for part in found.elsewhere], between(len(data), taken))
 
 
 def _elsewhere(data: bytes, start: int, end: int) -> Gap:

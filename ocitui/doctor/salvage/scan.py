@@ -113,25 +113,23 @@ _KEYS = (_DIGEST, b'"mediaType"', b'"size"')
 _MOST_REFUSED = 200_000
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """A whole descriptor at ``start``: sound, or refused with the daemon's reason. ``stale``: see `Salvaged`."""
+class Salvaged(msgspec.Struct, frozen=True, gc=False):
+    """A whole descriptor at ``offset``, ``length`` bytes long there. ``descriptor`` is None where the daemon refuses
+    it, and ``refusal`` says why. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
 
-    start: int
+    offset: int
+    length: int
     raw: bytes
     descriptor: Descriptor | None
     refusal: str = ""
     stale: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
     """``elsewhere`` are the places of sound descriptors that stand where no entry does: start and end."""
 
-    found: list[Found] = field(default_factory=list)
+    found: list[Salvaged] = field(default_factory=list)
     elsewhere: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -162,7 +160,7 @@ class _Search:
                 self._take_lone(Whole(start, at, NO_KEYS, descriptor))
             else:
                 at = self._follow(self._walker.walk(start))
-        self._result.found.sort(key=lambda found: found.start)
+        self._result.found.sort(key=lambda found: found.offset)
         return self._result
 
     def _follow(self, walk: Walk) -> int:
@@ -220,7 +218,7 @@ class _Search:
             return
         self._refused += descriptor is None
         if descriptor is not None or self._refused <= _MOST_REFUSED:
-            self._result.found.append(Found(one.start, raw, descriptor, refusal, self._after_index))
+            self._result.found.append(Salvaged(one.start, len(raw), raw, descriptor, refusal, self._after_index))
 
     def _shortcut(self, start: int) -> Descriptor | None:
         """The descriptor that begins here, if it is a sound one of the usual kind."""

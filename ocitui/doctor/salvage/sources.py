@@ -37,9 +37,9 @@ from ocitui.cache import (
     list_backups,
 )
 from ocitui.cache.entries import entry_keys
+from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.redoing import ExpectedEntries, expect_entries
 
-from ..check.descriptor_checks import Identity
 from ..check.index_checks import History
 from ..repair.snapshot import Snapshot
 from .rebuild import FoundEntry, NameHint, rebuild
@@ -180,7 +180,7 @@ class _Join:
 
     def _without_removed(self, left: Sequence[Descriptor]) -> list[Descriptor]:
         """What was taken out on purpose, and another program's memory wrote back without its files, is out again."""
-        return [one for one in left if _identity(one) not in self._removed or (one.digest, one.format) in self._files]
+        return [one for one in left if identity_of(one) not in self._removed or (one.digest, one.format) in self._files]
 
     def run(self) -> list[JoinedEntry]:
         journal = {key: one for key, one in self._expected.items() if key not in self._backup}
@@ -247,8 +247,8 @@ class _Join:
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
     """Each entry once, at its last place: what repeats another is none more, as where an index was written twice."""
-    last = {_identity(descriptor): at for at, descriptor in enumerate(salvaged)}
-    return [descriptor for at, descriptor in enumerate(salvaged) if last[_identity(descriptor)] == at]
+    last = {identity_of(descriptor): at for at, descriptor in enumerate(salvaged)}
+    return [descriptor for at, descriptor in enumerate(salvaged) if last[identity_of(descriptor)] == at]
 
 
 def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryKey]:
@@ -327,15 +327,15 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     expected = ExpectedEntries(tuple(history.backup))
     with suppress(CacheError):
         expected = expect_entries(snapshot.directory, history.backup, history.since)
-    there = {_identity(one) for one in expected.descriptors}
+    there = {identity_of(one) for one in expected.descriptors}
     whole = left.descriptors if isinstance(left, Salvage) else left
-    told = {_identity(one) for one in (*whole, *history.backup)}
+    told = {identity_of(one) for one in (*whole, *history.backup)}
     # Of what was taken out, however long ago, only that matters of which something else tells.
     removed = {
         one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing
     }
     expected = replace(expected, removed=removed)
-    backup = [descriptor for descriptor in history.backup if _identity(descriptor) in there]
+    backup = [descriptor for descriptor in history.backup if identity_of(descriptor) in there]
     known = {*expected.descriptors, *whole}
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     files = _told_by_files(snapshot, {one.key for one in known}, _kept(snapshot, history), names, expected)
@@ -376,10 +376,6 @@ def _kept(snapshot: Snapshot, history: History) -> float:
             if history.backup and backup.entries == len(history.backup):
                 return backup.kept
     return 0.0
-
-
-def _identity(descriptor: Descriptor) -> Identity:
-    return descriptor.digest, descriptor.format, descriptor.image_name
 
 
 def _names_of(left: Salvage) -> dict[str, str]:

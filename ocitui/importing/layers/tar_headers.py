@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from ..errors import LayerError, LayerLimitError, raised_with
@@ -126,6 +126,19 @@ def _decode_libarchive(name: bytes, value: bytes) -> tuple[bytes, bytes]:
         return _xattr_name(unquote_to_bytes(name)), base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error as error:
         raise LayerError(f"its extended attribute {name[:60]!r} is not in base64") from error
+
+
+class ByteReader(Protocol):
+    """What a tar is read from, from its start to its end."""
+
+    @property
+    def position(self) -> int: ...
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; fewer at the end."""
+
+    def skip(self, count: int) -> int:
+        """Pass over bytes; how many there were."""
 
 
 class ChunkReader:
@@ -245,9 +258,12 @@ class _Extended:
 
 
 class TarReader:
-    """The entries of one tar. `is_ended` says, once they have come to an end, whether the tar said that it ends."""
+    """The entries of one tar. `is_ended` says, once they have come to an end, whether the tar said that it ends.
 
-    def __init__(self, reader: ChunkReader, limits: LayerLimits) -> None:
+    At each entry ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it.
+    """
+
+    def __init__(self, reader: ByteReader, limits: LayerLimits) -> None:
         self._reader = reader
         self._limits = limits
         self._numbers: dict[bytes, int] = {}
@@ -272,7 +288,7 @@ class TarReader:
             extended = None
             yield entry
             if entry.size:
-                self._skip(entry.size, entry.name)
+                self._skip(entry)
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
 
@@ -361,10 +377,11 @@ class TarReader:
             raise LayerError("its tar is cut in an extended header")
         return body
 
-    def _skip(self, size: int, name: bytes) -> None:
+    def _skip(self, entry: TarEntry) -> None:
+        left = entry.offset + entry.size - self._reader.position
         # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
-        if self._reader.skip(size + -size % BLOCK) < size:
-            raise LayerError("its tar is cut in this entry", entry=name)
+        if self._reader.skip(left + -entry.size % BLOCK) < left:
+            raise LayerError("its tar is cut in this entry", entry=entry.name)
 
     def _number(self, block: bytes, start: int, length: int) -> int:
         """A number in octal or base 256. Most fields of a tar repeat, so the last values are remembered."""

@@ -52,12 +52,19 @@ class PackedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FlattenOptions:
+    """How much the layers may ask for, and how they are packed."""
+
+    limits: LayerLimits = field(default_factory=LayerLimits)
+    packing: PackOptions = field(default_factory=PackOptions)
+
+
+@dataclass(frozen=True, slots=True)
 class FlattenRequest:
     layers: tuple[LayerSource, ...]
     output: Path
     format: PackedFormat
-    limits: LayerLimits = field(default_factory=LayerLimits)
-    packing: PackOptions = field(default_factory=PackOptions)
+    options: FlattenOptions = field(default_factory=FlattenOptions)
 
 
 _ERRORS: dict[str, type[CacheError]] = {
@@ -74,12 +81,12 @@ def encode_request(request: FlattenRequest) -> bytes:
 
 def decode_request(line: bytes) -> FlattenRequest:
     said = json.loads(line)
+    options = said["options"]
     return FlattenRequest(
         layers=tuple(LayerSource(**{**layer, "path": Path(layer["path"])}) for layer in said["layers"]),
         output=Path(said["output"]),
         format=PackedFormat(said["format"]),
-        limits=LayerLimits(**said["limits"]),
-        packing=PackOptions(**said["packing"]),
+        options=FlattenOptions(LayerLimits(**options["limits"]), PackOptions(**options["packing"])),
     )
 
 

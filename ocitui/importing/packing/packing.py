@@ -11,16 +11,21 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackedFormat
 from ocitui.threads import settled
 
 from ..errors import PackerError, WorkerError
-from ..layers.layers import LayerLimits, LayerSource
-from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, decode_answer, encode_request
-from .packer_base import PackOptions
+from ..layers.layers import LayerSource
+from .flatten_messages import (
+    FlattenOptions,
+    FlattenProgress,
+    FlattenRequest,
+    PackedResult,
+    decode_answer,
+    encode_request,
+)
 from .packers import private_directory
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -29,14 +34,6 @@ _START = (
     "from ocitui.importing.packing.worker import main; sys.exit(main(int(sys.argv[2])))"
 )
 _LONGEST_LINE = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class FlattenOptions:
-    """How much the layers may ask for, and how they are packed."""
-
-    limits: LayerLimits = field(default_factory=LayerLimits)
-    packing: PackOptions = field(default_factory=PackOptions)
 
 
 async def flatten_and_pack(
@@ -56,8 +53,7 @@ async def flatten_and_pack(
     """
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
-    options = options or FlattenOptions()
-    request = FlattenRequest(tuple(layers), output, format, options.limits, options.packing)
+    request = FlattenRequest(tuple(layers), output, format, options or FlattenOptions())
     try:
         return await _run(request, progress)
     except BaseException:

@@ -52,15 +52,15 @@ def flatten_request(request: FlattenRequest) -> PackedResult:
     """Flatten and pack. Raises LayerError, PackerError, StorageError; nothing of the output is left then."""
     reporter = _Reporter(len(request.layers))
     counter = Counter(reporter.tick)
-    with Flattening(request.layers, request.limits, counter) as flattening:
+    with Flattening(request.layers, request.options.limits, counter) as flattening:
         plan = flattening.plan
-        reporter.leave(counter)
+        reporter.report(counter)
         counter.begin(plan.size, plan.files)
         reporter.enter(Phase.WRITE, counter)
-        packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.packing)
+        packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.options.packing)
         try:
             flattening.write(packer.write, counter)
-            reporter.leave(counter)
+            reporter.report(counter)
             reporter.enter(Phase.FINISH, counter)
             packer.finish()
         except BaseException:
@@ -90,17 +90,13 @@ class _Reporter:
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN:
             self._last = now
-            self._report(counter)
+            self.report(counter)
 
     def enter(self, phase: Phase, counter: Counter) -> None:
         self.phase = phase
-        self._report(counter)
+        self.report(counter)
 
-    def leave(self, counter: Counter) -> None:
-        """The phase is at its end."""
-        self._report(counter)
-
-    def _report(self, counter: Counter) -> None:
+    def report(self, counter: Counter) -> None:
         progress = FlattenProgress(
             self.phase, counter.layer, self.layers, counter.done, counter.total, counter.files, counter.files_total
         )

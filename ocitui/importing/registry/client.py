@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 import httpx2
 
@@ -15,7 +14,7 @@ from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
 from ..sources.image_documents import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
 from ..sources.references import is_digest
 from .auth import CLIENT_ID, Authorizer, parse_challenges
-from .failures import Pace, PassingError, media_type, retried, status_failure, transport_failure
+from .failures import Pace, PassingError, causes_of, media_type, retried, status_failure, transport_failure
 from .options import RegistryOptions, is_loopback, may_carry, origin_of
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
@@ -52,9 +51,7 @@ class RegistryClient:
     async def __aenter__(self) -> RegistryClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -276,18 +273,11 @@ def _parsed(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
 
 def _is_no_tls(error: BaseException) -> bool:
     """Whether a handshake failed because nobody there speaks TLS, rather than for a certificate."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return False
+    for cause in causes_of(error):
         if isinstance(cause, ssl.SSLError | ConnectionResetError | EOFError):
-            return True
-        cause = cause.__cause__ or cause.__context__
+            return not isinstance(cause, ssl.SSLCertVerificationError)
     return False
 
 
 def _host(response: httpx2.Response) -> str:
     return response.url.netloc.decode("ascii", "replace")
-
-
-__all__ = ["ACCEPT", "Fetched", "PassingError", "RegistryClient"]

@@ -51,7 +51,7 @@ _decode_faults = msgspec.json.Decoder(_Faults).decode
 def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: float) -> SourceError | PassingError:
     """What a failure on the way means."""
     host = url.netloc.decode("ascii", "replace")
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
         return RegistryError(
@@ -132,7 +132,8 @@ def _said(error: Exception) -> str:
     return printable(str(error)) or type(error).__name__
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of, ten at the most."""
     seen = 0
     while error is not None and seen < 10:
         yield error

@@ -137,7 +137,7 @@ class RegistrySource:
 
         async def fetch_one(layer: Layer) -> None:
             async with slots:
-                await blobs.fetch(layer.digest, layer.size, lambda blob: self._download(layer, blob), progress)
+                await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
 
         await _together([fetch_one(layer) for layer in {layer.digest: layer for layer in image.layers}.values()])
         return [
@@ -147,9 +147,6 @@ class RegistrySource:
 
     async def close(self) -> None:
         await self._client.close()
-
-    async def _download(self, layer: Layer, blob: PartialBlob) -> None:
-        await download(self._client, layer, blob)
 
     async def _found(self) -> list[Leaf]:
         if self._leaves is None:

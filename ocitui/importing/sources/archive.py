@@ -7,42 +7,30 @@ when its layers are wanted.
 from __future__ import annotations
 
 import posixpath
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import BinaryIO
 
-from isal import igzip, igzip_lib
-
+from ocitui.cache.files import ANY_SIZE
 from ocitui.threads import Stop
 
-from ..errors import UnreadableSourceError
+from ..errors import LayerError, UnreadableSourceError
+from ..layers.decompress import Compression, compression_of, decompressed
+from ..layers.layers import LayerLimits
+from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
 from .base import open_regular
 from .image_documents import LARGEST_CONFIG
 
-BLOCK = 512
-_LARGEST_EXTENSION = 1 << 20
+_LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
 _MOST_NAMES = 32 << 20  # characters, of all members
-_FILES = frozenset(b"0\x007")
-_LINKS = frozenset(b"12")
-_HARD_LINK = ord("1")
-_PAX, _LONG_NAME, _LONG_LINK = ord("x"), ord("L"), ord("K")
-
-
-class Stream(Protocol):
-    """A tar from its start to its end."""
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
-
-    def skip(self, size: int) -> None:
-        """Pass over so many bytes. Raises UnreadableSourceError where there are fewer."""
-
-    @property
-    def position(self) -> int: ...
+_CHUNK = 1 << 20
+_START = 4
+_MOST_LINKS = 16
+# What is kept of a compressed archive: every document of a sound one fits.
+_MOST_KEPT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +43,37 @@ class Member:
     link: str | None = None
 
 
-def read_members(stream: Stream) -> Iterator[Member]:
-    """The members in order; the stream stands at a file's first byte, and who takes it may read but not past it.
+Take = Callable[[Member, ByteReader], None]
+"""Called where the reader stands at a wanted member's first byte; it may read the member."""
 
-    Raises UnreadableSourceError where this is no tar, or one that is cut.
+
+def read_members(reader: ByteReader) -> Iterator[Member]:
+    """The members in order; the reader stands at a file's first byte, and who takes it may read but not past it.
+
+    Raises LayerError where this is no tar, or one that is cut; UnreadableSourceError where it holds too much.
     """
-    count = named = 0
-    extensions: dict[str, str] = {}
-    while (header := _header(stream)) is not None:
-        count += 1
+    named = 0
+    for count, entry in enumerate(TarReader(reader, _LIMITS), 1):
         if count > _MOST_MEMBERS:
             raise UnreadableSourceError(f"the archive has more than {_MOST_MEMBERS} members: it holds no image")
-        kind, size = header[156], _number(header[124:136])
-        if kind in (_PAX, _LONG_NAME, _LONG_LINK):
-            extensions |= _extension(kind, _body(stream, size))
-            continue
-        size = 0 if kind in _LINKS else int(extensions.get("size", size))
-        end = stream.position + size + -size % BLOCK
-        member = _member(header, kind, stream.position, size, extensions)
-        extensions = {}
+        member = _member(entry)
         if member is not None:
             named += len(member.name) + len(member.link or "")
             if named > _MOST_NAMES:
                 raise UnreadableSourceError("the archive's names are too long: it holds no image")
             yield member
-        stream.skip(end - stream.position)
+
+
+def _member(entry: TarEntry) -> Member | None:
+    name = clean(entry.name.decode("utf-8", "surrogateescape"))
+    if name is not None and entry.kind is Kind.FILE:
+        return Member(name, entry.offset, entry.size)
+    if name is None or entry.kind not in (Kind.HARD_LINK, Kind.SYMLINK):
+        return None
+    target = entry.link.decode("utf-8", "surrogateescape")
+    if entry.kind is Kind.SYMLINK and not target.startswith("/"):
+        target = posixpath.join(posixpath.dirname(name), target)
+    return Member(name, entry.offset, 0, clean(target) or "")
 
 
 def clean(name: str) -> str | None:
@@ -88,111 +82,10 @@ def clean(name: str) -> str | None:
     return None if name == "." or name.split("/", 1)[0] == ".." else name
 
 
-def _header(stream: Stream) -> bytes | None:
-    """The next header; None at the end: a block of zeros, or no block at all."""
-    header = stream.read(BLOCK)
-    if not header.strip(b"\0") and len(header) in (0, BLOCK):
-        return None
-    if len(header) < BLOCK:
-        raise UnreadableSourceError("the archive is cut in the middle of a header")
-    checksum = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
-    if checksum != _number(header[148:156]):
-        raise UnreadableSourceError("this is no tar, or it is damaged: a header's checksum is wrong")
-    return header
-
-
-def _number(field: bytes) -> int:
-    if field[0] & 0x80:
-        number = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _base_256(field)
-    else:
-        digits = field.split(b"\0", 1)[0].strip() or b"0"
-        number = int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else -1
-    if number < 0:
-        raise UnreadableSourceError("this is no tar, or it is damaged: a header holds a number that is none")
-    return number
-
-
-def _base_256(field: bytes) -> int:
-    return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-
-
-def _body(stream: Stream, size: int) -> bytes:
-    if size > _LARGEST_EXTENSION:
-        raise UnreadableSourceError(f"the archive has a name or an extended header of {size} bytes")
-    body = stream.read(size)
-    if len(body) < size:
-        raise UnreadableSourceError("the archive is cut in the middle of a header")
-    stream.skip(-size % BLOCK)
-    return body
-
-
-def _extension(kind: int, body: bytes) -> dict[str, str]:
-    if kind == _PAX:
-        return _pax(body)
-    text = body.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-    return {"path" if kind == _LONG_NAME else "linkpath": text}
-
-
-def _pax(body: bytes) -> dict[str, str]:
-    """Records of `LENGTH KEY=VALUE\\n`, the length counting all of it."""
-    records = {}
-    while body:
-        length, _, _ = body.partition(b" ")
-        end = int(length) if length.isdigit() and len(length) < 9 else 0
-        key, equals, value = body[len(length) + 1 : end - 1].partition(b"=")
-        if not equals or not 0 < end <= len(body) or (key == b"size" and not (value.isdigit() and len(value) < 20)):
-            raise UnreadableSourceError("the archive has an extended header that is damaged")
-        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-        body = body[end:]
-    return {key: value for key, value in records.items() if key in ("path", "linkpath", "size")}
-
-
-def _member(header: bytes, kind: int, offset: int, size: int, extensions: dict[str, str]) -> Member | None:
-    name = clean(extensions.get("path") or _name(header))
-    if name is None:
-        return None
-    if kind in _FILES:
-        return Member(name, offset, size)
-    if kind in _LINKS:
-        target = extensions.get("linkpath") or _text(header[157:257])
-        if kind != _HARD_LINK and not target.startswith("/"):
-            target = posixpath.join(posixpath.dirname(name), target)
-        return Member(name, offset, 0, clean(target) or "")
-    return None
-
-
-def _name(header: bytes) -> str:
-    name = _text(header[0:100])
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-Take = Callable[[Member, Stream], None]
-"""Called where the stream stands at a wanted member's first byte; it may read the member."""
-
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-# Its stub calls it an instance.
-_ISAL_ERROR = cast("type[Exception]", igzip_lib.IsalError)
-_CHUNK = 1 << 20
-_START = 4
-_MOST_LINKS = 16
-# What is kept of a compressed archive: every document of a sound one fits.
-_MOST_KEPT = 64 << 20
-
-
 class _Plain:
     """A tar that is a file: skipping costs nothing."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
+    def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._size = size
 
@@ -200,35 +93,13 @@ class _Plain:
     def position(self) -> int:
         return self._file.tell()
 
-    def read(self, size: int) -> bytes:
-        return self._file.read(size)
+    def read(self, count: int) -> bytes:
+        return self._file.read(count)
 
-    def skip(self, size: int) -> None:
-        if self.position + size > self._size:
-            raise UnreadableSourceError("the archive is cut")
-        self._file.seek(size, 1)
-
-
-class _Forward:
-    """A tar that comes out of a decompressor."""
-
-    def __init__(self, file: IO[bytes], stop: Stop) -> None:
-        self._file = file
-        self._stop = stop
-        self.position = 0
-
-    def read(self, size: int) -> bytes:
-        self._stop.check()
-        data = self._file.read(size)
-        self.position += len(data)
-        return data
-
-    def skip(self, size: int) -> None:
-        while size > 0:
-            data = self.read(min(size, _CHUNK))
-            if not data:
-                raise UnreadableSourceError("the archive is cut")
-            size -= len(data)
+    def skip(self, count: int) -> int:
+        there = min(count, self._size - self.position)
+        self._file.seek(there, 1)
+        return there
 
 
 class Archive:
@@ -244,27 +115,27 @@ class Archive:
     @classmethod
     def read(cls, path: Path, stop: Stop) -> Archive:
         """Look through an archive. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
-        with opened(path, stop) as (stream, compressed):
+        with opened(path, stop) as (reader, compressed):
             archive = cls(path, compressed)
             kept = 0
-            for member in read_members(stream):
+            for member in read_members(reader):
                 stop.check()
                 archive._members[member.name] = member
                 archive._kept.pop(member.name, None)
                 if compressed and kept + member.size <= _MOST_KEPT:
-                    kept += archive._keep(member, stream)
+                    kept += archive._keep(member, reader)
         if not archive._members:
             raise UnreadableSourceError(f"{path} holds no file")
         return archive
 
-    def _keep(self, member: Member, stream: Stream) -> int:
+    def _keep(self, member: Member, reader: ByteReader) -> int:
         """Keep a file's first bytes, and all of one that may be a document: it begins with a brace or bracket."""
         if member.link is not None or not member.size:
             return 0
-        start = self._starts[member.name] = stream.read(min(_START, member.size))
+        start = self._starts[member.name] = reader.read(min(_START, member.size))
         if start[:1] not in (b"{", b"[") or member.size > LARGEST_CONFIG:
             return 0
-        self._kept[member.name] = start + stream.read(member.size - len(start))
+        self._kept[member.name] = start + reader.read(member.size - len(start))
         return member.size
 
     def find(self, name: str) -> Member | None:
@@ -302,30 +173,29 @@ class Archive:
 
     def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
         """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
-        with opened(self.path, stop) as (stream, _):
-            for member in read_members(stream):
+        with opened(self.path, stop) as (reader, _):
+            for member in read_members(reader):
                 if member in wanted:
-                    take(member, stream)
+                    take(member, reader)
 
 
 @contextmanager
-def opened(path: Path, stop: Stop) -> Iterator[tuple[Stream, bool]]:
+def opened(path: Path, stop: Stop) -> Iterator[tuple[ByteReader, bool]]:
     """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
-    with _reading(path), ExitStack() as stack:
-        file = stack.enter_context(open_regular(path))
-        start = file.read(4)
+    with _reading(path), open_regular(path) as file:
+        compression = compression_of(file.read(8))
         size = file.seek(0, 2)
         file.seek(0)
-        if start.startswith(_GZIP):
-            yield _Forward(stack.enter_context(_gunzip(file)), stop), True
-        elif start == _ZSTD:
-            yield _Forward(cast("IO[bytes]", stack.enter_context(zstd.open(file, "rb"))), stop), True
-        else:
+        if compression is Compression.NONE:
             yield _Plain(file, size), False
+        else:
+            yield ChunkReader(_heeding(stop, decompressed(iter(lambda: file.read(_CHUNK), b""), compression))), True
 
 
-def _gunzip(file: IO[bytes]) -> IO[bytes]:
-    return cast("IO[bytes]", igzip.open(file, "rb"))  # type: ignore[no-untyped-call]
+def _heeding(stop: Stop, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        stop.check()
+        yield chunk
 
 
 @contextmanager
@@ -337,7 +207,7 @@ def _reading(path: Path) -> Iterator[None]:
         if str(path) in error.message:
             raise
         raise UnreadableSourceError(f"{path}: {error.message}", hint=error.hint) from error
-    except (EOFError, _ISAL_ERROR, zstd.ZstdError, igzip.BadGzipFile) as error:
-        raise UnreadableSourceError(f"{path} cannot be decompressed: {error}") from error
+    except LayerError as error:
+        raise UnreadableSourceError(f"{path}: {error.message}") from error
     except OSError as error:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error

@@ -19,13 +19,11 @@ from ..blobs import BlobStore
 from ..errors import UnreadableSourceError
 from ..layers.layers import LayerSource
 
-_ANY_SIZE = 1 << 62
-
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to read. Raises OSError, UnreadableSourceError for a pipe, device or socket."""
     try:
-        return BufferedReader(open_bounded(path, _ANY_SIZE))
+        return BufferedReader(open_bounded(path))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise

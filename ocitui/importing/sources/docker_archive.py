@@ -13,18 +13,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ocitui.cache import Document, DocumentError, ImageName, Platform
+from ocitui.cache import Document, DocumentError, Platform
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobStore
-from ..errors import (
-    InvalidReferenceError,
-    NoSuchImageError,
-    SourceError,
-    UnreadableSourceError,
-    UnsoundSourceError,
-    UnsupportedImageError,
-)
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member
 from .base import BlobProgress, SourceImage, SourceKind, SourceListing
@@ -39,10 +32,10 @@ from .image_documents import (
     read_config,
     read_manifest,
 )
-from .image_tree import check_platform, krata_name
+from .image_tree import check_platform, first_name
 from .layer_places import digests_of, places_in
 from .oci_layout import ArchiveFiles, OciSource, Selection
-from .references import Reference, is_digest
+from .references import is_digest, same_image
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -192,7 +185,7 @@ class DockerSource:
                 return images[self._number]
             raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {self._number}")
         name = self._selection.name
-        found = [saved for saved in images if name is None or any(_same(name, tag) for tag in saved.tags)]
+        found = [saved for saved in images if name is None or any(same_image(name, tag) for tag in saved.tags)]
         if len({saved.config for saved in found}) == 1:
             return found[0]
         tags = ", ".join(tag for saved in images for tag in saved.tags) or "none with a tag"
@@ -207,7 +200,8 @@ class DockerSource:
         raw = (await self._kept_manifests()).get(digest_of(config))
         if raw is not None:
             return self._image(saved, raw, config, wanted, local=False)
-        made = await in_thread(lambda stop: self._make(saved, config, stop))
+        layers = saved.layers or []
+        made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
         self._members[digest_of(made.raw)] = made.members
         return self._image(saved, made.raw, config, wanted, local=True)
 
@@ -222,7 +216,14 @@ class DockerSource:
         elif any(layer.media_type in _UNCOMPRESSED for layer in layers):
             local, notes = True, (*notes, SAVED_DIGEST)
         return SourceImage(
-            saved.tags, _image_name(saved), digest_of(raw), manifest, config, layers, digest_is_local=local, notes=notes
+            saved.tags,
+            first_name(saved.tags),
+            digest_of(raw),
+            manifest,
+            config,
+            layers,
+            digest_is_local=local,
+            notes=notes,
         )
 
     def _config(self, saved: Saved) -> bytes:
@@ -244,20 +245,3 @@ class DockerSource:
                     manifest = read_manifest("a manifest", raw).value
                     self._kept.setdefault(manifest.config.digest, raw)
         return self._kept
-
-    def _make(self, saved: Saved, config_raw: bytes, stop: Stop) -> MadeManifest:
-        return make_manifest(self._archive, saved.config, config_raw, saved.layers or [], stop)
-
-
-def _image_name(saved: Saved) -> ImageName | None:
-    return next((found for tag in saved.tags if (found := krata_name(tag))), None)
-
-
-def _same(name: str, tag: str) -> bool:
-    """Whether an operator's name means this tag: `busybox` is `docker.io/library/busybox:latest`."""
-    if name == tag:
-        return True
-    try:
-        return Reference.parse(name) == Reference.parse(tag)
-    except InvalidReferenceError:
-        return False

@@ -46,8 +46,8 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
 _decode_index = msgspec.json.Decoder(Index).decode
 
 
-def digest_of(raw: bytes) -> str:
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
 
 
 def check_bytes(what: str, raw: bytes, digest: str, size: int | None = None) -> None:

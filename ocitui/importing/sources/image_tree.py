@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ocitui.cache import ImageManifest, ImageName, InvalidNameError, Platform
@@ -142,14 +143,13 @@ def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
     return ()
 
 
-def krata_name(text: str) -> ImageName | None:
-    """krata's reading of a name that a source gives; None for what is a mere tag."""
-    if not any(mark in text for mark in ":/"):
-        return None
-    try:
-        return ImageName.parse(text)
-    except InvalidNameError:
-        return None
+def first_name(texts: Iterable[str]) -> ImageName | None:
+    """krata's reading of the first name that a source gives which is one, and not a mere tag."""
+    for text in texts:
+        with suppress(InvalidNameError):
+            if any(mark in text for mark in ":/"):
+                return ImageName.parse(text)
+    return None
 
 
 def _score(wanted: Platform, leaf: Leaf) -> tuple[int, ...] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from ocitui.threads import Stop, in_thread, on_loop
 from ..blobs import BlobStore
 from ..errors import UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
+from ..layers.tar_headers import ByteReader
 from ..partial_blob import BusyError, PartialBlob
-from .archive import Archive, Member, Stream
+from .archive import Archive, Member
 from .base import BlobProgress, Layer
 
 _CHUNK = 1 << 20
@@ -26,14 +26,6 @@ def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobP
     if progress is not None:
         progress(layer.digest, length, length)
     return LayerSource(path, layer.digest, layer.size, layer.diff_id, layer.media_type, offset)
-
-
-def size_of_file(path: Path) -> int | None:
-    """The size of a regular file; None for anything else."""
-    try:
-        return os.path.getsize(path) if path.is_file() else None
-    except OSError:
-        return None
 
 
 async def places_in(
@@ -66,13 +58,13 @@ async def _unpack(
     def unpack(stop: Stop) -> None:
         missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
         if missing:
-            archive.pass_over(set(missing), lambda member, stream: unpack_one(missing[member], member, stream), stop)
+            archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
 
-    def unpack_one(digest: str, member: Member, stream: Stream) -> None:
+    def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
         blob = PartialBlob.open(blobs.directory, digest, sizes[digest], disk=blobs.disk)
         try:
             blob.restart_here()
-            _copy(member, stream, blob, report)
+            _copy(member, reader, blob, report)
             blob.finish_here()
         finally:
             blob.close_here()
@@ -87,8 +79,8 @@ async def _unpack(
                 await blobs.pause()
 
 
-def _copy(member: Member, stream: Stream, blob: PartialBlob, report: BlobProgress) -> None:
-    for chunk in chunks_of(member, stream):
+def _copy(member: Member, reader: ByteReader, blob: PartialBlob, report: BlobProgress) -> None:
+    for chunk in chunks_of(member, reader):
         blob.append_here(chunk)
         report(blob.digest, blob.done, blob.size)
 
@@ -97,9 +89,9 @@ def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[
     """The digests of these files of an archive, in one pass over it. Raises UnreadableSourceError."""
     digests = {}
 
-    def take(member: Member, stream: Stream) -> None:
+    def take(member: Member, reader: ByteReader) -> None:
         hashed = hashlib.sha256()
-        for chunk in chunks_of(member, stream):
+        for chunk in chunks_of(member, reader):
             stop.check()
             hashed.update(chunk)
         digests[member] = f"sha256:{hashed.hexdigest()}"
@@ -109,11 +101,11 @@ def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[
     return digests
 
 
-def chunks_of(member: Member, stream: Stream) -> Iterator[bytes]:
-    """All bytes of the file that the stream stands at. Raises UnreadableSourceError where the archive ends before."""
+def chunks_of(member: Member, reader: ByteReader) -> Iterator[bytes]:
+    """All bytes of the file that the reader stands at. Raises UnreadableSourceError where the archive ends before."""
     left = member.size
     while left:
-        chunk = stream.read(min(_CHUNK, left))
+        chunk = reader.read(min(_CHUNK, left))
         if not chunk:
             raise UnreadableSourceError("the archive is cut")
         left -= len(chunk)

@@ -10,21 +10,19 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ocitui.cache import ImageName, Platform
+from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
 from ocitui.cache.documents import BlobDescriptor
+from ocitui.cache.files import regular_file
 
 from ..blobs import BlobStore
-from ..errors import InvalidReferenceError, NoSuchImageError, UnreadableSourceError, UnsoundSourceError
+from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member
 from .base import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing, open_regular
 from .image_documents import LARGEST_DOCUMENT, media_type_of, read_index
-from .image_tree import Leaf, choose, find_leaves, krata_name, read_checked, read_image
-from .layer_places import in_place, places_in, size_of_file
-from .references import Reference, is_digest
-
-ANNOTATION_REFERENCE = "org.opencontainers.image.ref.name"
-ANNOTATION_CONTAINERD = "io.containerd.image.name"
+from .image_tree import Leaf, choose, find_leaves, first_name, read_checked, read_image
+from .layer_places import in_place, places_in
+from .references import is_digest, same_image
 
 
 class LayoutFiles(Protocol):
@@ -68,10 +66,10 @@ class DirectoryFiles:
         ]
 
     def _size(self, layer: Layer) -> int:
-        size = size_of_file(self.path / blob_name(layer.digest))
-        if size is None:
+        found = regular_file(self.path / blob_name(layer.digest))
+        if found is None:
             raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return size
+        return found.st_size
 
 
 class ArchiveFiles:
@@ -167,7 +165,7 @@ class OciSource:
         return replace(leaf, platform=(await self._read(leaf, None)).platform)
 
     async def _read(self, leaf: Leaf, wanted: Platform | None) -> SourceImage:
-        return await read_image(leaf, wanted, _image_name(leaf), self._blob)
+        return await read_image(leaf, wanted, first_name(leaf.names), self._blob)
 
     async def _blob(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         raw = await asyncio.to_thread(self._files.read, blob_name(descriptor.digest), largest)
@@ -190,16 +188,6 @@ class OciSource:
         return found
 
 
-def open_directory(path: Path, selection: Selection) -> OciSource:
-    """The layout in a directory; it is looked at when it is listed or resolved."""
-    return OciSource(SourceKind.OCI_LAYOUT, DirectoryFiles(path), selection)
-
-
-def open_archive(archive: Archive, selection: Selection) -> OciSource:
-    """The layout in an archive that was looked through."""
-    return OciSource(SourceKind.OCI_ARCHIVE, ArchiveFiles(archive), selection)
-
-
 def blob_name(digest: str) -> str:
     """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
     if not is_digest(digest):
@@ -220,7 +208,7 @@ def read_roots(files: LayoutFiles) -> list[tuple[BlobDescriptor, tuple[str, ...]
 
 def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     """An image's names, the whole one first, which containerd and Docker write."""
-    found = [(annotations or {}).get(key) for key in (ANNOTATION_CONTAINERD, ANNOTATION_REFERENCE)]
+    found = [(annotations or {}).get(key) for key in (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE)]
     return tuple(dict.fromkeys(name for name in found if name))
 
 
@@ -240,15 +228,4 @@ def _check_version(files: LayoutFiles) -> None:
 
 
 def _is_called(leaf: Leaf, name: str) -> bool:
-    return name in leaf.names or any(_same_reference(name, other) for other in leaf.names if "/" in other)
-
-
-def _same_reference(one: str, other: str) -> bool:
-    try:
-        return Reference.parse(one) == Reference.parse(other)
-    except InvalidReferenceError:
-        return False
-
-
-def _image_name(leaf: Leaf) -> ImageName | None:
-    return next((found for name in leaf.names if (found := krata_name(name))), None)
+    return name in leaf.names or any(same_image(name, other) for other in leaf.names if "/" in other)

@@ -12,16 +12,13 @@ from ocitui.cache.files import open_bounded
 from ocitui.threads import in_thread
 
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
-from ..home_paths import home_path
 from ..registry.options import RegistryOptions
 from .archive import Archive
 from .base import Source, SourceKind, refuse_irregular
 from .docker_archive import DockerSource
-from .oci_layout import Selection, open_archive, open_directory
+from .oci_layout import ArchiveFiles, DirectoryFiles, OciSource, Selection
 from .references import is_digest
 
-_PREFIX = "packed:"
-_OTHERS = ("oci:", "oci-archive:", "docker-archive:", "docker://", "docker-daemon:", "containers-storage:", "dir:")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
@@ -44,11 +41,17 @@ class PackedFiles:
 def find_packed_files(
     source: str, manifest: Path | None = None, config: Path | None = None, format: PackedFormat | None = None
 ) -> PackedFiles:
-    """The files of ``packed:FILE``, or of a path to a file; the documents stand beside it unless they are named.
+    """The files of ``packed:FILE``, or of a path to one; the documents stand beside it unless they are named.
 
-    Raises UnsupportedSourceError for other kinds of sources, SourceError where the file's name contradicts ``format``.
+    Raises what `recognise` does, UnsupportedSourceError for other kinds of sources, SourceError where the file's name
+    contradicts ``format``.
     """
-    packed = _path_of(source)
+    found = recognise(source)
+    if found.kind is not SourceKind.PACKED:
+        raise UnsupportedSourceError(f"{source} is no packed file")
+    packed = found.path
+    if not packed.name:
+        raise SourceError(f"{source!r} names no file")
     named = next((known for known in PackedFormat if packed.name.endswith(f".{known}")), None)
     if format is not None and named is not None and format is not named:
         raise SourceError(f"{packed} is named as {named}, and {format} was asked for")
@@ -59,24 +62,6 @@ def find_packed_files(
         config=config or packed.with_name(f"{stem}.config.json"),
         format=format or named,
     )
-
-
-def _path_of(source: str) -> Path:
-    if source.startswith(_PREFIX):
-        packed = home_path(source.removeprefix(_PREFIX))
-        if not packed.name:
-            raise SourceError(f"{source!r} names no file")
-        return packed
-    if source.startswith(_OTHERS):
-        raise UnsupportedSourceError(f"{source}: this version imports packed files only")
-    path = home_path(source)
-    if path.is_dir():
-        raise UnsupportedSourceError(f"{source} is a directory: this version imports packed files only")
-    if path.exists():
-        return path
-    if path.is_absolute() or source.startswith("."):
-        raise SourceError(f"{source} does not exist")
-    raise UnsupportedSourceError(f"{source} is no file here, and this version does not pull from registries")
 
 
 def _stem(packed: Path) -> str:
@@ -160,11 +145,11 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         return RegistrySource(found.rest, options.platform, options.registry)
     selection = Selection(found.name, found.digest, options.platform)
     if found.kind is SourceKind.OCI_LAYOUT:
-        return open_directory(found.path, selection)
+        return OciSource(found.kind, DirectoryFiles(found.path), selection)
     archive = await in_thread(lambda stop: Archive.read(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, selection, found.number)
-    return open_archive(archive, selection)
+    return OciSource(SourceKind.OCI_ARCHIVE, ArchiveFiles(archive), selection)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:

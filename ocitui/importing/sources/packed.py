@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import stat
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from ocitui.cache import (
-    CacheError,
     Document,
     DocumentError,
     ImageConfiguration,
@@ -28,10 +25,11 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, packed_name, read_bounded
 from ocitui.cache.packed_file import check_packed
+from ocitui.threads import Stop, in_thread
 
 from ..errors import NamedOtherwiseError, SourceError
-from ..staging import Progress, StoppedError, staged_copy
-from .image_documents import describe_image
+from ..staging import Progress, staged_copy
+from .image_documents import describe_image, digest_of
 from .opening import PackedFiles, find_packed_files
 
 T = TypeVar("T")
@@ -94,25 +92,29 @@ async def import_packed(
     image = source.image(name)
     if cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
-    await _check_name(cache, image, rename)
+    await check_name(cache, image.digest, image.format, name, rename)
     if _is_in_place(cache, image):
         return await cache.store(image, kind=TransactionKind.IMPORT)
-    stop, stack = threading.Event(), ExitStack()
+    stack = ExitStack()
+
+    def copy(stop: Stop) -> Path:
+        return stack.enter_context(staged_copy(cache.directory, image.path, progress, stop, cache.disk))
+
     try:
-        staged = staged_copy(cache.directory, image.path, progress, stop, cache.disk)
-        path = await _in_thread(lambda: stack.enter_context(staged), stop)
+        path = await in_thread(copy)
         await asyncio.to_thread(_check_copy, path, image)
-        return await cache.store(_at(image, path), kind=TransactionKind.IMPORT)
+        return await cache.store(replace(image, path=path), kind=TransactionKind.IMPORT)
     finally:
         await cache.close()
         stack.close()
 
 
-async def _check_name(cache: PackerCache, image: PackedImage, rename: bool) -> None:
-    there = (await cache.index()).by_key(image.digest, image.format)
-    if there is not None and there.image_name != str(image.name) and not rename:
+async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
+    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
+    there = (await cache.index()).by_key(digest, format)
+    if there is not None and there.image_name != str(name) and not rename:
         raise NamedOtherwiseError(
-            f"the cache has {image.digest} in format {image.format} as {there.image_name or 'an entry without a name'}"
+            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
         )
 
 
@@ -124,35 +126,11 @@ def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
         return False
 
 
-async def _in_thread(work: Callable[[], T], stop: threading.Event) -> T:
-    """Do work that heeds ``stop`` in a thread; a cancelled call waits until the thread has stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop.set()
-        with suppress(StoppedError, CacheError):
-            await task
-        raise
-
-
 def _check_copy(path: Path, image: PackedImage) -> None:
     """Raises SourceError where the copy is not what was inspected."""
     check = check_packed(path)
     if check.problem or check.found is not image.format:
         raise SourceError(f"{image.path} changed since it was inspected", hint="inspect it again")
-
-
-def _at(image: PackedImage, path: Path) -> PackedImage:
-    return PackedImage(
-        name=image.name,
-        digest=image.digest,
-        path=path,
-        format=image.format,
-        descriptor=image.descriptor,
-        config=image.config,
-        manifest=image.manifest,
-    )
 
 
 def _inspect(files: PackedFiles) -> PackedSource:
@@ -198,8 +176,7 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems
     except OSError as error:
         problems.append(f"the {kind}: cannot read {path}: {error.strerror}")
     except DocumentError as error:
-        place = f" at line {error.line} column {error.column}" if error.line else ""
-        problems.append(f"the daemon would refuse the {kind} {path}: {error.message}{place}")
+        problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None
 
 
@@ -223,7 +200,3 @@ def _check_config(manifest: ImageManifest, raw: bytes, problems: list[str]) -> N
         problems.append(f"the manifest names its config {wanted.digest}, which is no sha256 or sha512 digest")
     elif (actual := digest_of(raw, algorithm)) != wanted.digest:
         problems.append(f"the config's digest is {actual}, the manifest says {wanted.digest}")
-
-
-def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
-    return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"

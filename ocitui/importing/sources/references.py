@@ -77,6 +77,14 @@ class Reference:
         return f"{self.domain}/{self.path}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
+def same_image(name: str, other: str) -> bool:
+    """Whether two names mean the same image: `busybox` is `docker.io/library/busybox:latest`."""
+    try:
+        return name == other or Reference.parse(name) == Reference.parse(other)
+    except InvalidReferenceError:
+        return False
+
+
 def _split(text: str) -> tuple[str, str | None, str | None]:
     name, at, digest = text.partition("@")
     # A colon before the last slash belongs to a port.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 
-from ocitui.cache import CacheError
+from ocitui.cache import CacheError, LockedError, PlanChangedError
 
 from ..widgets.lines_view import Line, LongList
 from .full import FullScreen
 
+_LOCK_SECONDS = 0.2
+
 
 class ConfirmScreen(FullScreen[str | None]):
-    """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it.
+    """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it. `w` does it once another program
+    has given the lock back, where that stood in the way.
 
     Dismissed with a message for the status line, None when cancelled.
     """
@@ -24,6 +28,7 @@ class ConfirmScreen(FullScreen[str | None]):
         Binding("enter", "leave", "Cancel", show=False),
         Binding("y", "confirm", "Confirm", show=False),
         Binding("Y", "confirm_used", "All the same", show=False),
+        Binding("w", "confirm_once_free", "Wait for the lock", show=False),
     ]
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
@@ -35,7 +40,7 @@ class ConfirmScreen(FullScreen[str | None]):
     """The action of the table of keys whose refusal is this one's."""
 
     def begin(self) -> None:
-        self._ready = self._acting = self._asked_twice = False
+        self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
         self.show_keys([("esc", "Cancel")])
         self.make_plan()
 
@@ -43,7 +48,7 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = False
-        self.say(f"on {self.app.host}: making the plan; esc cancels")
+        self.say(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:
@@ -52,8 +57,8 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self.more_keys])
-        self.say(f"on {self.app.host}: {self.asked()}")
+        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self._wait_keys, *self.more_keys])
+        self.say(f"on {self.session.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -73,7 +78,18 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def acting(self) -> str:
         """What the status line says once it was answered."""
-        return "at work; it is finished even if this window goes"
+        seconds = self.session.options.wait
+        waits = f"the lock is waited for {seconds:g} seconds; " if seconds else ""
+        return f"at work; {waits}it is finished even if this window goes"
+
+    @property
+    def _wait_keys(self) -> Sequence[tuple[str, str]]:
+        return [("w", "Wait for the lock")] if self._locked else []
+
+    def action_confirm_once_free(self) -> None:
+        if self._locked:
+            self._waiting = True
+            self.action_confirm()
 
     def action_confirm(self) -> None:
         if not self._may_act():
@@ -92,26 +108,37 @@ class ConfirmScreen(FullScreen[str | None]):
     def _may_act(self) -> bool:
         if not self._ready or self._acting:
             return False
-        if self.writes and (reason := self.main.refusal(self.action)):
+        if self.writes and (reason := self.session.refusal(self.action)):
             self.say(f"not done: {reason}")
             return False
         return True
 
     def _act(self) -> None:
-        self._acting = True
-        self.show_keys([])
+        self._acting, self._locked = True, False
+        self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
         self.say(self.acting())
         self._run_act()
 
     @work(group="act")
     async def _run_act(self) -> None:
         try:
-            message = await self.act()
+            message = await self._act_once_free()
         except CacheError as error:
-            self._acting = False
+            self._acting = self._waiting = False
             self.failed(error)
         else:
             self.done(message)
+
+    async def _act_once_free(self) -> str:
+        """Do it, again and again for as long as another program holds the lock and that is waited for."""
+        while True:
+            try:
+                return await self.act()
+            except LockedError as error:
+                if not self._waiting:
+                    raise
+                self.say(f"waiting: {error.message}; esc stops waiting")
+            await asyncio.sleep(_LOCK_SECONDS)
 
     def done(self, message: str) -> None:
         """It was done."""
@@ -119,18 +146,25 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def failed(self, error: CacheError) -> None:
         """Say why it was not done; the plan is made and shown again."""
-        self.make_plan(f"Not done: {error.message}. {error.hint}")
+        if isinstance(error, PlanChangedError):
+            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
+            return
+        self._locked = isinstance(error, LockedError)
+        hint = "w does it once the lock is free" if self._locked else error.hint
+        self.make_plan(f"Not done: {error.message}. {hint}")
 
     def action_leave(self) -> None:
-        if not self._acting:
+        if self._acting:
+            self._waiting = False
+        else:
             self.dismiss(None)
 
     def action_interrupt(self) -> None:
         """A change under way is never cut in two; before it, this cancels."""
-        if self._acting:
+        if self._acting and not self._waiting:
             self.say("at work; it is finished first, u undoes it")
         else:
-            self.dismiss(None)
+            self.action_leave()
 
 
 def error_lines(error: CacheError, hint: str | None = None) -> list[Line]:

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widget import Widget
 
 from ocitui.text import clean
 
-from ..bar_texts import daemon_text, title_parts
-from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar
+from ..session import SessionScreen
+from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
 from ..widgets.lines_view import Line, LinesView, LongList
-
-if TYPE_CHECKING:
-    from ..app import OcituiApp
-    from .main import MainScreen
+from ..widgets.pick_list import PickList, PickRow
 
 R = TypeVar("R")
 
 
-class FullScreen(Screen[R]):
+class FullScreen(SessionScreen[R]):
     """A screen with a title; `esc` goes back and does nothing else."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
-        Binding("f1", "show_help", "Help", show=False),
+        Binding("f1", "app.show_help", "Help", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
         Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
-    app: OcituiApp
     subject: ClassVar[str] = ""
     keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
 
@@ -58,21 +55,11 @@ class FullScreen(Screen[R]):
     def on_resize(self) -> None:
         self.draw_header()
 
-    @property
-    def main(self) -> MainScreen:
-        """The screen below all others."""
-        from .main import MainScreen
-
-        screen = self.app.screen_stack[0]
-        if not isinstance(screen, MainScreen):
-            raise TypeError("the main screen is not at the bottom")
-        return screen
-
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
         width = self.app.size.width
-        daemon = daemon_text(self.app.live.daemon, short=width < 110)
-        title = title_parts(self.app.host, self.app.options.directory, f"{self.subject}  {daemon}", width)
+        daemon = daemon_text(self.session.live.daemon, short=width < 110)
+        title = title_parts(self.session.host, self.session.directory, f"{self.subject}  {daemon}", width)
         self.query_one(HeaderBar).show(title)
 
     def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
@@ -91,11 +78,10 @@ class FullScreen(Screen[R]):
         for bar in self.query(StatusBar):
             bar.show([f" {clean(message)}"])
 
-    def imports_changed(self) -> None:
-        """Imports are no longer as they were drawn; called while the screen is on top."""
-
-    def live_changed(self) -> None:
-        """What is known of the cache is no longer as it was drawn; called while the screen is on top."""
+    def action_scroll(self, pages: int) -> None:
+        """Scroll the lines, whatever has the keys."""
+        for view in self.query(LinesView):
+            view.action_pages(pages)
 
     def action_leave(self) -> None:
         self.dismiss(None)
@@ -104,7 +90,28 @@ class FullScreen(Screen[R]):
         """What runs on this screen is stopped by it; most have nothing that runs."""
         self.say("nothing is running; esc goes back")
 
-    def action_show_help(self) -> None:
-        from .help import HelpScreen
 
-        self.app.push_screen(HelpScreen())
+class ListScreen(FullScreen[R]):
+    """A list, and below it what there is to say of the row under the cursor."""
+
+    AUTO_FOCUS = "PickList"
+    DEFAULT_CSS = """
+    ListScreen {
+        PickList { height: 1fr; }
+        LinesView { height: 1fr; border-top: solid $panel; }
+    }
+    """
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList()
+        yield LinesView()
+
+    def show_rows(self, rows: Iterable[PickRow]) -> None:
+        # As for lines: there is none left when the screen was just closed.
+        for view in self.query(PickList):
+            view.set_rows([*rows])
+
+    @property
+    def key(self) -> str:
+        """The key of the row under the cursor; empty where there is none."""
+        return next((view.key or "" for view in self.query(PickList)), "")

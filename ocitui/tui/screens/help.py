@@ -13,8 +13,8 @@ from textual.widgets import Input
 from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import ACTIONS, Group, key_label
+from ..widgets.inputs import Question
 from ..widgets.lines_view import Line, LinesView, heading
-from ..widgets.question import Question
 from .full import FullScreen
 
 
@@ -44,9 +44,6 @@ class HelpScreen(FullScreen[None]):
 
     def action_scroll(self, by: int) -> None:
         self.query_one(LinesView).action_lines(by)
-
-    def action_show_help(self) -> None:
-        """It is shown already."""
 
 
 def help_lines(wanted: str) -> list[Line]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
@@ -15,20 +17,118 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from ocitui.cache import CacheError, PackedFormat
+from ocitui.cache import CacheError, ImageName, PackedFormat
+from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
+from ocitui.importing.packing.packer_base import check_choice
 from ocitui.importing.requests import ImportRequest
+from ocitui.importing.sources.opening import expanded
 
-from ..elsewhere import elsewhere
-from ..import_form import ADVANCED, BASIC, PLATFORM, SOURCE_FIELDS, SWITCHES, Field, make_request, with_fields
+from ..background import run_beside
 from ..preview import image_rows, preview_lines
-from ..sight import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
-from ..widgets.choice import Choice
+from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
-from ..widgets.question import Question
-from ..widgets.source_suggester import PathSuggester
 from .confirm import error_lines
 from .full import FullScreen
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_UNITS = " KMGTP"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A line to type in. ``path`` says that paths are completed; fields in one ``row`` stand beside each other."""
+
+    id: str
+    label: str
+    hint: str
+    path: bool = False
+    row: int = 0
+
+
+BASIC = (
+    Field("source", "Source", "path, oci: oci-archive: docker-archive: packed: or registry name", path=True),
+    Field("name", "Name", "as the daemon is to find it; empty: what the source calls it"),
+)
+PLATFORM = Field("platform", "Platform", "this machine's; or linux/arm64")
+ADVANCED = (
+    Field("compression", "Compression", "the format's own", row=1),
+    Field("level", "Level", "its own", row=1),
+    Field("max_bytes", "Most bytes", "64G unpacked", row=2),
+    Field("max_entries", "Most files", "1000000", row=2),
+    Field("tls_ca", "TLS CA file", "trusted besides the system's authorities", path=True, row=3),
+    Field("authfile", "Auth file", "credentials; empty: those of skopeo login or docker login", path=True, row=4),
+    Field("mirror", "Mirror", "HOST[:PORT] that serves the images of Docker Hub", row=5),
+    Field("manifest", "Manifest", "of packed files; empty: FILE.manifest.json beside them", path=True, row=6),
+    Field("config", "Config", "of packed files; empty: FILE.config.json beside them", path=True, row=7),
+)
+SWITCHES = (("plain_http", "Plain http"), ("again", "Again"))
+SOURCE_FIELDS = ("source", "platform", "tls_ca", "authfile", "mirror", "manifest", "config", "plain_http")
+"""What a look at the source depends on."""
+
+
+_LABELS = {
+    **{field.id: f'"{field.label}"' for field in (*BASIC, PLATFORM)},
+    **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
+    **{id: f'"{label}" (F2)' for id, label in SWITCHES},
+}
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+
+
+def with_fields(hint: str) -> str:
+    """A hint that names options, as one that names the form's fields."""
+    return _OPTION.sub(lambda option: _LABELS.get(option[1].replace("-", "_"), option[0]), hint)
+
+
+class FormError(CacheError):
+    """What was typed into a field is not what it takes."""
+
+    code = "form"
+
+
+def make_request(typed: Mapping[str, str]) -> ImportRequest:
+    """The import that the fields ask for. Raises FormError, InvalidNameError, PackingChoiceError."""
+    if not typed["source"]:
+        raise FormError("no source yet", hint="type a path, or a name in a registry")
+    format_, compression = PackedFormat(typed["format"]), typed["compression"] or None
+    level = _number(typed["level"], "Level", least=0)
+    check_choice(format_, compression, level)
+    return ImportRequest(
+        source=expanded(typed["source"]),
+        name=str(ImageName.parse(typed["name"])) if typed["name"] else None,
+        format=format_,
+        compression=compression,
+        level=level,
+        max_bytes=_size(typed["max_bytes"]),
+        max_entries=_number(typed["max_entries"], "Most files", least=1),
+        plain_http=typed["plain_http"] == "yes",
+        again=typed["again"] == "yes",
+        platform=typed["platform"] or None,
+        tls_ca=typed["tls_ca"] or None,
+        authfile=typed["authfile"] or None,
+        mirror=typed["mirror"] or None,
+        manifest=typed["manifest"] or None,
+        config=typed["config"] or None,
+    )
+
+
+def _number(text: str, label: str, *, least: int) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise FormError(f"{label}: {text!r} is not a number from {least}")
+    return int(text)
+
+
+def _size(text: str) -> int | None:
+    if not text:
+        return None
+    match = _SIZE.fullmatch(text)
+    size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise FormError(f"Most bytes: {text!r} is not a size like 500M or 64G")
+    return size
+
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"), ("esc", "Back"))
@@ -44,8 +144,6 @@ class ImportScreen(FullScreen[str | None]):
         Binding("up,shift+tab", "field(-1)", "Field before", show=False, priority=True),
         Binding("down,tab", "field(1)", "Next field", show=False, priority=True),
         Binding("f2", "more", "More options", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
     AUTO_FOCUS = "#source"
     subject: ClassVar[str] = "import"
@@ -140,9 +238,6 @@ class ImportScreen(FullScreen[str | None]):
     def action_field(self, by: int) -> None:
         self.focus_next() if by > 0 else self.focus_previous()
 
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
-
     # The look
 
     @on(Input.Submitted)
@@ -160,9 +255,9 @@ class ImportScreen(FullScreen[str | None]):
             if self._sight is None or seen != self._seen or self._request is not None:
                 self.say(f"looking at {request.source}; ctrl+c stops it")
                 self._sight, self._seen = None, seen
-                self._sight = await elsewhere(lambda: look(request, self._note))
+                self._sight = await run_beside(lambda: look(request, self._note))
             self._take_name(self._sight)
-            self._standing = await standing(self.app.cache, self._sight, make_request(self._typed()))
+            self._standing = await standing(self.session.cache, self._sight, make_request(self._typed()))
             self._show(self._sight, make_request(self._typed()))
         except CacheError as error:
             self._request = None
@@ -208,7 +303,7 @@ class ImportScreen(FullScreen[str | None]):
         other = self._standing.is_other(request.name or "")
         keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields"), ("esc", "Back")]
         self.show_keys([*keys, ("enter", "Take another")] if several else keys)
-        self.say(f"on {self.app.host}: nothing is changed before {'Y' if other else 'y'}")
+        self.say(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
         images = self.query_one(PickList)
@@ -234,13 +329,13 @@ class ImportScreen(FullScreen[str | None]):
             return
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
-        elif reason := self.main.refusal("import_image"):
+        elif reason := self.session.refusal("import_image"):
             self.say(f"not done: {reason}")
         else:
             self._submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
 
     def _submit(self, request: ImportRequest) -> None:
-        number = self.app.imports.submit(request)
+        number = self.session.imports.submit(request)
         self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

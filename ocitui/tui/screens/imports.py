@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from ocitui.cache import CacheError
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
-from ocitui.importing.unfinished import UnfinishedImport
+from ocitui.importing.unfinished import UnfinishedImport, blob_store
 from ocitui.text import human_age, human_size
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
-from ocitui.words.lines import Kind, Line, heading
+from ocitui.words.lines import Kind
 
-from ..throttle import Throttle
-from ..widgets.lines_view import LinesView
+from ..background import Throttle
+from ..shorten import counted
+from ..widgets.lines_view import Line, LinesView, heading
 from ..widgets.pick_list import PickList, PickRow
-from .full import FullScreen
+from .confirm import ConfirmScreen
+from .full import ListScreen
+
+
+class DownloadsScreen(ConfirmScreen):
+    """Removes all blobs that no import is writing. They can be downloaded again."""
+
+    subject: ClassVar[str] = "downloads"
+    verb: ClassVar[str] = "Remove them"
+
+    async def plan(self) -> Sequence[Line]:
+        blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
+        size = human_size(sum(blob.size for blob in blobs))
+        count = counted(len(blobs), "downloaded blob", "downloaded blobs")
+        lines = [heading(f"On {self.session.host}: remove {count}, {size}")]
+        if interrupted := len(self.session.imports.interrupted):
+            which = counted(interrupted, "interrupted import", "interrupted imports")
+            lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
+        lines += [Line("They are layers on their way into the cache; no entry needs them. There is no undo."), Line()]
+        return lines + [
+            Line(f"{blob.digest}{', a part' if blob.partial else ''}", f"{human_size(blob.size):>5}") for blob in blobs
+        ]
+
+    async def act(self) -> str:
+        freed = await asyncio.to_thread(blob_store(self.session.directory).clear)
+        return f"{human_size(freed)} of downloads removed"
+
 
 _DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 
 
-class ImportsScreen(FullScreen[str | None]):
+class ImportsScreen(ListScreen[str | None]):
     """Each key is about the import under the cursor; none of them is enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,10 +67,7 @@ class ImportsScreen(FullScreen[str | None]):
         Binding("f", "forget", "Forget", show=False),
         Binding("D", "downloads", "Downloads", show=False),
         Binding("i", "import_image", "Import", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     subject: ClassVar[str] = "imports"
 
     def __init__(self) -> None:
@@ -53,13 +76,9 @@ class ImportsScreen(FullScreen[str | None]):
         self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
         self._ended = -1
 
-    def compose_body(self) -> Iterable[Widget]:
-        yield PickList(id="jobs")
-        yield LinesView(id="detail")
-
     def begin(self) -> None:
         self._draw()
-        jobs = self.app.imports.jobs
+        jobs = self.session.imports.jobs
         if jobs:
             first = next((job for job in jobs if job.active), jobs[-1])
             self.query_one(PickList).move_to(f"job{first.id}")
@@ -74,13 +93,12 @@ class ImportsScreen(FullScreen[str | None]):
     # What is shown
 
     def _draw(self) -> None:
-        board = self.app.imports
+        board = self.session.imports
         jobs = board.jobs
         width = self.app.size.width
         rows = [_interrupted_row(one) for one in board.interrupted] + [_job_row(job, width) for job in jobs]
-        for view in self.query(PickList):
-            view.set_rows(rows)
-            self._draw_detail()
+        self.show_rows(rows)
+        self._draw_detail()
         ended = sum(not job.active for job in jobs)
         if ended != self._ended:
             self._ended = ended
@@ -90,7 +108,7 @@ class ImportsScreen(FullScreen[str | None]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = [*job_lines(job), *_layer_lines(self.app.imports.layers(job.id))]
+            lines = [*job_lines(job), *_layer_lines(self.session.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
         for view in self.query(LinesView):
@@ -112,7 +130,7 @@ class ImportsScreen(FullScreen[str | None]):
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
         """What lies on the disk: records of interrupted imports, and blobs."""
-        board = self.app.imports
+        board = self.session.imports
         try:
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
@@ -124,21 +142,17 @@ class ImportsScreen(FullScreen[str | None]):
 
     @property
     def _job(self) -> ImportJob | None:
-        key = self.query_one(PickList).key or ""
-        return self.app.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
+        key = self.key
+        return self.session.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
 
     @property
     def _old(self) -> UnfinishedImport | None:
-        key = self.query_one(PickList).key
-        return next((one for one in self.app.imports.interrupted if f"old{one.id}" == key), None)
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
+        return next((one for one in self.session.imports.interrupted if f"old{one.id}" == self.key), None)
 
     # What can be done
 
     def _may(self) -> bool:
-        if reason := self.main.refusal("import_image"):
+        if reason := self.session.refusal("import_image"):
             self.say(f"not done: {reason}")
             return False
         return True
@@ -152,7 +166,7 @@ class ImportsScreen(FullScreen[str | None]):
         if job is None or not job.active:
             self.say("this import does not run")
             return
-        self.app.imports.queue.cancel(job.id)
+        self.session.imports.queue.cancel(job.id)
         self.say("cancelling; what was downloaded is kept")
 
     def action_interrupt(self) -> None:
@@ -161,17 +175,17 @@ class ImportsScreen(FullScreen[str | None]):
     def action_again(self) -> None:
         job = self._job
         if job is not None and job.state in _AGAIN and self._may():
-            self._begun(self.app.imports.try_again(job))
+            self._begun(self.session.imports.try_again(job))
 
     def action_rename(self) -> None:
         job = self._job
         if job is not None and isinstance(job.error, NamedOtherwiseError) and self._may():
-            self._begun(self.app.imports.submit(msgspec.structs.replace(job.request, rename=True)))
+            self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_go_on(self) -> None:
         old = self._old
         if old is not None and self._may():
-            self._begun(self.app.imports.go_on(old))
+            self._begun(self.session.imports.go_on(old))
 
     def action_forget(self) -> None:
         old = self._old
@@ -181,7 +195,7 @@ class ImportsScreen(FullScreen[str | None]):
     @work(group="forget")
     async def _forget(self, old: UnfinishedImport) -> None:
         try:
-            await asyncio.to_thread(self.app.imports.forget, old)
+            await asyncio.to_thread(self.session.imports.forget, old)
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
         else:
@@ -191,10 +205,10 @@ class ImportsScreen(FullScreen[str | None]):
     def action_downloads(self) -> None:
         if not self._may():
             return
-        if self.app.imports.active:
+        if self.session.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
-        from .downloads import DownloadsScreen
+        # MVPASS
 
         self.app.push_screen(DownloadsScreen(), self._removed)
 
@@ -212,9 +226,43 @@ class ImportsScreen(FullScreen[str | None]):
 
     def _imported(self, message: str | None) -> None:
         if message:
-            jobs = self.app.imports.jobs
+            jobs = self.session.imports.jobs
             self._begun(jobs[-1].id)
             self.say(message)
+
+
+class LeavingScreen(ConfirmScreen):
+    """Dismissed with a word once all imports are stopped, None to stay."""
+
+    subject: ClassVar[str] = "quit"
+    verb: ClassVar[str] = "Stop and quit"
+    stay: ClassVar[str] = "Stay"
+    writes: ClassVar[bool] = False
+
+    async def plan(self) -> Sequence[Line]:
+        active = self.session.imports.active
+        verb = "runs" if len(active) == 1 else "run"
+        lines = [heading(f"On {self.session.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
+        lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
+        return [
+            *lines,
+            Line(),
+            Line("Quitting stops them and their packers. The cache stays as it is; what was downloaded is kept."),
+            Line("The next start offers to go on with them."),
+        ]
+
+    async def act(self) -> str:
+        await asyncio.to_thread(self.session.imports.close)
+        return "stopped"
+
+    def asked(self) -> str:
+        return "nothing is stopped before y"
+
+    def action_interrupt(self) -> None:
+        self.action_leave()
+
+    def acting(self) -> str:
+        return "stopping the imports; what was downloaded is kept"
 
 
 _BAR = 12

@@ -50,7 +50,7 @@ class JournalScreen(FullScreen[str | None]):
     @work
     async def _read(self) -> None:
         try:
-            transactions = await self.app.cache.transactions()
+            transactions = await self.session.cache.transactions()
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
             return

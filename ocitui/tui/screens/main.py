@@ -1,37 +1,34 @@
-"""The main screen: header, table, pane, status and keys."""
+"""The main screen: what can be done with the cache and its entries. Each action asks the core, or opens a screen."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
-from textual.app import ComposeResult
+from textual import work
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 
 from ocitui.cache import CacheError
-from ocitui.cache.verdict import Condition, IndexOutcome
+from ocitui.text import clean
 
-from ..actions import ACTIONS, FOOTER
-from ..bar_texts import HeaderFacts, header_parts, key_parts, status_parts, trouble_parts
-from ..throttle import Throttle
-from ..widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
-from ..widgets.entry_pane import EntryPane, Tab
+from ..actions import ACTIONS, BY_NAME
+from ..background import Throttle
+from ..shorten import counted
 from ..widgets.entry_table import EntryTable
-from ..widgets.question import OneLineQuestion
-from .asking import Asking
-from .importing import Importing
+from .entries import EntriesScreen
 
 if TYPE_CHECKING:
+    from ocitui.doctor.entries import JudgedEntry
+    from ocitui.doctor.findings import Finding
+
     from ..live import LiveChange
 
-_WIDE = 120
-_SMALLEST = (40, 10)
 _STATUS_SECONDS = 1.0
 
 
-class MainScreen(Importing, Asking):
+class MainScreen(EntriesScreen):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,236 +36,294 @@ class MainScreen(Importing, Asking):
         for action in ACTIONS
         if not action.handled_by_widget
     ]
-    AUTO_FOCUS = "EntryTable"
 
     def __init__(self) -> None:
         super().__init__()
-        self._condition = Condition.SOUND
-        self._looked_for_interrupted = False
-        self._message = ""
-        self._progress = Throttle(self, _STATUS_SECONDS, self.draw_status)
+        self._prepared = False
+        self._told: frozenset[int] = frozenset()
+        self._news = Throttle(self, _STATUS_SECONDS, self._tell_imports)
 
-    def compose(self) -> ComposeResult:
-        ascii_only = self.app.terminal.ascii
-        yield Bar(id="tiny")
-        yield HeaderBar()
-        yield TroubleBar()
-        with Container(id="body"):
-            yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
-            yield EntryPane(self.app.options.directory, self.app.live.findings_of, ascii=ascii_only)
-        yield KeyBar()
-        yield OneLineQuestion(self.end_asking, id="ask")
-        yield StatusBar()
-
-    def on_mount(self) -> None:
-        self._draw_header()
-        self.draw_status()
-        self._draw_keys()
-        self.query_one("#tiny", Bar).show(["too small; q quits"])
-        # The first frame is painted before anything is read.
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        live = self.app.live
-        for endless in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
-            self.run_worker(endless, group="live")
-
-    @property
-    def stands(self) -> bool:
-        """Whether there is something to show on: a worker outlives the widgets for a moment when the program ends."""
-        return bool(self.query(EntryTable))
-
-    # The cache, as it changes
-
-    def show_change(self, change: LiveChange) -> None:
-        """Draw what is known by now."""
-        live, table = self.app.live, self.query_one(EntryTable)
-        if change.only_progress:
-            self._progress.ask()
-            return
-        if change.another and live.entries is not None:
-            table.load(live.entries, change.moves)
-        elif change.rows:
-            table.update(change.rows)
-        table.placeholder = self._placeholder()
-        if live.health.condition is not self._condition:
-            # What was refused or said under the old one may no longer be true.
-            self._condition, self._message = live.health.condition, ""
-        self._message = self._said_of(change) or self._message
-        self._draw_header()
-        self.draw_status()
-        self._draw_keys()
-        self._follow_cursor(change)
-        if live.loaded and not self._looked_for_interrupted and not live.read_only:
-            self._looked_for_interrupted = True
-            self.look_for_interrupted()
+    def live_changed(self, change: LiveChange) -> None:
+        super().live_changed(change)
+        live = self.session.live
+        if live.loaded and not self._prepared and not live.read_only and self.query(EntryTable):
+            self._prepared = True
             self._prepare()
 
     @work(group="prepare")
     async def _prepare(self) -> None:
-        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk.
+        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk; and say
+        which imports can be gone on with.
 
         What stands in the way is said when something is to be written.
         """
+        notes: Sequence[str] = ()
         with suppress(CacheError):
-            if notes := (await self.app.cache.prepare()).notes:
-                self.say("; ".join(notes))
+            notes = (await self.session.cache.prepare()).notes
+        if said := "; ".join(filter(None, (await self._interrupted(), *notes))):
+            self.say(said)
 
-    def _follow_cursor(self, change: LiveChange) -> None:
-        table, pane = self.query_one(EntryTable), self.query_one(EntryPane)
-        entry, shown = table.cursor_entry, pane.entry
-        if entry is None or shown is None or entry.key != shown.key:
-            if entry is not shown:
-                pane.follow(entry, at_once=True)
-        elif entry != shown or table.cursor_position in change.rows:
-            pane.refresh_entry(entry)
+    async def _interrupted(self) -> str:
+        """Remove what killed imports left half made; gives which can be gone on with, empty where none can."""
+        try:
+            count = await asyncio.to_thread(self.session.take_stock)
+        except CacheError as error:
+            return f"what imports left cannot be looked at: {error.message}"
+        were = counted(count, "import was", "imports were")
+        return f"{were} interrupted: I goes on with {'it' if count == 1 else 'them'}" if count else ""
 
-    def _placeholder(self) -> str:
-        health, verdict = self.app.live.health, self.app.live.health.verdict
-        if not self.app.live.loaded:
-            return "reading the cache"
-        if self.app.live.total:
-            return "no entry matches the filter"
-        if not health.sound:
-            return "no entries can be shown"
-        absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
-        return "there is no index.json: is this a cache?" if absent else "the cache is empty"
+    def _may(self, action: str) -> bool:
+        if reason := self.session.refusal(action):
+            self.say(f"{BY_NAME[action].label}: {reason}")
+            return False
+        return True
 
-    def _said_of(self, change: LiveChange) -> str:
-        """What there is to say; who did not delete what went away is told how much that was."""
-        if len(change.gone) > 1 and not change.came and not self.own_deletions.issuperset(change.gone):
-            return f"{len(change.gone)} entries left the index"
-        return change.said
-
-    # The pane
-
-    def action_show_tab(self, tab: Tab) -> None:
-        self.query_one(EntryPane).open_tab(tab)
-
-    def show_problems(self) -> None:
-        self.query_one(EntryPane).open_tab("problems")
-
-    def action_next_tab(self) -> None:
-        self.query_one(EntryPane).step_tab(1)
-
-    def action_previous_tab(self) -> None:
-        self.query_one(EntryPane).step_tab(-1)
-
-    def action_switch_focus(self) -> None:
+    def _chosen(self) -> list[int]:
+        """The positions of the marked entries, else of the one under the cursor."""
         table = self.query_one(EntryTable)
-        if table.has_focus:
-            self.query_one(EntryPane).focus_view()
-        elif not self.has_class("-whole"):
-            table.focus()
+        if marked := table.rows.marked:
+            return marked
+        return [] if table.cursor_position is None else [table.cursor_position]
 
-    def _give_keys(self) -> None:
-        if self.focused is None and not self.has_class("-tiny"):
-            if self.has_class("-whole"):
-                self.query_one(EntryPane).focus_view()
-            else:
-                self.query_one(EntryTable).focus()
+    def action_delete(self) -> None:
+        entries, chosen = self.session.live.entries, self._chosen()
+        if not self._may("delete"):
+            return
+        if not chosen or entries is None:
+            self.say("Delete: there is no entry under the cursor")
+            return
+        keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
+        self._own_deletions = frozenset(keys)
+        from .changes import DeleteScreen
 
-    @on(EntryTable.Opened)
-    @on(EntryPane.Opened)
-    def _open_pane(self) -> None:
-        self.add_class("-whole")
-        self.query_one(EntryPane).focus_view()
+        self.app.push_screen(DeleteScreen(keys), self._deleted)
 
-    @on(EntryPane.TabShown)
-    def _tab_shown(self) -> None:
-        pane = self.query_one(EntryPane)
-        if not self.query_one(EntryTable).has_focus:
-            self.call_after_refresh(pane.focus_view)
+    def _deleted(self, message: str | None) -> None:
+        if message:
+            self.query_one(EntryTable).clear_marks()
+            self.say(message)
 
-    def action_back(self) -> None:
-        """One step back: from a question, the whole pane, the pane, a filter."""
+    def action_undo(self) -> None:
+        if self._may("undo"):
+            self._open_undo(None)
+
+    def _open_undo(self, transaction_id: str | None) -> None:
+        from .changes import UndoScreen
+
+        self.app.push_screen(UndoScreen(transaction_id), self._said)
+
+    def action_journal(self) -> None:
+        from .journal import JournalScreen
+
+        self.app.push_screen(JournalScreen(), self._undo_chosen)
+
+    def action_trash(self) -> None:
+        from .trash import TrashScreen
+
+        self.app.push_screen(TrashScreen(), self._undo_chosen)
+
+    def _undo_chosen(self, transaction_id: str | None) -> None:
+        """A mend can be undone whatever the index is; of others the screen says what is in the way."""
+        if not transaction_id:
+            return
+        if reason := self.session.refusal("mend"):
+            self.say(f"Undo: {reason}")
+        else:
+            self._open_undo(transaction_id)
+
+    # What is wrong
+
+    def action_problems(self) -> None:
+        from .problems import ProblemsScreen
+
+        self.app.push_screen(ProblemsScreen(), self._go_to)
+
+    def action_mend(self) -> None:
+        """Under a banner about the index, the index, wherever the cursor is; else the entries that are bad."""
+        if not self._may("mend"):
+            return
+        live = self.session.live
+        if not live.health.sound or live.alarm:
+            self._plan_repair(None)
+            return
+        entries, chosen = live.entries, self._chosen()
+        bad = {entries.digests[at] for at in chosen if entries.state(at).bad} if entries is not None else set()
+        if not bad:
+            what = "nothing is known to be wrong with it" if chosen else "there is no entry under the cursor"
+            if not live.complete:
+                what = "not everything was looked into yet"
+            self.say(f"Mend: {what}; p shows what else is wrong")
+            return
+        self._plan_repair(frozenset(bad))
+
+    def _plan_repair(self, digests: frozenset[str] | None) -> None:
+        """Plan the mending of the index, or of what these digests have."""
+        from ocitui.doctor.repair.index_steps import CODES
+
+        from .repair import RepairScreen
+
+        self.app.push_screen(RepairScreen(CODES if digests is None else digests), self._said)
+
+    def _go_to(self, finding: Finding | None) -> None:
+        """Put the cursor on the entry of a finding, and show what is wrong with it."""
+        self.draw_status()
+        entries, table = self.session.live.entries, self.query_one(EntryTable)
+        if finding is None or entries is None:
+            return
+        same = [position for position, digest in enumerate(entries.digests) if digest == finding.digest]
+        for wanted in ((finding.format, finding.name), (finding.format,), ()):
+            for position in same:
+                if (entries.formats[position] or "", entries.names[position] or "")[: len(wanted)] == wanted:
+                    if not table.move_cursor_to(position):
+                        table.filter_text = ""
+                        table.move_cursor_to(position)
+                    self.action_show_tab("problems")
+                    return
+        self.say("no entry of the index is what that is about")
+
+    def action_why(self) -> None:
+        from .lookup import WhyScreen
+
+        entry = self.query_one(EntryTable).cursor_entry
+        self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
+
+    def action_point(self) -> None:
+        entry = self.query_one(EntryTable).cursor_entry
+        if not self._may("point"):
+            return
+        if entry is None:
+            self.say("Point: there is no entry under the cursor")
+            return
+        from .changes import PointScreen
+
+        self.app.push_screen(PointScreen(entry.descriptor), self._said)
+
+    def action_resolve(self) -> None:
+        from .lookup import ResolveScreen
+
+        entry = self.query_one(EntryTable).cursor_entry
+        name = (entry.descriptor.image_name or "") if entry else ""
+        self.app.push_screen(ResolveScreen(clean(name), entry.format if entry else ""))
+
+    def _said(self, message: str | None) -> None:
+        if message:
+            self.say(message)
+
+    def action_verdict(self) -> None:
+        from .verdict import VerdictScreen
+
+        self.app.push_screen(VerdictScreen())
+
+    def action_refresh(self) -> None:
+        """Read the index and list the directory."""
+        self.session.live.read_again()
+        self.say("read again")
+
+    def action_sort(self) -> None:
+        from .sort import SortScreen
+
+        def chosen(choice: tuple[str | None, bool] | None) -> None:
+            if choice is not None:
+                self.query_one(EntryTable).sort_by(*choice)
+
         table = self.query_one(EntryTable)
-        if self._asking:
-            self.end_asking(keep=False)
-        elif self.has_class("-whole"):
-            self.remove_class("-whole")
-            table.focus()
-        elif not table.has_focus:
-            table.focus()
-        elif table.filter_text:
-            table.filter_text = ""
+        self.app.push_screen(SortScreen(table.rows.sort_column, table.rows.view.reverse), chosen)
+
+    def action_mark_all(self) -> None:
+        self.query_one(EntryTable).mark_all_shown()
+
+    def action_clear_marks(self) -> None:
+        self.query_one(EntryTable).clear_marks()
+
+    def action_copy_digest(self) -> None:
+        self._copy("digest", lambda entry: entry.digest)
+
+    def action_copy_name(self) -> None:
+        self._copy("name", lambda entry: entry.descriptor.image_name)
+
+    def _copy(self, what: str, of: Callable[[JudgedEntry], str | None]) -> None:
+        """Send it as it is shown: what it lands in may be a shell."""
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is None:
+            return
+        if not (text := of(entry)):
+            self.say(f"the entry has no {what}")
+            return
+        self.app.copy_to_clipboard(clean(text))
+        unlike = "" if clean(text) == text else ", without the characters that a terminal would obey"
+        self.say(f"{what} sent to the terminal{unlike}")
+
+    # What the application does
+
+    def action_command_palette(self) -> None:
+        self.app.action_command_palette()
+
+    async def action_help(self) -> None:
+        await self.app.run_action("show_help")
+
+    async def action_suspend(self) -> None:
+        await self.app.run_action("suspend")
+
+    async def action_next_theme(self) -> None:
+        await self.app.run_action("next_theme")
+
+    # Imports, which go on in a thread of their own
+
+    def action_import_image(self) -> None:
+        if self._may("import_image"):
+            from .import_image import ImportScreen
+
+            self.app.push_screen(ImportScreen(), self._said)
+
+    def action_imports(self) -> None:
+        from .imports import ImportsScreen
+
+        self.app.push_screen(ImportsScreen())
+
+    def on_screen_resume(self) -> None:
+        if self.session.has_imports:
+            self._tell_imports()
+
+    def imports_changed(self) -> None:
+        """How imports stand is told once a second, while this screen is on top."""
+        self._news.ask()
+
+    def _tell_imports(self) -> None:
+        if self.app.screen is not self:
+            return
+        from ocitui.words.imports import end_text, short_text
+
+        jobs = self.session.imports.jobs
+        self._imports_text = short_text([job for job in jobs if job.active])
+        ended = [job for job in jobs if not job.active and job.id not in self._told]
+        self._told = self._told.union(job.id for job in ended)
+        if ended:
+            self.say(end_text(ended[-1]))
+        else:
             self.draw_status()
 
     def action_interrupt(self) -> None:
-        if self.app.live.deep.running:
-            self.cancel_check()
+        if self.session.live.deep.running:
+            self.app.cancel_check()
             self.say("cancelling the check")
+            return
+        active = self.session.imports.active if self.session.has_imports else []
+        if len(active) == 1:
+            self.session.imports.queue.cancel(active[0].id)
+            self.say("cancelling the import; what was downloaded is kept")
+        elif active:
+            self.say(f"{len(active)} imports are under way: I shows them, x there cancels one")
         else:
-            super().action_interrupt()
+            self.say("nothing is running; q quits")
 
-    # Bars
+    async def action_quit(self) -> None:
+        if not (self.session.has_imports and self.session.imports.active):
+            self.app.exit(0)
+            return
+        from .imports import LeavingScreen
 
-    def say(self, message: str) -> None:
-        """Put a message in the status line; it stays until the next one."""
-        self._message = message
-        self.draw_status()
+        self.app.push_screen(LeavingScreen(), self._leave)
 
-    def _draw_header(self) -> None:
-        live = self.app.live
-        facts = HeaderFacts(
-            self.app.host,
-            self.app.options.directory,
-            live.read_only,
-            live.total,
-            live.size,
-            live.problems,
-            live.complete,
-            live.health if live.loaded else None,
-            live.daemon,
-        )
-        self.query_one(HeaderBar).show(header_parts(facts, self.size.width or 80))
-        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment))
-
-    def draw_status(self) -> None:
-        """Show where the cursor is, the filter, the marks and what was said last."""
-        table = self.query_one(EntryTable)
-        self.query_one(StatusBar).show(
-            status_parts(
-                0 if table.cursor_row is None else table.cursor_row + 1,
-                table.shown,
-                table.total,
-                table.filter_text,
-                table.marks,
-                table.hidden_marks,
-                "  ".join(text for text in (self.imports_text, self._check_text) if text),
-                self._message,
-            )
-        )
-
-    @property
-    def _check_text(self) -> str:
-        """How far the check is that runs; empty where none does."""
-        deep = self.app.live.deep
-        if not deep.running:
-            return ""
-        from ocitui.words.findings import check_progress
-
-        return f"deep check: {check_progress(deep.progress)}"
-
-    def _draw_keys(self) -> None:
-        off = {action.name for action in FOOTER if self.refusal(action.name)}
-        self.query_one(KeyBar).show(key_parts(FOOTER, off, self.size.width or 80))
-
-    @on(EntryTable.Highlighted)
-    def _highlighted(self) -> None:
-        self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
-
-    @on(EntryPane.Rested)
-    @on(EntryTable.MarksChanged)
-    @on(EntryTable.ViewChanged)
-    def _counts_changed(self) -> None:
-        self.draw_status()
-
-    def on_resize(self, event: events.Resize) -> None:
-        width, height = event.size
-        self.set_class(width < _SMALLEST[0] or height < _SMALLEST[1], "-tiny")
-        # What had the keys was hidden, and lost them.
-        self.call_after_refresh(self._give_keys)
-        self.set_class(width >= _WIDE, "-wide")
-        self._draw_header()
-        self._draw_keys()
+    def _leave(self, answer: str | None) -> None:
+        if answer is not None:
+            self.app.exit(0)

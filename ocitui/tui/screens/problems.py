@@ -19,13 +19,13 @@ from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 
-from ..bar_texts import condition_text
+from ..background import Throttle
+from ..live import LiveChange
 from ..shorten import counted, short_lines
-from ..throttle import Throttle
-from ..widgets.bars import Bar
-from ..widgets.lines_view import Line, LinesView
+from ..widgets.bars import Bar, condition_text
+from ..widgets.lines_view import Line
 from ..widgets.pick_list import PickList, PickRow
-from .full import FullScreen
+from .full import ListScreen
 
 _DRAW_SECONDS = 0.25
 _INDENT = "  "
@@ -79,7 +79,7 @@ def _word(finding: Finding) -> str:
     return state_of([finding], None).word if finding.code in ("file-missing", "file-not-regular") else ""
 
 
-class ProblemsScreen(FullScreen[Finding | None]):
+class ProblemsScreen(ListScreen[Finding | None]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -91,16 +91,11 @@ class ProblemsScreen(FullScreen[Finding | None]):
         Binding("a", "acknowledge", "Acknowledge", show=False),
         Binding("A", "show_everything", "Show everything", show=False),
         Binding("x", "cancel", "Cancel", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     subject: ClassVar[str] = "problems"
     CSS = """
     ProblemsScreen {
         #coverage { background: $panel; }
-        PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
     }
     """
 
@@ -115,13 +110,12 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
-        yield PickList()
-        yield LinesView()
+        yield from super().compose_body()
 
     def begin(self) -> None:
         self._throttle.ask()
 
-    def live_changed(self) -> None:
+    def live_changed(self, change: LiveChange) -> None:
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()
 
@@ -140,12 +134,11 @@ class ProblemsScreen(FullScreen[Finding | None]):
         try:
             while self._changed:
                 self._changed = False
-                findings = await self.app.live.findings()
+                findings = await self.session.live.findings()
                 rows = await asyncio.to_thread(self._make_rows, findings)
                 if rows is not None:
                     self._rows = {row.row.key: row for row in rows}
-                    for view in self.query(PickList):
-                        view.set_rows([row.row for row in rows])
+                    self.show_rows(row.row for row in rows)
                     self._draw_detail()
                 self._draw()
         finally:
@@ -160,7 +153,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         return problem_rows(listed)
 
     def _draw(self) -> None:
-        live = self.app.live
+        live = self.session.live
         for bar in self.query("#coverage").results(Bar):
             bar.show([f" {self._coverage}"])
         if not self._rows:
@@ -174,13 +167,13 @@ class ProblemsScreen(FullScreen[Finding | None]):
     @property
     def _coverage(self) -> str:
         """How deep the entries were looked into, what came of it, and what is not shown."""
-        live = self.app.live
+        live = self.session.live
         state = self._tally or ("looking" if live.looking else condition_text(live.health) or "nothing wrong")
         return "; ".join([str(live.coverage), state, *([f"{self._hidden} not shown"] if self._hidden else [])])
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row, live = self._row, self.app.live
+        row, live = self._row, self.session.live
         lines = (
             row.lines
             if row is not None
@@ -190,7 +183,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
         self._draw_keys()
 
     def _draw_keys(self) -> None:
-        keys = [("x", "Cancel")] if self.app.live.deep.running else [("1-3", "Depth")]
+        keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
         row = self._row
         if row is not None:
             accepted = all(one.acknowledged for one in row.findings)
@@ -202,26 +195,25 @@ class ProblemsScreen(FullScreen[Finding | None]):
 
     @property
     def _row(self) -> ProblemRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     # What can be done
 
     def action_check(self, depth: str) -> None:
         """Look again; names, documents and headers are looked at always, so only the deep check is another one."""
-        live, self._said = self.app.live, ""
+        live, self._said = self.session.live, ""
         if live.deep.running:
             self.say("a deep check is under way; x cancels it")
         elif depth == Depth.DEEP:
-            self.main.check_deep()
+            self.app.check_deep()
         else:
             live.deep.error = live.deep.said = ""
             live.read_again()
             self._throttle.ask()
 
     def action_cancel(self) -> None:
-        if self.app.live.deep.running:
-            self.main.cancel_check()
+        if self.session.live.deep.running:
+            self.app.cancel_check()
             self.say("cancelling the check")
         else:
             self.say("no check is under way")
@@ -232,9 +224,6 @@ class ProblemsScreen(FullScreen[Finding | None]):
     def action_show_everything(self) -> None:
         self._everything, self._findings = not self._everything, None
         self._fill()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -252,7 +241,7 @@ class ProblemsScreen(FullScreen[Finding | None]):
             self._open_repair(frozenset())
 
     def _open_repair(self, only: frozenset[str]) -> None:
-        if self.app.live.deep.running:
+        if self.session.live.deep.running:
             self.say("a deep check is under way; wait for it, or x cancels it")
             return
         from .repair import RepairScreen
@@ -267,15 +256,15 @@ class ProblemsScreen(FullScreen[Finding | None]):
         row = self._row
         if row is None:
             return
-        if self.app.live.read_only:
-            self.say(f"Acknowledge: {self.app.live.read_only}")
+        if self.session.live.read_only:
+            self.say(f"Acknowledge: {self.session.live.read_only}")
             return
         self._acknowledge(row.findings)
 
     @work(group="acknowledge", exclusive=True)
     async def _acknowledge(self, findings: tuple[Finding, ...]) -> None:
         """Accept these findings, or have them shown again where all of them are accepted."""
-        directory = self.app.options.directory
+        directory = self.session.directory
         accepted = all(one.acknowledged for one in findings)
         try:
             if accepted:
@@ -287,4 +276,4 @@ class ProblemsScreen(FullScreen[Finding | None]):
             return
         what = "finding is" if len(findings) == 1 else "findings are"
         self._said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"
-        await self.app.live.remember()
+        await self.session.live.remember()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -18,22 +18,117 @@ from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
 from ocitui.doctor.report import Report
+from ocitui.importing.sources.opening import expanded
 from ocitui.words.findings import repair_progress
 
-from ..elsewhere import elsewhere
+from ..background import Throttle, run_beside
 from ..repair_rows import PLAN, PlanRow, plan_lines, plan_rows, repaired_lines
 from ..shorten import short_digests
-from ..throttle import Throttle
+from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines_view import Line, LinesView, LongList
-from ..widgets.pick_list import PickList
-from ..widgets.question import OneLineQuestion
+from ..widgets.pick_list import PickList, PickRow
 from .confirm import ConfirmScreen
+from .full import ListScreen
+
+_SOURCE = "source"
+_OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
+
+
+_SWITCHES = {
+    "registry": ("Ask registries", "by name and digest, never by tag; documents alone where only they are gone"),
+    "adopt_known": ("Adopt orphans", "those whose name a backup or the trash tells become entries again"),
+    "drop": (
+        "Drop entries",
+        "what cannot be restored leaves the index, and its name is lost with it; undo brings it back",
+    ),
+    "trash_orphans": ("Trash orphans", "files that no entry names go to the trash"),
+    "change_modes": ("Change modes", "files that their owner may not read are made readable"),
+}
+"""What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
+
+
+class RepairOptionsScreen(ListScreen[RepairOptions | None]):
+    """Dismissed with what is allowed, for a new plan."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "allow", "Allow", show=False),
+        Binding("s", "source", "Source", show=False),
+        Binding("D", "forget_sources", "Forget sources", show=False),
+    ]
+    CSS = """
+    RepairOptionsScreen {
+        PickList { height: auto; }
+        #ask { display: none; padding: 0 1; }
+        &.-asking #ask { display: block; }
+    }
+    """
+    subject: ClassVar[str] = "repair: what is allowed"
+    keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"), ("esc", "Back"))
+
+    def __init__(self, options: RepairOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield from super().compose_body()
+        yield OneLineQuestion(self.end_asking, id="ask")
+
+    def begin(self) -> None:
+        self._draw()
+        self.say("nothing is done by this: the plan is made anew, and shown")
+
+    def _draw(self) -> None:
+        rows = [
+            PickRow(name, f"[{'x' if getattr(self._options, name) else ' '}] {label}")
+            for name, (label, _) in _SWITCHES.items()
+        ]
+        rows += [PickRow(f"{_SOURCE} {text}", f"    Restore from {text}") for text in self._options.sources]
+        self.show_rows(rows)
+        self._draw_detail()
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        self.show_lines([Line(_SWITCHES[self.key][1] if self.key in _SWITCHES else _OF_SOURCES)])
+
+    def action_allow(self) -> None:
+        if self.key in _SWITCHES:
+            changed: dict[str, Any] = {self.key: not getattr(self._options, self.key)}
+            self._options = replace(self._options, **changed)
+            self._draw()
+
+    def action_source(self) -> None:
+        question = self.query_one(OneLineQuestion)
+        self.add_class("-asking")
+        question.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
+        self.set_focus(question)
+
+    def end_asking(self, *, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        question.open = False
+        self.remove_class("-asking")
+        self.set_focus(self.query_one(PickList))
+        text = expanded(question.value.strip())
+        if keep and text:
+            self._options = replace(self._options, sources=(*self._options.sources, text))
+            self._draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a source is typed every key is its own."""
+        return not self.has_class("-asking") or action == "interrupt"
+
+    def action_forget_sources(self) -> None:
+        self._options = replace(self._options, sources=())
+        self._draw()
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        self.dismiss(self._options)
+
 
 _DRAW_SECONDS = 0.25
-_CHANGED = "The cache has changed since the plan was shown. This is the new plan."
 
 
-class RepairScreen(ConfirmScreen):
+class RepairScreen(ListScreen[str | None], ConfirmScreen):
     """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
     findings where it is empty.
 
@@ -45,14 +140,10 @@ class RepairScreen(ConfirmScreen):
         Binding("n", "name", "Name", show=False),
         Binding("o", "options", "Options", show=False),
         Binding("m", "go_on", "Go on", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     CSS = """
     RepairScreen {
         PickList { height: auto; max-height: 40%; }
-        LinesView { height: 1fr; border-top: solid $panel; }
         #ask { display: none; padding: 0 1; }
         &.-asking #ask { display: block; }
         &.-done PickList { display: none; }
@@ -78,24 +169,23 @@ class RepairScreen(ConfirmScreen):
         self._throttle = Throttle(self, _DRAW_SECONDS, self._draw_progress)
 
     def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
-        yield LinesView()
+        yield from super().compose_body()
         yield OneLineQuestion(self.end_asking, id="ask")
 
     # The plan
 
     async def plan(self) -> Iterable[Line]:
-        live = self.app.live
+        live = self.session.live
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
-        self._plan = await elsewhere(lambda: self._make_plan(report, assessment))
+        self._plan = await run_beside(lambda: self._make_plan(report, assessment))
         self._list()
         return self._lines()
 
     async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
-        plan = await plan_repair(self.app.cache, report, self._options, assessment)
+        plan = await plan_repair(self.session.cache, report, self._options, assessment)
         return plan.narrowed(self._options.only) if self._options.only else plan
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
@@ -112,14 +202,13 @@ class RepairScreen(ConfirmScreen):
     def _list(self) -> None:
         if self._plan is None:
             return
-        rows = plan_rows(self._plan, self._assessment, self.app.terminal.ascii)
+        rows = plan_rows(self._plan, self._assessment, self.session.terminal.ascii)
         self._rows = {row.row.key: row for row in rows}
-        for view in self.query(PickList):
-            view.set_rows([row.row for row in rows])
+        self.show_rows(row.row for row in rows)
 
     def _lines(self) -> list[Line]:
         assert self._plan is not None
-        return plan_lines(self._plan, self.app.host, self._assessment, kratad_runs=self.app.live.daemon.running)
+        return plan_lines(self._plan, self.session.host, self._assessment, kratad_runs=self.session.live.daemon.running)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
@@ -131,16 +220,12 @@ class RepairScreen(ConfirmScreen):
 
     @property
     def _row(self) -> PlanRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     @on(PickList.Picked)
     def _picked(self) -> None:
         """Enter never confirms: it cancels, as the line of keys says."""
         self.action_leave()
-
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
 
     def action_mark_step(self) -> None:
         row, plan = self._row, self._plan
@@ -150,7 +235,7 @@ class RepairScreen(ConfirmScreen):
         self._asked_twice = False
         self._list()
         self._draw_detail()
-        self.say(f"on {self.app.host}: {self.asked()}")
+        self.say(f"on {self.session.host}: {self.asked()}")
 
     # Naming, and what may be done
 
@@ -194,7 +279,7 @@ class RepairScreen(ConfirmScreen):
     def action_options(self) -> None:
         if self._acting or self._repaired is not None:
             return
-        from .repair_options import RepairOptionsScreen
+        # MVPASS
 
         self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
 
@@ -229,9 +314,9 @@ class RepairScreen(ConfirmScreen):
                     self.call_later(self._throttle.ask)
 
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await elsewhere(lambda: apply_plan(self.app.cache, plan, tell, judge=self.app.live.judge))
+        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, tell, judge=self.session.live.judge))
         self._repaired = repaired
-        await self.app.live.look_over()
+        await self.session.live.look_over()
         return _outcome(repaired)
 
     def _draw_progress(self) -> None:
@@ -266,19 +351,13 @@ class RepairScreen(ConfirmScreen):
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
             self._report, self._outdated = None, True
-            self.make_plan(_CHANGED)
-        else:
-            super().failed(error)
+        super().failed(error)
 
     def action_leave(self) -> None:
-        if not self._acting:
-            self.dismiss(self._said or None)
-
-    def action_interrupt(self) -> None:
         if self._acting:
-            super().action_interrupt()
+            super().action_leave()
         else:
-            self.action_leave()
+            self.dismiss(self._said or None)
 
 
 def _outcome(repaired: Repaired) -> str:

@@ -11,6 +11,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from ..session import SessionScreen
+
+_Choice = tuple[str | None, bool] | None
 _COLUMNS: tuple[tuple[str, str, str | None], ...] = (
     ("i", "index order", None),
     ("n", "name", "name"),
@@ -24,7 +27,7 @@ _COLUMNS: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
-class SortScreen(ModalScreen[tuple[str | None, bool] | None]):
+class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
     """Dismissed with the column and whether to reverse it; the column in force, chosen again, is reversed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]

@@ -2,22 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
-from ocitui.cache import CacheError, Transaction, TrashedFile
+from ocitui.cache import CacheError, ConflictError, Transaction, TrashedFile
+from ocitui.cache.records import some_of
+from ocitui.cache.trash import files_that_go
 from ocitui.text import human_size, timestamp
 
 from ..shorten import counted, short_digests
-from ..widgets.lines_view import Line, LinesView, heading
+from ..widgets.lines_view import Line, heading
 from ..widgets.pick_list import PickList, PickRow
-from .full import FullScreen
+from .confirm import ConfirmScreen
+from .full import ListScreen
+
+_MOST = 200
+
+
+class RestoreScreen(ConfirmScreen):
+    """Brings files back to where they were, without entries."""
+
+    subject: ClassVar[str] = "restore from the trash"
+    verb: ClassVar[str] = "Restore"
+    action = "mend"
+
+    def __init__(self, files: Sequence[TrashedFile]) -> None:
+        super().__init__()
+        self._files = files
+
+    async def plan(self) -> Sequence[Line]:
+        return [
+            heading(f"On {self.session.host}: {_total(self._files)} come back"),
+            Line(
+                "Files come back without entries: undo of the transaction brings both, and m adopts files as entries."
+            ),
+            Line(),
+            *_lines(self._files),
+        ]
+
+    async def act(self) -> str:
+        done = await self.session.cache.restore([file.trash for file in self._files])
+        return f"{_total(self._files)} restored in {done.id}; u takes them out again"
+
+
+class EmptyTrashScreen(ConfirmScreen):
+    """Removes for good what the trash holds, and with that the undo of what it came by."""
+
+    subject: ClassVar[str] = "empty the trash"
+    verb: ClassVar[str] = "Remove for good"
+
+    async def plan(self) -> Sequence[Line]:
+        cache = self.session.cache
+        transactions = {one.id: one for one in await cache.transactions()}
+        files = files_that_go(await cache.trash(), transactions)
+        # What comes into the trash while the question stands was not agreed to.
+        self._agreed = [file.trash for file in files]
+        if not files:
+            raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
+        undone = len({file.transaction for file in files if file.undoable})
+        lines = [heading(f"On {self.session.host}: {_total(files)} go for good")]
+        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
+        if names := some_of(name for one in of for name in transactions[one].image_names):
+            lines.append(Line(names, "of"))
+        if undone:
+            what = f"{counted(undone, 'transaction', 'transactions')} can then no longer be undone"
+            lines.append(Line(what, kind="bad"))
+        return [*lines, Line(), *_lines(files)]
+
+    async def act(self) -> str:
+        removed = await self.session.cache.empty_trash(names=self._agreed)
+        return f"removed {counted(removed.files, 'file', 'files')}: {human_size(removed.bytes)} are free again"
+
+    def asked(self) -> str:
+        return "nothing brings them back after y"
+
+
+def _total(files: Sequence[TrashedFile]) -> str:
+    return f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))},"
+
+
+def _lines(files: Sequence[TrashedFile]) -> list[Line]:
+    lines = [
+        Line(f"{short_digests(file.name or file.trash)}, {timestamp(file.when)}", f"{human_size(file.size):>5}")
+        for file in files[:_MOST]
+    ]
+    return [*lines, *([Line(f"and {len(files) - _MOST} more")] if len(files) > _MOST else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +103,17 @@ class TrashRow:
     transaction: Transaction | None
 
 
-class TrashScreen(FullScreen[str | None]):
+class TrashScreen(ListScreen[str | None]):
     """Dismissed with the id of a transaction to undo, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", show=False),
         Binding("e", "empty", "Empty", show=False),
         Binding("u", "undo", "Undo", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
     ]
-    AUTO_FOCUS = "PickList"
     CSS = """
     TrashScreen {
         PickList { height: 2fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
     }
     """
     subject: ClassVar[str] = "trash"
@@ -53,47 +123,38 @@ class TrashScreen(FullScreen[str | None]):
         super().__init__()
         self._rows: dict[str, TrashRow] = {}
 
-    def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
-        yield LinesView()
-
     def begin(self) -> None:
         self._read()
 
     @work(group="read", exclusive=True)
     async def _read(self, said: str = "") -> None:
         try:
-            files = await self.app.cache.trash()
-            transactions = {one.id: one for one in await self.app.cache.transactions()}
+            files = await self.session.cache.trash()
+            transactions = {one.id: one for one in await self.session.cache.transactions()}
         except CacheError as error:
             self.say(f"{error.message}: {error.hint}")
             return
         rows = [*trash_rows(files, transactions)]
         self._rows = {row.row.key: row for row in rows}
-        for view in self.query(PickList):
-            view.set_rows([row.row for row in rows])
+        self.show_rows(row.row for row in rows)
         self._draw_detail()
         total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
         self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
 
     @property
     def _row(self) -> TrashRow | None:
-        view = next(iter(self.query(PickList)), None)
-        return self._rows.get(view.key or "") if view is not None else None
+        return self._rows.get(self.key)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
         row = self._row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
 
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(LinesView).action_pages(pages)
-
     def action_restore(self) -> None:
         row = self._row
         if row is None:
             return
-        from .trash_changes import RestoreScreen
+        # MVPASS
 
         self.app.push_screen(RestoreScreen(row.files), self._changed)
 
@@ -101,7 +162,7 @@ class TrashScreen(FullScreen[str | None]):
         if not self._rows:
             self.say("the trash is empty")
             return
-        from .trash_changes import EmptyTrashScreen
+        # MVPASS
 
         self.app.push_screen(EmptyTrashScreen(), self._changed)
 

@@ -41,8 +41,8 @@ class VerdictScreen(FullScreen[None]):
     @work
     async def _read(self) -> None:
         try:
-            live = self.app.live
-            verdict, assessment = await asyncio.gather(self.app.cache.examine(), live.assess())
+            live = self.session.live
+            verdict, assessment = await asyncio.gather(self.session.cache.examine(), live.assess())
             self.show_lines(verdict_lines(verdict, live.health, assessment))
             if not verdict.sound:
                 await self._show_bytes(verdict)
@@ -53,7 +53,7 @@ class VerdictScreen(FullScreen[None]):
         """The file as it is stored, at the place where it breaks."""
         view = self.query_one(DocumentView)
         try:
-            raw = await asyncio.to_thread(read_regular, self.app.options.directory / INDEX_NAME, MOST_INDEX_BYTES)
+            raw = await asyncio.to_thread(read_regular, self.session.directory / INDEX_NAME, MOST_INDEX_BYTES)
         except StorageError as error:
             view.clear(error.message)
             return

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
+
+from ocitui.cache import Condition, Health
+from ocitui.cache.daemon import DaemonState
+from ocitui.text import clean, human_size, timestamp
+
+from ..actions import Action
+from ..shorten import counted
+
+if TYPE_CHECKING:
+    from ocitui.doctor.assessment import Assessment
+
+    from ..live import LiveCache
+
 
 Part = tuple[str, str] | str
 
@@ -109,3 +125,119 @@ class TabBar(Bar):
         color: $text-muted;
     }
     """
+
+
+def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> list[Part]:
+    """Host and directory first; the directory gives way where the line is narrow."""
+    daemon = daemon_text(live.daemon, short=width < _ROOM_FOR_MORE)
+    if not live.loaded:
+        parts = ["reading", daemon]
+    else:
+        entries = f"{counted(live.total, 'entry', 'entries')} {human_size(live.size)}"
+        parts = ["ro" if live.read_only else "rw", entries, _state(live), daemon]
+    return title_parts(host, directory, "  ".join(parts), width)
+
+
+def _state(live: LiveCache) -> str:
+    if not live.health.sound:
+        return f"! {live.health.condition}"
+    state = f"! {counted(live.problems, 'problem', 'problems')}" if live.problems else "ok"
+    if not live.complete:
+        state = state if live.problems else "looking"
+    return f"{state}, polling" if live.health.polling else state
+
+
+def title_parts(host: str, directory: Path, rest: str, width: int) -> list[Part]:
+    """Host, directory and the rest; the directory gives way, from its beginning, where the line is narrow."""
+    host, path = clean(host), clean(str(directory))
+    room = width - cell_len(host) - cell_len(rest) - 5
+    if cell_len(path) > room:
+        path = f"..{path[-(room - 2) :]}" if room > 4 else ""
+    return [f" {host} ", f"{path} " if path else "", f" {rest} "]
+
+
+_ROOM_FOR_MORE = 110
+
+
+def daemon_text(daemon: DaemonState, *, short: bool = False) -> str:
+    """Whether kratad runs, and since when."""
+    if not daemon.running:
+        return "kratad down" if short else "kratad is not running"
+    if short or daemon.since is None:
+        return "kratad up"
+    return f"kratad up since {timestamp(daemon.since)}"
+
+
+_CONDITIONS = {
+    Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
+    Condition.CORRUPT: "index.json is corrupt",
+    Condition.MISSING: "index.json is gone; these are the last good rows",
+    Condition.GONE: "the directory is gone; these are the last good rows",
+    Condition.UNREADABLE: "the cache cannot be read",
+}
+
+
+def condition_text(health: Health) -> str:
+    """What is wrong with index.json or the directory; empty where it is sound."""
+    if health.sound:
+        return ""
+    message = f": {health.message}" if health.message and health.condition is not Condition.MISSING else ""
+    return f"{_CONDITIONS[health.condition]}{message}"
+
+
+def as_sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a program, which has none."""
+    return text if text.startswith("kratad") else f"{text[:1].upper()}{text[1:]}"
+
+
+def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> list[Part]:
+    """What is wrong, what to do, what the daemon would do; empty where all is well.
+
+    ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
+    """
+    what = condition_text(health) or alarm
+    if not what:
+        return []
+    parts: list[Part] = [f" ! {clean(what)}."]
+    if assessment is not None and assessment.headline:
+        parts.append(f" {as_sentence(assessment.headline)}.")
+    if health.verdict is not None and not health.verdict.sound:
+        parts.append(f" If it started now, {health.verdict.consequence}.")
+    if health.condition is Condition.CORRUPT:
+        parts.append(" v shows where, m mends it.")
+    elif health.sound or health.condition is Condition.MISSING:
+        parts.append(" p shows what is known, m mends it.")
+    return parts
+
+
+def status_parts(
+    row: int, shown: int, total: int, filter_text: str, marked: int, hidden_marks: int, imports: str, message: str
+) -> list[Part]:
+    """Where the cursor is, what the filter shows, what is marked, what is imported, and what was said last."""
+    parts: list[Part] = [f" {row}/{shown}"]
+    if filter_text:
+        parts.append((f"  filter {clean(filter_text)!r}: {shown}/{total}", "bold"))
+    if marked:
+        hidden = f" ({hidden_marks} hidden)" if hidden_marks else ""
+        parts.append((f"  {marked} marked{hidden}", "bold"))
+    if imports:
+        parts.append((f"  {imports}", "bold"))
+    if message:
+        parts.append(f"  {clean(message)}")
+    return parts
+
+
+def key_parts(actions: Sequence[Action], off: Collection[str], width: int) -> list[Part]:
+    """Keys with their labels, those that are off struck out; the first ones that fit, and always the last two."""
+    lengths = [len(action.key_label) + len(action.label) + 3 for action in actions]
+    room = width - sum(lengths[-2:])
+    parts: list[Part] = []
+    for number, (action, length) in enumerate(zip(actions, lengths, strict=True)):
+        if number < len(actions) - 2:
+            if room < length:
+                room = 0
+                continue
+            room -= length
+        label_style = "dim strike" if action.name in off else ""
+        parts.extend([(f" {action.key_label}", label_style or "bold"), (f" {action.label} ", label_style)])
+    return parts

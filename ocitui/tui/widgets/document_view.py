@@ -14,17 +14,15 @@ from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
 
-from .document_matches import Matches
 from .document_paint import Mark, column_of, draw
-from .document_search import Needle, find_all
-from .document_text import DocumentText, prepare
-from .json_indent import Alive, SupersededError
+from .document_search import Matches, Needle, find_all
+from .document_text import Alive, DocumentText, SupersededError, prepare
+from .lines_view import ReadingView
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
@@ -32,25 +30,14 @@ _BANNER_ROWS = 3
 _PREFIX = "document-view--"
 
 
-def _binding(keys: str, action: str, description: str) -> Binding:
-    return Binding(keys, action, description, show=False)
-
-
-class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
+class DocumentView(ReadingView):
     """Shows one document of any size, read-only; it scrolls, and it can be searched."""
 
-    ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        _binding("up,k", "lines(-1)", "Line up"),
-        _binding("down,j", "lines(1)", "Line down"),
-        _binding("pageup", "pages(-1)", "Page up"),
-        _binding("pagedown", "pages(1)", "Page down"),
-        _binding("home,g", "top", "First line"),
-        _binding("end,G", "bottom", "Last line"),
-        _binding("left", "sideways(-1)", "Left by half a page"),
-        _binding("right", "sideways(1)", "Right by half a page"),
-        _binding("n", "next_match", "Next match"),
-        _binding("N", "previous_match", "Previous match"),
+        Binding("left", "sideways(-1)", "Left by half a page", show=False),
+        Binding("right", "sideways(1)", "Right by half a page", show=False),
+        Binding("n", "match(1)", "Next match", show=False),
+        Binding("N", "match(-1)", "Previous match", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "document-view--key",
@@ -88,28 +75,18 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
     class Prepared(Message):
         """The document given last is on the screen."""
 
-        def __init__(self, view: DocumentView, line_count: int) -> None:
+        def __init__(self, line_count: int) -> None:
             super().__init__()
-            self.view = view
             self.line_count = line_count
-
-        @property
-        def control(self) -> DocumentView:
-            return self.view
 
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
 
-        def __init__(self, view: DocumentView, count: int, current: int, *, capped: bool = False) -> None:
+        def __init__(self, count: int, current: int, *, capped: bool = False) -> None:
             super().__init__()
-            self.view = view
             self.count = count
             self.current = current
             self.capped = capped
-
-        @property
-        def control(self) -> DocumentView:
-            return self.view
 
     def __init__(self, message: str = "", *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -144,7 +121,7 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
             else:
                 self._show_text(text)
             self._source = source
-        self.post_message(self.Prepared(self, self.line_count))
+        self.post_message(self.Prepared(self.line_count))
 
     def clear(self, message: str) -> None:
         """Show one line instead of a document."""
@@ -158,43 +135,16 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         generation = self._search_generation
         if not text or not self._text:
             self._forget_matches()
-            self.post_message(self.SearchDone(self, 0, 0))
+            self.post_message(self.SearchDone(0, 0))
             return
         self._search(self._text, Needle(text), lambda: generation == self._search_generation)
 
-    def next_match(self) -> None:
-        """Go to the next match, from the last to the first."""
-        self._step_match(1)
-
-    def previous_match(self) -> None:
-        """Go to the match before, from the first to the last."""
-        self._step_match(-1)
-
-    def action_next_match(self) -> None:
-        self.next_match()
-
-    def action_previous_match(self) -> None:
-        self.previous_match()
-
-    def action_lines(self, count: int) -> None:
-        self._go(y=self.scroll_offset.y + count)
-
-    def action_pages(self, count: int) -> None:
-        # One line stays in view, to read on from.
-        self._go(y=self.scroll_offset.y + count * max(self._rows - 1, 1))
-
     def action_sideways(self, count: int) -> None:
-        self._go(x=self.scroll_offset.x + count * max(self._columns // 2, 1))
-
-    def action_top(self) -> None:
-        self._go(x=0, y=0)
-
-    def action_bottom(self) -> None:
-        self._go(x=0, y=self.max_scroll_y)
+        self.go(x=self.scroll_offset.x + count * max(self._columns // 2, 1))
 
     def on_resize(self, _event: events.Resize) -> None:
         self._measure()
-        if self._awaiting_reveal and self._rows:
+        if self._awaiting_reveal and self.page:
             self._reveal(*self._awaiting_reveal)
         elif self._text and self._text.place is not None and self.scroll_offset == self._at_error:
             # Nobody moved since: the place of the error stays in sight while the screen is laid out.
@@ -276,7 +226,7 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         self._matches = None
         self._awaiting_reveal = self._at_error = None
         self._measure()
-        self._go(x=0, y=0)
+        self.go(x=0, y=0)
         self.refresh()
 
     def _measure(self) -> None:
@@ -294,30 +244,26 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         return len(str(self.line_count)) + 1 if self._text and self._text.numbered else 0
 
     @property
-    def _rows(self) -> int:
+    def page(self) -> int:
         return max(self.size.height - len(self._banner_rows), 0)
 
     @property
     def _columns(self) -> int:
         return max(self.size.width - self._gutter_width, 0)
 
-    def _go(self, x: int | None = None, y: int | None = None) -> None:
-        # Forced, because there is no horizontal scrollbar that would allow it.
-        self.scroll_to(x, y, animate=False, force=True)
-
     def _reveal(self, start: int, end: int) -> None:
         """Scroll only as far as it takes to see these bytes; wait for a size if there is none yet."""
-        self._awaiting_reveal = None if self._rows else (start, end)
+        self._awaiting_reveal = None if self.page else (start, end)
         text = self._text
-        if not text or not self._rows:
+        if not text or not self.page:
             return
         line = text.line_at(start)
         left, top = self.scroll_offset
         column = column_of(text, line, start)
         last = min(column_of(text, line, end), column + self._columns // 2)
-        y = None if top <= line < top + self._rows else max(line - self._rows // 3, 0)
+        y = None if top <= line < top + self.page else max(line - self.page // 3, 0)
         x = 0 if last < self._columns else max(last - self._columns * 2 // 3, 0)
-        self._go(None if left <= column and last < left + self._columns else x, y)
+        self.go(None if left <= column and last < left + self._columns else x, y)
 
     @work(group="document-search", exclusive=True)
     async def _search(self, text: DocumentText, needle: Needle, alive: Alive) -> None:
@@ -332,7 +278,8 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
         self._show_match()
 
-    def _step_match(self, step: int) -> None:
+    def action_match(self, step: int) -> None:
+        """Go to the next match or the one before; past either end it goes on at the other."""
         if not self._matches or not self._matches.found:
             return
         self._refresh_match()
@@ -346,12 +293,12 @@ class DocumentView(ScrollView, can_focus=True, inherit_bindings=False):
         if matches.found:
             self._reveal(*matches.range(self._text))
             self._refresh_match()
-        self.post_message(self.SearchDone(self, len(matches.found), matches.current, capped=matches.capped))
+        self.post_message(self.SearchDone(len(matches.found), matches.current, capped=matches.capped))
 
     def _refresh_match(self) -> None:
         if self._matches and self._text:
             row = self._text.line_at(self._matches.start) - self.scroll_offset.y
-            if 0 <= row < self._rows:
+            if 0 <= row < self.page:
                 self.refresh(Region(0, row + len(self._banner_rows), self.size.width, 1))
 
     def _forget_matches(self) -> None:

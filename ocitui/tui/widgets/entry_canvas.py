@@ -34,6 +34,7 @@ from .entry_rows import EntryRows, View
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Moves
 
+
 HEADER = 1  # lines above the rows
 
 Line = tuple[object, ...]
@@ -106,18 +107,9 @@ class EntryCanvas(ScrollView):
     placeholder: var[str] = var("")
     """The hint shown in place of the rows where there are none."""
 
-    def __init__(
-        self,
-        *,
-        ascii: bool = False,
-        placeholder: str = "",
-        name: str | None = None,
-        id: str | None = None,
-        classes: str | None = None,
-        disabled: bool = False,
-    ) -> None:
-        super().__init__(name=name, id=id, classes=classes, disabled=disabled)
-        self._rows = EntryRows()
+    def __init__(self, *, ascii: bool = False, placeholder: str = "") -> None:
+        super().__init__()
+        self.rows = EntryRows()
         self._cursor: int | None = None
         self._painted: list[Line] = []
         self._styles_by_class: dict[str, Style] = {}
@@ -139,21 +131,21 @@ class EntryCanvas(ScrollView):
     @property
     def cursor_position(self) -> int | None:
         """The position of the entry under the cursor, None while no row is shown."""
-        return None if self._cursor is None else self._rows.view.at(self._cursor)
+        return None if self._cursor is None else self.rows.view.at(self._cursor)
 
     @property
     def _place(self) -> Place | None:
         """Where the cursor is; None while it is out of view."""
         if self._cursor is None or not self._in_view(self._cursor):
             return None
-        return Place(self._rows.view.at(self._cursor), self._cursor - self.top)
+        return Place(self.rows.view.at(self._cursor), self._cursor - self.top)
 
     def _in_view(self, index: int) -> bool:
         return self.top <= index < self.top + self.page
 
     def _set_top(self, top: int) -> None:
         """Scroll without repainting: the lines that come out different are found by ``_sync``."""
-        rows = len(self._rows.view)
+        rows = len(self.rows.view)
         # Set past the layout: rows that come and go below the screen are no reason to lay it out anew.
         self.set_reactive(Widget.virtual_size, Size(self.size.width, rows + HEADER))
         top = clamp(top, 0, max(0, rows - self.page))
@@ -171,9 +163,9 @@ class EntryCanvas(ScrollView):
 
         Where the wanted place is given and its entry shown, the cursor goes there.
         """
-        before, cursor, top = self._rows.view, self._cursor, self.top
+        before, cursor, top = self.rows.view, self._cursor, self.top
         yield
-        if self._rows.view is not before:
+        if self.rows.view is not before:
             self._keep_place(before, cursor, top, None, wanted)
 
     def _keep_place(
@@ -184,13 +176,13 @@ class EntryCanvas(ScrollView):
         ``before`` was the view, with the cursor and the first row in view at these rows.
         """
         line = None if cursor is None or not top <= cursor < top + self.page else cursor - top
-        self._cursor = None if wanted is None else self._rows.row_of(wanted.position)
+        self._cursor = None if wanted is None else self.rows.row_of(wanted.position)
         if wanted is not None and self._cursor is not None:
             line = wanted.line
         else:
-            self._cursor = self._rows.survivor(before, cursor or 0, moves)
+            self._cursor = self.rows.survivor(before, cursor or 0, moves)
         if line is None:
-            self._set_top(self._rows.survivor(before, top, moves) or 0)
+            self._set_top(self.rows.survivor(before, top, moves) or 0)
         else:
             self._set_top((self._cursor or 0) - line)
 
@@ -215,7 +207,7 @@ class EntryCanvas(ScrollView):
 
     def _row_line(self, y: int) -> Line:
         index = self.top + y
-        view = self._rows.view
+        view = self.rows.view
         if index >= len(view):
             return (self.placeholder if not index else "",)
         position = view.at(index)
@@ -223,7 +215,7 @@ class EntryCanvas(ScrollView):
             self._text(position),
             self._modified(position),
             index == self._cursor,
-            self._rows.is_marked(position),
+            self.rows.is_marked(position),
         )
 
     def render_line(self, y: int) -> Strip:
@@ -236,13 +228,13 @@ class EntryCanvas(ScrollView):
         return [Segment(text, self._style("entry-table--header"))]
 
     def _row_segments(self, index: int) -> list[Segment]:
-        view, width = self._rows.view, self.size.width
+        view, width = self.rows.view, self.size.width
         if index >= len(view):
             hint = "" if index else f" {self._glyphs.text(self.placeholder)}"
             style = self._style("entry-table--placeholder") if hint else self._style()
             return [Segment(fit(hint, width, self._glyphs.ellipsis), style)]
         position = view.at(index)
-        marked, text = self._rows.is_marked(position), self._text(position)
+        marked, text = self.rows.is_marked(position), self._text(position)
         if index == self._cursor:
             style, tone = self._style("entry-table--cursor"), ""
         else:
@@ -255,14 +247,14 @@ class EntryCanvas(ScrollView):
         return [Segment(start, style), Segment(text.state, self._style(f"entry-table--{tone}"))]
 
     def _text(self, position: int) -> RowText:
-        assert self._rows.entries is not None
-        return row_text(row_values(self._rows.entries, position), self.size.width, self._glyphs)
+        assert self.rows.entries is not None
+        return row_text(row_values(self.rows.entries, position), self.size.width, self._glyphs)
 
     def _modified(self, position: int) -> int | None:
-        return None if self._rows.entries is None else self._rows.entries.modified(position)
+        return None if self.rows.entries is None else self.rows.entries.modified(position)
 
     def _header(self) -> str:
-        return header_text(self._layout, self._glyphs, self._rows.sort_column, self._rows.view.reverse)
+        return header_text(self._layout, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
 
     @property
     def _layout(self) -> Layout:

@@ -75,7 +75,7 @@ class EntryPane(Vertical):
         self._directory = directory
         self._findings_of = findings_of
         self._ascii = ascii
-        self._entry: JudgedEntry | None = None
+        self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._rest: Timer | None = None
 
@@ -90,15 +90,11 @@ class EntryPane(Vertical):
     def action_open(self) -> None:
         self.post_message(self.Opened())
 
-    @property
-    def entry(self) -> JudgedEntry | None:
-        return self._entry
-
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
-        if entry is not None and self._entry is not None and entry.key != self._entry.key:
+        if entry is not None and self.entry is not None and entry.key != self.entry.key:
             self._shown.clear()
-        self._entry = entry
+        self.entry = entry
         if self._rest is not None:
             self._rest.stop()
             self._rest = None
@@ -120,7 +116,7 @@ class EntryPane(Vertical):
 
     def refresh_entry(self, entry: JudgedEntry | None) -> None:
         """The same entry, whose files may have changed: read it again, without moving what is seen."""
-        self._entry = entry
+        self.entry = entry
         self._shown.clear()
         self._show(keep_place=True)
 
@@ -160,9 +156,9 @@ class EntryPane(Vertical):
         self.query_one(TabBar).show(parts)
 
     def _show(self, *, keep_place: bool = False) -> None:
-        if self._entry is not None and self._shown.get(self.tab) == self._entry:
+        if self.entry is not None and self._shown.get(self.tab) == self.entry:
             return
-        self._fill(self.tab, self._entry, keep_place)
+        self._fill(self.tab, self.entry, keep_place)
 
     # A worker makes its coroutine when it starts: one that is replaced before leaves none that nobody awaits.
     @work(group="pane", exclusive=True)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
-    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries."""
+    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries.
+
+    What is shown, sorted and marked can be asked of its ``rows``.
+    """
 
     # The application's table of actions describes the keys.
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,14 +56,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             self.count = count
             self.hidden = hidden
 
-    class Sorted(Message):
-        """The rows are sorted by this column now; None is the order of the index."""
-
-        def __init__(self, column: str | None, reverse: bool) -> None:
-            super().__init__()
-            self.column = column
-            self.reverse = reverse
-
     class ViewChanged(Message):
         """So many rows are shown now, of so many entries."""
 
@@ -82,8 +77,8 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
         ``moves`` say where those before stand in it, if that is known already; nothing else has changed then.
         """
-        before, cursor, top = self._rows.view, self._cursor, self.top
-        moves = self._rows.load(entries, moves)
+        before, cursor, top = self.rows.view, self._cursor, self.top
+        moves = self.rows.load(entries, moves)
         if moves is not None:
             told = None if self._told_position is None else moves.to(self._told_position)
             self._told_position = told
@@ -96,68 +91,58 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def update(self, positions: Collection[int]) -> None:
         """Show what is known by now of the entries at these positions."""
         with self._in_place():
-            self._rows.update(positions)
+            self.rows.update(positions)
         self._settle()
 
     @property
     def entries(self) -> Entries | None:
         """What it shows; None before anything was loaded."""
-        return self._rows.entries
+        return self.rows.entries
 
     @property
     def shown(self) -> int:
         """How many rows the filter lets through."""
-        return len(self._rows.view)
+        return len(self.rows.view)
 
     @property
     def total(self) -> int:
         """How many entries there are."""
-        return 0 if self._rows.entries is None else len(self._rows.entries)
+        return 0 if self.rows.entries is None else len(self.rows.entries)
 
     # Filter and sort
 
     @property
     def filter_text(self) -> str:
         """The filter in force; setting it shows what matches."""
-        return self._rows.filter_text
+        return self.rows.filter_text
 
     @filter_text.setter
     def filter_text(self, text: str) -> None:
-        if text == self._rows.filter_text:
+        if text == self.rows.filter_text:
             return
         self._before_filter = self._before_filter or self._place
         with self._in_place(self._before_filter):
-            self._rows.set_filter(text)
+            self.rows.set_filter(text)
         if not text.strip():
             self._before_filter = None
         self._settle()
 
-    @property
-    def sort_column(self) -> str | None:
-        """The column the rows are sorted by; None is the order of the index."""
-        return self._rows.sort_column
-
-    @property
-    def sort_reverse(self) -> bool:
-        return self._rows.view.reverse
-
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
         """Sort by a column, or as the index has it. Raises ValueError for an unknown column."""
-        if (column, reverse) == (self.sort_column, self.sort_reverse):
+        if (column, reverse) == (self.rows.sort_column, self.rows.view.reverse):
             return
         with self._in_place():
-            self._rows.sort_by(column, reverse)
+            self.rows.sort_by(column, reverse)
         self._settle()
-        self.post_message(self.Sorted(column, reverse))
 
     # Cursor
 
     @property
     def cursor_entry(self) -> JudgedEntry | None:
         """The entry under the cursor, None while no row is shown."""
-        if self.cursor_position is None or self._rows.entries is None:
+        if self.cursor_position is None or self.rows.entries is None:
             return None
-        return self._rows.entries[self.cursor_position]
+        return self.rows.entries[self.cursor_position]
 
     @property
     def cursor_row(self) -> int | None:
@@ -166,7 +151,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     def move_cursor_to(self, position: int) -> bool:
         """Put the cursor on the entry at a position; False where it is not shown."""
-        index = self._rows.row_of(position)
+        index = self.rows.row_of(position)
         if index is None:
             return False
         self._move_to(index)
@@ -200,35 +185,20 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     # Marks
 
-    @property
-    def marked(self) -> list[int]:
-        """The positions of all that are marked, in the order of the view, those the filter hides included."""
-        return self._rows.marked
-
-    @property
-    def marks(self) -> int:
-        """How many entries are marked."""
-        return self._rows.marks
-
-    @property
-    def hidden_marks(self) -> int:
-        """How many of the marked entries the filter hides."""
-        return self._rows.hidden_marks
-
     def toggle_mark(self) -> None:
         """Mark the entry under the cursor, or take its mark away."""
         if self.cursor_position is not None:
-            self._rows.toggle_mark(self.cursor_position)
+            self.rows.toggle_mark(self.cursor_position)
             self._settle()
 
     def mark_all_shown(self) -> None:
         """Mark every row the filter lets through."""
-        self._rows.mark_shown()
+        self.rows.mark_shown()
         self._settle()
 
     def clear_marks(self) -> None:
         """Take all marks away, from hidden entries too."""
-        self._rows.clear_marks()
+        self.rows.clear_marks()
         self._settle()
 
     def action_toggle_mark(self) -> None:
@@ -249,7 +219,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     def _sort_by_click(self, x: int) -> None:
         column = self._layout.column_at(x)
-        self.sort_by(column, reverse=column == self.sort_column and not self.sort_reverse)
+        self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
 
     def _click_row(self, index: int, chain: int) -> None:
         """A click on the cursor's row opens it, so a double click does anywhere; it does not open twice."""
@@ -279,7 +249,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def _settle(self) -> None:
         """Repaint what changed, and tell what changed."""
         self._sync()
-        counts, marks = (self.shown, self.total), (self.marks, self.hidden_marks)
+        counts, marks = (self.shown, self.total), (self.rows.marks, self.rows.hidden_marks)
         if counts != self._told_counts:
             self._told_counts = counts
             self.post_message(self.ViewChanged(*counts))

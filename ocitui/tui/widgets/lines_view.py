@@ -87,8 +87,8 @@ class _Rows:
         return _Row(label, set_cell_size(clean(line.text), max(self._width - len(label), 0)).rstrip(), line.kind)
 
 
-class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
-    """Shows lines; what comes from the disk is cleaned here."""
+class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
+    """A view of lines, here or of a document, that the keys scroll."""
 
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -99,6 +99,33 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("home,g", "top", "First line", show=False),
         Binding("end,G", "bottom", "Last line", show=False),
     ]
+
+    @property
+    def page(self) -> int:
+        """How many rows are seen at once."""
+        return self.size.height
+
+    def go(self, x: float | None = None, y: float | None = None) -> None:
+        """Scroll there at once; forced, because there may be no scrollbar that would allow it."""
+        self.scroll_to(x, y, animate=False, force=True)
+
+    def action_lines(self, count: int) -> None:
+        self.go(y=self.scroll_offset.y + count)
+
+    def action_pages(self, count: int) -> None:
+        # One line stays in view, to read on from.
+        self.go(y=self.scroll_offset.y + count * max(self.page - 1, 1))
+
+    def action_top(self) -> None:
+        self.go(x=0, y=0)
+
+    def action_bottom(self) -> None:
+        self.go(x=0, y=self.max_scroll_y)
+
+
+class LinesView(ReadingView):
+    """Shows lines; what comes from the disk is cleaned here."""
+
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "lines-view--plain",
         "lines-view--heading",
@@ -182,18 +209,6 @@ class LinesView(ScrollView, can_focus=True, inherit_bindings=False):
         style: Style = self.get_component_rich_style(f"lines-view--{row.kind}")
         segments.append(Segment(row.text, style))
         return Strip(segments).adjust_cell_length(width, blank)
-
-    def action_lines(self, count: int) -> None:
-        self.scroll_relative(y=count, animate=False)
-
-    def action_pages(self, count: int) -> None:
-        self.scroll_relative(y=count * max(self.size.height - 1, 1), animate=False)
-
-    def action_top(self) -> None:
-        self.scroll_home(animate=False)
-
-    def action_bottom(self) -> None:
-        self.scroll_end(animate=False)
 
 
 def _label_column(lines: Sequence[Line | LongList], width: int) -> int:

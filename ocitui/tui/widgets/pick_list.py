@@ -85,42 +85,38 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._rows: tuple[PickRow, ...] = ()
+        self.rows: tuple[PickRow, ...] = ()
         self._cursor = 0
-
-    @property
-    def rows(self) -> tuple[PickRow, ...]:
-        return self._rows
 
     @property
     def key(self) -> str | None:
         """The row under the cursor."""
-        return self._rows[self._cursor].key if self._cursor < len(self._rows) else None
+        return self.rows[self._cursor].key if self._cursor < len(self.rows) else None
 
     def set_rows(self, rows: Sequence[PickRow]) -> None:
         """Show these; where the cursor's row is gone, it stays near."""
-        before, old, was = self.key, self._rows, self._cursor
-        self._rows = tuple(rows)
-        keys = [row.key for row in self._rows]
+        before, old, was = self.key, self.rows, self._cursor
+        self.rows = tuple(rows)
+        keys = [row.key for row in self.rows]
         self._cursor = keys.index(before) if before in keys else max(min(self._cursor, len(keys) - 1), 0)
-        if len(old) != len(self._rows):
-            self.virtual_size = Size(self.size.width, len(self._rows))
+        if len(old) != len(self.rows):
+            self.virtual_size = Size(self.size.width, len(self.rows))
             self.refresh(layout=True)
         else:
-            pairs = zip(old, self._rows, strict=True)
+            pairs = zip(old, self.rows, strict=True)
             self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
         if self.key != before:
             self.post_message(self.Moved(self.key))
 
     def move_to(self, key: str) -> None:
         """Put the cursor on a row."""
-        keys = [row.key for row in self._rows]
+        keys = [row.key for row in self.rows]
         if key in keys:
             self._go(keys.index(key))
 
     def _go(self, number: int) -> None:
-        number = max(min(number, len(self._rows) - 1), 0)
-        if number == self._cursor or not self._rows:
+        number = max(min(number, len(self.rows) - 1), 0)
+        if number == self._cursor or not self.rows:
             return
         self._repaint({self._cursor, number})
         self._cursor = number
@@ -140,14 +136,14 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh(*regions)
 
     def on_resize(self, _: events.Resize) -> None:
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = Size(self.size.width, len(self.rows))
         self._show_cursor()
 
     def render_line(self, y: int) -> Strip:
         number, width = y + int(self.scroll_offset.y), self.size.width
-        if number >= len(self._rows):
+        if number >= len(self.rows):
             return Strip.blank(width, self.get_component_rich_style("pick-list--plain"))
-        row = self._rows[number]
+        row = self.rows[number]
         kind = "cursor" if number == self._cursor else row.kind
         text = row_text(row, width, pointed=number == self._cursor)
         return Strip([Segment(text, self.get_component_rich_style(f"pick-list--{kind}"))])
@@ -159,7 +155,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         self._go(0)
 
     def action_last(self) -> None:
-        self._go(len(self._rows) - 1)
+        self._go(len(self.rows) - 1)
 
     def action_pick(self) -> None:
         if self.key is not None:
@@ -169,7 +165,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         number = event.y + int(self.scroll_offset.y)
         if number == self._cursor:
             self.action_pick()
-        elif number < len(self._rows):
+        elif number < len(self.rows):
             self._go(number)
 
 

@@ -1,17 +1,21 @@
-"""Work in a thread and an event loop of its own: what it waits for and what the terminal waits for never meet."""
+"""Work beside the screen: a thread and event loop of its own, and drawing no more often than a slow line bears."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from textual.message_pump import MessagePump
+from textual.timer import Timer
+
 T = TypeVar("T")
 
 
-async def elsewhere(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_beside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """What ``work`` gives. A cancelled caller cancels it, and does not wait for its end."""
     errand = _Errand(work)
     threading.Thread(target=errand.run, name="ocitui-look", daemon=True).start()
@@ -44,3 +48,32 @@ class _Errand(Generic[T]):
             self.outcome.set_exception(error)
         else:
             self.outcome.set_result(task.result())
+
+
+class Throttle:
+    """Calls at most once in ``seconds``, and always once after the last time it was asked; no timer runs at rest."""
+
+    def __init__(
+        self, pump: MessagePump, seconds: float, call: Callable[[], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pump = pump
+        self._seconds = seconds
+        self._call = call
+        self._clock = clock
+        self._last = float("-inf")
+        self._timer: Timer | None = None
+
+    def ask(self) -> None:
+        """Call now, or as soon as it is time."""
+        if self._timer is not None:
+            return
+        wait = self._last + self._seconds - self._clock()
+        if wait <= 0:
+            self._now()
+        else:
+            self._timer = self._pump.set_timer(wait, self._now)
+
+    def _now(self) -> None:
+        self._timer = None
+        self._last = self._clock()
+        self._call()

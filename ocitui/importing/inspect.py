@@ -1,4 +1,4 @@
-"""What a source holds, looked at before anything is written. No widget in it; runs in an event loop of its own."""
+"""A source as it is looked at before an import, for the form and the commands: what it holds, what the cache has."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
-from ocitui.importing.errors import SourceError
-from ocitui.importing.home_paths import home_path
-from ocitui.importing.packing.packer_base import check_tool
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind, SourceListing
-from ocitui.importing.sources.opening import find_packed_files, open_source, recognise
-from ocitui.importing.sources.packed import PackedSource, inspect_packed
+
+from .errors import SourceError
+from .home_paths import home_path
+from .packing.packer_base import check_tool
+from .requests import ImportRequest
+from .sources.base import ListedImage, SourceImage, SourceKind, SourceListing
+from .sources.opening import find_packed_files, open_source, recognise
+from .sources.packed import PackedSource, inspect_packed
 
 _PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
 

@@ -1,0 +1,317 @@
+"""The entries of a cache on a screen: header, table, pane, status and keys, and the line in which a filter is typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.widgets import Input
+
+from ocitui.cache import Condition, IndexOutcome
+
+from ..actions import FOOTER
+from ..background import Throttle
+from ..session import SessionScreen
+from ..widgets.bars import (
+    Bar,
+    HeaderBar,
+    KeyBar,
+    StatusBar,
+    TroubleBar,
+    header_parts,
+    key_parts,
+    status_parts,
+    trouble_parts,
+)
+from ..widgets.entry_pane import EntryPane, Tab
+from ..widgets.entry_table import EntryTable
+from ..widgets.inputs import OneLineQuestion
+
+if TYPE_CHECKING:
+    from ocitui.cache.index import Key
+
+    from ..live import LiveChange
+    from ..widgets.document_view import DocumentView
+
+_WIDE = 120
+_SMALLEST = (40, 10)
+_STATUS_SECONDS = 1.0
+
+
+class EntriesScreen(SessionScreen[None]):
+    """Shows what is known, as it changes, and moves in it.
+
+    A slow line delivers many keys at once: those typed after `/` belong to the question, and those typed after enter
+    to what has the keys then, although all of them were sent to the widget that had the keys when they came.
+    """
+
+    AUTO_FOCUS = "EntryTable"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = Condition.SOUND
+        self._asking: Literal["", "filter", "search"] = ""
+        self._message = self._imports_text = ""
+        self._own_deletions: frozenset[Key] = frozenset()
+        self._progress = Throttle(self, _STATUS_SECONDS, self.draw_status)
+
+    def compose(self) -> ComposeResult:
+        ascii_only = self.session.terminal.ascii
+        yield Bar(id="tiny")
+        yield HeaderBar()
+        yield TroubleBar()
+        with Container(id="body"):
+            yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
+            yield EntryPane(self.session.directory, self.session.live.findings_of, ascii=ascii_only)
+        yield KeyBar()
+        yield OneLineQuestion(self.end_asking, id="ask")
+        yield StatusBar()
+
+    def on_mount(self) -> None:
+        self._draw_header()
+        self.draw_status()
+        self._draw_keys()
+        self.query_one("#tiny", Bar).show(["too small; q quits"])
+        # The first frame is painted before anything is read.
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        live = self.session.live
+        for endless in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
+            self.run_worker(endless, group="live")
+
+    # The cache, as it changes
+
+    def live_changed(self, change: LiveChange) -> None:
+        """Draw what is known by now."""
+        if not self.query(EntryTable):
+            # A worker outlives the widgets for a moment when the program ends.
+            return
+        live, table = self.session.live, self.query_one(EntryTable)
+        if change.only_progress:
+            self._progress.ask()
+            return
+        if change.another and live.entries is not None:
+            table.load(live.entries, change.moves)
+        elif change.rows:
+            table.update(change.rows)
+        table.placeholder = self._placeholder()
+        if live.health.condition is not self._condition:
+            # What was refused or said under the old one may no longer be true.
+            self._condition, self._message = live.health.condition, ""
+        self._message = self._said_of(change) or self._message
+        self._draw_header()
+        self.draw_status()
+        self._draw_keys()
+        self._follow_cursor(change)
+
+    def _follow_cursor(self, change: LiveChange) -> None:
+        table, pane = self.query_one(EntryTable), self.query_one(EntryPane)
+        entry, shown = table.cursor_entry, pane.entry
+        if entry is None or shown is None or entry.key != shown.key:
+            if entry is not shown:
+                pane.follow(entry, at_once=True)
+        elif entry != shown or table.cursor_position in change.rows:
+            pane.refresh_entry(entry)
+
+    def _placeholder(self) -> str:
+        health, verdict = self.session.live.health, self.session.live.health.verdict
+        if not self.session.live.loaded:
+            return "reading the cache"
+        if self.session.live.total:
+            return "no entry matches the filter"
+        if not health.sound:
+            return "no entries can be shown"
+        absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
+        return "there is no index.json: is this a cache?" if absent else "the cache is empty"
+
+    def _said_of(self, change: LiveChange) -> str:
+        """What there is to say; who did not delete what went away is told how much that was."""
+        if len(change.gone) > 1 and not change.came and not self._own_deletions.issuperset(change.gone):
+            return f"{len(change.gone)} entries left the index"
+        return change.said
+
+    # The pane
+
+    def action_show_tab(self, tab: Tab) -> None:
+        self.query_one(EntryPane).open_tab(tab)
+
+    def action_next_tab(self) -> None:
+        self.query_one(EntryPane).step_tab(1)
+
+    def action_previous_tab(self) -> None:
+        self.query_one(EntryPane).step_tab(-1)
+
+    def action_switch_focus(self) -> None:
+        table = self.query_one(EntryTable)
+        if table.has_focus:
+            self.query_one(EntryPane).focus_view()
+        elif not self.has_class("-whole"):
+            table.focus()
+
+    def _give_keys(self) -> None:
+        if self.focused is None and not self.has_class("-tiny"):
+            if self.has_class("-whole"):
+                self.query_one(EntryPane).focus_view()
+            else:
+                self.query_one(EntryTable).focus()
+
+    @on(EntryTable.Opened)
+    @on(EntryPane.Opened)
+    def _open_pane(self) -> None:
+        self.add_class("-whole")
+        self.query_one(EntryPane).focus_view()
+
+    @on(EntryPane.TabShown)
+    def _tab_shown(self) -> None:
+        pane = self.query_one(EntryPane)
+        if not self.query_one(EntryTable).has_focus:
+            self.call_after_refresh(pane.focus_view)
+
+    def action_back(self) -> None:
+        """One step back: from a question, the whole pane, the pane, a filter."""
+        table = self.query_one(EntryTable)
+        if self._asking:
+            self.end_asking(keep=False)
+        elif self.has_class("-whole"):
+            self.remove_class("-whole")
+            table.focus()
+        elif not table.has_focus:
+            table.focus()
+        elif table.filter_text:
+            table.filter_text = ""
+            self.draw_status()
+
+    # Bars
+
+    def say(self, message: str) -> None:
+        """Put a message in the status line; it stays until the next one."""
+        self._message = message
+        self.draw_status()
+
+    def _draw_header(self) -> None:
+        live = self.session.live
+        self.query_one(HeaderBar).show(
+            header_parts(self.session.host, self.session.directory, live, self.size.width or 80)
+        )
+        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment))
+
+    def draw_status(self) -> None:
+        """Show where the cursor is, the filter, the marks and what was said last."""
+        table = self.query_one(EntryTable)
+        self.query_one(StatusBar).show(
+            status_parts(
+                0 if table.cursor_row is None else table.cursor_row + 1,
+                table.shown,
+                table.total,
+                table.filter_text,
+                table.rows.marks,
+                table.rows.hidden_marks,
+                "  ".join(text for text in (self._imports_text, self._check_text) if text),
+                self._message,
+            )
+        )
+
+    @property
+    def _check_text(self) -> str:
+        """How far the check is that runs; empty where none does."""
+        deep = self.session.live.deep
+        if not deep.running:
+            return ""
+        from ocitui.words.findings import check_progress
+
+        return f"deep check: {check_progress(deep.progress)}"
+
+    def _draw_keys(self) -> None:
+        off = {action.name for action in FOOTER if self.session.refusal(action.name)}
+        self.query_one(KeyBar).show(key_parts(FOOTER, off, self.size.width or 80))
+
+    @on(EntryTable.Highlighted)
+    def _highlighted(self) -> None:
+        self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
+
+    @on(EntryPane.Rested)
+    @on(EntryTable.MarksChanged)
+    @on(EntryTable.ViewChanged)
+    def _counts_changed(self) -> None:
+        self.draw_status()
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        self.set_class(width < _SMALLEST[0] or height < _SMALLEST[1], "-tiny")
+        # What had the keys was hidden, and lost them.
+        self.call_after_refresh(self._give_keys)
+        self.set_class(width >= _WIDE, "-wide")
+        self._draw_header()
+        self._draw_keys()
+
+    # A filter, or a search in the document that has the keys
+
+    def action_filter(self) -> None:
+        table = self.query_one(EntryTable)
+        view = self.query_one(EntryPane).document_view
+        self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
+        self.add_class("-asking")
+        self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
+        self.set_focus(self._question)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a question is open every key is its own, but those that end it."""
+        return not self._asking or action in ("back", "interrupt")
+
+    @property
+    def _question(self) -> OneLineQuestion:
+        return self.query_one(OneLineQuestion)
+
+    def on_key(self, event: events.Key) -> None:
+        """Keys that were sent to another widget before the question was open."""
+        if not self._asking and event.key == "slash":
+            self.action_filter()
+        elif self._asking and event.is_printable and event.character:
+            self._question.insert_text_at_cursor(event.character)
+        elif self._asking and event.key in ("enter", "escape"):
+            self.end_asking(keep=event.key == "enter")
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    @on(OneLineQuestion.Left)
+    def _ask_left(self) -> None:
+        """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
+        if self._asking and self.app.app_focus:
+            self.end_asking(keep=True, focus=False)
+
+    @on(Input.Changed, "#ask")
+    def _ask_changed(self, event: Input.Changed) -> None:
+        if self._asking == "filter":
+            self._filter(event.value)
+
+    def _filter(self, text: str) -> None:
+        """Show what matches; a filter that cannot be understood changes nothing, and what was meant is said."""
+        entries = self.session.live.entries
+        if entries is not None and (refused := entries.misunderstood(text)):
+            self.say(f"Filter: {refused[0]}; {refused[1]}")
+            return
+        self.query_one(EntryTable).filter_text = text
+        self.say("")
+
+    def end_asking(self, *, keep: bool, focus: bool = True) -> None:
+        """Close the question; ``keep`` takes what was typed, else it was never asked."""
+        asking, self._asking = self._asking, ""
+        table = self.query_one(EntryTable)
+        view = self.query_one(EntryPane).document_view
+        self._question.open = False
+        if asking == "filter":
+            self._filter(self._question.value if keep else "")
+        elif keep and view is not None:
+            view.search(self._question.value)
+        if focus:
+            self.set_focus(table if asking == "filter" else view)
+        self.remove_class("-asking")
+
+    def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
+        found = f"{event.count}{' or more' if event.capped else ''}"
+        self.say(f"match {event.current} of {found}; n and N go on" if event.count else "no match")

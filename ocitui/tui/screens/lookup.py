@@ -1,0 +1,153 @@
+"""Questions and their answers, again and again: what a name resolves to, and why the daemon answers as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from ocitui.cache import CacheError, Explanation, ImageName, PackedFormat
+from ocitui.cache.files import known_format
+from ocitui.cache.ledger import Ledger
+from ocitui.doctor.findings import Answer
+from ocitui.doctor.why import Chain, Link, LinkState, why
+
+from ..background import run_beside
+from ..shorten import short_digests
+from ..widgets.inputs import Question
+from ..widgets.lines_view import Kind, Line, LinesView, heading
+from .confirm import error_lines
+from .full import FullScreen
+
+
+class AnswerScreen(FullScreen[None]):
+    """Answers while it stands: enter asks again. What is ``asked`` at first is answered at once, unless it is empty."""
+
+    AUTO_FOCUS = "Input"
+    label: ClassVar[str] = "Name"
+
+    def __init__(self, asked: str) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def compose_body(self) -> Iterable[Widget]:
+        with Horizontal(classes="field"):
+            yield Static(self.label, classes="field-label")
+            yield Question(self._asked, id="name")
+        yield from self.compose_choice()
+        yield LinesView()
+
+    def compose_choice(self) -> Iterable[Widget]:
+        """What else the answer depends on."""
+        return ()
+
+    async def answer(self, asked: str) -> list[Line]:
+        """The answer. Raises CacheError where there is none."""
+        raise AssertionError("a screen of its own says this")
+
+    def begin(self) -> None:
+        if self._asked:
+            self.ask()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self.ask()
+
+    @work(exclusive=True)
+    async def ask(self) -> None:
+        """Show the answer to what stands in the field."""
+        try:
+            lines = await self.answer(self.query_one("#name", Input).value)
+        except CacheError as error:
+            lines = error_lines(error)
+        self.show_lines(lines)
+
+
+class ResolveScreen(AnswerScreen):
+    """Tells hit or miss of a name in a format, and why."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "next_format(-1)", "Format", show=False, priority=True),
+        Binding("down", "next_format(1)", "Format", show=False, priority=True),
+    ]
+    subject: ClassVar[str] = "resolve"
+    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+
+    def __init__(self, name: str, format: str) -> None:
+        super().__init__(name)
+        self._format = known_format(format) or PackedFormat.SQUASHFS
+
+    def compose_choice(self) -> Iterable[Widget]:
+        with Horizontal(classes="field"):
+            yield Static("Format", classes="field-label")
+            yield Static(self._format, id="format")
+
+    def action_next_format(self, by: int) -> None:
+        formats = list(PackedFormat)
+        self._format = formats[(formats.index(self._format) + by) % len(formats)]
+        self.query_one("#format", Static).update(self._format)
+        self.ask()
+
+    async def answer(self, asked: str) -> list[Line]:
+        return explanation_lines(await self.session.cache.explain_resolve(ImageName.parse(asked), self._format))
+
+
+def explanation_lines(explanation: Explanation) -> list[Line]:
+    """Hit, miss or error, then the reasons."""
+    if explanation.image is not None:
+        first = Line("HIT", kind="good")
+    elif explanation.error:
+        first = Line(f"ERROR: {short_digests(explanation.error)}", kind="bad")
+    else:
+        first = Line("MISS: the daemon would pull the image", kind="bad")
+    found = [Line(explanation.descriptor.digest)] if explanation.descriptor else []
+    reasons = [
+        Line(short_digests(reason.text), "+" if reason.ok else "x", "plain" if reason.ok else "bad")
+        for reason in explanation.reasons
+    ]
+    return [first, *found, Line(), heading("Why"), *reasons]
+
+
+_MARKS = {LinkState.OK: "+", LinkState.BAD: "x", LinkState.UNKNOWN: "?"}
+_KINDS: dict[LinkState, Kind] = {LinkState.OK: "plain", LinkState.BAD: "bad", LinkState.UNKNOWN: "muted"}
+
+
+class WhyScreen(AnswerScreen):
+    """Follows a name or digest to the daemon's answer."""
+
+    subject: ClassVar[str] = "why"
+    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    label = "Name, digest"
+
+    async def answer(self, asked: str) -> list[Line]:
+        directory = self.session.directory
+
+        async def ask() -> Chain:
+            return await why(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)
+
+        return chain_lines(await run_beside(ask))
+
+
+def chain_lines(chain: Chain) -> list[Line]:
+    """A line or more for each link, and in each format the answer."""
+    lines = [*_links(chain.links)]
+    if chain.assumed:
+        lines.append(Line("from here on as it would be once index.json is mended", kind="muted"))
+    for one in chain.formats:
+        kind: Kind = "good" if one.answer is Answer.HIT else "bad"
+        lines += [Line(), heading(f"In {one.format}"), *_links(one.links)]
+        lines.append(Line(short_digests(one.text), "= daemon", kind))
+    return lines
+
+
+def _links(links: Sequence[Link]) -> Iterable[Line]:
+    for link in links:
+        yield Line(short_digests(link.text), f"{_MARKS[link.standing]} {link.title}", _KINDS[link.standing])
+        if link.advice:
+            # A command is to be typed as it stands.
+            yield Line(link.advice, "  do", "muted")

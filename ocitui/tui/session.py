@@ -1,0 +1,299 @@
+"""The session: what every screen asks for, one of each, made by the application.
+
+The cache and what is known of it, imports, and what may be done now. A screen needs no other: it can be shown alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from textual import events, on
+from textual.app import App
+from textual.await_complete import AwaitComplete
+from textual.screen import Screen
+
+from ocitui.cache import Condition
+from ocitui.cache.daemon import DaemonState, find_daemon
+from ocitui.cache.files import OWN_NAME
+
+from .actions import BY_NAME
+from .live import LiveCache, LiveChange
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ocitui.cache import PackerCache
+    from ocitui.importing.jobs import ImportJob, ImportQueue
+    from ocitui.importing.progress import LayerProgress
+    from ocitui.importing.requests import ImportRequest
+    from ocitui.importing.unfinished import UnfinishedImport
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenOptions:
+    """What the command line asks of the screen.
+
+    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock.
+    """
+
+    directory: Path
+    read_only: bool = False
+    theme: str | None = None
+    mouse: bool = True
+    wait: float = 0.0
+
+
+class Session:
+    """One cache as it is worked on. ``live_changed`` and ``imports_changed`` are for whoever shows it to set: the first
+    is called on the event loop, the second from the thread of the imports."""
+
+    def __init__(self, options: ScreenOptions, terminal: Terminal | None = None) -> None:
+        self.options = options
+        self.directory = options.directory
+        self.terminal = terminal or Terminal.of_environment()
+        self.host = socket.gethostname()
+        self.live_changed: Callable[[LiveChange], object] = lambda _: None
+        self.imports_changed: Callable[[], object] = lambda: None
+        self.live = LiveCache(
+            self.directory,
+            lambda: self.cache,
+            self.daemon_state,
+            self.why_read_only,
+            self._tell,
+        )
+
+    def _tell(self, change: LiveChange) -> None:
+        self.live_changed(change)
+
+    @cached_property
+    def cache(self) -> PackerCache:
+        """The core; imported and made after the first frame is painted."""
+        from ocitui.cache import PackerCache
+
+        return PackerCache(self.directory, read_only=self.options.read_only, wait=self.options.wait)
+
+    @cached_property
+    def imports(self) -> Imports:
+        """The imports; what they need is loaded with the first of them."""
+        return Imports(self.cache, self.imports_changed)
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether the core was made; nothing can be under way before."""
+        return "cache" in self.__dict__
+
+    @property
+    def has_imports(self) -> bool:
+        """Whether there is anything to know of imports, so that nothing is loaded to learn that there are none."""
+        return "imports" in self.__dict__
+
+    def say(self, message: str) -> None:
+        """Put a message in the status line of the main screen."""
+        self._tell(LiveChange(said=message))
+
+    def refusal(self, action: str) -> str:
+        """Why an action that writes is off now; empty where it is not."""
+        if action not in BY_NAME or not BY_NAME[action].writes:
+            return ""
+        health = self.live.health
+        gone = health.condition in (Condition.GONE, Condition.UNREADABLE)
+        if not health.sound and (gone or not BY_NAME[action].mends):
+            what = "the directory" if health.condition is Condition.GONE else "index.json"
+            return f"nothing is written while {what} is {health.condition}"
+        return self.live.read_only
+
+    def daemon_state(self, known: int | None = None) -> DaemonState:
+        """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
+        return find_daemon(self.directory, known=known)
+
+    def why_read_only(self) -> str:
+        """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
+        if self.options.read_only:
+            return "started with --read-only"
+        if self.directory.is_dir() and not os.access(self.directory, os.W_OK):
+            return "this user may not write to the directory"
+        return ""
+
+    def take_stock(self) -> int:
+        """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop.
+
+        Raises StorageError.
+        """
+        if not leaves_of_imports(self.directory):
+            return 0
+        from ocitui.importing.staging import remove_abandoned
+
+        remove_abandoned(self.directory)
+        self.imports.read_interrupted()
+        return len(self.imports.interrupted)
+
+    def finish_work(self) -> None:
+        """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""
+        if self.has_imports:
+            self.imports.close()
+        if self.has_cache:
+            self.cache.wait_for_transaction()
+
+
+class SessionApp(App[int], inherit_bindings=False):
+    """An application with a session: what screens know of theirs."""
+
+    session: Session
+
+    def check_deep(self) -> None:
+        """Read all bytes; it goes on whatever screen is shown."""
+        self.run_worker(self.session.live.check_deep(), group="check", exclusive=True)
+
+    def cancel_check(self) -> None:
+        """End a deep check; what it read is remembered."""
+        self.workers.cancel_group(self, "check")
+
+
+class SessionScreen(Screen[R]):
+    """A screen that asks the session for all that it shows, and is dismissed once, when no other stands above it."""
+
+    app: SessionApp
+    _outcome: tuple[R | None] | None = None
+
+    @property
+    def session(self) -> Session:
+        return self.app.session
+
+    def dismiss(self, result: R | None = None) -> AwaitComplete:
+        """End the screen. Keys typed ahead may ask for it again; what it waited for may end while help stands above."""
+        stack = self.app.screen_stack
+        if stack and stack[-1] is self:
+            return super().dismiss(result)
+        if self in stack:
+            self._outcome = (result,)
+        return AwaitComplete()
+
+    @on(events.ScreenResume)
+    def _dismiss_by_now(self) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            self.dismiss(*outcome)
+
+    def live_changed(self, change: LiveChange) -> None:
+        """What is known of the cache is no longer as it was drawn; called while the screen is on top, or the lowest."""
+
+    def imports_changed(self) -> None:
+        """Imports are no longer as they were drawn; called while the screen is on top."""
+
+
+_LEFT_BY_IMPORTS = ("imports", "import", "blobs")
+
+
+class Imports:
+    """The imports of this program as its screens see them: the queue, what its thread says, what was interrupted.
+
+    ``tell`` is called from the queue's thread when something changed, and not again before `take_news`: however long
+    nobody looks, one call waits at most.
+    """
+
+    def __init__(self, cache: PackerCache, tell: Callable[[], object]) -> None:
+        from ocitui.importing.jobs import ImportQueue
+
+        self._tell = tell
+        self._told = False
+        self._layers: dict[int, tuple[LayerProgress, ...]] = {}
+        self._cache = cache
+        self.queue: ImportQueue = ImportQueue(cache, self._changed)
+        self.interrupted: list[UnfinishedImport] = []
+
+    @property
+    def jobs(self) -> list[ImportJob]:
+        """Every import since the start, in the order they were asked for."""
+        return self.queue.jobs
+
+    @property
+    def active(self) -> list[ImportJob]:
+        """Those that wait or run."""
+        return self.queue.active
+
+    def job(self, number: int) -> ImportJob | None:
+        return next((job for job in self.jobs if job.id == number), None)
+
+    def layers(self, number: int) -> tuple[LayerProgress, ...]:
+        """The layers that a job downloaded, also once it is past that."""
+        return self._layers.get(number, ())
+
+    def submit(self, request: ImportRequest) -> int:
+        """Put an import into the queue; gives its number."""
+        return self.queue.submit(request)
+
+    def go_on(self, unfinished: UnfinishedImport) -> int:
+        """Take up an interrupted import, its record held meanwhile; gives its number."""
+        self.interrupted = [one for one in self.interrupted if one.id != unfinished.id]
+        return self.queue.submit(unfinished.request, unfinished.id)
+
+    def try_again(self, job: ImportJob) -> int:
+        """The same once more, by its record where that is still there; gives its number."""
+        record = next((one for one in self.interrupted if one.id == job.resumes), None)
+        return self.go_on(record) if record else self.submit(job.request)
+
+    def take_news(self) -> None:
+        """What changes from here on is told again."""
+        self._told = False
+
+    def close(self) -> None:
+        """End all imports, and wait for that. May be called from a signal's handler."""
+        self.queue.close()
+
+    def read_interrupted(self) -> None:
+        """Look for interrupted imports; not on the event loop. Raises StorageError."""
+        from ocitui.importing.unfinished import unfinished
+
+        # One that waits for its thread's first step does not hold its record yet.
+        taken = {job.resumes for job in self.active}
+        self.interrupted = [one for one in unfinished(self._cache.directory) if one.id not in taken]
+
+    def forget(self, unfinished: UnfinishedImport) -> None:
+        """Remove its record; not on the event loop. Raises StorageError, ReadOnlyError."""
+        from ocitui.importing.unfinished import forget
+
+        forget(self._cache.directory, unfinished.id)
+        self.read_interrupted()
+
+    def downloaded(self) -> int:
+        """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
+        from ocitui.importing.unfinished import blob_store
+
+        return blob_store(self._cache.directory).size()
+
+    def _changed(self, job: ImportJob) -> None:
+        """Called from the queue's thread."""
+        if job.progress.layers:
+            self._layers[job.id] = job.progress.layers
+        if job.result is not None and job.result.outcome == "stored":
+            # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
+            arguments = (self._cache.directory, job.result.image.path)
+            threading.Thread(target=_record, args=arguments, name="ocitui-ledger", daemon=True).start()
+        if not self._told:
+            self._told = True
+            self._tell()
+
+
+def _record(directory: Path, packed: Path) -> None:
+    """Note in the doctor's ledger what a packed file is now."""
+    from ocitui.cache.ledger import record_stored
+
+    record_stored(directory, packed)
+
+
+def leaves_of_imports(directory: Path) -> bool:
+    """Whether imports left anything at all: a look that is cheaper than loading what deals with it."""
+    for name in _LEFT_BY_IMPORTS:
+        with suppress(OSError), os.scandir(directory / OWN_NAME / name) as found:
+            if any(found):
+                return True
+    return False

@@ -1,0 +1,188 @@
+"""The inputs: a line to type in, one of a few words, and the completion of a source."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.suggester import Suggester
+from textual.widget import Widget
+from textual.widgets import Input
+
+
+class Question(Input):
+    """An input that writes nothing while nothing is typed: its cursor does not blink."""
+
+    DEFAULT_CSS = """
+    Question {
+        border: none;
+        height: 1;
+        padding: 0;
+        background: $surface;
+        &:focus { border: none; }
+    }
+    """
+
+    def __init__(
+        self, value: str = "", *, placeholder: str = "", suggester: Suggester | None = None, id: str | None = None
+    ) -> None:
+        super().__init__(value, placeholder=placeholder, suggester=suggester, id=id, select_on_focus=False)
+        self.cursor_blink = False
+
+
+class Ended(Protocol):
+    """What is called at the end of a question; ``keep`` is whether it is answered."""
+
+    def __call__(self, *, keep: bool) -> None: ...
+
+
+class OneLineQuestion(Question):
+    """A question that is open for a while; enter and escape end it at once, before the next key is looked at."""
+
+    open = False
+
+    class Left(Message):
+        """Something else has the keys now."""
+
+    def __init__(self, ended: Ended, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ended = ended
+
+    def ask(self, text: str, about: str) -> None:
+        """Begin, with ``text`` to go on from."""
+        with self.prevent(Input.Changed):
+            self.value = text
+        self.placeholder = about
+        self.cursor_position = len(text)
+        self.open = True
+
+    def on_key(self, event: events.Key) -> None:
+        if not self.open:
+            # Typed ahead, and meant for what has the keys now.
+            event.prevent_default()
+        elif event.key in ("enter", "escape"):
+            event.stop()
+            event.prevent_default()
+            self._ended(keep=event.key == "enter")
+
+    def on_blur(self) -> None:
+        self.post_message(self.Left())
+
+
+class Choice(Widget, can_focus=True):
+    """The chosen word stands in brackets. ``notes`` stand behind a word, for what is to be known before it is taken."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1)", "Previous", show=False),
+        Binding("right,space", "step(1)", "Next", show=False),
+        Binding("enter", "submit", "Look", show=False),
+    ]
+    DEFAULT_CSS = """
+    Choice {
+        height: 1;
+        width: 1fr;
+        background: $surface;
+        &:focus { text-style: bold; background: $primary; color: $text; }
+        &:focus:ansi { background: ansi_blue; color: ansi_bright_white; }
+        &:focus:nocolor { text-style: bold reverse; }
+    }
+    """
+
+    class Changed(Message):
+        """Another word is chosen."""
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
+
+        @property
+        def control(self) -> Choice:
+            return self.choice
+
+    class Submitted(Message):
+        """Enter was pressed."""
+
+    def __init__(self, words: Sequence[str], *, chosen: str | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.words = tuple(words)
+        self._chosen = self.words.index(chosen) if chosen in self.words else 0
+        self._notes: dict[str, str] = {}
+
+    @property
+    def value(self) -> str:
+        return self.words[self._chosen]
+
+    @value.setter
+    def value(self, word: str) -> None:
+        if word != self.value:
+            self._chosen = self.words.index(word)
+            self.refresh()
+            self.post_message(self.Changed(self))
+
+    def note(self, notes: dict[str, str]) -> None:
+        """Show these behind their words."""
+        self._notes = notes
+        self.refresh()
+
+    def render(self) -> Content:
+        parts = [f"[{word}]" if word == self.value else f" {word} " for word in self.words]
+        notes = [f"({self._notes[word]})" if word in self._notes else "" for word in self.words]
+        noted = [f"{part}{note}" for part, note in zip(parts, notes, strict=True)]
+        return Content(" ".join(noted)).truncate(max(self.size.width, 1), ellipsis=True)
+
+    def action_step(self, by: int) -> None:
+        self.value = self.words[(self._chosen + by) % len(self.words)]
+
+    def action_submit(self) -> None:
+        self.post_message(self.Submitted())
+
+    def on_click(self, event: Click) -> None:
+        self.action_step(1)
+
+
+_FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
+_PREFIXES = (*_FILE_PREFIXES, "docker://")
+
+
+class PathSuggester(Suggester):
+    """Completes a path from what is on disk; ``sources`` allows a kind of source before it."""
+
+    def __init__(self, *, sources: bool = False) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._sources = sources
+
+    async def get_suggestion(self, value: str) -> str | None:
+        if not self._sources:
+            return await asyncio.to_thread(complete_path, value)
+        return await asyncio.to_thread(complete_source, value)
+
+
+def complete_source(value: str) -> str | None:
+    """The first source that goes on from ``value``; None where there is none, or only a registry knows."""
+    prefix = next((prefix for prefix in _FILE_PREFIXES if value.startswith(prefix)), "")
+    found = complete_path(value.removeprefix(prefix))
+    if found is not None:
+        return prefix + found
+    return next((known for known in _PREFIXES if value and not prefix and known.startswith(value)), None)
+
+
+def complete_path(value: str) -> str | None:
+    """The first path that goes on from ``value``, a directory with its slash; None where there is none."""
+    folder, slash, start = value.rpartition("/")
+    place = os.path.expanduser(f"{folder}/") if slash else "."
+    try:
+        names = sorted(name for name in os.listdir(place) if start and name.startswith(start))
+    except OSError:
+        return None
+    if not names:
+        return None
+    end = "/" if os.path.isdir(os.path.join(place, names[0])) else ""
+    found = f"{folder}{slash}{names[0]}{end}"
+    return found if found != value else None
