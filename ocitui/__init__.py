@@ -4,6 +4,7 @@ The house, for who comes new. Each room may import from those below it, and none
 
     cli         the command line: main, options, output; commands/<command>.py
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
+    words       a finding, a plan, an assessment, an import in words, for both
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
     importing   sources, registry, layers, packing: an image from elsewhere to a packed file

@@ -170,6 +170,19 @@ def test_the_files_are_judged_where_the_index_does_not_read(screen: Screen) -> N
     assert [one.code for one in screen.judge.look_at_cache() if one.is_problem] == ["index-unparsable"]
 
 
+def test_the_listing_has_the_index_as_it_was_read(screen: Screen) -> None:
+    """Though who watches tells only of other names."""
+    screen.look()
+    screen.sample.index.write_bytes(b"{")
+    screen.look("another")
+    fact = screen.judge.listing.get("index.json")
+    assert fact is not None
+    assert fact.size == 1
+    screen.sample.index.unlink()
+    screen.look("another")
+    assert "index.json" not in screen.judge.listing
+
+
 def test_who_stops_between_two_batches_loses_nothing(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.doctor.check.judge._BATCH", 1)
     for suffix in ("config.json", "manifest.json"):

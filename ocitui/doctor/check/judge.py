@@ -165,6 +165,8 @@ class Judge:
 
     def _take_index(self, reading: IndexReading) -> Iterator[str]:
         """The digests of which an entry came, went or changed."""
+        # Who watches the directory does not tell of it by name: it was read instead.
+        self.listing.put(INDEX_NAME, reading.fact)
         before, had = self.reading, self._told
         self.reading = reading
         self.__dict__.pop("named", None)
