@@ -76,5 +76,11 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_every_file_that_contributing_names_is_there() -> None:
+    named = re.findall(r"`((?:ocitui|tests)/[\w./-]+)`", TEXTS[ROOT / ".github" / "CONTRIBUTING.md"])
+    assert len(named) > 10
+    assert [name for name in named if name != "tests/run" and not (ROOT / name).exists()] == []
+
+
 def test_it_is_short() -> None:
     assert README.count("\n") <= 160
