@@ -15,6 +15,7 @@ from ocitui.cache import list_backups
 from ocitui.cache.daemon import DaemonState
 from ocitui.cli.demo_cache import make_demo_cache
 from ocitui.tui.widgets.bars import KeyBar
+from ocitui.tui.widgets.document_view import DocumentView
 from tests.tools import ROOT
 from tests.tui.import_support import layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
@@ -54,6 +55,9 @@ async def verdict(one: Desk) -> None:
     await one.open("v", "VerdictScreen")
     await one.until(lambda: "overwrite" in one.lines, "the verdict")
     await one.until(lambda: '65       "an' in one.text, "the place where the index breaks")
+    view = one.app.screen.query_one(DocumentView)
+    await one.until(lambda: 0 < view.scroll_offset.y == view.vertical_scrollbar.position, "the scroll bar")
+    await one.rest()
 
 
 async def resolve(one: Desk) -> None:
