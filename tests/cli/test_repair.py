@@ -185,9 +185,11 @@ def test_a_document_comes_back_from_another_cache(
     assert (sound / f"{ALPINE.digest}.manifest.json").read_bytes() == ALPINE.manifest_raw
 
 
-def test_a_source_that_is_not_there_is_told_of(sound: Path, ocitui: Ocitui) -> None:
-    done = ocitui("repair", "--from", "oci:/nowhere", "-C", sound)
-    assert "note: oci:/nowhere" in done.out
+@pytest.mark.parametrize("words", [[], ["--apply", "--yes"]])
+def test_a_source_that_is_not_there_is_an_error(words: list[str], sound: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--from", "oci:/nowhere", "-C", sound, *words)
+    assert done.status == 4
+    assert "/nowhere does not exist" in done.err
 
 
 def test_orphans_go_only_when_asked(demo: Path, ocitui: Ocitui) -> None:

@@ -256,6 +256,9 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         assert one.top == "RepairScreen"
         await one.press("o")
         await one.until(lambda: one.top == "RepairOptionsScreen")
+        await one.press("s", *"oci", "colon", *"/nowhere", "enter")
+        await one.until(lambda: "not a source: /nowhere does not exist" in one.status)
+        assert not any("Restore from" in row for row in rows(one))
         await one.press("s", *os.fspath(other).replace("-", "-"), "enter")
         await one.until(lambda: any("Restore from" in row for row in rows(one)), "the source")
         await one.press("enter")

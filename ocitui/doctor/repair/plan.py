@@ -168,7 +168,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
         return Made(snapshot, orphan_steps.finish_first(findings), (), None)
     notes: list[str] = []
     users = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users, notes), notes)
+    restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users), notes)
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
@@ -229,13 +229,10 @@ def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
     return [finding for finding in findings if finding.code in codes]
 
 
-def _shelves(snapshot: Snapshot, options: RepairOptions, users: Users, notes: list[str]) -> list[Shelf]:
+def _shelves(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Shelf]:
+    """Where copies are looked for, in order. Raises SourceError for a source that is none."""
     shelves: list[Shelf] = [TrashShelf(snapshot.directory), DeviceShelf(users), SiblingShelf(snapshot)]
-    for text in options.sources:
-        try:
-            shelves.append(shelf_for(text, options.access))
-        except CacheError as error:
-            notes.append(f"{text}: {error.message}")
+    shelves += [shelf_for(text, options.access) for text in options.sources]
     return [*shelves, RegistryShelf(options.access)] if options.registry else shelves
 
 
@@ -505,7 +502,7 @@ async def plan_repair(
     cache: PackerCache, report: Report, options: RepairOptions | None = None, assessment: Assessment | None = None
 ) -> RepairPlan:
     """What would mend these findings; nothing is written. Edits of the index that by the ``assessment`` would not last
-    are no defaults. Raises CacheDirectoryError where the directory is gone."""
+    are no defaults. Raises CacheDirectoryError where the directory is gone, SourceError for a source that is none."""
     options = options or RepairOptions()
     made = await make_plan(cache, report, options)
     futile = assessment.futile if assessment is not None else ""

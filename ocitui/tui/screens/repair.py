@@ -17,7 +17,9 @@ from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
+from ocitui.doctor.repair.source_copies import shelf_for
 from ocitui.doctor.report import Report
+from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
 from ocitui.words.findings import repair_progress
 
@@ -109,6 +111,11 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
         self.set_focus(self.query_one(PickList))
         text = expanded(question.value.strip())
         if keep and text:
+            try:
+                shelf_for(text, self._options.access)
+            except SourceError as error:
+                self.say(f"not a source: {error.message}")
+                return
             self._options = replace(self._options, sources=(*self._options.sources, text))
             self._draw()
 
