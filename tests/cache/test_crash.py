@@ -26,6 +26,8 @@ from tests.cache.scenes import (
 )
 from tests.cache.support import OWN, write_cache
 
+pytestmark = pytest.mark.slow
+
 FAILURES = [(case, errno.EIO, True) for case in CASES] + [(case, errno.ENOSPC, False) for case in CASES]
 FAILURES += [(case, errno.EROFS, True) for case in ("store", "corrupt-with-files", "undo-everything")]
 

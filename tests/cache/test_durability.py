@@ -51,6 +51,8 @@ from tests.cache.scenes import (
 )
 from tests.cache.support import EROFS, OWN, SQUASHFS, make_image, write_cache
 
+pytestmark = pytest.mark.slow
+
 PROBE = "probe"
 CASES = [
     "store", "store-replacing", "delete-many", "everything", "place-path", "place-from-trash", "corrupt-with-files",

@@ -35,6 +35,8 @@ from tests.cache.scenes import Scene, key
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = ROOT / "tests" / "cache" / "first_version" / "caches.tar.xz"
 Told = dict[str, Any]
 

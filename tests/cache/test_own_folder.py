@@ -21,6 +21,8 @@ from ocitui.cache.records import LARGEST_SEQUENCE
 from tests.cache.scenes import ACTS, key, scene_of
 from tests.cache.support import OWN, tree, write_cache
 
+pytestmark = pytest.mark.slow
+
 CRAFTED = "000900-abcd"
 FOREIGN = 54321
 Spoiling = Callable[[Path], None]

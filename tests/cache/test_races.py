@@ -23,6 +23,8 @@ from ocitui.doctor.findings import Finding
 from tests.cache.scenes import CHANGES, Scene, key, replaced, replaced_with_files, scene_of
 from tests.cache.support import OWN, SQUASHFS, digests_and_formats, entry, index_bytes, stored, write_cache
 
+pytestmark = pytest.mark.slow
+
 Foreign = Callable[[Path, int], None]
 CASES = ["store", "store-replacing", "delete-many", "undo-delete-many", "undo-store"]
 CASES += ["point", "duplicate", "adopt", "everything", "redo"]

@@ -16,6 +16,8 @@ from ocitui.tui.widgets.pick_list import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 
 def faulty(path: Path) -> Path:
     """A cache with a bad document, a missing file, and a file that nobody names."""

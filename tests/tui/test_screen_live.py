@@ -26,6 +26,8 @@ from tests.tui.cache_support import (
 from tests.tui.entry_table_support import marked_names
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 NEW = Image("docker.io/library/redis:7", ("squashfs",))
 
 
