@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+_SWITCH_SECONDS, _USUAL_SECONDS = 0.0005, sys.getswitchinterval()
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -70,3 +73,14 @@ def on_loop(progress: Callable[P, object] | None) -> Callable[P, None]:
             loop.call_soon_threadsafe(partial(progress, *args, **named))
 
     return report
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Let the thread that draws take over at once: it would wait for 5 ms each time that a key is pressed."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        # Not what it was before: two that overlap would leave it so for good.
+        sys.setswitchinterval(_USUAL_SECONDS)

@@ -330,7 +330,7 @@ class _Watch:
         if now - doubt.since < PATIENCE_SECONDS:
             return self._report(self._health, names) if self._health else None
         if not seen.exists:
-            return self._report(Health(Condition.MISSING, "index.json is gone", polling=polling), names)
+            return self._report(Health(Condition.MISSING, "index.json is gone", seen.verdict, polling), names)
         condition = Condition.CORRUPT if now - doubt.same_since >= PATIENCE_SECONDS else Condition.STALE
         return self._report(Health(condition, seen.verdict.place, seen.verdict, polling), names)
 

@@ -6,11 +6,10 @@ Rows, header, banner and problems are drawn from what was published here, so tha
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
 from ocitui.cache.daemon import DaemonState, daemon_socket, is_daemon
 from ocitui.cache.files import identity_of
+from ocitui.threads import giving_way
 
 from .deep_check import DeepCheck
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Findings = tuple["Finding", ...]
 _STEP_SECONDS = 0.2
-_SWITCH_SECONDS = 0.0005
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
 _REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
@@ -267,9 +266,10 @@ class LiveCache:
                 self.entries, self._published, change = laid_out
                 self.bad = sum(state.bad for state in self._published.states)
             self._tell(change)
-        loaded = difference.health.verdict is not None and difference.health.verdict.outcome is IndexOutcome.LOADED
-        if difference.health.condition is Condition.CORRUPT or (difference.health.sound and loaded):
-            self._to_keep.put_nowait(difference.health.condition)
+        health = difference.health
+        loaded = health.verdict is not None and health.verdict.outcome is IndexOutcome.LOADED
+        if health.condition in (Condition.CORRUPT, Condition.MISSING) or (health.sound and loaded):
+            self._to_keep.put_nowait(health.condition)
 
     def _lay_out(self, difference: Difference) -> tuple[Entries, _Published, LiveChange] | None:
         """The entries of the index, None where they are what they were; those of one that does not read stay."""
@@ -317,7 +317,7 @@ class LiveCache:
         if self.judge is None:
             self._memory = _memory_of(judge)
         try:
-            with _giving_way():
+            with giving_way():
                 with CacheFiles(self._directory) as files:
                     reading = self._reading(files, judge, difference)
                 if reading is None:
@@ -383,7 +383,7 @@ class LiveCache:
 
     def _look_for_a_moment(self, looking: Generator[list[str]]) -> dict[int, EntryState]:
         looked, until = set[str](), time.monotonic() + _STEP_SECONDS
-        with _giving_way():
+        with giving_way():
             for some in looking:
                 looked.update(some)
                 if time.monotonic() > until:
@@ -454,7 +454,7 @@ class LiveCache:
             self._tell(LiveChange(said=self._overwritten()))
 
     def _look_at_cache_now(self, judge: Judge) -> tuple[Findings | None, Assessment | None]:
-        with _giving_way():
+        with giving_way():
             found = judge.accepted.mark(judge.look_at_cache())
         if self.health.sound and not any(one.code in _ASSESSED and one.is_problem for one in found):
             return found, None
@@ -545,11 +545,25 @@ class LiveCache:
             index = await self._open_cache().index()
             await asyncio.to_thread(keep_backup, self._directory, index)
             return
+        if await asyncio.to_thread(self._keep_last_good):
+            self._cache_stale, self._cache_due = True, 0.0
+            self._news.set()
+        if condition is Condition.MISSING:
+            return
         from ocitui.doctor.check.history import keep_index
 
         if said := await asyncio.to_thread(keep_index, self._directory):
             # The copy's name is as long as the line.
             self._tell(LiveChange(said=said.partition(", as ")[0]))
+
+    def _keep_last_good(self) -> bool:
+        """Keep the index that the rows are of in a directory that was made anew, and knows nothing of it."""
+        from ocitui.cache import keep_backup, list_backups
+
+        entries = self.entries
+        if entries is None or not len(entries) or list_backups(self._directory):
+            return False
+        return keep_backup(self._directory, entries.index) is not None
 
     async def follow_host(self) -> None:
         """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
@@ -571,29 +585,14 @@ class LiveCache:
         """Which loop devices hold packed files."""
         if self.entries is None:
             return
-        users = await asyncio.to_thread(_users_of, self._directory)
+        from ocitui.doctor.loop_devices import users_by_name
+
+        users = await asyncio.to_thread(users_by_name, self._directory)
         if users != self.entries.users:
             self.entries.users = users
             self._tell(LiveChange(rows=range(self.total)))
 
 
-def _users_of(directory: Path) -> dict[str, str]:
-    from ocitui.doctor import loop_devices
-
-    return loop_devices.users_by_name(directory)
-
-
 def _memory_of(judge: Judge) -> tuple[object, ...]:
     """What changes with the ledger and the acknowledgements; costs microseconds."""
     return tuple(identity_of(path) for path in judge.memory)
-
-
-@contextmanager
-def _giving_way() -> Iterator[None]:
-    """Let the thread that draws take over at once: it would wait for 5 ms each time that a key is pressed."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -111,7 +111,7 @@ def plan_lines(plan: RepairPlan, host: str, assessment: Assessment | None, *, kr
         devices = ", ".join(plan.used_by)
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
     if not plan.made:
-        lines.append(Line("See below what stays, and what you can do about it; o offers more than is done by itself."))
+        lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
     for step in plan.made:
         lines += [Line(), *_step_lines(step, chosen=True)]
     for name, steps in sections(plan, KEYS):

@@ -36,14 +36,14 @@ def capital(text: str) -> str:
 
 Ways = Mapping[Way, str]
 _WAYS = {
-    Way.FROM: ("--from", "o, there s for"),
-    Way.REGISTRY: ("--registry", "o, there registries"),
-    Way.DROP: ("--drop", "o, there drop"),
-    Way.TRASH_ORPHANS: ("--trash-orphans", "o, there trash orphans"),
-    Way.ADOPT_KNOWN: ("--adopt alone", "o, there adopt orphans"),
+    Way.FROM: ("--from", "name a source (o, s):"),
+    Way.REGISTRY: ("--registry", "ask registries (o)"),
+    Way.DROP: ("--drop", "drop (o)"),
+    Way.TRASH_ORPHANS: ("--trash-orphans", "trash orphans (o)"),
+    Way.ADOPT_KNOWN: ("--adopt alone", "adopt orphans (o)"),
     Way.ADOPT: ("--adopt {}=NAME", "n"),
     Way.NAME: ("--name {}=NAME", "n"),
-    Way.CHANGE_MODES: ("--change-modes", "o, there change modes"),
+    Way.CHANGE_MODES: ("--change-modes", "change modes (o)"),
     Way.EVEN_IF_FUTILE: ("--even-if-futile", "space"),
     Way.CHOOSE: ("--only names it", "it is marked"),
     Way.CHOOSE_FUTILE: ("with --even-if-futile", "when it is marked"),

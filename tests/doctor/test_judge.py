@@ -170,6 +170,16 @@ def test_the_files_are_judged_where_the_index_does_not_read(screen: Screen) -> N
     assert [one.code for one in screen.judge.look_at_cache() if one.is_problem] == ["index-unparsable"]
 
 
+def test_files_that_went_with_the_index_were_not_looked_into(screen: Screen) -> None:
+    screen.look()
+    digest = screen.sample.digest
+    assert screen.judge.depth_of(digest, "squashfs") is Depth.HEADER
+    for path in screen.sample.directory.iterdir():
+        path.unlink()
+    screen.look()
+    assert screen.judge.depth_of(digest, "squashfs") is Depth.QUICK
+
+
 def test_the_listing_has_the_index_as_it_was_read(screen: Screen) -> None:
     """Though who watches tells only of other names."""
     screen.look()

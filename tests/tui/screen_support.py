@@ -71,6 +71,10 @@ class Desk:
         shown = [entries[position] for position in self.table.rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 
+    def bar_at(self, place: str) -> str:
+        """The whole text of the bar at a place of the screen on top."""
+        return self.app.screen.query_one(place, Bar).content.plain
+
     def bar(self, kind: type[Bar]) -> str:
         """The whole text of a bar of the screen on top."""
         return self.app.screen.query_one(kind).content.plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
+from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.pick_list import PickList
 from tests.tui.cache_support import (
     ALPINE,
@@ -46,7 +48,7 @@ async def mend_all(one: Desk) -> None:
     await one.open("p", "ProblemsScreen")
     await one.until(lambda: not one.live.looking and bool(rows(one)), "the check")
     await one.press("M")
-    await one.until(lambda: one.top == "RepairScreen" and "space" in one.status, "the plan")
+    await one.until(lambda: one.top == "RepairScreen" and "on host7: " in one.status and "making" not in one.status)
 
 
 async def mended(one: Desk) -> None:
@@ -140,6 +142,37 @@ async def test_a_lost_name_is_given_by_hand(tmp_path: Path) -> None:
         await mended(one)
         await one.press("escape")
         await one.until(lambda: one.names == ["tea/pot squashfs ok"])
+
+
+async def test_a_directory_that_was_made_anew_gets_the_names_that_the_screen_knows(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    kept = {path.name: path.read_bytes() for path in cache.glob("sha256*")}
+    async with desk(cache) as one:
+        await one.until(lambda: bool(list_backups(cache)))
+        shutil.rmtree(cache)
+        await one.until(lambda: one.condition is Condition.GONE)
+        await one.open("p", "ProblemsScreen")
+        await one.until(
+            lambda: (
+                "the directory is gone; last seen: 7 entries"
+                in one.app.screen.query_one("#coverage", Bar).content.plain
+            )
+        )
+        await one.press("escape")
+        cache.mkdir()
+        for name, data in kept.items():
+            (cache / name).write_bytes(data)
+        await one.until(lambda: one.condition is Condition.MISSING)
+        await one.until(lambda: "the daemon would start with an empty cache" in one.trouble)
+        await one.until(lambda: bool(list_backups(cache)))
+        await one.until(lambda: not one.live.looking and bool(one.live.about_cache))
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        assert "7 of the backup" in one.lines
+        assert not any("name lost" in row for row in rows(one))
+        await mended(one)
+        await one.press("escape")
+        await one.until(lambda: one.condition is Condition.SOUND and one.table.total == 7)
 
 
 async def test_an_orphan_is_adopted_under_a_name(tmp_path: Path) -> None:

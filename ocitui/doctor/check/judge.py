@@ -294,6 +294,9 @@ class Judge:
             row = self.listing.add_row(digest) if carriers else None
             self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
         if not carriers or row is None:
+            if row is not None:
+                # Its files went, and no index tells that there should be any.
+                self._looked[row] = DOCUMENTS_LOOKED
             _keep(self._of_files, digest, ())
             _keep(self._unchecked, digest, ())
             return

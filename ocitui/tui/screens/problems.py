@@ -13,7 +13,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from ocitui.cache import CacheError
+from ocitui.cache import CacheError, Condition
 from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
@@ -169,7 +169,11 @@ class ProblemsScreen(ListScreen[Finding | None]):
         """How deep the entries were looked into, what came of it, and what is not shown."""
         live = self.session.live
         state = self._tally or ("looking" if live.looking else condition_text(live.health) or "nothing wrong")
-        return "; ".join([str(live.coverage), state, *([f"{self._hidden} not shown"] if self._hidden else [])])
+        parts = [str(live.coverage), state, *([f"{self._hidden} not shown"] if self._hidden else [])]
+        if live.health.condition in (Condition.GONE, Condition.UNREADABLE):
+            # What follows is of before.
+            parts = [condition_text(live.health).partition(";")[0], f"last seen: {parts[0]}", *parts[1:]]
+        return "; ".join(parts)
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:

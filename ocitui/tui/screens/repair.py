@@ -203,7 +203,8 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
 
     def asked(self) -> str:
         if self._plan is not None and not self._plan.made:
-            return "there is nothing to do; space marks a step that is offered, o offers more"
+            marking = "space marks a step that is offered, " if self._plan.steps else ""
+            return f"there is nothing to do; {marking}o offers more"
         return "nothing is changed before y; space takes a step out"
 
     def _list(self) -> None:

@@ -201,7 +201,7 @@ def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> 
     parts: list[Part] = [f" ! {clean(what)}."]
     if assessment is not None and assessment.headline:
         parts.append(f" {as_sentence(assessment.headline)}.")
-    if health.verdict is not None and not health.verdict.sound:
+    if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
         parts.append(f" If it started now, {health.verdict.consequence}.")
     if health.condition is Condition.CORRUPT:
         parts.append(" v shows where, m mends it.")
