@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError
+from ocitui.cache import CacheDirectoryError, PackerCache
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
@@ -168,6 +168,15 @@ def test_the_files_are_judged_where_the_index_does_not_read(screen: Screen) -> N
     [finding] = screen.judge.entry_findings()
     assert (finding.code, finding.digest, finding.position) == ("packed-empty", screen.sample.other, None)
     assert [one.code for one in screen.judge.look_at_cache() if one.is_problem] == ["index-unparsable"]
+
+
+async def test_a_transaction_since_the_index_was_read_is_no_edit_that_was_undone(screen: Screen) -> None:
+    screen.look()
+    await PackerCache(screen.sample.directory).delete([(screen.sample.digest, "squashfs")])
+    assert not {one.code for one in screen.judge.look_at_cache()} & {"index-overwritten", "index-shrunk"}
+    screen.look()
+    await PackerCache(screen.sample.directory).undo()
+    assert not {one.code for one in screen.judge.look_at_cache()} & {"index-overwritten", "index-shrunk"}
 
 
 def test_files_that_went_with_the_index_were_not_looked_into(screen: Screen) -> None:

@@ -21,9 +21,7 @@ def test_options_on_the_command_line_keys_on_the_screen() -> None:
     assert said(ADVICE, OPTIONS, "0123456789ab") == (
         "--adopt alone, as alpine:3.19, or --adopt 0123456789ab=NAME; or --trash-orphans"
     )
-    assert (
-        said(ADVICE, KEYS, "0123456789ab") == "o, there adopt orphans, as alpine:3.19, or n; or o, there trash orphans"
-    )
+    assert said(ADVICE, KEYS, "0123456789ab") == "adopt orphans (o), as alpine:3.19, or n; or trash orphans (o)"
 
 
 def test_what_is_about_no_digest_says_what_goes_there() -> None:

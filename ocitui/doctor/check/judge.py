@@ -26,6 +26,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
+from ocitui.cache.index_file import look
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
@@ -45,7 +46,7 @@ from .cache_checks import (
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers
 from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
-from .index_checks import History, IndexReading, came_back, check_index, explained_keys, read_index
+from .index_checks import NO_HISTORY, History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
 """Bytes; of a larger document the careful checks speak."""
@@ -337,7 +338,11 @@ class Judge:
         from .history import known_history  # loads what writes
 
         reading, listing = self.reading, self.listing
-        history = history or known_history(self.directory, reading.index)
+        if history is None:
+            history = known_history(self.directory, reading.index)
+            if reading.index is not None and look(self.directory) != reading.signature:
+                # The journal may tell of a newer index, which is yet to be read.
+                history = NO_HISTORY
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
