@@ -86,7 +86,8 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
     transactions = {one.id: one for one in space.journal.list()}
     known = {file.trash: file for file in trashed_files(space.trash, transactions.values())}
     places = tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))
-    of = [transactions[known[place.trash or ""].transaction] for place in places if known[place.trash or ""].recorded]
+    told = (known[place.trash or ""] for place in places)
+    of = [transactions[one] for one in dict.fromkeys(file.transaction for file in told if file.recorded)]
     names = dict.fromkeys(name for one in of for name in one.image_names)
     digests = dict.fromkeys(digest for one in of for digest in one.image_digests)
     return make(space, Change(place=places), About(TransactionKind.RESTORE, names=tuple(names), digests=tuple(digests)))

@@ -213,11 +213,18 @@ def _files_leaving(
 
     Raises ConflictError where such a file is not the one that was brought in, or an entry stored since needs it.
     """
+    indexes = [left] if left is not None and not target.marked else []
+    if target.marked and target.placed:
+        indexes = [
+            _added(one)
+            for one in space.journal.since(target.order)
+            if one.id != target.id and one.state is TransactionState.DONE and one.added
+        ]
     for placed in target.placed:
         there = space.root.lstat(placed.name)
         if there is None:
             continue
-        is_needed = _is_needed(space, target, placed.name, left)
+        is_needed = any(needed(index, placed.name) for index in indexes)
         if is_needed and placed.name not in returning:
             continue
         # Not by its inode: the cache may have been copied to another disk since.
@@ -229,17 +236,8 @@ def _files_leaving(
         yield Discard(placed.name, Seen.of(there), placed.trash or "" if free else "")
 
 
-def _is_needed(space: Workspace, target: Transaction, name: str, left: ImageIndex | None) -> bool:
-    """Whether an entry has this file that is not the transaction's: one of the index as it will be, where the edit is
-    by keys; else one that a later transaction brought in, for what was there before had it too."""
-    if not target.marked:
-        return left is not None and needed(left, name)
-    for later in space.journal.since(target.order):
-        if later.id != target.id and later.state is TransactionState.DONE and later.added:
-            descriptors = [(0, one.descriptor, None) for one in later.added]
-            if needed(ImageIndex.empty().inserted(descriptors), name):
-                return True
-    return False
+def _added(later: Transaction) -> ImageIndex:
+    return ImageIndex.empty().inserted([(0, one.descriptor, None) for one in later.added])
 
 
 def _over(place: Place, leaving: Discard | None) -> Place:
