@@ -228,8 +228,10 @@ class Backups:
             try:
                 data = self.read(backup)
             except StorageError:
-                # Somebody wrote to it after it was displaced: see `late_updates`.
-                self.rename(backup, stalled=True)
+                # Where it is an index all the same, somebody wrote to it after it was displaced: see `late_updates`.
+                with suppress(OSError):
+                    if examine_index(self.folder.read(backup.name))[1] is not None:
+                        self.rename(backup, stalled=True)
                 continue
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break

@@ -131,7 +131,7 @@ class CacheAccess:
                 if found is None:
                     self._forget()
                 space.reserve.refill(found.size if found else 0)
-                loose = [backup.size for backup in space.backups.all() if not backup.compressed]
+                loose = [backup.size for backup in space.backups.all() if not backup.compressed and not backup.stalled]
         if len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES:
             self._writer.submit(compress_backups, self.directory, self.disk)
         return result

@@ -7,6 +7,7 @@ told in the order of their numbers, never of a clock.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -42,6 +43,9 @@ PUBLISHED = "published"
 MOST_RECORD_BYTES = 1 << 29
 """The largest record that is read: of the first version's, of a deletion of 150,000 entries."""
 _DRAFT = ".draft"
+_OF_THE_FILE = frozenset(
+    (errno.EIO, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EFBIG, errno.EBADMSG, errno.EUCLEAN, errno.ENXIO)
+)
 _ENDED = (TransactionState.VOID, TransactionState.DONE)
 _CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
 
@@ -168,8 +172,9 @@ class Journal:
             try:
                 self.load(record)
             except ConflictError as error:
-                stays = isinstance(error.__cause__, NewerRecordError | ForeignFileError)
-                refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(error.__cause__), stays))
+                cause = error.__cause__
+                stays = isinstance(cause, NewerRecordError | ForeignFileError) or is_passing(cause)
+                refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause), stays))
         strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
         return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]
 
@@ -246,6 +251,11 @@ def begin(
         names=list(names),
         digests=list(digests),
     )
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error says nothing of the file that was read: one more try may have another end."""
+    return isinstance(error, OSError) and error.errno not in _OF_THE_FILE
 
 
 def reason_of(error: BaseException | None) -> str:

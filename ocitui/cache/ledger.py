@@ -14,7 +14,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -33,7 +33,6 @@ LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplet
 _STAT = rb"(\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20})"
 _SOUND = re.compile(rb"1 " + _STAT + rb" ([0-9a-f]{64}) (\d{1,11}) ([a-z-]+) ([!-~]+)")
 _DAMAGED = re.compile(rb"2 " + _STAT + rb" ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+) ([!-~]+)")
-_DAMAGED_BEGINS = b"2 "
 _PLAIN = ":+"
 # So many of one name are kept: a damaged file that went to the trash may come back by an undo.
 _MOST_DAMAGES = 8
@@ -135,15 +134,6 @@ def _is_later(line: bytes) -> bool:
     return kind.isdigit() and kind not in (b"1", b"2") and b"%08x" % zlib.crc32(text) == checksum
 
 
-def read_damaged(data: bytes) -> Damaged:
-    """The damaged files alone: in few steps where there are none, or few, whatever else there is."""
-    if not data.startswith(_DAMAGED_BEGINS) and b"\n" + _DAMAGED_BEGINS not in data:
-        return {}
-    damaged: Damaged = {}
-    read_lines(b"\n".join(_about_damaged(data.split(b"\n"))), {}, damaged)
-    return damaged
-
-
 def add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
     """Note it as the newest of its name, in place of what was known of the same file."""
     others = [one for one in damaged.get(name, ()) if one.identity != damage.identity]
@@ -157,17 +147,6 @@ def no_longer_damaged(damaged: Damaged, name: str, record: Recorded) -> None:
         damaged.update({name: kept} if kept else {})
         if not kept:
             del damaged[name]
-
-
-def _about_damaged(lines: list[bytes]) -> Iterator[bytes]:
-    """In order: lines of damage, and those that say that such a file was found sound since."""
-    names: set[bytes] = set()
-    for line in lines:
-        if line.startswith(_DAMAGED_BEGINS):
-            names.update(line.split(b" ")[8:9])
-            yield line
-        elif names and line.rpartition(b" ")[0].rpartition(b" ")[2] in names:
-            yield line
 
 
 def _recorded(found: re.Match[bytes]) -> tuple[str, Recorded]:
@@ -322,11 +301,6 @@ class Ledger:
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), shared_mode(0o644, own.stat()))
         self.sound, self.damaged, self._lines = kept, bad, len(lines)
-
-
-def load_damaged(directory: Path) -> Damaged:
-    """What deep checks found damaged, by name; none where there is no ledger. Raises OSError."""
-    return read_damaged(_content(directory))
 
 
 def _content(directory: Path) -> bytes:

@@ -48,7 +48,7 @@ from .file_steps import (
 from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
-from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, reason_of
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, is_passing, reason_of
 from .publish import gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import (
     Identity,
@@ -476,7 +476,7 @@ def recover(space: Workspace) -> list[Transaction]:
             left = space.journal.load(record)
         except ConflictError as error:
             cause = error.__cause__
-            if isinstance(cause, ForeignFileError):
+            if isinstance(cause, OSError) and (isinstance(cause, ForeignFileError) or is_passing(cause)):
                 raise cause from error
             if isinstance(cause, NewerRecordError):
                 left_alone.add(record.id)

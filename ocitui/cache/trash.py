@@ -152,7 +152,7 @@ def _goes(
         return False
     if transaction is None:
         return bool(ids and file.transaction and file.transaction in ids)
-    return transaction.state is not TransactionState.PENDING and (not ids or transaction.id in ids)
+    return transaction.state is not TransactionState.PENDING and (ids is None or transaction.id in ids)
 
 
 def _file(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
-from .disk import NO_ROOM, Disk, Folder, ForeignFileError, is_trusted, storage_errors
+from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory
 from .index_file import IndexFile
@@ -25,6 +25,7 @@ _INDEX, _RECORD = "index", "record"
 _SMALL = tuple(f"{number:02}" for number in range(32))
 _SMALL_SIZE = 1 << 13
 _SLACK = 1 << 16
+_IMPORTS = "imports"
 _LARGEST_RECORD = 1 << 24
 _LOOKED_INTO = 1 << 22
 _KEPT_OF_NAME = 60  # signs, of four bytes at the most
@@ -205,18 +206,16 @@ def _make_reserve(own: Folder, disk: Disk) -> bool:
 
 def what_frees(directory: Path) -> str:
     """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
-    sizes = {
-        name: sum(_bytes_in(directory / OWN_NAME / folder) for folder in folders)
-        for name, folders in (("trash", [TRASH_NAME]), ("backups", [BACKUPS_NAME]), ("imports", ["import", "blobs"]))
-    }
+    own = directory / OWN_NAME
+    sizes = {folder: _bytes_in(own / folder) for folder in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)}
+    sizes[_IMPORTS] = sum(_bytes_in(own / folder) for folder in ("import", "blobs"))
     name, size = max(sizes.items(), key=lambda one: one[1])
     if size < _SLACK:
         return f"remove something else from this file system: what ocitui keeps there are {size} bytes at the most"
     return {
-        "trash": f"the trash holds {size} bytes: `ocitui trash empty` removes them for good",
-        "backups": f"the backups hold {size} bytes: remove the oldest of {directory / OWN_NAME / BACKUPS_NAME}",
-        "imports": f"imports keep {size} bytes that they downloaded: `ocitui imports --clear` removes them",
-    }[name]
+        TRASH_NAME: f"the trash holds {size} bytes: `ocitui trash empty` removes them for good",
+        _IMPORTS: f"imports keep {size} bytes that they downloaded: `ocitui imports --clear` removes them",
+    }.get(name, f"{own / name} holds {size} bytes: remove the oldest of what lies there")
 
 
 def _bytes_in(folder: Path) -> int:
@@ -230,7 +229,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:
-    """What lies in `.ocitui` and is not acted on, and why. Raises OSError."""
+    """What lies in `.ocitui` and is not acted on, and why; what may not be read too. Raises OSError."""
     refused: list[RefusedFile] = []
     try:
         with open_own_folder(directory) as own:
@@ -239,7 +238,7 @@ def refused_files(directory: Path) -> list[RefusedFile]:
                 refused += _refused_in(own, name)
     except FileNotFoundError:
         return []
-    except (ForeignFileError, ConflictError) as error:
+    except (PermissionError, ConflictError) as error:
         return [RefusedFile("", reason_of(error), True)]
     return refused
 
@@ -253,7 +252,7 @@ def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
                 yield from Backups(folder).refused()
     except FileNotFoundError:
         return
-    except (ForeignFileError, ConflictError) as error:
+    except (PermissionError, ConflictError) as error:
         yield RefusedFile(name, reason_of(error), True)
 
 

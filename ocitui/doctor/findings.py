@@ -212,14 +212,6 @@ class EntryState(msgspec.Struct, frozen=True):
         return not self.bad and not self.ok
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """Entries of the index in all, and those with a problem; ``packed_bytes`` is what all packed files hold."""
-
-    entries: int = 0
-    problems: int = 0
-    packed_bytes: int = 0
-
-
 NOT_LOOKED = EntryState("-")
 # Short enough for the column on a screen 80 cells wide; a code that is not here is its own word.
 _WORDS = {

@@ -27,7 +27,7 @@ from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
 from tests.cache.support import CONFIG_TYPE, digest_of, index_bytes
-from tests.doctor.examine_support import Sample, descriptor, found, make_sample
+from tests.doctor.examine_support import Sample, bad_positions, descriptor, found, make_sample
 from tests.importing.sources import FORMATS, pack
 from tests.tools import ROOT, need
 
@@ -139,7 +139,7 @@ async def test_one_change_among_many(many: bool, tmp_path: Path) -> None:
             judge.take(read_index(files, judge.reading.index), names or None)
         for _ in judge.look():
             continue
-        return len([*judge.with_problems()])
+        return len(bad_positions(judge))
 
     began = time.perf_counter()
     assert look() == 0

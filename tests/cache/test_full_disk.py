@@ -244,6 +244,23 @@ def test_what_an_error_advises_makes_room(small: Path) -> None:
     assert tree(directory) == before
 
 
+@pytest.mark.parametrize("folder", ["corrupt", "aside", "import/4-abcd", "blobs"])
+def test_whatever_takes_the_most_room_is_named(folder: str, tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    write_cache(directory, range(2))
+    large = directory / OWN / folder
+    large.mkdir(parents=True)
+    (large / "large").write_bytes(bytes(1 << 18))
+    advice = what_frees(directory)
+    assert str(1 << 18) in advice
+    if folder in ("corrupt", "aside"):
+        assert f"{large} holds" in advice
+    else:
+        assert "`ocitui imports --clear`" in advice
+        assert run(["-C", str(directory), "imports", "--clear", "--yes"]) == 0
+        assert not (large / "large").exists() or folder == "blobs"
+
+
 def test_what_takes_next_to_no_room_is_not_advised_against(tmp_path: Path) -> None:
     write_cache(tmp_path / "cache", range(2))
     asyncio.run(PackerCache(tmp_path / "cache").delete([key(0)]))

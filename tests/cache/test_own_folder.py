@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,10 +15,22 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import ConflictError, LockedError, PackerCache, keep_backup, keep_corrupt
+from ocitui.cache import (
+    ConflictError,
+    LockedError,
+    PackerCache,
+    StorageError,
+    keep_backup,
+    keep_corrupt,
+    list_backups,
+)
+from ocitui.cache.backups import late_updates
 from ocitui.cache.disk import Disk, Folder
+from ocitui.cache.journal import RefusedFile
 from ocitui.cache.lock import hold_lock
+from ocitui.cache.own_folder import enter
 from ocitui.cache.records import LARGEST_SEQUENCE
+from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import ACTS, key, scene_of
 from tests.cache.support import OWN, tree, write_cache
 
@@ -114,6 +127,48 @@ async def test_a_crafted_record(name: str, state: str, memory_path: Path) -> Non
     assert tree(directory) == before
     await works_as_ever(directory)
     assert tree(memory_path / "outside") == outside
+
+
+async def test_an_error_that_may_pass_sets_nothing_aside(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = await used_cache(memory_path)
+    record = write_record(directory, {}, "pending")
+    read = Folder.read
+
+    def fail(folder: Folder, name: str, *more: int) -> bytes:
+        if name == record.name:
+            raise OSError(errno.EMFILE, "Too many open files", name)
+        return read(folder, name, *more)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Folder, "read", fail)
+        with pytest.raises(StorageError, match="Too many open files"):
+            await PackerCache(directory).prepare()
+        assert [one.stays for one in await PackerCache(directory).refused()] == [True]
+    assert record.exists()
+    (rolled_back,) = (await PackerCache(directory).prepare()).recovered
+    assert rolled_back.id == CRAFTED
+
+
+async def test_a_folder_that_may_not_be_read_is_told(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = await used_cache(memory_path)
+
+    def refuse(folder: Folder, name: str) -> Any:
+        if name == "backups":
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return enter(folder, name)
+
+    monkeypatch.setattr("ocitui.cache.workspace.enter", refuse)
+    assert refused_files(directory) == [RefusedFile("backups", "Permission denied", True)]
+
+
+async def test_a_backup_that_is_damaged_is_no_late_update(memory_path: Path) -> None:
+    directory = await used_cache(memory_path)
+    (backup,) = list_backups(directory)
+    path = directory / OWN / "backups" / backup.name
+    path.write_bytes(path.read_bytes()[:-20])
+    assert await PackerCache(directory).compress_backups() == 0
+    assert late_updates(directory) == []
+    assert [one.name for one in list_backups(directory)] == [backup.name]
 
 
 async def test_a_path_outside_is_only_told(memory_path: Path) -> None:

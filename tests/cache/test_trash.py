@@ -153,6 +153,13 @@ async def test_it_is_emptied_only_when_asked(directory: Path) -> None:
     assert (await cache.empty_trash()).files == 0
 
 
+async def test_of_no_transactions_nothing_goes(directory: Path) -> None:
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    assert (await cache.empty_trash(ids=[])).files == 0
+    assert (await cache.empty_trash()).files > 0
+
+
 async def test_what_it_refuses(directory: Path) -> None:
     cache = PackerCache(directory)
     await cache.delete([key(0)])

@@ -14,6 +14,7 @@ from ocitui.cache.packed_file import check_packed
 from ocitui.cli.demo_cache import FORGOTTEN, PROXY, QUEUE, SITE, make_demo_cache
 from ocitui.doctor.check.judge import Judge
 from tests.cli.conftest import ODD_NAME, Ocitui
+from tests.doctor.examine_support import bad_positions
 from tests.tools import need
 
 
@@ -41,7 +42,7 @@ async def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
     judge = Judge(tmp_path)
     judge.read()
     assert len([*judge.look()]) == 1
-    assert [entries[at].name for at in judge.with_problems()] == [
+    assert [entries[at].name for at in bad_positions(judge)] == [
         "registry.example.com:5000/team/site",
         "quay.io/example/queue",
     ]

@@ -137,3 +137,8 @@ def digest_of(path: Path) -> str:
 
 
 SQUASHFS, EROFS, TAR = PackedFormat.SQUASHFS, PackedFormat.EROFS, PackedFormat.TAR
+
+
+def bad_positions(judge: Judge) -> list[int]:
+    """Where the entries stand that are bad."""
+    return [position for position in range(judge.entries) if judge.state_at(position).bad]

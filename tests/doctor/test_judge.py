@@ -12,7 +12,7 @@ from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import NOT_LOOKED, Depth
-from tests.doctor.examine_support import Sample, all_codes, found
+from tests.doctor.examine_support import Sample, all_codes, bad_positions, found
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 
 # Of the faults of single entries, those that a look at names and documents shows.
@@ -95,8 +95,7 @@ async def test_it_finds_what_examine_finds(case: FaultCase, screen: Screen) -> N
     report = await found(screen.sample.directory, Depth.HEADER)
     assert {finding.code for finding in mine} == all_codes(report.findings) == {case.code}
     assert mine == {one for one in report.findings if one.code == case.code}
-    bad = [position for position in range(screen.judge.entries) if screen.judge.state_at(position).bad]
-    assert bad == [*screen.judge.with_problems()]
+    bad = bad_positions(screen.judge)
     assert bool(bad) is any(one.is_problem for one in mine)
 
 
@@ -202,6 +201,18 @@ def test_the_listing_has_the_index_as_it_was_read(screen: Screen) -> None:
     assert "index.json" not in screen.judge.listing
 
 
+def test_a_look_at_a_directory_that_is_away_is_none(screen: Screen) -> None:
+    directory = screen.sample.directory
+    with CacheFiles(directory) as files:
+        screen.judge.take(read_index(files))
+    away = directory.rename(directory.with_name("away"))
+    assert list(screen.judge.look()) == []
+    assert not screen.judge.complete
+    away.rename(directory)
+    assert len(list(screen.judge.look())) == 1
+    assert screen.judge.complete
+
+
 def test_who_stops_between_two_batches_loses_nothing(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.doctor.check.judge._BATCH", 1)
     for suffix in ("config.json", "manifest.json"):
@@ -213,7 +224,7 @@ def test_who_stops_between_two_batches_loses_nothing(screen: Screen, monkeypatch
     steps.close()
     assert len(screen.judge.pending) == 1
     screen.look("nothing")
-    assert [*screen.judge.with_problems()] == [0, 1, 2, 3]
+    assert bad_positions(screen.judge) == [0, 1, 2, 3]
 
 
 def test_a_directory_that_is_gone_leaves_all_as_it_was(screen: Screen) -> None:

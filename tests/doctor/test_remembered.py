@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocitui.cache import PackerCache
-from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file, load_damaged, read_damaged
+from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.finding_texts import seen_text
@@ -166,7 +166,7 @@ async def test_what_was_read_wrongly_once_is_forgotten(sample: Sample, monkeypat
     assert problem(await found(sample.directory)).code == "packed-damaged"
     assert all_codes((await found(sample.directory, Depth.DEEP, older_than=3600.0)).findings) == set()
     assert all_codes((await found(sample.directory)).findings) == set()
-    assert load_damaged(sample.directory) == {}
+    assert Ledger.open(sample.directory).damaged == {}
 
 
 @pytest.mark.parametrize("harm", [unreadable, lacking])
@@ -349,11 +349,11 @@ def test_a_sound_file_has_no_damage_and_another_one_leaves_it(tmp_path: Path) ->
     ledger = Ledger.open(tmp_path)
     ledger.record(path.name, os.stat(other), "a" * 64)
     ledger.flush()
-    assert load_damaged(tmp_path) == {path.name: (damage,)}
+    assert Ledger.open(tmp_path).damaged == {path.name: (damage,)}
     ledger.record(path.name, os.stat(path), "a" * 64)
     assert ledger.damage(path.name, os.stat(path)) is None
     ledger.flush()
-    assert load_damaged(tmp_path) == {}
+    assert Ledger.open(tmp_path).damaged == {}
 
 
 def test_not_more_than_some_are_kept_of_a_name(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_not_more_than_some_are_kept_of_a_name(tmp_path: Path) -> None:
     for number in range(20):
         os.utime(path, (number, number))
         last = note(tmp_path, path.name)
-    kept = load_damaged(tmp_path)[path.name]
+    kept = Ledger.open(tmp_path).damaged[path.name]
     assert (len(kept), kept[-1]) == (8, last)
 
 
@@ -374,7 +374,7 @@ def test_damage_outlives_a_ledger_that_is_written_anew(tmp_path: Path, monkeypat
     for at in range(40):
         last = note(tmp_path, path.name, at=at)
     assert (tmp_path / ".ocitui" / "ledger").read_bytes().count(b"\n") < 15
-    assert load_damaged(tmp_path) == {path.name: (last,)}
+    assert Ledger.open(tmp_path).damaged == {path.name: (last,)}
 
 
 def signed(text: bytes) -> bytes:
@@ -404,7 +404,7 @@ LINE = b"2 " + STAT_ + b" - 7 packed-damaged one.tar rot"
 def test_what_is_not_understood_is_passed_over(line: bytes, tmp_path: Path) -> None:
     (tmp_path / ".ocitui").mkdir()
     (tmp_path / ".ocitui" / "ledger").write_bytes(signed(line) + signed(LINE.replace(b"one", b"two")))
-    assert set(load_damaged(tmp_path)) == {"two.tar"}
+    assert set(Ledger.open(tmp_path).damaged) == {"two.tar"}
     assert len(Ledger.open(tmp_path)) == 0
 
 
@@ -430,7 +430,6 @@ async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> 
     content = data.draw(ledgers(names))
     (sample.directory / ".ocitui" / "ledger").write_bytes(content)
     ledger = Ledger.open(sample.directory)
-    assert read_damaged(content) == ledger.damaged
     for depth in (Depth.QUICK, Depth.HEADER):
         assert all_codes((await found(sample.directory, depth)).findings) == set()
     answer = await why(sample.directory, NAME, ledger=ledger)

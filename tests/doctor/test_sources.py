@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from hypothesis import strategies as st
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
 from ocitui.doctor.salvage.salvage import salvage
-from ocitui.doctor.salvage.sources import JoinedEntry, Source, join, merged, proposed
+from ocitui.doctor.salvage.sources import JoinedEntry, Source, join, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt
 
 INDEX, BACKUP, FILES = Source.INDEX, Source.BACKUP, Source.FILES
+
+
+def proposed(entries: Iterable[JoinedEntry]) -> list[Descriptor]:
+    """The descriptors of the new index, in order."""
+    return [entry.descriptor for entry in entries if entry.descriptor is not None]
 
 
 def descriptor(number: int, name: str = "", **fields: Any) -> Descriptor:

@@ -10,7 +10,7 @@ import click
 
 from ocitui.cache import CacheError
 from ocitui.cache.files import check_directory
-from ocitui.text import human_size, timestamp
+from ocitui.text import counted, human_size, timestamp
 
 from ..failures import CancelledError, NoSuchImportError, UsageProblemError, status_of
 from ..options import writing, yes_option
@@ -121,12 +121,16 @@ def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
 
 def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
-    """Remove the downloaded blobs that no import uses. Raises NotAskedError, CancelledError, StorageError."""
+    """Remove the downloaded blobs that no import uses, and what killed imports left.
+
+    Raises NotAskedError, CancelledError, StorageError.
+    """
+    from ocitui.importing.staging import remove_abandoned
     from ocitui.importing.unfinished import blob_store, unfinished
 
     writing_cache(settings, "remove what was downloaded")
     blobs = blob_store(settings.directory)
-    freed = 0
+    freed, left = 0, remove_abandoned(settings.directory)
     if kept := blobs.size():
         waiting = len(unfinished(settings.directory))
         lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
@@ -136,7 +140,9 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
     if settings.as_json:
         emit(settings, removed=freed, downloaded=blobs.size())
     else:
-        say(f"{human_size(freed)} were removed" if freed else "there was nothing to remove")
+        lines = [f"{human_size(freed)} were removed"] if freed or not left else []
+        lines += [f"what {counted(left, 'killed import', 'killed imports')} left is removed"] if left else []
+        say("; ".join(lines) if freed or left else "there was nothing to remove")
     return ExitCode.CLEAN
 
 

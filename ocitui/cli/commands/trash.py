@@ -99,8 +99,8 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
 
     cache = writing_cache(settings, "empty the trash")
     files, transactions = _look(settings)
-    before = None if older_than is None else time.time() - older_than
-    chosen = files_that_go(files, transactions, before, ids)
+    before, of = None if older_than is None else time.time() - older_than, ids or None
+    chosen = files_that_go(files, transactions, before, of)
     if chosen:
         try:
             agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
@@ -109,7 +109,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
             return ExitCode.USAGE
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
-    removed = run_async(cache.empty_trash(before, ids, names)) if chosen else EmptiedTrash(0, 0)
+    removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
     if settings.as_json:
         emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
         return ExitCode.CLEAN

@@ -20,6 +20,7 @@ from .document_checks import Carriers, DocumentChecks, document_place, platform_
 from .file_checks import look_at_header, packed_standing
 
 _LARGEST_USUAL = 1 << 22
+"""Bytes; of a larger document the careful checks speak."""
 _USUAL_ALGORITHM = "sha256:"
 DOCUMENTS_LOOKED = 1
 _FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}

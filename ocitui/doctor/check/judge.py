@@ -49,7 +49,6 @@ from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, 
 from .index_checks import NO_HISTORY, History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
-"""Bytes; of a larger document the careful checks speak."""
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
@@ -233,8 +232,7 @@ class Judge:
                 yield digests
                 if self._late:
                     self.take(self.reading)
-        if only is None:
-            self.complete = True
+            self.complete = self.complete or only is None
 
     @_in_turn
     def _begin_looking(self, only: frozenset[Key] | None) -> None:
@@ -430,21 +428,6 @@ class Judge:
         """When all bytes of its packed file were last found sound, in seconds since the epoch."""
         place = self.listing.place(digest, _PACKED_PLACES.get(format, 0))
         return None if place is None or not place % WIDTH else self.remembered.checked(self.listing, place)
-
-    def with_problems(self) -> Iterator[int]:
-        """The positions of the entries that are bad, in order."""
-        index = self.reading.index
-        if index is None:
-            return
-        bad = {position for position, found in self._of_index.items() if self._is_bad(found)}
-        for digest, found in list(self._of_files.items()):
-            for position in self._places_of(digest) if self._is_bad(found) else ():
-                if any(one.is_problem for one in self.findings_at(position)):
-                    bad.add(position)
-        yield from sorted(bad)
-
-    def _is_bad(self, found: Findings) -> bool:
-        return any(one.is_problem for one in self.accepted.mark(found))
 
     @property
     def entries(self) -> int:

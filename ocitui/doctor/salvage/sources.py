@@ -137,11 +137,6 @@ class JoinedEntry:
         return ("name",) if self.name is None and Source.INDEX not in self.sources else ()
 
 
-def proposed(entries: Iterable[JoinedEntry]) -> list[Descriptor]:
-    """The descriptors of the new index, in order."""
-    return [entry.descriptor for entry in entries if entry.descriptor is not None]
-
-
 def join(
     salvaged: Salvage | Sequence[Descriptor],
     backup: Sequence[Descriptor],
