@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.text import REPLACEMENT, clean, human_age, human_size, timestamp
+from ocitui.text import REPLACEMENT, clean, human_age, human_size, parse_size, timestamp
 
 
 @given(st.text(alphabet=st.characters()) | st.text(alphabet="a\x1b\x9b\x7f\u202e\u2066\ud800\U000e0041é"))
@@ -31,6 +31,15 @@ def test_a_character_that_deceives_is_replaced(char: str) -> None:
 @pytest.mark.parametrize("text", ["", "alpine:3.19", "é", "日本語", "a\xa0b", REPLACEMENT])
 def test_other_text_is_left_alone(text: str) -> None:
     assert clean(text) is text or clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("500M", 500 << 20), ("1.5t", 3 << 39), ("64GiB", 64 << 30), ("2kb", 2048)]
+    + [(text, None) for text in ("", "0", "0.1", "M", "-1", "1X", "1 G", "1e3", "1" * 16, "\u0661", "1.G")],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int | None) -> None:
+    assert parse_size(text) == size
 
 
 @given(st.integers(0, 2**64))

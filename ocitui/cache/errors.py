@@ -40,6 +40,11 @@ class CacheError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def one_line(self) -> str:
+        """What, and what to do, in one line."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class CacheDirectoryError(CacheError):
     code = "cache-directory"

@@ -200,6 +200,11 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return [*self.displaced, *index, *self.discarded]
 
     @property
+    def bytes_in_trash(self) -> int:
+        """What of it lies in the trash: nothing once it was undone or rolled back, or the trash emptied."""
+        return self.bytes_trashed if self.state in (TransactionState.DONE, TransactionState.PENDING) else 0
+
+    @property
     def needs(self) -> set[str]:
         """The names in the trash of what it took out, or brings in again."""
         new = [self.swap.new] if self.swap and self.swap.new else []

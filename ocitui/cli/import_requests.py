@@ -23,12 +23,11 @@ from ocitui.importing.sources.platforms import parse_platform
 from ocitui.importing.sources.references import is_host
 
 from .failures import UsageProblemError
-from .import_options import PREFIXES, AskedImport, AskedSource
+from .import_options import AskedImport, AskedSource
 
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
-_FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries")
 
 _KINDS = {
@@ -43,7 +42,6 @@ _KINDS = {
 def read_request(asked: AskedSource) -> ImportRequest:
     """How to read a source. Raises UsageProblemError, SourceError where there is no such path."""
     kind = recognise(asked.source).kind
-    _refuse_lost_file(asked.source, kind)
     _refuse_others(asked, kind)
     _check_platform(asked.platform)
     _check_registry(asked)
@@ -104,12 +102,6 @@ def _packed_format(files: PackedFiles) -> PackedFormat:
     if found and files.format and found is not files.format:
         raise SourceError(f"{files.packed} is {found} by its magic, not {files.format}")
     return found or files.format or PackedFormat.SQUASHFS
-
-
-def _refuse_lost_file(source: str, kind: SourceKind) -> None:
-    """Raises SourceError for what was surely meant as a file: no registry far away is asked for a typing mistake."""
-    if kind is SourceKind.REGISTRY and not source.startswith(PREFIXES) and source.lower().endswith(_FILE_ENDINGS):
-        raise SourceError(f"{source} does not exist", hint=f"docker://{source} would be an image of that name")
 
 
 def _refuse_others(asked: AskedSource, kind: SourceKind) -> None:

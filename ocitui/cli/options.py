@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias
 import click
 
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
+from ocitui.text import parse_size
 
 from .settings import Given, Settings
 
@@ -120,12 +121,6 @@ def _take_settings(options: dict[str, Any]) -> Settings:
     return Given(**typed).over(earlier).settings
 
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
-
-
-_UNITS = " KMGTP"
-
-
 class ByteSize(Number):
     """Bytes, written as 64G or 1.5T: powers of 1024."""
 
@@ -134,8 +129,7 @@ class ByteSize(Number):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = _SIZE.fullmatch(str(value))
-        size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
-        if size < 1:
+        size = parse_size(str(value))
+        if size is None:
             self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
         return size

@@ -40,15 +40,15 @@ class DeepCheck:
 
     async def run(
         self,
-        judge: Judge,
+        settled: Callable[[], Awaitable[Judge | None]],
         *,
         ledger_writes: bool,
         look_over: Callable[[], Awaitable[None]],
         tell: Callable[[], object],
     ) -> None:
-        """Read all bytes; what is found is known to the judge, ``look_over`` is awaited where that is to be shown.
-
-        ``tell`` is called when it is further than before. Cancelled, it ends once its threads have.
+        """Read all bytes; what is found is known to the judge that ``settled`` gives, None where the cache cannot be
+        read. ``look_over`` is awaited where that is to be shown, ``tell`` is called when it is further than before.
+        Cancelled, it ends once its threads have.
         """
         from ocitui.doctor.check.examine import ExamineOptions, examine
         from ocitui.doctor.finding_texts import tally
@@ -64,6 +64,10 @@ class DeepCheck:
             tell()
 
         try:
+            judge = await settled()
+            if judge is None:
+                self.error = "not checked: the directory cannot be read"
+                return
             # It is called in the context of other threads, which know of no application.
             report = await examine(
                 judge.directory,
@@ -78,7 +82,9 @@ class DeepCheck:
         except CacheDirectoryError as error:
             self.error = f"not checked: {error.message}"
         except asyncio.CancelledError:
-            self.error = "the deep check was cancelled" + ("; what it read is remembered" if ledger_writes else "")
+            self.error = "the deep check was cancelled" + (
+                "; what it read is remembered" if ledger_writes and self.progress else ""
+            )
             raise
         finally:
             self.running, self.progress = False, None

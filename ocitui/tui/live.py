@@ -512,19 +512,19 @@ class LiveCache:
         """Read all bytes, beside all else."""
         deep = self.deep = DeepCheck(running=True)
         self._tell(LiveChange())
-        await self.settle()
-        if self.judge is None:
-            deep.running, deep.error = False, f"not checked: {self._directory} cannot be read"
-            return
         try:
             await deep.run(
-                self.judge,
+                self._settled_judge,
                 ledger_writes=not self.read_only,
                 look_over=self.look_over,
                 tell=lambda: self._tell(LiveChange(only_progress=True)),
             )
         finally:
             self._tell(LiveChange(said=f"{deep.said}: p shows it" if deep.said else ""))
+
+    async def _settled_judge(self) -> Judge | None:
+        await self.settle()
+        return self.judge
 
     # Around the cache
 

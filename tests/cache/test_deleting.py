@@ -74,7 +74,9 @@ async def test_a_delete_of_many_is_one_transaction(directory: Path, restart: boo
     undo = await cache.undo(transaction.id)
     assert tree(directory) == before
     assert undo.of == transaction.id
+    assert transaction.bytes_in_trash == transaction.bytes_trashed
     assert [one.state for one in await cache.transactions()] == [TransactionState.DONE, TransactionState.UNDONE]
+    assert [one.bytes_in_trash for one in await cache.transactions()] == [0, 0], "all of it is back"
     with pytest.raises(ConflictError):
         await cache.undo(transaction.id)
 

@@ -186,10 +186,22 @@ def test_a_document_comes_back_from_another_cache(
 
 
 @pytest.mark.parametrize("words", [[], ["--apply", "--yes"]])
-def test_a_source_that_is_not_there_is_an_error(words: list[str], sound: Path, ocitui: Ocitui) -> None:
-    done = ocitui("repair", "--from", "oci:/nowhere", "-C", sound, *words)
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("oci:/nowhere", "/nowhere does not exist"),
+        ("packed:/nowhere.squashfs", "/nowhere.squashfs does not exist"),
+        ("image.tar", "image.tar does not exist"),
+        (f"/{'x' * 300}", "x does not exist"),
+        ("docker.io/library/alpine:3", "--registry"),
+    ],
+)
+def test_a_source_that_is_none_is_an_error(
+    words: list[str], source: str, why: str, sound: Path, ocitui: Ocitui
+) -> None:
+    done = ocitui("repair", "--from", source, "-C", sound, *words)
     assert done.status == 4
-    assert "/nowhere does not exist" in done.err
+    assert why in done.err
 
 
 def test_orphans_go_only_when_asked(demo: Path, ocitui: Ocitui) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -186,6 +187,20 @@ async def test_a_check_goes_on_when_its_screen_is_left_and_can_be_cancelled(
         await one.until(lambda: not one.live.deep.running)
         await one.press("p")
         await one.until(lambda: "was cancelled" in one.status)
+
+
+async def test_a_check_is_cancelled_before_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await opened(one)
+        with monkeypatch.context() as held:
+            held.setattr(one.live, "settle", asyncio.Event().wait)
+            await one.press("3")
+            await one.until(lambda: one.live.deep.running)
+            await one.press("x")
+            await one.until(lambda: not one.live.deep.running)
+            await one.until(lambda: "was cancelled" in one.status)
+        await one.press("3")
+        await one.until(lambda: "deep check: " in one.live.deep.said, "it can be made again")
 
 
 async def test_files_are_followed_while_a_deep_check_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

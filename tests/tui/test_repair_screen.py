@@ -17,6 +17,7 @@ from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
 from ocitui.tui.widgets.bars import Bar
+from ocitui.tui.widgets.inputs import OneLineQuestion
 from ocitui.tui.widgets.pick_list import PickList
 from tests.tui.cache_support import (
     ALPINE,
@@ -291,6 +292,10 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         await one.until(lambda: one.top == "RepairOptionsScreen")
         await one.press("s", *"oci", "colon", *"/nowhere", "enter")
         await one.until(lambda: "not a source: /nowhere does not exist" in one.status)
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = f"/{'x' * 300}"
+        await one.press("enter")
+        await one.until(lambda: "not a source: /xxx" in one.status)
         assert not any("Restore from" in row for row in rows(one))
         await one.press("s", *os.fspath(other).replace("-", "-"), "enter")
         await one.until(lambda: any("Restore from" in row for row in rows(one)), "the source")

@@ -91,7 +91,7 @@ async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
             await one.press("Y")
             assert not await one.session.cache.transactions(), "one answer is not enough"
             await one.press("y")
-            assert f"{device}: something runs on what would be dropped" in one.status
+            await one.until(lambda: f"{device}: something runs on what would be dropped" in one.status)
             assert not await one.session.cache.transactions()
             await one.press("Y")
             await one.until(lambda: "1 entry deleted" in one.status)
@@ -251,7 +251,7 @@ async def test_a_lock_says_who_holds_it(tmp_path: Path) -> None:
         await one.until(lambda: one.table.total == 6)
 
 
-async def test_a_lock_is_waited_for_when_asked(tmp_path: Path) -> None:
+async def test_a_lock_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
         await one.open("d", "DeleteScreen")
@@ -267,6 +267,12 @@ async def test_a_lock_is_waited_for_when_asked(tmp_path: Path) -> None:
             await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
             await one.press("escape")
             await one.until(lambda: "nothing is changed before y" in one.status)
+            with monkeypatch.context() as refused:
+                refused.setattr(one.session, "refusal", lambda action: "the index is corrupt")
+                await one.press("w")
+                await one.until(lambda: "not done: the index is corrupt" in one.status)
+            await one.press("y")
+            await one.until(lambda: "w does it once" in one.lines and "nothing is changed before y" in one.status)
             await one.press("w")
             await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
             assert one.table.total == 7

@@ -109,7 +109,7 @@ async def _preview(request: ImportRequest) -> Preview:
         try:
             return Preview(listing, await source.resolve(), "")
         except SourceError as error:
-            return Preview(listing, None, f"{error.message} ({error.hint})" if error.hint else error.message)
+            return Preview(listing, None, error.one_line)
     finally:
         await source.close()
 

@@ -59,8 +59,6 @@ _PENDING_NOTE = "pending: begun and not ended; the next command that writes fini
 
 
 def _row(transaction: Transaction) -> list[str]:
-    from ocitui.cache import TransactionState
-
     return [
         transaction.id,
         timestamp(transaction.started),
@@ -68,7 +66,7 @@ def _row(transaction: Transaction) -> list[str]:
         transaction.state,
         "index" if transaction.swap is not None else str(entry_count(transaction)),
         str(file_count(transaction)),
-        human_size(0 if transaction.state is TransactionState.EMPTIED else transaction.bytes_trashed),
+        human_size(transaction.bytes_in_trash),
         transaction.about,
         transaction.by,
     ]

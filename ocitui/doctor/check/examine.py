@@ -67,9 +67,9 @@ async def examine(
     """Examine the cache in a directory; nothing of it is changed.
 
     ``progress`` and ``on_findings`` are called on the event loop, the latter with findings as they are made. A
-    ``judge`` that looked already looks only at what changed since, and knows afterwards what was found; no other thread
-    may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the directory
-    is not there or cannot be listed, and for nothing else that the disk holds.
+    ``judge`` that looked already looks only at what changed since, and knows afterwards what was found; other
+    threads may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the
+    directory is not there or cannot be listed, and for nothing else that the disk holds.
     """
     loop = asyncio.get_running_loop()
 

@@ -335,17 +335,22 @@ class Judge:
         the host."""
         from .history import known_history  # loads what writes
 
-        reading, listing = self.reading, self.listing
+        read = self.reading
         if history is None:
-            history = known_history(self.directory, reading.index)
-            if reading.index is not None and look(self.directory) != reading.signature:
+            history = known_history(self.directory, read.index)
+            if read.index is not None and look(self.directory) != read.signature:
                 # The journal may tell of a newer index, which is yet to be read.
                 history = NO_HISTORY
-        complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
-        found = check_index(reading, complete, files, history)
-        self._came_back = came_back(history)
-        found += [*self._about_listing(history), *check_own(self.directory)]
-        index_file = listing.get(INDEX_NAME)
+        with self.turn:
+            reading, listing = self.reading, self.listing
+            if reading is not read:
+                history = NO_HISTORY
+            complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
+            found = check_index(reading, complete, files, history)
+            self._came_back = came_back(history)
+            found += self._about_listing(history)
+            index_file = listing.get(INDEX_NAME)
+        found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
         return self.about_cache
@@ -491,7 +496,8 @@ class Judge:
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
-        self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
+        with self.turn:
+            self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
         list(self.look())
 
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ocitui.cache import CacheError, FileKind, ImageName, InvalidNameError, PackedFormat
 from ocitui.cache.files import INDEX_NAME, config_name, manifest_name, packed_name
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.errors import NoSuchImageError, SourceError
+from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ocitui.importing.home_paths import home_path
 from ocitui.importing.sources.base import Source, SourceImage, SourceKind
 from ocitui.importing.sources.opening import PackedFiles, SourceOptions, find_packed_files, open_source, recognise
@@ -80,13 +80,21 @@ def _files_in(directory: Path) -> FilesOf:
     return files
 
 
+_NO_REGISTRY = "registries are asked for what the entries' own names give: --registry, on the screen o"
+
+
 def shelf_for(text: str, access: SourceOptions) -> Shelf:
-    """What an operator names as a source. Raises SourceError where it is none."""
+    """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
-    if path.is_dir() and (path / INDEX_NAME).exists() and not (path / "oci-layout").exists():
+    if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
         return FilesShelf(text, _files_in(path), Ledger.open(path))
-    if recognise(text).kind is SourceKind.PACKED:
+    kind = recognise(text).kind
+    if kind is SourceKind.REGISTRY:
+        raise UnsupportedSourceError(f"{text} is no layout, archive, packed file or other cache", hint=_NO_REGISTRY)
+    if kind is SourceKind.PACKED:
         files = find_packed_files(text)
+        if not os.path.isfile(files.packed):
+            raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesShelf(text, lambda *_: files)
     return LayerShelf(text, access)
 

@@ -76,6 +76,7 @@ _REGISTRY = "docker://"
 _UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
 _DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
@@ -102,7 +103,8 @@ class Recognised:
 def recognise(text: str) -> Recognised:
     """What kind of source this is: by its prefix, else by looking at the path.
 
-    Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there.
+    Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there, or
+    a text that was surely meant as one.
     """
     text = expanded(text)
     for kind in (SourceKind.OCI_ARCHIVE, SourceKind.DOCKER_ARCHIVE, SourceKind.OCI_LAYOUT):
@@ -193,6 +195,9 @@ def _by_looking(text: str) -> Recognised:
     if is_path:
         refuse_irregular(path)
         raise UnreadableSourceError(f"{text} does not exist")
+    if text.lower().endswith(_FILE_ENDINGS):
+        # No registry far away is asked for a typing mistake.
+        raise UnreadableSourceError(f"{text} does not exist", hint=f"docker://{text} would be an image of that name")
     return Recognised(SourceKind.REGISTRY, text, Path())
 
 

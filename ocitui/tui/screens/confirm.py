@@ -47,7 +47,7 @@ class ConfirmScreen(FullScreen[str | None]):
     @work(group="plan", exclusive=True)
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
-        self._ready = self._asked_twice = False
+        self._ready = self._asked_twice = self._waiting = False
         self.say(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
@@ -87,7 +87,7 @@ class ConfirmScreen(FullScreen[str | None]):
         return [("w", "Wait for the lock")] if self._locked else []
 
     def action_confirm_once_free(self) -> None:
-        if self._locked:
+        if self._locked and self._may_act():
             self._waiting = True
             self.action_confirm()
 

@@ -22,6 +22,7 @@ from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missi
 from ocitui.importing.packing.packer_base import check_choice
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import expanded
+from ocitui.text import parse_size
 
 from ..background import run_beside
 from ..preview import image_rows, preview_lines
@@ -30,9 +31,6 @@ from ..widgets.lines_view import Line, LinesView
 from ..widgets.pick_list import PickList, PickRow
 from .confirm import error_lines
 from .full import FullScreen
-
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
-_UNITS = " KMGTP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,8 @@ def _number(text: str, label: str, *, least: int) -> int | None:
 def _size(text: str) -> int | None:
     if not text:
         return None
-    match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper() or " ")) if match else 0
-    if size < 1:
+    size = parse_size(text)
+    if size is None:
         raise FormError(f"Most bytes: {text!r} is not a size like 500M or 64G")
     return size
 

@@ -135,7 +135,7 @@ class ImportsScreen(ListScreen[str | None]):
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
             return
         self.say(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
@@ -197,7 +197,7 @@ class ImportsScreen(ListScreen[str | None]):
         try:
             await asyncio.to_thread(self.session.imports.forget, old)
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
         else:
             self.say("forgotten; what it downloaded is still there, D removes it")
             self._throttle.ask()
@@ -208,8 +208,6 @@ class ImportsScreen(ListScreen[str | None]):
         if self.session.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
-        # MVPASS
-
         self.app.push_screen(DownloadsScreen(), self._removed)
 
     def _removed(self, message: str | None) -> None:

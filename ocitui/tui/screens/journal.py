@@ -52,13 +52,13 @@ class JournalScreen(FullScreen[str | None]):
         try:
             transactions = await self.session.cache.transactions()
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
             return
         self._transactions = {one.id: one for one in transactions}
         options = self.query_one(OptionList)
         options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
         options.action_first()
-        size = human_size(sum(one.bytes_trashed for one in transactions if one.state is TransactionState.DONE))
+        size = human_size(sum(one.bytes_in_trash for one in transactions))
         count = counted(len(transactions), "transaction", "transactions")
         self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
 
@@ -79,7 +79,7 @@ def row_text(transaction: Transaction) -> str:
     state = (
         "pending: the next writer finishes it" if transaction.state is TransactionState.PENDING else transaction.state
     )
-    size = human_size(transaction.bytes_trashed)
+    size = human_size(transaction.bytes_in_trash)
     return clean(
         f"{timestamp(transaction.started)} {transaction.kind:<6} {state:<6} {size:>5}  "
         f"{_about(transaction)}  {transaction.by}"

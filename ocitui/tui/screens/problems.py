@@ -276,7 +276,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
             else:
                 await asyncio.to_thread(acknowledge, directory, findings)
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
             return
         what = "finding is" if len(findings) == 1 else "findings are"
         self._said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from textual import on
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
@@ -111,13 +112,17 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
         self.set_focus(self.query_one(PickList))
         text = expanded(question.value.strip())
         if keep and text:
-            try:
-                shelf_for(text, self._options.access)
-            except SourceError as error:
-                self.say(f"not a source: {error.message}")
-                return
-            self._options = replace(self._options, sources=(*self._options.sources, text))
-            self._draw()
+            self._add_source(text)
+
+    @work(group="source")
+    async def _add_source(self, text: str) -> None:
+        try:
+            await asyncio.to_thread(shelf_for, text, self._options.access)
+        except SourceError as error:
+            self.say(f"not a source: {error.one_line}")
+            return
+        self._options = replace(self._options, sources=(*self._options.sources, text))
+        self._draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a source is typed every key is its own."""
@@ -271,7 +276,7 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
         try:
             pair = (digest, str(ImageName.parse(text)))
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
             return
         options = self._options
         if how == "adopt":
@@ -287,8 +292,6 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
     def action_options(self) -> None:
         if self._acting or self._repaired is not None:
             return
-        # MVPASS
-
         self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
 
     def _take_options(self, options: RepairOptions | None) -> None:

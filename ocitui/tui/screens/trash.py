@@ -39,7 +39,8 @@ class RestoreScreen(ConfirmScreen):
         return [
             heading(f"On {self.session.host}: {_total(self._files)} come back"),
             Line(
-                "Files come back without entries: undo of the transaction brings both, and m adopts files as entries."
+                "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
+                "makes entries of them."
             ),
             Line(),
             *_lines(self._files),
@@ -132,7 +133,7 @@ class TrashScreen(ListScreen[str | None]):
             files = await self.session.cache.trash()
             transactions = {one.id: one for one in await self.session.cache.transactions()}
         except CacheError as error:
-            self.say(f"{error.message}: {error.hint}")
+            self.say(error.one_line)
             return
         rows = [*trash_rows(files, transactions)]
         self._rows = {row.row.key: row for row in rows}
@@ -154,16 +155,12 @@ class TrashScreen(ListScreen[str | None]):
         row = self._row
         if row is None:
             return
-        # MVPASS
-
         self.app.push_screen(RestoreScreen(row.files), self._changed)
 
     def action_empty(self) -> None:
         if not self._rows:
             self.say("the trash is empty")
             return
-        # MVPASS
-
         self.app.push_screen(EmptyTrashScreen(), self._changed)
 
     def _changed(self, message: str | None) -> None:
