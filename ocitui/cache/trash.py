@@ -53,11 +53,9 @@ class EmptiedTrash:
 def list_trash(directory: Path) -> list[TrashedFile]:
     """Every file in the trash, newest first. Raises StorageError."""
     with storage_errors("list the trash"), open_journal(directory) as journal:
-        if journal is None:
-            return []
         try:
             with open_own_folder(directory, TRASH_NAME) as trash:
-                return trashed_files(trash, journal.list())
+                return trashed_files(trash, journal.list() if journal is not None else ())
         except FileNotFoundError:
             return []
 

@@ -63,6 +63,15 @@ async def test_a_missing_file_from_the_trash(sample: Sample, suffix: str) -> Non
     await check_restored(sample.directory, plan, whole)
 
 
+async def test_a_missing_file_from_the_trash_of_a_journal_that_was_lost(sample: Sample) -> None:
+    whole = bytes_in(sample.directory)
+    await to_trash(sample.directory, sample.other_file("squashfs").name)
+    shutil.rmtree(sample.directory / ".ocitui" / "journal")
+    assert [file.recorded for file in await PackerCache(sample.directory).trash()] == [False]
+    _, plan = await planned(sample.directory)
+    await check_restored(sample.directory, plan, whole)
+
+
 async def test_all_three_files_from_the_trash_at_once(sample: Sample) -> None:
     whole = bytes_in(sample.directory)
     await to_trash(sample.directory, *(sample.other_file(suffix).name for suffix in SUFFIXES))

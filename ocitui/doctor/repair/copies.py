@@ -15,6 +15,8 @@ from ocitui.cache import CacheError, Descriptor, FileKind, PackedFormat, Place, 
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, config_name, read_bounded
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.trash import list_trash
+from ocitui.cache.workspace import TRASH_NAME
 from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough
@@ -79,7 +81,7 @@ Refuse = Callable[[str], object]
 """Called with what was found in a copy's place and is not good, and why; from any thread."""
 
 
-class Shelf(Protocol):
+class Copies(Protocol):
     """One place where copies may be."""
 
     @property
@@ -98,16 +100,16 @@ class Restorer:
     """The places in the order in which they are asked; ``notes`` are what could not be looked at, and the copies that
     were refused, each with the reason."""
 
-    shelves: Sequence[Shelf]
+    places: Sequence[Copies]
     notes: list[str] = field(default_factory=list)
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         """The first good copy. Never raises for what a place holds."""
-        for shelf in self.shelves:
+        for place in self.places:
             try:
-                copy = await shelf.find(wanted, self._note)
+                copy = await place.find(wanted, self._note)
             except CacheError as error:
-                self._note(f"{shelf.label}: {error.message}")
+                self._note(f"{place.label}: {error.message}")
                 continue
             if copy is not None:
                 return copy
@@ -116,7 +118,7 @@ class Restorer:
     @property
     def labels(self) -> str:
         """Where was looked, in words."""
-        *first, last = [shelf.label for shelf in self.shelves] or ["no place"]
+        *first, last = [place.label for place in self.places] or ["no place"]
         return f"{', '.join(first)} or {last}" if first else last
 
     def _note(self, note: str) -> None:
@@ -128,7 +130,7 @@ Users = Mapping[str, Sequence[LoopUse]]
 """The loop devices that hold files of the cache, by the file's name."""
 
 
-class DeviceShelf:
+class DeviceCopies:
     """What a guest still has for its disk, though the cache has it no more."""
 
     label = "a loop device"
@@ -157,22 +159,19 @@ class DeviceShelf:
         return None
 
 
-_TRASH = "trash"
-
-
-class TrashShelf:
+class TrashCopies:
     """What earlier transactions took out of the cache, the newest first."""
 
     label = "the trash"
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._folder = directory / OWN_NAME / _TRASH
         self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
     async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
         if self._names is None:
+            self._names = {}  # It is listed once, though it may fail.
             self._names = await asyncio.to_thread(self._listed)
             self._ledger = await asyncio.to_thread(Ledger.open, self._directory)
         names = self._names.get(wanted.name)
@@ -181,7 +180,7 @@ class TrashShelf:
 
     def _find(self, wanted: WantedFile, names: list[str], refuse: Refuse, stop: Stop) -> Copy | None:
         for name in names:
-            path = self._folder / name
+            path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
                 if wanted.format is None:
                     copy = self._document(path, wanted)
@@ -192,11 +191,10 @@ class TrashShelf:
         return None
 
     def _listed(self) -> dict[str, list[str]]:
-        """The names in the trash by the name that each file had, the newest first."""
+        """The names in the trash by the name that each file had, the newest first. Raises StorageError."""
         names: dict[str, list[str]] = {}
-        with suppress(OSError):
-            for name in sorted(os.listdir(self._folder), reverse=True):
-                names.setdefault(name.partition("~")[2], []).append(name)
+        for file in list_trash(self._directory):
+            names.setdefault(file.name, []).append(file.trash)
         return names
 
     def _document(self, path: Path, wanted: WantedFile) -> Copy | None:
@@ -214,7 +212,7 @@ class TrashShelf:
         return Copy(self.label + known.words, found.st_size, trash=path.name, source=Seen.of(found))
 
 
-class SiblingShelf:
+class SiblingCopies:
     """The same config beside another manifest of the cache: images of one build may share it."""
 
     label = "the documents of other entries"

@@ -1,4 +1,4 @@
-"""A plan put together: what was seen, the shelves to restore from, and each family's steps in their order."""
+"""A plan put together: what was seen, the places that copies come from, and each family's steps in their order."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from ..loop_devices import users_of
 from ..report import Report
 from ..salvage.sources import Joined, JoinedEntry, join_sources
 from . import descriptor_steps, file_steps, index_steps, orphan_steps
-from .copies import DeviceShelf, Restorer, Shelf, SiblingShelf, TrashShelf, Users
+from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
-from .source_copies import RegistryShelf, shelf_for
+from .source_copies import RegistryCopies, copies_named
 from .steps import (
     BRING_ENTRIES,
     DONE_AGAIN,
@@ -168,7 +168,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
         return Made(snapshot, orphan_steps.finish_first(findings), (), None)
     notes: list[str] = []
     users = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(_shelves, snapshot, options, users), notes)
+    restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes)
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
@@ -229,11 +229,11 @@ def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
     return [finding for finding in findings if finding.code in codes]
 
 
-def _shelves(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Shelf]:
+def _places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Copies]:
     """Where copies are looked for, in order. Raises SourceError for a source that is none."""
-    shelves: list[Shelf] = [TrashShelf(snapshot.directory), DeviceShelf(users), SiblingShelf(snapshot)]
-    shelves += [shelf_for(text, options.access) for text in options.sources]
-    return [*shelves, RegistryShelf(options.access)] if options.registry else shelves
+    places: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
+    places += [copies_named(text, options.access) for text in options.sources]
+    return [*places, RegistryCopies(options.access)] if options.registry else places
 
 
 def _content(ledger: Ledger, name: str) -> str:

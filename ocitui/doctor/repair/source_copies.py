@@ -19,14 +19,14 @@ from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.document_checks import has_digest
-from .copies import Copy, Refuse, Shelf, WantedFile, good_packed, read_document
+from .copies import Copies, Copy, Refuse, WantedFile, good_packed, read_document
 from .steps import FetchKind
 
 FilesOf = Callable[[str, PackedFormat | None], PackedFiles]
 """The files of an image, by its digest and a format, where that matters."""
 
 
-class FilesShelf:
+class FilesCopies:
     """Files as a cache has them; what they are is told by their bytes, not by their names."""
 
     def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
@@ -83,11 +83,11 @@ def _files_in(directory: Path) -> FilesOf:
 _NO_REGISTRY = "registries are asked for what the entries' own names give: --registry, on the screen o"
 
 
-def shelf_for(text: str, access: SourceOptions) -> Shelf:
+def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
     if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
-        return FilesShelf(text, _files_in(path), Ledger.open(path))
+        return FilesCopies(text, _files_in(path), Ledger.open(path))
     kind = recognise(text).kind
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(f"{text} is no layout, archive, packed file or other cache", hint=_NO_REGISTRY)
@@ -95,11 +95,11 @@ def shelf_for(text: str, access: SourceOptions) -> Shelf:
         files = find_packed_files(text)
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
-        return FilesShelf(text, lambda *_: files)
-    return LayerShelf(text, access)
+        return FilesCopies(text, lambda *_: files)
+    return LayerCopies(text, access)
 
 
-class LayerShelf:
+class LayerCopies:
     """A layout or an archive: its images, read when one is first asked for."""
 
     def __init__(self, text: str, access: SourceOptions) -> None:
@@ -136,7 +136,7 @@ class LayerShelf:
         return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == digest]
 
 
-class RegistryShelf:
+class RegistryCopies:
     """The registry of an entry's name, which is asked for the digest and for nothing else."""
 
     label = "the registry of its name"

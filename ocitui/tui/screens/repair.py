@@ -18,7 +18,7 @@ from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.finding_texts import clean_text
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
-from ocitui.doctor.repair.source_copies import shelf_for
+from ocitui.doctor.repair.source_copies import copies_named
 from ocitui.doctor.report import Report
 from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
@@ -117,7 +117,7 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
     @work(group="source")
     async def _add_source(self, text: str) -> None:
         try:
-            await asyncio.to_thread(shelf_for, text, self._options.access)
+            await asyncio.to_thread(copies_named, text, self._options.access)
         except SourceError as error:
             self.say(f"not a source: {error.one_line}")
             return
