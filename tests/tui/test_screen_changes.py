@@ -290,6 +290,7 @@ async def test_nothing_is_written_while_the_index_is_corrupt(tmp_path: Path, key
         await one.until(lambda: "then have it store; do not restart it before" in one.trouble)
         assert "strike" in one.key_styles("Delete")
         assert "strike" not in one.key_styles("Resolve")
+        await one.until(lambda: "copied aside" in one.status, "what is told last")
         await one.press(key)
         await one.until(lambda: "nothing is written while index.json is corrupt" in one.status)
         assert one.top == "MainScreen"
