@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ocitui.cache.documents import Platform as Platform
     from ocitui.cache.entries import Entry as Entry
     from ocitui.cache.entries import EntryKey as EntryKey
+    from ocitui.cache.errors import AmbiguousDigestError as AmbiguousDigestError
     from ocitui.cache.errors import CacheDirectoryError as CacheDirectoryError
     from ocitui.cache.errors import CacheError as CacheError
     from ocitui.cache.errors import ConflictError as ConflictError
@@ -97,7 +98,8 @@ _NAMES = {
     "documents": "Document ImageConfiguration ImageManifest Platform",
     "entries": "Entry EntryKey",
     "errors": (
-        "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError InvalidNameError "
+        "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
+        "InvalidNameError "
         "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
         "ReadOnlyError StorageError"
     ),
