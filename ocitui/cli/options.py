@@ -89,9 +89,6 @@ wait_option = click.option(
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
-filter_option = click.option(
-    "--filter", "filter_text", metavar="TEXT", help="Entries in which each of these words is found, as on the screen."
-)
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 

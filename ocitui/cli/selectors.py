@@ -1,14 +1,23 @@
-"""Entries and findings as an operator names them: by a word of `find_entry`, by a filter, by the beginning of an id."""
+"""Entries and findings as an operator names them: by a word of `find_entry`, by a filter, by the beginning of an id.
+
+And what a shell is offered for such words, which is to take no time: index.json is searched for names and digests,
+sound or not, and of `.ocitui` only names and small files are read. What cannot be read offers nothing.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache.errors import CorruptIndexError, NoSuchEntryError
+import click
+
+from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
 from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
+from ocitui.directory import default_directory
 
 from .failures import UsageProblemError
 from .options import FORMATS
@@ -170,3 +179,199 @@ def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:
     if len(found) > 1:
         raise UsageProblemError(f"{word} begins the ids of {len(found)} findings", hint="give more of its digits")
     return found
+
+
+# Compiled when they are asked for: no command that runs is to pay for them.
+_JSON_TEXT = rb'"\s*:\s*"([^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+)"'
+_TOLD = rb'"(?:digest' + _JSON_TEXT + rb"|io\.containerd\.image\.name" + _JSON_TEXT + rb")"
+_FILE = r"([^.]+:[^.]+)\.(?:squashfs|erofs|tar|manifest\.json|config\.json)"
+_BEGUN_DIGEST = rf"(?:sha(?:256|384|512):)?[0-9a-f]{{{LEAST_DIGITS},}}"
+_MOST_INDEX_BYTES = 1 << 27
+_MOST_DIGESTS = 50
+# The doctor's own names for these are a heavy import; a test holds them together.
+FILTER_FIELDS = ("name", "tag", "digest", "format", "platform", "state", "used")
+_FILTER_TERMS = (*(f"{field}:" for field in FILTER_FIELDS), "size>", "size<", "age>", "age<")
+
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completer(offered: Callable[[Path, str, click.Context], Collection[str]]) -> Completer:
+    """What goes on with a word, of what is ``offered`` in a directory for it; nothing where that cannot be read."""
+
+    def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+        with suppress(OSError, ValueError, RecursionError, CacheError):
+            found = dict.fromkeys(offered(_directory(context), word, context))
+            return [one for one in found if one.startswith(word) and one.isprintable()]
+        return []
+
+    return complete
+
+
+@completer
+def complete_entry(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Names; digests for who begins one; formats behind either."""
+    told = _told(directory)
+    stem, dot, _ = word.rpartition(".")
+    names = sorted({name for _, name in told if name})
+    return [*names, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
+
+
+@completer
+def complete_digest(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Digests; of the name before, where there is one."""
+    told = _told(directory)
+    if (name := context.params.get("name")) and (own := [pair for pair in told if pair[1] == spelled(name)]):
+        return [digest if word.startswith("sha") else digest.rpartition(":")[2] for digest, _ in own]
+    return _digests(directory, word, told)
+
+
+@completer
+def complete_pair(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """DIGEST=, which a name is to follow."""
+    return [one if one.endswith(":") else f"{one}=" for one in _digests(directory, word, _told(directory))]
+
+
+@completer
+def complete_filter(directory: Path, text: str, context: click.Context) -> Collection[str]:
+    """Fields, and values where they are few."""
+    before, blank, word = text.rpartition(" ")
+    bare = word.lstrip("!")
+    head = f"{before}{blank}{word[: len(word) - len(bare)]}"
+    values: Collection[str] = ()
+    if bare.lower().startswith("state:"):
+        from ocitui.doctor.findings import STATE_WORDS
+
+        values = STATE_WORDS
+    elif bare.lower().startswith("format:"):
+        values = FORMATS
+    field, colon, _ = bare.partition(":")
+    return [f"{head}{field}:{value}" for value in values] if colon else [f"{head}{term}" for term in _FILTER_TERMS]
+
+
+@completer
+def complete_acknowledged(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids of the findings that were accepted."""
+    from ocitui.doctor.acknowledged import load_acknowledged
+
+    return load_acknowledged(directory)
+
+
+@completer
+def complete_finding(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids of the findings that were told last."""
+    from ocitui.doctor.acknowledged import told_last
+
+    return told_last(directory)
+
+
+@completer
+def complete_concern(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """What a repair may be about: the codes and ids of findings, names and digests."""
+    from ocitui.doctor.catalogue import CATALOGUE
+
+    told = _told(directory)
+    found = [
+        *CATALOGUE,
+        *sorted({name for _, name in told if name}),
+        *(_digests(directory, word, told) if word else ()),
+    ]
+    with suppress(OSError, CacheError):
+        from ocitui.doctor.acknowledged import told_last
+
+        found += told_last(directory)
+    return found
+
+
+@completer
+def complete_transaction(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Those that can be undone, newest first."""
+    from ocitui.cache.own_folder import open_journal
+
+    with open_journal(directory) as journal:
+        return [record.id for record in (journal.names() if journal else ()) if record.state == "done"]
+
+
+@completer
+def complete_trashed(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids by which files came into the trash, and the files, for whoever begins one."""
+    from ocitui.cache.own_folder import open_own_folder
+
+    with open_own_folder(directory, "trash") as trash:
+        pairs = [name.split("~") for name in sorted(trash.names(), reverse=True) if name.count("~") == 1]
+    return [*(by for by, _ in pairs), *(name for _, name in pairs if word and context.info_name == "restore")]
+
+
+@completer
+def complete_import(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The imports that were begun and not ended."""
+    from ocitui.cache.own_folder import open_own_folder
+
+    with open_own_folder(directory, "imports") as imports:
+        return sorted(name.removesuffix(".json") for name in imports.names() if name.endswith(".json"))
+
+
+def _directory(context: click.Context) -> Path:
+    """The cache that the words before name; the shell has not expanded them."""
+    given: click.Context | None = context
+    while given is not None:
+        if directory := given.params.get("directory"):
+            return Path(os.path.expandvars(directory)).expanduser()
+        given = given.parent
+    return default_directory()
+
+
+def _told(directory: Path) -> list[tuple[str, str]]:
+    """The digests that the index tells, in order, each with the name that follows it; empty where none does."""
+    from ocitui.cache.files import INDEX_NAME, read_bounded
+
+    told: list[tuple[str, str]] = []
+    with suppress(OSError):
+        for digest, name in re.findall(_TOLD, read_bounded(directory / INDEX_NAME, _MOST_INDEX_BYTES)):
+            if digest or not told or told[-1][1]:
+                told.append((_text(digest), _text(name)))
+            else:
+                told[-1] = told[-1][0], _text(name)
+    return told
+
+
+def _text(raw: bytes) -> str:
+    if b"\\" not in raw:
+        return raw.decode(errors="replace")
+    import json
+
+    try:
+        return str(json.loads(b'"%b"' % raw))
+    except ValueError:
+        return ""
+
+
+def _digests(directory: Path, word: str, told: Collection[tuple[str, str]]) -> Collection[str]:
+    """The digests that begin so, written as the word is; of many only for who begins one."""
+    if word and "sha256:".startswith(word):
+        return ["sha256:"]
+    if not word and len(told) > _MOST_DIGESTS:
+        return ()
+
+    def written(digest: str) -> str:
+        return digest if ":" in word else digest.rpartition(":")[2]
+
+    found = [one for digest, _ in told if (one := written(digest)).startswith(word)]
+    if not told or (not found and re.fullmatch(_BEGUN_DIGEST, word)):
+        files = [name for name in os.listdir(directory) if written(name).startswith(word)]
+        found = [written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name))]
+    return sorted(found)
+
+
+def _with_formats(stem: str, names: Collection[str], told: Collection[tuple[str, str]]) -> list[str]:
+    known = stem in names or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
+    return [f"{stem}.{one}" for one in FORMATS] if stem and known else []
+
+
+entries_argument = click.argument("words", metavar="[ENTRY]...", nargs=-1, shell_complete=complete_entry)
+filter_option = click.option(
+    "--filter",
+    "filter_text",
+    metavar="TEXT",
+    shell_complete=complete_filter,
+    help="Entries in which each of these words is found, as on the screen.",
+)

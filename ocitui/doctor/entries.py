@@ -35,6 +35,7 @@ _SIZES |= {f"{unit}{ending}": size for unit, size in _SIZES.items() for ending i
 _AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _UNITS: dict[str, dict[str, int]] = {"size": _SIZES, "age": _AGES}
 _ALIKE = 0.75
+_AS_IN = "as in size>100M, size<1.5G, age>30d, age<2h"
 _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
@@ -252,7 +253,7 @@ class Entries:
             bare = word.lstrip("!")
             found = _TERM.match(bare)
             if (
-                found is None
+                not found
                 or _bound(bare) is not None
                 or any(bare.lower() in (name or "").lower() for name in self.names)
             ):
@@ -261,16 +262,12 @@ class Entries:
             if mark == ":" and field in FIELDS:
                 continue
             if field in _UNITS:
-                either = f"{field}>{wanted} or {field}<{wanted} may be meant"
-                usual = "as in size>100M, size<1.5G, age>30d, age<2h"
-                return f"{bare} compares with nothing", usual if _bound(f"{field}>{wanted}") is None else either
-            near = get_close_matches(field, FIELDS if mark == ":" else (*FIELDS, *_UNITS), 1, _ALIKE)
-            if near:
-                meant = f"{near[0]}{':' if near[0] in FIELDS else mark}{wanted}"
-                return (
-                    f"there is no field {field}" if field not in FIELDS else f"{bare} is no filter",
-                    f"{meant} may be meant",
-                )
+                either = mark == ":" and _bound(f"{field}>{wanted}") is not None
+                meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
+                return f"{bare} compares with nothing", meant
+            if near := get_close_matches(field, FIELDS if mark == ":" else (*FIELDS, *_UNITS), 1, _ALIKE):
+                meant = f"{near[0]}{':' if near[0] in FIELDS else mark}{wanted} may be meant"
+                return f"{bare} is no filter" if field in FIELDS else f"there is no field {field}", meant
             if mark != ":":
                 return f"{bare} is no filter", f"only {' and '.join(_UNITS)} are compared"
         return None

@@ -11,10 +11,10 @@ from ocitui.text import human_size
 
 from ..failures import NotAskedError
 from ..json_values import transaction_json
-from ..options import FORMATS, filter_option, writing, yes_option
+from ..options import FORMATS, writing, yes_option
 from ..output import emit, fail, say
 from ..running import agree, agree_to_drop_used, as_agreed, run_async, writing_cache
-from ..selectors import chosen_keys, need_entries
+from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("delete")
-@click.argument("words", metavar="[ENTRY]...", nargs=-1)
+@entries_argument
 @filter_option
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Only this format, repeatable.")
 @yes_option

@@ -12,10 +12,10 @@ from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size
 
 from ..json_values import entry_json
-from ..options import filter_option, reading
+from ..options import reading
 from ..output import emit_list, say, say_lines
 from ..prose import short_digest
-from ..selectors import judged_entries, passing
+from ..selectors import filter_option, judged_entries, passing
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 

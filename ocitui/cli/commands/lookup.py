@@ -12,6 +12,7 @@ from ocitui.cache.names import NamedEntry, find_entry
 
 from ..options import format_option, reading
 from ..output import emit, fail, say
+from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@click.argument("word", metavar="NAME")
+@click.argument("word", metavar="NAME", shell_complete=complete_entry)
 @format_option
 @reading
 def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitCode:
@@ -39,7 +40,7 @@ def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitC
 
 
 @click.command("recall")
-@click.argument("word", metavar="DIGEST")
+@click.argument("word", metavar="DIGEST", shell_complete=complete_entry)
 @format_option
 @reading
 def recall_command(settings: Settings, word: str, format_: str | None) -> ExitCode:

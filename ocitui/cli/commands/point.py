@@ -21,6 +21,7 @@ from ..options import (
 from ..output import emit, fail, say
 from ..prose import paragraph, short_digest, shortened
 from ..running import agree, as_agreed, run_async, writing_cache
+from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 
 @click.command("point")
-@click.argument("name")
-@click.argument("digest")
+@click.argument("name", shell_complete=complete_entry)
+@click.argument("digest", shell_complete=complete_digest)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The entry's format, where there are several.")
 @yes_option
 @writing

@@ -23,7 +23,7 @@ from ..output import emit, fail, say
 from ..progress import check_text, line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
 from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache
-from ..selectors import NoSuchFindingError, fingerprints, keys_of_files
+from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out
 
@@ -69,8 +69,9 @@ repair_options = with_options(
     click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
     click.option(
         "--only",
-        metavar="CODE|ID|DIGEST|NAME",
+        metavar="CODE|ID|ENTRY",
         multiple=True,
+        shell_complete=complete_concern,
         help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
     ),
     depth_option,
@@ -88,6 +89,7 @@ repair_options = with_options(
         "names",
         metavar="DIGEST=NAME",
         multiple=True,
+        shell_complete=complete_pair,
         help="The name of an entry that has none, or lost it. Repeatable.",
     ),
     click.option(
@@ -96,6 +98,7 @@ repair_options = with_options(
         is_flag=False,
         flag_value=ANY_KNOWN,
         multiple=True,
+        shell_complete=complete_pair,
         help="Make an entry for complete files without one; alone: for all whose name a backup or the trash tells.",
     ),
     click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
@@ -359,6 +362,7 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     """
     import asyncio
 
+    from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.assessment_texts import bears_on
     from ocitui.doctor.check.examine import ExamineOptions, examine
     from ocitui.doctor.findings import Depth
@@ -371,6 +375,8 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
             _assess(settings, asked),
             keep_index_aside(settings),
         )
+        if not settings.read_only:
+            remember_told(settings.directory, report.findings)
         plan = await _plan(settings, asked, report, assessment, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 

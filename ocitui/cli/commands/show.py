@@ -13,17 +13,17 @@ from ocitui.cache import DocumentError
 from ocitui.cache.files import check_directory
 
 from ..failures import NoSuchDocumentError
-from ..options import filter_option, reading
+from ..options import reading
 from ..output import complain, emit, emit_bytes, is_terminal, say
 from ..running import cache_of, run_async
-from ..selectors import chosen_keys, find_named, need_entries, whole_digest
+from ..selectors import chosen_keys, complete_entry, filter_option, find_named, need_entries, whole_digest
 from ..settings import ExitCode, Settings
 
 Kind = Literal["manifest", "config"]
 
 
 @click.command("show")
-@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1)
+@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_entry)
 @filter_option
 @reading
 def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | None) -> ExitCode:

@@ -14,6 +14,7 @@ from ..options import FORMATS, reading
 from ..output import emit, say
 from ..prose import paragraph
 from ..running import cache_of, place, run_async
+from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ALL = "all"
 
 
 @click.command("why")
-@click.argument("text", metavar="NAME|DIGEST")
+@click.argument("text", metavar="NAME|DIGEST", shell_complete=complete_entry)
 @click.option(
     "--format",
     "format_",
