@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _WHOLE = re.compile(rf"(sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
 _MOST_ALIKE = 5
+_HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more"
 
 
 def whole_digest(word: str) -> str:
@@ -51,7 +52,7 @@ def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> Name
     if named is None:
         stem = stem_of(spelled(word))
         like = sorted({name for name in index.names if name and stem_of(name) == stem})[:_MOST_ALIKE]
-        raise NoSuchEntryError(f"there is no entry {word}", hint=f"there is {', '.join(like)}" if like else "")
+        raise NoSuchEntryError(f"there is no entry {word}", hint=f"there is {', '.join(like)}" if like else _HINT)
     if named.overruled:
         others = ", ".join(map(short_digest, named.overruled))
         say(f"note: {named.text} is {short_digest(named.digest)}, as for the daemon; {others} has it too", err=True)
@@ -138,22 +139,32 @@ def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:
     """The entries that these words name; None, which is all, where there is no word.
 
-    Where the daemon would not load the index, the files tell what entries there are. Raises NoSuchEntryError,
-    AmbiguousDigestError, CacheDirectoryError.
+    Where the daemon would not load the index, the files tell what digests there are. Raises NoSuchEntryError,
+    AmbiguousDigestError, CacheDirectoryError, and CorruptIndexError where that is why a word names nothing.
     """
     from ocitui.cache import ImageIndex
 
     if not words:
         return None
     held: list[Key] = []
+    corrupt: CorruptIndexError | None = None
     try:
         index = await cache.index()
-    except CorruptIndexError:
-        index, held = ImageIndex.empty(), keys_of_files(cache.directory)
+    except CorruptIndexError as error:
+        index, held, corrupt = ImageIndex.empty(), keys_of_files(cache.directory), error
+    known = {*held, *zip(index.digests, index.formats, strict=True)}
     chosen: set[Key] = set()
     for word in words:
-        named = find_named(index, word, dict(held))
-        chosen.update(keys_of(index, named) or [key for key in held if key[0] == named.digest])
+        try:
+            named = find_named(index, word, dict(held))
+        except NoSuchEntryError:
+            if corrupt is not None:
+                raise corrupt from None
+            raise
+        of_it = {key for key in known if key[0] == named.digest and named.format in (None, key[1])}
+        if not of_it:
+            raise NoSuchEntryError(f"there is no entry {named.digest} in format {named.format}", hint=_HINT)
+        chosen |= of_it
     return frozenset(chosen)
 
 
@@ -212,8 +223,9 @@ def complete_entry(directory: Path, word: str, context: click.Context) -> Collec
     """Names; digests for who begins one; formats behind either."""
     told = _told(directory)
     stem, dot, _ = word.rpartition(".")
-    names = sorted({name for _, name in told if name})
-    return [*names, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
+    names = {name for _, name in told if name}
+    begun = sorted(name for name in names if name.startswith(word))
+    return [*begun, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
 
 
 @completer

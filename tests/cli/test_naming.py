@@ -138,7 +138,8 @@ def test_check_takes_entries(words: list[str], entries: int, demo: Path, ocitui:
     options = [text for word in words for text in ("--entry", word)]
     done = ocitui("check", *options, "--json", "-C", demo)
     assert json.loads(done.out.splitlines()[-1])["entries"] >= entries
-    assert ocitui("check", "--entry", "nowhere:1", "-C", demo).status == 1
+    for word in ("nowhere:1", f"{NAME}.erofs", f"{ALPINE.digest}.erofs", SHORT[:3]):
+        assert ocitui("check", "--entry", word, "-C", demo).status == 1
 
 
 def test_repair_takes_what_a_finding_is_about(demo: Path, ocitui: Ocitui) -> None:
@@ -220,7 +221,7 @@ def test_what_is_not_there_is_told_with_what_is_alike(demo: Path, ocitui: Ocitui
         (["recall", NAME], 4),
         (["point", NAME, SHORT], 4),
         (["why", f"{NAME}.tar"], 4),
-        (["check", "--entry", NAME], 1),
+        (["check", "--entry", NAME], 4),
         (["check", "--entry", SHORT], 1),
         (["repair", "--only", f"{SHORT}.tar"], 1),
     ],
