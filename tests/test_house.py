@@ -24,7 +24,6 @@ ROOMS = ("ocitui.cache", "ocitui.doctor", "ocitui.tui")
 MOST_FILES, MOST_ARROWS, LONGEST = 4.5, 33.0, 600
 # Each is to lose its namesake; then it goes from this list.
 NAMED_TWICE = {
-    "AmbiguousDigestError",
     "Column",
     "Fact",
     "History",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .documents import Platform as Platform
     from .entries import Entry as Entry
     from .entries import EntryKey as EntryKey
+    from .errors import AmbiguousDigestError as AmbiguousDigestError
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
     from .errors import ConflictError as ConflictError
@@ -97,7 +98,8 @@ _NAMES = {
     "documents": "Document ImageConfiguration ImageManifest Platform",
     "entries": "Entry EntryKey",
     "errors": (
-        "CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError InvalidNameError "
+        "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
+        "InvalidNameError "
         "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
         "ReadOnlyError StorageError"
     ),

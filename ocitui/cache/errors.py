@@ -9,6 +9,7 @@ scripts can rely on::
     ├── InvalidNameError         not an image name (a ValueError too)
     ├── DocumentError            a manifest, config or descriptor the daemon's types refuse
     ├── NoSuchEntryError         no descriptor of that digest and format (a KeyError too)
+    ├── AmbiguousDigestError     a word that names more than one entry
     ├── NoSuchTransactionError   no transaction of that id (a LookupError too)
     ├── InvalidPackedImageError  what is to be stored is not an image that can be stored
     ├── ConflictError            something stands where a file or descriptor is to go
@@ -88,6 +89,11 @@ class DocumentError(CacheError):
 class NoSuchEntryError(CacheError, KeyError):
     code = "no-such-entry"
     default_hint = "ocitui list shows every digest and format"
+
+
+class AmbiguousDigestError(CacheError):
+    code = "ambiguous-digest"
+    default_hint = "give more of its digits"
 
 
 class NoSuchTransactionError(CacheError, LookupError):

@@ -144,7 +144,7 @@ class Journal:
 
     def read(self, transaction_id: str) -> Transaction:
         """Raises NoSuchTransactionError, and ConflictError where the record may not be acted on."""
-        for record in self._records():
+        for record in self.names():
             if record.id == transaction_id:
                 return self.load(record)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
@@ -152,11 +152,11 @@ class Journal:
     def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
         """The transactions in these states, newest first; a record that may not be acted on is left out."""
         wanted = set(states)
-        return self._readable(record for record in self._records() if record.state in wanted)
+        return self._readable(record for record in self.names() if record.state in wanted)
 
     def since(self, moment: Order) -> Transactions:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
-        changes = (record for record in self._records() if record.state not in _CHANGED_NOTHING)
+        changes = (record for record in self.names() if record.state not in _CHANGED_NOTHING)
         return self._readable(record for record in changes if record.order >= moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
@@ -165,7 +165,7 @@ class Journal:
         Those of more than ``largest`` bytes are not looked into.
         """
         refused: RefusedFiles = []
-        for record in self._records():
+        for record in self.names():
             found = self.folder.lstat(record.name)
             if found is None or (stat.S_ISREG(found.st_mode) and largest < found.st_size <= MOST_RECORD_BYTES):
                 continue
@@ -180,11 +180,11 @@ class Journal:
 
     def pending(self) -> RecordNames:
         """The names of records of pending transactions, readable or not, oldest first."""
-        return [record for record in self._records() if record.state is TransactionState.PENDING][::-1]
+        return [record for record in self.names() if record.state is TransactionState.PENDING][::-1]
 
     def newest(self) -> int:
         """The number of the newest transaction; 0 where none has one."""
-        return max((record.order[0] for record in self._records()), default=0)
+        return max((record.order[0] for record in self.names()), default=0)
 
     def first_pending(self) -> Order | None:
         """The place of the oldest transaction that is pending."""
@@ -193,7 +193,7 @@ class Journal:
     def drop_drafts(self) -> None:
         """Remove records that were never finished, for which nothing had moved yet, and what they were called before
         where a power cut left both names of a rename."""
-        known = {record.order: record for record in self._records()}
+        known = {record.order: record for record in self.names()}
         for name in self.folder.names():
             record = _parse_name(name)
             if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
@@ -206,7 +206,7 @@ class Journal:
                 records.append(self.load(record))
         return records
 
-    def _records(self) -> RecordNames:
+    def names(self) -> RecordNames:
         """One for each transaction, newest first."""
         found: dict[Order, RecordName] = {}
         for name in self.folder.names():

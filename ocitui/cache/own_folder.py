@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .disk import Disk, Folder, ForeignFileError, require_trusted
 from .errors import ConflictError
 from .files import OWN_NAME
-from .journal import JOURNAL_NAME, Journal
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 ASIDE_NAME = "aside"
 """Where a writer puts what may not be acted on."""
@@ -47,6 +50,9 @@ def open_journal(directory: Path) -> Iterator[Journal | None]:
 
     Raises OSError, ConflictError.
     """
+    # The records' types are many, and whoever only reads a file of ours needs none.
+    from .journal import JOURNAL_NAME, Journal
+
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(open_own_folder(directory, JOURNAL_NAME))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ocitui.cache.errors import (
+    AmbiguousDigestError,
     CacheError,
     InvalidNameError,
     LockedError,
@@ -21,11 +22,6 @@ class UsageProblemError(CacheError):
     """The command cannot be carried out as it was typed."""
 
     code = "usage"
-
-
-class AmbiguousDigestError(UsageProblemError):
-    code = "ambiguous-digest"
-    default_hint = "give more of its digits"
 
 
 class NoSuchDocumentError(CacheError):
@@ -60,6 +56,7 @@ _STATUSES: tuple[tuple[type[CacheError], ExitCode], ...] = (
     (NoSuchTransactionError, ExitCode.PROBLEMS),
     (NoSuchDocumentError, ExitCode.PROBLEMS),
     (NoSuchImportError, ExitCode.PROBLEMS),
+    (AmbiguousDigestError, ExitCode.USAGE),
     (InvalidNameError, ExitCode.USAGE),
     (UsageProblemError, ExitCode.USAGE),
     (CancelledError, ExitCode.CANCELLED),

@@ -88,7 +88,7 @@ wait_option = click.option(
     help="Wait for the lock of another ocitui [default: 0].",
 )
 format_option = click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="The packed format."
+    "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 

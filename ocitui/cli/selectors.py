@@ -1,86 +1,171 @@
-"""Entries and findings as an operator names them: by a name in any spelling, or by the beginning of a digest or id."""
+"""Entries and findings as an operator names them: by a word of `find_entry`, by a filter, by the beginning of an id.
+
+And what a shell is offered for such words, which is to take no time: index.json is searched for names and digests,
+sound or not, and of `.ocitui` only names and small files are read. What cannot be read offers nothing.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache import CorruptIndexError, ImageName, InvalidNameError, NoSuchEntryError
+import click
 
-from .failures import AmbiguousDigestError, UsageProblemError
+from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
+from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
+from ocitui.directory import default_directory
+
+from .failures import UsageProblemError
+from .options import FORMATS
+from .output import say
+from .prose import short_digest
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from ocitui.cache import Descriptor, PackerCache
+    from ocitui.cache import ImageIndex, PackerCache
     from ocitui.cache.index import Key
+    from ocitui.doctor.check.judge import Judge
+    from ocitui.doctor.entries import Entries
     from ocitui.doctor.findings import Finding
 
-_WHOLE = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_WHOLE = re.compile(rf"(sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
+_MOST_ALIKE = 5
+_HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more"
 
 
-def is_whole(text: str) -> bool:
-    """Whether this is a digest that needs no index to be understood."""
-    return _WHOLE.fullmatch(text) is not None
+def whole_digest(word: str) -> str:
+    """The digest that this is, with or without a format, and that needs no index to be understood; empty for others."""
+    found = _WHOLE.fullmatch(word)
+    return found[1] if found else ""
 
 
-def find_digest(digests: Iterable[str], text: str) -> str:
-    """The digest that ``text`` is, or begins, with or without the algorithm; ``text`` itself where none does.
+def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> NamedEntry:
+    """What a word names in an index, or among the digests ``held`` besides; what it overrules is told.
 
-    Raises AmbiguousDigestError with the candidates, UsageProblemError for a text without a single digit.
+    Raises NoSuchEntryError, with what is alike, and AmbiguousDigestError.
     """
-    if not text.rpartition(":")[2]:
-        raise UsageProblemError("a digest is needed, or its beginning", hint="ocitui list shows them")
-    candidates = list(dict.fromkeys(digest for digest in digests if _begins(digest, text)))
-    if text in candidates or not candidates:
-        return text
-    if len(candidates) > 1:
-        raise AmbiguousDigestError(f"{text!r} begins {len(candidates)} digests: {', '.join(candidates)}")
-    return candidates[0]
+    named = find_entry(word, index.digests, index.names, held)
+    if named is None:
+        stem = stem_of(spelled(word))
+        like = sorted({name for name in index.names if name and stem_of(name) == stem})[:_MOST_ALIKE]
+        raise NoSuchEntryError(f"there is no entry {word}", hint=f"there is {', '.join(like)}" if like else _HINT)
+    if named.overruled:
+        others = ", ".join(map(short_digest, named.overruled))
+        say(f"note: {named.text} is {short_digest(named.digest)}, as for the daemon; {others} has it too", err=True)
+    return named
 
 
-def _begins(digest: str, text: str) -> bool:
-    return digest.startswith(text) or digest.rpartition(":")[2].startswith(text)
+def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ()) -> list[Key]:
+    """The entries of what was named: those of the word's format or of those asked for, else of all formats there are,
+    as they are preferred. Raises AmbiguousDigestError where the word's is another than those asked for."""
+    if not (named.format or formats):
+        found = dict.fromkeys(index.formats[at] for at in index.positions(named.digest))
+        return [(named.digest, one) for one in sorted(found, key=lambda one: (*FORMATS, one).index(one))]
+    asked = [named.format] if not formats or named.format in formats else map(named.asked_format, formats)
+    return [(named.digest, one) for one in asked]
+
+
+def chosen_keys(
+    settings: Settings, index: ImageIndex, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
+) -> list[Key]:
+    """The entries that words name, or that pass a filter, in these formats or in all; each once.
+
+    Raises UsageProblemError where neither or both are given, NoSuchEntryError, AmbiguousDigestError.
+    """
+    if filter_text is None:
+        return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
+    judge, entries = judged_entries(settings, filter_text)
+    keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
+    if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
+        return chosen
+    raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")
+
+
+def need_entries(words: Sequence[str], filter_text: str | None) -> None:
+    """Raises UsageProblemError unless entries are named, or a filter is given that says something."""
+    if bool(words) == (filter_text is not None):
+        what = "entries are named, and --filter is given" if words else "no entry is named"
+        raise UsageProblemError(what, hint="name entries, or give --filter TEXT; ocitui list shows them")
+    if filter_text is not None and not filter_text.strip():
+        raise UsageProblemError("the filter is empty, and every entry passes it", hint="give --filter some text")
+
+
+def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries]:
+    """The entries of the cache, and who says how they are. Raises UsageProblemError, with what was meant, for a filter
+    that cannot be understood, CorruptIndexError, CacheDirectoryError."""
+    from ocitui.cache import ImageIndex
+    from ocitui.cache.listing import CacheFiles
+    from ocitui.doctor.check.index_checks import read_index
+    from ocitui.doctor.check.judge import Judge
+    from ocitui.doctor.entries import Entries
+
+    judge = Judge(settings.directory)
+    with CacheFiles(settings.directory) as files:
+        reading = read_index(files)
+    reading.require_sound(settings.directory)
+    judge.begin(reading)
+    entries = Entries(reading.index or ImageIndex.empty(), judge, _users(settings, filter_text))
+    if misunderstood := entries.misunderstood(filter_text):
+        raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
+    return judge, entries
+
+
+def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
+    """The positions that pass, in order, as far as everything up to them was looked into."""
+    passes, waiting, position = entries.test(filter_text), set(judge.pending), 0
+    digests, end = entries.index.digests, len(entries)
+    for looked in judge.look():
+        waiting.difference_update(looked)
+        while position < end and digests[position] not in waiting:
+            if passes(position):
+                yield position
+            position += 1
+    yield from (rest for rest in range(position, end) if passes(rest))
+
+
+def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
+    """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
+    if "used:" not in filter_text.lower():
+        return {}
+    from ocitui.doctor.loop_devices import users_by_name
+
+    return users_by_name(settings.directory)
 
 
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:
     """The entries that these words name; None, which is all, where there is no word.
 
-    Where the daemon would not load the index, the files tell what entries there are. Raises NoSuchEntryError,
-    AmbiguousDigestError, CacheDirectoryError.
+    Where the daemon would not load the index, the files tell what digests there are. Raises NoSuchEntryError,
+    AmbiguousDigestError, CacheDirectoryError, and CorruptIndexError where that is why a word names nothing.
     """
+    from ocitui.cache import ImageIndex
+
     if not words:
         return None
+    held: list[Key] = []
+    corrupt: CorruptIndexError | None = None
     try:
-        descriptors: Sequence[Descriptor] = await cache.list()
-        keys: Collection[Key] = [descriptor.key for descriptor in descriptors]
-    except CorruptIndexError:
-        descriptors, keys = (), keys_of_files(cache.directory)
-    return frozenset(key for word in words for key in _named(word, descriptors, keys))
-
-
-def carries(descriptor: Descriptor, word: str) -> bool:
-    """Whether a descriptor has this name, as it is written or as krata spells it."""
-    return descriptor.image_name is not None and descriptor.image_name in (word, spelled(word))
-
-
-def spelled(word: str) -> str:
-    """A name as krata spells it; what is none stays as it is."""
-    try:
-        return str(ImageName.parse(word))
-    except InvalidNameError:
-        return word
-
-
-def _named(word: str, descriptors: Iterable[Descriptor], keys: Collection[Key]) -> list[Key]:
-    named = [descriptor.key for descriptor in descriptors if carries(descriptor, word)]
-    if named:
-        return named
-    digest = find_digest((digest for digest, _ in keys), word)
-    found = [key for key in keys if key[0] == digest]
-    if not found:
-        raise NoSuchEntryError(f"there is no entry {word}")
-    return found
+        index = await cache.index()
+    except CorruptIndexError as error:
+        index, held, corrupt = ImageIndex.empty(), keys_of_files(cache.directory), error
+    known = {*held, *zip(index.digests, index.formats, strict=True)}
+    chosen: set[Key] = set()
+    for word in words:
+        try:
+            named = find_named(index, word, dict(held))
+        except NoSuchEntryError:
+            if corrupt is not None:
+                raise corrupt from None
+            raise
+        of_it = {key for key in known if key[0] == named.digest and named.format in (None, key[1])}
+        if not of_it:
+            raise NoSuchEntryError(f"there is no entry {named.digest} in format {named.format}", hint=_HINT)
+        chosen |= of_it
+    return frozenset(chosen)
 
 
 def keys_of_files(directory: Path) -> list[Key]:
@@ -92,9 +177,6 @@ def keys_of_files(directory: Path) -> list[Key]:
     return [(digest, format_) for digest in listing.held() for format_ in listing.formats(digest)]
 
 
-_LEAST_DIGITS = 4
-
-
 class NoSuchFindingError(NoSuchEntryError):
     code = "no-such-finding"
     default_hint = "ocitui check shows the findings with their ids; --only also takes codes, digests and names"
@@ -103,8 +185,205 @@ class NoSuchFindingError(NoSuchEntryError):
 def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:
     """The fingerprints that begin so. Raises UsageProblemError where these are several."""
     found = list(dict.fromkeys(one.fingerprint for one in findings if one.fingerprint.startswith(word)))
-    if len(word) < _LEAST_DIGITS:
+    if len(word) < LEAST_DIGITS:
         return []
     if len(found) > 1:
         raise UsageProblemError(f"{word} begins the ids of {len(found)} findings", hint="give more of its digits")
     return found
+
+
+# Compiled when they are asked for: no command that runs is to pay for them.
+_JSON_TEXT = rb'"\s*:\s*"([^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+)"'
+_TOLD = rb'"(?:digest' + _JSON_TEXT + rb"|io\.containerd\.image\.name" + _JSON_TEXT + rb")"
+_FILE = r"([^.]+:[^.]+)\.(?:squashfs|erofs|tar|manifest\.json|config\.json)"
+_BEGUN_DIGEST = rf"(?:sha(?:256|384|512):)?[0-9a-f]{{{LEAST_DIGITS},}}"
+_MOST_INDEX_BYTES = 1 << 27
+_MOST_DIGESTS = 50
+# The doctor's own names for these are a heavy import; a test holds them together.
+FILTER_FIELDS = ("name", "tag", "digest", "format", "platform", "state", "used")
+_FILTER_TERMS = (*(f"{field}:" for field in FILTER_FIELDS), "size>", "size<", "age>", "age<")
+
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completer(offered: Callable[[Path, str, click.Context], Collection[str]]) -> Completer:
+    """What goes on with a word, of what is ``offered`` in a directory for it; nothing where that cannot be read."""
+
+    def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+        with suppress(OSError, ValueError, RecursionError, CacheError):
+            found = dict.fromkeys(offered(_directory(context), word, context))
+            return [one for one in found if one.startswith(word) and one.isprintable()]
+        return []
+
+    return complete
+
+
+@completer
+def complete_entry(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Names; digests for who begins one; formats behind either."""
+    told = _told(directory)
+    stem, dot, _ = word.rpartition(".")
+    names = {name for _, name in told if name}
+    begun = sorted(name for name in names if name.startswith(word))
+    return [*begun, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
+
+
+@completer
+def complete_digest(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Digests; of the name before, where there is one."""
+    told = _told(directory)
+    if (name := context.params.get("name")) and (own := [pair for pair in told if pair[1] == spelled(name)]):
+        return [digest if word.startswith("sha") else digest.rpartition(":")[2] for digest, _ in own]
+    return _digests(directory, word, told)
+
+
+@completer
+def complete_pair(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """DIGEST=, which a name is to follow."""
+    return [one if one.endswith(":") else f"{one}=" for one in _digests(directory, word, _told(directory))]
+
+
+@completer
+def complete_filter(directory: Path, text: str, context: click.Context) -> Collection[str]:
+    """Fields, and values where they are few."""
+    before, blank, word = text.rpartition(" ")
+    bare = word.lstrip("!")
+    head = f"{before}{blank}{word[: len(word) - len(bare)]}"
+    values: Collection[str] = ()
+    if bare.lower().startswith("state:"):
+        from ocitui.doctor.findings import STATE_WORDS
+
+        values = STATE_WORDS
+    elif bare.lower().startswith("format:"):
+        values = FORMATS
+    field, colon, _ = bare.partition(":")
+    return [f"{head}{field}:{value}" for value in values] if colon else [f"{head}{term}" for term in _FILTER_TERMS]
+
+
+@completer
+def complete_acknowledged(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids of the findings that were accepted."""
+    from ocitui.doctor.acknowledged import load_acknowledged
+
+    return load_acknowledged(directory)
+
+
+@completer
+def complete_finding(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids of the findings that were told last."""
+    from ocitui.doctor.acknowledged import told_last
+
+    return told_last(directory)
+
+
+@completer
+def complete_concern(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """What a repair may be about: the codes and ids of findings, names and digests."""
+    from ocitui.doctor.catalogue import CATALOGUE
+
+    told = _told(directory)
+    found = [
+        *CATALOGUE,
+        *sorted({name for _, name in told if name}),
+        *(_digests(directory, word, told) if word else ()),
+    ]
+    with suppress(OSError, CacheError):
+        from ocitui.doctor.acknowledged import told_last
+
+        found += told_last(directory)
+    return found
+
+
+@completer
+def complete_transaction(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Those that can be undone, newest first."""
+    from ocitui.cache.own_folder import open_journal
+
+    with open_journal(directory) as journal:
+        return [record.id for record in (journal.names() if journal else ()) if record.state == "done"]
+
+
+@completer
+def complete_trashed(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The ids by which files came into the trash, and the files, for whoever begins one."""
+    from ocitui.cache.own_folder import open_own_folder
+
+    with open_own_folder(directory, "trash") as trash:
+        pairs = [name.split("~") for name in sorted(trash.names(), reverse=True) if name.count("~") == 1]
+    return [*(by for by, _ in pairs), *(name for _, name in pairs if word and context.info_name == "restore")]
+
+
+@completer
+def complete_import(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """The imports that were begun and not ended."""
+    from ocitui.cache.own_folder import open_own_folder
+
+    with open_own_folder(directory, "imports") as imports:
+        return sorted(name.removesuffix(".json") for name in imports.names() if name.endswith(".json"))
+
+
+def _directory(context: click.Context) -> Path:
+    """The cache that the words before name; the shell has not expanded them."""
+    given: click.Context | None = context
+    while given is not None:
+        if directory := given.params.get("directory"):
+            return Path(os.path.expandvars(directory)).expanduser()
+        given = given.parent
+    return default_directory()
+
+
+def _told(directory: Path) -> list[tuple[str, str]]:
+    """The digests that the index tells, in order, each with the name that follows it; empty where none does."""
+    from ocitui.cache.files import INDEX_NAME, read_bounded
+
+    told: list[tuple[str, str]] = []
+    with suppress(OSError):
+        for digest, name in re.findall(_TOLD, read_bounded(directory / INDEX_NAME, _MOST_INDEX_BYTES)):
+            if digest or not told or told[-1][1]:
+                told.append((_text(digest), _text(name)))
+            else:
+                told[-1] = told[-1][0], _text(name)
+    return told
+
+
+def _text(raw: bytes) -> str:
+    if b"\\" not in raw:
+        return raw.decode(errors="replace")
+    import json
+
+    try:
+        return str(json.loads(b'"%b"' % raw))
+    except ValueError:
+        return ""
+
+
+def _digests(directory: Path, word: str, told: Collection[tuple[str, str]]) -> Collection[str]:
+    """The digests that begin so, written as the word is; of many only for who begins one."""
+    if word and "sha256:".startswith(word):
+        return ["sha256:"]
+    if not word and len(told) > _MOST_DIGESTS:
+        return ()
+
+    def written(digest: str) -> str:
+        return digest if ":" in word else digest.rpartition(":")[2]
+
+    found = [one for digest, _ in told if (one := written(digest)).startswith(word)]
+    if not told or (not found and re.fullmatch(_BEGUN_DIGEST, word)):
+        files = [name for name in os.listdir(directory) if written(name).startswith(word)]
+        found = [written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name))]
+    return sorted(found)
+
+
+def _with_formats(stem: str, names: Collection[str], told: Collection[tuple[str, str]]) -> list[str]:
+    known = stem in names or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
+    return [f"{stem}.{one}" for one in FORMATS] if stem and known else []
+
+
+entries_argument = click.argument("words", metavar="[ENTRY]...", nargs=-1, shell_complete=complete_entry)
+filter_option = click.option(
+    "--filter",
+    "filter_text",
+    metavar="TEXT",
+    shell_complete=complete_filter,
+    help="Entries in which each of these words is found, as on the screen.",
+)

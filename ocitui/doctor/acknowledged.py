@@ -1,17 +1,21 @@
 """Findings that somebody has seen and accepted: they stay so until they change.
 
-`.ocitui/acknowledged.json` holds their fingerprints, each with who accepted it, when, and what it said then.
+`.ocitui/acknowledged.json` holds their fingerprints, each with who accepted it, when, and what it said then. Beside it,
+`told` holds the fingerprints of what was told last, a line each, for a shell that completes one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from time import time
 
 import msgspec
 
-from ocitui.cache import ConflictError, StorageError
+from ocitui.cache import CacheError, ConflictError, StorageError
 from ocitui.cache.actor import whoami
 from ocitui.cache.disk import Disk, shared_mode, storage_errors
 from ocitui.cache.files import OWN_NAME
@@ -24,6 +28,8 @@ ACKNOWLEDGED_NAME = "acknowledged.json"
 _VERSION = 2
 """2 since the file says its version; a list alone is of 1."""
 _DRAFT = "acknowledged.temporary"
+TOLD_NAME, _TOLD_DRAFT = "told", "told.temporary"
+_MOST_TOLD, _TOLD = 1000, re.compile(r"[0-9a-f]{16}")
 _LOCK = "acknowledged.lock"
 _MOST_BYTES, _LATEST = 64 << 20, 1 << 33
 
@@ -99,6 +105,28 @@ def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Co
         kept = [record for fingerprint, record in records.items() if fingerprint not in withdrawn]
         data = msgspec.json.format(msgspec.json.encode(_Acknowledgements(kept)), indent=1)
         disk.rewrite(own, _DRAFT, ACKNOWLEDGED_NAME, data, shared_mode(0o644, own.stat()))
+
+
+def remember_told(directory: Path, findings: Iterable[Finding]) -> None:
+    """Keep the fingerprints of what was told, of a thousand at the most; where there is no room for them, do not."""
+    told = [one.fingerprint for one in islice((one for one in findings if one.is_problem), _MOST_TOLD)]
+    disk = Disk()
+    with suppress(CacheError, OSError):
+        if told == told_last(directory):
+            return
+        with make_own_folder(directory, disk) as own, taking_turns(own, disk, _LOCK):
+            data = "".join(f"{one}\n" for one in told).encode()
+            disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, data, shared_mode(0o644, own.stat()))
+
+
+def told_last(directory: Path) -> list[str]:
+    """The fingerprints of the findings that were told last. Raises OSError, ConflictError."""
+    try:
+        with open_own_folder(directory) as own:
+            lines = own.read(TOLD_NAME, 1 << 16).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if _TOLD.fullmatch(line)]
 
 
 class Accepted:

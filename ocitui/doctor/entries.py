@@ -35,7 +35,8 @@ _SIZES |= {f"{unit}{ending}": size for unit, size in _SIZES.items() for ending i
 _AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _UNITS: dict[str, dict[str, int]] = {"size": _SIZES, "age": _AGES}
 _ALIKE = 0.75
-_COMPARES = re.compile(r"(size|age)[<>=]", re.IGNORECASE)
+_AS_IN = "as in size>100M, size<1.5G, age>30d, age<2h"
+_TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
 class JudgedEntry(Entry, frozen=True, gc=False):
@@ -250,13 +251,25 @@ class Entries:
         """Why a filter is refused, and what was meant; None where every word of it means something."""
         for word in text.split():
             bare = word.lstrip("!")
-            if _COMPARES.match(bare) and _bound(bare) is None:
-                return f"{bare} compares with nothing", "as in size>100M, size<1.5G, age>30d, age<2h"
-            field, colon, wanted = bare.lower().partition(":")
-            if not colon or field in FIELDS or any(bare.lower() in (name or "").lower() for name in self.names):
+            found = _TERM.match(bare)
+            if (
+                not found
+                or _bound(bare) is not None
+                or any(bare.lower() in (name or "").lower() for name in self.names)
+            ):
                 continue
-            if near := get_close_matches(field, FIELDS, 1, _ALIKE):
-                return f"there is no field {field}", f"{near[0]}:{wanted} may be meant"
+            field, mark, wanted = found[1].lower(), found[2], bare[found.end() :]
+            if mark == ":" and field in FIELDS:
+                continue
+            if field in _UNITS:
+                either = mark == ":" and _bound(f"{field}>{wanted}") is not None
+                meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
+                return f"{bare} compares with nothing", meant
+            if near := get_close_matches(field, FIELDS if mark == ":" else (*FIELDS, *_UNITS), 1, _ALIKE):
+                meant = f"{near[0]}{':' if near[0] in FIELDS else mark}{wanted} may be meant"
+                return f"{bare} is no filter" if field in FIELDS else f"there is no field {field}", meant
+            if mark != ":":
+                return f"{bare} is no filter", f"only {' and '.join(_UNITS)} are compared"
         return None
 
     @property

@@ -238,6 +238,8 @@ _WORDS = {
     "wrong-mode": "unreadable",
     "case-collision": "case",
 }
+STATE_WORDS = ("ok", "bad", *dict.fromkeys(word for said in (*_WORDS.values(), "files") for word in said.split()))
+"""What a filter by state may ask for: one word of what a row says."""
 
 
 def problems_of(findings: Iterable[Finding]) -> list[Finding]:

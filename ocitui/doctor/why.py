@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import (
-    CacheError,
     Descriptor,
     Explanation,
     FileKind,
@@ -35,6 +34,7 @@ from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import Fact, part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
+from ocitui.cache.names import NamedEntry, find_entry, stem_of
 from ocitui.text import timestamp
 
 from .check.document_checks import has_digest
@@ -186,8 +186,8 @@ def _advice(index: ImageIndex, spelling: str) -> str:
     """What to do about a name that no entry wins."""
     if spelling.endswith(f":{LATEST}"):
         return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
-    stem = _stem(spelling)
-    like = {name for name in index.names if name and _stem(name) == stem}
+    stem = stem_of(spelling)
+    like = {name for name in index.names if name and stem_of(name) == stem}
     if not like:
         return ""
     names = sorted(like)
@@ -209,29 +209,10 @@ def carrier_link(index: ImageIndex, at: int, descriptor: Descriptor) -> Link:
     return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
 
 
-def _stem(name: str) -> str:
-    """A name without its tag and digest, in lower case, for telling what is alike."""
-    name = name.partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    return f"{head}{slash}{last.partition(':')[0]}".lower()
-
-
-_DIGEST = re.compile(r"(?:sha(?:256|384|512):)?[0-9a-f]*")
-_SHORTEST = 4
+_DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
 _MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
 _ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
-
-
-class AmbiguousDigestError(CacheError):
-    """``choices`` are the digests that begin as what was typed."""
-
-    code = "ambiguous-digest"
-    default_hint = "type more of it"
-
-    def __init__(self, message: str, choices: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.choices = choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,26 +248,33 @@ async def why(
     text: str,
     format: PackedFormat | None = None,
     *,
+    fallback: PackedFormat | None = None,
     ledger: Ledger | None = None,
     salvage_index: bool = False,
 ) -> Chain:
-    """The chain for a name, or for a digest or its beginning; in one format, or in all there are.
+    """The chain for an entry as `find_entry` takes it, else for a name or a digest that no entry has.
 
-    With ``salvage_index``, what can be salvaged stands for an index that is corrupt. Raises AmbiguousDigestError,
-    InvalidNameError, CacheDirectoryError.
+    It is in ``format``; else in that of the word, in the ``fallback``, in all there are. With ``salvage_index``, what
+    can be salvaged stands for an index that is corrupt. Raises AmbiguousDigestError, InvalidNameError,
+    CacheDirectoryError.
     """
     directory = cache.directory if isinstance(cache, PackerCache) else Path(cache)
-    return await asyncio.to_thread(lambda: _Asking(directory, format, ledger, salvage_index).why(text))
+    return await asyncio.to_thread(lambda: _Asking(directory, format, fallback, ledger, salvage_index).why(text))
 
 
 class _Asking:
     """One question, and the cache as it is while it is answered."""
 
     def __init__(
-        self, directory: Path, format_: PackedFormat | None, ledger: Ledger | None, salvage_index: bool
+        self,
+        directory: Path,
+        format_: PackedFormat | None,
+        fallback: PackedFormat | None,
+        ledger: Ledger | None,
+        salvage_index: bool,
     ) -> None:
         self._directory = directory
-        self._format = format_
+        self._format, self._fallback = format_, fallback
         self._ledger = ledger
         seen = read_patiently(directory)
         self._judged: dict[str, Judge] = {}
@@ -305,12 +293,18 @@ class _Asking:
         return self._verdict.sound or self._assumed
 
     def why(self, text: str) -> Chain:
-        digest = self._find_digest(text)
-        if digest is None:
-            return self._by_name(text)
-        self._links.append(Link("digest", LinkState.OK, digest))
-        self._links += self._carried(digest)
-        return self._chain(text, "", digest, self._formats(digest, _SOME_NAME))
+        index = self._index
+        named = find_entry(text, index.digests, index.names, (digest for digest, _ in self._files))
+        if named is not None:
+            self._format = named.asked_format(self._format)
+        elif _DIGEST.fullmatch(text):
+            named = NamedEntry(text, text)
+        self._format = self._format or self._fallback
+        if named is None or named.by_name:
+            return self._by_name(text, named.text if named else text)
+        self._links.append(Link("digest", LinkState.OK, named.digest))
+        self._links += self._carried(named.digest)
+        return self._chain(text, "", named.digest, self._formats(named.digest, _SOME_NAME))
 
     def _salvaged(self, seen: IndexFile) -> ImageIndex:
         found = salvage(seen.data or b"")
@@ -320,38 +314,21 @@ class _Asking:
         raws = b",".join(descriptor.raw for descriptor in found.descriptors)
         return ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + raws + b"]}")
 
-    def _find_digest(self, text: str) -> str | None:
-        """The digest that was meant; None for a name. Raises AmbiguousDigestError."""
-        digits = text.rpartition(":")[2]
-        if not _DIGEST.fullmatch(text) or (digits == text and len(digits) < _SHORTEST):
-            return None
-        if digits == text and self._index.by_name(str(ImageName.parse(text))) is not None:
-            return None
-        known = [*self._index.digests, *(digest for digest, _ in self._files)]
-        begun = tuple(
-            dict.fromkeys(one for one in known if text in (one[: len(text)], one.rpartition(":")[2][: len(text)]))
-        )
-        if text in begun or (not begun and digits != text):
-            return text
-        if len(begun) > 1:
-            raise AmbiguousDigestError(f"{text!r} begins {len(begun)} digests: {', '.join(begun)}", begun)
-        return begun[0] if begun else None
-
-    def _by_name(self, text: str) -> Chain:
+    def _by_name(self, typed: str, text: str) -> Chain:
         name = ImageName.parse(text)
         spelling = str(name)
         if not self._known:
             self._links.append(Link("name", LinkState.OK, f"krata spells the name {spelling!r}"))
             self._links.append(Link("carriers", LinkState.UNKNOWN, "no name is known of an index that cannot be read"))
-            return self._chain(text, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", self._no_formats())
         winner = None if name.reference == LATEST else self._index.by_name(spelling)
         self._links += name_links(self._index, self._resolve(name), spelling, winner)
         if winner is None:
-            return self._chain(text, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", self._no_formats())
         formats = self._formats(winner.digest, name)
         if not any(one.answer is Answer.HIT for one in formats):
             self._links += self._other_carriers(spelling, winner)
-        return self._chain(text, spelling, winner.digest, formats)
+        return self._chain(typed, spelling, winner.digest, formats)
 
     def _resolve(self, name: ImageName) -> Explanation:
         """The lookup in an index alone, whatever the files are."""

@@ -87,6 +87,23 @@ def test_what_only_starts(many: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [10_000, 100_000])
+def test_what_a_shell_waits_for(count: int, many: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tab behind these lines, with a sound index and one that is cut off."""
+    count, rounds = (count, 7) if many else (count // 1000, 1)
+    cache = cache_of(tmp_path / "cache", count)
+    bare, _ = least(rounds, "-c", "pass")
+    print(f"\n{count:,} entries, beside a bare Python of {bare * 1000:.0f} ms")
+    for name, value in (("_OCITUI_COMPLETE", "bash_complete"), ("_OCITUI_WORD", ""), ("OCITUI_CACHE", str(cache))):
+        monkeypatch.setenv(name, value)
+    for line in ("show ", "delete 5fec", "delete beef0", "undo ", "list --filter state:", "repair --only "):
+        monkeypatch.setenv("_OCITUI_LINE", f"ocitui {line}")
+        show(f"ocitui {line}", least(rounds, "-m", "ocitui"), bare)
+    os.truncate(cache / "index.json", (cache / "index.json").stat().st_size * 9 // 10)
+    monkeypatch.setenv("_OCITUI_LINE", "ocitui show ")
+    show("of a corrupt index: show", least(rounds, "-m", "ocitui"), bare)
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000])
 def test_what_looks_at_all_files(count: int, many: bool, tmp_path: Path) -> None:
     """The repair's index is cut in the middle: its second half is to be told from the files."""
     count, rounds = (count, 3) if many else (count // 1000, 1)

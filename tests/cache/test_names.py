@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ocitui.cache.errors import CacheError, InvalidNameError
-from ocitui.cache.names import DEFAULT_HOSTNAME, ImageName
+from ocitui.cache.errors import AmbiguousDigestError, CacheError, InvalidNameError
+from ocitui.cache.names import DEFAULT_HOSTNAME, ImageName, PackedFormat, find_entry
 from tests.tools import recorded
 
 # Texts out of the characters that mean something, so that most of them do.
@@ -95,3 +95,91 @@ def test_a_printed_name_prints_the_same_again(text: str) -> None:
 def test_below_an_explicit_default_host_a_printed_name_may_be_another() -> None:
     name = ImageName.parse("mirror.gcr.io/a.b/c")
     assert ImageName.parse(str(name)) == ImageName("a.b", None, "c", None, None) != name
+
+
+A, B, C, D = (f"sha256:{digits * 16}" for digits in ("abcd", "abce", "0123", "feed"))
+ODD = "not-a-digest"
+DIGESTS = [A, B, A, C, ODD, D]
+NAMED = ["app:1", "app:1", "app:2", "abcd", None, "app:2.erofs"]
+
+
+@pytest.mark.parametrize(
+    ("word", "digest", "by_name", "format"),
+    [
+        ("app:1", B, True, None),
+        ("library/app:1", B, True, None),
+        ("mirror.gcr.io/library/app:1", B, True, None),
+        ("app:1.tar", B, True, "tar"),
+        ("library/app:2.squashfs", A, True, "squashfs"),
+        # The whole word first: as a name, as a digest, only then without its format.
+        ("app:2.erofs", D, True, None),
+        ("app:2.erofs.erofs", D, True, "erofs"),
+        ("abcd", C, True, None),
+        ("sha256:abcda", A, False, None),
+        ("abce", B, False, None),
+        ("0123", C, False, None),
+        ("0123.erofs", C, False, "erofs"),
+        (A, A, False, None),
+        (A.removeprefix("sha256:"), A, False, None),
+        (f"{A}.tar", A, False, "tar"),
+        (ODD, ODD, False, None),
+        ("not-a", ODD, False, None),
+        ("beefbeef", "sha256:beefbeef", False, None),
+        ("beef.tar", "sha256:beefbeef", False, "tar"),
+    ],
+)
+def test_what_a_word_names(word: str, digest: str, by_name: bool, format: str | None) -> None:
+    named = find_entry(word, DIGESTS, NAMED, ["sha256:beefbeef"])
+    assert named is not None
+    assert (named.digest, named.by_name, named.format) == (digest, by_name, format)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["app", "app:3", "app:1.zip", "012", "sha2", "sha256", "ABCE", "beefbee0", "md5:abce", ".tar", "a:99999/b/c"],
+)
+def test_a_word_that_names_nothing(word: str) -> None:
+    assert find_entry(word, DIGESTS, NAMED, ["sha256:beefbeef"]) is None
+
+
+def test_what_a_name_overrules_is_told() -> None:
+    found = find_entry("app:1.tar", DIGESTS, NAMED)
+    assert found is not None
+    assert found.overruled == (A,)
+
+
+@pytest.mark.parametrize("word", ["sha256:abc", "sha256:", "sha512:0", ""])
+def test_a_digest_that_is_too_short_is_told(word: str) -> None:
+    with pytest.raises(AmbiguousDigestError, match="too short"):
+        find_entry(word, DIGESTS, NAMED)
+
+
+def test_two_answers_are_an_error_that_names_both() -> None:
+    with pytest.raises(AmbiguousDigestError) as raised:
+        find_entry("sha256:abcd.tar", [A, f"{A[:-1]}0"], [None, None])
+    assert A in raised.value.message
+    assert f"{A[:-1]}0" in raised.value.message
+    with pytest.raises(AmbiguousDigestError) as raised:
+        find_entry("library/app", [A, B], ["app", "library/app"])
+    assert A in raised.value.message
+    assert B in raised.value.message
+
+
+def test_a_whole_digest_that_begins_another_is_itself() -> None:
+    found = find_entry("sha256:abcd", ["sha256:abcd", "sha256:abcde"], [None, None])
+    assert found is not None
+    assert found.digest == "sha256:abcd"
+
+
+def test_a_format_beside_another_one_is_an_error() -> None:
+    found = find_entry("app:1.tar", DIGESTS, NAMED)
+    assert found is not None
+    assert (found.asked_format("tar"), found.asked_format(None)) == (PackedFormat.TAR, PackedFormat.TAR)
+    with pytest.raises(AmbiguousDigestError, match=r"tar.*erofs"):
+        found.asked_format("erofs")
+
+
+@given(NAMES)
+def test_any_text_names_something_or_nothing(text: str) -> None:
+    with suppress(AmbiguousDigestError):
+        find_entry(text, DIGESTS, NAMED)

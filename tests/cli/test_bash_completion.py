@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.tools import ROOT, need
@@ -37,14 +39,30 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(here: Path, line: str, *words: str) -> list[str]:
-    """The replies to Tab at the end of a line that bash has broken into these words."""
-    need("bash")
-    environment = os.environ | {
+CACHE = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": f"sha256:{'ab' * 32}",
+    "size": 1,
+    "annotations": {"io.containerd.image.name": "registry.example.com:5000/team/a b:1.2"},
+}
+
+
+def environment_of(here: Path) -> dict[str, str]:
+    """A cache of one entry, whose name has colons and a blank, and the program."""
+    (here / "cache").mkdir(exist_ok=True)
+    (here / "cache" / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [CACHE]}))
+    return os.environ | {
         "PATH": f"{here / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HOME": str(here),
+        "OCITUI_CACHE": str(here / "cache"),
     }
+
+
+def ask(here: Path, line: str, *words: str) -> list[str]:
+    """The replies to Tab at the end of a line that bash has broken into these words."""
+    need("bash")
+    environment = environment_of(here)
     script = subprocess.run(
         ["ocitui", "completion", "bash"], env=environment, capture_output=True, text=True, check=True
     )
@@ -64,6 +82,10 @@ def ask(here: Path, line: str, *words: str) -> list[str]:
         (r"ocitui import oci:a\ dir:", ("ocitui", "import", "oci", ":", r"a\ dir", ":"), ["x/"]),
         ('ocitui import "oci:a', ("ocitui", "import", '"oci:a'), ["oci:a dir:x/"]),
         ("ocitui import docker-", ("ocitui", "import", "docker-"), ["docker-archive:"]),
+        ("ocitui list --filter st", ("ocitui", "list", "--filter", "st"), ["state:"]),
+        ("ocitui list --filter !st", ("ocitui", "list", "--filter", "!st"), [r"\!state:"]),
+        ("ocitui show s", ("ocitui", "show", "s"), ["sha256:"]),
+        ("ocitui repair --adopt ab", ("ocitui", "repair", "--adopt", "ab"), ["ab" * 32 + "="]),
     ],
 )
 def test_what_goes_on_has_no_blank_behind_it(line: str, words: tuple[str, ...], replies: list[str], here: Path) -> None:
@@ -79,6 +101,16 @@ def test_what_goes_on_has_no_blank_behind_it(line: str, words: tuple[str, ...], 
         ("ocitui import --format=sq", ("ocitui", "import", "--format", "=", "sq"), ["squashfs"]),
         ("ocitui import --format ", ("ocitui", "import", "--format", ""), ["squashfs", "erofs", "tar"]),
         ("ocitui insp", ("ocitui", "insp"), ["inspect"]),
+        ("ocitui show reg", ("ocitui", "show", "reg"), [r"registry.example.com:5000/team/a\ b:1.2"]),
+        ("ocitui show registry.example.com:", ("ocitui", "show", "registry.example.com", ":"), [r"5000/team/a\ b:1.2"]),
+        (
+            r"ocitui show registry.example.com:5000/team/a\ b:1",
+            ("ocitui", "show", "registry.example.com", ":", r"5000/team/a\ b", ":", "1"),
+            ["1.2"],
+        ),
+        ('ocitui show "reg', ("ocitui", "show", '"reg'), ["registry.example.com:5000/team/a b:1.2"]),
+        ("ocitui delete sha256:ab", ("ocitui", "delete", "sha256", ":", "ab"), ["ab" * 32]),
+        ("ocitui list --filter=state:ba", ("ocitui", "list", "--filter", "=", "state", ":", "ba"), ["bad"]),
     ],
 )
 def test_what_is_whole_ends(line: str, words: tuple[str, ...], replies: list[str], here: Path) -> None:
@@ -87,3 +119,32 @@ def test_what_is_whole_ends(line: str, words: tuple[str, ...], replies: list[str
 
 def test_a_bare_path_is_left_to_bash(here: Path) -> None:
     assert ask(here, "ocitui import ima", "ocitui", "import", "ima") == ["compopt -o default", ""]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        ("ocitui show reg", "registry.example.com:5000/team/a b:1.2"),
+        ("ocitui show registry.example.com:5", "registry.example.com:5000/team/a b:1.2"),
+        ("ocitui delete 'reg", "registry.example.com:5000/team/a b:1.2"),
+        ("ocitui recall sha256:ab", f"sha256:{'ab' * 32}"),
+        ("ocitui list --filter state:ba", "state:bad"),
+    ],
+)
+def test_the_key_in_a_terminal(typed: str, word: str, here: Path) -> None:
+    """Tab is pressed in a bash of its own, and the line is then printed word by word."""
+    need("bash")
+    environment = environment_of(here) | {"PS1": "> ", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    bash = pexpect.spawn("bash", ["--norc", "--noprofile", "-i"], env=environment, encoding="utf-8", timeout=60)
+    bash.sendline(
+        'PS1=; bind "set enable-bracketed-paste off"; eval "$(ocitui completion bash)"; printf "%s\\n" rea"dy"'
+    )
+    bash.expect_exact("ready\r\n")
+    command, rest = typed.split(" ", 1)
+    # The line's first word becomes an argument of printf once it is completed: the key is asked for the last one.
+    bash.send(f"{command} {rest}\t")
+    bash.send("\x01printf '<%s>' \x05\n")
+    bash.expect_exact(f"<{word}>")
+    bash.sendline("exit")
+    bash.close()

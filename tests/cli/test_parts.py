@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import walk_packages
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
-from ocitui.cli.failures import AmbiguousDigestError, UsageProblemError, status_of
-from ocitui.cli.selectors import find_digest, is_whole
+from ocitui.cli.failures import status_of
+from ocitui.cli.selectors import whole_digest
 from ocitui.cli.settings import ExitCode
 from ocitui.cli.tables import Column, cell_width, lay_out
 
@@ -68,29 +67,8 @@ def test_wide_characters_take_two_cells() -> None:
 A, B = "sha256:" + "ab" * 32, "sha256:" + "ac" * 32
 
 
-@pytest.mark.parametrize(
-    ("text", "found"), [(A, A), ("ab", A), ("sha256:ac", B), (A + "0", A + "0"), ("zz", "zz"), (A[:-1], A)]
-)
-def test_digests_by_their_beginning(text: str, found: str) -> None:
-    assert find_digest([A, B, A], text) == found
-
-
-@pytest.mark.parametrize("text", ["a", "sha256:a"])
-def test_ambiguous_digests(text: str) -> None:
-    with pytest.raises(AmbiguousDigestError, match="begins 2 digests"):
-        find_digest([A, B], text)
-
-
-@pytest.mark.parametrize("text", ["", ":", "sha256:"])
-def test_no_digits_are_no_digest_even_where_there_is_one_entry(text: str) -> None:
-    with pytest.raises(UsageProblemError):
-        find_digest([A], text)
-
-
-def test_a_whole_digest_that_begins_another_is_itself() -> None:
-    assert find_digest(["sha256:ab", "sha256:abc"], "sha256:ab") == "sha256:ab"
-    assert is_whole(A)
-    assert not is_whole(A[:-1])
+def test_a_whole_digest_needs_no_index() -> None:
+    assert (whole_digest(A), whole_digest(f"{A}.tar"), whole_digest(A[:-1]), whole_digest(f"{A}.zip")) == (A, A, "", "")
 
 
 STATUSES = {
@@ -120,8 +98,7 @@ def every_error(kind: type[errors.CacheError] = errors.CacheError) -> Iterator[t
 
 
 def _below(kind: type[errors.CacheError]) -> Iterator[type[errors.CacheError]]:
-    # The doctor's own of an ambiguous digest is raised again by the command, as one of its name.
-    if kind.__module__.startswith("ocitui.") and kind.__module__ != "ocitui.doctor.why":
+    if kind.__module__.startswith("ocitui."):
         yield kind
     for one in kind.__subclasses__():
         yield from _below(one)

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError, ImageName, IndexOutcome, InvalidNameError, PackedFormat, PackerCache
+from ocitui.cache import (
+    AmbiguousDigestError,
+    CacheDirectoryError,
+    ImageName,
+    IndexOutcome,
+    InvalidNameError,
+    PackedFormat,
+    PackerCache,
+)
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import AmbiguousDigestError, Chain, Link, LinkState, why
+from ocitui.doctor.why import Chain, Link, LinkState, why
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.doctor.examine_support import NAME, Sample, descriptor
 
@@ -178,7 +186,7 @@ async def test_the_beginning_of_several_digests_is_an_error_with_the_choices(tmp
     (tmp_path / "index.json").write_bytes(index_bytes(entries))
     with pytest.raises(AmbiguousDigestError) as raised:
         await why(tmp_path, "abcd")
-    assert raised.value.choices == tuple(digests)
+    assert all(digest in raised.value.message for digest in digests)
     assert (await why(tmp_path, "abcd2")).digest == digests[2]
 
 

@@ -21,7 +21,14 @@ from ..output import JsonLines, say
 from ..progress import check_text, line_shown
 from ..prose import paragraph
 from ..running import cache_of, keep_index_aside, place, run_async
-from ..selectors import NoSuchFindingError, find_keys, fingerprints
+from ..selectors import (
+    NoSuchFindingError,
+    complete_acknowledged,
+    complete_entry,
+    complete_finding,
+    find_keys,
+    fingerprints,
+)
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -64,7 +71,12 @@ class Rate(ByteSize):
 check_options = with_options(
     depth_option,
     click.option(
-        "--entry", "entries", metavar="DIGEST|NAME", multiple=True, help="Look only at these entries, repeatable."
+        "--entry",
+        "entries",
+        metavar="ENTRY",
+        multiple=True,
+        shell_complete=complete_entry,
+        help="Look only at these entries, repeatable.",
     ),
     click.option(
         "--fail-on",
@@ -94,9 +106,16 @@ check_options = with_options(
         "--acknowledge",
         metavar="ID",
         multiple=True,
+        shell_complete=complete_finding,
         help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
     ),
-    click.option("--forget", metavar="ID", multiple=True, help="No longer accept this finding, repeatable."),
+    click.option(
+        "--forget",
+        metavar="ID",
+        multiple=True,
+        shell_complete=complete_acknowledged,
+        help="No longer accept this finding, repeatable.",
+    ),
     click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
 )
 
@@ -133,6 +152,7 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
     from ocitui.doctor.prometheus import refuse_inside, write_prometheus
 
@@ -145,6 +165,8 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
         output = JsonOutput(settings, asked, acceptance.accepts)
     report, kept = _examine(settings, asked, output)
     report = acceptance.end(report)
+    if not settings.read_only:
+        remember_told(settings.directory, report.findings)
     if asked.prometheus is not None and not metrics_only:
         write_prometheus(report, asked.prometheus)
     failed = report.fails(Severity(asked.fail_on))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 from click.shell_completion import (
@@ -20,40 +21,36 @@ from ..settings import ExitCode
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> ExitCode:
-    """Print what makes SHELL complete ocitui's commands: eval "$(ocitui completion bash)"."""
+    """Print what makes SHELL complete ocitui's commands: eval "$(ocitui completion bash)".
+
+    Names, digests, transactions, findings and filters are those of the cache that -C or OCITUI_CACHE names; of a
+    corrupt index, what can be read of it. Nothing is written.
+    """
     click.echo(completion_script(context.find_root().command, shell))
     return ExitCode.CLEAN
 
 
 PROGRAM = "ocitui"
 COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
-_LINE = "_OCITUI_LINE"
-# `typed` is what readline has of the word before its last break; it stays, so a completion comes without it.
+_LINE, _WORD = "_OCITUI_LINE", "_OCITUI_WORD"
+# All is done there: ten thousand names in a loop of bash would take longer than to find them.
 _BASH = """\
 %(complete_func)s() {
-    local type value line=${COMP_LINE:0:COMP_POINT} typed= quoted=
     compopt +o nospace
-    [[ ${COMP_WORDS[COMP_CWORD]} == [\\"\\']* ]] && quoted=yes
-    while IFS=',' read -r type value; do
-        case $type in
-            dir) COMPREPLY=(); compopt -o dirnames ;;
-            file) COMPREPLY=(); compopt -o default ;;
-            typed) [[ $quoted ]] || typed=$value ;;
-            plain)
-                [[ $value == *[/:] ]] && compopt -o nospace
-                value=${value#"$typed"}
-                if [[ $quoted ]]; then :
-                elif [[ $value == '~'* ]]; then printf -v value '~%%q' "${value:1}"
-                elif [[ $value ]]; then printf -v value '%%q' "$value"
-                fi
-                COMPREPLY+=("$value")
-                ;;
-        esac
-    done < <(env _OCITUI_LINE="$line" _OCITUI_BREAKS="$COMP_WORDBREAKS" %(complete_var)s=bash_complete "$1")
+    mapfile -t COMPREPLY < <(env _OCITUI_LINE="${COMP_LINE:0:COMP_POINT}" _OCITUI_BREAKS="$COMP_WORDBREAKS" \\
+        _OCITUI_WORD="${COMP_WORDS[COMP_CWORD]}" %(complete_var)s=bash_complete "$1" 2>/dev/null)
+    case ${COMPREPLY[0]} in
+        dir) compopt -o dirnames ;;
+        file) compopt -o default ;;
+        nospace) compopt -o nospace ;;
+    esac
+    COMPREPLY=("${COMPREPLY[@]:1}")
 }
 
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+_PLAIN = re.compile(r"[\w@%+=:,./^~-]*")
+_SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 
 
 class Bash(BashComplete):
@@ -70,13 +67,28 @@ class Bash(BashComplete):
         return words[1:-1], words[-1][:-1]
 
     def complete(self) -> str:
-        completed = super().complete()
-        if os.environ.get(_LINE) is None:
-            return completed
-        word = self.get_completion_args()[1]
-        breaks = [mark for mark in ":=@" if mark in os.environ.get("_OCITUI_BREAKS", "")]
-        end = max((word.rfind(mark) + 1 for mark in breaks), default=0)
-        return f"typed,{word[:end]}\n{completed}"
+        """A line that says what bash is to add, then the replies as they are to stand in the line."""
+        if _WORD not in os.environ:
+            return super().complete()
+        args, word = self.get_completion_args()
+        found = self.get_completions(args, word)
+        kinds = {one.type for one in found} - {"plain"}
+        values = [one.value for one in found if one.type == "plain"]
+        first = next(iter(kinds), "nospace" if any(one.endswith(_GOES_ON) for one in values) else "")
+        if not os.environ[_WORD].startswith(("'", '"')):
+            # What readline has of the word before its last break stays, so a reply comes without it.
+            word = word.partition("=")[2] if word.startswith("--") and "=" in word else word
+            breaks = [mark for mark in ":=@<>" if mark in os.environ.get("_OCITUI_BREAKS", "")]
+            typed = word[: max((word.rfind(mark) + 1 for mark in breaks), default=0)]
+            values = [_escaped(one.removeprefix(typed)) for one in values]
+        return "\n".join((first, *values))
+
+
+_GOES_ON = tuple("/:=<>")
+
+
+def _escaped(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) else _SPECIAL.sub(r"\\\1", value)
 
 
 add_completion_class(Bash)

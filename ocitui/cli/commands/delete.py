@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import NoSuchEntryError
 from ocitui.text import human_size
 
 from ..failures import NotAskedError
@@ -15,30 +14,36 @@ from ..json_values import transaction_json
 from ..options import FORMATS, writing, yes_option
 from ..output import emit, fail, say
 from ..running import agree, agree_to_drop_used, as_agreed, run_async, writing_cache
-from ..selectors import find_digest
+from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import DeletePlan, PackerCache, Transaction
-    from ocitui.cache.index import Key
 
 
 @click.command("delete")
-@click.argument("digest")
+@entries_argument
+@filter_option
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Only this format, repeatable.")
 @yes_option
 @writing
-def delete_command(settings: Settings, digest: str, formats: tuple[str, ...], agreed: bool) -> ExitCode:
-    """Take the entries of DIGEST out of the index and their files to the trash.
+def delete_command(
+    settings: Settings, words: tuple[str, ...], filter_text: str | None, formats: tuple[str, ...], agreed: bool
+) -> ExitCode:
+    """Take entries out of the index and their files to the trash, in one transaction.
+
+    ENTRY is a name, a digest or its first digits; each with .FORMAT, else it is all formats of that digest. A name that
+    several images carry is the one that it resolves to.
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
     from ocitui.doctor.loop_devices import users_of_any
 
     cache = writing_cache(settings, "delete entries")
+    need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(cache, digest, formats))
+        plan, lost_names = run_async(_make_plan(settings, cache, words, filter_text, formats))
         used_by = users_of_any(settings.directory, plan.entries)
         try:
             agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
@@ -52,15 +57,15 @@ def delete_command(settings: Settings, digest: str, formats: tuple[str, ...], ag
     return as_agreed(agreed, carry_out)
 
 
-async def _make_plan(cache: PackerCache, digest_text: str, formats: Sequence[str]) -> tuple[DeletePlan, list[str]]:
+async def _make_plan(
+    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Sequence[str]
+) -> tuple[DeletePlan, list[str]]:
     """The plan, and the names that no entry carries afterwards."""
-    descriptors = await cache.list()
-    digest = find_digest((d.digest for d in descriptors), digest_text)
-    keys: list[Key] = [d.key for d in descriptors if d.digest == digest]
-    if not keys:
-        raise NoSuchEntryError(f"there is no entry {digest}")
-    plan = await cache.plan_delete([(digest, format_) for format_ in formats] or list(dict.fromkeys(keys)))
-    left = {d.image_name for d in descriptors if d.key not in plan.keys}
+    index = await cache.index()
+    plan = await cache.plan_delete(chosen_keys(settings, index, words, filter_text, formats))
+    keys = zip(index.digests, index.formats, strict=True)
+    gone, left = set(plan.keys), set[str | None]()
+    left.update(name for key, name in zip(keys, index.names, strict=True) if key not in gone)
     lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
     return plan, list(lost)
 

@@ -13,8 +13,14 @@ from ..output import is_terminal
 from ..settings import ExitCode
 
 
+def _complete_topic(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    root = context.find_root()
+    commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else ()
+    return [one for one in (*TOPICS, *commands) if one.startswith(word)]
+
+
 @click.command("help")
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=_complete_topic)
 @click.pass_context
 def help_command(context: click.Context, topic: str | None) -> ExitCode:
     """Explain TOPIC, or a command; without one, list the topics."""

@@ -16,6 +16,7 @@ from ..failures import CancelledError, NoSuchImportError, UsageProblemError, sta
 from ..options import writing, yes_option
 from ..output import complain, emit, say
 from ..running import agree, writing_cache
+from ..selectors import complete_import
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("imports")
-@click.argument("import_ids", metavar="[ID]...", nargs=-1)
+@click.argument("import_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_import)
 @click.option("--go-on", is_flag=True, help="Carry them out, one after the other.")
 @click.option("--forget", is_flag=True, help="Forget them; what was downloaded stays.")
 @click.option("--clear", is_flag=True, help="Remove what was downloaded and no import uses, after a question.")

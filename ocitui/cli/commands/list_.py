@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -12,44 +11,29 @@ import click
 from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size
 
-from ..failures import UsageProblemError
 from ..json_values import entry_json
 from ..options import reading
 from ..output import emit_list, say, say_lines
 from ..prose import short_digest
+from ..selectors import filter_option, judged_entries, passing
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.judge import Judge
     from ocitui.doctor.entries import Entries
 
 
 @click.command("list")
-@click.option("--filter", "filter_text", metavar="TEXT", default="", help="Words of which each must be found.")
+@filter_option
 @reading
-def list_command(settings: Settings, filter_text: str) -> ExitCode:
+def list_command(settings: Settings, filter_text: str | None) -> ExitCode:
     """List the entries and the state of their files.
 
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
-    from ocitui.cache import ImageIndex
-    from ocitui.cache.listing import CacheFiles
-    from ocitui.doctor.check.index_checks import read_index
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.entries import Entries
-
-    judge = Judge(settings.directory)
-    with CacheFiles(settings.directory) as files:
-        reading = read_index(files)
-    reading.require_sound(settings.directory)
-    judge.begin(reading)
-    index = reading.index or ImageIndex.empty()
-    entries = Entries(index, judge, _users(settings, filter_text))
-    if misunderstood := entries.misunderstood(filter_text):
-        raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
-    shown = _passing(judge, entries, filter_text)
+    judge, entries = judged_entries(settings, filter_text or "")
+    shown = passing(judge, entries, filter_text or "")
     if settings.as_json:
         emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
         return ExitCode.CLEAN
@@ -73,28 +57,6 @@ _COLUMNS = (
 )
 # What any size, age and state but a rare one fit.
 _SIZE_WIDTH, _AGE_WIDTH, _STATE_WIDTH = 5, 4, 11
-
-
-def _passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
-    """The positions that pass, in order, as far as everything up to them was looked into."""
-    passes, waiting, position = entries.test(filter_text), set(judge.pending), 0
-    digests, end = entries.index.digests, len(entries)
-    for looked in judge.look():
-        waiting.difference_update(looked)
-        while position < end and digests[position] not in waiting:
-            if passes(position):
-                yield position
-            position += 1
-    yield from (rest for rest in range(position, end) if passes(rest))
-
-
-def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
-    """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
-    if "used:" not in filter_text.lower():
-        return {}
-    from ocitui.doctor.loop_devices import users_by_name
-
-    return users_by_name(settings.directory)
 
 
 def _widest(entries: Entries) -> list[int]:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import ImageName, PackedFormat
+from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
+from ocitui.cache.files import known_format
+from ocitui.cache.names import NamedEntry, find_entry
 
 from ..options import format_option, reading
 from ..output import emit, fail, say
-from ..selectors import find_digest
+from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -18,34 +20,42 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@click.argument("name")
+@click.argument("word", metavar="NAME", shell_complete=complete_entry)
 @format_option
 @reading
-def resolve_command(settings: Settings, name: str, format_: str) -> ExitCode:
+def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitCode:
     """Say what the daemon would find for NAME, and why.
+
+    NAME may end with .FORMAT; a digest, or its first digits, stands for the name that its entry carries.
 
     Exits with 0 for a hit and 1 for a miss.
     """
     from ocitui.cache.lookup import explain_resolve
 
-    form = PackedFormat(format_)
-    found = explain_resolve(settings.directory, _index(settings), ImageName.parse(name), form)
+    index = _index(settings)
+    named = find_entry(word, index.digests, index.names)
+    text = word if named is None else _name_of(index, named)
+    found = explain_resolve(settings.directory, index, ImageName.parse(text), _asked(named, format_))
     return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
 
 
 @click.command("recall")
-@click.argument("digest")
+@click.argument("word", metavar="DIGEST", shell_complete=complete_entry)
 @format_option
 @reading
-def recall_command(settings: Settings, digest: str, format_: str) -> ExitCode:
+def recall_command(settings: Settings, word: str, format_: str | None) -> ExitCode:
     """Say whether the daemon would find the packed file of DIGEST, and why.
+
+    DIGEST may be its first digits, or a name, which stands for the digest that it resolves to; each may end with
+    .FORMAT.
 
     Exits with 0 for a hit and 1 for a miss.
     """
     from ocitui.cache.lookup import explain_recall
 
-    index, form = _index(settings), PackedFormat(format_)
-    digest = find_digest(index.digests, digest)
+    index = _index(settings)
+    named = find_entry(word, index.digests, index.names)
+    digest, form = named.digest if named else word, _asked(named, format_)
     descriptor = index.by_key(digest, form)
     name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
     found = explain_recall(settings.directory, index, name, digest, form)
@@ -85,6 +95,21 @@ def _explain(settings: Settings, verdict: Verdict) -> None:
 
         if said := advice(settings.directory):
             say(said)
+
+
+def _asked(named: NamedEntry | None, format_: str | None) -> PackedFormat:
+    """As for the daemon it is squashfs where nothing else is asked for. Raises AmbiguousDigestError."""
+    return (named.asked_format(format_) if named else known_format(format_)) or PackedFormat.SQUASHFS
+
+
+def _name_of(index: ImageIndex, named: NamedEntry) -> str:
+    """The name that was typed, or the last that an entry of the digest carries. Raises NoSuchEntryError."""
+    if named.by_name:
+        return named.text
+    names = [name for at in index.positions(named.digest) if (name := index.names[at])]
+    if not names:
+        raise NoSuchEntryError(f"no entry of {named.digest} has a name", hint="ocitui recall asks for a digest")
+    return names[-1]
 
 
 _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"

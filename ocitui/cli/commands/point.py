@@ -9,6 +9,7 @@ import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.files import known_format
+from ocitui.cache.names import find_entry
 
 from ..failures import NotAskedError
 from ..json_values import transaction_json
@@ -20,7 +21,7 @@ from ..options import (
 from ..output import emit, fail, say
 from ..prose import paragraph, short_digest, shortened
 from ..running import agree, as_agreed, run_async, writing_cache
-from ..selectors import find_digest
+from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 
 @click.command("point")
-@click.argument("name")
-@click.argument("digest")
+@click.argument("name", shell_complete=complete_entry)
+@click.argument("digest", shell_complete=complete_digest)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The entry's format, where there are several.")
 @yes_option
 @writing
@@ -38,7 +39,8 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
     """Make DIGEST win NAME: its entry moves to the end of the index, and nothing is deleted.
 
     The daemon resolves a name to the last entry that carries it. This cures a tag that resolves to the wrong image:
-    DIGEST, or its beginning, must be that of an entry with this name. ocitui undo points the name back.
+    DIGEST, or its first digits, must be that of an entry with this name; it may end with .FORMAT. ocitui undo points
+    the name back.
     """
     from ocitui.doctor.repair.point import point
 
@@ -80,12 +82,14 @@ class _Prospect:
 async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> _Prospect:
     from ocitui.doctor.repair.point import plan_point
 
-    descriptors = await cache.list()
-    # The digest need only be told from those of the same name; else from all, for the message.
-    named = [d.digest for d in descriptors if d.image_name == str(name)]
-    if not named:
+    index = await cache.index()
+    # The digest need only be told from those of the same name.
+    carriers = [digest for digest, carried in zip(index.digests, index.names, strict=True) if carried == str(name)]
+    if not carriers:
         raise NoSuchEntryError(f"no entry has the name {name}")
-    plan = await plan_point(cache, name, find_digest(named, digest_text), format_)
+    named = find_entry(digest_text, carriers, [str(name)] * len(carriers))
+    digest = named.digest if named else digest_text
+    plan = await plan_point(cache, name, digest, named.asked_format(format_) if named else format_)
     form = known_format(plan.entry.format)
     answer = await cache.explain_recall(name, plan.entry.digest, form) if form else None
     return _Prospect(plan, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import ImageName, PlanChangedError
+from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
+from ocitui.cache.names import find_entry
 from ocitui.text import counted
 
 from ..failures import NotAskedError, UsageProblemError
@@ -21,12 +23,12 @@ from ..output import emit, fail, say
 from ..progress import check_text, line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
 from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache
-from ..selectors import NoSuchFindingError, find_digest, fingerprints, keys_of_files, spelled
+from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out
 
 if TYPE_CHECKING:
-    from ocitui.cache import Transaction
+    from ocitui.cache import ImageIndex, Transaction
     from ocitui.doctor.assessment import Assessment
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
@@ -67,8 +69,9 @@ repair_options = with_options(
     click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
     click.option(
         "--only",
-        metavar="CODE|ID|DIGEST|NAME",
+        metavar="CODE|ID|ENTRY",
         multiple=True,
+        shell_complete=complete_concern,
         help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
     ),
     depth_option,
@@ -86,6 +89,7 @@ repair_options = with_options(
         "names",
         metavar="DIGEST=NAME",
         multiple=True,
+        shell_complete=complete_pair,
         help="The name of an entry that has none, or lost it. Repeatable.",
     ),
     click.option(
@@ -94,6 +98,7 @@ repair_options = with_options(
         is_flag=False,
         flag_value=ANY_KNOWN,
         multiple=True,
+        shell_complete=complete_pair,
         help="Make an entry for complete files without one; alone: for all whose name a backup or the trash tells.",
     ),
     click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
@@ -191,8 +196,10 @@ _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
 
-def repair_request(asked: AskedRepair, findings: Sequence[Finding], digests: Sequence[str]) -> RepairOptions:
-    """``digests`` are those that --adopt and --name may tell by their beginning.
+def repair_request(
+    asked: AskedRepair, findings: Sequence[Finding], digests: Sequence[str], index: ImageIndex
+) -> RepairOptions:
+    """``digests`` are those that --adopt and --name may tell by their beginning; ``index`` is empty if it is corrupt.
 
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from ocitui.doctor.repair.plan import RepairOptions
@@ -207,7 +214,7 @@ def repair_request(asked: AskedRepair, findings: Sequence[Finding], digests: Seq
         mirror=asked.mirror,
     )
     return RepairOptions(
-        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings)),
+        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
         drop=asked.drop,
         adopt=tuple(_pair(text, "--adopt", digests) for text in asked.adopt if text != ANY_KNOWN),
         adopt_known=ANY_KNOWN in asked.adopt,
@@ -240,20 +247,24 @@ def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
                 raise UsageProblemError(f"{option} {digest}={name}: {lacks}", hint=_OTHERS)
 
 
-def _chosen(word: str, findings: Sequence[Finding]) -> Iterator[str]:
-    """What the doctor knows a word by: a code, a fingerprint, whole digests."""
+def _chosen(word: str, findings: Sequence[Finding], index: ImageIndex) -> Sequence[str]:
+    """What the doctor knows a word by: a code, fingerprints, a digest."""
     from ocitui.doctor.catalogue import CATALOGUE
 
     if word in CATALOGUE:
-        yield word
-        return
-    found = fingerprints(word, findings) or [one.digest for one in findings if one.name in (word, spelled(word))]
-    if not found:
-        digest = find_digest((one.digest for one in findings if one.digest), word)
-        found = [one.digest for one in findings if one.digest == digest]
-    if not found:
+        return [word]
+    if found := fingerprints(word, findings):
+        return found
+    known = [one for one in findings if one.digest]
+    digests, names = [one.digest for one in known], [one.name or None for one in known]
+    # Where there is no index to tell whose a name is, the findings do.
+    named = find_entry(word, index.digests, index.names, digests) if index else find_entry(word, digests, names)
+    of_it = [one for one in known if named and one.digest == named.digest]
+    if named and named.format:
+        of_it = [one for one in of_it if one.format in ("", named.format)]
+    if not (named and of_it):
         raise NoSuchFindingError(f"no finding has the id, the code, the digest or the name {word}")
-    yield from found
+    return [one.fingerprint for one in of_it] if named.format else [named.digest]
 
 
 def _pair(text: str, option: str, digests: Sequence[str]) -> tuple[str, str]:
@@ -261,7 +272,8 @@ def _pair(text: str, option: str, digests: Sequence[str]) -> tuple[str, str]:
     digest, equals, name = text.partition("=")
     if not (equals and digest and name):
         raise UsageProblemError(f"{option} {text!r} is not DIGEST=NAME", hint="write it as 0123456789ab=alpine:3.19")
-    return find_digest(digests, digest), str(ImageName.parse(name))
+    named = find_entry(digest, (), (), digests)
+    return named.digest if named else digest, str(ImageName.parse(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +362,7 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     """
     import asyncio
 
+    from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.assessment_texts import bears_on
     from ocitui.doctor.check.examine import ExamineOptions, examine
     from ocitui.doctor.findings import Depth
@@ -362,6 +375,8 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
             _assess(settings, asked),
             keep_index_aside(settings),
         )
+        if not settings.read_only:
+            remember_told(settings.directory, report.findings)
         plan = await _plan(settings, asked, report, assessment, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 
@@ -381,11 +396,16 @@ def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked
 async def _plan(
     settings: Settings, asked: AskedRepair, report: Report, assessment: Assessment, *, refusing: bool = False
 ) -> RepairPlan:
+    from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.plan import plan_repair
 
     digests = [finding.digest for finding in report.findings if finding.digest]
     digests += [digest for digest, _ in keys_of_files(settings.directory)]
-    options = repair_request(asked, report.findings, digests)
+    index = ImageIndex.empty()
+    if asked.only:
+        with suppress(CorruptIndexError):
+            index = await cache_of(settings).index()
+    options = repair_request(asked, report.findings, digests, index)
     if refusing:
         refuse_idle(options, report.findings)
     plan = await plan_repair(cache_of(settings), report, options, assessment)

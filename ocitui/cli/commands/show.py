@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -15,50 +16,86 @@ from ..failures import NoSuchDocumentError
 from ..options import reading
 from ..output import complain, emit, emit_bytes, is_terminal, say
 from ..running import cache_of, run_async
-from ..selectors import find_digest, is_whole
+from ..selectors import chosen_keys, complete_entry, filter_option, find_named, need_entries, whole_digest
 from ..settings import ExitCode, Settings
 
 Kind = Literal["manifest", "config"]
 
 
 @click.command("show")
-@click.argument("digest")
-@click.argument("kind", type=click.Choice(["manifest", "config"]), default="manifest")
+@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_entry)
+@filter_option
 @reading
-def show_command(settings: Settings, digest: str, kind: Literal["manifest", "config"]) -> ExitCode:
-    """Print a manifest or config: byte for byte, laid out over lines on a terminal.
+def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
+    """Print manifests or configs: byte for byte, laid out over lines on a terminal.
 
-    DIGEST may be its beginning, with or without sha256:, as long as only one entry's digest begins so.
+    ENTRY is a name, a digest or its first digits. A name that several images carry is the one that it resolves to.
     """
-    digest, raw = run_async(_read(settings, digest, kind))
-    if raw is None:
-        raise NoSuchDocumentError(f"there is no {kind} of {digest}")
+    *entries, last = words or ("",)
+    kind: Kind = "config" if last == "config" else "manifest"
+    if last not in ("manifest", "config") or (not entries and filter_text is None):
+        entries, kind = list(words), "manifest"
+    need_entries(entries, filter_text)
+    documents = run_async(_read(settings, entries, filter_text, kind))
+    if len(entries) == 1:
+        ((digest, raw),) = documents.items()
+        if raw is None:
+            raise _missing(digest, kind)
+        if settings.as_json:
+            emit(settings, digest=digest, kind=kind, **_as_json(raw))
+        else:
+            _print(raw, kind)
+        return ExitCode.CLEAN
     if settings.as_json:
-        emit(settings, digest=digest, kind=kind, **_as_json(raw))
-    elif is_terminal(sys.stdout):
-        _show_on_terminal(raw, kind)
-    else:
-        emit_bytes(raw)
-    return ExitCode.CLEAN
+        found = [{"digest": digest, "kind": kind, **_as_json(raw)} for digest, raw in documents.items()]
+        emit(settings, documents=found)
+    for digest, raw in documents.items():
+        if raw is None:
+            error = _missing(digest, kind)
+            complain(error.message, error.hint)
+        elif not settings.as_json:
+            if is_terminal(sys.stdout):
+                say(f"{kind} of {digest}:")
+            _print(raw, kind)
+    return ExitCode.PROBLEMS if None in documents.values() else ExitCode.CLEAN
 
 
-async def _read(settings: Settings, digest_text: str, kind: Kind) -> tuple[str, bytes | None]:
+def _missing(digest: str, kind: Kind) -> NoSuchDocumentError:
+    return NoSuchDocumentError(f"there is no {kind} of {digest}")
+
+
+async def _read(
+    settings: Settings, words: Sequence[str], filter_text: str | None, kind: Kind
+) -> dict[str, bytes | None]:
+    """The documents by their digests. A whole digest needs no index; what no entry has is taken for such a one."""
     check_directory(settings.directory)
     cache = cache_of(settings)
-    digest = digest_text
-    if not is_whole(digest_text):
-        digest = find_digest((d.digest for d in await cache.list()), digest_text)
-    return digest, await cache.read_document(digest, kind)
+    digests = [whole_digest(word) for word in words]
+    if not all(digests):
+        index = await cache.index()
+        digests = [digest or find_named(index, word).digest for digest, word in zip(digests, words, strict=True)]
+    if filter_text is not None:
+        digests = [digest for digest, _ in chosen_keys(settings, await cache.index(), (), filter_text)]
+    return {digest: await cache.read_document(digest, kind) for digest in digests}
 
 
-def _as_json(raw: bytes) -> dict[str, Any]:
+def _as_json(raw: bytes | None) -> dict[str, Any]:
     """The bytes under ``raw`` where they are UTF-8, else under ``base64``."""
     import base64
 
+    if raw is None:
+        return {"raw": None}
     try:
         return {"raw": raw.decode()}
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(raw).decode()}
+
+
+def _print(raw: bytes, kind: Kind) -> None:
+    if is_terminal(sys.stdout):
+        _show_on_terminal(raw, kind)
+    else:
+        emit_bytes(raw)
 
 
 def _show_on_terminal(raw: bytes, kind: Kind) -> None:

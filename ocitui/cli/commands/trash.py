@@ -20,6 +20,7 @@ from ..options import Span, directory_option, json_option, read_only_option, rea
 from ..output import emit, fail, say
 from ..prose import paragraph, shortened
 from ..running import agree, cache_of, run_async, writing_cache
+from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def trash_list_command(settings: Settings) -> ExitCode:
 
 
 @trash_command.command("restore", short_help="Bring files back to where they were.")
-@click.argument("words", metavar="NAME|ID...", nargs=-1, required=True)
+@click.argument("words", metavar="NAME|ID...", nargs=-1, required=True, shell_complete=complete_trashed)
 @writing
 def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCode:
     """Bring files back to where they were; nothing that stands there is overwritten.
@@ -85,7 +86,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
 
 
 @trash_command.command("empty", short_help="Remove files for good, after a question.")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_trashed)
 @click.option("--older-than", metavar="SPAN", type=Span(), help="Only what went there so long ago, as 30d or 12h.")
 @yes_option
 @writing

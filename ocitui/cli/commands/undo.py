@@ -14,6 +14,7 @@ from ..json_values import transaction_json
 from ..options import writing, yes_option
 from ..output import emit, say
 from ..running import agree, run_async, writing_cache
+from ..selectors import complete_transaction
 from ..settings import ExitCode, Settings
 from ..transactions import extent
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("undo")
-@click.argument("transaction_id", metavar="[ID]", required=False)
+@click.argument("transaction_id", metavar="[ID]", required=False, shell_complete=complete_transaction)
 @yes_option
 @writing
 def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCode:

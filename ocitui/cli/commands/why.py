@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import PackedFormat
-from ocitui.cache.files import check_directory
+from ocitui.cache.files import check_directory, known_format
 
-from ..failures import AmbiguousDigestError
 from ..options import FORMATS, reading
 from ..output import emit, say
 from ..prose import paragraph
 from ..running import cache_of, place, run_async
+from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -24,26 +24,24 @@ _ALL = "all"
 
 
 @click.command("why")
-@click.argument("text", metavar="NAME|DIGEST")
+@click.argument("text", metavar="NAME|DIGEST", shell_complete=complete_entry)
 @click.option(
     "--format",
     "format_",
     type=click.Choice([*FORMATS, _ALL]),
-    default=FORMATS[0],
-    show_default=True,
-    help="The packed format; all: every one that there is of it.",
+    help=f"The packed format; all: every one that there is of it [default: {FORMATS[0]}].",
 )
 @reading
-def why_command(settings: Settings, text: str, format_: str) -> ExitCode:
+def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 
     The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
-    DIGEST may be its beginning.
+    DIGEST may be its first digits; each may end with .FORMAT.
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
     check_directory(settings.directory)
-    chain = _ask(settings, text, None if format_ == _ALL else PackedFormat(format_))
+    chain = _ask(settings, text, format_)
     if settings.as_json:
         emit(settings, **chain_json(chain))
     else:
@@ -81,16 +79,13 @@ def chain_json(chain: Chain) -> dict[str, Any]:
     }
 
 
-def _ask(settings: Settings, text: str, format_: PackedFormat | None) -> Chain:
+def _ask(settings: Settings, text: str, format_: str | None) -> Chain:
     from ocitui.cache.ledger import Ledger
-    from ocitui.doctor import why as doctor
     from ocitui.doctor.why import why
 
-    ledger = Ledger.open(settings.directory)
-    try:
-        return run_async(why(cache_of(settings), text, format_, ledger=ledger, salvage_index=True))
-    except doctor.AmbiguousDigestError as error:
-        raise AmbiguousDigestError(error.message) from error
+    ledger, fallback = Ledger.open(settings.directory), None if format_ == _ALL else PackedFormat.SQUASHFS
+    asked = why(cache_of(settings), text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
+    return run_async(asked)
 
 
 def _status(chain: Chain) -> ExitCode:
