@@ -225,7 +225,8 @@ def test_of_a_corrupt_index_what_can_be_read(kind: str, demo: Path) -> None:
     spoil, has_names = SPOILT[kind]
     spoil(demo)
     assert offered("show", "al") == (["alpine:3.19"] if has_names else [])
-    # The files tell digests in any case.
+    # The files tell digests in any case, and where the index tells none by two digits as well.
+    assert has_names or offered("delete", HEX[:2]) == [HEX]
     assert offered("delete", HEX[:6]) == [HEX]
     assert offered("delete", f"sha256:{SITE_HEX[:6]}") == [SITE.digest]
 
