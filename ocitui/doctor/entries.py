@@ -265,8 +265,9 @@ class Entries:
                 either = mark == ":" and _bound(f"{field}>{wanted}") is not None
                 meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
                 return f"{bare} compares with nothing", meant
-            if near := get_close_matches(field, FIELDS if mark == ":" else (*FIELDS, *_UNITS), 1, _ALIKE):
-                meant = f"{near[0]}{':' if near[0] in FIELDS else mark}{wanted} may be meant"
+            if near := get_close_matches(field, (*FIELDS, *_UNITS), 1, _ALIKE):
+                sign = ":" if near[0] in FIELDS else ">" if mark == ":" else mark
+                meant = f"{near[0]}{sign}{wanted} may be meant"
                 return f"{bare} is no filter" if field in FIELDS else f"there is no field {field}", meant
             if mark != ":":
                 return f"{bare} is no filter", f"only {' and '.join(_UNITS)} are compared"

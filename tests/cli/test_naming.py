@@ -169,6 +169,7 @@ def test_several_are_shown(demo: Path, ocitui: Ocitui) -> None:
     ("text", "meant"),
     [
         ("sate:bad", "state:bad may be meant"),
+        ("siez:3M", "size>3M may be meant"),
         ("size>300q", "as in size>100M"),
         ("siez>300M", "size>300M may be meant"),
         ("size:300M", "size>300M or size<300M may be meant"),
