@@ -28,6 +28,8 @@ ANY_SIZE = 1 << 62
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
+usual_digest = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
+"""What nearly every digest is found to be at once."""
 _LONGEST_DIGEST = 200  # bytes; with the suffixes and a transaction's id the name must fit a directory entry
 
 
@@ -48,6 +50,8 @@ def usable_digest(digest: str) -> bool:
 
 def valid_digest(digest: str) -> bool:
     """Whether it is ``algorithm:hex`` of the algorithm's length (image-spec, descriptor.md, "Digests")."""
+    if usual_digest(digest):
+        return True
     found = _DIGEST.fullmatch(digest)
     return found is not None and len(found[2]) == _HEX_DIGITS.get(found[1], len(found[2])) and usable_digest(digest)
 

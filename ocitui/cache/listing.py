@@ -256,6 +256,9 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
+        if not before.digests:
+            yield from self.held()
+            return
         for row, digest in enumerate(self.digests):
             theirs = before.rows.get(digest)
             if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
@@ -334,7 +337,8 @@ class Listing:
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
-        return (digest for row, digest in enumerate(self.digests) if self._holds(row))
+        modes = self.modes
+        return (one for row, one in enumerate(self.digests) if modes[row * WIDTH] or self._holds(row))
 
     def _holds(self, row: int) -> bool:
         places = slice(row * WIDTH, row * WIDTH + WIDTH)

@@ -143,7 +143,7 @@ class Judge:
             if names is None or not len(before):
                 self._late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
-                self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
+                self.listing = Listing.read(files, filter(valid_digest, digests), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
             else:
                 parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
