@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -176,7 +176,7 @@ class Judge:
         if not self.named:
             yield from self.listing.held()
         elif before.index is None or not had:
-            yield from (one for one in dict.fromkeys(self._digests) if one in self.listing.rows or valid_digest(one))
+            yield from (one for one in self._digests if one in self.listing.rows or valid_digest(one))
         else:
             index, old = reading.index or ImageIndex.empty(), before.index
             changed = index.difference(old)
@@ -244,7 +244,7 @@ class Judge:
     @_in_turn
     def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:
         """Look at a batch of what is to be looked at; gives its digests, none once there are no more."""
-        digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
+        digests = [*islice(self._pending, _BATCH)]
         for digest in digests:
             self._look_at(files, digest, only)
             self._pending.pop(digest, None)
