@@ -88,7 +88,8 @@ class Judge:
         self.complete = False
         """Whether every entry was looked into once."""
         self._checks = DescriptorChecks()
-        self._late = False
+        self.late = False
+        """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
         # Whether the index that was taken last told of entries.
         self._told = False
         self._of_index: dict[int, Findings] = {}
@@ -111,7 +112,7 @@ class Judge:
     def begin(self, reading: IndexReading) -> None:
         """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
         hundreds of them, so that these need not wait for it."""
-        self.reading, self.listing, self._late = reading, Listing(), True
+        self.reading, self.listing, self.late = reading, Listing(), True
         first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
         with self._open(self.directory) as files:
             self.listing.refresh(files, _names_of(first))
@@ -141,7 +142,7 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
-                self._late = False
+                self.late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, filter(valid_digest, digests), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
@@ -230,7 +231,7 @@ class Judge:
         with suppress(CacheDirectoryError), self._open(self.directory) as files:
             while digests := self._look_at_some(files, only):
                 yield digests
-                if self._late:
+                if self.late:
                     self.take(self.reading)
             self.complete = self.complete or only is None
 
