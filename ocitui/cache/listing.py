@@ -256,9 +256,6 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
-        if not before.digests:
-            yield from self.held()
-            return
         for row, digest in enumerate(self.digests):
             theirs = before.rows.get(digest)
             if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
@@ -337,14 +334,11 @@ class Listing:
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
-        modes = self.modes
-        return (one for row, one in enumerate(self.digests) if modes[row * WIDTH] or self._holds(row))
+        return (digest for row, digest in enumerate(self.digests) if self._holds(row))
 
     def _holds(self, row: int) -> bool:
-        places = slice(row * WIDTH, row * WIDTH + WIDTH)
-        return any(self.modes[places]) or bool(
-            self.odd and any(place in self.odd for place in range(len(self.modes))[places])
-        )
+        at = row * WIDTH
+        return any(self.modes[at : at + WIDTH]) or any(place in self.odd for place in range(at, at + WIDTH))
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.report import Coverage, Report
 
 Findings = tuple["Finding", ...]
-_STEP_SECONDS = 0.2
-_WATCH_SECONDS = 1.0
+_STEP_SECONDS, _WATCH_SECONDS = 0.2, 1.0
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
 _REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0

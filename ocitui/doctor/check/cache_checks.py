@@ -47,10 +47,8 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
         if (row := rows.get(digest)) is not None:
             named[row] |= bits.get(format_, _ALL_FORMATS) | 1
     others = [[place for place in range(FIRST_PACKED, WIDTH) if not by >> place & 1] for by in range(1 << WIDTH)]
-    modes, odd = listing.modes, listing.odd
     for row, by in enumerate(named):
-        at = row * WIDTH
-        unnamed = [place for place in others[by] if modes[at + place] or (odd and at + place in odd)]
+        unnamed = [place for place in others[by] if listing.has(row * WIDTH + place)]
         if unnamed or not by:
             yield from _orphans_of(listing, listing.digests[row], named=bool(by), unnamed=unnamed)
 

@@ -50,8 +50,7 @@ class DescriptorChecks:
         """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
         usual = self._usual
-        columns = zip(index.digests, index.formats, index.names, strict=True)
-        for position, (digest, format_, name) in enumerate(columns):
+        for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
             if name not in usual and name is not None and _USUAL_NAME(name):
                 usual.add(name)
             if name not in usual or format_ not in _FORMATS or not usual_digest(digest):

@@ -64,24 +64,22 @@ def look_usually(
 
     Few calls, because this goes over every entry of the largest caches.
     """
-    at = row * WIDTH
-    modes, sizes, odd = listing.modes[at : at + WIDTH], listing.sizes[at : at + WIDTH], listing.odd
-    size, config_size, looked = sizes[MANIFEST], sizes[CONFIG], DOCUMENTS_LOOKED
+    at, odd, looked = row * WIDTH, listing.odd, DOCUMENTS_LOOKED
+    modes, sizes = listing.modes[at : at + WIDTH], listing.sizes[at : at + WIDTH]
     if (
         not entries
         or (odd and not odd.keys().isdisjoint(range(at, at + WIDTH)))
         or not is_plain(modes[MANIFEST])
         or not is_plain(modes[CONFIG])
-        or size > _LARGEST_USUAL
-        or config_size > _LARGEST_USUAL
+        or max(sizes[MANIFEST], sizes[CONFIG]) > _LARGEST_USUAL
     ):
         return 0
     try:
-        manifest = files.read(f"{digest}.manifest.json", size)
-        if len(manifest) != size or f"sha256:{sha256(manifest).hexdigest()}" != digest:
+        manifest = files.read(f"{digest}.manifest.json", sizes[MANIFEST])
+        if len(manifest) != sizes[MANIFEST] or f"sha256:{sha256(manifest).hexdigest()}" != digest:
             return 0
         said = read_manifest(manifest)
-        raw = files.read(f"{digest}.config.json", config_size)
+        raw = files.read(f"{digest}.config.json", sizes[CONFIG])
         if f"sha256:{sha256(raw).hexdigest()}" != said.config.digest:
             return 0
         config = read_config(raw)
@@ -90,7 +88,7 @@ def look_usually(
         for place, expected_size, platform in entries:
             if (
                 not place
-                or expected_size != size
+                or expected_size != sizes[MANIFEST]
                 or not sizes[place]
                 or not is_plain(modes[place])
                 or (platform is not None and platform_disagrees(platform, config))
