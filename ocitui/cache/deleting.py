@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .names import PackedFormat
 
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
+_FORMATS = [str(format_) for format_ in PackedFormat]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,17 @@ class PlannedFiles(Sequence[PlannedFile]):
 
     __slots__ = ("_inodes", "_kinds", "_modified", "_sizes", "names")
 
-    def __init__(self, found: Iterable[tuple[str, Seen]] = ()) -> None:
+    def __init__(self, root: Folder, names: Iterable[str]) -> None:
+        """Those of the names that are there. Raises OSError."""
         self.names: list[str] = []
         self._kinds, self._sizes, self._modified, self._inodes = array("Q"), array("q"), array("q"), array("Q")
-        for name, seen in found:
-            self.names.append(name)
-            self._kinds.append(seen.kind)
-            self._sizes.append(seen.size)
-            self._modified.append(seen.modified_ns)
-            self._inodes.append(seen.inode)
+        for name in names:
+            if (found := root.lstat(name)) is not None:
+                self.names.append(name)
+                self._kinds.append(stat.S_IFMT(found.st_mode))
+                self._sizes.append(found.st_size)
+                self._modified.append(found.st_mtime_ns)
+                self._inodes.append(found.st_ino)
 
     @property
     def bytes(self) -> int:
@@ -104,23 +108,15 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     wanted = set(keys)
     if not wanted:
         raise NoSuchEntryError("no entry was named")
-    for digest, format_ in wanted:
-        if index.position(digest, format_) is None:
-            raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
     positions = index.positions_of(wanted)
+    in_order = dict.fromkeys((index.digests[at], index.formats[at]) for at in positions)
+    for digest, format_ in wanted.difference(in_order):
+        raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
     entries, left = tuple(index.descriptors.at(positions)), index.without_at(positions)
-    in_order = dict.fromkeys(d.key for d in entries)
     gone, kept = discardable(root, left, in_order)
-    names = dict.fromkeys(d.image_name for d in entries if d.image_name)
-    uncovered = tuple(found for name in names if (found := _newly_winning(index, left, name)))
-    return DeletePlan(tuple(in_order), entries, PlannedFiles(_seen(root, gone)), tuple(kept), uncovered)
-
-
-def _seen(root: Folder, names: Iterable[str]) -> Iterator[tuple[str, Seen]]:
-    for name in names:
-        found = root.lstat(name)
-        if found is not None:
-            yield name, Seen.of(found)
+    names = dict.fromkeys(index.names[at] for at in positions)
+    uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
+    return DeletePlan(tuple(in_order), entries, PlannedFiles(root, gone), tuple(kept), tuple(uncovered))
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -156,9 +152,11 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
         if not packed:
             continue
         gone[packed] = None
-        others = [other for other in PackedFormat if (digest, other) not in keys and other != format_]
-        shared = any(index.by_key(digest, other) or is_there(f"{digest}.{other}") for other in others)
-        (kept if shared else gone).update(dict.fromkeys(documents))
+        named = [index.formats[at] for at in index.positions(digest)]
+        others = [one for one in _FORMATS if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
+        shared = bool(others) and any((digest, other) not in keys for other in others)
+        for document in documents:
+            (kept if shared else gone)[document] = None
     return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]
 
 

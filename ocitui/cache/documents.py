@@ -202,7 +202,7 @@ class Document(Generic[T]):
 def read_manifest(raw: bytes) -> ImageManifest:
     """Raises DocumentError where the daemon refuses it."""
     value = read_surely(raw, _decode_manifest)
-    if value is None or (b"-0" in raw and 0 in _numbers(value)):
+    if value is None or (b"-" in raw and b"-0" in raw and 0 in _numbers(value)):
         return msgspec.convert(read_strictly(raw, IMAGE_MANIFEST), ImageManifest)
     return value
 

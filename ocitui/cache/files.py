@@ -28,6 +28,9 @@ ANY_SIZE = 1 << 62
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
+usual_digest = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
+"""What nearly every digest is found to be at once."""
+_FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
 _LONGEST_DIGEST = 200  # bytes; with the suffixes and a transaction's id the name must fit a directory entry
 
 
@@ -41,13 +44,15 @@ class FileKind(StrEnum):
 
 def usable_digest(digest: str) -> bool:
     """Whether a digest may become part of a file name: anything else could leave the directory, and is a miss."""
-    if not digest or "/" in digest or "\\" in digest or "\0" in digest or ".." in digest:
+    if not usual_digest(digest) and (not digest or "/" in digest or "\\" in digest or "\0" in digest or ".." in digest):
         return False
     return len(digest.encode(errors="surrogatepass")) <= _LONGEST_DIGEST
 
 
 def valid_digest(digest: str) -> bool:
     """Whether it is ``algorithm:hex`` of the algorithm's length (image-spec, descriptor.md, "Digests")."""
+    if usual_digest(digest):
+        return True
     found = _DIGEST.fullmatch(digest)
     return found is not None and len(found[2]) == _HEX_DIGITS.get(found[1], len(found[2])) and usable_digest(digest)
 
@@ -75,7 +80,7 @@ def file_names(digest: str, format: PackedFormat) -> dict[FileKind, str]:
 
 def known_format(format: str | None) -> PackedFormat | None:
     """The format an annotation names; None for one the daemon does not have."""
-    return next((known for known in PackedFormat if known == format), None)
+    return _FORMATS.get(format)
 
 
 def reachable_files(digest: str, format: str | None) -> dict[FileKind, str]:

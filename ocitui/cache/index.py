@@ -160,6 +160,9 @@ class ImageIndex:
 
     def positions_of(self, keys: Collection[Key]) -> list[int]:
         """Where every entry of these digests and formats stands, in order."""
+        if len(keys) > _MANY_LOOKUPS:
+            wanted = frozenset(keys)
+            return [at for at, key in enumerate(zip(self.digests, self.formats, strict=True)) if key in wanted]
         return sorted({at for digest, format_ in keys for at in self.positions(digest) if self.formats[at] == format_})
 
     def places(self, raws: Collection[bytes]) -> dict[bytes, list[int]]:

@@ -337,10 +337,8 @@ class Listing:
         return (digest for row, digest in enumerate(self.digests) if self._holds(row))
 
     def _holds(self, row: int) -> bool:
-        places = slice(row * WIDTH, row * WIDTH + WIDTH)
-        return any(self.modes[places]) or bool(
-            self.odd and any(place in self.odd for place in range(len(self.modes))[places])
-        )
+        at = row * WIDTH
+        return any(self.modes[at : at + WIDTH]) or any(place in self.odd for place in range(at, at + WIDTH))
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""

@@ -143,7 +143,8 @@ class PackedCheck(msgspec.Struct, frozen=True):
     tail: int = 0
 
 
-_SOUND = {format_: PackedCheck(format_) for format_ in PackedFormat}
+SOUND = {format_: PackedCheck(format_) for format_ in PackedFormat}
+"""What a file of each format is that is all well: this very one."""
 
 
 def check_packed(path: Path) -> PackedCheck:
@@ -174,7 +175,7 @@ def check_packed_file(fd: int, size: int) -> PackedCheck:
 
 
 def _checked(found: PackedFormat, problem: str | None, tail: int = 0) -> PackedCheck:
-    return _SOUND[found] if problem is None and not tail else PackedCheck(found, problem, tail=tail)
+    return SOUND[found] if problem is None and not tail else PackedCheck(found, problem, tail=tail)
 
 
 def _check_squashfs(head: bytes, size: int) -> PackedCheck:
@@ -188,18 +189,14 @@ def _check_squashfs(head: bytes, size: int) -> PackedCheck:
         return PackedCheck(found, f"its block size {block_size} is not 2 to the power of {block_log}")
     if size < used:
         return PackedCheck(found, f"it is cut short: {size} of {used} bytes")
-    return _checked(found, _table_problem(tables, used), max(0, size - -(-used // _PAGE) * _PAGE))
-
-
-def _table_problem(tables: list[int], used: int) -> str | None:
-    """Whether the tables stand in order: inodes, directories, fragments (which may be absent), ids."""
+    # They stand in order: inodes, directories, fragments (which may be absent), ids.
     ids, _, inodes, directories, fragments, _ = tables
     in_order = inodes < directories < ids if fragments == _ABSENT else inodes < directories < fragments < ids
     if not in_order:
-        return "its tables are out of order"
-    if any(used <= table < _ABSENT for table in tables):
-        return "a table of it lies beyond its end"
-    return None
+        return PackedCheck(found, "its tables are out of order")
+    beyond = [table for table in tables if used <= table < _ABSENT]
+    tail = max(0, size - -(-used // _PAGE) * _PAGE)
+    return _checked(found, "a table of it lies beyond its end" if beyond else None, tail)
 
 
 def _check_erofs(fd: int, head: bytes, size: int) -> PackedCheck:

@@ -82,7 +82,8 @@ def say_lines(lines: Iterable[str]) -> int:
 
 
 def _write_in_blocks(texts: Iterable[str]) -> None:
-    block, size, written = list[str](), 0, time.monotonic()
+    # The first is written at once: the next may take a while.
+    block, size, written = list[str](), 0, 0.0
     for text in texts:
         block.append(text)
         size += len(text)

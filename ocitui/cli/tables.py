@@ -47,15 +47,20 @@ def lay_out(
 
     With ``widest``, how wide the texts of each column get at most, each line comes as soon as its row does.
     """
-    cells: Iterable[list[str]] = ([clean(text) or "-" for text in row] for row in rows)
     titles = [column.title for column in columns]
     if widest is None:
-        cells = [*cells]
+        rows = cells = [[clean(text) for text in row] for row in rows]
         widest = [max((cell_width(row[at]) for row in cells), default=0) for at in range(len(columns))]
     widths = [max(cell_width(title), wide) for title, wide in zip(titles, widest, strict=True)]
     shown = _fit(columns, widths, width)
-    for line in chain((titles,), cells):
-        yield _GAP.join(_pad(line[at], widths[at], columns[at].right) for at in shown).rstrip()
+    plain = _GAP.join(f"%{'' if columns[at].right else '-'}{widths[at]}s" for at in shown)
+    whole = sum(widths[at] + len(_GAP) for at in shown) - len(_GAP)
+    for row in chain((titles,), rows):
+        line = plain % tuple([row[at] or "-" for at in shown])
+        # What fits and has a cell for each character, as nearly every row.
+        if len(line) != whole or not line.isascii() or not line.isprintable():
+            line = _GAP.join(_pad(clean(row[at]) or "-", widths[at], columns[at].right) for at in shown)
+        yield line.rstrip()
 
 
 def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:

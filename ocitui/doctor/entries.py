@@ -142,12 +142,12 @@ class Entries:
 
     def size(self, position: int) -> int | None:
         """The packed file's, in bytes."""
-        place = self._packed(position)
+        place = self.packed(position)
         return None if place is None else self.listing.sizes[place]
 
     def modified(self, position: int) -> int | None:
         """The packed file's mtime, in nanoseconds since the epoch."""
-        place = self._packed(position)
+        place = self.packed(position)
         return None if place is None else self.listing.modified[place]
 
     def used(self, position: int) -> str:
@@ -156,7 +156,7 @@ class Entries:
             return ""
         return self.users.get(f"{self.digests[position]}.{self.formats[position]}", "")
 
-    def _packed(self, position: int) -> int | None:
+    def packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""
         listing = self.listing
         row, suffix = listing.rows.get(self.digests[position]), PLACES.get(self.formats[position] or "", 0)
@@ -243,8 +243,8 @@ class Entries:
     def test(self, text: str) -> Predicate:
         """What tells whether the entry at a position passes a filter."""
         tests = [_compile_word(word, self) for word in text.split()]
-        if len(tests) == 1:
-            return tests[0]
+        if len(tests) < 2:
+            return tests[0] if tests else lambda position: True
         return lambda position: all(test(position) for test in tests)
 
     def misunderstood(self, text: str) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -247,9 +247,9 @@ def problems_of(findings: Iterable[Finding]) -> list[Finding]:
     return sorted((one for one in findings if one.is_problem), key=lambda one: -one.severity.rank)
 
 
-def state_of(findings: Iterable[Finding], depth: Depth | None, checked: int | None = None) -> EntryState:
+def state_of(findings: Sequence[Finding], depth: Depth | None, checked: int | None = None) -> EntryState:
     """The state of an entry with these findings, by the worst of them; only a look at the header says that it is ok."""
-    if problems := problems_of(findings):
+    if findings and (problems := problems_of(findings)):
         return _state(_word(problems), True, depth, checked)
     if depth in (None, Depth.QUICK):
         return NOT_LOOKED if depth is None else _state("-", False, depth, None)

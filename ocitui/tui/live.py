@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.report import Coverage, Report
 
 Findings = tuple["Finding", ...]
-_STEP_SECONDS = 0.2
+_STEP_SECONDS, _WATCH_SECONDS = 0.2, 1.0
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
 _REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
@@ -365,7 +365,10 @@ class LiveCache:
                 # What to do about the index need not wait for all files.
                 await self._look_at_cache()
             while await self._look_on():
-                continue
+                if self.judge is not None and self.judge.late:
+                    # The watch is about to tell of what came before it, and has the directory listed: once will do.
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), _WATCH_SECONDS)
             await self._look_at_cache()
             if not self._news.is_set() and not self._cache_stale and not self._reading_again:
                 self._looked.set()
@@ -386,7 +389,7 @@ class LiveCache:
         with giving_way():
             for some in looking:
                 looked.update(some)
-                if time.monotonic() > until:
+                if time.monotonic() > until or (self.judge is not None and self.judge.late):
                     break
             else:
                 self._looking = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ocitui.cache import Condition, index_file
+from ocitui.cache.listing import CacheFiles
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -68,6 +71,23 @@ async def test_entries_come_change_and_go(tmp_path: Path, write: object) -> None
         assert "the cache is empty" in one.text
         index.unlink()
         await one.until(lambda: "there is no index.json" in one.text, "that it is gone")
+
+
+async def test_the_directory_is_listed_once_when_the_screen_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before the watch began is told again: that is what lists it."""
+    listed, items = list[Path](), CacheFiles.items
+
+    def counted(files: CacheFiles) -> Iterable[os.DirEntry[str]]:
+        listed.append(files.directory)
+        return items(files)
+
+    monkeypatch.setattr(CacheFiles, "items", counted)
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.until(lambda: one.live.complete and not one.live.looking, "all states")
+        assert listed == [cache]
 
 
 async def test_a_missing_file_changes_its_own_rows_only(tmp_path: Path) -> None:

@@ -76,14 +76,14 @@ def _widest(entries: Entries) -> list[int]:
 
 
 def _row(entries: Entries, position: int, now: float) -> list[str]:
-    modified = entries.modified(position)
+    place = entries.packed(position)
     return [
         entries.name(position),
         entries.references[position] or "",
         entries.formats[position] or "",
         short_digest(entries.digests[position]),
         entries.platform(position),
-        human_size(entries.size(position)),
-        human_age(None if modified is None else max(0.0, now - modified / 1e9)),
+        "-" if place is None else human_size(entries.listing.sizes[place]),
+        "-" if place is None else human_age(max(0.0, now - entries.listing.modified[place] / 1e9)),
         entries.state(position).word,
     ]

@@ -46,11 +46,11 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
     for digest, format_ in keys:
         if (row := rows.get(digest)) is not None:
             named[row] |= bits.get(format_, _ALL_FORMATS) | 1
-    for row, digest in enumerate(listing.digests):
-        by, has = named[row], listing.has
-        unnamed = [place for place in range(FIRST_PACKED, WIDTH) if not by >> place & 1 and has(row * WIDTH + place)]
+    others = [[place for place in range(FIRST_PACKED, WIDTH) if not by >> place & 1] for by in range(1 << WIDTH)]
+    for row, by in enumerate(named):
+        unnamed = [place for place in others[by] if listing.has(row * WIDTH + place)]
         if unnamed or not by:
-            yield from _orphans_of(listing, digest, named=bool(by), unnamed=unnamed)
+            yield from _orphans_of(listing, listing.digests[row], named=bool(by), unnamed=unnamed)
 
 
 def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:

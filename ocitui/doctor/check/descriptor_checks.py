@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from typing import TypedDict
 
 from ocitui.cache import Descriptor, ImageIndex, ImageName, InvalidNameError, PackedFormat
-from ocitui.cache.files import known_format, usable_digest, valid_digest
+from ocitui.cache.files import known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.records import Identity
 
 from ..catalogue import CATALOGUE
 from ..findings import Answer, Finding
 
-_USUAL_DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
 # Names that krata surely spells as they are, and resolves: without a host, or with one that is not the default.
 _USUAL_NAME = re.compile(
     r"(?:(?!library/)[\w-]+|(?!mirror\.gcr\.io/)[\w-]+(?:\.[\w-]+)+/[\w-]+)(?:/[\w-]+)?(?::(?!latest\Z)[\w.-]+)?",
@@ -50,19 +49,15 @@ class DescriptorChecks:
     def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
         """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
-        last: dict[Identity, int] = {}
-        winners: dict[str | None, str] = {}
-        usual, digest_is_usual = self._usual, _USUAL_DIGEST
-        columns = zip(index.digests, index.formats, index.names, strict=True)
-        for position, (digest, format_, name) in enumerate(columns):
-            last[digest, format_, name] = position
-            winners[name] = digest
+        usual = self._usual
+        for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
             if name not in usual and name is not None and _USUAL_NAME(name):
                 usual.add(name)
-            if name not in usual or format_ not in _FORMATS or not digest_is_usual(digest):
+            if name not in usual or format_ not in _FORMATS or not usual_digest(digest):
                 findings += self._single(index.descriptors[position], position, inferred)
-        if len(last) < len(index) or len(winners) < len(index):
-            findings += _repeated(index, last, winners)
+        winners = dict(zip(index.names, index.digests, strict=True))
+        if len(winners) < len(index):
+            findings += _repeated(index, winners)
         return sorted(findings, key=lambda finding: finding.position or 0)
 
     def _single(self, descriptor: Descriptor, position: int, inferred: dict[str, str]) -> Iterator[Finding]:
@@ -107,9 +102,11 @@ def _name_problem(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _repeated(index: ImageIndex, last: dict[Identity, int], winners: dict[str | None, str]) -> Iterator[Finding]:
+def _repeated(index: ImageIndex, winners: dict[str | None, str]) -> Iterator[Finding]:
     """Entries that a later one repeats, and names that a later entry of another digest takes."""
-    for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+    identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+    last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
+    for position, (digest, format_, name) in enumerate(identities):
         if last[digest, format_, name] != position:
             seen = "a later entry has the same digest, format and name"
             at = Where(digest=digest, format=format_ or "", name=name or "", position=position)

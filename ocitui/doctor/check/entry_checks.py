@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ocitui.cache import Descriptor, DocumentError, FileKind, PackedFormat
 from ocitui.cache.documents import Platform, read_config, read_manifest
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain
-from ocitui.cache.packed_file import check_packed_file
+from ocitui.cache.packed_file import SOUND, check_packed_file
 
 from ..catalogue import CATALOGUE
 from ..findings import Finding
@@ -21,9 +21,9 @@ from .file_checks import look_at_header, packed_standing
 
 _LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
-_USUAL_ALGORITHM = "sha256:"
 DOCUMENTS_LOOKED = 1
-_FORMAT_AT: dict[int, PackedFormat] = {PLACES[format_]: format_ for format_ in PackedFormat}
+_FORMAT_AT = {PLACES[format_]: str(format_) for format_ in PackedFormat}
+_SOUND_AT = {PLACES[format_]: sound for format_, sound in SOUND.items()}
 Expected = tuple[int, int, Platform | None]
 """What an entry says: the place of its packed file in the listing, the size of its manifest in bytes, its platform."""
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
@@ -64,26 +64,23 @@ def look_usually(
 
     Few calls, because this goes over every entry of the largest caches.
     """
-    at, modes, sizes = row * WIDTH, listing.modes, listing.sizes
-    size, config_size = sizes[at + MANIFEST], sizes[at + CONFIG]
+    at, odd, looked = row * WIDTH, listing.odd, DOCUMENTS_LOOKED
+    modes, sizes = listing.modes[at : at + WIDTH], listing.sizes[at : at + WIDTH]
     if (
         not entries
-        or (listing.odd and not listing.odd.keys().isdisjoint(range(at, at + WIDTH)))
-        or not is_plain(modes[at + MANIFEST])
-        or not is_plain(modes[at + CONFIG])
-        or size > _LARGEST_USUAL
-        or config_size > _LARGEST_USUAL
-        or not digest.startswith(_USUAL_ALGORITHM)
+        or (odd and not odd.keys().isdisjoint(range(at, at + WIDTH)))
+        or not is_plain(modes[MANIFEST])
+        or not is_plain(modes[CONFIG])
+        or max(sizes[MANIFEST], sizes[CONFIG]) > _LARGEST_USUAL
     ):
         return 0
-    looked = DOCUMENTS_LOOKED
     try:
-        manifest = files.read(f"{digest}.manifest.json", size)
-        if len(manifest) != size or sha256(manifest).hexdigest() != digest[len(_USUAL_ALGORITHM) :]:
+        manifest = files.read(f"{digest}.manifest.json", sizes[MANIFEST])
+        if len(manifest) != sizes[MANIFEST] or f"sha256:{sha256(manifest).hexdigest()}" != digest:
             return 0
         said = read_manifest(manifest)
-        raw = files.read(f"{digest}.config.json", config_size)
-        if _USUAL_ALGORITHM + sha256(raw).hexdigest() != said.config.digest:
+        raw = files.read(f"{digest}.config.json", sizes[CONFIG])
+        if f"sha256:{sha256(raw).hexdigest()}" != said.config.digest:
             return 0
         config = read_config(raw)
         if len(said.layers) != len(config.rootfs.diff_ids):
@@ -91,28 +88,23 @@ def look_usually(
         for place, expected_size, platform in entries:
             if (
                 not place
-                or expected_size != size
-                or not sizes[at + place]
-                or not is_plain(modes[at + place])
+                or expected_size != sizes[MANIFEST]
+                or not sizes[place]
+                or not is_plain(modes[place])
                 or (platform is not None and platform_disagrees(platform, config))
             ):
                 return 0
             if headers and not looked >> place & 1:
-                if not _header_is_usual(files, digest, place, sizes[at + place]):
-                    return 0
+                fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
+                try:
+                    if check_packed_file(fd, sizes[place]) is not _SOUND_AT[place]:
+                        return 0
+                finally:
+                    os.close(fd)
                 looked |= 1 << place
     except (OSError, DocumentError):
         return 0
     return looked
-
-
-def _header_is_usual(files: CacheFiles, digest: str, place: int, size: int) -> bool:
-    fd = files.open_fd(f"{digest}.{_FORMAT_AT[place]}")
-    try:
-        check = check_packed_file(fd, size)
-    finally:
-        os.close(fd)
-    return check.found is _FORMAT_AT[place] and check.problem is None and not check.unchecked and not check.tail
 
 
 def check_digest(

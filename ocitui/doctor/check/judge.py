@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, wraps
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -88,7 +88,8 @@ class Judge:
         self.complete = False
         """Whether every entry was looked into once."""
         self._checks = DescriptorChecks()
-        self._late = False
+        self.late = False
+        """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
         # Whether the index that was taken last told of entries.
         self._told = False
         self._of_index: dict[int, Findings] = {}
@@ -111,7 +112,7 @@ class Judge:
     def begin(self, reading: IndexReading) -> None:
         """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
         hundreds of them, so that these need not wait for it."""
-        self.reading, self.listing, self._late = reading, Listing(), True
+        self.reading, self.listing, self.late = reading, Listing(), True
         first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
         with self._open(self.directory) as files:
             self.listing.refresh(files, _names_of(first))
@@ -141,9 +142,9 @@ class Judge:
         with self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
-                self._late = False
+                self.late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
-                self.listing = Listing.read(files, (one for one in digests if valid_digest(one)), told)
+                self.listing = Listing.read(files, filter(valid_digest, digests), told)
                 stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
             else:
                 parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
@@ -176,7 +177,7 @@ class Judge:
         if not self.named:
             yield from self.listing.held()
         elif before.index is None or not had:
-            yield from (one for one in dict.fromkeys(self._digests) if one in self.listing.rows or valid_digest(one))
+            yield from (one for one in self._digests if one in self.listing.rows or valid_digest(one))
         else:
             index, old = reading.index or ImageIndex.empty(), before.index
             changed = index.difference(old)
@@ -230,7 +231,7 @@ class Judge:
         with suppress(CacheDirectoryError), self._open(self.directory) as files:
             while digests := self._look_at_some(files, only):
                 yield digests
-                if self._late:
+                if self.late:
                     self.take(self.reading)
             self.complete = self.complete or only is None
 
@@ -244,7 +245,7 @@ class Judge:
     @_in_turn
     def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:
         """Look at a batch of what is to be looked at; gives its digests, none once there are no more."""
-        digests = [digest for digest, _ in zip(self._pending, range(_BATCH), strict=False)]
+        digests = [*islice(self._pending, _BATCH)]
         for digest in digests:
             self._look_at(files, digest, only)
             self._pending.pop(digest, None)
