@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackerCache, ReadOnlyError, TransactionKind, TransactionState
+from ocitui.cache import (
+    Change,
+    ImageIndex,
+    IndexEdit,
+    PackerCache,
+    ReadOnlyError,
+    Remove,
+    TransactionKind,
+    TransactionState,
+)
 from ocitui.cache.disk import Disk
 from tests.cache.scenes import (
     CASES,
@@ -18,6 +27,7 @@ from tests.cache.scenes import (
     Stop,
     StoppingDisk,
     WithoutExchange,
+    interrupted_delete,
     key,
     refusal,
     replaced,
@@ -198,3 +208,27 @@ async def test_what_only_the_index_can_decide_waits_for_it(memory_path: Path) ->
     await cache.undo()
     await cache.undo(done.id)
     assert (scene.directory / "index.json").read_bytes() == b"corrupt"
+
+
+async def test_what_is_pending_is_decided_before_an_index_that_reads_again_is_edited(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index did not read when the next writer began, and does when that edits it."""
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    index, sound = directory / "index.json", (directory / "index.json").read_bytes()
+    left = await interrupted_delete(directory)
+    index.write_bytes(b"corrupt")
+
+    def mended(_: Path) -> None:
+        index.write_bytes(sound)
+
+    monkeypatch.setattr("ocitui.cache.transactions.refuse_link", mended)
+    raw = ImageIndex.parse(sound).descriptors[2].raw
+    cache = PackerCache(directory)
+    await cache.change(Change(IndexEdit((Remove(2, raw),))), TransactionKind.REPAIR)
+    assert [(one.id == left, one.state) for one in await cache.transactions()] == [
+        (False, TransactionState.DONE),
+        (True, TransactionState.VOID),
+    ]
+    assert await cache.list() == list(ImageIndex.parse(sound).descriptors[:2])
