@@ -111,7 +111,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
     transaction = begin(about.kind, space.next_sequence(), of=about.of, names=about.names, digests=about.digests)
     transaction = msgspec.structs.replace(
         transaction,
-        marked=edit is None or not edit.by_key or bool(change.modes),
+        marked=edit is None or not edit.by_key,
         absent=list(about.absent),
         displaced=[_moved(space, transaction.id, p.name, p.seen, p.aside) for p in change.place if p.seen is not None],
         modes=[_mode(space, one) for one in change.modes],
@@ -403,7 +403,7 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
         raise unfinished(transaction, error) from error
     if transaction.swap is not None and transaction.swap.new is not None:
         # What an index was made of that replaced another, no record tells.
-        with suppress(OSError, CacheError):
+        with suppress(OSError):
             keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
     if space.notes:
         done = msgspec.structs.replace(done, note="; ".join(dict.fromkeys(space.notes)))
