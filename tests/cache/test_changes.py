@@ -28,7 +28,9 @@ from ocitui.cache import (
     Remove,
     TransactionKind,
     TransactionState,
+    list_corrupt,
     new_index,
+    read_corrupt,
     see,
     see_index,
 )
@@ -51,7 +53,7 @@ async def test_it_is_undone_byte_for_byte(name: str, memory_path: Path) -> None:
     assert (done.sequence, done.state) == (2, TransactionState.DONE)
     undone = await cache.undo(done.id)
     assert scene.states() == before
-    assert (undone.kind, undone.of) == (TransactionKind.UNDO, done.id)
+    assert (undone.kind, undone.of, undone.sequence) == (TransactionKind.UNDO, done.id, 3)
     redone = await cache.undo(undone.id)
     assert scene.states() == changed
     await PackerCache(scene.directory).undo(redone.id)
@@ -265,6 +267,8 @@ async def test_a_reset_is_undone(memory_path: Path) -> None:
     cache = await PackerCache.open(directory, on_corrupt="reset")
     assert await cache.list() == []
     (reset,) = await cache.transactions()
+    # Apart from the trash, which may be emptied.
+    assert [read_corrupt(directory, copy) for copy in list_corrupt(directory)] == [b'{"schemaVersion":2,']
     with pytest.raises(NoSuchTransactionError):
         await cache.undo()
     await cache.undo(reset.id)

@@ -116,6 +116,7 @@ async def test_wherever_the_packed_file_is(
     assert image.path.lstat().st_nlink == 1
     assert image.path.read_bytes() == b"content"
     assert not os.path.lexists(path)
+    assert len(await PackerCache(directory).transactions()) == 1
     if kept.exists():
         assert kept.read_bytes() == b"content"
         assert not kept.samefile(image.path)
