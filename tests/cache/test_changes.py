@@ -28,8 +28,10 @@ from ocitui.cache import (
     Remove,
     TransactionKind,
     TransactionState,
+    list_backups,
     list_corrupt,
     new_index,
+    read_backup,
     read_corrupt,
     see,
     see_index,
@@ -127,6 +129,14 @@ async def test_a_replacement_waits_for_a_torn_write_to_end(memory_path: Path, mo
     assert scene.entries() == [key(1), key(0)]
 
 
+async def test_a_new_index_is_kept_as_a_backup_as_well(memory_path: Path) -> None:
+    scene, act = await scene_of("corrupt", memory_path)
+    await act(PackerCache(scene.directory), scene)
+    (done, *_), (newest, *_) = await PackerCache(scene.directory).transactions(), list_backups(scene.directory)
+    assert (newest.number, newest.entries) == (done.sequence + 1, 2)
+    assert read_backup(scene.directory, newest) == scene.index().to_bytes()
+
+
 INSERTS: dict[str, tuple[tuple[int, ...], int | None, list[int]]] = {
     "at the end": ((), None, [0, 1, 2, 3, 9]),
     "beyond the end": ((), 99, [0, 1, 2, 3, 9]),
@@ -181,6 +191,14 @@ async def test_what_is_refused(memory_path: Path) -> None:
         await cache.change(Change(), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="not a regular file"):
         await cache.change(Change(place=(Place("new", path=scene.sources),)), TransactionKind.REPAIR)
+    (scene.sources / "link").symlink_to(scene.sources / "moved")
+    (scene.sources / "to a folder").symlink_to(scene.sources)
+    for place in (
+        Place("new", path=scene.sources / "link"),
+        Place("new", path=scene.sources / "to a folder", take=True),
+    ):
+        with pytest.raises(ConflictError, match="not a regular file"):
+            await cache.change(Change(place=(place,)), TransactionKind.REPAIR)
     with pytest.raises(ValueError, match="one of them only"):
         Place("new", data=b"", trash="too")
     with pytest.raises(ReadOnlyError):
