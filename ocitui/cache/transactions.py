@@ -515,7 +515,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
     if waiting is not None and waiting.st_ino == inode:
         return False
     if there is not None and there.st_ino == inode:
-        return swap is None or waiting is None or not gave_back(space, folder, name, swap)
+        return swap is None or not gave_back(space, folder, name, swap)
     return waiting is not None
 
 

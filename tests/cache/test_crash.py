@@ -397,3 +397,15 @@ async def test_of_an_index_that_was_taken_away_the_name_a_disk_forgot_to_take_go
     assert not (scene.directory / "index.json").exists()
     await PackerCache(scene.directory).undo(recovered.id)
     assert scene.states() == template.states()
+
+
+async def test_what_is_left_to_decide_where_the_index_is_gone_by_then(memory_path: Path) -> None:
+    template, act = await scene_of("point", memory_path / "template")
+    index = template.index().to_bytes()
+    scene = await died_in(
+        template, act, memory_path / "run", lambda run: (run.directory / "index.json").read_bytes() != index
+    )
+    (scene.directory / "index.json").unlink()
+    (recovered,) = (await PackerCache(scene.directory).prepare()).recovered
+    assert recovered.state is TransactionState.DONE
+    assert index in [read_backup(scene.directory, backup) for backup in list_backups(scene.directory)]
