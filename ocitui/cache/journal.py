@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from .actor import log_to_host, whoami
-from .disk import Disk, Folder, ForeignFileError
+from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
 from .records import (
     RECORD_VERSION,
@@ -173,7 +173,7 @@ class Journal:
                 self.load(record)
             except ConflictError as error:
                 cause = error.__cause__
-                stays = isinstance(cause, NewerRecordError | ForeignFileError) or is_passing(cause)
+                stays = isinstance(cause, NewerRecordError) or is_passing(cause)
                 refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause), stays))
         strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
         return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]

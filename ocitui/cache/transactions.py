@@ -27,7 +27,7 @@ import msgspec
 from .backups import keep_backup, keep_corrupt
 from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
 from .descriptors import Descriptor
-from .disk import Folder, ForeignFileError
+from .disk import Folder
 from .edits import Edit, EditCall, arrivals, needed, removals, removals_at
 from .entries import packed_file
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
@@ -111,7 +111,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
     transaction = begin(about.kind, space.next_sequence(), of=about.of, names=about.names, digests=about.digests)
     transaction = msgspec.structs.replace(
         transaction,
-        marked=edit is None or not edit.by_key or bool(change.modes),
+        marked=edit is None or not edit.by_key,
         absent=list(about.absent),
         displaced=[_moved(space, transaction.id, p.name, p.seen, p.aside) for p in change.place if p.seen is not None],
         modes=[_mode(space, one) for one in change.modes],
@@ -401,9 +401,9 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
         done = finish(space, marks.transaction, index)
     except OSError as error:
         raise unfinished(transaction, error) from error
-    if transaction.swap is not None and transaction.swap.new is not None:
+    if transaction.swap is not None:
         # What an index was made of that replaced another, no record tells.
-        with suppress(OSError, CacheError):
+        with suppress(OSError):
             keep_backup(space.directory, space.root.read(INDEX_NAME), transaction.sequence + 1, space.disk)
     if space.notes:
         done = msgspec.structs.replace(done, note="; ".join(dict.fromkeys(space.notes)))
@@ -437,7 +437,7 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
         if space.trash.lstat(swap.old.trash) is not None:
             # Where a disk forgot that it is no longer in its place.
             move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
-    elif swap is None and space.staging.lstat(draft) is not None:
+    elif swap is None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
                 keep_displaced(space, draft, old)
@@ -445,9 +445,8 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
 
 def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
     """Undo the steps made so far, in reverse; ``ours`` is one of this very call, whose paths outside are known."""
-    if not transaction.marked:
-        for moved in reversed(transaction.discarded):
-            move(space, space.trash, moved.trash, space.root, moved.name)
+    for moved in reversed(transaction.discarded):
+        move(space, space.trash, moved.trash, space.root, moved.name)
     swap = transaction.swap
     if swap is not None and swap.old is not None and swap.new is not None:
         # Where the replacement came no further than to take away what stood there.
@@ -476,7 +475,7 @@ def recover(space: Workspace) -> list[Transaction]:
             left = space.journal.load(record)
         except ConflictError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError) and (isinstance(cause, ForeignFileError) or is_passing(cause)):
+            if isinstance(cause, OSError) and is_passing(cause):
                 raise cause from error
             if isinstance(cause, NewerRecordError):
                 left_alone.add(record.id)
@@ -516,7 +515,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
     if waiting is not None and waiting.st_ino == inode:
         return False
     if there is not None and there.st_ino == inode:
-        return swap is None or waiting is None or not gave_back(space, folder, name, swap)
+        return swap is None or not gave_back(space, folder, name, swap)
     return waiting is not None
 
 

@@ -15,6 +15,7 @@ from ocitui.cache import (
     CorruptIndexError,
     Discard,
     DocumentError,
+    ImageIndex,
     IndexEdit,
     IndexReplacement,
     IndexSeen,
@@ -27,11 +28,16 @@ from ocitui.cache import (
     Remove,
     TransactionKind,
     TransactionState,
+    list_backups,
+    list_corrupt,
     new_index,
+    read_backup,
+    read_corrupt,
     see,
     see_index,
 )
-from ocitui.cache.disk import Disk
+from ocitui.cache.changes import see_index_in
+from ocitui.cache.disk import Disk, Folder
 from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of
 from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
 
@@ -49,7 +55,7 @@ async def test_it_is_undone_byte_for_byte(name: str, memory_path: Path) -> None:
     assert (done.sequence, done.state) == (2, TransactionState.DONE)
     undone = await cache.undo(done.id)
     assert scene.states() == before
-    assert (undone.kind, undone.of) == (TransactionKind.UNDO, done.id)
+    assert (undone.kind, undone.of, undone.sequence) == (TransactionKind.UNDO, done.id, 3)
     redone = await cache.undo(undone.id)
     assert scene.states() == changed
     await PackerCache(scene.directory).undo(redone.id)
@@ -83,14 +89,16 @@ async def test_it_is_bound_to_what_was_seen(memory_path: Path, monkeypatch: pyte
     await changed(
         scene, Change(place=(Place("new", path=scene.sources / "copied", source=wrong),)), "copied has changed"
     )
-    raw = scene.index().descriptors[0].raw
-    for removal in (Remove(1, raw), Remove(99, raw), Remove(-1, raw), Remove(0, raw + b" ")):
+    raw, next_to_last = scene.index().descriptors[0].raw, scene.index().descriptors[-2].raw
+    for removal in (Remove(1, raw), Remove(99, raw), Remove(-2, next_to_last), Remove(0, raw + b" ")):
         await changed(scene, Change(index=IndexEdit((removal,))), "entry .* of the index has changed")
     await changed(
         scene, Change(index=IndexEdit((Remove(0, raw),), seen=IndexSeen.of_bytes(b""))), "index.json has changed"
     )
     (scene.directory / FOLDER / "more").write_bytes(b"")
     await changed(scene, change, "folder has changed")
+    (scene.directory / "index.json").unlink()
+    await changed(scene, Change(IndexEdit(insert=(Insert(raw),))), "index.json is gone")
 
 
 @pytest.mark.parametrize("name", ["corrupt", "absent", "directory", "link"])
@@ -106,6 +114,50 @@ async def test_a_replacement_is_bound_to_what_stood_there(
         index.unlink(missing_ok=True)
         index.write_bytes(b"corrupt in another way")
     await changed(scene, change, "index.json has changed")
+
+
+async def test_a_replacement_waits_for_a_torn_write_to_end(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, _ = await scene_of("corrupt", memory_path)
+    change, looks = replaced(scene), [IndexSeen(), IndexSeen()]
+
+    def torn_at_first(root: Folder) -> IndexSeen:
+        return looks.pop() if looks else see_index_in(root)
+
+    monkeypatch.setattr("ocitui.cache.transactions.see_index_in", torn_at_first)
+    await PackerCache(scene.directory).change(change, TransactionKind.REPAIR)
+    assert looks == []
+    assert scene.entries() == [key(1), key(0)]
+
+
+async def test_a_new_index_is_kept_as_a_backup_as_well(memory_path: Path) -> None:
+    scene, act = await scene_of("corrupt", memory_path)
+    await act(PackerCache(scene.directory), scene)
+    (done, *_), (newest, *_) = await PackerCache(scene.directory).transactions(), list_backups(scene.directory)
+    assert (newest.number, newest.entries) == (done.sequence + 1, 2)
+    assert read_backup(scene.directory, newest) == scene.index().to_bytes()
+
+
+INSERTS: dict[str, tuple[tuple[int, ...], int | None, list[int]]] = {
+    "at the end": ((), None, [0, 1, 2, 3, 9]),
+    "beyond the end": ((), 99, [0, 1, 2, 3, 9]),
+    "before all": ((), -1, [9, 0, 1, 2, 3]),
+    "in between": ((), 2, [0, 1, 9, 2, 3]),
+    "behind what leaves": ((0, 1), 3, [2, 9, 3]),
+    "in the place of what leaves": ((1,), 1, [0, 9, 2, 3]),
+    "before what leaves": ((2, 3), 1, [0, 9, 1]),
+    "beyond what is left": ((0, 3), 9, [1, 2, 9]),
+}
+
+
+@pytest.mark.parametrize("where", INSERTS)
+async def test_a_descriptor_comes_in_before_the_one_that_was_there(where: str, memory_path: Path) -> None:
+    leaving, position, expected = INSERTS[where]
+    directory = memory_path / "cache"
+    write_cache(directory, range(4))
+    cache, raw = PackerCache(directory), ImageIndex.parse(index_bytes([entry(9)])).descriptors[0].raw
+    remove = tuple(Remove(at, one.raw) for at, one in enumerate(await cache.list()) if at in leaving)
+    await cache.change(Change(IndexEdit(remove, (Insert(raw, position),))), TransactionKind.REPAIR)
+    assert [one.key for one in await cache.list()] == [key(number) for number in expected]
 
 
 async def test_no_index_is_written_that_the_daemon_would_not_load(memory_path: Path) -> None:
@@ -139,6 +191,14 @@ async def test_what_is_refused(memory_path: Path) -> None:
         await cache.change(Change(), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="not a regular file"):
         await cache.change(Change(place=(Place("new", path=scene.sources),)), TransactionKind.REPAIR)
+    (scene.sources / "link").symlink_to(scene.sources / "moved")
+    (scene.sources / "to a folder").symlink_to(scene.sources)
+    for place in (
+        Place("new", path=scene.sources / "link"),
+        Place("new", path=scene.sources / "to a folder", take=True),
+    ):
+        with pytest.raises(ConflictError, match="not a regular file"):
+            await cache.change(Change(place=(place,)), TransactionKind.REPAIR)
     with pytest.raises(ValueError, match="one of them only"):
         Place("new", data=b"", trash="too")
     with pytest.raises(ReadOnlyError):
@@ -207,6 +267,16 @@ async def test_an_entry_that_came_back_meanwhile_is_in_the_way(memory_path: Path
         await cache.undo(scene.target)
 
 
+async def test_an_undo_is_refused_where_the_old_index_is_gone_from_the_trash(memory_path: Path) -> None:
+    scene, _ = await scene_of("undo-corrupt", memory_path)
+    cache, before = PackerCache(scene.directory), scene.states()
+    for path in (scene.directory / OWN / "trash").glob(f"{scene.target}~index.json"):
+        path.unlink()
+    with pytest.raises(ConflictError, match="no longer holds"):
+        await cache.undo(scene.target)
+    assert scene.states() == before
+
+
 async def test_a_reset_is_undone(memory_path: Path) -> None:
     directory = memory_path / "cache"
     write_cache(directory, range(2))
@@ -215,6 +285,8 @@ async def test_a_reset_is_undone(memory_path: Path) -> None:
     cache = await PackerCache.open(directory, on_corrupt="reset")
     assert await cache.list() == []
     (reset,) = await cache.transactions()
+    # Apart from the trash, which may be emptied.
+    assert [read_corrupt(directory, copy) for copy in list_corrupt(directory)] == [b'{"schemaVersion":2,']
     with pytest.raises(NoSuchTransactionError):
         await cache.undo()
     await cache.undo(reset.id)

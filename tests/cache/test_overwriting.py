@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,33 @@ async def test_a_duplicate_that_came_back(directory: Path) -> None:
     assert len(found.returned) == 1
     await cache.redo(done.id)
     assert digests_and_formats(directory) == [key(1), key(0), key(9)]
+
+
+async def test_a_duplicate_of_which_the_packed_file_is_gone(directory: Path) -> None:
+    (directory / "index.json").write_bytes(index_bytes([entry(0), entry(1), entry(0)]))
+    (directory / f"{key(0)[0]}.squashfs").unlink()
+    cache = PackerCache(directory)
+    await cache.change(Change(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))), TransactionKind.REPAIR)
+    assert await cache.overwritten() == []
+
+
+async def test_what_was_stored_anew_is_known_by_its_packed_file_whatever_the_clock_said(directory: Path) -> None:
+    """Only the entry had left; its packed file had stayed in its place."""
+    cache, packed = PackerCache(directory), directory / f"{key(0)[0]}.squashfs"
+    done = await cache.change(
+        Change(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))), TransactionKind.REPAIR
+    )
+    memory_wins(directory)
+    later, earlier = (done.started + 1000, done.started + 1000), (1.0, 1.0)
+    there = packed.stat()
+    assert [one.transaction.id for one in await cache.overwritten()] == [done.id]
+    for times in (later, earlier):
+        os.utime(packed, times)
+        assert await cache.overwritten() == []
+    os.utime(packed, ns=(there.st_mtime_ns, there.st_mtime_ns))
+    packed.write_bytes(packed.read_bytes() + b"more")
+    os.utime(packed, ns=(there.st_mtime_ns, there.st_mtime_ns))
+    assert await cache.overwritten() == []
 
 
 async def test_a_later_transaction_has_the_last_word(directory: Path, tmp_path: Path) -> None:

@@ -16,23 +16,27 @@ from typing import Any
 import pytest
 
 from ocitui.cache import (
+    Change,
     ConflictError,
     LockedError,
     PackerCache,
+    Place,
     StorageError,
+    TransactionKind,
+    TransactionState,
     keep_backup,
     keep_corrupt,
     list_backups,
 )
 from ocitui.cache.backups import late_updates
 from ocitui.cache.disk import Disk, Folder
-from ocitui.cache.journal import RefusedFile
+from ocitui.cache.journal import Journal, RefusedFile
 from ocitui.cache.lock import hold_lock
 from ocitui.cache.own_folder import enter
 from ocitui.cache.records import LARGEST_SEQUENCE
 from ocitui.cache.workspace import refused_files
-from tests.cache.scenes import ACTS, key, scene_of
-from tests.cache.support import OWN, tree, write_cache
+from tests.cache.scenes import ACTS, interrupted_delete, key, scene_of
+from tests.cache.support import OWN, trash, tree, write_cache
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +151,52 @@ async def test_an_error_that_may_pass_sets_nothing_aside(memory_path: Path, monk
     assert record.exists()
     (rolled_back,) = (await PackerCache(directory).prepare()).recovered
     assert rolled_back.id == CRAFTED
+
+
+async def test_what_a_record_that_does_not_read_may_be_about_is_kept(memory_path: Path) -> None:
+    """By whatever writes next, which decides what it can read, too."""
+    directory = await used_cache(memory_path)
+    left = await interrupted_delete(directory)
+    write_record(directory, "[", "pending").rename(directory / OWN / "journal" / "000001-abcd.pending.json")
+    write_record(directory, {"marked": True}, "pending")
+    staging = directory / OWN / "staging"
+    (staging / "000001-abcd.0").write_bytes(b"the only one")
+    await PackerCache(directory).change(Change(place=(Place("new", data=b"new"),)), TransactionKind.REPAIR)
+    assert (directory / OWN / "aside" / "000001-abcd.pending.json").read_bytes() == b"["
+    assert b"the only one" in trash(directory)
+    assert os.listdir(staging) == []
+    states = {one.id: one.state for one in await PackerCache(directory).transactions()}
+    assert states[left] is states[CRAFTED] is TransactionState.VOID
+
+
+async def test_what_a_later_version_left_half_done_is_left_alone(memory_path: Path) -> None:
+    directory = await used_cache(memory_path)
+    record, staging = write_record(directory, {"version": 99}, "pending"), directory / OWN / "staging"
+    theirs = [f"{CRAFTED}.0", f"{CRAFTED}.index"]
+    for name in ("000800-abcd.0", "000800-abcd.index", *theirs, "000900-abce.0", "990000-abcd.0"):
+        (staging / name).write_bytes(name.encode())
+    for _ in range(2):
+        await PackerCache(directory).prepare()
+        assert sorted(os.listdir(staging)) == theirs
+    # Another's index may be the only one of its kind.
+    assert [data for data in trash(directory) if b"-abc" in data] == [b"000800-abcd.index"]
+    assert record.exists()
+
+
+async def test_a_record_that_was_never_finished_is_no_record(memory_path: Path) -> None:
+    directory = await used_cache(memory_path)
+    draft = directory / OWN / "journal" / f"{CRAFTED}.draft"
+    draft.write_bytes(b"[")
+    assert await PackerCache(directory).refused() == []
+    assert (await PackerCache(directory).prepare()).set_aside == []
+    assert not draft.exists()
+
+
+async def test_a_large_record_is_looked_into_when_it_is_asked_for(memory_path: Path) -> None:
+    directory = await used_cache(memory_path)
+    record = write_record(directory, "[" + " " * (5 << 20), "done")
+    assert (await PackerCache(directory).prepare()).set_aside == []
+    assert [one.path for one in await PackerCache(directory).refused()] == [f"journal/{record.name}"]
 
 
 async def test_a_folder_that_may_not_be_read_is_told(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,3 +438,14 @@ async def test_of_two_names_of_a_record_the_later_counts(earlier: str, memory_pa
     assert (await PackerCache(directory).prepare()).recovered == ()
     assert tree(directory) == before
     assert [path.name for path in folder.glob(f"{done.id}*")] == [f"{done.id}.{state}.json"]
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("pending", "publishing-7"), ("publishing-7", "published")])
+async def test_of_two_stages_of_a_pending_record_the_later_counts(earlier: str, later: str, memory_path: Path) -> None:
+    directory = await used_cache(memory_path)
+    for stage in (earlier, later):
+        write_record(directory, {"marked": True}, stage)
+    assert (await PackerCache(directory).transactions())[0].stage == later
+    with Folder.open(directory / OWN / "journal") as folder:
+        Journal(Disk(), folder).drop_drafts()
+        assert [name for name in folder.names() if name.startswith(CRAFTED)] == [f"{CRAFTED}.{later}.json"]

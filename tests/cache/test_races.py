@@ -153,6 +153,38 @@ async def test_a_sound_index_of_another_program_wins(name: str, memory_path: Pat
     assert (await PackerCache(scene.directory).transactions())[0].state is TransactionState.VOID
 
 
+async def test_an_index_of_another_program_that_came_where_there_was_none_is_edited(memory_path: Path) -> None:
+    """What an undo puts back is in it, too."""
+    scene, act = await scene_of("undo-drop-all", memory_path)
+    entries = [one.descriptor.key for one in (await PackerCache(scene.directory).transactions())[0].removed]
+    index = scene.directory / "index.json"
+    index.unlink()
+    await act(PackerCache(scene.directory, disk=Invaded(index)), scene)
+    assert Counter(digests_and_formats(scene.directory)) == Counter([key(5), *entries])
+    assert os.listdir(scene.directory / OWN / "staging") == []
+
+
+def in_another_format(index: Path, _: int) -> None:
+    """Another program brings in what is being deleted, in another format."""
+    fields: dict[str, Any] = json.loads(index.read_bytes())
+    index.write_bytes(index_bytes([*fields["manifests"], entry(0, format="erofs")]))
+
+
+@pytest.mark.usefixtures("nobody_is_slow")
+async def test_documents_stay_that_an_entry_needs_which_came_meanwhile(memory_path: Path) -> None:
+    directory = memory_path / "cache"
+    write_cache(directory, range(3))
+    await PackerCache(directory).delete([key(2)])
+    probe = InvadedDisk(directory / "index.json", in_another_format)
+    await PackerCache(directory, disk=probe).delete([key(0)])
+    await PackerCache(directory).undo()
+    disk = InvadedDisk(directory / "index.json", in_another_format, probe.steps.index("exchange index.json"))
+    await PackerCache(directory, disk=disk).delete([key(0)])
+    assert digests_and_formats(directory) == [key(1), key(0, "erofs")]
+    files = {path.name.removeprefix(f"{key(0)[0]}.") for path in directory.glob(f"{key(0)[0]}*")}
+    assert files == {"manifest.json", "config.json"}
+
+
 class SlowWriter:
     """Has truncated index.json before the exchange, and writes only after it."""
 

@@ -116,6 +116,7 @@ async def test_wherever_the_packed_file_is(
     assert image.path.lstat().st_nlink == 1
     assert image.path.read_bytes() == b"content"
     assert not os.path.lexists(path)
+    assert len(await PackerCache(directory).transactions()) == 1
     if kept.exists():
         assert kept.read_bytes() == b"content"
         assert not kept.samefile(image.path)
@@ -223,10 +224,24 @@ async def test_a_file_that_can_only_be_copied(read_only: bool, directory: Path, 
         (source / "packed").unlink(missing_ok=True)
         image = await cache.store(make_image(source / "packed", content=content))
         assert image.path.read_bytes() == content
+        assert os.listdir(directory / ".ocitui" / "staging") == []
     assert os.listdir(source) == (["packed"] if read_only else [])
-    assert os.listdir(directory / ".ocitui" / "staging") == []
     await PackerCache(directory).undo()
     assert image.path.read_bytes() == b"old"
+
+
+class RefillingDisk(Disk):
+    """Another program puts a file where the packed one was, once that is in."""
+
+    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
+        super().move_in(source, target, new_name)
+        source.write_bytes(b"another")
+
+
+async def test_what_comes_to_the_place_of_the_packed_file_stays(directory: Path, source: Path) -> None:
+    image = await PackerCache(directory, disk=RefillingDisk()).store(make_image(source / "packed", content=b"ours"))
+    assert image.path.read_bytes() == b"ours"
+    assert (source / "packed").read_bytes() == b"another"
 
 
 async def test_a_failed_store_leaves_the_packed_file(directory: Path, source: Path) -> None:
