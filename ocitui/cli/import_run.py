@@ -33,11 +33,10 @@ from ocitui.doctor.entries import Entries, JudgedEntry
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.progress import ProgressCall
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded, resumed
+from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
-from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
 

@@ -29,20 +29,15 @@ from ocitui.threads import on_loop, settled
 
 from .blobs import BlobStore
 from .errors import SourceError
-from .home_paths import optional_path
 from .layers.layers import LayerSource
-from .packing.flatten_messages import FlattenProgress, PackedResult, Phase
-from .packing.packer_base import check_tool
-from .packing.packing import flatten_and_pack
+from .packing.packing import FlattenProgress, PackedResult, Phase, check_tool, flatten_and_pack
 from .progress import ImportPhase, ProgressCall, Tracker
-from .requests import ImportRequest
-from .sources.base import BlobProgress, Source, SourceImage, SourceKind
-from .sources.image_documents import describe_image
+from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
-from .sources.opening import find_packed_files, open_source, recognise
+from .sources.images import BlobProgress, Source, SourceImage, SourceKind, describe_image
+from .sources.opening import find_packed_files, open_source, optional_path, recognise
 from .sources.packed import check_name, import_packed, inspect_packed
 from .staging import check_room, staging_folder, while_there_is_room
-from .unfinished import blob_store
 
 Key = tuple[str, PackedFormat]
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 
 from .errors import SourceError
-from .home_paths import home_path
-from .packing.packer_base import check_tool
+from .packing.packing import check_tool
 from .requests import ImportRequest
-from .sources.base import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import find_packed_files, open_source, recognise
+from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
+from .sources.opening import find_packed_files, home_path, open_source, recognise
 from .sources.packed import PackedSource, inspect_packed
 
 _PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)

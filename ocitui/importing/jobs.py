@@ -19,8 +19,7 @@ from ocitui.cache import CacheError, PackerCache
 
 from .image_import import ImportDesk, ImportResult, import_image
 from .progress import ImportPhase, ImportProgress
-from .requests import ImportRequest
-from .unfinished import forget, recorded, resumed
+from .requests import ImportRequest, forget, recorded, resumed
 
 _AT_ONCE = 2
 

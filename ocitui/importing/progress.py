@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .packing.flatten_messages import FlattenProgress, Phase
-from .sources.base import Layer
+from .packing.packing import FlattenProgress, Phase
+from .sources.images import Layer
 
 _WINDOW_SECONDS = 5.0
 _EVERY_SECONDS = 0.1

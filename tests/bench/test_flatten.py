@@ -23,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from ocitui.importing.layers.flatten import END, header, padding
 from ocitui.importing.layers.layers import LayerSource, OpenLayer
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.packer_base import PackOptions
+from ocitui.importing.packing.packing import PackOptions
 from tests.importing.test_flatten_umoci import make_layout
 from tests.tools import ROOT, need
 

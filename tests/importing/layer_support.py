@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocitui.importing.layers.changesets import Counter
 from ocitui.importing.layers.flatten import Flattening
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
+from ocitui.importing.layers.tree import Counter
 
 TYPES = {
     tarfile.REGTYPE: "file",

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import StorageError
-from ocitui.importing.blobs import BlobStore
+from ocitui.importing.blobs import BlobStore, PartialBlob
 from ocitui.importing.errors import TransferError, UnsoundSourceError
-from ocitui.importing.partial_blob import PartialBlob
 from tests.importing.registry_server import digest_of
 
 DATA = bytes(range(256)) * 20_000

@@ -20,7 +20,7 @@ from pathlib import Path
 from ocitui.importing.layers.flatten import Flattening
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.layers.changesets import Counter
+from ocitui.importing.layers.tree import Counter
 
 with Flattening([LayerSource(Path(sys.argv[1]))], LayerLimits(), Counter()) as flattening:
     flattening.write(lambda data: None, Counter())

@@ -20,19 +20,19 @@ from ocitui.importing.errors import (
     WorkerError,
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
-from ocitui.importing.packing.flatten_messages import (
+from ocitui.importing.packing.packing import (
     FlattenOptions,
     FlattenProgress,
     FlattenRequest,
     PackedResult,
+    PackOptions,
     Phase,
     decode_answer,
     decode_request,
     encode_answer,
     encode_request,
+    flatten_and_pack,
 )
-from ocitui.importing.packing.packer_base import PackOptions
-from ocitui.importing.packing.packing import flatten_and_pack
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.tools import need
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ocitui.importing.errors import SourceError, UnreadableSourceError
 from ocitui.importing.sources.archive import Archive
-from ocitui.importing.sources.image_documents import media_type_of, read_index, read_manifest
+from ocitui.importing.sources.images import media_type_of, read_index, read_manifest
 from ocitui.importing.sources.opening import open_source
 from ocitui.threads import Stop
 from tests.importing.image_makers import (

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.packing.flatten_messages import FlattenProgress, Phase
+from ocitui.importing.packing.packing import FlattenProgress, Phase
 from ocitui.importing.progress import ImportPhase, ImportProgress, Meter, Tracker
-from ocitui.importing.sources.base import Layer
+from ocitui.importing.sources.images import Layer
 from tests.cache.support import SQUASHFS
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer

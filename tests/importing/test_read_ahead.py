@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from ocitui.importing.errors import LayerError
-from ocitui.importing.layers.decompress import ReadAhead
+from ocitui.importing.layers.layers import ReadAhead
 
 
 def threads() -> list[threading.Thread]:

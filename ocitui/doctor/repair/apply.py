@@ -17,12 +17,11 @@ from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.packing.flatten_messages import FlattenProgress, PackedResult
-from ocitui.importing.packing.packing import flatten_and_pack
-from ocitui.importing.sources.base import Source, SourceImage
+from ocitui.importing.packing.packing import FlattenProgress, PackedResult, flatten_and_pack
+from ocitui.importing.requests import blob_store
+from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
-from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine

@@ -14,11 +14,9 @@ from itertools import groupby
 from typing import Protocol
 
 from ..errors import LayerError
-from .changesets import Counter, merge_layers, naming
-from .decompress import Compression, ReadAhead
-from .layers import LayerLimits, LayerSource, OpenLayer
+from .layers import Compression, LayerLimits, LayerSource, OpenLayer, ReadAhead
 from .tar_headers import BLOCK, ChunkReader, Kind, Xattrs
-from .tree import ROOT, Tree
+from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * BLOCK)
 """What ends a tar."""

@@ -5,28 +5,250 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from ocitui.cache import CacheError, PackedFormat
+from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.threads import settled
 
-from ..errors import PackerError, WorkerError
-from ..layers.layers import LayerSource
-from .flatten_messages import (
-    FlattenOptions,
-    FlattenProgress,
-    FlattenRequest,
-    PackedResult,
-    decode_answer,
-    encode_request,
-)
-from .packers import private_directory
+from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
+from ..layers.layers import LayerLimits, LayerSource
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How to pack. ``compression`` and ``level`` are the packer's own words; None leaves the format's default."""
+
+    compression: str | None = None
+    """squashfs: gzip; erofs: not compressed."""
+    level: int | None = None
+    """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
+    memory_mib: int = 64
+    """What mksquashfs may use for buffers; a quarter of all memory by its own default, which makes it slower."""
+    patience: float = 600
+    """Seconds that a packer may take nothing, or need after its input has ended."""
+
+
+# The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).
+_LEVELS: dict[PackedFormat, dict[str, range]] = {
+    PackedFormat.SQUASHFS: {
+        "gzip": range(1, 10),
+        "lzo": range(1, 10),
+        "lz4": range(0),
+        "xz": range(0),
+        "zstd": range(1, 23),
+        "lzma": range(0),
+    },
+    PackedFormat.EROFS: {
+        "lz4": range(0),
+        "lz4hc": range(13),
+        "lzma": range(110),
+        "deflate": range(10),
+        "libdeflate": range(13),
+        "zstd": range(23),
+    },
+    PackedFormat.TAR: {},
+}
+COMPRESSIONS = tuple(dict.fromkeys(name for levels in _LEVELS.values() for name in levels))
+_TOOLS = {PackedFormat.SQUASHFS: ("mksquashfs", "-help"), PackedFormat.EROFS: ("mkfs.erofs", "--help")}
+_SQUASHFS_WORDS = re.compile(r"Compressors available.*?:((?:\s+\w+(?: \(default\))?$)+)", re.MULTILINE)
+_EROFS_WORDS = re.compile(r"[Aa]vailable compressors are:(.*)")
+
+
+class PackingChoiceError(CacheError):
+    """A compression or level that the format does not have."""
+
+    code = "packing-choice"
+    default_hint = "leave out the compression and level to have the format's own"
+
+
+def check_choice(format: PackedFormat, compression: str | None, level: int | None) -> None:
+    """Raises PackingChoiceError where these do not go together."""
+    levels = _LEVELS[format]
+    if compression is not None and compression not in levels:
+        offered = f"it has {', '.join(levels)}" if levels else "it is not compressed"
+        raise PackingChoiceError(f"{format} has no compression {compression}: {offered}")
+    if level is None:
+        return
+    if compression is None and format is not PackedFormat.SQUASHFS:
+        raise PackingChoiceError(f"{format} is not compressed unless that is asked for, so it has no level")
+    compression = compression or "gzip"
+    allowed = levels[compression]
+    if level not in allowed:
+        said = f"levels {allowed[0]} to {allowed[-1]}" if allowed else "no levels"
+        raise PackingChoiceError(f"{compression} in {format} has {said}, not {level}")
+
+
+def check_tool(format: PackedFormat, compression: str | None) -> None:
+    """See that the packer is installed and has the compression; it is run for that. Raises MissingToolError,
+    PackerError."""
+    if format is PackedFormat.TAR:
+        return
+    name, option = _TOOLS[format]
+    tool = find_tool(name)
+    if compression is None:
+        return
+    pattern = _SQUASHFS_WORDS if format is PackedFormat.SQUASHFS else _EROFS_WORDS
+    found = pattern.search(help_of(tool, option))
+    # A version that says it in other words is left to say so itself.
+    offered = re.findall(r"\w+", found[1].replace("(default)", "")) if found else [compression]
+    if compression not in offered:
+        raise MissingToolError(
+            f"{name} here does not compress with {compression}, only with {', '.join(offered)}",
+            hint="choose one of these, or install a later version",
+        )
+
+
+_PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
+
+
+def find_tool(name: str) -> str:
+    """Its path. Raises MissingToolError, which names the Debian package."""
+    found = shutil.which(name)
+    if found is None:
+        package = _PACKAGES[name]
+        raise MissingToolError(f"{name} is not installed", hint=f"apt install {package}, or choose another format")
+    return found
+
+
+def help_of(tool: str, option: str) -> str:
+    """All that a tool says of its options, wherever and with whatever status it says it. Raises PackerError."""
+    try:
+        said = subprocess.run([tool, option], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PackerError(f"{tool} does not run: {error}") from error
+    return (said.stdout + said.stderr).decode("utf-8", "replace")
+
+
+class Phase(StrEnum):
+    READ = "read"
+    """Layers are read and checked; ``total`` is the size of their files."""
+    WRITE = "write"
+    """Files go to the packer; ``total`` is the tar's size."""
+    FINISH = "finish"
+    """The packer has all and does what is left; there is no telling how long."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenProgress:
+    """How far it is: bytes and files of this phase; ``layer`` counts from 1, ``files_total`` is 0 where not known."""
+
+    phase: Phase
+    layer: int
+    layers: int
+    done: int
+    total: int
+    files: int
+    files_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedResult:
+    """A packed file, on the disk. ``warnings`` are what could not be kept; ``diff_ids`` are as found."""
+
+    path: Path
+    format: PackedFormat
+    size: int
+    tar_size: int
+    entries: int
+    files: int
+    diff_ids: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenOptions:
+    """How much the layers may ask for, and how they are packed."""
+
+    limits: LayerLimits = field(default_factory=LayerLimits)
+    packing: PackOptions = field(default_factory=PackOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenRequest:
+    layers: tuple[LayerSource, ...]
+    output: Path
+    format: PackedFormat
+    options: FlattenOptions = field(default_factory=FlattenOptions)
+
+
+_ERRORS: dict[str, type[CacheError]] = {
+    error.code: error for error in (PackerError, MissingToolError, StorageError, WorkerError)
+}
+_LAYER_ERRORS: dict[str, type[LayerError]] = {
+    error.code: error for error in (LayerError, LayerDigestError, LayerLimitError)
+}
+
+
+def encode_request(request: FlattenRequest) -> bytes:
+    return _line(asdict(request))
+
+
+def decode_request(line: bytes) -> FlattenRequest:
+    said = json.loads(line)
+    options = said["options"]
+    return FlattenRequest(
+        layers=tuple(LayerSource(**{**layer, "path": Path(layer["path"])}) for layer in said["layers"]),
+        output=Path(said["output"]),
+        format=PackedFormat(said["format"]),
+        options=FlattenOptions(LayerLimits(**options["limits"]), PackOptions(**options["packing"])),
+    )
+
+
+def encode_answer(answer: FlattenProgress | PackedResult | CacheError) -> bytes:
+    if isinstance(answer, FlattenProgress):
+        return _line({"progress": asdict(answer)})
+    if isinstance(answer, PackedResult):
+        return _line({"result": asdict(answer)})
+    said: dict[str, Any] = {"code": answer.code, "message": answer.message, "hint": answer.hint}
+    if isinstance(answer, LayerError):
+        entry = None if answer.entry is None else answer.entry.decode("latin-1")
+        said |= {"reason": answer.reason, "layer": answer.layer, "entry": entry}
+    return _line({"error": said})
+
+
+def decode_answer(line: bytes) -> FlattenProgress | PackedResult | CacheError:
+    """Raises ValueError where the line is something else."""
+    said = json.loads(line)
+    if "progress" in said:
+        return FlattenProgress(**{**said["progress"], "phase": Phase(said["progress"]["phase"])})
+    if "result" in said:
+        return _result(said["result"])
+    return _error(said["error"])
+
+
+def _result(said: dict[str, Any]) -> PackedResult:
+    changed = {
+        "path": Path(said["path"]),
+        "format": PackedFormat(said["format"]),
+        "diff_ids": tuple(said["diff_ids"]),
+        "warnings": tuple(said["warnings"]),
+    }
+    return PackedResult(**{**said, **changed})
+
+
+def _error(said: dict[str, Any]) -> CacheError:
+    layer_error = _LAYER_ERRORS.get(said["code"])
+    if layer_error is not None:
+        entry = None if said["entry"] is None else said["entry"].encode("latin-1")
+        return layer_error(said["reason"], layer=said["layer"], entry=entry, hint=said["hint"])
+    return _ERRORS.get(said["code"], WorkerError)(said["message"], hint=said["hint"])
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
+    return json.dumps(value, default=str).encode("ascii") + b"\n"
+
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (
@@ -131,3 +353,8 @@ def _clear(output: Path) -> None:
     """Remove what a killed worker could not."""
     shutil.rmtree(private_directory(output), ignore_errors=True)
     output.unlink(missing_ok=True)
+
+
+def private_directory(output: Path) -> Path:
+    """Where a packer of this output may unpack: removed with it, whoever ends it."""
+    return output.with_name(f".{output.name}.tree")

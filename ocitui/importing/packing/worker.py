@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 from ocitui.cache import CacheError, StorageError
 
-from ..layers.changesets import Counter
 from ..layers.flatten import Flattening
-from ..layers.tree import ROOT, Tree
-from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
-from .packer_base import RootDirectory, die_with_parent
-from .packers import start_packer
+from ..layers.tree import ROOT, Counter, Tree
+from .packers import RootDirectory, die_with_parent, start_packer
+from .packing import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
 
 _SECONDS_BETWEEN = 0.1
 # Below what draws the screen; the packers inherit it.

@@ -31,9 +31,8 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, is_loopback, may_carry
 from .failures import PassingError, printable, retried, status_failure
-from .options import RegistryOptions, is_loopback, may_carry
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTH_SCHEME = re.compile(rf"({_TOKEN})(?=[ \t,]|\Z)")

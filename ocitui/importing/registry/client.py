@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import httpx2
 
 from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
-from ..sources.image_documents import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
-from ..sources.references import is_digest
+from ..sources.images import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
+from ..sources.references import RegistryOptions, is_digest, is_loopback, may_carry, origin_of
 from .auth import CLIENT_ID, Authorizer, parse_challenges
 from .failures import Pace, PassingError, causes_of, media_type, retried, status_failure, transport_failure
-from .options import RegistryOptions, is_loopback, may_carry, origin_of
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -12,17 +12,25 @@ import httpx2
 from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
-from ..blobs import BlobStore
+from ..blobs import BlobStore, PartialBlob
 from ..errors import InvalidReferenceError, NoSuchImageError, RegistryError
 from ..layers.layers import LayerSource
-from ..partial_blob import PartialBlob
-from ..sources.base import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing
-from ..sources.image_documents import DOCKER_CONFIG, OCI_CONFIG, check_bytes, media_type_of
 from ..sources.image_tree import Leaf, choose, find_leaves, read_image
-from ..sources.references import HUB, Reference, is_host
+from ..sources.images import (
+    DOCKER_CONFIG,
+    OCI_CONFIG,
+    BlobProgress,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    check_bytes,
+    media_type_of,
+)
+from ..sources.references import HUB, Reference, RegistryOptions, is_host
 from .client import RegistryClient
 from .failures import Backoff, PassingError, media_type
-from .options import RegistryOptions
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
 # A try that brought so much does not count as failed: the line is bad, but it leads somewhere.

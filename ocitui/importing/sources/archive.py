@@ -6,22 +6,22 @@ when its layers are wanted.
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ocitui.cache.files import ANY_SIZE
-from ocitui.threads import Stop
+from ocitui.threads import Stop, in_thread, on_loop
 
-from ..errors import LayerError, UnreadableSourceError
-from ..layers.decompress import Compression, compression_of, decompressed
-from ..layers.layers import LayerLimits
+from ..blobs import BlobStore, BusyError, PartialBlob
+from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
+from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
 from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
-from .base import open_regular
-from .image_documents import LARGEST_CONFIG
+from .images import LARGEST_CONFIG, BlobProgress, Layer, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
@@ -211,3 +211,99 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableSourceError(f"{path}: {error.message}") from error
     except OSError as error:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+_CHUNK = 1 << 20
+
+
+def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
+    """The layer where it lies; who reads it hashes it. Raises UnsoundSourceError for another length than its own."""
+    if length != layer.size:
+        raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
+    if progress is not None:
+        progress(layer.digest, length, length)
+    return LayerSource(path, layer.digest, layer.size, layer.diff_id, layer.media_type, offset)
+
+
+async def places_in(
+    archive: Archive,
+    members: Mapping[str, Member],
+    layers: Sequence[Layer],
+    blobs: BlobStore,
+    progress: BlobProgress | None,
+) -> list[LayerSource]:
+    """The layers of an archive, ``members`` by digest: in place, or unpacked where it is compressed.
+
+    Raises SourceError, StorageError.
+    """
+    if not archive.compressed:
+        found = [(layer, members[layer.digest]) for layer in layers]
+        return [in_place(layer, archive.path, member.offset, member.size, progress) for layer, member in found]
+    await _unpack(archive, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
+    return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
+
+
+async def _unpack(
+    archive: Archive,
+    members: Mapping[str, Member],
+    sizes: Mapping[str, int],
+    blobs: BlobStore,
+    progress: BlobProgress | None,
+) -> None:
+    report = on_loop(progress)
+
+    def unpack(stop: Stop) -> None:
+        missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
+        if missing:
+            archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
+
+    def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
+        blob = PartialBlob.open(blobs.directory, digest, sizes[digest], disk=blobs.disk)
+        try:
+            blob.restart_here()
+            _copy(member, reader, blob, report)
+            blob.finish_here()
+        finally:
+            blob.close_here()
+
+    blobs.make_directory()
+    async with blobs.unpacking:
+        while True:
+            try:
+                await in_thread(unpack)
+                return
+            except BusyError:
+                await blobs.pause()
+
+
+def _copy(member: Member, reader: ByteReader, blob: PartialBlob, report: BlobProgress) -> None:
+    for chunk in chunks_of(member, reader):
+        blob.append_here(chunk)
+        report(blob.digest, blob.done, blob.size)
+
+
+def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[Member, str]:
+    """The digests of these files of an archive, in one pass over it. Raises UnreadableSourceError."""
+    digests = {}
+
+    def take(member: Member, reader: ByteReader) -> None:
+        hashed = hashlib.sha256()
+        for chunk in chunks_of(member, reader):
+            stop.check()
+            hashed.update(chunk)
+        digests[member] = f"sha256:{hashed.hexdigest()}"
+
+    if members:
+        archive.pass_over(set(members), take, stop)
+    return digests
+
+
+def chunks_of(member: Member, reader: ByteReader) -> Iterator[bytes]:
+    """All bytes of the file that the reader stands at. Raises UnreadableSourceError where the archive ends before."""
+    left = member.size
+    while left:
+        chunk = reader.read(min(_CHUNK, left))
+        if not chunk:
+            raise UnreadableSourceError("the archive is cut")
+        left -= len(chunk)
+        yield chunk

@@ -19,21 +19,23 @@ from ocitui.threads import Stop, in_thread
 from ..blobs import BlobStore
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member
-from .base import BlobProgress, SourceImage, SourceKind, SourceListing
-from .image_documents import (
+from .archive import Archive, Member, digests_of, places_in
+from .image_tree import check_platform, first_name
+from .images import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
+    BlobProgress,
+    SourceImage,
+    SourceKind,
+    SourceListing,
     check_bytes,
     digest_of,
     layers_of,
     read_config,
     read_manifest,
 )
-from .image_tree import check_platform, first_name
-from .layer_places import digests_of, places_in
 from .oci_layout import ArchiveFiles, OciSource, Selection
 from .references import is_digest, same_image
 

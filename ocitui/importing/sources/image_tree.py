@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform as machine
+import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +13,12 @@ from ocitui.cache import ImageManifest, ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..errors import NoSuchImageError, UnsoundSourceError
-from .base import SourceImage
-from .image_documents import (
+from .images import (
     INDEXES,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
     MANIFESTS,
+    SourceImage,
     check_bytes,
     check_descriptor,
     layers_of,
@@ -24,7 +27,79 @@ from .image_documents import (
     read_index,
     read_manifest,
 )
-from .platforms import fit, normal, this_platform
+
+_ARCHITECTURES = {
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "armv8l": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv6l": ("arm", "v6"),
+    "i386": ("386", None),
+    "i486": ("386", None),
+    "i586": ("386", None),
+    "i686": ("386", None),
+    "x86": ("386", None),
+    "loongarch64": ("loong64", None),
+}
+# The variant that is meant where none is written.
+_UNSAID = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
+_VARIANT = re.compile(r"v?([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+
+
+def parse_platform(text: str) -> Platform:
+    """Read ``OS/ARCHITECTURE[/VARIANT]``, or an architecture of linux alone. Raises NoSuchImageError."""
+    words = text.split("/")
+    if len(words) > 3 or not all(_WORD.fullmatch(word) for word in words):
+        raise NoSuchImageError(f"{text!r} is not a platform", hint="write it as linux/arm64 or linux/arm/v7")
+    if len(words) == 1:
+        words = ["linux", *words]
+    return _normal(words[0].lower(), words[1].lower(), words[2].lower() if len(words) == 3 else None)
+
+
+def this_platform() -> Platform:
+    """The platform of this machine."""
+    return _normal(sys.platform, machine.machine().lower(), None)
+
+
+def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
+    """How well ``offered`` runs on ``wanted``: the greater the better; None where it does not.
+
+    A processor runs what was made for an earlier variant of its architecture.
+    """
+    wanted, offered = normal(wanted), normal(offered)
+    if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
+        return None
+    if wanted.variant == offered.variant:
+        return (sys.maxsize,)
+    mine, its = _number(wanted), _number(offered)
+    return its if mine and its and its <= mine else None
+
+
+def normal(platform: Platform) -> Platform:
+    """The same in the usual spelling: `x86_64` is amd64, arm64's v8 goes without saying."""
+    return _normal(platform.os.lower(), platform.architecture.lower(), platform.variant)
+
+
+def _normal(os: str, architecture: str, variant: str | None) -> Platform:
+    architecture, implied = _ARCHITECTURES.get(architecture, (architecture, None))
+    variant = variant.lower() if variant else implied
+    if variant and variant.isascii() and variant[0].isdigit():
+        variant = f"v{variant}"
+    if architecture == "arm":
+        variant = variant or _UNSAID["arm"]
+    elif variant == _UNSAID.get(architecture):
+        variant = None
+    return Platform(architecture, os, variant=variant)
+
+
+def _number(platform: Platform) -> tuple[int, ...] | None:
+    match = _VARIANT.fullmatch(platform.variant or _UNSAID.get(platform.architecture, ""))
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
 
 ReadBlob = Callable[[BlobDescriptor, int], Awaitable[bytes]]
 """Gives a document's bytes, at most so many; who calls it checks the digest."""

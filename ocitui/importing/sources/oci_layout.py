@@ -17,11 +17,20 @@ from ocitui.cache.files import regular_file
 from ..blobs import BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member
-from .base import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing, open_regular
-from .image_documents import LARGEST_DOCUMENT, media_type_of, read_index
+from .archive import Archive, Member, in_place, places_in
 from .image_tree import Leaf, choose, find_leaves, first_name, read_checked, read_image
-from .layer_places import in_place, places_in
+from .images import (
+    LARGEST_DOCUMENT,
+    BlobProgress,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    media_type_of,
+    open_regular,
+    read_index,
+)
 from .references import is_digest, same_image
 
 

@@ -12,12 +12,11 @@ from ocitui.cache.files import open_bounded
 from ocitui.threads import in_thread
 
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
-from ..registry.options import RegistryOptions
 from .archive import Archive
-from .base import Source, SourceKind, refuse_irregular
 from .docker_archive import DockerSource
+from .images import Source, SourceKind, refuse_irregular
 from .oci_layout import ArchiveFiles, DirectoryFiles, OciSource, Selection
-from .references import is_digest
+from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -222,3 +221,14 @@ def _kind_of(path: Path) -> SourceKind | None:
     if start.startswith(_COMPRESSED) or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
         return SourceKind.DOCKER_ARCHIVE
     return SourceKind.PACKED
+
+
+def home_path(text: str | Path) -> Path:
+    """The path with the home directory written out; that of a user who is not there stays as it is: `Path.expanduser`
+    raises RuntimeError for it."""
+    return Path(os.path.expanduser(text))
+
+
+def optional_path(text: str | None) -> Path | None:
+    """The same of a path that need not be given."""
+    return home_path(text) if text else None

@@ -29,7 +29,7 @@ from ocitui.threads import Stop, in_thread
 
 from ..errors import NamedOtherwiseError, SourceError
 from ..staging import Progress, staged_copy
-from .image_documents import describe_image, digest_of
+from .images import describe_image, digest_of
 from .opening import PackedFiles, find_packed_files
 
 T = TypeVar("T")
