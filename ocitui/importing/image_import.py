@@ -7,8 +7,8 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -27,50 +27,17 @@ from ocitui.cache import (
 from ocitui.cache.packed_file import check_packed
 from ocitui.threads import on_loop, settled
 
-from .blobs import BlobStore
+from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
 from .layers.layers import LayerSource
 from .packing.packing import FlattenProgress, PackedResult, Phase, check_tool, flatten_and_pack
 from .progress import ImportPhase, ProgressCall, Tracker
 from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
-from .sources.images import BlobProgress, Source, SourceImage, SourceKind, describe_image
+from .sources.images import Source, SourceImage, SourceKind, describe_image
 from .sources.opening import find_packed_files, open_source, optional_path, recognise
 from .sources.packed import check_name, import_packed, inspect_packed
 from .staging import check_room, staging_folder, while_there_is_room
-
-Key = tuple[str, PackedFormat]
-
-
-class Turn:
-    """What those who want one digest and format at the same time have in common."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.wanted = 0
-        self.is_fresh = False
-        """Whether one of them has brought the image in, which is enough for the others."""
-
-
-class ImageLocks:
-    """One import at a time for a digest and format; who waits finds the image in the cache then."""
-
-    def __init__(self) -> None:
-        self._turns: dict[Key, Turn] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Key, tracker: Tracker) -> AsyncIterator[Turn]:
-        turn = self._turns.setdefault(key, Turn())
-        turn.wanted += 1
-        try:
-            if turn.lock.locked():
-                tracker.enter(ImportPhase.WAIT)
-            async with turn.lock:
-                yield turn
-        finally:
-            turn.wanted -= 1
-            if not turn.wanted:
-                del self._turns[key]
 
 
 class ImportOutcome(StrEnum):
@@ -130,15 +97,18 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class ImportDesk:
-    """What the imports of one program have in common; it belongs to one event loop."""
+    """What the imports of one program have in common; it belongs to one event loop.
+
+    ``turns`` are for a digest and format; who waits finds the image in the cache then.
+    """
 
     cache: PackerCache
     blobs: BlobStore
-    locks: ImageLocks
+    turns: Turns
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, blob_store(cache.directory, cache.disk), ImageLocks())
+        return cls(cache, blob_store(cache.directory, cache.disk), Turns())
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -169,15 +139,14 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     name = request.image_name or image.image_name
     if name is None:
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
-    async with desk.locks.hold((image.digest, request.format), tracker) as turn:
-        if turn.is_fresh or not request.again:
+    async with desk.turns.hold((image.digest, request.format), lambda: tracker.enter(ImportPhase.WAIT)) as turn:
+        if turn.result is not None or not request.again:
             there = await find_cached(desk.cache, image.digest, request.format, name)
             if there is not None:
                 await asyncio.to_thread(clear_blobs, desk.blobs, image)
                 return await keep_cached(desk.cache, there, name, request.rename, image.notes)
         await check_name(desk.cache, image.digest, request.format, name, request.rename)
-        result = await _bring_in(desk, source, image, name, request, tracker)
-        turn.is_fresh = True
+        turn.result = result = await _bring_in(desk, source, image, name, request, tracker)
         return result
 
 

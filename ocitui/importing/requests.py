@@ -1,4 +1,8 @@
-"""What an import is asked to do, as it was typed: kept on disk while it runs, so that it can be gone on with."""
+"""What an import is asked to do, as it was typed, and the record of it while it runs, so that it can be gone on with.
+
+A record lies in `.ocitui/imports` from an import's beginning to its end, locked by the program that carries it out; one
+whose lock is free was interrupted, by a hangup, a signal or a crash.
+"""
 
 from __future__ import annotations
 

@@ -188,10 +188,11 @@ async def test_clear(blobs: BlobStore) -> None:
 async def test_no_room(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
-    blob = PartialBlob.open(tmp_path, DIGEST, len(DATA))
+    blob = PartialBlob(tmp_path, DIGEST, len(DATA))
+    blob.open()
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, blob._fd)
     os.close(full)
     with pytest.raises(StorageError, match="No space left"):
         await append_rest(blob)
-    await blob.close()
+    blob.close()

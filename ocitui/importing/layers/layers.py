@@ -1,4 +1,7 @@
-"""Layer files: opened once, read twice, checked the first time; and how much they may ask for."""
+"""Layer files: opened once, read twice, checked the first time; and how much they may ask for.
+
+What a layer is compressed with is read off its first bytes: media types are wrong often enough (image-spec, layer.md).
+"""
 
 from __future__ import annotations
 

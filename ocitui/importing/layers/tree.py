@@ -1,4 +1,4 @@
-"""The merged tree of an image: directories of names, and inodes in columns.
+"""The merged tree of an image, and how layers come into it: directories of names, and inodes in columns.
 
 An inode is a number; what is known of it stands in arrays under that number, about 50 bytes where an object would take
 200. A name belongs to a directory, so several names may have one inode.

@@ -1,4 +1,7 @@
-"""Flattening and packing as the rest of the program sees it: one call, in a process of its own."""
+"""Flattening and packing as the rest of the program sees it: how it may be done, and one call, in a process of its own.
+
+What goes to that process and what comes back is one line of JSON each.
+"""
 
 from __future__ import annotations
 

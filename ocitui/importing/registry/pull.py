@@ -12,14 +12,13 @@ import httpx2
 from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
-from ..blobs import BlobStore, PartialBlob
+from ..blobs import BlobProgress, BlobStore, PartialBlob
 from ..errors import InvalidReferenceError, NoSuchImageError, RegistryError
 from ..layers.layers import LayerSource
 from ..sources.image_tree import Leaf, choose, find_leaves, read_image
 from ..sources.images import (
     DOCKER_CONFIG,
     OCI_CONFIG,
-    BlobProgress,
     Layer,
     ListedImage,
     SourceImage,
@@ -72,7 +71,7 @@ async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | N
 
 async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
     async with client.blob(blob.digest, blob.done, url) as response:
-        await _place(response, blob)
+        _place(response, blob)
         _check_length(response, blob)
         async for chunk in client.chunks(response):
             await blob.append(chunk)
@@ -80,19 +79,19 @@ async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> N
         raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")
 
 
-async def _place(response: httpx2.Response, blob: PartialBlob) -> None:
+def _place(response: httpx2.Response, blob: PartialBlob) -> None:
     """See that the body goes on where the blob ends (RFC 9110, 15.3.7), or begin again. Raises PassingError."""
     if response.status_code == 206:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
         if match and int(match[1]) == blob.done and match[2] in ("*", str(blob.size)):
             return
-        await blob.restart()
+        blob.restart()
         raise PassingError(f"{response.url.host} sends another part of {blob.digest} than was asked for")
     if response.status_code == 416:
-        await blob.restart()
+        blob.restart()
         raise PassingError(f"{response.url.host} cannot go on with {blob.digest}")
     if blob.done:
-        await blob.restart()
+        blob.restart()
 
 
 def _check_length(response: httpx2.Response, blob: PartialBlob) -> None:

@@ -1,7 +1,7 @@
 """Archives that hold an image: plain tars are read in place, compressed ones as a stream.
 
 A compressed archive is passed over once to see what it holds, its documents kept in memory (bounded), and once more
-when its layers are wanted.
+when its layers are wanted. Layers are taken where they lie, or unpacked into the blob store from a compressed archive.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,11 +17,11 @@ from typing import BinaryIO
 from ocitui.cache.files import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..blobs import BlobStore, BusyError, PartialBlob
+from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
 from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
-from .images import LARGEST_CONFIG, BlobProgress, Layer, open_regular
+from .images import LARGEST_CONFIG, Layer, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
@@ -213,9 +213,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-_CHUNK = 1 << 20
-
-
 def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
     """The layer where it lies; who reads it hashes it. Raises UnsoundSourceError for another length than its own."""
     if length != layer.size:
@@ -258,13 +255,13 @@ async def _unpack(
             archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
 
     def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
-        blob = PartialBlob.open(blobs.directory, digest, sizes[digest], disk=blobs.disk)
-        try:
-            blob.restart_here()
-            _copy(member, reader, blob, report)
-            blob.finish_here()
-        finally:
-            blob.close_here()
+        with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
+            blob.open()
+            blob.restart()
+            for chunk in chunks_of(member, reader):
+                blob.write(chunk)
+                report(digest, blob.done, blob.size)
+            blob.finish()
 
     blobs.make_directory()
     async with blobs.unpacking:
@@ -274,12 +271,6 @@ async def _unpack(
                 return
             except BusyError:
                 await blobs.pause()
-
-
-def _copy(member: Member, reader: ByteReader, blob: PartialBlob, report: BlobProgress) -> None:
-    for chunk in chunks_of(member, reader):
-        blob.append_here(chunk)
-        report(blob.digest, blob.done, blob.size)
 
 
 def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[Member, str]:

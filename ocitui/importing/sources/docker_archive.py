@@ -16,7 +16,7 @@ import msgspec
 from ocitui.cache import Document, DocumentError, Platform
 from ocitui.threads import Stop, in_thread
 
-from ..blobs import BlobStore
+from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member, digests_of, places_in
@@ -26,7 +26,6 @@ from .images import (
     DOCKER_MANIFEST,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
-    BlobProgress,
     SourceImage,
     SourceKind,
     SourceListing,

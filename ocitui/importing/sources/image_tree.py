@@ -1,4 +1,8 @@
-"""From the descriptors at the root of a source, through nested indexes, to its images, and the choice of one."""
+"""From the descriptors at the root of a source, through nested indexes, to its images, and the choice of one.
+
+The choice is by platform. Names are Go's (`GOOS`, `GOARCH`), as the OCI image-spec says (image-index.md). Other
+spellings and the variant that goes without saying are those of containerd's `platforms` package.
+"""
 
 from __future__ import annotations
 

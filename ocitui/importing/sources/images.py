@@ -1,4 +1,8 @@
-"""What every source gives: a listing before anything is written, one image of it, and its layers as files."""
+"""What every source gives: a listing before anything is written, one image of it, and its layers as files.
+
+Manifests, indexes and configs are told apart, read, and checked against their digests. Media types are those of the
+OCI image-spec (media-types.md) and of Docker's image manifest version 2, schema 2.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
@@ -19,7 +23,7 @@ from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import open_bounded
 
-from ..blobs import BlobStore
+from ..blobs import BlobProgress, BlobStore
 from ..errors import UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
 from .references import is_digest
@@ -47,10 +51,6 @@ def refuse_irregular(path: Path) -> None:
 
 def _irregular(path: Path) -> UnreadableSourceError:
     return UnreadableSourceError(f"{path} is no regular file", hint="copy what it gives into a file, and name that")
-
-
-BlobProgress = Callable[[str, int, int], None]
-"""Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
 
 class SourceKind(StrEnum):

@@ -14,14 +14,13 @@ from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import regular_file
 
-from ..blobs import BlobStore
+from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member, in_place, places_in
 from .image_tree import Leaf, choose, find_leaves, first_name, read_checked, read_image
 from .images import (
     LARGEST_DOCUMENT,
-    BlobProgress,
     Layer,
     ListedImage,
     SourceImage,

@@ -1,4 +1,6 @@
-"""References to images in registries, by the grammar of the distribution project (`reference/regexp.go`).
+"""References to images in registries, and how a registry is spoken to.
+
+References are read by the grammar of the distribution project (`reference/regexp.go`):
 
     reference       := name [ ":" tag ] [ "@" digest ]
     name            := [ domain "/" ] path-component [ "/" path-component ]*
@@ -22,6 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidReferenceError
+
+if TYPE_CHECKING:
+    import httpx2  # a tenth of a second to load, for who only wants to name options
 
 HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
@@ -127,9 +132,6 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
     if digest is not None and not is_digest(digest):
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
-
-if TYPE_CHECKING:
-    import httpx2  # a tenth of a second to load, for who only wants to name options
 
 Origin = tuple[str, str, int | None]
 
