@@ -30,8 +30,8 @@ from ocitui.threads import on_loop, settled
 from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
 from .layers.layers import LayerSource
-from .packing.packing import FlattenProgress, PackedResult, Phase, check_tool, flatten_and_pack
-from .progress import ImportPhase, ProgressCall, Tracker
+from .packing.packing import check_tool, flatten_and_pack
+from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
 from .sources.images import Source, SourceImage, SourceKind, describe_image
@@ -157,13 +157,26 @@ async def _bring_in(
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
-        tracker.expect_layers(image.layers, remote=source.kind is SourceKind.REGISTRY)
+        tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
         pack = _packing(desk.cache.directory, output, request, tracker)
-        packed = await fetch_and_pack(desk.cache.directory, source, image, desk.blobs, tracker.downloaded, pack)
+        warnings = await fetch_and_pack(desk.cache.directory, source, image, desk.blobs, tracker.downloaded, pack)
         tracker.enter(ImportPhase.STORE)
-        stored = await store_settled(desk.cache, _packed_image(image, name, packed))
+        packed = PackedImage(
+            name=name,
+            digest=image.digest,
+            path=output,
+            format=request.format,
+            descriptor=describe_image(image.digest, image.manifest, image.config.value),
+            config=image.config,
+            manifest=image.manifest,
+        )
+        stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
-    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *packed.warnings))
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings))
+
+
+Pack = Callable[[Sequence[LayerSource]], Coroutine[Any, Any, tuple[str, ...]]]
+"""Packs the layers, and gives what could not be kept."""
 
 
 async def fetch_and_pack(
@@ -172,11 +185,11 @@ async def fetch_and_pack(
     image: SourceImage,
     blobs: BlobStore,
     downloaded: BlobProgress,
-    pack: Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]],
-) -> PackedResult:
+    pack: Pack,
+) -> tuple[str, ...]:
     """Fetch the layers of an image and ``pack`` them, while the cache in ``directory`` has room for its next writes.
 
-    Raises SourceError, NoRoomError, StorageError, and what ``pack`` raises.
+    Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what ``pack`` raises.
     """
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
@@ -186,36 +199,18 @@ async def fetch_and_pack(
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
-def _packing(
-    directory: Path, output: Path, request: ImportRequest, tracker: Tracker
-) -> Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]]:
-    checked: set[Phase] = set()
+def _packing(directory: Path, output: Path, request: ImportRequest, tracker: Tracker) -> Pack:
+    is_checked = False
 
-    def flattened(said: FlattenProgress) -> None:
-        if said.phase is Phase.WRITE and Phase.WRITE not in checked:
-            checked.add(Phase.WRITE)
-            _check_room_again(directory, request, said.total)
+    def flattened(said: ImportProgress) -> None:
+        nonlocal is_checked
+        if said.phase is ImportPhase.WRITE and request.format is PackedFormat.TAR and not is_checked:
+            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
+            is_checked = True
+            check_room(directory, said.total)
         tracker.flattened(said)
 
     return lambda layers: flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
-
-
-def _check_room_again(directory: Path, request: ImportRequest, tar_size: int) -> None:
-    """Now that it is known how much it is; what is compressed takes less, nobody knows how much. Raises NoRoomError."""
-    if request.format is PackedFormat.TAR:
-        check_room(directory, tar_size)
-
-
-def _packed_image(image: SourceImage, name: ImageName, packed: PackedResult) -> PackedImage:
-    return PackedImage(
-        name=name,
-        digest=image.digest,
-        path=packed.path,
-        format=packed.format,
-        descriptor=describe_image(image.digest, image.manifest, image.config.value),
-        config=image.config,
-        manifest=image.manifest,
-    )
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
@@ -223,7 +218,7 @@ def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> N
 
     How large it will be is known only later: `while_there_is_room` sees to the rest. Raises NoRoomError.
     """
-    sizes = {layer.digest: layer.size for layer in image.layers}
+    sizes = image.layer_sizes
     to_come = 0
     if source.kind is SourceKind.REGISTRY:
         there = {blob.digest: blob.size for blob in desk.blobs.stored()}

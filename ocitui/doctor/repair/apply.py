@@ -17,7 +17,8 @@ from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.packing.packing import FlattenProgress, PackedResult, flatten_and_pack
+from ocitui.importing.packing.packing import flatten_and_pack
+from ocitui.importing.progress import ImportProgress
 from ocitui.importing.requests import blob_store
 from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
@@ -90,10 +91,10 @@ class Fetcher:
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
 
-        def packed(said: FlattenProgress) -> None:
+        def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, PackedResult]:
+        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, tuple[str, ...]]:
             return flatten_and_pack(layers, output, fetch.format, None, packed)
 
         await fetch_and_pack(self.directory, source, image, blobs, downloaded, pack)

@@ -117,7 +117,7 @@ _BLOCK_HEADER = 512
 class Plan:
     """A tree in the order of the tar: ``./`` and directories, links and devices, files by layer, hard links last.
 
-    `size` is the tar's, to the byte; `entries` counts its members, `files` those that are regular files.
+    `size` is the tar's, to the byte; `files` counts its regular files.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -134,10 +134,6 @@ class Plan:
     @property
     def files(self) -> int:
         return len(self._file_order)
-
-    @property
-    def entries(self) -> int:
-        return len(self._directories) + len(self._others) + self.files + len(self._links)
 
     def headers_before_files(self) -> Iterator[bytes]:
         """``./``, directories, symbolic links, devices and FIFOs."""
@@ -275,10 +271,6 @@ class Flattening:
     def close(self) -> None:
         while self._layers:
             self._layers.pop().close()
-
-    @property
-    def diff_ids(self) -> tuple[str, ...]:
-        return tuple(layer.diff_id for layer in self._layers)
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""

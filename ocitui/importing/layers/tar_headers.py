@@ -258,7 +258,7 @@ class _Extended:
 
 
 class TarReader:
-    """The entries of one tar. `is_ended` says, once they have come to an end, whether the tar said that it ends.
+    """The entries of one tar, which may lack the zeros at its end: a digest says where it ends.
 
     At each entry ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it.
     """
@@ -267,7 +267,6 @@ class TarReader:
         self._reader = reader
         self._limits = limits
         self._numbers: dict[bytes, int] = {}
-        self.is_ended = False
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
@@ -297,7 +296,6 @@ class TarReader:
         second = self._reader.read(BLOCK)
         if extended is not None or (second and second != _ZEROS[: len(second)]):
             raise LayerError("its tar has a block of zeros between entries")
-        self.is_ended = True
 
     def _entry(self, block: bytes, kind: Kind, extended: _Extended | None) -> TarEntry:
         name, link, pax = _name(block), _field(block, 157, 100), None

@@ -14,18 +14,19 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.threads import settled
 
 from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
 from ..layers.layers import LayerLimits, LayerSource
+from ..progress import ImportProgress, ProgressCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,42 +134,6 @@ def help_of(tool: str, option: str) -> str:
     return (said.stdout + said.stderr).decode("utf-8", "replace")
 
 
-class Phase(StrEnum):
-    READ = "read"
-    """Layers are read and checked; ``total`` is the size of their files."""
-    WRITE = "write"
-    """Files go to the packer; ``total`` is the tar's size."""
-    FINISH = "finish"
-    """The packer has all and does what is left; there is no telling how long."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlattenProgress:
-    """How far it is: bytes and files of this phase; ``layer`` counts from 1, ``files_total`` is 0 where not known."""
-
-    phase: Phase
-    layer: int
-    layers: int
-    done: int
-    total: int
-    files: int
-    files_total: int
-
-
-@dataclass(frozen=True, slots=True)
-class PackedResult:
-    """A packed file, on the disk. ``warnings`` are what could not be kept; ``diff_ids`` are as found."""
-
-    path: Path
-    format: PackedFormat
-    size: int
-    tar_size: int
-    entries: int
-    files: int
-    diff_ids: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class FlattenOptions:
     """How much the layers may ask for, and how they are packed."""
@@ -177,80 +142,69 @@ class FlattenOptions:
     packing: PackOptions = field(default_factory=PackOptions)
 
 
-@dataclass(frozen=True, slots=True)
-class FlattenRequest:
+class FlattenRequest(msgspec.Struct, frozen=True):
     layers: tuple[LayerSource, ...]
     output: Path
     format: PackedFormat
-    options: FlattenOptions = field(default_factory=FlattenOptions)
+    options: FlattenOptions = FlattenOptions()
 
 
 _ERRORS: dict[str, type[CacheError]] = {
-    error.code: error for error in (PackerError, MissingToolError, StorageError, WorkerError)
-}
-_LAYER_ERRORS: dict[str, type[LayerError]] = {
-    error.code: error for error in (LayerError, LayerDigestError, LayerLimitError)
+    error.code: error
+    for error in (LayerError, LayerDigestError, LayerLimitError, PackerError, MissingToolError, StorageError)
 }
 
 
-def encode_request(request: FlattenRequest) -> bytes:
-    return _line(asdict(request))
+class Failure(msgspec.Struct, frozen=True):
+    """An error as it is sent; what the worker does not raise on purpose becomes a WorkerError."""
+
+    code: str
+    reason: str
+    hint: str
+    layer: int = 0
+    entry: bytes | None = None
+
+    @classmethod
+    def of(cls, error: CacheError) -> Failure:
+        if isinstance(error, LayerError):
+            return cls(error.code, error.reason, error.hint, error.layer, error.entry)
+        return cls(error.code, error.message, error.hint)
+
+    def error(self) -> CacheError:
+        kind = _ERRORS.get(self.code, WorkerError)
+        if issubclass(kind, LayerError):
+            return kind(self.reason, layer=self.layer, entry=self.entry, hint=self.hint)
+        return kind(self.reason, hint=self.hint)
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of these; ``warnings`` say what could not be kept, once the file is on the disk."""
+
+    progress: ImportProgress | None = None
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def encode(message: FlattenRequest | Answer) -> bytes:
+    """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
+    return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
 
 
 def decode_request(line: bytes) -> FlattenRequest:
-    said = json.loads(line)
-    options = said["options"]
-    return FlattenRequest(
-        layers=tuple(LayerSource(**{**layer, "path": Path(layer["path"])}) for layer in said["layers"]),
-        output=Path(said["output"]),
-        format=PackedFormat(said["format"]),
-        options=FlattenOptions(LayerLimits(**options["limits"]), PackOptions(**options["packing"])),
-    )
+    return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
 
 
-def encode_answer(answer: FlattenProgress | PackedResult | CacheError) -> bytes:
-    if isinstance(answer, FlattenProgress):
-        return _line({"progress": asdict(answer)})
-    if isinstance(answer, PackedResult):
-        return _line({"result": asdict(answer)})
-    said: dict[str, Any] = {"code": answer.code, "message": answer.message, "hint": answer.hint}
-    if isinstance(answer, LayerError):
-        entry = None if answer.entry is None else answer.entry.decode("latin-1")
-        said |= {"reason": answer.reason, "layer": answer.layer, "entry": entry}
-    return _line({"error": said})
-
-
-def decode_answer(line: bytes) -> FlattenProgress | PackedResult | CacheError:
+def decode_answer(line: bytes) -> Answer:
     """Raises ValueError where the line is something else."""
-    said = json.loads(line)
-    if "progress" in said:
-        return FlattenProgress(**{**said["progress"], "phase": Phase(said["progress"]["phase"])})
-    if "result" in said:
-        return _result(said["result"])
-    return _error(said["error"])
+    return msgspec.convert(json.loads(line), Answer)
 
 
-def _result(said: dict[str, Any]) -> PackedResult:
-    changed = {
-        "path": Path(said["path"]),
-        "format": PackedFormat(said["format"]),
-        "diff_ids": tuple(said["diff_ids"]),
-        "warnings": tuple(said["warnings"]),
-    }
-    return PackedResult(**{**said, **changed})
+def _made(kind: type, said: str) -> object:
+    return kind(said)
 
 
-def _error(said: dict[str, Any]) -> CacheError:
-    layer_error = _LAYER_ERRORS.get(said["code"])
-    if layer_error is not None:
-        entry = None if said["entry"] is None else said["entry"].encode("latin-1")
-        return layer_error(said["reason"], layer=said["layer"], entry=entry, hint=said["hint"])
-    return _ERRORS.get(said["code"], WorkerError)(said["message"], hint=said["hint"])
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
-    return json.dumps(value, default=str).encode("ascii") + b"\n"
+# They read the types before there are threads, two of which may not convert to one for the first time together.
+_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(Answer)
 
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -266,9 +220,9 @@ async def flatten_and_pack(
     output: Path,
     format: PackedFormat,
     options: FlattenOptions | None = None,
-    progress: Callable[[FlattenProgress], None] | None = None,
-) -> PackedResult:
-    """Flatten layers, the lowest first, and pack them into a new file.
+    progress: ProgressCall | None = None,
+) -> tuple[str, ...]:
+    """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept.
 
     ``progress`` is called at most about ten times a second. A cancelled call leaves no process and no file; nothing
     but ``output`` and a hidden directory beside it is ever written.
@@ -286,7 +240,7 @@ async def flatten_and_pack(
         raise
 
 
-async def _run(request: FlattenRequest, progress: Callable[[FlattenProgress], None] | None) -> PackedResult:
+async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
     worker = await _start()
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
@@ -298,9 +252,9 @@ async def _run(request: FlattenRequest, progress: Callable[[FlattenProgress], No
         await settled(asyncio.gather(errors, worker.wait()))
     if answer is None:
         raise WorkerError(_last_words(worker, errors.result()))
-    if isinstance(answer, CacheError):
-        raise answer
-    return answer
+    if answer.failure is not None:
+        raise answer.failure.error()
+    return answer.warnings
 
 
 async def _start() -> Process:
@@ -320,21 +274,19 @@ async def _start() -> Process:
     )
 
 
-async def _converse(
-    worker: Process, request: FlattenRequest, progress: Callable[[FlattenProgress], None] | None
-) -> PackedResult | CacheError | None:
+async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> Answer | None:
     """The worker's answer; None where it ended without one."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     with suppress(ConnectionError):
-        worker.stdin.write(encode_request(request))
+        worker.stdin.write(encode(request))
         await worker.stdin.drain()
     async for line in worker.stdout:
         answer = decode_answer(line)
-        if not isinstance(answer, FlattenProgress):
+        if answer.progress is None:
             return answer
         if progress is not None:
-            progress(answer)
+            progress(answer.progress)
     return None
 
 

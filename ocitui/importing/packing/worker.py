@@ -16,8 +16,9 @@ from ocitui.cache import CacheError, StorageError
 
 from ..layers.flatten import Flattening
 from ..layers.tree import ROOT, Counter, Tree
+from ..progress import ImportPhase, ImportProgress
 from .packers import RootDirectory, die_with_parent, start_packer
-from .packing import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
+from .packing import Answer, Failure, FlattenRequest, decode_request, encode
 
 _SECONDS_BETWEEN = 0.1
 # Below what draws the screen; the packers inherit it.
@@ -35,45 +36,39 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer: PackedResult | CacheError = flatten_request(decode_request(sys.stdin.buffer.readline()))
+        answer = Answer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
     except CacheError as error:
-        answer = error
+        answer = Answer(failure=Failure.of(error))
     except OSError as error:
-        answer = StorageError(str(error))
+        answer = Answer(failure=Failure.of(StorageError(str(error))))
     except MemoryError:
-        answer = StorageError("there is not enough memory to flatten this image")
-    _say(encode_answer(answer))
-    return 0 if isinstance(answer, PackedResult) else 1
+        answer = Answer(failure=Failure.of(StorageError("there is not enough memory to flatten this image")))
+    _say(answer)
+    return 1 if answer.failure else 0
 
 
-def flatten_request(request: FlattenRequest) -> PackedResult:
-    """Flatten and pack. Raises LayerError, PackerError, StorageError; nothing of the output is left then."""
+def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
+    """Flatten and pack; gives what could not be kept.
+
+    Raises LayerError, PackerError, StorageError; nothing of the output is left then.
+    """
     reporter = _Reporter(len(request.layers))
     counter = Counter(reporter.tick)
     with Flattening(request.layers, request.options.limits, counter) as flattening:
         plan = flattening.plan
         reporter.report(counter)
         counter.begin(plan.size, plan.files)
-        reporter.enter(Phase.WRITE, counter)
+        reporter.enter(ImportPhase.WRITE, counter)
         packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.options.packing)
         try:
             flattening.write(packer.write, counter)
             reporter.report(counter)
-            reporter.enter(Phase.FINISH, counter)
+            reporter.enter(ImportPhase.FINISH, counter)
             packer.finish()
         except BaseException:
             packer.abort()
             raise
-        return PackedResult(
-            path=request.output,
-            format=request.format,
-            size=request.output.stat().st_size,
-            tar_size=plan.size,
-            entries=plan.entries,
-            files=plan.files,
-            diff_ids=flattening.diff_ids,
-            warnings=tuple(packer.warnings),
-        )
+        return tuple(packer.warnings)
 
 
 @dataclass(slots=True)
@@ -81,7 +76,7 @@ class _Reporter:
     """Says how far it is, at the start and end of each phase and now and then between."""
 
     layers: int
-    phase: Phase = Phase.READ
+    phase: ImportPhase = ImportPhase.READ
     _last: float = 0.0
 
     def tick(self, counter: Counter) -> None:
@@ -90,15 +85,21 @@ class _Reporter:
             self._last = now
             self.report(counter)
 
-    def enter(self, phase: Phase, counter: Counter) -> None:
+    def enter(self, phase: ImportPhase, counter: Counter) -> None:
         self.phase = phase
         self.report(counter)
 
     def report(self, counter: Counter) -> None:
-        progress = FlattenProgress(
-            self.phase, counter.layer, self.layers, counter.done, counter.total, counter.files, counter.files_total
+        progress = ImportProgress(
+            self.phase,
+            counter.done,
+            counter.total,
+            counter.files,
+            counter.files_total,
+            layer=counter.layer,
+            layers_total=self.layers,
         )
-        _say(encode_answer(progress))
+        _say(Answer(progress))
 
 
 def _root_of(tree: Tree) -> RootDirectory:
@@ -107,6 +108,6 @@ def _root_of(tree: Tree) -> RootDirectory:
     )
 
 
-def _say(line: bytes) -> None:
-    sys.stdout.buffer.write(line)
+def _say(answer: Answer) -> None:
+    sys.stdout.buffer.write(encode(answer))
     sys.stdout.buffer.flush()

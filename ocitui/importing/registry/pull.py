@@ -148,7 +148,7 @@ class RegistrySource:
 
         await _together([fetch_one(layer) for layer in {layer.digest: layer for layer in image.layers}.values()])
         return [
-            LayerSource(blobs.directory / layer.digest, layer.digest, layer.size, layer.diff_id, layer.media_type)
+            LayerSource(blobs.directory / layer.digest, layer.digest, layer.size, layer.diff_id)
             for layer in image.layers
         ]
 

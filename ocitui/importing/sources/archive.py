@@ -219,7 +219,7 @@ def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobP
         raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
     if progress is not None:
         progress(layer.digest, length, length)
-    return LayerSource(path, layer.digest, layer.size, layer.diff_id, layer.media_type, offset)
+    return LayerSource(path, layer.digest, layer.size, layer.diff_id, offset)
 
 
 async def places_in(

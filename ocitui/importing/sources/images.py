@@ -115,9 +115,14 @@ class SourceImage:
         return self.config.value.platform
 
     @property
+    def layer_sizes(self) -> dict[str, int]:
+        """The bytes of all different layers, by digest."""
+        return {layer.digest: layer.size for layer in self.layers}
+
+    @property
     def size(self) -> int:
         """The bytes of the config and of all different layers."""
-        return self.manifest.value.config.size + sum({layer.digest: layer.size for layer in self.layers}.values())
+        return self.manifest.value.config.size + sum(self.layer_sizes.values())
 
     def listed(self) -> ListedImage:
         return ListedImage(self.names, self.digest, self.platform, self.size, len(self.layers))
