@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -34,26 +35,23 @@ from .failures import Backoff, PassingError, media_type
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
 # A try that brought so much does not count as failed: the line is bad, but it leads somewhere.
 _WORTH_IT = 1 << 20
+# So many layers come at once.
+_PARALLEL = 4
 
 
 async def download(client: RegistryClient, layer: Layer, blob: PartialBlob) -> None:
-    """Append to ``blob`` what is missing. Raises SourceError, StorageError."""
+    """Append to ``blob`` what is missing; a blob that the registry may not keep is taken from where its descriptor says
+    (descriptor.md, "urls"). Raises SourceError, StorageError."""
     try:
-        await _download_from(client, blob, None)
+        return await _download_from(client, blob, None)
     except NoSuchImageError:
         if not layer.urls:
             raise
-        await _download_from_elsewhere(client, layer.urls, blob)
-
-
-async def _download_from_elsewhere(client: RegistryClient, urls: tuple[str, ...], blob: PartialBlob) -> None:
-    """Take a blob that the registry may not keep from where its descriptor says (descriptor.md, "urls")."""
-    for url in urls[:-1]:
-        try:
+    *others, last = layer.urls
+    for url in others:
+        with suppress(RegistryError, NoSuchImageError):
             return await _download_from(client, blob, url)
-        except (RegistryError, NoSuchImageError):
-            continue
-    return await _download_from(client, blob, urls[-1])
+    return await _download_from(client, blob, last)
 
 
 async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
@@ -116,7 +114,6 @@ class RegistrySource:
         self._platform = platform
         self.reference = Reference.parse(asked)
         self._client = RegistryClient(_host(self.reference, options), self.reference.path, options)
-        self._parallel = options.parallel
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 
@@ -140,17 +137,14 @@ class RegistrySource:
         self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
     ) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
-        slots = asyncio.Semaphore(self._parallel)
+        slots = asyncio.Semaphore(_PARALLEL)
 
         async def fetch_one(layer: Layer) -> None:
             async with slots:
                 await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
 
         await _together([fetch_one(layer) for layer in {layer.digest: layer for layer in image.layers}.values()])
-        return [
-            LayerSource(blobs.directory / layer.digest, layer.digest, layer.size, layer.diff_id)
-            for layer in image.layers
-        ]
+        return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
 
     async def close(self) -> None:
         await self._client.close()
@@ -164,8 +158,7 @@ class RegistrySource:
         return self._leaves
 
     async def _root(self) -> BlobDescriptor:
-        wanted = self.reference.wanted
-        fetched = await self._client.manifest(wanted)
+        fetched = await self._client.manifest(self.reference.wanted)
         if self.reference.digest:
             check_bytes(f"the manifest of {self._asked}", fetched.raw, self.reference.digest)
         media_type = media_type_of(f"the manifest of {self._asked}", fetched.raw, fetched.media_type)
@@ -173,15 +166,13 @@ class RegistrySource:
         return BlobDescriptor(media_type, fetched.digest, len(fetched.raw))
 
     async def _read(self, descriptor: BlobDescriptor, largest: int) -> bytes:
-        known = self._documents.get(descriptor.digest)
-        if known is None:
-            known = self._documents[descriptor.digest] = await self._fetch_document(descriptor, largest)
-        return known
-
-    async def _fetch_document(self, descriptor: BlobDescriptor, largest: int) -> bytes:
-        if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
-            return await self._client.small_blob(descriptor.digest, largest)
-        return (await self._client.manifest(descriptor.digest)).raw
+        digest = descriptor.digest
+        if digest not in self._documents:
+            if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
+                self._documents[digest] = await self._client.small_blob(digest, largest)
+            else:
+                self._documents[digest] = (await self._client.manifest(digest)).raw
+        return self._documents[digest]
 
 
 def _host(reference: Reference, options: RegistryOptions) -> str:

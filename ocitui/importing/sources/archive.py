@@ -214,12 +214,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
-    """The layer where it lies; who reads it hashes it. Raises UnsoundSourceError for another length than its own."""
+    """The layer where it lies. Raises UnsoundSourceError for another length than its own."""
     if length != layer.size:
         raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
     if progress is not None:
         progress(layer.digest, length, length)
-    return LayerSource(path, layer.digest, layer.size, layer.diff_id, offset)
+    return layer.at(path, offset)
 
 
 async def places_in(

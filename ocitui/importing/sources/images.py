@@ -71,6 +71,10 @@ class Layer:
     diff_id: str
     urls: tuple[str, ...] = ()
 
+    def at(self, path: Path, offset: int = 0) -> LayerSource:
+        """The layer where it lies; who reads it hashes it."""
+        return LayerSource(path, self.digest, self.size, self.diff_id, offset)
+
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:

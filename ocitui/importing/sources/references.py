@@ -133,13 +133,6 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
 
-Origin = tuple[str, str, int | None]
-
-
-def _nothing(message: str) -> None:
-    """Nobody wants to know."""
-
-
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host.
@@ -157,10 +150,9 @@ class RegistryOptions:
     least_rate: float = 1024
     rate_seconds: float = 60
     tries: int = 5
-    parallel: int = 4
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
-    notify: Callable[[str], None] = _nothing
+    notify: Callable[[str], None] = lambda message: None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -174,7 +166,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def origin_of(url: httpx2.URL) -> Origin:
+def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
     """Scheme, host and port: what has another origin is told no secret."""
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
