@@ -10,17 +10,17 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ocitui.cache import PackedFormat, StorageError
 
 from ..errors import MissingToolError, PackerError
 from ..layers.tar_headers import Xattrs
-from .packing import PackOptions, find_tool, help_of, private_directory
+from .packing import PackOptions, find_tool, help_of, how_ended, private_directory
 
 _PIPE_BYTES = 1 << 20
 _KEPT_OUTPUT = 1 << 16
@@ -28,23 +28,21 @@ _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whom a program is to run as."""
-
-    uid: int
-    gid: int
-
-
 class PackerProcess:
     """A running program. It dies with its parent, and where nobody ends it properly it is to be killed.
 
-    ``patience`` is how many seconds it may take nothing, or work on after the end of its input; ``keep`` is a file
-    descriptor that it is to have.
+    ``patience`` is how many seconds it may take nothing, or work on after the end of its input; ``owner`` is the user
+    and group that it is to run as, ``keep`` a file descriptor that it is to have.
     """
 
     def __init__(
-        self, command: Sequence[str], patience: float, *, fed: bool, owner: Owner | None = None, keep: int | None = None
+        self,
+        command: Sequence[str],
+        patience: float,
+        *,
+        fed: bool,
+        owner: tuple[int, int] | None = None,
+        keep: int | None = None,
     ) -> None:
         self.name = Path(command[0]).name
         self._patience = patience
@@ -59,8 +57,8 @@ class PackerProcess:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 env={**os.environ, "LC_ALL": "C"},
-                user=owner.uid if owner else None,
-                group=owner.gid if owner else None,
+                user=owner[0] if owner else None,
+                group=owner[1] if owner else None,
                 extra_groups=[] if owner else None,
                 pass_fds=(lifeline,) if keep is None else (lifeline, keep),
                 preexec_fn=die_with_parent,  # noqa: PLW1509  the worker has no other thread when it starts a packer
@@ -78,9 +76,10 @@ class PackerProcess:
         self._input = self._open_input()
 
     @property
-    def said(self) -> str:
-        """What it wrote to its error output; the beginning, where that is long."""
-        return self._said.decode("utf-8", "replace").strip()
+    def said(self) -> list[str]:
+        """The lines that it wrote to its error output; the beginning, where that is long."""
+        lines = (line.strip() for line in self._said.decode("utf-8", "replace").splitlines())
+        return [line for line in lines if line]
 
     def write(self, data: memoryview) -> None:
         """Feed it. Raises PackerError where it ends or stalls."""
@@ -106,7 +105,7 @@ class PackerProcess:
             self._stalled()
         self._close_errors()
         if code:
-            raise PackerError(f"{self.name} failed with {_describe(code)}: {self._last_words()}")
+            raise PackerError(f"{self.name} failed with {how_ended(code)}: {self._last_words()}")
 
     def kill(self) -> None:
         """End it at once, **before** its input ends: an input that ends between two entries is success to it."""
@@ -156,8 +155,7 @@ class PackerProcess:
         raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
-        return "; ".join(lines[-3:])[-500:] or "it did not say why"
+        return "; ".join(self.said[-3:])[-500:] or "it did not say why"
 
 
 def die_with_parent() -> None:
@@ -169,10 +167,6 @@ def _widen(fd: int) -> None:
     """A wide pipe saves switches between the two; where it is not granted, a narrow one does."""
     with suppress(OSError):
         fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _describe(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
 
 # What tools say of a full disk; tar speaks of the block that did not fit.
@@ -190,80 +184,78 @@ class RootDirectory:
     xattrs: Xattrs
 
 
-class Packer(Protocol):
+class Packer(ABC):
     """Takes a tar, piece by piece; then `finish` or `abort`. ``warnings`` are complete once it has finished."""
 
-    warnings: list[str]
+    def __init__(self, output: Path) -> None:
+        self.warnings: list[str] = []
+        self._output = output
 
+    @abstractmethod
     def write(self, data: memoryview) -> None:
         """Raises PackerError, StorageError."""
 
+    @abstractmethod
     def finish(self) -> None:
         """The file is whole and on the disk. Raises PackerError, StorageError."""
 
     def abort(self) -> None:
         """Nothing of it is left."""
+        self._output.unlink(missing_ok=True)
 
 
-class FedPacker:
+class FedPacker(Packer):
     """A packer that is an outside program, fed with the tar."""
 
     _process: PackerProcess
 
     def __init__(self, output: Path, options: PackOptions) -> None:
-        self.warnings: list[str] = []
-        self._output = output
+        super().__init__(output)
         self._options = options
 
     def write(self, data: memoryview) -> None:
-        try:
+        with self._explained():
             self._process.write(data)
-        except PackerError as error:
-            raise self._explained(error) from error
 
     def finish(self) -> None:
-        try:
+        with self._explained():
             self._end()
-        except PackerError as error:
-            raise self._explained(error) from error
-        sync_file(self._output)
+        with writing(self._output), open(self._output, "rb") as file:
+            os.fsync(file.fileno())
 
     def abort(self) -> None:
         self._process.kill()
-        self._output.unlink(missing_ok=True)
+        super().abort()
 
     def _end(self) -> None:
         """Wait for the program, and see whether it did all."""
         self._process.finish()
-        self.warnings += heard(self._process)
+        self.warnings += self._process.said
 
-    def _explained(self, error: PackerError) -> PackerError | StorageError:
-        return no_room(self._output) if any(words in self._process.said for words in _NO_ROOM) else error
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raises StorageError for a PackerError where the program says that the disk is full."""
+        try:
+            yield
+        except PackerError as error:
+            if any(words in line for line in self._process.said for words in _NO_ROOM):
+                raise no_room(self._output) from error
+            raise
 
 
-def heard(process: PackerProcess) -> list[str]:
-    """The lines that a program wrote to its error output."""
-    return [line.strip() for line in process.said.splitlines() if line.strip()]
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Raises StorageError where the output cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error.strerror}") from error
 
 
 def create_file(output: Path) -> int:
     """A new file, open for writing. Raises StorageError."""
-    try:
+    with writing(output):
         return os.open(output, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror}") from error
-
-
-def sync_file(output: Path) -> None:
-    """Raises StorageError."""
-    try:
-        fd = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror}") from error
 
 
 def no_room(output: Path) -> StorageError:
@@ -293,22 +285,22 @@ class SquashfsPacker(FedPacker):
         arguments += _compression(options) + _root(root, words)
         self._process = self._start([tool, "-"], arguments, self._owner(root))
 
-    def _owner(self, root: RootDirectory) -> Owner | None:
+    def _owner(self, root: RootDirectory) -> tuple[int, int] | None:
         """Version 4.5 gives a tar's root directory to whoever runs it, whatever ``-root-uid`` says."""
         if (root.uid, root.gid) == (os.getuid(), os.getgid()):
             return None
         if os.geteuid() == 0:
-            return Owner(root.uid, root.gid)
+            return root.uid, root.gid
         self.warnings.append("mksquashfs 4.5 makes its user the owner of the root directory, which is another's")
         return None
 
-    def _start(self, command: list[str], arguments: list[str], owner: Owner | None) -> PackerProcess:
+    def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
         if owner is None:
             return PackerProcess([*command, str(self._output), *arguments], self._options.patience, fed=True)
         # That owner may not enter the output's directory, so the file is handed over open.
         fd = create_file(self._output)
         try:
-            os.fchown(fd, owner.uid, owner.gid)
+            os.fchown(fd, *owner)
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
             return PackerProcess(command, self._options.patience, fed=True, owner=owner, keep=fd)
         except BaseException:
@@ -319,7 +311,7 @@ class SquashfsPacker(FedPacker):
 
     def _end(self) -> None:
         self._process.finish()
-        for line in heard(self._process):
+        for line in self._process.said:
             if _LOST in line:
                 # It leaves the file out, and ends with 0.
                 raise PackerError(f"mksquashfs lost a file: {line}")
@@ -412,7 +404,7 @@ class _UnpackingErofsPacker(FedPacker):
 
     def _end(self) -> None:
         self._process.finish()
-        self.warnings += heard(self._process)
+        self.warnings += self._process.said
         self._process = PackerProcess(self._command, self._options.patience, fed=False)
         super()._end()
 
@@ -428,34 +420,29 @@ def _options(options: PackOptions, words: str) -> list[str]:
     return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
-class TarPacker:
+class TarPacker(Packer):
     """The tar as it is."""
 
     def __init__(self, output: Path, size: int) -> None:
-        self.warnings: list[str] = []
-        self._output = output
+        super().__init__(output)
         free = os.statvfs(output.parent)
         if free.f_bavail * free.f_frsize < size:
             raise no_room(output)
         self._fd = create_file(output)
 
     def write(self, data: memoryview) -> None:
-        try:
+        with writing(self._output):
             while data:
                 data = data[os.write(self._fd, data) :]
-        except OSError as error:
-            raise StorageError(f"cannot write {self._output}: {error.strerror}") from error
 
     def finish(self) -> None:
-        try:
+        with writing(self._output):
             os.fsync(self._fd)
-        except OSError as error:
-            raise StorageError(f"cannot write {self._output}: {error.strerror}") from error
         os.close(self._fd)
 
     def abort(self) -> None:
         os.close(self._fd)
-        self._output.unlink(missing_ok=True)
+        super().abort()
 
 
 def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: int, options: PackOptions) -> Packer:

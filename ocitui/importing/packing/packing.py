@@ -299,9 +299,12 @@ def _kill(worker: Process) -> None:
 def _last_words(worker: Process, errors: bytes) -> str:
     lines = errors.decode("utf-8", "replace").strip().splitlines()
     reason = lines[-1][-500:] if lines else "without a word"
-    code = worker.returncode or 0
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-    return f"the process that flattens ended with {how}: {reason}"
+    return f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}"
+
+
+def how_ended(code: int) -> str:
+    """What a process's return code says, in words."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
 
 def _clear(output: Path) -> None:
