@@ -185,7 +185,7 @@ class Changeset:
         try:
             self._apply(entry)
         except LayerError as error:
-            raise type(error)(error.reason, entry=entry.name, hint=error.hint) from error
+            raise error.placed(entry=entry.name) from error
         except LinkLoopError:
             raise LayerError("its path leads through too many symbolic links", entry=entry.name) from None
 
@@ -433,4 +433,4 @@ def naming(number: int) -> Iterator[None]:
     try:
         yield
     except LayerError as error:
-        raise error.within(number) from error
+        raise error.placed(layer=number) from error
