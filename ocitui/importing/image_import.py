@@ -22,10 +22,9 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
     StorageError,
-    TransactionKind,
 )
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import on_loop, settled
+from ocitui.threads import on_loop
 
 from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
@@ -35,8 +34,8 @@ from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
 from .sources.images import Source, SourceImage, SourceKind, describe_image
-from .sources.opening import find_packed_files, open_source, optional_path, recognise
-from .sources.packed import check_name, import_packed, inspect_packed
+from .sources.opening import open_source, recognise
+from .sources.packed import check_name, import_packed, inspect_packed, store_settled
 from .staging import check_room, staging_folder, while_there_is_room
 
 
@@ -82,14 +81,6 @@ async def keep_cached(
         return ImportResult(there, ImportOutcome.CACHED, notes)
     stored = await store_settled(cache, replace(there, name=name))
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
-
-
-async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
-    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
-    try:
-        return await cache.store(packed, kind=TransactionKind.IMPORT)
-    finally:
-        await settled(cache.close())
 
 
 _ATTEMPTS = 3
@@ -241,9 +232,7 @@ async def _import_packed_files(
 ) -> ImportResult:
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
-    found = await inspect_packed(
-        find_packed_files(request.source, optional_path(request.manifest), optional_path(request.config))
-    )
+    found = await inspect_packed(request.packed_files())
     notes: tuple[str, ...] = ()
     if found.config is not None:
         notes = check_platform(found.config.value.platform, request.source_options().platform)

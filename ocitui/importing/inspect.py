@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 
@@ -13,7 +14,7 @@ from .errors import SourceError
 from .packing.packing import check_tool
 from .requests import ImportRequest
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import find_packed_files, home_path, open_source, recognise
+from .sources.opening import open_source, recognise
 from .sources.packed import PackedSource, inspect_packed
 
 _PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
@@ -74,8 +75,7 @@ async def look(request: ImportRequest, notify: Callable[[str], None]) -> Sight:
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise, request.source)
     if found.kind is SourceKind.PACKED:
-        files = find_packed_files(request.source, _path(request.manifest), _path(request.config))
-        return Sight(found.kind, packed=await inspect_packed(files))
+        return Sight(found.kind, packed=await inspect_packed(request.packed_files()))
     source = await open_source(request.source, options)
     try:
         listing = await source.listing()
@@ -104,9 +104,7 @@ def pinned(request: ImportRequest, sight: Sight) -> ImportRequest:
     """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
     if sight.kind is not SourceKind.REGISTRY or sight.image is None or "@" in request.source:
         return request
-    from msgspec.structs import replace
-
-    return replace(request, source=f"{request.source}@{sight.image.digest}")
+    return msgspec.structs.replace(request, source=f"{request.source}@{sight.image.digest}")
 
 
 def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None]:
@@ -136,7 +134,3 @@ def missing_packers() -> dict[PackedFormat, str]:
         except CacheError as error:
             missing[format_] = error.hint.partition(",")[0]
     return missing
-
-
-def _path(text: str | None) -> Path | None:
-    return home_path(text) if text else None

@@ -30,7 +30,7 @@ from .layers.layers import LayerLimits
 from .packing.packing import FlattenOptions, PackOptions
 from .sources.image_tree import parse_platform
 from .sources.images import SourceKind
-from .sources.opening import SourceOptions, optional_path, recognise
+from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
 from .sources.references import RegistryOptions
 from .staging import import_folder, locked
 
@@ -91,6 +91,10 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
                 notify=notify,
             ),
         )
+
+    def packed_files(self) -> PackedFiles:
+        """The files of a packed source. Raises SourceError."""
+        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
 
     @property
     def flatten_options(self) -> FlattenOptions:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
-from ocitui.cache import Document, DocumentError, Platform
+from ocitui.cache import Platform
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore
-from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member, digests_of, places_in
 from .image_tree import check_platform, first_name
@@ -32,30 +31,27 @@ from .images import (
     check_bytes,
     digest_of,
     layers_of,
+    parse_config,
     read_config,
     read_manifest,
 )
 from .oci_layout import ArchiveFiles, OciSource, Selection
-from .references import is_digest, same_image
+from .references import same_image
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-@dataclass(frozen=True, slots=True)
-class MadeManifest:
-    """The manifest's bytes, and the files of its layers by digest."""
+def make_manifest(
+    archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop
+) -> tuple[bytes, dict[str, Member]]:
+    """A manifest of the layers, which stand in the archive by these names, and their files by digest.
 
-    raw: bytes
-    members: dict[str, Member]
-
-
-def make_manifest(archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop) -> MadeManifest:
-    """Describe the layers, which stand in the archive by these names. Raises SourceError.
+    Raises SourceError.
 
     A layer that is not compressed has its diff_id for a digest, so it need not be read here.
     """
-    diff_ids = _diff_ids(config, config_raw)
+    diff_ids = parse_config(f"the config {config}", config_raw).value.rootfs.diff_ids
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [_member(archive, name) for name in layers]
@@ -71,18 +67,7 @@ def make_manifest(archive: Archive, config: str, config_raw: bytes, layers: Sequ
             for member, suffix, digest in zip(members, suffixes, digests, strict=True)
         ],
     }
-    return MadeManifest(msgspec.json.encode(document), dict(zip(digests, members, strict=True)))
-
-
-def _diff_ids(config: str, raw: bytes) -> list[str]:
-    try:
-        diff_ids = Document.config(raw).value.rootfs.diff_ids
-    except DocumentError as error:
-        raise UnsupportedImageError(f"the config {config} is one that the daemon refuses: {error.message}") from error
-    for number, diff_id in enumerate(diff_ids, 1):
-        if not is_digest(diff_id):
-            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
-    return diff_ids
+    return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
 
 
 def _member(archive: Archive, name: str) -> Member:
@@ -202,9 +187,9 @@ class DockerSource:
         if raw is not None:
             return self._image(saved, raw, config, wanted, local=False)
         layers = saved.layers or []
-        made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
-        self._members[digest_of(made.raw)] = made.members
-        return self._image(saved, made.raw, config, wanted, local=True)
+        made, members = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
+        self._members[digest_of(made)] = members
+        return self._image(saved, made, config, wanted, local=True)
 
     def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
         what = f"the manifest of {saved.config}"

@@ -208,7 +208,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     Raises UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a
     manifest and an index (CVE-2021-41190) or contradicts ``claimed``.
     """
-    fields = _fields(what, raw)
+    fields = fields_of(what, raw)
     said = fields.get("mediaType")
     said = said if isinstance(said, str) else ""
     claimed = claimed.partition(";")[0].strip().lower()
@@ -259,10 +259,18 @@ def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
 def read_config(what: str, raw: bytes, manifest: ImageManifest) -> Document[ImageConfiguration]:
     """Read the manifest's config by the daemon's rules, and check its digest. Raises SourceError."""
     check_bytes(what, raw, manifest.config.digest, manifest.config.size)
+    return parse_config(what, raw)
+
+
+def parse_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
+    """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
     try:
         document = Document.config(raw)
     except DocumentError as error:
         raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
+        if not is_digest(diff_id):
+            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return document
 
 
@@ -271,16 +279,14 @@ def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Laye
     diff_ids = config.rootfs.diff_ids
     if len(diff_ids) != len(manifest.layers):
         raise UnsoundSourceError(f"the manifest has {len(manifest.layers)} layers, the config {len(diff_ids)}")
-    for number, diff_id in enumerate(diff_ids, 1):
-        if not is_digest(diff_id):
-            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return tuple(
         Layer(layer.digest, layer.size, layer.media_type, diff_id, tuple(layer.urls or ()))
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
     )
 
 
-def _fields(what: str, raw: bytes) -> dict[str, Any]:
+def fields_of(what: str, raw: bytes) -> dict[str, Any]:
+    """A JSON object. Raises UnsoundSourceError."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

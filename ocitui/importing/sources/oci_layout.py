@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
 from ocitui.cache.documents import BlobDescriptor
@@ -26,6 +24,7 @@ from .images import (
     SourceImage,
     SourceKind,
     SourceListing,
+    fields_of,
     media_type_of,
     open_regular,
     read_index,
@@ -220,17 +219,11 @@ def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
-
-
 def _check_version(files: LayoutFiles) -> None:
     raw = files.read("oci-layout", LARGEST_DOCUMENT)
     if raw is None:
         raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
-    try:
-        version = _decode_fields(raw).get("imageLayoutVersion")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnsoundSourceError(f"oci-layout in {files.path} is not JSON: {error}") from error
+    version = fields_of(f"oci-layout in {files.path}", raw).get("imageLayoutVersion")
     if not isinstance(version, str) or not version.startswith("1."):
         raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")
 

@@ -127,7 +127,7 @@ def expanded(text: str) -> str:
     """The source with a home directory written out: behind a prefix, no shell does that."""
     prefix = next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
     rest = text.removeprefix(prefix)
-    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
+    return prefix + os.path.expanduser(rest)
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
