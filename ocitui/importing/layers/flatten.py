@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import groupby
 
 from ..errors import LayerError
-from .layers import Compression, LayerLimits, LayerSource, OpenLayer, ReadAhead
+from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
 from .tar_headers import BLOCK, ChunkReader, Kind, Xattrs
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
@@ -320,7 +320,7 @@ def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | 
     if layer.compression is Compression.NONE:
         yield layer.part
         return
-    with closing(ReadAhead(layer.chunks(lambda _: None))) as chunks:
+    with read_ahead(layer.chunks(lambda _: None)) as chunks:
         reader = ChunkReader(chunks)
 
         def read(offset: int, size: int) -> Iterator[bytes | memoryview]:

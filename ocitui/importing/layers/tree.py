@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import LayerError, LayerLimitError, printable, raised_with
-from .layers import LayerLimits, OpenLayer, ReadAhead
+from .layers import LayerLimits, OpenLayer, read_ahead
 from .tar_headers import ChunkReader, Kind, TarEntry, TarReader, Xattrs
 
 ROOT = 0
@@ -378,12 +378,11 @@ class Merge:
         self._limits = limits
         self._bytes = 0
         self._metadata = 0
-        self._entries = 0
 
     def add(self, layer: OpenLayer, number: int, counter: Counter) -> None:
         """Read a layer to its end and apply it. Raises LayerError."""
         counter.layer = number
-        with naming(number), closing(ReadAhead(layer.checked_chunks(counter.add))) as chunks:
+        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
             reader = ChunkReader(self._counted(chunks))
             tar = TarReader(reader, self._limits)
             self._apply(tar, number, counter)
@@ -394,11 +393,10 @@ class Merge:
         changeset = Changeset(self.tree, number, self._limits)
         limits = self._limits
         for entry in tar:
-            self._entries += 1
             self._metadata += len(entry.name) + len(entry.link)
             if entry.xattrs:
                 self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
-            if self._entries > limits.entries:
+            if counter.files >= limits.entries:
                 raise LayerLimitError(
                     f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
                 )
@@ -421,7 +419,7 @@ class Merge:
 def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
     """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
     merge = Merge(limits)
-    counter.total = sum(layer.size for layer in layers)
+    counter.begin(sum(layer.size for layer in layers))
     for number, layer in enumerate(layers, 1):
         merge.add(layer, number, counter)
     return merge.tree
