@@ -21,7 +21,7 @@ from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
 from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
-from .images import LARGEST_CONFIG, Layer, open_regular
+from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
@@ -113,7 +113,7 @@ class Archive:
         self._starts: dict[str, bytes] = {}
 
     @classmethod
-    def read(cls, path: Path, stop: Stop) -> Archive:
+    def open(cls, path: Path, stop: Stop) -> Archive:
         """Look through an archive. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
         with opened(path, stop) as (reader, compressed):
             archive = cls(path, compressed)
@@ -147,7 +147,7 @@ class Archive:
             found = self._members.get(found.link)
         return None
 
-    def bytes_of(self, name: str, largest: int) -> bytes | None:
+    def read(self, name: str, largest: int) -> bytes | None:
         """A document's bytes; None where it is not there. Raises UnreadableSourceError for one that is too large."""
         member = self.find(name)
         if member is None:
@@ -170,6 +170,28 @@ class Archive:
         with _reading(self.path), open_regular(self.path) as file:
             file.seek(member.offset)
             return file.read(min(_START, member.size))
+
+    async def fetch(
+        self,
+        layers: Sequence[Layer],
+        blobs: BlobStore,
+        progress: BlobProgress | None,
+        members: Mapping[str, Member] | None = None,
+    ) -> list[LayerSource]:
+        """The layers in place, or unpacked where the archive is compressed; ``members`` are their files by digest, else
+        they stand where a layout has them. Raises SourceError, StorageError."""
+        members = members or {layer.digest: self._member(layer) for layer in layers}
+        if not self.compressed:
+            found = [(layer, members[layer.digest]) for layer in layers]
+            return [in_place(layer, self.path, member.offset, member.size, progress) for layer, member in found]
+        await _unpack(self, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
+        return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
+
+    def _member(self, layer: Layer) -> Member:
+        member = self.find(blob_name(layer.digest))
+        if member is None:
+            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
+        return member
 
     def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
         """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
@@ -220,24 +242,6 @@ def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobP
     if progress is not None:
         progress(layer.digest, length, length)
     return layer.at(path, offset)
-
-
-async def places_in(
-    archive: Archive,
-    members: Mapping[str, Member],
-    layers: Sequence[Layer],
-    blobs: BlobStore,
-    progress: BlobProgress | None,
-) -> list[LayerSource]:
-    """The layers of an archive, ``members`` by digest: in place, or unpacked where it is compressed.
-
-    Raises SourceError, StorageError.
-    """
-    if not archive.compressed:
-        found = [(layer, members[layer.digest]) for layer in layers]
-        return [in_place(layer, archive.path, member.offset, member.size, progress) for layer, member in found]
-    await _unpack(archive, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
-    return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
 
 
 async def _unpack(

@@ -18,7 +18,7 @@ from ocitui.threads import Stop, in_thread
 from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member, digests_of, places_in
+from .archive import Archive, Member, digests_of
 from .image_tree import check_platform, first_name
 from .images import (
     DOCKER_CONFIG,
@@ -35,7 +35,7 @@ from .images import (
     read_config,
     read_manifest,
 )
-from .oci_layout import ArchiveFiles, OciSource, Selection
+from .oci_layout import OciSource, Selection
 from .references import same_image
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
@@ -137,16 +137,13 @@ class DockerSource:
     async def fetch(
         self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
     ) -> list[LayerSource]:
-        members = self._members.get(image.digest)
-        if members is None:
-            return await ArchiveFiles(self._archive).fetch(image.layers, blobs, progress)
-        return await places_in(self._archive, members, image.layers, blobs, progress)
+        return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
 
     async def close(self) -> None:
         """Nothing is held open."""
 
     def _saved(self) -> list[Saved]:
-        raw = self._archive.bytes_of("manifest.json", LARGEST_DOCUMENT)
+        raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
         if raw is None:
             raise self._no_manifest()
         try:
@@ -213,7 +210,7 @@ class DockerSource:
         )
 
     def _config(self, saved: Saved) -> bytes:
-        raw = self._archive.bytes_of(saved.config, LARGEST_CONFIG)
+        raw = self._archive.read(saved.config, LARGEST_CONFIG)
         if raw is None:
             raise UnsoundSourceError(f"the config {saved.config} is not in {self._archive.path}")
         stem = saved.config.rpartition("/")[2].removesuffix(".json")
@@ -226,7 +223,7 @@ class DockerSource:
         if self._kept is None:
             self._kept = {}
             if self._archive.find("index.json") and self._archive.find("oci-layout"):
-                layout = OciSource(self.kind, ArchiveFiles(self._archive), Selection())
+                layout = OciSource(self.kind, self._archive, Selection())
                 async for raw in layout.manifests():
                     manifest = read_manifest("a manifest", raw).value
                     self._kept.setdefault(manifest.config.digest, raw)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ocitui.cache import ImageManifest, ImageName, InvalidNameError, Platform
+from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..errors import NoSuchImageError, UnsoundSourceError
@@ -202,15 +202,12 @@ async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName 
     raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
     media_type_of(what, raw, leaf.descriptor.media_type)
     manifest = read_manifest(what, raw)
-    config_raw = await read_config_blob(manifest.value, read)
-    config = read_config(f"the config {manifest.value.config.digest}", config_raw, manifest.value)
+    what = f"the config {manifest.value.config.digest}"
+    config_raw = await read_checked(what, manifest.value.config, LARGEST_CONFIG, read)
+    config = read_config(what, config_raw, manifest.value)
     layers = layers_of(manifest.value, config.value)
     notes = check_platform(config.value.platform, wanted)
     return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
-
-
-async def read_config_blob(manifest: ImageManifest, read: ReadBlob) -> bytes:
-    return await read_checked(f"the config {manifest.config.digest}", manifest.config, LARGEST_CONFIG, read)
 
 
 def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:

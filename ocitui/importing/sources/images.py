@@ -285,6 +285,13 @@ def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Laye
     )
 
 
+def blob_name(digest: str) -> str:
+    """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
+    if not is_digest(digest):
+        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
 def fields_of(what: str, raw: bytes) -> dict[str, Any]:
     """A JSON object. Raises UnsoundSourceError."""
     try:

@@ -15,7 +15,7 @@ from ocitui.cache.files import regular_file
 from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member, in_place, places_in
+from .archive import in_place
 from .image_tree import Leaf, choose, find_leaves, first_name, read_checked, read_image
 from .images import (
     LARGEST_DOCUMENT,
@@ -24,16 +24,17 @@ from .images import (
     SourceImage,
     SourceKind,
     SourceListing,
+    blob_name,
     fields_of,
     media_type_of,
     open_regular,
     read_index,
 )
-from .references import is_digest, same_image
+from .references import same_image
 
 
 class LayoutFiles(Protocol):
-    """The files of a layout, by their names in it."""
+    """The files of a layout, by their names in it: a directory's, or an `Archive`."""
 
     @property
     def path(self) -> Path: ...
@@ -77,32 +78,6 @@ class DirectoryFiles:
         if found is None:
             raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
         return found.st_size
-
-
-class ArchiveFiles:
-    """A layout inside a tar."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    @property
-    def path(self) -> Path:
-        return self._archive.path
-
-    def read(self, name: str, largest: int) -> bytes | None:
-        return self._archive.bytes_of(name, largest)
-
-    async def fetch(
-        self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
-    ) -> list[LayerSource]:
-        members = {layer.digest: self._member(layer) for layer in layers}
-        return await places_in(self._archive, members, layers, blobs, progress)
-
-    def _member(self, layer: Layer) -> Member:
-        member = self._archive.find(blob_name(layer.digest))
-        if member is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return member
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +168,6 @@ class OciSource:
             names = ", ".join(dict.fromkeys(name for leaf in leaves for name in leaf.names)) or "none with a name"
             raise NoSuchImageError(f"{self._files.path} holds no {digest or name}; it holds {names}")
         return found
-
-
-def blob_name(digest: str) -> str:
-    """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
-    if not is_digest(digest):
-        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def read_roots(files: LayoutFiles) -> list[tuple[BlobDescriptor, tuple[str, ...]]]:

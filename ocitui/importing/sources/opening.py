@@ -15,7 +15,7 @@ from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
 from .archive import Archive
 from .docker_archive import DockerSource
 from .images import Source, SourceKind, refuse_irregular
-from .oci_layout import ArchiveFiles, DirectoryFiles, OciSource, Selection
+from .oci_layout import DirectoryFiles, OciSource, Selection
 from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -147,10 +147,10 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
     selection = Selection(found.name, found.digest, options.platform)
     if found.kind is SourceKind.OCI_LAYOUT:
         return OciSource(found.kind, DirectoryFiles(found.path), selection)
-    archive = await in_thread(lambda stop: Archive.read(found.path, stop))
+    archive = await in_thread(lambda stop: Archive.open(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, selection, found.number)
-    return OciSource(SourceKind.OCI_ARCHIVE, ArchiveFiles(archive), selection)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, selection)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:
