@@ -7,12 +7,10 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from ocitui.cache import (
     DocumentError,
@@ -28,8 +26,7 @@ from ocitui.threads import on_loop
 
 from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
-from .layers.layers import LayerSource
-from .packing.packing import check_tool, flatten_and_pack
+from .packing.packing import FlattenOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
@@ -149,8 +146,17 @@ async def _bring_in(
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
-        pack = _packing(desk.cache.directory, output, request, tracker)
-        warnings = await fetch_and_pack(desk.cache.directory, source, image, desk.blobs, tracker.downloaded, pack)
+        warnings = await fetch_and_pack(
+            desk.cache.directory,
+            source,
+            image,
+            desk.blobs,
+            output,
+            request.format,
+            request.flatten_options,
+            tracker.downloaded,
+            _packing(desk.cache.directory, request.format, tracker),
+        )
         tracker.enter(ImportPhase.STORE)
         packed = PackedImage(
             name=name,
@@ -166,42 +172,41 @@ async def _bring_in(
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings))
 
 
-Pack = Callable[[Sequence[LayerSource]], Coroutine[Any, Any, tuple[str, ...]]]
-"""Packs the layers, and gives what could not be kept."""
-
-
 async def fetch_and_pack(
     directory: Path,
     source: Source,
     image: SourceImage,
     blobs: BlobStore,
+    output: Path,
+    format: PackedFormat,
+    options: FlattenOptions,
     downloaded: BlobProgress,
-    pack: Pack,
+    packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch the layers of an image and ``pack`` them, while the cache in ``directory`` has room for its next writes.
+    """Fetch the layers of an image and pack them, while the cache in ``directory`` has room for its next writes.
 
-    Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what ``pack`` raises.
+    Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises.
     """
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
             if whole:
-                return await while_there_is_room(directory, pack(layers))
+                return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
-def _packing(directory: Path, output: Path, request: ImportRequest, tracker: Tracker) -> Pack:
+def _packing(directory: Path, format: PackedFormat, tracker: Tracker) -> ProgressCall:
     is_checked = False
 
-    def flattened(said: ImportProgress) -> None:
+    def packing(said: ImportProgress) -> None:
         nonlocal is_checked
-        if said.phase is ImportPhase.WRITE and request.format is PackedFormat.TAR and not is_checked:
+        if said.phase is ImportPhase.WRITE and format is PackedFormat.TAR and not is_checked:
             # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
             is_checked = True
             check_room(directory, said.total)
         tracker.flattened(said)
 
-    return lambda layers: flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
+    return packing
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:

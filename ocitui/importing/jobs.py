@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from ocitui.cache import CacheError, PackerCache
 
 from .image_import import ImportDesk, ImportResult, import_image
 from .progress import ImportPhase, ImportProgress
-from .requests import ImportRequest, forget, recorded, resumed
+from .requests import ImportRequest, forget, recorded
 
 _AT_ONCE = 2
 
@@ -140,14 +140,13 @@ class ImportQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, number: int) -> None:
-        record = ""
+        job, record = self._jobs[number], ""
         self._change(number)
         try:
-            with self._record(number) as record:
+            with recorded(self._cache.directory, job.request, job.resumes) as record:
                 async with self._turn:
                     self._change(number, state=JobState.RUNNING, began=time.time())
-                    request = self._jobs[number].request
-                    result = await import_image(self._desk, request, lambda now: self._change(number, progress=now))
+                    result = await import_image(self._desk, job.request, lambda now: self._change(number, progress=now))
         except asyncio.CancelledError:
             state = self._state_of_cancelled(number)
             if state is JobState.CANCELLED and record:
@@ -167,17 +166,6 @@ class ImportQueue:
         elif (error := task.exception()) is not None:
             known = CacheError(f"the import ended unforeseen: {error!r}", hint="the cache is as it was; try again")
             self._change(number, state=JobState.FAILED, error=known, ended=time.time())
-
-    @contextmanager
-    def _record(self, number: int) -> Iterator[str]:
-        """The import's record, held as long as it runs; gives its id."""
-        job = self._jobs[number]
-        if job.resumes:
-            with resumed(self._cache.directory, job.resumes):
-                yield job.resumes
-        else:
-            with recorded(self._cache.directory, job.request) as import_id:
-                yield import_id
 
     def _state_of_cancelled(self, number: int) -> JobState:
         return JobState.CANCELLED if number in self._cancelled else JobState.INTERRUPTED

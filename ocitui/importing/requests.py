@@ -129,6 +129,7 @@ _DECODER = msgspec.json.Decoder(ImportRequest)
 _FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
+_DISK = Disk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,41 +147,46 @@ def blob_store(directory: Path, disk: Disk | None = None) -> BlobStore:
 
 
 @contextmanager
-def recorded(directory: Path, request: ImportRequest, disk: Disk | None = None) -> Iterator[str]:
-    """Keep a record of an import while it runs; gives its id.
+def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
+    """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
 
     It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
-    Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such source.
+    Raises CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, and for one that
+    is gone on with as `resumed` does.
     """
-    request, disk = request.with_absolute_paths(), disk or Disk()
+    if resumes:
+        with resumed(directory, resumes):
+            yield resumes
+        return
+    request = request.with_absolute_paths()
     check_directory(directory)
-    with import_folder(directory, disk, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder:
         import_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
         name = f"{import_id}{_SUFFIX}"
         with storage_errors("note what is to be imported"):
-            fd = _write(folder, disk, name, request.to_json())
+            fd = _write(folder, name, request.to_json())
         try:
             yield import_id
-            _unlink(folder, disk, name)
+            _unlink(folder, name)
         except Exception:
-            _unlink(folder, disk, name)
+            _unlink(folder, name)
             raise
         finally:
             os.close(fd)
 
 
-def _write(folder: Folder, disk: Disk, name: str, data: bytes) -> int:
+def _write(folder: Folder, name: str, data: bytes) -> int:
     """A new record; gives the descriptor that holds its lock. A program killed before its end leaves a draft only."""
     with locked(folder):
         for left in folder.names():
             if left.endswith(_DRAFT):
-                disk.unlink(folder, left)
+                _DISK.unlink(folder, left)
         draft = f"{name}{_DRAFT}"
-        fd = disk.create(folder, draft, 0o600)
+        fd = _DISK.create(folder, draft, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            disk.write(fd, draft, data)
-            disk.rename(folder, draft, folder, name)
+            _DISK.write(fd, draft, data)
+            _DISK.rename(folder, draft, folder, name)
         except BaseException:
             os.close(fd)
             raise
@@ -188,7 +194,7 @@ def _write(folder: Folder, disk: Disk, name: str, data: bytes) -> int:
 
 
 @contextmanager
-def resumed(directory: Path, import_id: str, disk: Disk | None = None) -> Iterator[ImportRequest]:
+def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     """Go on with an interrupted import; gives what it was asked to do.
 
     Its record is held meanwhile and removed at the end, but stays where that is an error: it can be tried again.
@@ -196,12 +202,11 @@ def resumed(directory: Path, import_id: str, disk: Disk | None = None) -> Iterat
     program holds it.
     """
     check_directory(directory)
-    disk = disk or Disk()
-    with import_folder(directory, disk, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder:
         name = f"{os.path.basename(import_id)}{_SUFFIX}"
         with _held(folder, name) as data:
             yield _decoded(data, import_id)
-            _unlink(folder, disk, name)
+            _unlink(folder, name)
 
 
 @contextmanager
@@ -253,14 +258,13 @@ def unfinished(directory: Path) -> list[UnfinishedImport]:
     return found
 
 
-def forget(directory: Path, import_id: str, disk: Disk | None = None) -> None:
+def forget(directory: Path, import_id: str) -> None:
     """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
-    disk = disk or Disk()
     try:
-        with storage_errors("forget an import"), import_folder(directory, disk, _FOLDER) as folder:
+        with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder:
             name = f"{import_id}{_SUFFIX}"
             if "/" not in import_id and _read_free(folder, name, damaged=True) is not None:
-                _unlink(folder, disk, name)
+                _unlink(folder, name)
     except CacheDirectoryError as error:
         raise StorageError(error.message) from error
 
@@ -285,6 +289,6 @@ def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> Unfinishe
     return UnfinishedImport(name.removesuffix(_SUFFIX), started, request)
 
 
-def _unlink(folder: Folder, disk: Disk, name: str) -> None:
+def _unlink(folder: Folder, name: str) -> None:
     with storage_errors("remove the record of an import"):
-        disk.unlink(folder, name)
+        _DISK.unlink(folder, name)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
@@ -16,8 +15,7 @@ from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.packing.packing import flatten_and_pack
+from ocitui.importing.packing.packing import FlattenOptions
 from ocitui.importing.progress import ImportProgress
 from ocitui.importing.requests import blob_store
 from ocitui.importing.sources.images import Source, SourceImage
@@ -94,10 +92,9 @@ class Fetcher:
         def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, tuple[str, ...]]:
-            return flatten_and_pack(layers, output, fetch.format, None, packed)
-
-        await fetch_and_pack(self.directory, source, image, blobs, downloaded, pack)
+        await fetch_and_pack(
+            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
+        )
         await asyncio.to_thread(clear_blobs, blobs, image)
 
 
