@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import groupby
 
 from ..errors import LayerError
+from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
 from .tar_headers import BLOCK, ChunkReader, Kind, Xattrs
 from .tree import ROOT, Counter, Tree, merge_layers, naming
@@ -264,7 +265,7 @@ class Flattening:
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
-        counter.begin(self.plan.size, self.plan.files)
+        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
         output = _Output(write, counter)
         for block in self.plan.headers_before_files():
             output.put(block)

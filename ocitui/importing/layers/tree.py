@@ -6,12 +6,14 @@ An inode is a number; what is known of it stands in arrays under that number, ab
 
 from __future__ import annotations
 
+import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import LayerError, LayerLimitError, printable, raised_with
+from ..progress import ImportPhase, ImportProgress, ProgressCall
 from .layers import LayerLimits, OpenLayer, read_ahead
 from .tar_headers import ChunkReader, Kind, TarEntry, TarReader, Xattrs
 
@@ -162,6 +164,7 @@ _AUFS = b".wh..wh."
 _MAX_NAME = 255
 _MAX_TARGET = 4095
 _MAX_RESOLVED = 16384
+_SECONDS_BETWEEN = 0.1
 
 
 class Changeset:
@@ -352,22 +355,31 @@ def _check_target(target: bytes) -> None:
 
 @dataclass(slots=True)
 class Counter:
-    """How far a pass has come; whoever adds calls `tick`, often."""
+    """How far a pass over so many ``layers`` has come; ``call`` is told now and then, and whenever `tell` is called."""
 
-    tick: Callable[[Counter], None] = lambda _: None
+    call: ProgressCall = lambda now: None
+    layers: int = 0
+    phase: ImportPhase = ImportPhase.READ
     layer: int = 0
     done: int = 0
     total: int = 0
     files: int = 0
     files_total: int = 0
+    _told: float = 0.0
 
-    def begin(self, total: int, files_total: int = 0) -> None:
+    def begin(self, phase: ImportPhase, total: int, files_total: int = 0) -> None:
         """A pass of so many bytes and files begins."""
-        self.done, self.total, self.files, self.files_total = 0, total, 0, files_total
+        self.phase, self.done, self.total, self.files, self.files_total = phase, 0, total, 0, files_total
 
     def add(self, count: int) -> None:
         self.done += count
-        self.tick(self)
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        numbers = self.done, self.total, self.files, self.files_total
+        self.call(ImportProgress(self.phase, *numbers, layer=self.layer, layers_total=self.layers))
 
 
 class Merge:
@@ -419,7 +431,7 @@ class Merge:
 def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
     """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
     merge = Merge(limits)
-    counter.begin(sum(layer.size for layer in layers))
+    counter.begin(ImportPhase.READ, sum(layer.size for layer in layers))
     for number, layer in enumerate(layers, 1):
         merge.add(layer, number, counter)
     return merge.tree

@@ -213,6 +213,10 @@ class FedPacker(Packer):
         super().__init__(output)
         self._options = options
 
+    def start(self, command: Sequence[str]) -> None:
+        """Raises PackerError."""
+        self._process = PackerProcess(command, self._options.patience, fed=True)
+
     def write(self, data: memoryview) -> None:
         with self._explained():
             self._process.write(data)
@@ -357,16 +361,11 @@ def erofs_packer(output: Path, options: PackOptions) -> Packer:
     words = help_of(tool, "--help")
     command = [tool, *_options(options, words)]
     if "--tar" in words:
-        return _ErofsPacker(output, options, command)
+        # Without a source it reads its input.
+        packer = FedPacker(output, options)
+        packer.start([*command, "--tar=f", str(output)])
+        return packer
     return _UnpackingErofsPacker(output, options, command)
-
-
-class _ErofsPacker(FedPacker):
-    """``mkfs.erofs --tar=f FILE``: without a source it reads its input."""
-
-    def __init__(self, output: Path, options: PackOptions, command: list[str]) -> None:
-        super().__init__(output, options)
-        self._process = PackerProcess([*command, "--tar=f", str(output)], options.patience, fed=True)
 
 
 class _UnpackingErofsPacker(FedPacker):
@@ -386,7 +385,7 @@ class _UnpackingErofsPacker(FedPacker):
         try:
             self._private.mkdir(0o700)
             tree.mkdir()
-            self._process = PackerProcess([*untar, str(tree)], options.patience, fed=True)
+            self.start([*untar, str(tree)])
         except OSError as error:
             self._clear()
             raise StorageError(f"cannot unpack into {self._private}: {error.strerror}") from error

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from ocitui.cache import CacheError, StorageError
 
 from ..layers.flatten import Flattening
 from ..layers.tree import ROOT, Counter, Tree
-from ..progress import ImportPhase, ImportProgress
+from ..progress import ImportPhase
 from .packers import RootDirectory, die_with_parent, start_packer
 from .packing import Answer, Failure, FlattenRequest, decode_request, encode
 
-_SECONDS_BETWEEN = 0.1
 # Below what draws the screen; the packers inherit it.
 _NICENESS = 5
 # A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
@@ -52,54 +49,23 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
 
     Raises LayerError, PackerError, StorageError; nothing of the output is left then.
     """
-    reporter = _Reporter(len(request.layers))
-    counter = Counter(reporter.tick)
+    counter = Counter(lambda now: _say(Answer(now)), len(request.layers))
     with Flattening(request.layers, request.options.limits, counter) as flattening:
         plan = flattening.plan
-        reporter.report(counter)
-        counter.begin(plan.size, plan.files)
-        reporter.enter(ImportPhase.WRITE, counter)
+        counter.tell()
+        counter.begin(ImportPhase.WRITE, plan.size, plan.files)
+        counter.tell()
         packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.options.packing)
         try:
             flattening.write(packer.write, counter)
-            reporter.report(counter)
-            reporter.enter(ImportPhase.FINISH, counter)
+            counter.tell()
+            counter.phase = ImportPhase.FINISH
+            counter.tell()
             packer.finish()
         except BaseException:
             packer.abort()
             raise
         return tuple(packer.warnings)
-
-
-@dataclass(slots=True)
-class _Reporter:
-    """Says how far it is, at the start and end of each phase and now and then between."""
-
-    layers: int
-    phase: ImportPhase = ImportPhase.READ
-    _last: float = 0.0
-
-    def tick(self, counter: Counter) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN:
-            self._last = now
-            self.report(counter)
-
-    def enter(self, phase: ImportPhase, counter: Counter) -> None:
-        self.phase = phase
-        self.report(counter)
-
-    def report(self, counter: Counter) -> None:
-        progress = ImportProgress(
-            self.phase,
-            counter.done,
-            counter.total,
-            counter.files,
-            counter.files_total,
-            layer=counter.layer,
-            layers_total=self.layers,
-        )
-        _say(Answer(progress))
 
 
 def _root_of(tree: Tree) -> RootDirectory:

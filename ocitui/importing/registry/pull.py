@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 import httpx2
 
@@ -143,7 +141,12 @@ class RegistrySource:
             async with slots:
                 await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
 
-        await _together([fetch_one(layer) for layer in {layer.digest: layer for layer in image.layers}.values()])
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in {layer.digest: layer for layer in image.layers}.values():
+                    group.create_task(fetch_one(layer))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0]  # noqa: B904  it has a cause of its own
         return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
 
     async def close(self) -> None:
@@ -189,14 +192,3 @@ def _krata_name(text: str) -> ImageName | None:
         return ImageName.parse(text)
     except InvalidNameError:
         return None
-
-
-async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
-    """All of these at once; the first error ends the others, and is raised once they have ended."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -19,7 +20,7 @@ from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member, digests_of
-from .image_tree import check_platform, first_name
+from .image_tree import first_name, image_of
 from .images import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
@@ -30,7 +31,6 @@ from .images import (
     SourceListing,
     check_bytes,
     digest_of,
-    layers_of,
     parse_config,
     read_config,
     read_manifest,
@@ -189,25 +189,14 @@ class DockerSource:
         return self._image(saved, made, config, wanted, local=True)
 
     def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
-        what = f"the manifest of {saved.config}"
-        manifest = read_manifest(what, raw)
+        manifest = read_manifest(f"the manifest of {saved.config}", raw)
         config = read_config(f"the config {saved.config}", config_raw, manifest.value)
-        layers = layers_of(manifest.value, config.value)
-        notes = check_platform(config.value.platform, wanted)
+        image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
         if local:
-            notes += (LOCAL_DIGEST,)
-        elif any(layer.media_type in _UNCOMPRESSED for layer in layers):
-            local, notes = True, (*notes, SAVED_DIGEST)
-        return SourceImage(
-            saved.tags,
-            first_name(saved.tags),
-            digest_of(raw),
-            manifest,
-            config,
-            layers,
-            digest_is_local=local,
-            notes=notes,
-        )
+            return replace(image, digest_is_local=True, notes=(*image.notes, LOCAL_DIGEST))
+        if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
+            return replace(image, digest_is_local=True, notes=(*image.notes, SAVED_DIGEST))
+        return image
 
     def _config(self, saved: Saved) -> bytes:
         raw = self._archive.read(saved.config, LARGEST_CONFIG)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ocitui.cache import ImageName, InvalidNameError, Platform
+from ocitui.cache import Document, ImageConfiguration, ImageManifest, ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..errors import NoSuchImageError, UnsoundSourceError
@@ -25,6 +25,7 @@ from .images import (
     SourceImage,
     check_bytes,
     check_descriptor,
+    digest_of,
     layers_of,
     media_type_of,
     read_config,
@@ -183,7 +184,7 @@ def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
     if len({leaf.digest for leaf in leaves}) == 1 and (not leaves[0].indexes or leaves[0].platform is None):
         return leaves[0]
     target = wanted or this_platform()
-    fits = [(score, leaf) for leaf in leaves if (score := _score(target, leaf)) is not None]
+    fits = [(score, leaf) for leaf in leaves if leaf.platform and (score := fit(target, leaf.platform)) is not None]
     if not fits:
         raise NoSuchImageError(
             f"there is no image for {target}, only for {_platforms(leaves)}", hint="choose one with --platform"
@@ -204,10 +205,20 @@ async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName 
     manifest = read_manifest(what, raw)
     what = f"the config {manifest.value.config.digest}"
     config_raw = await read_checked(what, manifest.value.config, LARGEST_CONFIG, read)
-    config = read_config(what, config_raw, manifest.value)
+    return image_of(leaf.names, image_name, manifest, read_config(what, config_raw, manifest.value), wanted)
+
+
+def image_of(
+    names: tuple[str, ...],
+    image_name: ImageName | None,
+    manifest: Document[ImageManifest],
+    config: Document[ImageConfiguration],
+    wanted: Platform | None,
+) -> SourceImage:
+    """The image of these documents. Raises UnsoundSourceError, NoSuchImageError for another platform."""
     layers = layers_of(manifest.value, config.value)
     notes = check_platform(config.value.platform, wanted)
-    return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
+    return SourceImage(names, image_name, digest_of(manifest.raw), manifest, config, layers, notes=notes)
 
 
 def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
@@ -226,10 +237,6 @@ def first_name(texts: Iterable[str]) -> ImageName | None:
             if any(mark in text for mark in ":/"):
                 return ImageName.parse(text)
     return None
-
-
-def _score(wanted: Platform, leaf: Leaf) -> tuple[int, ...] | None:
-    return fit(wanted, leaf.platform) if leaf.platform else None
 
 
 def _platforms(leaves: Sequence[Leaf]) -> str:

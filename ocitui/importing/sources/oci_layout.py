@@ -69,15 +69,13 @@ class DirectoryFiles:
     async def fetch(
         self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
     ) -> list[LayerSource]:
-        return [
-            in_place(layer, self.path / blob_name(layer.digest), 0, self._size(layer), progress) for layer in layers
-        ]
-
-    def _size(self, layer: Layer) -> int:
-        found = regular_file(self.path / blob_name(layer.digest))
-        if found is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return found.st_size
+        placed = []
+        for layer in layers:
+            path = self.path / blob_name(layer.digest)
+            if (found := regular_file(path)) is None:
+                raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
+            placed.append(in_place(layer, path, 0, found.st_size, progress))
+        return placed
 
 
 @dataclass(frozen=True, slots=True)
