@@ -14,7 +14,7 @@ import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import CacheError, StorageError
@@ -179,14 +179,14 @@ class StoredBlob:
     path: Path
 
 
+@dataclass(slots=True)
 class Turn:
-    """What those who want the same thing at the same time have in common."""
+    """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
+    those who wait, who need not do it again then."""
 
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.wanted = 0
-        self.result: object = None
-        """What the one before left for those who wait, who need not do it again then."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+    result: object = None
 
 
 class Turns:

@@ -185,10 +185,9 @@ def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[
 
     Raises LayerError where the compressed data are cut, damaged or followed by something else.
     """
-    return blocks if compression is Compression.NONE else _inflated(blocks, compression)
-
-
-def _inflated(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+    if compression is Compression.NONE:
+        yield from blocks
+        return
     make, error_type = _tools(compression)
     unused = b""
     try:

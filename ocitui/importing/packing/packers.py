@@ -73,7 +73,13 @@ class PackerProcess:
         os.set_blocking(self._errors, False)
         self._poll.register(self._errors, select.POLLIN)
         self._is_heard = True
-        self._input = self._open_input()
+        self._input = -1
+        if self._process.stdin is not None:
+            self._input = self._process.stdin.fileno()
+            os.set_blocking(self._input, False)
+            # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
+            with suppress(OSError):
+                fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
     def said(self) -> list[str]:
@@ -114,14 +120,6 @@ class PackerProcess:
         self._close_input()
         self._close_errors()
 
-    def _open_input(self) -> int:
-        if self._process.stdin is None:
-            return -1
-        fd = self._process.stdin.fileno()
-        os.set_blocking(fd, False)
-        _widen(fd)
-        return fd
-
     def _close_input(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -161,12 +159,6 @@ class PackerProcess:
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it ends, however it ends (prctl(2))."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _widen(fd: int) -> None:
-    """A wide pipe saves switches between the two; where it is not granted, a narrow one does."""
-    with suppress(OSError):
-        fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 # What tools say of a full disk; tar speaks of the block that did not fit.

@@ -17,7 +17,7 @@ from ocitui.cache import Platform
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore
-from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
+from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
 from .archive import Archive, Member, digests_of
 from .image_tree import first_name, image_of
@@ -145,7 +145,12 @@ class DockerSource:
     def _saved(self) -> list[Saved]:
         raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
         if raw is None:
-            raise self._no_manifest()
+            if self._archive.find("repositories"):
+                raise UnreadableSourceError(
+                    f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
+                    hint="load it with docker load, and save it again with a newer Docker",
+                )
+            raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
         try:
             saved = _decode_saved(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -153,14 +158,6 @@ class DockerSource:
         if not saved:
             raise NoSuchImageError(f"{self._archive.path} holds no image")
         return saved
-
-    def _no_manifest(self) -> SourceError:
-        if self._archive.find("repositories"):
-            return UnreadableSourceError(
-                f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
-                hint="load it with docker load, and save it again with a newer Docker",
-            )
-        return UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
 
     def _selected(self, images: Sequence[Saved]) -> Saved:
         if self._number is not None:

@@ -84,10 +84,6 @@ class Reference:
         """The host and port that serve it."""
         return HUB_REGISTRY if self.domain == HUB else self.domain
 
-    def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.domain}/{self.path}{tag}" + (f"@{self.digest}" if self.digest else "")
-
 
 def same_image(name: str, other: str) -> bool:
     """Whether two names mean the same image: `busybox` is `docker.io/library/busybox:latest`."""
