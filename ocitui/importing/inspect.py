@@ -14,10 +14,8 @@ from .errors import SourceError
 from .packing.packing import check_tool
 from .requests import ImportRequest
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import open_source, recognise
+from .sources.opening import open_source, prefix_of, recognise
 from .sources.packed import PackedSource, inspect_packed
-
-_PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +114,7 @@ def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None
         alone = platform is not None and [str(other.platform) for other in same_names].count(platform) == 1
         return (text, platform) if alone else (f"{text.partition('@')[0]}@{image.digest}", None)
     found = recognise(text)
-    prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
-    base = f"{prefix}{found.path}"
+    base = f"{prefix_of(text)}{found.path}"
     if sight.kind is SourceKind.DOCKER_ARCHIVE:
         return (f"{base}:{image.names[0]}" if image.names else f"{base}:@{number}"), None
     if image.names and len(same_names) == 1:

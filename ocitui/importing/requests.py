@@ -245,17 +245,13 @@ def _decoded(data: bytes, import_id: str) -> ImportRequest:
 
 def unfinished(directory: Path) -> list[UnfinishedImport]:
     """The imports that were interrupted, the oldest first; nothing is changed. Raises StorageError."""
-    found = []
     with storage_errors("look for interrupted imports"):
         try:
             with open_own_folder(directory, _FOLDER) as folder:
-                for name in sorted(folder.names()):
-                    record = _read_free(folder, name) if name.endswith(_SUFFIX) else None
-                    if record is not None:
-                        found.append(record)
+                records = [_read_free(folder, name) for name in sorted(folder.names()) if name.endswith(_SUFFIX)]
         except (FileNotFoundError, ConflictError):
             return []
-    return found
+    return [record for record in records if record is not None]
 
 
 def forget(directory: Path, import_id: str) -> None:

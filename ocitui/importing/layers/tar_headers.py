@@ -60,13 +60,9 @@ def _record(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     """``LENGTH KEY=VALUE\\n``, the length counting all of it."""
     space = data.find(b" ", at, at + 20)
     digits = data[at:space]
-    if space < 0 or not _NUMBER.fullmatch(digits):
-        raise LayerError("its PAX header is malformed")
-    end = at + int(digits)
-    if end > len(data) or end <= space + 2 or data[end - 1] != 0x0A:
-        raise LayerError("its PAX header is malformed")
+    end = at + int(digits) if space >= 0 and _NUMBER.fullmatch(digits) else 0
     key, equals, value = data[space + 1 : end - 1].partition(b"=")
-    if not equals or not key:
+    if not (space + 2 < end <= len(data) and data[end - 1] == 0x0A and key and equals):
         raise LayerError("its PAX header is malformed")
     return key, value, end
 

@@ -197,18 +197,15 @@ class Changeset:
             raise LayerLimitError(f"its path has more than {self._limits.path_bytes} bytes")
         parent, name = split_path(entry.name)
         if not name:
-            self._describe_root(entry)
+            if entry.kind is not Kind.DIRECTORY:
+                raise LayerError("it would replace the root directory")
+            self._tree.describe(ROOT, entry)
         elif _AUFS in entry.name and _is_aufs(parent, name):
             return
         elif name.startswith(_WHITEOUT):
             self._white_out(parent, name)
         else:
             self._add(parent, name, entry)
-
-    def _describe_root(self, entry: TarEntry) -> None:
-        if entry.kind is not Kind.DIRECTORY:
-            raise LayerError("it would replace the root directory")
-        self._tree.describe(ROOT, entry)
 
     def _add(self, path: bytes, name: bytes, entry: TarEntry) -> None:
         if len(name) > _MAX_NAME:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from ocitui.cache import CacheError, StorageError
 
 from ..layers.flatten import Flattening
-from ..layers.tree import ROOT, Counter, Tree
+from ..layers.tree import ROOT, Counter
 from ..progress import ImportPhase
 from .packers import RootDirectory, die_with_parent, start_packer
 from .packing import Answer, Failure, FlattenRequest, decode_request, encode
@@ -51,11 +51,13 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
     """
     counter = Counter(lambda now: _say(Answer(now)), len(request.layers))
     with Flattening(request.layers, request.options.limits, counter) as flattening:
-        plan = flattening.plan
+        plan, tree = flattening.plan, flattening.plan.tree
+        about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
+        root = RootDirectory(*about, tree.xattrs.get(ROOT, ()))
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.options.packing)
+        packer = start_packer(request.format, request.output, root, plan.size, request.options.packing)
         try:
             flattening.write(packer.write, counter)
             counter.tell()
@@ -66,12 +68,6 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
             packer.abort()
             raise
         return tuple(packer.warnings)
-
-
-def _root_of(tree: Tree) -> RootDirectory:
-    return RootDirectory(
-        tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT], tree.xattrs.get(ROOT, ())
-    )
 
 
 def _say(answer: Answer) -> None:

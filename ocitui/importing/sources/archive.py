@@ -195,6 +195,8 @@ class Archive:
 
     def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
         """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
+        if not wanted:
+            return
         with opened(self.path, stop) as (reader, _):
             for member in read_members(reader):
                 if member in wanted:
@@ -255,8 +257,7 @@ async def _unpack(
 
     def unpack(stop: Stop) -> None:
         missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
-        if missing:
-            archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
+        archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
 
     def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
         with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
@@ -288,8 +289,7 @@ def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[
             hashed.update(chunk)
         digests[member] = f"sha256:{hashed.hexdigest()}"
 
-    if members:
-        archive.pass_over(set(members), take, stop)
+    archive.pass_over(set(members), take, stop)
     return digests
 
 

@@ -62,12 +62,12 @@ def parse_platform(text: str) -> Platform:
         raise NoSuchImageError(f"{text!r} is not a platform", hint="write it as linux/arm64 or linux/arm/v7")
     if len(words) == 1:
         words = ["linux", *words]
-    return _normal(words[0].lower(), words[1].lower(), words[2].lower() if len(words) == 3 else None)
+    return normal(Platform(words[1], words[0], variant=words[2] if len(words) == 3 else None))
 
 
 def this_platform() -> Platform:
     """The platform of this machine."""
-    return _normal(sys.platform, machine.machine().lower(), None)
+    return normal(Platform(machine.machine(), sys.platform))
 
 
 def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
@@ -86,19 +86,16 @@ def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
 
 def normal(platform: Platform) -> Platform:
     """The same in the usual spelling: `x86_64` is amd64, arm64's v8 goes without saying."""
-    return _normal(platform.os.lower(), platform.architecture.lower(), platform.variant)
-
-
-def _normal(os: str, architecture: str, variant: str | None) -> Platform:
+    architecture = platform.architecture.lower()
     architecture, implied = _ARCHITECTURES.get(architecture, (architecture, None))
-    variant = variant.lower() if variant else implied
+    variant = platform.variant.lower() if platform.variant else implied
     if variant and variant.isascii() and variant[0].isdigit():
         variant = f"v{variant}"
     if architecture == "arm":
         variant = variant or _UNSAID["arm"]
     elif variant == _UNSAID.get(architecture):
         variant = None
-    return Platform(architecture, os, variant=variant)
+    return Platform(architecture, platform.os.lower(), variant=variant)
 
 
 def _number(platform: Platform) -> tuple[int, ...] | None:

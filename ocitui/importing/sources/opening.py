@@ -33,7 +33,7 @@ class PackedFiles:
     @property
     def claimed_digests(self) -> set[str]:
         """The digests that the files' names claim."""
-        stems = (_stem(self.packed), self.manifest.name.removesuffix(".manifest.json"))
+        stems = (_named(self.packed)[0], self.manifest.name.removesuffix(".manifest.json"))
         return {stem for stem in stems if _DIGEST.fullmatch(stem)}
 
 
@@ -51,10 +51,9 @@ def find_packed_files(
     packed = found.path
     if not packed.name:
         raise SourceError(f"{source!r} names no file")
-    named = next((known for known in PackedFormat if packed.name.endswith(f".{known}")), None)
+    stem, named = _named(packed)
     if format is not None and named is not None and format is not named:
         raise SourceError(f"{packed} is named as {named}, and {format} was asked for")
-    stem = _stem(packed)
     return PackedFiles(
         packed=packed,
         manifest=manifest or packed.with_name(f"{stem}.manifest.json"),
@@ -63,12 +62,12 @@ def find_packed_files(
     )
 
 
-def _stem(packed: Path) -> str:
-    """The name without what says the format; a digest keeps its dots out of this."""
+def _named(packed: Path) -> tuple[str, PackedFormat | None]:
+    """The name without what says the format, and that format; a digest keeps its dots out of this."""
     for format_ in PackedFormat:
         if packed.name.endswith(f".{format_}"):
-            return packed.name.removesuffix(f".{format_}")
-    return packed.stem
+            return packed.name.removesuffix(f".{format_}"), format_
+    return packed.stem, None
 
 
 _REGISTRY = "docker://"
@@ -125,9 +124,13 @@ def recognise(text: str) -> Recognised:
 
 def expanded(text: str) -> str:
     """The source with a home directory written out: behind a prefix, no shell does that."""
-    prefix = next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
-    rest = text.removeprefix(prefix)
-    return prefix + os.path.expanduser(rest)
+    prefix = prefix_of(text)
+    return prefix + os.path.expanduser(text.removeprefix(prefix))
+
+
+def prefix_of(text: str) -> str:
+    """The transport that a source's text begins with; empty where it has none."""
+    return next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
