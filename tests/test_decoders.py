@@ -49,9 +49,9 @@ print(len(decoders))
 def sample_of(kind: inspect.Type) -> object:
     """A value of a type, with one element in each list and map, as decoded JSON."""
     match kind:
-        case inspect.StructType():
+        case inspect.StructType() | inspect.DataclassType():
             return {field.encode_name: sample_of(field.type) for field in kind.fields}
-        case inspect.ListType():
+        case inspect.ListType() | inspect.VarTupleType():
             return [sample_of(kind.item_type)]
         case inspect.DictType():
             return {"": sample_of(kind.value_type)}
@@ -59,7 +59,7 @@ def sample_of(kind: inspect.Type) -> object:
             return sample_of(kind.types[0])
         case inspect.EnumType():
             return next(iter(kind.cls)).value
-        case inspect.StrType():
+        case inspect.StrType() | inspect.CustomType():
             return ""
         case inspect.IntType() | inspect.FloatType():
             return 1
@@ -77,7 +77,7 @@ def decoders_of(module: ModuleType) -> list[msgspec.json.Decoder[object]]:
 def structs_in(kind: inspect.Type, known: set[type] | None = None) -> set[type]:
     """The Struct types that a type is made of."""
     found = set() if known is None else known
-    if isinstance(kind, inspect.StructType):
+    if isinstance(kind, inspect.StructType | inspect.DataclassType):
         if kind.cls in found:
             return found
         found.add(kind.cls)

@@ -15,8 +15,8 @@ from ocitui.cache import ImageName, PackedFormat, PackerCache
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.importing.errors import SourceError
+from ocitui.importing.sources.image_tree import this_platform
 from ocitui.importing.sources.opening import open_source
-from ocitui.importing.sources.platforms import this_platform
 from tests.cache.support import TAR, tree
 from tests.importing.image_makers import run
 from tests.importing.pipeline import Run, packed_tree, umoci_tree, without_root_owner

@@ -13,13 +13,12 @@ from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
 from ocitui.cache.files import open_bounded, read_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
-from ocitui.importing.home_paths import home_path
-from ocitui.importing.packing.packer_base import check_choice
+from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import LARGEST_CONFIG
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import SourceKind
-from ocitui.importing.sources.opening import PackedFiles, find_packed_files, recognise
-from ocitui.importing.sources.platforms import parse_platform
+from ocitui.importing.sources.image_tree import parse_platform
+from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files, home_path, recognise
 from ocitui.importing.sources.references import is_host
 
 from .failures import UsageProblemError

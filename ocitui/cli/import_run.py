@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,10 @@ from ocitui.doctor.entries import Entries, JudgedEntry
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.progress import ProgressCall
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded
+from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
-from ocitui.importing.unfinished import blob_store, forget, recorded, resumed
 from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
 
@@ -70,7 +68,7 @@ class _Run:
 
     settings: Settings
     request: ImportRequest
-    import_id: str | None = None
+    import_id: str = ""
     is_new: bool = True
     cache: PackerCache = field(init=False)
     began: float = field(default_factory=time.time)
@@ -80,23 +78,14 @@ class _Run:
 
     async def work(self, progress: ProgressCall) -> ImportResult:
         await asyncio.to_thread(remove_abandoned, self.cache.directory)
-        with self._record():
+        with recorded(self.cache.directory, self.request, self.import_id) as self.import_id:
             return await import_image(ImportDesk.of(self.cache), self.request, progress)
-
-    @contextmanager
-    def _record(self) -> Iterator[None]:
-        if self.import_id is not None:
-            with resumed(self.cache.directory, self.import_id):
-                yield
-        else:
-            with recorded(self.cache.directory, self.request) as self.import_id:
-                yield
 
     def explain(self, error: InterruptedBySignalError) -> InterruptedBySignalError:
         """What the signal left. An operator's own is the end of it, another's leaves the record to go on with."""
         stored = run_async(_find_store(self.cache, since=self.began))
         cancelled = error.number == signal.SIGINT
-        if self.import_id is not None and (stored or (cancelled and self.is_new)):
+        if self.import_id and (stored or (cancelled and self.is_new)):
             with suppress(CacheError):
                 forget(self.cache.directory, self.import_id)
         message = "cancelled" if cancelled else f"interrupted by {error.name}"
@@ -136,7 +125,7 @@ def _asking(run: _Run) -> Imported:
             raise
         agree(run.settings, False, [error.message, *_about_renaming(run.request)], "give the entry the new name?")
     renaming = msgspec.structs.replace(run.request, rename=True)
-    return _carried_out(_Run(run.settings, renaming, None if run.is_new else run.import_id, run.is_new))
+    return _carried_out(_Run(run.settings, renaming, "" if run.is_new else run.import_id, run.is_new))
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:

@@ -8,31 +8,165 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.own_folder import make_own_folder
+from ocitui.threads import in_thread, settled
 
 from .errors import UnsoundSourceError
-from .partial_blob import SUFFIX, BusyError, PartialBlob
 from .sources.references import is_digest
 
-Download = Callable[[PartialBlob], Awaitable[None]]
-"""Appends to the blob what is missing; it is called only where something is."""
-Progress = Callable[[str, int, int], None]
-Sleep = Callable[[float], Awaitable[None]]
+BlobProgress = Callable[[str, int, int], None]
+"""Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
+_SUFFIX = ".partial"
+_CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
+
+
+class BusyError(CacheError):
+    """Another program has the file; raised and caught in here and where layers are unpacked."""
+
+    code = "blob-busy"
+
+
+class PartialBlob:
+    """One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it.
+
+    ``done`` counts the bytes that have come; ``resumed`` of them were there at the start. ``report`` is called with
+    ``done`` each time that it grew by about a megabyte, and at the end.
+
+    A download uses `append` and `flush`, which hash and write in a thread while the next bytes are received; the other
+    methods do what they do at once, and only while no `append` is under way.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        digest: str,
+        size: int,
+        report: Callable[[int], None] = lambda done: None,
+        disk: Disk | None = None,
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        self.done = 0
+        self.resumed = 0
+        self._path = directory / f"{digest}{_SUFFIX}"
+        self._fd = -1
+        self._report = report
+        self._disk = disk or Disk()
+        self._hash = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._held = 0
+        self._writing: asyncio.Future[None] | None = None
+
+    def open(self) -> None:
+        """Open and lock the file, and hash what is there. Raises BusyError, StorageError, ConflictError."""
+        with storage_errors("write a blob"):
+            with Folder.open(self._path.parent) as folder:
+                self._fd = self._disk.open_own(folder, self._path.name)
+            self._lock()
+            if os.fstat(self._fd).st_size > self.size:
+                self._disk.truncate(self._fd, self._path.name, 0)
+            while chunk := os.read(self._fd, _CHUNK):
+                self._hash.update(chunk)
+                self.done += len(chunk)
+        self.resumed = self.done
+
+    def _lock(self) -> None:
+        """Raises BusyError where another has the file, or removed or renamed it between opening and locking."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(self._fd), self._path.lstat())
+        except (BlockingIOError, FileNotFoundError):
+            same = False
+        if not same:
+            raise BusyError(f"{self._path.name} is being downloaded by another program")
+
+    async def append(self, chunk: bytes) -> None:
+        """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
+        self._count(chunk)
+        self._gathered.append(chunk)
+        self._held += len(chunk)
+        if self._held >= _CHUNK:
+            await self._write_gathered()
+
+    async def flush(self) -> None:
+        """Have all bytes in the file. Raises StorageError."""
+        await self._write_gathered()
+        await self._written()
+
+    async def _write_gathered(self) -> None:
+        """Begin to write what was gathered, once what was before is written."""
+        await self._written()
+        if self._gathered:
+            chunk, self._gathered, self._held = b"".join(self._gathered), [], 0
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
+            self._report(self.done)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            self._writing = None
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes. Raises as `append` does."""
+        self._count(chunk)
+        self._write(chunk)
+
+    def _count(self, chunk: bytes) -> None:
+        if self.done + len(chunk) > self.size:
+            raise UnsoundSourceError(f"{self.digest} is sent with more than the {self.size} bytes of its descriptor")
+        self.done += len(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        with storage_errors("write a blob"):
+            self._disk.write(self._fd, self._path.name, chunk)
+
+    def restart(self) -> None:
+        """Begin again: nothing of what is there counts. Raises StorageError."""
+        with storage_errors("write a blob"):
+            self._disk.truncate(self._fd, self._path.name, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.sha256()
+        self.done = self.resumed = 0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the bytes are all there and have the digest."""
+        return self.done == self.size and f"sha256:{self._hash.hexdigest()}" == self.digest
+
+    def finish(self) -> Path:
+        """Give the file its name, on the disk. Raises UnsoundSourceError for wrong bytes, which are removed."""
+        with storage_errors("keep a blob"), Folder.open(self._path.parent) as folder:
+            if not self.is_right:
+                self._disk.unlink(folder, self._path.name)
+                actual = f"sha256:{self._hash.hexdigest()}"
+                raise UnsoundSourceError(f"{self.digest} is sent as {self.done} bytes of the digest {actual}")
+            self._disk.sync(self._fd, self._path.name)
+            self._disk.replace(folder, self._path.name, folder, self.digest)
+            self._disk.sync_folder(folder)
+        return self._path.with_name(self.digest)
+
+    def close(self) -> None:
+        """Keep what is in the file, and let go of it."""
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +179,57 @@ class StoredBlob:
     path: Path
 
 
-@dataclass(eq=False, frozen=True, slots=True)
-class _Waiter:
-    """One who wants a blob, and could download it."""
+@dataclass(slots=True)
+class Turn:
+    """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
+    those who wait, who need not do it again then."""
 
-    download: Download
-    progress: Progress
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+    result: object = None
 
 
-class _Shared:
-    """A download and those who wait for it, one of whom (the first) carries it out."""
+class Turns:
+    """One at a time for each thing, in the order they came."""
 
     def __init__(self) -> None:
-        self.task: asyncio.Task[Path] | None = None
-        self.carrier: _Waiter | None = None
-        self.waiters: list[_Waiter] = []
+        self._turns: dict[Hashable, Turn] = {}
 
-    def report(self, digest: str, done: int, total: int) -> None:
-        for waiter in self.waiters:
-            waiter.progress(digest, done, total)
+    @asynccontextmanager
+    async def hold(self, key: Hashable, waits: Callable[[], None] = lambda: None) -> AsyncIterator[Turn]:
+        """``waits`` is called where another has its turn."""
+        turn = self._turns.setdefault(key, Turn())
+        turn.wanted += 1
+        try:
+            if turn.lock.locked():
+                waits()
+            async with turn.lock:
+                yield turn
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[key]
+
+
+Download = Callable[[PartialBlob], Awaitable[None]]
+"""Appends to the blob what is missing; it is called only where something is."""
 
 
 class BlobStore:
     """A folder of blobs; it is made when the first blob comes."""
 
-    def __init__(self, directory: Path, *, sleep: Sleep = asyncio.sleep, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        disk: Disk | None = None,
+    ) -> None:
         self.directory = directory
         self.disk = disk or Disk()
         self._sleep = sleep
-        self._running: dict[str, _Shared] = {}
+        self._turns = Turns()
+        self._watchers: list[tuple[str, BlobProgress]] = []
         self._wanted: Counter[str] = Counter()
         self.unpacking = asyncio.Lock()
         """Held by who unpacks an archive into the store, so that two of them unpack it once."""
@@ -87,7 +243,7 @@ class BlobStore:
         blobs = []
         with storage_errors("look at the blobs"):
             for name in sorted(os.listdir(self.directory)) if self.directory.is_dir() else []:
-                digest, path = name.removesuffix(SUFFIX), self.directory / name
+                digest, path = name.removesuffix(_SUFFIX), self.directory / name
                 try:
                     found = path.lstat()
                 except FileNotFoundError:
@@ -155,7 +311,7 @@ class BlobStore:
             except FileNotFoundError:
                 return None
             with open(fd, "rb", buffering=0) as file:
-                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, _ignore)}" == digest:
+                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, lambda _: None)}" == digest:
                     return path
             self._unlink(path.name)
         return None
@@ -179,112 +335,61 @@ class BlobStore:
         finally:
             os.close(fd)
 
-    async def fetch(self, digest: str, size: int, download: Download, progress: Progress | None = None) -> Path:
-        """The path of the whole blob; what is missing comes by ``download``. All who want a blob share one download,
-        which ends when the last of them is cancelled; what came is kept.
+    async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress | None = None) -> Path:
+        """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
+        has a share in it; where that one is cancelled, the next goes on with what came.
 
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
-        _checked(digest)
-        waiter = _Waiter(download, progress or _ignore)
-        shared = self._running.setdefault(digest, _Shared())
-        shared.waiters.append(waiter)
-        if shared.task is None:
-            self._carry(shared, waiter, digest, size)
+        watcher = (_checked(digest), progress or (lambda *_: None))
+        self._watchers.append(watcher)
         try:
-            return await _result(shared)
+            async with self._turns.hold(digest) as turn:
+                if turn.result is None:
+                    try:
+                        turn.result = await self._bring(digest, size, download)
+                    except CacheError as error:
+                        turn.result = error
+                if isinstance(turn.result, CacheError):
+                    raise turn.result
+            watcher[1](digest, size, size)
+            return self.directory / digest
         finally:
-            shared.waiters.remove(waiter)
-            await self._leave(shared, waiter, digest, size)
+            self._watchers.remove(watcher)
 
-    def _carry(self, shared: _Shared, waiter: _Waiter, digest: str, size: int) -> None:
-        """Have this waiter download, once who did so before has let go of the blob."""
-        before, shared.carrier = shared.task, waiter
-        shared.task = asyncio.create_task(self._bring(digest, size, waiter.download, shared.report, before))
-
-    async def _leave(self, shared: _Shared, waiter: _Waiter, digest: str, size: int) -> None:
-        """End a download that nobody waits for any more; others go on with what they brought along.
-
-        For whoever leaves may close the connections that it ran over.
-        """
-        task = shared.task
-        assert task is not None
-        if not shared.waiters and self._running.get(digest) is shared:
-            del self._running[digest]
-        if task.done():
-            _look_at(task)
-        elif not shared.waiters or shared.carrier is waiter:
-            if shared.waiters:
-                self._carry(shared, shared.waiters[0], digest, size)
-            task.cancel()
-            await asyncio.wait([task])
-            _look_at(task)
-
-    async def _bring(
-        self, digest: str, size: int, download: Download, progress: Progress, before: asyncio.Task[Path] | None
-    ) -> Path:
-        if before is not None:
-            await asyncio.wait([before])
-        whole = await asyncio.to_thread(self.find_whole, digest, size)
-        if whole is None:
-            self.make_directory()
-            whole = await self._download(digest, size, download, progress)
-        progress(digest, size, size)
-        return whole
-
-    async def _download(self, digest: str, size: int, download: Download, progress: Progress) -> Path:
+    async def _bring(self, digest: str, size: int, download: Download) -> Path:
         while True:
+            if whole := await asyncio.to_thread(self.find_whole, digest, size):
+                return whole
+            self.make_directory()
             try:
-                partial = await self._open(digest, size, progress)
-                break
+                return await self._download(digest, size, download)
             except BusyError:
                 await self.pause()
-                if whole := await asyncio.to_thread(self.find_whole, digest, size):
-                    return whole
-        try:
-            return await _fill(partial, download)
-        finally:
-            await partial.close()
 
-    async def _open(self, digest: str, size: int, progress: Progress) -> PartialBlob:
+    async def _download(self, digest: str, size: int, download: Download) -> Path:
+        """What came is kept where it does not come to its end, to the last byte. Raises BusyError, and as `fetch`."""
+
         def report(done: int) -> None:
-            progress(digest, done, size)
+            for watched, progress in self._watchers:
+                if watched == digest:
+                    progress(digest, done, size)
 
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(PartialBlob.open, self.directory, digest, size, report, self.disk)
-        )
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await asyncio.wait([opening])
-            if not opening.cancelled() and opening.exception() is None:
-                opening.result().close_here()
-            raise
-
-
-async def _result(shared: _Shared) -> Path:
-    """What the download gives, whoever carries it out in the end."""
-    while True:
-        task, me = shared.task, asyncio.current_task()
-        assert task is not None
-        assert me is not None
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if me.cancelling() or shared.task is task:
-                raise
-
-
-async def _fill(partial: PartialBlob, download: Download) -> Path:
-    """Download and finish; what was left by an earlier pull and turns out to be wrong is downloaded once more."""
-    if partial.done < partial.size:
-        await download(partial)
-        await partial.flush()
-    if partial.resumed and not partial.is_right and partial.done == partial.size:
-        await partial.restart()
-        await download(partial)
-        await partial.flush()
-    return await partial.finish()
+        with closing(PartialBlob(self.directory, digest, size, report, self.disk)) as blob:
+            try:
+                await in_thread(lambda _: blob.open())
+                if blob.done < blob.size:
+                    await download(blob)
+                    await blob.flush()
+                if blob.resumed and not blob.is_right and blob.done == blob.size:
+                    # What was left by an earlier pull turns out to be wrong.
+                    blob.restart()
+                    await download(blob)
+                    await blob.flush()
+                return await in_thread(lambda _: blob.finish())
+            finally:
+                with suppress(StorageError):
+                    await settled(blob.flush())
 
 
 def _checked(digest: str) -> str:
@@ -302,13 +407,3 @@ def _hold(path: Path, stack: ExitStack) -> bool:
         return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _look_at(task: asyncio.Task[Path]) -> None:
-    """So that an error that nobody waits for is not reported as never looked at."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _ignore(*_: object) -> None:
-    """Progress that nobody wants."""

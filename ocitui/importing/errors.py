@@ -91,9 +91,10 @@ class LayerError(CacheError):
         self.layer = layer
         self.entry = entry
 
-    def within(self, layer: int) -> LayerError:
-        """The same error, naming its layer."""
-        return type(self)(self.reason, layer=layer, entry=self.entry, hint=self.hint)
+    def placed(self, *, layer: int = 0, entry: bytes | None = None) -> LayerError:
+        """The same error, naming its layer or entry as well."""
+        entry = self.entry if entry is None else entry
+        return type(self)(self.reason, layer=layer or self.layer, entry=entry, hint=self.hint)
 
 
 class LayerDigestError(LayerError):

@@ -7,12 +7,10 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from ocitui.cache import (
     DocumentError,
@@ -22,60 +20,20 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
     StorageError,
-    TransactionKind,
 )
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import on_loop, settled
+from ocitui.threads import on_loop
 
-from .blobs import BlobStore
+from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
-from .home_paths import optional_path
-from .layers.layers import LayerSource
-from .packing.flatten_messages import FlattenProgress, PackedResult, Phase
-from .packing.packer_base import check_tool
-from .packing.packing import flatten_and_pack
-from .progress import ImportPhase, ProgressCall, Tracker
-from .requests import ImportRequest
-from .sources.base import BlobProgress, Source, SourceImage, SourceKind
-from .sources.image_documents import describe_image
+from .packing.packing import FlattenOptions, check_tool, flatten_and_pack
+from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
+from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
-from .sources.opening import find_packed_files, open_source, recognise
-from .sources.packed import check_name, import_packed, inspect_packed
+from .sources.images import Source, SourceImage, SourceKind, describe_image
+from .sources.opening import open_source, recognise
+from .sources.packed import check_name, import_packed, inspect_packed, store_settled
 from .staging import check_room, staging_folder, while_there_is_room
-from .unfinished import blob_store
-
-Key = tuple[str, PackedFormat]
-
-
-class Turn:
-    """What those who want one digest and format at the same time have in common."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.wanted = 0
-        self.is_fresh = False
-        """Whether one of them has brought the image in, which is enough for the others."""
-
-
-class ImageLocks:
-    """One import at a time for a digest and format; who waits finds the image in the cache then."""
-
-    def __init__(self) -> None:
-        self._turns: dict[Key, Turn] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Key, tracker: Tracker) -> AsyncIterator[Turn]:
-        turn = self._turns.setdefault(key, Turn())
-        turn.wanted += 1
-        try:
-            if turn.lock.locked():
-                tracker.enter(ImportPhase.WAIT)
-            async with turn.lock:
-                yield turn
-        finally:
-            turn.wanted -= 1
-            if not turn.wanted:
-                del self._turns[key]
 
 
 class ImportOutcome(StrEnum):
@@ -122,28 +80,23 @@ async def keep_cached(
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
 
 
-async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
-    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
-    try:
-        return await cache.store(packed, kind=TransactionKind.IMPORT)
-    finally:
-        await settled(cache.close())
-
-
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ImportDesk:
-    """What the imports of one program have in common; it belongs to one event loop."""
+    """What the imports of one program have in common; it belongs to one event loop.
+
+    ``turns`` are for a digest and format; who waits finds the image in the cache then.
+    """
 
     cache: PackerCache
     blobs: BlobStore
-    locks: ImageLocks
+    turns: Turns
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, blob_store(cache.directory, cache.disk), ImageLocks())
+        return cls(cache, blob_store(cache.directory, cache.disk), Turns())
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -174,15 +127,14 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     name = request.image_name or image.image_name
     if name is None:
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
-    async with desk.locks.hold((image.digest, request.format), tracker) as turn:
-        if turn.is_fresh or not request.again:
+    async with desk.turns.hold((image.digest, request.format), lambda: tracker.enter(ImportPhase.WAIT)) as turn:
+        if turn.result is not None or not request.again:
             there = await find_cached(desk.cache, image.digest, request.format, name)
             if there is not None:
                 await asyncio.to_thread(clear_blobs, desk.blobs, image)
                 return await keep_cached(desk.cache, there, name, request.rename, image.notes)
         await check_name(desk.cache, image.digest, request.format, name, request.rename)
-        result = await _bring_in(desk, source, image, name, request, tracker)
-        turn.is_fresh = True
+        turn.result = result = await _bring_in(desk, source, image, name, request, tracker)
         return result
 
 
@@ -193,13 +145,31 @@ async def _bring_in(
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
-        tracker.expect_layers(image.layers, remote=source.kind is SourceKind.REGISTRY)
-        pack = _packing(desk.cache.directory, output, request, tracker)
-        packed = await fetch_and_pack(desk.cache.directory, source, image, desk.blobs, tracker.downloaded, pack)
+        tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
+        warnings = await fetch_and_pack(
+            desk.cache.directory,
+            source,
+            image,
+            desk.blobs,
+            output,
+            request.format,
+            request.flatten_options,
+            tracker.downloaded,
+            _packing(desk.cache.directory, request.format, tracker),
+        )
         tracker.enter(ImportPhase.STORE)
-        stored = await store_settled(desk.cache, _packed_image(image, name, packed))
+        packed = PackedImage(
+            name=name,
+            digest=image.digest,
+            path=output,
+            format=request.format,
+            descriptor=describe_image(image.digest, image.manifest, image.config.value),
+            config=image.config,
+            manifest=image.manifest,
+        )
+        stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
-    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *packed.warnings))
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings))
 
 
 async def fetch_and_pack(
@@ -207,51 +177,36 @@ async def fetch_and_pack(
     source: Source,
     image: SourceImage,
     blobs: BlobStore,
+    output: Path,
+    format: PackedFormat,
+    options: FlattenOptions,
     downloaded: BlobProgress,
-    pack: Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]],
-) -> PackedResult:
-    """Fetch the layers of an image and ``pack`` them, while the cache in ``directory`` has room for its next writes.
+    packing: ProgressCall,
+) -> tuple[str, ...]:
+    """Fetch the layers of an image and pack them, while the cache in ``directory`` has room for its next writes.
 
-    Raises SourceError, NoRoomError, StorageError, and what ``pack`` raises.
+    Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises.
     """
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
             if whole:
-                return await while_there_is_room(directory, pack(layers))
+                return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
-def _packing(
-    directory: Path, output: Path, request: ImportRequest, tracker: Tracker
-) -> Callable[[Sequence[LayerSource]], Coroutine[Any, Any, PackedResult]]:
-    checked: set[Phase] = set()
+def _packing(directory: Path, format: PackedFormat, tracker: Tracker) -> ProgressCall:
+    is_checked = False
 
-    def flattened(said: FlattenProgress) -> None:
-        if said.phase is Phase.WRITE and Phase.WRITE not in checked:
-            checked.add(Phase.WRITE)
-            _check_room_again(directory, request, said.total)
+    def packing(said: ImportProgress) -> None:
+        nonlocal is_checked
+        if said.phase is ImportPhase.WRITE and format is PackedFormat.TAR and not is_checked:
+            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
+            is_checked = True
+            check_room(directory, said.total)
         tracker.flattened(said)
 
-    return lambda layers: flatten_and_pack(layers, output, request.format, request.flatten_options, flattened)
-
-
-def _check_room_again(directory: Path, request: ImportRequest, tar_size: int) -> None:
-    """Now that it is known how much it is; what is compressed takes less, nobody knows how much. Raises NoRoomError."""
-    if request.format is PackedFormat.TAR:
-        check_room(directory, tar_size)
-
-
-def _packed_image(image: SourceImage, name: ImageName, packed: PackedResult) -> PackedImage:
-    return PackedImage(
-        name=name,
-        digest=image.digest,
-        path=packed.path,
-        format=packed.format,
-        descriptor=describe_image(image.digest, image.manifest, image.config.value),
-        config=image.config,
-        manifest=image.manifest,
-    )
+    return packing
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
@@ -259,7 +214,7 @@ def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> N
 
     How large it will be is known only later: `while_there_is_room` sees to the rest. Raises NoRoomError.
     """
-    sizes = {layer.digest: layer.size for layer in image.layers}
+    sizes = image.layer_sizes
     to_come = 0
     if source.kind is SourceKind.REGISTRY:
         there = {blob.digest: blob.size for blob in desk.blobs.stored()}
@@ -282,9 +237,7 @@ async def _import_packed_files(
 ) -> ImportResult:
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
-    found = await inspect_packed(
-        find_packed_files(request.source, optional_path(request.manifest), optional_path(request.config))
-    )
+    found = await inspect_packed(request.packed_files())
     notes: tuple[str, ...] = ()
     if found.config is not None:
         notes = check_platform(found.config.value.platform, request.source_options().platform)

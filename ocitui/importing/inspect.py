@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 
 from .errors import SourceError
-from .home_paths import home_path
-from .packing.packer_base import check_tool
+from .packing.packing import check_tool
 from .requests import ImportRequest
-from .sources.base import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import find_packed_files, open_source, recognise
+from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
+from .sources.opening import open_source, prefix_of, recognise
 from .sources.packed import PackedSource, inspect_packed
-
-_PREFIXES = tuple(f"{kind}:" for kind in SourceKind if kind is not SourceKind.REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,7 @@ async def look(request: ImportRequest, notify: Callable[[str], None]) -> Sight:
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise, request.source)
     if found.kind is SourceKind.PACKED:
-        files = find_packed_files(request.source, _path(request.manifest), _path(request.config))
-        return Sight(found.kind, packed=await inspect_packed(files))
+        return Sight(found.kind, packed=await inspect_packed(request.packed_files()))
     source = await open_source(request.source, options)
     try:
         listing = await source.listing()
@@ -105,9 +102,7 @@ def pinned(request: ImportRequest, sight: Sight) -> ImportRequest:
     """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
     if sight.kind is not SourceKind.REGISTRY or sight.image is None or "@" in request.source:
         return request
-    from msgspec.structs import replace
-
-    return replace(request, source=f"{request.source}@{sight.image.digest}")
+    return msgspec.structs.replace(request, source=f"{request.source}@{sight.image.digest}")
 
 
 def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None]:
@@ -119,8 +114,7 @@ def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None
         alone = platform is not None and [str(other.platform) for other in same_names].count(platform) == 1
         return (text, platform) if alone else (f"{text.partition('@')[0]}@{image.digest}", None)
     found = recognise(text)
-    prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
-    base = f"{prefix}{found.path}"
+    base = f"{prefix_of(text)}{found.path}"
     if sight.kind is SourceKind.DOCKER_ARCHIVE:
         return (f"{base}:{image.names[0]}" if image.names else f"{base}:@{number}"), None
     if image.names and len(same_names) == 1:
@@ -137,7 +131,3 @@ def missing_packers() -> dict[PackedFormat, str]:
         except CacheError as error:
             missing[format_] = error.hint.partition(",")[0]
     return missing
-
-
-def _path(text: str | None) -> Path | None:
-    return home_path(text) if text else None

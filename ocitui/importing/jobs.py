@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -19,8 +19,7 @@ from ocitui.cache import CacheError, PackerCache
 
 from .image_import import ImportDesk, ImportResult, import_image
 from .progress import ImportPhase, ImportProgress
-from .requests import ImportRequest
-from .unfinished import forget, recorded, resumed
+from .requests import ImportRequest, forget, recorded
 
 _AT_ONCE = 2
 
@@ -80,7 +79,7 @@ class ImportQueue:
         self._cancelled: set[int] = set()
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
-        self._desk: ImportDesk | None = None
+        self._desk = ImportDesk.of(cache)
         self._turn = asyncio.Semaphore(at_once)
         self._leaving = False
 
@@ -141,12 +140,19 @@ class ImportQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, number: int) -> None:
-        record: list[str] = []
+        job, record = self._jobs[number], ""
         self._change(number)
         try:
-            result = await self._import(number, record)
+            with recorded(self._cache.directory, job.request, job.resumes) as record:
+                async with self._turn:
+                    self._change(number, state=JobState.RUNNING, began=time.time())
+                    result = await import_image(self._desk, job.request, lambda now: self._change(number, progress=now))
         except asyncio.CancelledError:
-            await self._end_cancelled(number, record)
+            state = self._state_of_cancelled(number)
+            if state is JobState.CANCELLED and record:
+                with suppress(CacheError):
+                    await asyncio.to_thread(forget, self._cache.directory, record)
+            self._change(number, state=state, ended=time.time())
         except CacheError as error:
             self._change(number, state=JobState.FAILED, error=error, ended=time.time())
         else:
@@ -160,34 +166,6 @@ class ImportQueue:
         elif (error := task.exception()) is not None:
             known = CacheError(f"the import ended unforeseen: {error!r}", hint="the cache is as it was; try again")
             self._change(number, state=JobState.FAILED, error=known, ended=time.time())
-
-    async def _import(self, number: int, record: list[str]) -> ImportResult:
-        if self._desk is None:
-            self._desk = ImportDesk.of(self._cache)
-        request = self._jobs[number].request
-        with self._record(number) as import_id:
-            record.append(import_id)
-            async with self._turn:
-                self._change(number, state=JobState.RUNNING, began=time.time())
-                return await import_image(self._desk, request, lambda now: self._change(number, progress=now))
-
-    @contextmanager
-    def _record(self, number: int) -> Iterator[str]:
-        """The import's record, held as long as it runs; gives its id."""
-        job = self._jobs[number]
-        if job.resumes:
-            with resumed(self._cache.directory, job.resumes):
-                yield job.resumes
-        else:
-            with recorded(self._cache.directory, job.request) as import_id:
-                yield import_id
-
-    async def _end_cancelled(self, number: int, record: list[str]) -> None:
-        state = self._state_of_cancelled(number)
-        if state is JobState.CANCELLED and record:
-            with suppress(CacheError):
-                await asyncio.to_thread(forget, self._cache.directory, record[0])
-        self._change(number, state=state, ended=time.time())
 
     def _state_of_cancelled(self, number: int) -> JobState:
         return JobState.CANCELLED if number in self._cancelled else JobState.INTERRUPTED

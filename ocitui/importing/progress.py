@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
-from .packing.flatten_messages import FlattenProgress, Phase
-from .sources.base import Layer
+import msgspec
+from msgspec.structs import replace
 
 _WINDOW_SECONDS = 5.0
 _EVERY_SECONDS = 0.1
@@ -19,8 +19,8 @@ _LEAST_SECONDS = 0.5
 
 class ImportPhase(StrEnum):
     """The steps in their order. WAIT is for another import of the same image; COPY is for packed files, and for
-    layers that are unpacked out of a compressed archive; FINISH is what a packer does once it has everything, of which
-    nobody knows how long it takes."""
+    layers that are unpacked out of a compressed archive. READ checks the layers, WRITE feeds the packer, FINISH is what
+    that one does once it has everything, of which nobody knows how long it takes."""
 
     WAIT = "wait"
     INSPECT = "inspect"
@@ -32,9 +32,6 @@ class ImportPhase(StrEnum):
     STORE = "store"
 
 
-_OF_FLATTENING = {Phase.READ: ImportPhase.READ, Phase.WRITE: ImportPhase.WRITE, Phase.FINISH: ImportPhase.FINISH}
-
-
 @dataclass(frozen=True, slots=True)
 class LayerProgress:
     """One layer that is downloaded, in bytes."""
@@ -44,8 +41,7 @@ class LayerProgress:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class ImportProgress:
+class ImportProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """``done`` and ``total`` are bytes of this step, ``total`` 0 where nobody knows it; ``files_total`` likewise.
 
     ``rate`` is in bytes a second over the last seconds, ``left`` the seconds left of this step; None where not known.
@@ -105,10 +101,10 @@ class Tracker:
         """A step begins, of which nothing is known yet."""
         self._tell(ImportProgress(phase))
 
-    def expect_layers(self, layers: tuple[Layer, ...], *, remote: bool = True) -> None:
-        """The layers that are to be fetched; those that are not ``remote`` mostly lie in place already."""
+    def expect_layers(self, sizes: Mapping[str, int], *, remote: bool = True) -> None:
+        """The layers that are to be fetched, by digest; those that are not ``remote`` mostly lie in place already."""
         self._fetch_phase = ImportPhase.DOWNLOAD if remote else ImportPhase.COPY
-        self._layers = {layer.digest: LayerProgress(layer.digest, 0, layer.size) for layer in layers}
+        self._layers = {digest: LayerProgress(digest, 0, size) for digest, size in sizes.items()}
 
     def downloaded(self, digest: str, done: int, total: int) -> None:
         """Blob by blob, as `Source.fetch` reports it."""
@@ -132,19 +128,9 @@ class Tracker:
     def copied(self, done: int, total: int) -> None:
         self._tell(ImportProgress(ImportPhase.COPY, done, total))
 
-    def flattened(self, said: FlattenProgress) -> None:
-        ends = said.phase is Phase.FINISH
-        self._tell(
-            ImportProgress(
-                _OF_FLATTENING[said.phase],
-                0 if ends else said.done,
-                0 if ends else said.total,
-                said.files,
-                said.files_total,
-                layer=said.layer,
-                layers_total=said.layers,
-            )
-        )
+    def flattened(self, said: ImportProgress) -> None:
+        """As `flatten_and_pack` reports it."""
+        self._tell(replace(said, done=0, total=0) if said.phase is ImportPhase.FINISH else said)
 
     def _tell_download(self) -> None:
         layers = tuple(self._layers.values())

@@ -1,23 +1,38 @@
-"""What an import is asked to do, as it was typed: kept on disk while it runs, so that it can be gone on with."""
+"""What an import is asked to do, as it was typed, and the record of it while it runs, so that it can be gone on with.
+
+A record lies in `.ocitui/imports` from an import's beginning to its end, locked by the program that carries it out; one
+whose lock is free was interrupted, by a hangup, a signal or a crash.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ImageName, PackedFormat
+from ocitui.cache import CacheDirectoryError, ConflictError, ImageName, PackedFormat, StorageError
+from ocitui.cache.disk import Disk, Folder, storage_errors
+from ocitui.cache.files import OWN_NAME, check_directory, read_to_end
+from ocitui.cache.own_folder import open_own_folder
 
-from .home_paths import optional_path
+from .blobs import BlobStore
+from .errors import SourceError
 from .layers.layers import LayerLimits
-from .packing.flatten_messages import FlattenOptions
-from .packing.packer_base import PackOptions
-from .registry.options import RegistryOptions
-from .sources.base import SourceKind
-from .sources.opening import SourceOptions, recognise
-from .sources.platforms import parse_platform
+from .packing.packing import FlattenOptions, PackOptions
+from .sources.image_tree import parse_platform
+from .sources.images import SourceKind
+from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
+from .sources.references import RegistryOptions
+from .staging import import_folder, locked
 
 _VERSION = 2
 
@@ -77,6 +92,10 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             ),
         )
 
+    def packed_files(self) -> PackedFiles:
+        """The files of a packed source. Raises SourceError."""
+        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
+
     @property
     def flatten_options(self) -> FlattenOptions:
         """How to flatten and pack."""
@@ -105,3 +124,167 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 # It reads the type before there are threads, two of which may not convert to it for the first time together.
 _DECODER = msgspec.json.Decoder(ImportRequest)
+
+
+_FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
+_DRAFT = ".new"
+_MOST_BYTES = 1 << 20
+_DISK = Disk()
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedImport:
+    """``started`` is in seconds since the epoch."""
+
+    id: str
+    started: float
+    request: ImportRequest
+
+
+def blob_store(directory: Path, disk: Disk | None = None) -> BlobStore:
+    """Where blobs of a cache's imports are kept until their image is in."""
+    return BlobStore(directory / OWN_NAME / _BLOBS, disk=disk)
+
+
+@contextmanager
+def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
+    """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
+
+    It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
+    Raises CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, and for one that
+    is gone on with as `resumed` does.
+    """
+    if resumes:
+        with resumed(directory, resumes):
+            yield resumes
+        return
+    request = request.with_absolute_paths()
+    check_directory(directory)
+    with import_folder(directory, _DISK, _FOLDER) as folder:
+        import_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+        name = f"{import_id}{_SUFFIX}"
+        with storage_errors("note what is to be imported"):
+            fd = _write(folder, name, request.to_json())
+        try:
+            yield import_id
+            _unlink(folder, name)
+        except Exception:
+            _unlink(folder, name)
+            raise
+        finally:
+            os.close(fd)
+
+
+def _write(folder: Folder, name: str, data: bytes) -> int:
+    """A new record; gives the descriptor that holds its lock. A program killed before its end leaves a draft only."""
+    with locked(folder):
+        for left in folder.names():
+            if left.endswith(_DRAFT):
+                _DISK.unlink(folder, left)
+        draft = f"{name}{_DRAFT}"
+        fd = _DISK.create(folder, draft, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _DISK.write(fd, draft, data)
+            _DISK.rename(folder, draft, folder, name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+@contextmanager
+def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
+    """Go on with an interrupted import; gives what it was asked to do.
+
+    Its record is held meanwhile and removed at the end, but stays where that is an error: it can be tried again.
+    Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such record, or another
+    program holds it.
+    """
+    check_directory(directory)
+    with import_folder(directory, _DISK, _FOLDER) as folder:
+        name = f"{os.path.basename(import_id)}{_SUFFIX}"
+        with _held(folder, name) as data:
+            yield _decoded(data, import_id)
+            _unlink(folder, name)
+
+
+@contextmanager
+def _held(folder: Folder, name: str) -> Iterator[bytes]:
+    """A record that nobody else holds while this does."""
+    stem = name.removesuffix(_SUFFIX)
+    with storage_errors("go on with an import"):
+        try:
+            file = folder.open_file(name, _MOST_BYTES)
+        except FileNotFoundError as error:
+            raise _no_record(stem) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SourceError(
+                f"another program goes on with the import {stem}", hint="ocitui imports lists the others"
+            ) from error
+        if not os.fstat(file.fileno()).st_nlink:
+            raise _no_record(stem)
+        yield read_to_end(file, _MOST_BYTES)
+
+
+def _no_record(import_id: str) -> SourceError:
+    return SourceError(f"there is no interrupted import {import_id}", hint="ocitui imports lists them")
+
+
+def _decoded(data: bytes, import_id: str) -> ImportRequest:
+    try:
+        return ImportRequest.from_json(data)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"the record of the import {import_id} is damaged", hint=f"ocitui imports --forget {import_id} removes it"
+        ) from error
+
+
+def unfinished(directory: Path) -> list[UnfinishedImport]:
+    """The imports that were interrupted, the oldest first; nothing is changed. Raises StorageError."""
+    with storage_errors("look for interrupted imports"):
+        try:
+            with open_own_folder(directory, _FOLDER) as folder:
+                records = [_read_free(folder, name) for name in sorted(folder.names()) if name.endswith(_SUFFIX)]
+        except (FileNotFoundError, ConflictError):
+            return []
+    return [record for record in records if record is not None]
+
+
+def forget(directory: Path, import_id: str) -> None:
+    """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
+    try:
+        with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder:
+            name = f"{import_id}{_SUFFIX}"
+            if "/" not in import_id and _read_free(folder, name, damaged=True) is not None:
+                _unlink(folder, name)
+    except CacheDirectoryError as error:
+        raise StorageError(error.message) from error
+
+
+def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> UnfinishedImport | None:
+    """A record that nobody holds; None for others, and for a damaged one unless that is asked for."""
+    found = folder.lstat(name)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return None
+    try:
+        with folder.open_file(name, _MOST_BYTES) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            started, data = os.fstat(file.fileno()).st_mtime, read_to_end(file, _MOST_BYTES)
+    except (FileNotFoundError, BlockingIOError):
+        return None
+    try:
+        request = ImportRequest.from_json(data)
+    except (ValueError, RecursionError):
+        if not damaged:
+            return None
+        request = ImportRequest(source="")
+    return UnfinishedImport(name.removesuffix(_SUFFIX), started, request)
+
+
+def _unlink(folder: Folder, name: str) -> None:
+    with storage_errors("remove the record of an import"):
+        _DISK.unlink(folder, name)

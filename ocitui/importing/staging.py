@@ -117,14 +117,11 @@ def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_copy(
-    directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk | None = None
-) -> Iterator[Path]:
+def staged_copy(directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk) -> Iterator[Path]:
     """The path of a copy of ``source``, which is removed at the end unless it was moved into the cache.
 
     Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, AbandonedError.
     """
-    disk = disk or Disk()
     with staging_folder(directory, disk) as path, storage_errors("stage the packed file"):
         check_room(directory, _size(source))
         copy = path / "packed"
@@ -133,14 +130,14 @@ def staged_copy(
         yield copy
 
 
-def remove_abandoned(directory: Path, disk: Disk | None = None) -> int:
+def remove_abandoned(directory: Path) -> int:
     """Remove what imports left that were killed; gives how many there were.
 
     Raises ReadOnlyError, StorageError, LockedError, ConflictError.
     """
     if not (directory / OWN_NAME / _FOLDER).is_dir():
         return 0
-    disk = disk or Disk()
+    disk = Disk()
     with (
         storage_errors("remove what a killed import left"),
         import_folder(directory, disk, _FOLDER) as parent,

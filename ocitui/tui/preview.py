@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ocitui.cache import ImageName, PackedFormat
 from ocitui.importing.inspect import Sight, Standing
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind
+from ocitui.importing.sources.images import ListedImage, SourceImage, SourceKind
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import human_size
 

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.importing.jobs import ImportJob, ImportQueue
     from ocitui.importing.progress import LayerProgress
-    from ocitui.importing.requests import ImportRequest
-    from ocitui.importing.unfinished import UnfinishedImport
+    from ocitui.importing.requests import ImportRequest, UnfinishedImport
 
 R = TypeVar("R")
 
@@ -251,7 +250,7 @@ class Imports:
 
     def read_interrupted(self) -> None:
         """Look for interrupted imports; not on the event loop. Raises StorageError."""
-        from ocitui.importing.unfinished import unfinished
+        from ocitui.importing.requests import unfinished
 
         # One that waits for its thread's first step does not hold its record yet.
         taken = {job.resumes for job in self.active}
@@ -259,14 +258,14 @@ class Imports:
 
     def forget(self, unfinished: UnfinishedImport) -> None:
         """Remove its record; not on the event loop. Raises StorageError, ReadOnlyError."""
-        from ocitui.importing.unfinished import forget
+        from ocitui.importing.requests import forget
 
         forget(self._cache.directory, unfinished.id)
         self.read_interrupted()
 
     def downloaded(self) -> int:
         """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
-        from ocitui.importing.unfinished import blob_store
+        from ocitui.importing.requests import blob_store
 
         return blob_store(self._cache.directory).size()
 

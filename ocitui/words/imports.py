@@ -9,8 +9,7 @@ from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import UnfinishedImport
+from ocitui.importing.requests import ImportRequest, UnfinishedImport
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
 from .lines import Line

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -21,9 +22,10 @@ from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from ocitui.importing.layers.flatten import END, header, padding
-from ocitui.importing.layers.layers import LayerSource, OpenLayer
+from ocitui.importing.layers.layers import OpenLayer
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.packer_base import PackOptions
+from ocitui.importing.packing.packing import PackOptions
+from tests.importing.layer_support import layer_source
 from tests.importing.test_flatten_umoci import make_layout
 from tests.tools import ROOT, need
 
@@ -35,7 +37,8 @@ from ocitui.cache import PackedFormat
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.packing.packing import flatten_and_pack
 
-layers = [LayerSource(Path(name)) for name in sys.argv[3:]]
+known = [text.split("=") for text in sys.argv[3:]]
+layers = [LayerSource(Path(path), digest, int(size), diff_id) for path, digest, size, diff_id in known]
 asyncio.run(flatten_and_pack(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
@@ -110,9 +113,13 @@ def measured(command: list[str | Path], stdin: Path | None = None) -> Taken:
     return Taken(wall, usage.ru_utime + usage.ru_stime, int(last) / 1024 if last.isdigit() else 0)
 
 
+known_layer = cache(layer_source)
+
+
 def flatten(format: str, output: Path, layers: list[Path]) -> Taken:
     output.unlink(missing_ok=True)
-    return measured([sys.executable, "-c", FLATTEN, format, output, *layers])
+    known = [f"{path}={one.digest}={one.size}={one.diff_id}" for path in layers for one in [known_layer(path)]]
+    return measured([sys.executable, "-c", FLATTEN, format, output, *known])
 
 
 def alternately(rounds: int, *steps: Callable[[], Taken]) -> list[Taken]:
@@ -202,6 +209,6 @@ def decompress(path: Path) -> None:
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    layer = OpenLayer(LayerSource(path))
+    layer = OpenLayer(layer_source(path))
     yield from layer.chunks(lambda _: None)
     layer.close()

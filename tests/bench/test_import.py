@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.importing.packing.packer_base import PackOptions
+from ocitui.importing.packing.packing import PackOptions
 from tests.bench.test_flatten import (
     LAYERS,
     Taken,

@@ -18,8 +18,8 @@ from ocitui.cli.import_requests import import_request, read_request
 from ocitui.cli.options import ByteSize
 from ocitui.importing.errors import SourceError
 from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.packing.packer_base import COMPRESSIONS
-from ocitui.importing.sources.base import SourceKind
+from ocitui.importing.packing.packing import COMPRESSIONS
+from ocitui.importing.sources.images import SourceKind
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout
 from tests.importing.debian_registry import make_certificate

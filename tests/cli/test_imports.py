@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import blob_store, recorded
+from ocitui.importing.requests import ImportRequest, blob_store, recorded
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image

@@ -17,9 +17,9 @@ from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import SourceOptions
+from ocitui.importing.sources.references import RegistryOptions
 from tests.doctor.examine_support import Sample, codes, copied
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files

@@ -11,7 +11,7 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.registry.options import RegistryOptions
+from ocitui.importing.sources.references import RegistryOptions
 from tests.cache.support import write_cache
 from tests.importing.pipeline import Run
 from tests.importing.pulling import Pull

@@ -10,13 +10,15 @@ import stat
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocitui.importing.layers.changesets import Counter
+from ocitui.importing.errors import LayerError
 from ocitui.importing.layers.flatten import Flattening
-from ocitui.importing.layers.layers import LayerLimits, LayerSource
+from ocitui.importing.layers.layers import LayerLimits, LayerSource, compression_of, decompressed
+from ocitui.importing.layers.tree import Counter
 
 TYPES = {
     tarfile.REGTYPE: "file",
@@ -85,8 +87,21 @@ def sources(directory: Path, layers: Iterable[bytes]) -> list[LayerSource]:
     for number, data in enumerate(layers, 1):
         path = directory / f"layer{number}"
         path.write_bytes(data)
-        made.append(LayerSource(path))
+        made.append(layer_source(path))
     return made
+
+
+def layer_source(path: Path) -> LayerSource:
+    """A whole file as a layer, with its digests; of damaged data only what comes before the damage counts."""
+    data, tar = path.read_bytes(), hashlib.sha256()
+    with suppress(LayerError):
+        for chunk in decompressed(iter([data]), compression_of(data)):
+            tar.update(chunk)
+    return LayerSource(path, digest_of(data), len(data), f"sha256:{tar.hexdigest()}")
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def flattened(layers: Iterable[LayerSource], limits: LayerLimits | None = None) -> bytes:

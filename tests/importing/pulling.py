@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import Platform
-from ocitui.importing.blobs import BlobStore
+from ocitui.importing.blobs import BlobProgress, BlobStore
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.registry.options import RegistryOptions
 from ocitui.importing.registry.pull import RegistrySource
-from ocitui.importing.sources.base import BlobProgress, SourceImage
+from ocitui.importing.sources.images import SourceImage
+from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.image_makers import Made
 
 AMD64 = Platform("amd64", "linux")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import StorageError
-from ocitui.importing.blobs import BlobStore
+from ocitui.importing.blobs import BlobStore, PartialBlob
 from ocitui.importing.errors import TransferError, UnsoundSourceError
-from ocitui.importing.partial_blob import PartialBlob
 from tests.importing.registry_server import digest_of
 
 DATA = bytes(range(256)) * 20_000
@@ -189,10 +188,11 @@ async def test_clear(blobs: BlobStore) -> None:
 async def test_no_room(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
-    blob = PartialBlob.open(tmp_path, DIGEST, len(DATA))
+    blob = PartialBlob(tmp_path, DIGEST, len(DATA))
+    blob.open()
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, blob._fd)
     os.close(full)
     with pytest.raises(StorageError, match="No space left"):
         await append_rest(blob)
-    await blob.close()
+    blob.close()

@@ -57,24 +57,25 @@ def test_the_compression_is_read_off_the_bytes(form: str, tmp_path: Path) -> Non
 def test_a_layer_inside_another_file_is_read_in_place(form: str, tmp_path: Path) -> None:
     path = tmp_path / "archive"
     path.write_bytes(b"before" + FORMS[form] + b"after")
-    source = LayerSource(path, size=len(FORMS[form]), offset=6, diff_id=digest(TAR))
+    source = LayerSource(path, digest(FORMS[form]), len(FORMS[form]), digest(TAR), offset=6)
     assert set(tree_of_tar(flattened([source])).tree) == {".", "a", "b", "c"}
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in ("plain", "gzip-padded", "zstd-skippable")])
 @pytest.mark.parametrize("left", [0.1, 0.5, 0.99])
 def test_cut_layers_are_refused(form: str, left: float, tmp_path: Path) -> None:
+    (source,) = sources(tmp_path, [FORMS[form][: int(len(FORMS[form]) * left)]])
     with pytest.raises(LayerError, match=r"layer 1: .*(cut|damaged)"):
-        flattened(sources(tmp_path, [FORMS[form][: int(len(FORMS[form]) * left)]]))
+        flattened([replace(source, diff_id=digest(TAR))])
 
 
 @pytest.mark.parametrize("length", [512, 512 + 700])
-def test_a_tar_without_its_end_needs_a_digest_to_vouch_for_it(length: int, tmp_path: Path) -> None:
-    short = layer(Item("a", data=bytes(700) if length > 512 else b""))[:length]
-    (source,) = sources(tmp_path, [short])
-    with pytest.raises(LayerError, match="layer 1: its tar is cut"):
-        flattened([source])
-    assert "a" in tree_of_tar(flattened([replace(source, diff_id=digest(short))])).tree
+def test_a_tar_without_its_end_is_whole_where_its_digest_says_so(length: int, tmp_path: Path) -> None:
+    whole = layer(Item("a", data=bytes(700) if length > 512 else b""))
+    (source,) = sources(tmp_path, [whole[:length]])
+    assert "a" in tree_of_tar(flattened([source])).tree
+    with pytest.raises(LayerDigestError, match="layer 1: its uncompressed digest"):
+        flattened([replace(source, diff_id=digest(whole))])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,6 @@ def test_a_tar_without_its_end_needs_a_digest_to_vouch_for_it(length: int, tmp_p
     [
         ({"digest": digest(b"")}, "its digest is sha256"),
         ({"diff_id": digest(b"")}, "its uncompressed digest"),
-        ({"diff_id": "sha512:" + "0" * 128}, "its uncompressed digest .* is sha512"),
         ({"size": 5}, "bytes for it, not 5"),
         ({"size": 1 << 40}, "bytes for it, not"),
         ({"offset": 1 << 40}, "bytes for it"),
@@ -135,13 +135,7 @@ def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
     if kind == "fifo":
         os.mkfifo(path)
     with pytest.raises(LayerError, match="layer 1: "):
-        flattened([LayerSource(path)])
-
-
-@pytest.mark.parametrize("source", [{"digest": "md5:00"}, {"diff_id": "sha256:../x"}, {"media_type": "x+encrypted"}])
-def test_sources_that_make_no_sense_are_refused(source: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(LayerError, match="layer 1: "):
-        flattened([LayerSource(tmp_path / "layer", **source)])  # type: ignore[arg-type]
+        flattened([LayerSource(path, digest(b""), 0, digest(b""))])
 
 
 def test_a_layer_that_changes_under_way_is_noticed(tmp_path: Path) -> None:

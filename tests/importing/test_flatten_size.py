@@ -8,6 +8,7 @@ import pytest
 
 from ocitui.importing.layers.flatten import END, header
 from ocitui.importing.layers.tar_headers import Kind
+from tests.importing.layer_support import layer_source
 from tests.tools import ROOT
 
 pytestmark = pytest.mark.slow
@@ -18,15 +19,15 @@ FLATTEN = """
 import sys
 from pathlib import Path
 from ocitui.importing.layers.flatten import Flattening
-from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.layers.changesets import Counter
+from ocitui.importing.layers.layers import LayerLimits, LayerSource
+from ocitui.importing.layers.tree import Counter
 
-with Flattening([LayerSource(Path(sys.argv[1]))], LayerLimits(), Counter()) as flattening:
+path, digest, size = sys.argv[1:]
+with Flattening([LayerSource(Path(path), digest, int(size), digest)], LayerLimits(), Counter()) as flattening:
     flattening.write(lambda data: None, Counter())
     # Of this program alone: getrusage(2) would count whoever started it.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
-    print(flattening.plan.entries, peak.split()[1])
+    print(len(flattening.plan.tree), peak.split()[1])
 """
 
 
@@ -37,7 +38,8 @@ def peak_of(count: int, path: Path) -> int:
             name = b"some/directory/%05d/of/its/own/file-%07d" % (number // 50, number)
             layer.write(header(name, Kind.FILE, 0o644, 0, 0, 0, 1_500_000_000 + number))
         layer.write(END)
-    command = [sys.executable, "-c", FLATTEN, str(path)]
+    source = layer_source(path)
+    command = [sys.executable, "-c", FLATTEN, str(path), source.digest, str(source.size)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     entries, peak = map(int, done.stdout.split())
     assert entries > count

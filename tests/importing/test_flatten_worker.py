@@ -20,25 +20,24 @@ from ocitui.importing.errors import (
     WorkerError,
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
-from ocitui.importing.packing.flatten_messages import (
+from ocitui.importing.packing.packing import (
+    Answer,
+    Failure,
     FlattenOptions,
-    FlattenProgress,
     FlattenRequest,
-    PackedResult,
-    Phase,
+    PackOptions,
     decode_answer,
     decode_request,
-    encode_answer,
-    encode_request,
+    encode,
+    flatten_and_pack,
 )
-from ocitui.importing.packing.packer_base import PackOptions
-from ocitui.importing.packing.packing import flatten_and_pack
+from ocitui.importing.progress import ImportPhase, ImportProgress
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
-PROGRESS = FlattenProgress(Phase.WRITE, 1, 2, 3, 4, 5, 6)
+PROGRESS = ImportProgress(ImportPhase.WRITE, 3, 4, 5, 6, layer=1, layers_total=2)
 
 
 @pytest.fixture
@@ -94,32 +93,37 @@ async def pid_from(fifo: Path) -> int:
 
 
 async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) -> None:
-    heard: list[FlattenProgress] = []
-    result = await flatten_and_pack(image, place / "out", PackedFormat.TAR, progress=heard.append)
-    assert (place / "out").read_bytes() == flattened(image)
-    assert (result.files, result.entries, result.size) == (301, 303, (place / "out").stat().st_size)
-    assert list(dict.fromkeys(progress.phase for progress in heard)) == [Phase.READ, Phase.WRITE, Phase.FINISH]
-    for phase, total in ((Phase.READ, sum(source.path.stat().st_size for source in image)), (Phase.WRITE, result.size)):
+    heard: list[ImportProgress] = []
+    assert await flatten_and_pack(image, place / "out", PackedFormat.TAR, progress=heard.append) == ()
+    packed = (place / "out").read_bytes()
+    assert packed == flattened(image)
+    assert list(dict.fromkeys(progress.phase for progress in heard)) == [
+        ImportPhase.READ,
+        ImportPhase.WRITE,
+        ImportPhase.FINISH,
+    ]
+    for phase, total in (
+        (ImportPhase.READ, sum(source.path.stat().st_size for source in image)),
+        (ImportPhase.WRITE, len(packed)),
+    ):
         steps = [progress for progress in heard if progress.phase is phase]
         assert [step.done for step in steps] == sorted(step.done for step in steps)
         assert steps[-1].done == total
-        assert {step.layers for step in steps} == {2}
+        assert {step.layers_total for step in steps} == {2}
     assert heard[-1].files == heard[-1].files_total == 301
     assert [path.name for path in place.iterdir()] == ["out"]
 
 
 async def test_a_squashfs(image: list[LayerSource], place: Path) -> None:
     need("mksquashfs")
-    result = await flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS)
+    await flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS)
     assert (place / "out").read_bytes()[:4] == b"hsqs"
-    assert result.size == (place / "out").stat().st_size
 
 
 async def test_several_at_once(image: list[LayerSource], place: Path) -> None:
-    results = await asyncio.gather(
-        *(flatten_and_pack(image, place / f"out{number}", PackedFormat.TAR) for number in range(3))
-    )
-    assert len({result.path.read_bytes() for result in results}) == 1
+    paths = [place / f"out{number}" for number in range(3)]
+    await asyncio.gather(*(flatten_and_pack(image, path, PackedFormat.TAR) for path in paths))
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], place: Path) -> None:
@@ -128,7 +132,7 @@ async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], pl
         await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
     assert caught.value.layer == 1
     assert "--max-entries" in caught.value.hint
-    image[1].path.write_bytes(layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40)))
+    image = sources(image[0].path.parent, [b"", layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40))])
     with pytest.raises(LayerError, match="owner") as refused:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
     assert (refused.value.layer, refused.value.entry) == (2, b"x\xe9")
@@ -165,9 +169,9 @@ async def test_cancelling_leaves_no_process_and_no_file(
 async def test_cancelling_at_any_moment(moment: int, image: list[LayerSource], place: Path) -> None:
     """Before it begins, and at each of the four times at least that it says how far it is."""
     need("mkfs.erofs")
-    heard: list[FlattenProgress] = []
+    heard: list[ImportProgress] = []
 
-    def hear(progress: FlattenProgress) -> None:
+    def hear(progress: ImportProgress) -> None:
         heard.append(progress)
         if len(heard) == moment:
             task.cancel()
@@ -205,9 +209,9 @@ def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Pa
     script = (
         "import asyncio, sys; from pathlib import Path\n"
         "from ocitui.cache import PackedFormat\n"
-        "from ocitui.importing.layers.layers import LayerSource\n"
+        "from tests.importing.layer_support import layer_source\n"
         "from ocitui.importing.packing.packing import flatten_and_pack\n"
-        "layers = [LayerSource(Path(name)) for name in sys.argv[2:]]\n"
+        "layers = [layer_source(Path(name)) for name in sys.argv[2:]]\n"
         "asyncio.run(flatten_and_pack(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
     )
     paths = [str(source.path) for source in image]
@@ -249,21 +253,19 @@ print([name for name in sys.modules if name in ("textual", "rich")])
 
 
 def test_requests_come_through_whole() -> None:
-    source = LayerSource(Path("/caf\udce9"), "sha256:" + "0" * 64, 5, None, "text/plain", 7)
+    digest = "sha256:" + "0" * 64
     request = FlattenRequest(
-        (source, LayerSource(Path("x"))),
+        (LayerSource(Path("/caf\udce9"), digest, 5, digest, 7), LayerSource(Path("x"), digest, 0, digest)),
         Path("/o\udcff"),
         PackedFormat.EROFS,
         FlattenOptions(LayerLimits(depth=3), PackOptions(level=9)),
     )
-    assert decode_request(encode_request(request)) == request
+    assert decode_request(encode(request)) == request
 
 
-@pytest.mark.parametrize(
-    "answer", [PROGRESS, PackedResult(Path("/\udcff"), PackedFormat.TAR, 1, 2, 3, 4, ("a", "b"), ("w",))]
-)
-def test_answers_come_through_whole(answer: FlattenProgress | PackedResult) -> None:
-    assert decode_answer(encode_answer(answer)) == answer
+@pytest.mark.parametrize("answer", [Answer(PROGRESS), Answer(warnings=("a", "/\udcff"))])
+def test_answers_come_through_whole(answer: Answer) -> None:
+    assert decode_answer(encode(answer)) == answer
 
 
 @pytest.mark.parametrize(
@@ -278,6 +280,8 @@ def test_answers_come_through_whole(answer: FlattenProgress | PackedResult) -> N
     ],
 )
 def test_errors_come_through_whole(error: CacheError) -> None:
-    back = decode_answer(encode_answer(error))
+    failure = decode_answer(encode(Answer(failure=Failure.of(error)))).failure
+    assert failure is not None
+    back = failure.error()
     assert type(back) is type(error)
     assert vars(back) == vars(error)

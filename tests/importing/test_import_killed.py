@@ -18,8 +18,8 @@ import pytest
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import import_image
 from ocitui.importing.progress import ImportPhase
+from ocitui.importing.requests import resumed, unfinished
 from ocitui.importing.staging import remove_abandoned
-from ocitui.importing.unfinished import resumed, unfinished
 from tests.cache.support import OWN, SQUASHFS, TAR, until, write_cache
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
@@ -39,7 +39,7 @@ from pathlib import Path
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import recorded
+from ocitui.importing.requests import recorded
 
 directory, source, name, wait_in = sys.argv[1:]
 told = None

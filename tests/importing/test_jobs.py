@@ -15,8 +15,7 @@ from ocitui.importing.errors import NoRoomError, SourceError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import recorded, unfinished
+from ocitui.importing.requests import ImportRequest, recorded, unfinished
 from tests.cache.support import PATIENT_SECONDS, TAR, make_image, until, write_cache
 from tests.importing.pipeline import LAYERS, NAME, image_of, layout_of, staged
 

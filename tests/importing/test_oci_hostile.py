@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ocitui.importing.errors import SourceError, UnreadableSourceError
 from ocitui.importing.sources.archive import Archive
-from ocitui.importing.sources.image_documents import media_type_of, read_index, read_manifest
+from ocitui.importing.sources.images import media_type_of, read_index, read_manifest
 from ocitui.importing.sources.opening import open_source
 from ocitui.threads import Stop
 from tests.importing.image_makers import (
@@ -70,7 +70,7 @@ def test_noise(data: bytes, magic: bytes) -> None:
         path = Path(folder, "a.tar")
         path.write_bytes(magic + data)
         with pytest.raises(UnreadableSourceError):
-            Archive.read(path, Stop())
+            Archive.open(path, Stop())
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=4), st.sampled_from(["", OCI_INDEX, "text/plain"]))
@@ -107,7 +107,7 @@ def test_claims_of_many_bytes(tmp_path: Path, kind: bytes, size: int, compress: 
     path = tmp_path / "a.tar"
     path.write_bytes(compress(header(b"file", size, kind) + bytes(4096)))
     with pytest.raises(UnreadableSourceError):
-        Archive.read(path, Stop())
+        Archive.open(path, Stop())
 
 
 def test_indexes_without_end(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_indexes_without_end(tmp_path: Path) -> None:
 def test_long_names(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(WHOLE)
-    archive = Archive.read(path, Stop())
-    assert archive.bytes_of(LONG, 100) == b"long"
+    archive = Archive.open(path, Stop())
+    assert archive.read(LONG, 100) == b"long"
     assert archive.find(f"./{LONG}") == archive.find(f"/{LONG}")
-    assert archive.bytes_of(f"blobs/sha256/{digest_of(IMAGE.config)[7:]}", 1000) == IMAGE.config
+    assert archive.read(f"blobs/sha256/{digest_of(IMAGE.config)[7:]}", 1000) == IMAGE.config

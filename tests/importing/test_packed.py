@@ -43,7 +43,7 @@ def staged(cache: PackerCache) -> list[str]:
 
 async def problems(source: Source) -> str:
     """What speaks against a source; importing it is refused."""
-    found = await inspect_packed(f"packed:{source.packed}")
+    found = await inspect_packed(find_packed_files(f"packed:{source.packed}"))
     with pytest.raises(SourceError):
         found.image(NAME)
     return "; ".join(found.problems)
@@ -53,7 +53,7 @@ async def problems(source: Source) -> str:
 async def test_each_format_of_a_real_packer_comes_in(format_: str, cache: PackerCache, tmp_path: Path) -> None:
     source = make_source(tmp_path, format_)
     before = stat_of(source)
-    found = await inspect_packed(f"packed:{source.packed}")
+    found = await inspect_packed(find_packed_files(f"packed:{source.packed}"))
     assert (found.problems, found.format, found.digest) == ((), format_, source.digest)
     assert found.platform == "linux/arm64/v8"
     assert found.size == source.packed.stat().st_size
@@ -71,7 +71,7 @@ async def test_each_format_of_a_real_packer_comes_in(format_: str, cache: Packer
 
 async def test_progress_ends_with_everything(cache: PackerCache, source: Source) -> None:
     steps: list[tuple[int, int]] = []
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     await import_packed(cache, found, NAME, progress=lambda done, total: steps.append((done, total)))
     size = source.packed.stat().st_size
     assert steps[-1] == (size, size)
@@ -94,14 +94,14 @@ async def test_what_is_not_there(source: Source) -> None:
     assert "the config: cannot read" in text
     source.packed.unlink()
     with pytest.raises(SourceError, match="cannot read"):
-        await inspect_packed(f"packed:{source.packed}")
+        await inspect_packed(find_packed_files(f"packed:{source.packed}"))
 
 
 async def test_a_source_that_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar")
     for path in (tmp_path, tmp_path / "pipe.tar"):
         with pytest.raises(SourceError, match=r"(not a|no) regular file"):
-            await inspect_packed(f"packed:{path}")
+            await inspect_packed(find_packed_files(f"packed:{path}"))
 
 
 async def test_a_manifest_that_does_not_have_the_digest_of_its_name(source: Source) -> None:
@@ -148,13 +148,13 @@ async def test_a_digest_by_another_algorithm(tmp_path: Path, cache: PackerCache)
     digest = f"sha512:{hashlib.sha512(source.manifest.read_bytes()).hexdigest()}"
     for path in source.files:
         path.rename(path.with_name(path.name.replace(source.digest, digest)))
-    found = await inspect_packed(f"packed:{source.packed.with_name(f'{digest}.tar')}")
+    found = await inspect_packed(find_packed_files(f"packed:{source.packed.with_name(f'{digest}.tar')}"))
     assert (found.problems, found.digest) == ((), digest)
     assert (await import_packed(cache, found, NAME)).digest == digest
 
 
 async def test_an_entry_keeps_its_name_unless_it_is_to_be_renamed(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     await import_packed(cache, found, NAME)
     other = ImageName.parse("example.com/team/app:2")
     with pytest.raises(NamedOtherwiseError, match=r"example\.com/team/app:1"):
@@ -170,7 +170,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
         path.rename(cache.directory / path.name)
     packed = cache.directory / source.packed.name
     inode = packed.stat().st_ino
-    stored = await import_packed(cache, await inspect_packed(str(packed)), NAME)
+    stored = await import_packed(cache, await inspect_packed(find_packed_files(str(packed))), NAME)
     assert stored.path == packed
     assert packed.stat().st_ino == inode
 
@@ -178,7 +178,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
 async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     Room = namedtuple("Room", "f_bavail f_frsize")
     monkeypatch.setattr(os, "statvfs", lambda _: Room(1000, 4096))
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     with pytest.raises(NoRoomError):
         await import_packed(cache, found, NAME)
     assert staged(cache) == []
@@ -186,7 +186,7 @@ async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: 
 
 
 async def test_a_source_that_changes_while_it_is_copied(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
 
     def meddle(done: int, total: int) -> None:
         os.utime(source.packed, (1, 1))
@@ -197,7 +197,7 @@ async def test_a_source_that_changes_while_it_is_copied(cache: PackerCache, sour
 
 
 async def test_a_source_that_changed_since_it_was_inspected(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     os.truncate(source.packed, 4096)
     with pytest.raises(SourceError, match="since it was inspected"):
         await import_packed(cache, found, NAME)
@@ -209,7 +209,7 @@ async def test_a_source_that_changed_since_it_was_inspected(cache: PackerCache, 
 
 
 async def test_a_cancelled_import_leaves_nothing(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     copying, go_on = threading.Event(), threading.Event()
 
     def hold(done: int, total: int) -> None:
@@ -234,7 +234,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
     folder = cache.directory / ".ocitui" / "import"
     folder.mkdir(parents=True)
     (folder / "123-dead").write_bytes(b"left behind")
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     copying, go_on = threading.Event(), threading.Event()
 
     def hold(done: int, total: int) -> None:
@@ -246,7 +246,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
     (live,) = staged(cache)
     (tmp_path / "other").mkdir()
     other = make_source(tmp_path / "other", author="another")
-    await import_packed(cache, await inspect_packed(str(other.packed)), ImageName.parse("b:1"))
+    await import_packed(cache, await inspect_packed(find_packed_files(str(other.packed))), ImageName.parse("b:1"))
     assert staged(cache) == [live]
     go_on.set()
     await first
@@ -255,7 +255,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
 
 
 async def test_where_nothing_may_be_written(source: Source, tmp_path: Path) -> None:
-    found = await inspect_packed(str(source.packed))
+    found = await inspect_packed(find_packed_files(str(source.packed)))
     with pytest.raises(CacheDirectoryError):
         await import_packed(PackerCache(tmp_path / "absent"), found, NAME)
     (tmp_path / "cache").mkdir()

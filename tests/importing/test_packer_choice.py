@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.importing.errors import MissingToolError
-from ocitui.importing.packing.packer_base import PackingChoiceError, check_choice, check_tool
+from ocitui.importing.packing.packing import PackingChoiceError, check_choice, check_tool
 from tests.tools import need
 
 SQUASHFS, EROFS, TAR = PackedFormat.SQUASHFS, PackedFormat.EROFS, PackedFormat.TAR

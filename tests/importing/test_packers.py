@@ -15,9 +15,8 @@ from ocitui.importing.errors import LayerError, MissingToolError, PackerError
 from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.flatten_messages import FlattenOptions, FlattenRequest, PackedResult
-from ocitui.importing.packing.packer_base import Packer, PackOptions, RootDirectory
-from ocitui.importing.packing.packers import start_packer
+from ocitui.importing.packing.packers import Packer, RootDirectory, start_packer
+from ocitui.importing.packing.packing import FlattenOptions, FlattenRequest, PackOptions
 from ocitui.importing.packing.worker import flatten_request
 from tests.importing.layer_support import (
     Found,
@@ -72,7 +71,7 @@ def place(tmp_path: Path) -> Path:
 
 def pack(
     image: list[LayerSource], output: Path, format: PackedFormat, options: PackOptions | None = None
-) -> PackedResult:
+) -> tuple[str, ...]:
     packing = FlattenOptions(packing=options or PackOptions())
     return flatten_request(FlattenRequest(tuple(image), output, format, packing))
 
@@ -90,12 +89,8 @@ def mounted(image: Path, directory: Path) -> Iterator[Path]:
 
 
 def test_a_tar_is_written_as_it_is(image: list[LayerSource], place: Path) -> None:
-    result = pack(image, place / "out", PackedFormat.TAR)
+    assert pack(image, place / "out", PackedFormat.TAR) == ()
     assert (place / "out").read_bytes() == flattened(image)
-    assert result.size == result.tar_size == (place / "out").stat().st_size
-    assert result.entries == len(tree_of_tar(flattened(image)).tree)
-    assert len(result.diff_ids) == 2
-    assert result.warnings == ()
 
 
 @AS_ROOT
@@ -104,7 +99,7 @@ def test_a_squashfs_holds_the_tree(
     compression: str | None, image: list[LayerSource], place: Path, tmp_path: Path
 ) -> None:
     need("mksquashfs", "unsquashfs")
-    result = pack(image, place / "out", PackedFormat.SQUASHFS, PackOptions(compression=compression))
+    warnings = pack(image, place / "out", PackedFormat.SQUASHFS, PackOptions(compression=compression))
     tree = tmp_path / "tree"
     subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-d", tree, place / "out"], check=True, capture_output=True)
     found = tree_of_directory(tree)
@@ -112,8 +107,7 @@ def test_a_squashfs_holds_the_tree(
     assert_same(found, tree_of_tar(flattened(image)), root_owner=False)
     listed = subprocess.run(["unsquashfs", "-lln", place / "out"], check=True, capture_output=True).stdout
     assert listed.startswith(b"drwxr-x--- 5/6 ")
-    assert result.size == (place / "out").stat().st_size
-    assert result.warnings == ()
+    assert warnings == ()
     assert [path.name for path in place.iterdir()] == ["out"]
     assert (place / "out").stat().st_uid == os.getuid()
 
@@ -124,10 +118,10 @@ def test_an_erofs_holds_the_tree(
     compression: str | None, image: list[LayerSource], place: Path, tmp_path: Path
 ) -> None:
     need("mkfs.erofs")
-    result = pack(image, place / "out", PackedFormat.EROFS, PackOptions(compression=compression))
+    warnings = pack(image, place / "out", PackedFormat.EROFS, PackOptions(compression=compression))
     with mounted(place / "out", tmp_path / "mount") as tree:
         assert_same(tree_of_directory(tree), tree_of_tar(flattened(image)))
-    assert result.warnings == ()
+    assert warnings == ()
     assert [path.name for path in place.iterdir()] == ["out"]
 
 

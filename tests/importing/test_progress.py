@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.packing.flatten_messages import FlattenProgress, Phase
 from ocitui.importing.progress import ImportPhase, ImportProgress, Meter, Tracker
-from ocitui.importing.sources.base import Layer
 from tests.cache.support import SQUASHFS
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
@@ -16,7 +14,7 @@ from tests.importing.pipeline import Run, image_of, layout_of
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import need
 
-A, B = (Layer(digest, 1000, "", "") for digest in ("a", "b"))
+A, B = {"a": 1000}, {"b": 1000}
 NOISE = image_of(layer(Item("noise", data=bytes(range(256)) * 8000)), layer(Item("b", data=b"b" * 9000)))
 
 
@@ -43,8 +41,8 @@ def tracker(clock: Clock, heard: list[ImportProgress]) -> Tracker:
     return Tracker(heard.append, clock)
 
 
-def reading(done: int, total: int = 1000, phase: Phase = Phase.READ) -> FlattenProgress:
-    return FlattenProgress(phase, 1, 2, done, total, 3, 4)
+def reading(done: int, total: int = 1000, phase: ImportPhase = ImportPhase.READ) -> ImportProgress:
+    return ImportProgress(phase, done, total, 3, 4, layer=1, layers_total=2)
 
 
 @pytest.mark.parametrize("kind", ["docker", "oci"])
@@ -76,7 +74,7 @@ async def test_a_real_import(
 
 
 def test_at_most_ten_times_a_second(tracker: Tracker, clock: Clock, heard: list[ImportProgress]) -> None:
-    tracker.expect_layers((A, B))
+    tracker.expect_layers(A | B)
     for step in range(1000):
         clock.now += 0.001
         tracker.downloaded("a", step, 1000)
@@ -98,7 +96,7 @@ def test_each_step_is_told_at_once(tracker: Tracker, heard: list[ImportProgress]
 
 
 def test_a_layer_that_begins_anew_stands_still(tracker: Tracker, clock: Clock, heard: list[ImportProgress]) -> None:
-    tracker.expect_layers((A, B))
+    tracker.expect_layers(A | B)
     for done in (500, 0, 200, 600):
         clock.now += 1
         tracker.downloaded("a", done, 1000)
@@ -125,7 +123,7 @@ def test_the_rate_is_of_the_last_seconds(tracker: Tracker, clock: Clock, heard: 
 
 
 def test_what_was_there_at_the_start_is_no_rate(tracker: Tracker, clock: Clock, heard: list[ImportProgress]) -> None:
-    tracker.expect_layers((A,))
+    tracker.expect_layers(A)
     tracker.downloaded("a", 900, 1000)
     clock.now += 1
     tracker.downloaded("a", 910, 1000)
@@ -141,14 +139,14 @@ def test_a_stalled_step_has_no_time_left(tracker: Tracker, clock: Clock, heard: 
 
 
 def test_nobody_knows_how_long_a_packer_finishes(tracker: Tracker, heard: list[ImportProgress]) -> None:
-    tracker.flattened(reading(1000, phase=Phase.FINISH))
+    tracker.flattened(reading(1000, phase=ImportPhase.FINISH))
     assert (heard[0].phase, heard[0].total, heard[0].left, heard[0].files) == (ImportPhase.FINISH, 0, None, 3)
 
 
 def test_why_a_registry_keeps_it_waiting(tracker: Tracker, clock: Clock, heard: list[ImportProgress]) -> None:
     tracker.enter(ImportPhase.INSPECT)
     tracker.note("busy; trying again in 4 s")
-    tracker.expect_layers((A,))
+    tracker.expect_layers(A)
     tracker.downloaded("a", 10, 1000)
     tracker.note("broke off")
     clock.now += 1

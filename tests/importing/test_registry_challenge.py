@@ -29,8 +29,8 @@ def test_scope_may_hold_commas() -> None:
         ('Basic realm="a"', [Challenge("basic", {"realm": "a"})]),
         ("Basic", [Challenge("basic")]),
         ("Negotiate, Basic realm=x", [Challenge("negotiate"), Challenge("basic", {"realm": "x"})]),
-        ("Negotiate abc=, Basic", [Challenge("negotiate", token68="abc="), Challenge("basic")]),
-        ('Basic realm="x", Negotiate a', [Challenge("basic", {"realm": "x"}), Challenge("negotiate", token68="a")]),
+        ("Negotiate abc=, Basic", [Challenge("negotiate"), Challenge("basic")]),
+        ('Basic realm="x", Negotiate a', [Challenge("basic", {"realm": "x"}), Challenge("negotiate")]),
         (
             'Bearer realm="a" , service = "b"\t,, Basic  realm="c"',
             [Challenge("bearer", {"realm": "a", "service": "b"}), Challenge("basic", {"realm": "c"})],

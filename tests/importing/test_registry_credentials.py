@@ -11,7 +11,7 @@ import pytest
 
 from ocitui.importing.errors import CredentialsError
 from ocitui.importing.registry.auth import Credentials, find_credentials
-from ocitui.importing.registry.options import RegistryOptions
+from ocitui.importing.sources.references import RegistryOptions
 
 HUB_KEY = "https://index.docker.io/v1/"
 

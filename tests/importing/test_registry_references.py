@@ -88,13 +88,15 @@ TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 
 
 @given(st.none() | DOMAIN, st.lists(COMPONENT, min_size=1, max_size=4), st.none() | TAG, st.booleans())
-def test_what_is_printed_is_read_again(domain: str | None, path: list[str], tag: str | None, digest: bool) -> None:
+def test_a_reference_is_read_part_by_part(domain: str | None, path: list[str], tag: str | None, digest: bool) -> None:
     # A first part with a dot is a host, where another follows.
     assume(domain or len(path) == 1 or ("." not in path[0] and path[0] != "localhost"))
     text = "/".join([*([domain] if domain else []), *path])
     text += (f":{tag}" if tag else "") + (f"@{DIGEST}" if digest else "")
     reference = Reference.parse(text)
-    assert Reference.parse(str(reference)) == reference
+    whole = "/".join(path) if domain or len(path) > 1 else f"library/{path[0]}"
+    wanted = tag or (None if digest else "latest")
+    assert reference == Reference(domain or "docker.io", whole, wanted, DIGEST if digest else None)
     assert reference.wanted == (DIGEST if digest else tag or "latest")
 
 

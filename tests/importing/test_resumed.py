@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import recorded, resumed, unfinished
+from ocitui.importing.requests import ImportRequest, recorded, resumed, unfinished
 
 REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 

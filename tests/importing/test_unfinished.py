@@ -14,8 +14,7 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import blob_store, forget, recorded, unfinished
+from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded, unfinished
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -84,7 +83,7 @@ def test_a_program_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path\n"
         "from ocitui.importing.requests import ImportRequest\n"
-        "from ocitui.importing.unfinished import recorded\n"
+        "from ocitui.importing.requests import recorded\n"
         "with recorded(Path(sys.argv[1]), ImportRequest(source='docker://a/b:1')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

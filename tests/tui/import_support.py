@@ -15,8 +15,7 @@ from ocitui.cache import PackedFormat
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import recorded
+from ocitui.importing.requests import ImportRequest, recorded
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
 from tests.tui.screen_support import Desk

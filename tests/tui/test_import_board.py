@@ -11,8 +11,7 @@ import pytest
 from ocitui.cache import PackerCache
 from ocitui.importing import jobs
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import unfinished
+from ocitui.importing.requests import ImportRequest, unfinished
 from ocitui.tui.session import Imports, leaves_of_imports
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import ALPINE, layout_with_names, leave_interrupted

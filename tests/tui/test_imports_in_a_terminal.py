@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import blob_store, unfinished
+from ocitui.importing.requests import ImportRequest, blob_store, unfinished
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import hesitant_mksquashfs, need
 from tests.tui.cache_support import make_cache

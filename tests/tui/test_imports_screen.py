@@ -12,8 +12,7 @@ from textual.app import App
 from ocitui.cache import PackedFormat
 from ocitui.cache.ledger import Ledger
 from ocitui.importing.jobs import JobState
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.unfinished import blob_store, unfinished
+from ocitui.importing.requests import ImportRequest, blob_store, unfinished
 from ocitui.tui.background import Throttle
 from ocitui.tui.widgets.pick_list import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving

@@ -50,7 +50,7 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
 
 def _mention_interrupted(settings: Settings) -> None:
-    from ocitui.importing.unfinished import unfinished
+    from ocitui.importing.requests import unfinished
 
     count = len(unfinished(settings.directory))
     if count and (is_terminal(sys.stderr) or not settings.as_json):

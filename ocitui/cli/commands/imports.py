@@ -21,7 +21,7 @@ from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
-    from ocitui.importing.unfinished import UnfinishedImport
+    from ocitui.importing.requests import UnfinishedImport
 
 
 @click.command("imports")
@@ -62,7 +62,7 @@ _COLUMNS = (
 
 def list_interrupted(settings: Settings) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
-    from ocitui.importing.unfinished import blob_store, unfinished
+    from ocitui.importing.requests import blob_store, unfinished
 
     check_directory(settings.directory)
     found, kept = unfinished(settings.directory), blob_store(settings.directory).size()
@@ -105,7 +105,7 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
 def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
     """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
-    from ocitui.importing.unfinished import forget
+    from ocitui.importing.requests import forget
 
     writing_cache(settings, "forget an import")
     chosen = _chosen(settings, import_ids)
@@ -126,8 +126,8 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
     Raises NotAskedError, CancelledError, StorageError.
     """
+    from ocitui.importing.requests import blob_store, unfinished
     from ocitui.importing.staging import remove_abandoned
-    from ocitui.importing.unfinished import blob_store, unfinished
 
     writing_cache(settings, "remove what was downloaded")
     blobs = blob_store(settings.directory)
@@ -149,7 +149,7 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
 def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
     """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
-    from ocitui.importing.unfinished import unfinished
+    from ocitui.importing.requests import unfinished
 
     check_directory(settings.directory)
     found = unfinished(settings.directory)

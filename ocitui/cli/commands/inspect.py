@@ -21,7 +21,7 @@ from ..tables import Column, lay_out, terminal_width
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
     from ocitui.importing.requests import ImportRequest
-    from ocitui.importing.sources.base import ListedImage, SourceImage, SourceListing
+    from ocitui.importing.sources.images import ListedImage, SourceImage, SourceListing
     from ocitui.importing.sources.packed import PackedSource
 
 

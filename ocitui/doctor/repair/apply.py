@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
@@ -16,13 +15,12 @@ from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.packing.flatten_messages import FlattenProgress, PackedResult
-from ocitui.importing.packing.packing import flatten_and_pack
-from ocitui.importing.sources.base import Source, SourceImage
+from ocitui.importing.packing.packing import FlattenOptions
+from ocitui.importing.progress import ImportProgress
+from ocitui.importing.requests import blob_store
+from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
-from ocitui.importing.unfinished import blob_store
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine
@@ -91,13 +89,12 @@ class Fetcher:
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
 
-        def packed(said: FlattenProgress) -> None:
+        def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        def pack(layers: Sequence[LayerSource]) -> Coroutine[Any, Any, PackedResult]:
-            return flatten_and_pack(layers, output, fetch.format, None, packed)
-
-        await fetch_and_pack(self.directory, source, image, blobs, downloaded, pack)
+        await fetch_and_pack(
+            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
+        )
         await asyncio.to_thread(clear_blobs, blobs, image)
 
 

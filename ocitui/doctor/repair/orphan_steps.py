@@ -12,7 +12,7 @@ from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
 from ocitui.cache.packed_file import check_packed
-from ocitui.importing.sources.image_documents import describe_image
+from ocitui.importing.sources.images import describe_image
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import emptied

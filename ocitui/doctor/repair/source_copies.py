@@ -12,9 +12,15 @@ from ocitui.cache import CacheError, FileKind, ImageName, InvalidNameError, Pack
 from ocitui.cache.files import INDEX_NAME, config_name, manifest_name, packed_name
 from ocitui.cache.ledger import Ledger
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
-from ocitui.importing.home_paths import home_path
-from ocitui.importing.sources.base import Source, SourceImage, SourceKind
-from ocitui.importing.sources.opening import PackedFiles, SourceOptions, find_packed_files, open_source, recognise
+from ocitui.importing.sources.images import Source, SourceImage, SourceKind
+from ocitui.importing.sources.opening import (
+    PackedFiles,
+    SourceOptions,
+    find_packed_files,
+    home_path,
+    open_source,
+    recognise,
+)
 from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 

@@ -26,7 +26,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
-from ocitui.importing.sources.image_documents import describe_image
+from ocitui.importing.sources.images import describe_image
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import IndexReading

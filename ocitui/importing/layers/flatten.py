@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from itertools import groupby
-from typing import Protocol
 
 from ..errors import LayerError
-from .changesets import Counter, merge_layers, naming
-from .decompress import Compression, ReadAhead
-from .layers import LayerLimits, LayerSource, OpenLayer
+from ..progress import ImportPhase
+from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
 from .tar_headers import BLOCK, ChunkReader, Kind, Xattrs
-from .tree import ROOT, Tree
+from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * BLOCK)
 """What ends a tar."""
@@ -113,13 +111,10 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-_BLOCK_HEADER = 512
-
-
 class Plan:
     """A tree in the order of the tar: ``./`` and directories, links and devices, files by layer, hard links last.
 
-    `size` is the tar's, to the byte; `entries` counts its members, `files` those that are regular files.
+    `size` is the tar's, to the byte; `files` counts its regular files.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -136,10 +131,6 @@ class Plan:
     @property
     def files(self) -> int:
         return len(self._file_order)
-
-    @property
-    def entries(self) -> int:
-        return len(self._directories) + len(self._others) + self.files + len(self._links)
 
     def headers_before_files(self) -> Iterator[bytes]:
         """``./``, directories, symbolic links, devices and FIFOs."""
@@ -201,8 +192,10 @@ class Plan:
         tree = self.tree
         link = tree.links.get(inode, b"")
         xattrs = tree.xattrs.get(inode, ())
-        if length <= 100 and not needs_pax(b"", tree.uids[inode], tree.gids[inode], tree.sizes[inode], link, xattrs):
-            return _BLOCK_HEADER
+        if length <= _NAME_ROOM and not needs_pax(
+            b"", tree.uids[inode], tree.gids[inode], tree.sizes[inode], link, xattrs
+        ):
+            return BLOCK
         return len(self._header(inode, self._path(inode) + end))
 
     def _header(self, inode: int, path: bytes) -> bytes:
@@ -245,14 +238,6 @@ _BUFFER = 1 << 18
 Write = Callable[[memoryview], None]
 
 
-class _Bodies(Protocol):
-    """The bytes of a layer's files, asked for in the order that they have in it."""
-
-    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]: ...
-
-    def close(self) -> None: ...
-
-
 class Flattening:
     """An image's layers, opened; `plan` says what they come to, `write` writes it. A context manager."""
 
@@ -278,13 +263,9 @@ class Flattening:
         while self._layers:
             self._layers.pop().close()
 
-    @property
-    def diff_ids(self) -> tuple[str, ...]:
-        return tuple(layer.diff_id for layer in self._layers)
-
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
-        counter.begin(self.plan.size, self.plan.files)
+        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
         output = _Output(write, counter)
         for block in self.plan.headers_before_files():
             output.put(block)
@@ -301,11 +282,11 @@ class Flattening:
         self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], output: _Output, counter: Counter
     ) -> None:
         tree = self.plan.tree
-        with closing(_bodies(layer)) as bodies:
+        with _bodies(layer) as read:
             for inode, block in files:
                 output.put(block)
                 if size := tree.sizes[inode]:
-                    for part in bodies.read(tree.offsets[inode], size):
+                    for part in read(tree.offsets[inode], size):
                         output.put(part)
                     output.put(bytes(padding(size)))
                 counter.files += 1
@@ -334,34 +315,21 @@ class _Output:
         self._size = 0
 
 
-def _bodies(layer: OpenLayer) -> _Bodies:
-    return _PlainBodies(layer) if layer.compression is Compression.NONE else _StreamBodies(layer)
+@contextmanager
+def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | memoryview]]]:
+    """Gives what reads a file's bytes, by offset and size; files are asked for in the order that they have in it."""
+    if layer.compression is Compression.NONE:
+        yield layer.part
+        return
+    with read_ahead(layer.chunks(lambda _: None)) as chunks:
+        reader = ChunkReader(chunks)
 
+        def read(offset: int, size: int) -> Iterator[bytes | memoryview]:
+            reader.skip(offset - reader.position)
+            for part in reader.parts(size):
+                size -= len(part)
+                yield part
+            if size:
+                raise LayerError("it was cut while it was read")
 
-class _PlainBodies:
-    def __init__(self, layer: OpenLayer) -> None:
-        self._layer = layer
-
-    def read(self, offset: int, size: int) -> Iterator[bytes]:
-        return self._layer.part(offset, size)
-
-    def close(self) -> None:
-        """The layer stays open."""
-
-
-class _StreamBodies:
-    def __init__(self, layer: OpenLayer) -> None:
-        self._chunks = ReadAhead(layer.chunks(lambda _: None))
-        self._reader = ChunkReader(self._chunks)
-
-    def close(self) -> None:
-        self._chunks.close()
-
-    def read(self, offset: int, size: int) -> Iterator[bytes | memoryview]:
-        self._reader.skip(offset - self._reader.position)
-        left = size
-        for part in self._reader.parts(size):
-            left -= len(part)
-            yield part
-        if left:
-            raise LayerError("it was cut while it was read")
+        yield read

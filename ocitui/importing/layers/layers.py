@@ -1,17 +1,25 @@
-"""Layer files: opened once, read twice, checked the first time; and how much they may ask for."""
+"""Layer files: opened once, read twice, checked the first time; and how much they may ask for.
+
+What a layer is compressed with is read off its first bytes: media types are wrong often enough (image-spec, layer.md).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Protocol, cast
 
 from ..errors import LayerDigestError, LayerError
-from .decompress import Compression, compression_of, decompressed
 
 _GIB = 1 << 30
 
@@ -36,24 +44,20 @@ class LayerLimits:
 
 BLOCK = 1 << 20
 """Bytes read of a layer's file at a time."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
-_UNKNOWN_ALGORITHM = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSource:
-    """Where a layer lies, and what is known of it: what is given is checked.
+    """Where a layer lies: the ``size`` bytes of ``path`` from ``offset`` on, which may be an archive that holds it.
 
-    ``path`` may be an archive that holds the layer: its bytes are the ``size`` bytes from ``offset`` on, or all that
-    follow. ``digest`` is of these bytes, ``diff_id`` of the uncompressed tar. ``media_type`` only helps messages: the
-    compression is read off the bytes.
+    ``digest`` is the sha256 digest of these bytes, ``diff_id`` that of the uncompressed tar: both are checked when the
+    layer is read.
     """
 
     path: Path
-    digest: str | None = None
-    size: int | None = None
-    diff_id: str | None = None
-    media_type: str = ""
+    digest: str
+    size: int
+    diff_id: str
     offset: int = 0
 
 
@@ -62,19 +66,18 @@ class OpenLayer:
 
     def __init__(self, source: LayerSource) -> None:
         self.source = source
-        _check_source(source)
+        self.size = source.size
         try:
             self._fd = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise LayerError(f"cannot read {source.path}: {error.strerror}") from error
         try:
             self._opened = os.fstat(self._fd)
-            self.size = self._size()
+            self._check_size()
             self.compression = compression_of(self._pread(8, 0))
         except BaseException:
             os.close(self._fd)
             raise
-        self.diff_id = ""
 
     def close(self) -> None:
         os.close(self._fd)
@@ -84,20 +87,11 @@ class OpenLayer:
         return decompressed(self._blocks(read), self.compression)
 
     def checked_chunks(self, read: Callable[[int], None]) -> Iterator[bytes]:
-        """The same, hashing: once it has come to its end, `diff_id` is known and the digests are as expected.
-
-        Raises LayerDigestError at the end where they are not.
-        """
-        blocks = self._blocks(read)
-        digest = self.source.digest
-        if digest is not None and (digest != self.source.diff_id or self.compression is not Compression.NONE):
+        """The same, hashing. Raises LayerDigestError at the end where the digests are not as expected."""
+        blocks, digest, diff_id = self._blocks(read), self.source.digest, self.source.diff_id
+        if digest != diff_id or self.compression is not Compression.NONE:
             blocks = _hashed(blocks, digest, "digest")
-        hasher = hashlib.new(_algorithm(self.source.diff_id))
-        for chunk in decompressed(blocks, self.compression):
-            hasher.update(chunk)
-            yield chunk
-        self.diff_id = f"{hasher.name}:{hasher.hexdigest()}"
-        _compare(self.diff_id, self.source.diff_id, "uncompressed digest (diff_id)")
+        return _hashed(decompressed(blocks, self.compression), diff_id, "uncompressed digest (diff_id)")
 
     def part(self, offset: int, size: int) -> Iterator[bytes]:
         """Bytes of a layer that is not compressed."""
@@ -118,21 +112,12 @@ class OpenLayer:
                 f"{self.source.path} changed while it was read", hint="try again once nothing writes to it"
             )
 
-    @property
-    def is_vouched_for(self) -> bool:
-        """Whether a digest says that the layer ends where it should."""
-        return self.source.digest is not None or self.source.diff_id is not None
-
-    def _size(self) -> int:
+    def _check_size(self) -> None:
         if not stat.S_ISREG(self._opened.st_mode):
             raise LayerError(f"{self.source.path} is not a regular file")
         there = self._opened.st_size - self.source.offset
-        wanted = self.source.size
-        if wanted is None and there >= 0:
-            return there
-        if wanted is None or there < wanted or (self.source.offset == 0 and there != wanted):
-            raise LayerDigestError(f"{self.source.path} has {max(there, 0)} bytes for it, not {wanted}")
-        return wanted
+        if there < self.size or (self.source.offset == 0 and there != self.size):
+            raise LayerDigestError(f"{self.source.path} has {max(there, 0)} bytes for it, not {self.size}")
 
     def _blocks(self, read: Callable[[int], None]) -> Iterator[bytes]:
         for block in self.part(0, self.size):
@@ -146,26 +131,128 @@ class OpenLayer:
             raise LayerError(f"cannot read {self.source.path}: {error.strerror}") from error
 
 
-def _check_source(source: LayerSource) -> None:
-    for name, digest in (("digest", source.digest), ("diff_id", source.diff_id)):
-        if digest is not None and not _DIGEST.fullmatch(digest):
-            raise LayerError(f"its {name} {digest[:100]!r} is no sha256, sha384 or sha512 digest")
-    if source.media_type.endswith("+encrypted"):
-        raise LayerError(f"it is encrypted ({source.media_type})", hint="decrypt the image first, as with skopeo copy")
-
-
-def _algorithm(digest: str | None) -> str:
-    return digest.partition(":")[0] if digest else _UNKNOWN_ALGORITHM
-
-
 def _hashed(blocks: Iterator[bytes], digest: str, what: str) -> Iterator[bytes]:
-    hasher = hashlib.new(_algorithm(digest))
+    hasher = hashlib.sha256()
     for block in blocks:
         hasher.update(block)
         yield block
-    _compare(f"{hasher.name}:{hasher.hexdigest()}", digest, what)
+    actual = f"sha256:{hasher.hexdigest()}"
+    if actual != digest:
+        raise LayerDigestError(f"its {what} is {actual}, not {digest}")
 
 
-def _compare(actual: str, wanted: str | None, what: str) -> None:
-    if wanted is not None and actual != wanted:
-        raise LayerDigestError(f"its {what} is {actual}, not {wanted}")
+CHUNK = 1 << 20
+"""Bytes of one uncompressed chunk at most, whatever the ratio."""
+
+
+class Compression(StrEnum):
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
+_GZIP = b"\x1f\x8b\x08"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+# A frame to skip: zstd's seekable variants begin with one. The low half of the first byte is free.
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x1f\x9d": "compress", b"PK\x03\x04": "zip"}
+
+
+def compression_of(start: bytes) -> Compression:
+    """By the first 6 bytes or more. Raises LayerError for a compression that layers do not have."""
+    if start.startswith(_GZIP):
+        return Compression.GZIP
+    if start.startswith(_ZSTD) or (start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
+        return Compression.ZSTD
+    for magic, name in _REFUSED.items():
+        if start.startswith(magic):
+            raise LayerError(f"compressed with {name}; layers are tars, plain or in gzip or zstd")
+    return Compression.NONE
+
+
+def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+    """The uncompressed bytes of a stream of blocks, in chunks; several members or frames are one stream.
+
+    Raises LayerError where the compressed data are cut, damaged or followed by something else.
+    """
+    if compression is Compression.NONE:
+        yield from blocks
+        return
+    make, error_type = _tools(compression)
+    unused = b""
+    try:
+        while _skip_padding(start := unused or next(blocks, b""), blocks):
+            decompressor = make()
+            yield from _member(decompressor, start, blocks, compression)
+            unused = decompressor.unused_data
+    except error_type as error:
+        raise LayerError(f"its {compression} data are damaged: {error}") from error
+
+
+def _member(
+    decompressor: _Decompressor, start: bytes, blocks: Iterator[bytes], compression: Compression
+) -> Iterator[bytes]:
+    data = start
+    while True:
+        if chunk := decompressor.decompress(data, CHUNK):
+            yield chunk
+        if decompressor.eof:
+            return
+        data = b""
+        if decompressor.needs_input:
+            data = next(blocks, b"")
+            if not data:
+                raise LayerError(f"its {compression} data are cut")
+
+
+def _skip_padding(start: bytes, blocks: Iterator[bytes]) -> bool:
+    """Whether another member begins here. Zeros up to the end are padding, as gzip(1) takes them."""
+    if not start or start.strip(b"\0"):
+        return bool(start)
+    if any(block.strip(b"\0") for block in blocks):
+        raise LayerError("something follows its compressed data")
+    return False
+
+
+def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[Exception]]:
+    """A maker of decompressors and the error they raise; imported only where a layer needs them."""
+    if compression is Compression.GZIP:
+        from isal import igzip_lib
+
+        return partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP), cast(type[Exception], igzip_lib.error)
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd.ZstdDecompressor, zstd.ZstdError
+
+
+_CHUNKS = 4
+"""How many may wait, of a megabyte each."""
+
+
+@contextmanager
+def read_ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """The same chunks, made ahead in a thread, which is gone at the end. What making one raises comes in its place."""
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+
+        def made() -> Iterator[bytes]:
+            coming = deque(thread.submit(next, chunks, b"") for _ in range(_CHUNKS))
+            while chunk := coming.popleft().result():
+                coming.append(thread.submit(next, chunks, b""))
+                yield chunk
+
+        try:
+            yield made()
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)

@@ -32,7 +32,7 @@ class PaxHeader:
     """What a PAX header says; None where it leaves the plain header's word."""
 
     path: bytes | None = None
-    link: bytes | None = None
+    linkpath: bytes | None = None
     size: int | None = None
     uid: int | None = None
     gid: int | None = None
@@ -60,13 +60,9 @@ def _record(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     """``LENGTH KEY=VALUE\\n``, the length counting all of it."""
     space = data.find(b" ", at, at + 20)
     digits = data[at:space]
-    if space < 0 or not _NUMBER.fullmatch(digits):
-        raise LayerError("its PAX header is malformed")
-    end = at + int(digits)
-    if end > len(data) or end <= space + 2 or data[end - 1] != 0x0A:
-        raise LayerError("its PAX header is malformed")
+    end = at + int(digits) if space >= 0 and _NUMBER.fullmatch(digits) else 0
     key, equals, value = data[space + 1 : end - 1].partition(b"=")
-    if not equals or not key:
+    if not (space + 2 < end <= len(data) and data[end - 1] == 0x0A and key and equals):
         raise LayerError("its PAX header is malformed")
     return key, value, end
 
@@ -79,27 +75,9 @@ def _apply(header: PaxHeader, key: bytes, value: bytes) -> None:
         header.libarchive[name] = decoded
     elif key.startswith(_SPARSE):
         raise LayerError("sparse files are not supported (PAX GNU.sparse)")
-    elif value:
+    elif value and (read := _FIELDS.get(key)):
         # An empty value takes a record back, so that the plain header's word counts.
-        _apply_field(header, key, value)
-
-
-def _apply_field(header: PaxHeader, key: bytes, value: bytes) -> None:
-    if key == b"path":
-        header.path = _text(value, "path")
-    elif key == b"linkpath":
-        header.link = _text(value, "linkpath")
-    elif key == b"size":
-        header.size = _number(value, "size")
-    elif key == b"uid":
-        header.uid = _number(value, "uid")
-    elif key == b"gid":
-        header.gid = _number(value, "gid")
-    elif key == b"mtime":
-        match = _TIME.fullmatch(value)
-        if match is None:
-            raise LayerError(f"its PAX mtime {value[:40]!r} is not a time")
-        header.mtime = int(match[1])
+        setattr(header, key.decode(), read(value, key.decode()))
 
 
 def _text(value: bytes, what: str) -> bytes:
@@ -112,6 +90,16 @@ def _number(value: bytes, what: str) -> int:
     if not _NUMBER.fullmatch(value):
         raise LayerError(f"its PAX {what} {value[:40]!r} is not a number")
     return int(value)
+
+
+def _time(value: bytes, what: str) -> int:
+    match = _TIME.fullmatch(value)
+    if match is None:
+        raise LayerError(f"its PAX {what} {value[:40]!r} is not a time")
+    return int(match[1])
+
+
+_FIELDS = {b"path": _text, b"linkpath": _text, b"size": _number, b"uid": _number, b"gid": _number, b"mtime": _time}
 
 
 def _xattr_name(name: bytes) -> bytes:
@@ -258,7 +246,7 @@ class _Extended:
 
 
 class TarReader:
-    """The entries of one tar. `is_ended` says, once they have come to an end, whether the tar said that it ends.
+    """The entries of one tar, which may lack the zeros at its end: a digest says where it ends.
 
     At each entry ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it.
     """
@@ -267,7 +255,6 @@ class TarReader:
         self._reader = reader
         self._limits = limits
         self._numbers: dict[bytes, int] = {}
-        self.is_ended = False
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
@@ -297,18 +284,17 @@ class TarReader:
         second = self._reader.read(BLOCK)
         if extended is not None or (second and second != _ZEROS[: len(second)]):
             raise LayerError("its tar has a block of zeros between entries")
-        self.is_ended = True
 
     def _entry(self, block: bytes, kind: Kind, extended: _Extended | None) -> TarEntry:
         name, link, pax = _name(block), _field(block, 157, 100), None
         if extended is not None:
             pax = extended.pax
             name = extended.name or (pax and pax.path) or name
-            link = extended.link or (pax and pax.link) or link
+            link = extended.link or (pax and pax.linkpath) or link
         try:
             return self._fields(block, kind, name, link, pax)
         except LayerError as error:
-            raise type(error)(error.reason, entry=name, hint=error.hint) from error
+            raise error.placed(entry=name) from error
 
     def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: PaxHeader | None) -> TarEntry:
         number = self._number
@@ -362,7 +348,10 @@ class TarReader:
         elif flag == b"K":
             extended.link = body.partition(b"\0")[0]
         else:
-            extended.pax = _parsed(body, block)
+            try:
+                extended.pax = parse_pax(body)
+            except LayerError as error:
+                raise error.placed(entry=_name(block)) from error
         return extended
 
     def _body(self, block: bytes) -> bytes:
@@ -406,13 +395,9 @@ def _check_sum(block: bytes) -> None:
         wanted = _parse_number(block[148:156])
     except LayerError:
         wanted = -1
-    if wanted != total and wanted != total - 256 * _high_bytes(block):
+    # Some old tars add high bytes as negative numbers.
+    if wanted != total and wanted != total - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
         raise LayerError("it is not a tar, or damaged: a header's checksum is wrong")
-
-
-def _high_bytes(block: bytes) -> int:
-    """How many bytes some old tars add as negative numbers."""
-    return sum(byte > 127 for byte in block[:148] + block[156:])
 
 
 def _parse_number(field: bytes) -> int:
@@ -443,10 +428,3 @@ def _name(block: bytes) -> bytes:
 def _field(block: bytes, start: int, length: int) -> bytes:
     end = block.find(b"\0", start, start + length)
     return block[start : end if end >= 0 else start + length]
-
-
-def _parsed(body: bytes, block: bytes) -> PaxHeader:
-    try:
-        return parse_pax(body)
-    except LayerError as error:
-        raise LayerError(error.reason, entry=_name(block)) from error

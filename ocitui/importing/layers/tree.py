@@ -1,4 +1,4 @@
-"""The merged tree of an image: directories of names, and inodes in columns.
+"""The merged tree of an image, and how layers come into it: directories of names, and inodes in columns.
 
 An inode is a number; what is known of it stands in arrays under that number, about 50 bytes where an object would take
 200. A name belongs to a directory, so several names may have one inode.
@@ -6,10 +6,16 @@ An inode is a number; what is known of it stands in arrays under that number, ab
 
 from __future__ import annotations
 
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from .tar_headers import Kind, TarEntry, Xattrs
+from ..errors import LayerError, LayerLimitError, printable, raised_with
+from ..progress import ImportPhase, ImportProgress, ProgressCall
+from .layers import LayerLimits, OpenLayer, read_ahead
+from .tar_headers import ChunkReader, Kind, TarEntry, TarReader, Xattrs
 
 ROOT = 0
 _MAX_TIME = (1 << 32) - 1
@@ -149,3 +155,289 @@ class Tree:
         if kind is Kind.DIRECTORY:
             self.children[inode] = {}
         return inode
+
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+# AUFS kept files of its own under such names; they mean nothing here.
+_AUFS = b".wh..wh."
+_MAX_NAME = 255
+_MAX_TARGET = 4095
+_MAX_RESOLVED = 16384
+_SECONDS_BETWEEN = 0.1
+
+
+class Changeset:
+    """One layer on its way into a tree; ``number`` counts from 1."""
+
+    def __init__(self, tree: Tree, number: int, limits: LayerLimits) -> None:
+        self._tree = tree
+        self._number = number
+        self._limits = limits
+        # Where paths lead, as long as no directory or link on the way is taken away.
+        self._resolved: dict[bytes, int] = {b"": ROOT}
+        # This layer's own: inodes from here on, directories below that number that it went through, links by name.
+        self._first = len(tree)
+        self._own: set[int] = {ROOT}
+        self._own_links: set[tuple[int, bytes]] = set()
+        # Directories that hold nothing but the layer's own since a whiteout went through them.
+        self._swept: set[int] = set()
+
+    def apply(self, entry: TarEntry) -> None:
+        """Raises LayerError where the entry cannot be in a root filesystem."""
+        try:
+            self._apply(entry)
+        except LayerError as error:
+            raise error.placed(entry=entry.name) from error
+        except LinkLoopError:
+            raise LayerError("its path leads through too many symbolic links", entry=entry.name) from None
+
+    def _apply(self, entry: TarEntry) -> None:
+        if len(entry.name) > self._limits.path_bytes:
+            raise LayerLimitError(f"its path has more than {self._limits.path_bytes} bytes")
+        parent, name = split_path(entry.name)
+        if not name:
+            if entry.kind is not Kind.DIRECTORY:
+                raise LayerError("it would replace the root directory")
+            self._tree.describe(ROOT, entry)
+        elif _AUFS in entry.name and _is_aufs(parent, name):
+            return
+        elif name.startswith(_WHITEOUT):
+            self._white_out(parent, name)
+        else:
+            self._add(parent, name, entry)
+
+    def _add(self, path: bytes, name: bytes, entry: TarEntry) -> None:
+        if len(name) > _MAX_NAME:
+            raise LayerError(f"its name has more than {_MAX_NAME} bytes")
+        tree = self._tree
+        parent = self._directory(path)
+        there = tree.children[parent].get(name)
+        if there is not None:
+            if entry.kind is Kind.DIRECTORY and tree.is_directory(there):
+                self._own.add(there)
+                tree.describe(there, entry)
+                return
+            self._remove(parent, name, there)
+        if entry.kind is Kind.HARD_LINK:
+            tree.children[parent][name] = self._link_target(entry.link)
+            self._own_links.add((parent, name))
+            return
+        if entry.kind is Kind.SYMLINK:
+            _check_target(entry.link)
+        tree.add_entry(parent, name, entry, self._number)
+
+    def _directory(self, path: bytes) -> int:
+        """The directory at a path, made where it is missing; now the layer's own."""
+        inode = self._resolved.get(path)
+        if inode is None:
+            inode = self._make_directories(path)
+            if len(self._resolved) >= _MAX_RESOLVED:
+                self._resolved = {b"": ROOT}
+            self._resolved[path] = inode
+        parents, own = self._tree.parents, self._own
+        above = inode
+        while above not in own:
+            own.add(above)
+            above = parents[above]
+        return inode
+
+    def _make_directories(self, path: bytes) -> int:
+        tree = self._tree
+        names, inodes = tree.walk(path.split(b"/"))
+        self._check_depth(names)
+        inode = ROOT
+        for name, there in zip(names, inodes[1:], strict=True):
+            if there is not None and not tree.is_directory(there):
+                self._remove(inode, name, there)
+                there = None
+            inode = tree.add_directory(inode, name) if there is None else there
+        return inode
+
+    def _check_depth(self, names: list[bytes]) -> None:
+        if any(len(name) > _MAX_NAME for name in names):
+            raise LayerError(f"a name in its path has more than {_MAX_NAME} bytes")
+        if len(names) > self._limits.depth:
+            raise LayerLimitError(f"it lies below more than {self._limits.depth} directories")
+        if sum(map(len, names)) + len(names) > self._limits.path_bytes:
+            raise LayerLimitError(f"its path has more than {self._limits.path_bytes} bytes")
+
+    def _remove(self, parent: int, name: bytes, inode: int) -> None:
+        kind = self._tree.kinds[inode]
+        self._tree.remove(parent, name)
+        self._own_links.discard((parent, name))
+        if kind in (Kind.DIRECTORY, Kind.SYMLINK):
+            self._resolved = {b"": ROOT}
+
+    def _link_target(self, target: bytes) -> int:
+        path, name = split_path(target)
+        directory = self._find(path)
+        inode = None if directory is None or not name else self._tree.children[directory].get(name)
+        if inode is None:
+            raise LayerError(f"it is a hard link to {printable(target)}, which is not there")
+        if self._tree.is_directory(inode):
+            raise LayerError(f"it is a hard link to {printable(target)}, which is a directory")
+        return inode
+
+    def _find(self, path: bytes) -> int | None:
+        """The directory at a path, where there is one."""
+        if (known := self._resolved.get(path)) is not None:
+            return known
+        inode = self._tree.walk(path.split(b"/"))[1][-1]
+        return inode if inode is not None and self._tree.is_directory(inode) else None
+
+    def _white_out(self, path: bytes, name: bytes) -> None:
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in (b"", b".", b".."):
+            raise LayerError("it is a whiteout that names no entry")
+        directory = self._find(path)
+        if directory is None:
+            return
+        if name == _OPAQUE:
+            self._sweep(directory)
+        elif hidden in self._tree.children[directory]:
+            below = self._remove_lower(directory, hidden)
+            if below is not None:
+                self._sweep(below)
+
+    def _sweep(self, directory: int) -> None:
+        """Remove all that lower layers left in a directory. Once is enough: a layer only adds what is its own."""
+        pending = [directory]
+        while pending:
+            directory = pending.pop()
+            if directory in self._swept:
+                continue
+            self._swept.add(directory)
+            for name in list(self._tree.children[directory]):
+                below = self._remove_lower(directory, name)
+                if below is not None:
+                    pending.append(below)
+
+    def _remove_lower(self, directory: int, name: bytes) -> int | None:
+        """Remove a name of a lower layer. Returns a directory that is the layer's own, whose content is yet to do."""
+        inode = self._tree.children[directory][name]
+        if inode < self._first and inode not in self._own and (directory, name) not in self._own_links:
+            self._remove(directory, name, inode)
+        elif self._tree.is_directory(inode):
+            return inode
+        return None
+
+
+def split_path(path: bytes) -> tuple[bytes, bytes]:
+    """The directory and the name of a path, as from the root: ``..`` never leads out of it. No name is the root."""
+    path = path.removeprefix(b"./").rstrip(b"/")
+    head, _, name = path.rpartition(b"/")
+    # Nearly every path is plain by now.
+    if name and b"//" not in path and b"/." not in path and path[0] not in b"/.":
+        return head, name
+    names: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            del names[-1:]
+        elif part not in (b"", b"."):
+            names.append(part)
+    return (b"/".join(names[:-1]), names[-1]) if names else (b"", b"")
+
+
+def _is_aufs(path: bytes, name: bytes) -> bool:
+    return (name.startswith(_AUFS) and name != _OPAQUE) or (b"/" + path).find(b"/" + _AUFS) >= 0
+
+
+def _check_target(target: bytes) -> None:
+    if not target:
+        raise LayerError("it is a symbolic link to nothing")
+    if len(target) > _MAX_TARGET:
+        raise LayerError(f"its target has more than {_MAX_TARGET} bytes")
+
+
+@dataclass(slots=True)
+class Counter:
+    """How far a pass over so many ``layers`` has come; ``call`` is told now and then, and whenever `tell` is called."""
+
+    call: ProgressCall = lambda now: None
+    layers: int = 0
+    phase: ImportPhase = ImportPhase.READ
+    layer: int = 0
+    done: int = 0
+    total: int = 0
+    files: int = 0
+    files_total: int = 0
+    _told: float = 0.0
+
+    def begin(self, phase: ImportPhase, total: int, files_total: int = 0) -> None:
+        """A pass of so many bytes and files begins."""
+        self.phase, self.done, self.total, self.files, self.files_total = phase, 0, total, 0, files_total
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        numbers = self.done, self.total, self.files, self.files_total
+        self.call(ImportProgress(self.phase, *numbers, layer=self.layer, layers_total=self.layers))
+
+
+class Merge:
+    """Layers on their way into a tree, counted against the limits."""
+
+    def __init__(self, limits: LayerLimits) -> None:
+        self.tree = Tree()
+        self._limits = limits
+        self._bytes = 0
+        self._metadata = 0
+
+    def add(self, layer: OpenLayer, number: int, counter: Counter) -> None:
+        """Read a layer to its end and apply it. Raises LayerError."""
+        counter.layer = number
+        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
+            reader = ChunkReader(self._counted(chunks))
+            tar = TarReader(reader, self._limits)
+            self._apply(tar, number, counter)
+            # What follows the end of the tar belongs to the digest all the same.
+            reader.drain()
+
+    def _apply(self, tar: TarReader, number: int, counter: Counter) -> None:
+        changeset = Changeset(self.tree, number, self._limits)
+        limits = self._limits
+        for entry in tar:
+            self._metadata += len(entry.name) + len(entry.link)
+            if entry.xattrs:
+                self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
+            if counter.files >= limits.entries:
+                raise LayerLimitError(
+                    f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
+                )
+            if self._metadata > limits.metadata_bytes:
+                raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
+            changeset.apply(entry)
+            counter.files += 1
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        limit = self._limits.unpacked_bytes
+        for chunk in chunks:
+            self._bytes += len(chunk)
+            if self._bytes > limit:
+                raise LayerLimitError(
+                    f"the layers unpack to more than {limit} bytes, the limit", hint=raised_with("--max-bytes")
+                )
+            yield chunk
+
+
+def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
+    """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
+    merge = Merge(limits)
+    counter.begin(ImportPhase.READ, sum(layer.size for layer in layers))
+    for number, layer in enumerate(layers, 1):
+        merge.add(layer, number, counter)
+    return merge.tree
+
+
+@contextmanager
+def naming(number: int) -> Iterator[None]:
+    """Errors from inside name this layer."""
+    try:
+        yield
+    except LayerError as error:
+        raise error.placed(layer=number) from error

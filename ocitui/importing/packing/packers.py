@@ -2,26 +2,261 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import select
 import shutil
+import signal
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import PackedFormat, StorageError
 
 from ..errors import MissingToolError, PackerError
-from .packer_base import (
-    FedPacker,
-    Owner,
-    Packer,
-    PackerProcess,
-    PackOptions,
-    RootDirectory,
-    create_file,
-    find_tool,
-    heard,
-    help_of,
-    no_room,
-)
+from ..layers.tar_headers import Xattrs
+from .packing import PackOptions, find_tool, help_of, how_ended, private_directory
+
+_PIPE_BYTES = 1 << 20
+_KEPT_OUTPUT = 1 << 16
+_PR_SET_PDEATHSIG = 1
+_F_SETPIPE_SZ = 1031
+
+
+class PackerProcess:
+    """A running program. It dies with its parent, and where nobody ends it properly it is to be killed.
+
+    ``patience`` is how many seconds it may take nothing, or work on after the end of its input; ``owner`` is the user
+    and group that it is to run as, ``keep`` a file descriptor that it is to have.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        patience: float,
+        *,
+        fed: bool,
+        owner: tuple[int, int] | None = None,
+        keep: int | None = None,
+    ) -> None:
+        self.name = Path(command[0]).name
+        self._patience = patience
+        self._said = bytearray()
+        # Whoever reads this process's error output to its end waits for the packer, too.
+        lifeline = os.dup(2)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, "LC_ALL": "C"},
+                user=owner[0] if owner else None,
+                group=owner[1] if owner else None,
+                extra_groups=[] if owner else None,
+                pass_fds=(lifeline,) if keep is None else (lifeline, keep),
+                preexec_fn=die_with_parent,  # noqa: PLW1509  the worker has no other thread when it starts a packer
+            )
+        except OSError as error:
+            raise PackerError(f"cannot start {self.name}: {error.strerror}") from error
+        finally:
+            os.close(lifeline)
+        self._poll = select.poll()
+        assert self._process.stderr is not None
+        self._errors = self._process.stderr.fileno()
+        os.set_blocking(self._errors, False)
+        self._poll.register(self._errors, select.POLLIN)
+        self._is_heard = True
+        self._input = -1
+        if self._process.stdin is not None:
+            self._input = self._process.stdin.fileno()
+            os.set_blocking(self._input, False)
+            # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
+            with suppress(OSError):
+                fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
+
+    @property
+    def said(self) -> list[str]:
+        """The lines that it wrote to its error output; the beginning, where that is long."""
+        lines = (line.strip() for line in self._said.decode("utf-8", "replace").splitlines())
+        return [line for line in lines if line]
+
+    def write(self, data: memoryview) -> None:
+        """Feed it. Raises PackerError where it ends or stalls."""
+        self._poll.register(self._input, select.POLLOUT)
+        try:
+            while data:
+                if self._wait(self._patience, self._input):
+                    data = data[os.write(self._input, data) :]
+        except BrokenPipeError:
+            self._input_refused()
+        finally:
+            self._poll.unregister(self._input)
+
+    def finish(self) -> None:
+        """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
+        self._close_input()
+        deadline = time.monotonic() + self._patience
+        while self._is_heard:
+            self._wait(deadline - time.monotonic(), -1)
+        try:
+            code = self._process.wait(max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            self._stalled()
+        self._close_errors()
+        if code:
+            raise PackerError(f"{self.name} failed with {how_ended(code)}: {self._last_words()}")
+
+    def kill(self) -> None:
+        """End it at once, **before** its input ends: an input that ends between two entries is success to it."""
+        self._process.kill()
+        self._process.wait()
+        self._close_input()
+        self._close_errors()
+
+    def _close_input(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _close_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def _wait(self, seconds: float, wanted: int) -> bool:
+        """Hear what it says until ``wanted`` is ready. Raises PackerError once the time is over."""
+        ready = self._poll.poll(max(seconds, 0) * 1000)
+        if not ready:
+            self._stalled()
+        if any(fd == self._errors for fd, _ in ready):
+            self._hear()
+        return any(fd == wanted for fd, _ in ready)
+
+    def _hear(self) -> None:
+        heard = os.read(self._errors, 1 << 16)
+        self._said += heard[: _KEPT_OUTPUT - len(self._said)]
+        if not heard:
+            self._poll.unregister(self._errors)
+            self._is_heard = False
+
+    def _input_refused(self) -> None:
+        """It closed its input, so it is ending: what it says last is the reason."""
+        self.finish()
+        raise PackerError(f"{self.name} ended before its input did: {self._last_words()}")
+
+    def _stalled(self) -> None:
+        raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")
+
+    def _last_words(self) -> str:
+        return "; ".join(self.said[-3:])[-500:] or "it did not say why"
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however it ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+# What tools say of a full disk; tar speaks of the block that did not fit.
+_NO_ROOM = ("No space left on device", "Wrote only")
+
+
+@dataclass(frozen=True, slots=True)
+class RootDirectory:
+    """The root's own metadata, for packers that do not read ``./``."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    xattrs: Xattrs
+
+
+class Packer(ABC):
+    """Takes a tar, piece by piece; then `finish` or `abort`. ``warnings`` are complete once it has finished."""
+
+    def __init__(self, output: Path) -> None:
+        self.warnings: list[str] = []
+        self._output = output
+
+    @abstractmethod
+    def write(self, data: memoryview) -> None:
+        """Raises PackerError, StorageError."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """The file is whole and on the disk. Raises PackerError, StorageError."""
+
+    def abort(self) -> None:
+        """Nothing of it is left."""
+        self._output.unlink(missing_ok=True)
+
+
+class FedPacker(Packer):
+    """A packer that is an outside program, fed with the tar."""
+
+    _process: PackerProcess
+
+    def __init__(self, output: Path, options: PackOptions) -> None:
+        super().__init__(output)
+        self._options = options
+
+    def start(self, command: Sequence[str]) -> None:
+        """Raises PackerError."""
+        self._process = PackerProcess(command, self._options.patience, fed=True)
+
+    def write(self, data: memoryview) -> None:
+        with self._explained():
+            self._process.write(data)
+
+    def finish(self) -> None:
+        with self._explained():
+            self._end()
+        with writing(self._output), open(self._output, "rb") as file:
+            os.fsync(file.fileno())
+
+    def abort(self) -> None:
+        self._process.kill()
+        super().abort()
+
+    def _end(self) -> None:
+        """Wait for the program, and see whether it did all."""
+        self._process.finish()
+        self.warnings += self._process.said
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raises StorageError for a PackerError where the program says that the disk is full."""
+        try:
+            yield
+        except PackerError as error:
+            if any(words in line for line in self._process.said for words in _NO_ROOM):
+                raise no_room(self._output) from error
+            raise
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Raises StorageError where the output cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error.strerror}") from error
+
+
+def create_file(output: Path) -> int:
+    """A new file, open for writing. Raises StorageError."""
+    with writing(output):
+        return os.open(output, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+
+def no_room(output: Path) -> StorageError:
+    return StorageError(f"no room for {output}", hint="free some room, or choose another place; nothing was packed")
+
 
 # What it says of ``./``, whose metadata it is told otherwise.
 _EXPECTED = "Empty tar filename"
@@ -46,22 +281,22 @@ class SquashfsPacker(FedPacker):
         arguments += _compression(options) + _root(root, words)
         self._process = self._start([tool, "-"], arguments, self._owner(root))
 
-    def _owner(self, root: RootDirectory) -> Owner | None:
+    def _owner(self, root: RootDirectory) -> tuple[int, int] | None:
         """Version 4.5 gives a tar's root directory to whoever runs it, whatever ``-root-uid`` says."""
         if (root.uid, root.gid) == (os.getuid(), os.getgid()):
             return None
         if os.geteuid() == 0:
-            return Owner(root.uid, root.gid)
+            return root.uid, root.gid
         self.warnings.append("mksquashfs 4.5 makes its user the owner of the root directory, which is another's")
         return None
 
-    def _start(self, command: list[str], arguments: list[str], owner: Owner | None) -> PackerProcess:
+    def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
         if owner is None:
             return PackerProcess([*command, str(self._output), *arguments], self._options.patience, fed=True)
         # That owner may not enter the output's directory, so the file is handed over open.
         fd = create_file(self._output)
         try:
-            os.fchown(fd, owner.uid, owner.gid)
+            os.fchown(fd, *owner)
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
             return PackerProcess(command, self._options.patience, fed=True, owner=owner, keep=fd)
         except BaseException:
@@ -72,7 +307,7 @@ class SquashfsPacker(FedPacker):
 
     def _end(self) -> None:
         self._process.finish()
-        for line in heard(self._process):
+        for line in self._process.said:
             if _LOST in line:
                 # It leaves the file out, and ends with 0.
                 raise PackerError(f"mksquashfs lost a file: {line}")
@@ -118,16 +353,11 @@ def erofs_packer(output: Path, options: PackOptions) -> Packer:
     words = help_of(tool, "--help")
     command = [tool, *_options(options, words)]
     if "--tar" in words:
-        return _ErofsPacker(output, options, command)
+        # Without a source it reads its input.
+        packer = FedPacker(output, options)
+        packer.start([*command, "--tar=f", str(output)])
+        return packer
     return _UnpackingErofsPacker(output, options, command)
-
-
-class _ErofsPacker(FedPacker):
-    """``mkfs.erofs --tar=f FILE``: without a source it reads its input."""
-
-    def __init__(self, output: Path, options: PackOptions, command: list[str]) -> None:
-        super().__init__(output, options)
-        self._process = PackerProcess([*command, "--tar=f", str(output)], options.patience, fed=True)
 
 
 class _UnpackingErofsPacker(FedPacker):
@@ -147,7 +377,7 @@ class _UnpackingErofsPacker(FedPacker):
         try:
             self._private.mkdir(0o700)
             tree.mkdir()
-            self._process = PackerProcess([*untar, str(tree)], options.patience, fed=True)
+            self.start([*untar, str(tree)])
         except OSError as error:
             self._clear()
             raise StorageError(f"cannot unpack into {self._private}: {error.strerror}") from error
@@ -165,17 +395,12 @@ class _UnpackingErofsPacker(FedPacker):
 
     def _end(self) -> None:
         self._process.finish()
-        self.warnings += heard(self._process)
+        self.warnings += self._process.said
         self._process = PackerProcess(self._command, self._options.patience, fed=False)
         super()._end()
 
     def _clear(self) -> None:
         shutil.rmtree(self._private, ignore_errors=True)
-
-
-def private_directory(output: Path) -> Path:
-    """Where a packer of this output may unpack: removed with it, whoever ends it."""
-    return output.with_name(f".{output.name}.tree")
 
 
 def _options(options: PackOptions, words: str) -> list[str]:
@@ -186,34 +411,29 @@ def _options(options: PackOptions, words: str) -> list[str]:
     return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
-class TarPacker:
+class TarPacker(Packer):
     """The tar as it is."""
 
     def __init__(self, output: Path, size: int) -> None:
-        self.warnings: list[str] = []
-        self._output = output
+        super().__init__(output)
         free = os.statvfs(output.parent)
         if free.f_bavail * free.f_frsize < size:
             raise no_room(output)
         self._fd = create_file(output)
 
     def write(self, data: memoryview) -> None:
-        try:
+        with writing(self._output):
             while data:
                 data = data[os.write(self._fd, data) :]
-        except OSError as error:
-            raise StorageError(f"cannot write {self._output}: {error.strerror}") from error
 
     def finish(self) -> None:
-        try:
+        with writing(self._output):
             os.fsync(self._fd)
-        except OSError as error:
-            raise StorageError(f"cannot write {self._output}: {error.strerror}") from error
         os.close(self._fd)
 
     def abort(self) -> None:
         os.close(self._fd)
-        self._output.unlink(missing_ok=True)
+        super().abort()
 
 
 def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: int, options: PackOptions) -> Packer:

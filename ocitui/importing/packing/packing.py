@@ -1,32 +1,211 @@
-"""Flattening and packing as the rest of the program sees it: one call, in a process of its own."""
+"""Flattening and packing as the rest of the program sees it: how it may be done, and one call, in a process of its own.
+
+What goes to that process and what comes back is one line of JSON each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocitui.cache import CacheError, PackedFormat
+import msgspec
+
+from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.threads import settled
 
-from ..errors import PackerError, WorkerError
-from ..layers.layers import LayerSource
-from .flatten_messages import (
-    FlattenOptions,
-    FlattenProgress,
-    FlattenRequest,
-    PackedResult,
-    decode_answer,
-    encode_request,
-)
-from .packers import private_directory
+from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
+from ..layers.layers import LayerLimits, LayerSource
+from ..progress import ImportProgress, ProgressCall
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How to pack. ``compression`` and ``level`` are the packer's own words; None leaves the format's default."""
+
+    compression: str | None = None
+    """squashfs: gzip; erofs: not compressed."""
+    level: int | None = None
+    """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
+    memory_mib: int = 64
+    """What mksquashfs may use for buffers; a quarter of all memory by its own default, which makes it slower."""
+    patience: float = 600
+    """Seconds that a packer may take nothing, or need after its input has ended."""
+
+
+# The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).
+_LEVELS: dict[PackedFormat, dict[str, range]] = {
+    PackedFormat.SQUASHFS: {
+        "gzip": range(1, 10),
+        "lzo": range(1, 10),
+        "lz4": range(0),
+        "xz": range(0),
+        "zstd": range(1, 23),
+        "lzma": range(0),
+    },
+    PackedFormat.EROFS: {
+        "lz4": range(0),
+        "lz4hc": range(13),
+        "lzma": range(110),
+        "deflate": range(10),
+        "libdeflate": range(13),
+        "zstd": range(23),
+    },
+    PackedFormat.TAR: {},
+}
+COMPRESSIONS = tuple(dict.fromkeys(name for levels in _LEVELS.values() for name in levels))
+_TOOLS = {PackedFormat.SQUASHFS: ("mksquashfs", "-help"), PackedFormat.EROFS: ("mkfs.erofs", "--help")}
+_SQUASHFS_WORDS = re.compile(r"Compressors available.*?:((?:\s+\w+(?: \(default\))?$)+)", re.MULTILINE)
+_EROFS_WORDS = re.compile(r"[Aa]vailable compressors are:(.*)")
+
+
+class PackingChoiceError(CacheError):
+    """A compression or level that the format does not have."""
+
+    code = "packing-choice"
+    default_hint = "leave out the compression and level to have the format's own"
+
+
+def check_choice(format: PackedFormat, compression: str | None, level: int | None) -> None:
+    """Raises PackingChoiceError where these do not go together."""
+    levels = _LEVELS[format]
+    if compression is not None and compression not in levels:
+        offered = f"it has {', '.join(levels)}" if levels else "it is not compressed"
+        raise PackingChoiceError(f"{format} has no compression {compression}: {offered}")
+    if level is None:
+        return
+    if compression is None and format is not PackedFormat.SQUASHFS:
+        raise PackingChoiceError(f"{format} is not compressed unless that is asked for, so it has no level")
+    compression = compression or "gzip"
+    allowed = levels[compression]
+    if level not in allowed:
+        said = f"levels {allowed[0]} to {allowed[-1]}" if allowed else "no levels"
+        raise PackingChoiceError(f"{compression} in {format} has {said}, not {level}")
+
+
+def check_tool(format: PackedFormat, compression: str | None) -> None:
+    """See that the packer is installed and has the compression; it is run for that. Raises MissingToolError,
+    PackerError."""
+    if format is PackedFormat.TAR:
+        return
+    name, option = _TOOLS[format]
+    tool = find_tool(name)
+    if compression is None:
+        return
+    pattern = _SQUASHFS_WORDS if format is PackedFormat.SQUASHFS else _EROFS_WORDS
+    found = pattern.search(help_of(tool, option))
+    # A version that says it in other words is left to say so itself.
+    offered = re.findall(r"\w+", found[1].replace("(default)", "")) if found else [compression]
+    if compression not in offered:
+        raise MissingToolError(
+            f"{name} here does not compress with {compression}, only with {', '.join(offered)}",
+            hint="choose one of these, or install a later version",
+        )
+
+
+_PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
+
+
+def find_tool(name: str) -> str:
+    """Its path. Raises MissingToolError, which names the Debian package."""
+    found = shutil.which(name)
+    if found is None:
+        package = _PACKAGES[name]
+        raise MissingToolError(f"{name} is not installed", hint=f"apt install {package}, or choose another format")
+    return found
+
+
+def help_of(tool: str, option: str) -> str:
+    """All that a tool says of its options, wherever and with whatever status it says it. Raises PackerError."""
+    try:
+        said = subprocess.run([tool, option], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PackerError(f"{tool} does not run: {error}") from error
+    return (said.stdout + said.stderr).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenOptions:
+    """How much the layers may ask for, and how they are packed."""
+
+    limits: LayerLimits = field(default_factory=LayerLimits)
+    packing: PackOptions = field(default_factory=PackOptions)
+
+
+class FlattenRequest(msgspec.Struct, frozen=True):
+    layers: tuple[LayerSource, ...]
+    output: Path
+    format: PackedFormat
+    options: FlattenOptions = FlattenOptions()
+
+
+_ERRORS: dict[str, type[CacheError]] = {
+    error.code: error
+    for error in (LayerError, LayerDigestError, LayerLimitError, PackerError, MissingToolError, StorageError)
+}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error as it is sent; what the worker does not raise on purpose becomes a WorkerError."""
+
+    code: str
+    reason: str
+    hint: str
+    layer: int = 0
+    entry: bytes | None = None
+
+    @classmethod
+    def of(cls, error: CacheError) -> Failure:
+        if isinstance(error, LayerError):
+            return cls(error.code, error.reason, error.hint, error.layer, error.entry)
+        return cls(error.code, error.message, error.hint)
+
+    def error(self) -> CacheError:
+        kind = _ERRORS.get(self.code, WorkerError)
+        if issubclass(kind, LayerError):
+            return kind(self.reason, layer=self.layer, entry=self.entry, hint=self.hint)
+        return kind(self.reason, hint=self.hint)
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of these; ``warnings`` say what could not be kept, once the file is on the disk."""
+
+    progress: ImportProgress | None = None
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def encode(message: FlattenRequest | Answer) -> bytes:
+    """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
+    return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
+
+
+def decode_request(line: bytes) -> FlattenRequest:
+    return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Raises ValueError where the line is something else."""
+    return msgspec.convert(json.loads(line), Answer)
+
+
+def _made(kind: type, said: str) -> object:
+    return kind(said)
+
+
+# They read the types before there are threads, two of which may not convert to one for the first time together.
+_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(Answer)
+
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (
@@ -41,9 +220,9 @@ async def flatten_and_pack(
     output: Path,
     format: PackedFormat,
     options: FlattenOptions | None = None,
-    progress: Callable[[FlattenProgress], None] | None = None,
-) -> PackedResult:
-    """Flatten layers, the lowest first, and pack them into a new file.
+    progress: ProgressCall | None = None,
+) -> tuple[str, ...]:
+    """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept.
 
     ``progress`` is called at most about ten times a second. A cancelled call leaves no process and no file; nothing
     but ``output`` and a hidden directory beside it is ever written.
@@ -61,7 +240,7 @@ async def flatten_and_pack(
         raise
 
 
-async def _run(request: FlattenRequest, progress: Callable[[FlattenProgress], None] | None) -> PackedResult:
+async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
     worker = await _start()
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
@@ -73,9 +252,9 @@ async def _run(request: FlattenRequest, progress: Callable[[FlattenProgress], No
         await settled(asyncio.gather(errors, worker.wait()))
     if answer is None:
         raise WorkerError(_last_words(worker, errors.result()))
-    if isinstance(answer, CacheError):
-        raise answer
-    return answer
+    if answer.failure is not None:
+        raise answer.failure.error()
+    return answer.warnings
 
 
 async def _start() -> Process:
@@ -95,21 +274,19 @@ async def _start() -> Process:
     )
 
 
-async def _converse(
-    worker: Process, request: FlattenRequest, progress: Callable[[FlattenProgress], None] | None
-) -> PackedResult | CacheError | None:
+async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> Answer | None:
     """The worker's answer; None where it ended without one."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     with suppress(ConnectionError):
-        worker.stdin.write(encode_request(request))
+        worker.stdin.write(encode(request))
         await worker.stdin.drain()
     async for line in worker.stdout:
         answer = decode_answer(line)
-        if not isinstance(answer, FlattenProgress):
+        if answer.progress is None:
             return answer
         if progress is not None:
-            progress(answer)
+            progress(answer.progress)
     return None
 
 
@@ -122,12 +299,20 @@ def _kill(worker: Process) -> None:
 def _last_words(worker: Process, errors: bytes) -> str:
     lines = errors.decode("utf-8", "replace").strip().splitlines()
     reason = lines[-1][-500:] if lines else "without a word"
-    code = worker.returncode or 0
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-    return f"the process that flattens ended with {how}: {reason}"
+    return f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}"
+
+
+def how_ended(code: int) -> str:
+    """What a process's return code says, in words."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
 
 def _clear(output: Path) -> None:
     """Remove what a killed worker could not."""
     shutil.rmtree(private_directory(output), ignore_errors=True)
     output.unlink(missing_ok=True)
+
+
+def private_directory(output: Path) -> Path:
+    """Where a packer of this output may unpack: removed with it, whoever ends it."""
+    return output.with_name(f".{output.name}.tree")

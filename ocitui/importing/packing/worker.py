@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from ocitui.cache import CacheError, StorageError
 
-from ..layers.changesets import Counter
 from ..layers.flatten import Flattening
-from ..layers.tree import ROOT, Tree
-from .flatten_messages import FlattenProgress, FlattenRequest, PackedResult, Phase, decode_request, encode_answer
-from .packer_base import RootDirectory, die_with_parent
-from .packers import start_packer
+from ..layers.tree import ROOT, Counter
+from ..progress import ImportPhase
+from .packers import RootDirectory, die_with_parent, start_packer
+from .packing import Answer, Failure, FlattenRequest, decode_request, encode
 
-_SECONDS_BETWEEN = 0.1
 # Below what draws the screen; the packers inherit it.
 _NICENESS = 5
 # A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
@@ -37,78 +33,43 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer: PackedResult | CacheError = flatten_request(decode_request(sys.stdin.buffer.readline()))
+        answer = Answer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
     except CacheError as error:
-        answer = error
+        answer = Answer(failure=Failure.of(error))
     except OSError as error:
-        answer = StorageError(str(error))
+        answer = Answer(failure=Failure.of(StorageError(str(error))))
     except MemoryError:
-        answer = StorageError("there is not enough memory to flatten this image")
-    _say(encode_answer(answer))
-    return 0 if isinstance(answer, PackedResult) else 1
+        answer = Answer(failure=Failure.of(StorageError("there is not enough memory to flatten this image")))
+    _say(answer)
+    return 1 if answer.failure else 0
 
 
-def flatten_request(request: FlattenRequest) -> PackedResult:
-    """Flatten and pack. Raises LayerError, PackerError, StorageError; nothing of the output is left then."""
-    reporter = _Reporter(len(request.layers))
-    counter = Counter(reporter.tick)
+def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
+    """Flatten and pack; gives what could not be kept.
+
+    Raises LayerError, PackerError, StorageError; nothing of the output is left then.
+    """
+    counter = Counter(lambda now: _say(Answer(now)), len(request.layers))
     with Flattening(request.layers, request.options.limits, counter) as flattening:
-        plan = flattening.plan
-        reporter.report(counter)
-        counter.begin(plan.size, plan.files)
-        reporter.enter(Phase.WRITE, counter)
-        packer = start_packer(request.format, request.output, _root_of(plan.tree), plan.size, request.options.packing)
+        plan, tree = flattening.plan, flattening.plan.tree
+        about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
+        root = RootDirectory(*about, tree.xattrs.get(ROOT, ()))
+        counter.tell()
+        counter.begin(ImportPhase.WRITE, plan.size, plan.files)
+        counter.tell()
+        packer = start_packer(request.format, request.output, root, plan.size, request.options.packing)
         try:
             flattening.write(packer.write, counter)
-            reporter.report(counter)
-            reporter.enter(Phase.FINISH, counter)
+            counter.tell()
+            counter.phase = ImportPhase.FINISH
+            counter.tell()
             packer.finish()
         except BaseException:
             packer.abort()
             raise
-        return PackedResult(
-            path=request.output,
-            format=request.format,
-            size=request.output.stat().st_size,
-            tar_size=plan.size,
-            entries=plan.entries,
-            files=plan.files,
-            diff_ids=flattening.diff_ids,
-            warnings=tuple(packer.warnings),
-        )
+        return tuple(packer.warnings)
 
 
-@dataclass(slots=True)
-class _Reporter:
-    """Says how far it is, at the start and end of each phase and now and then between."""
-
-    layers: int
-    phase: Phase = Phase.READ
-    _last: float = 0.0
-
-    def tick(self, counter: Counter) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN:
-            self._last = now
-            self.report(counter)
-
-    def enter(self, phase: Phase, counter: Counter) -> None:
-        self.phase = phase
-        self.report(counter)
-
-    def report(self, counter: Counter) -> None:
-        progress = FlattenProgress(
-            self.phase, counter.layer, self.layers, counter.done, counter.total, counter.files, counter.files_total
-        )
-        _say(encode_answer(progress))
-
-
-def _root_of(tree: Tree) -> RootDirectory:
-    return RootDirectory(
-        tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT], tree.xattrs.get(ROOT, ())
-    )
-
-
-def _say(line: bytes) -> None:
-    sys.stdout.buffer.write(line)
+def _say(answer: Answer) -> None:
+    sys.stdout.buffer.write(encode(answer))
     sys.stdout.buffer.flush()

@@ -31,27 +31,23 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, is_loopback, may_carry
 from .failures import PassingError, printable, retried, status_failure
-from .options import RegistryOptions, is_loopback, may_carry
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_AUTH_SCHEME = re.compile(rf"({_TOKEN})(?=[ \t,]|\Z)")
-_TOKEN68 = re.compile(r"([A-Za-z0-9._~+/-]+=*)(?=[ \t]*(?:,|\Z))")
+_AUTH_SCHEME = re.compile(rf"[ \t,]*({_TOKEN})(?=[ \t,]|\Z)")
+_TOKEN68 = re.compile(r"[ \t]*[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
 # Some registries leave out the quotes of an address, though it holds what no token may.
-_PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.DOTALL)
-_BETWEEN = re.compile(r"[ \t,]*")
-_SPACE = re.compile(r"[ \t]*")
+_PARAMETER = re.compile(rf'[ \t,]*({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge: ``scheme`` and the names of ``parameters`` in lower case."""
+    """One challenge: ``scheme`` and the names of ``parameters`` in lower case; a token68 is of no use here."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
-    token68: str = ""
 
 
 def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
@@ -59,31 +55,19 @@ def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
     return [challenge for line in fields for challenge in _parse_line(line)]
 
 
-def _parse_line(line: str) -> list[Challenge]:
-    challenges = []
-    position = _after(_BETWEEN, line, 0)
-    while match := _AUTH_SCHEME.match(line, position):
-        challenge, position = _parse_rest(match[1].lower(), line, _after(_SPACE, line, match.end()))
-        challenges.append(challenge)
-        position = _after(_BETWEEN, line, position)
-    return challenges
-
-
-def _parse_rest(scheme: str, line: str, position: int) -> tuple[Challenge, int]:
-    """What follows a scheme, and where the next challenge may begin."""
-    if match := _TOKEN68.match(line, position):
-        return Challenge(scheme, token68=match[1]), match.end()
-    parameters: dict[str, str] = {}
-    while match := _PARAMETER.match(line, position):
-        name, quoted, plain = match.groups()
-        parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
-        position = _after(_BETWEEN, line, match.end())
-    return Challenge(scheme, parameters), position
-
-
-def _after(pattern: re.Pattern[str], line: str, position: int) -> int:
-    match = pattern.match(line, position)
-    return match.end() if match else position
+def _parse_line(line: str) -> Iterator[Challenge]:
+    position = 0
+    while scheme := _AUTH_SCHEME.match(line, position):
+        parameters: dict[str, str] = {}
+        position = scheme.end()
+        if match := _TOKEN68.match(line, position):
+            position = match.end()
+        else:
+            while match := _PARAMETER.match(line, position):
+                name, quoted, plain = match.groups()
+                parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+                position = match.end()
+        yield Challenge(scheme[1].lower(), parameters)
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -100,8 +84,8 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-async def ask_helper(name: str, server: str) -> tuple[str, str] | None:
-    """The user's name and secret for a server; None where the helper has none. Raises CredentialsError."""
+async def ask_helper(name: str, server: str) -> Credentials | None:
+    """What a helper has for a server; None where that is nothing. Raises CredentialsError."""
     if not _NAME.fullmatch(name):
         raise CredentialsError(f"{name!r} is not the name of a credential helper")
     program = f"docker-credential-{name}"
@@ -115,7 +99,11 @@ async def ask_helper(name: str, server: str) -> tuple[str, str] | None:
         answer = _decode_answer(output)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CredentialsError(f"{program} gives no credentials: {error}", hint="see that the helper works") from error
-    return (answer.username, answer.secret) if answer.secret else None
+    if not answer.secret:
+        return None
+    if answer.username == "<token>":
+        return Credentials(identity_token=answer.secret)
+    return Credentials(answer.username, answer.secret)
 
 
 async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
@@ -184,25 +172,18 @@ async def find_credentials(host: str, path: str, options: RegistryOptions) -> Cr
 
 
 def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
-    """Where to look, and whether the file must be there: one that is named is the only one."""
+    """Where to look, and whether the file must be there: one that is named is the only one, else what `skopeo login`
+    and `docker login` write, in skopeo's order."""
     environment = options.environment
-    if options.authfile is not None:
-        yield options.authfile, True
-    elif named := environment.get("REGISTRY_AUTH_FILE"):
-        yield Path(named), True
-    else:
-        yield from ((file, False) for file in _usual_files(environment))
-
-
-def _usual_files(environment: Mapping[str, str]) -> Iterator[Path]:
-    """What `skopeo login` and `docker login` write, in skopeo's order."""
+    if authfile := options.authfile or environment.get("REGISTRY_AUTH_FILE"):
+        yield Path(authfile), True
+        return
     if runtime := environment.get("XDG_RUNTIME_DIR"):
-        yield Path(runtime, "containers", "auth.json")
-    home = environment.get("HOME")
+        yield Path(runtime, "containers", "auth.json"), False
     if named := environment.get("DOCKER_CONFIG"):
-        yield Path(named, "config.json")
-    elif home:
-        yield Path(home, ".docker", "config.json")
+        yield Path(named, "config.json"), False
+    elif home := environment.get("HOME"):
+        yield Path(home, ".docker", "config.json"), False
 
 
 def _read(file: Path, must_exist: bool) -> _Config | None:
@@ -220,35 +201,20 @@ def _read(file: Path, must_exist: bool) -> _Config | None:
 
 
 async def _find(config: _Config, file: Path, host: str, path: str) -> Credentials | None:
-    server = HUB_KEY if host in _HUB_KEYS else host
-    if helper := _by_host(config.cred_helpers or {}, host):
-        return await _from_helper(helper, server)
-    if config.creds_store and (found := await _from_helper(config.creds_store, server)) is not None:
+    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
+    helpers = config.cred_helpers or {}
+    if helper := next((helpers[key] for key in keys if key in helpers), None):
+        return await ask_helper(helper, keys[0])
+    if config.creds_store and (found := await ask_helper(config.creds_store, keys[0])) is not None:
         return found
-    return _from_entries(config.auths or {}, file, host, path)
+    return _from_entries(config.auths or {}, file, keys, path)
 
 
-def _by_host(values: Mapping[str, str], host: str) -> str | None:
-    return next((values[key] for key in _keys_of(host) if key in values), None)
-
-
-def _keys_of(host: str) -> tuple[str, ...]:
-    return (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
-
-
-async def _from_helper(helper: str, server: str) -> Credentials | None:
-    answer = await ask_helper(helper, server)
-    if answer is None:
-        return None
-    username, secret = answer
-    return Credentials(identity_token=secret) if username == "<token>" else Credentials(username, secret)
-
-
-def _from_entries(entries: Mapping[str, _Entry], file: Path, host: str, path: str) -> Credentials | None:
+def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:
     """The entry of the longest key that fits: a repository's before its host's."""
-    names = [f"{name}/{part}" for part in _beginnings(path) for name in _keys_of(host)] + list(_keys_of(host))
+    names = [f"{key}/{part}" for part in _beginnings(path) for key in keys]
     by_name = {_plain(key): entry for key, entry in entries.items()} | dict(entries)
-    for name in names:
+    for name in (*names, *keys):
         entry = by_name.get(name)
         if entry is not None and (found := _credentials(entry, file, name)) is not None:
             return found

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import httpx2
 
 from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
-from ..sources.image_documents import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
-from ..sources.references import is_digest
+from ..sources.images import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
+from ..sources.references import RegistryOptions, is_digest, is_loopback, may_carry, origin_of
 from .auth import CLIENT_ID, Authorizer, parse_challenges
 from .failures import Pace, PassingError, causes_of, media_type, retried, status_failure, transport_failure
-from .options import RegistryOptions, is_loopback, may_carry, origin_of
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -48,12 +47,6 @@ class RegistryClient:
         self._authorizer: Authorizer | None = None
         self._starting = asyncio.Lock()
 
-    async def __aenter__(self) -> RegistryClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     async def close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
@@ -64,7 +57,12 @@ class RegistryClient:
 
     async def small_blob(self, digest: str, largest: int) -> bytes:
         """A document that is a blob. Raises SourceError."""
-        return await retried(self.options, lambda: self._small_blob(digest, largest))
+
+        async def attempt() -> bytes:
+            async with self.blob(digest, 0) as response:
+                return await self._read(response, largest, digest)
+
+        return await retried(self.options, attempt)
 
     async def _manifest(self, wanted: str) -> Fetched:
         what = f"manifest {self.path}{'@' if is_digest(wanted) else ':'}{wanted}"
@@ -77,10 +75,6 @@ class RegistryClient:
         if is_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
         return Fetched(raw, digest, media_type(response))
-
-    async def _small_blob(self, digest: str, largest: int) -> bytes:
-        async with self.blob(digest, 0) as response:
-            return await self._read(response, largest, digest)
 
     @asynccontextmanager
     async def blob(self, digest: str, offset: int, url: str | None = None) -> AsyncIterator[httpx2.Response]:
@@ -153,8 +147,7 @@ class RegistryClient:
         try:
             return await self._send_raw(request)
         except httpx2.TransportError as error:
-            failure = transport_failure(error, request.url, self.options.timeout)
-            raise failure from error
+            raise transport_failure(error, request.url, self.options.timeout) from error
 
     async def _send_raw(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request with the fields and the timeout that all requests have. Raises httpx2.TransportError."""
@@ -194,19 +187,17 @@ class RegistryClient:
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
-        body = bytearray()
-        async for chunk in self.chunks(response):
-            body += chunk
-            if len(body) > largest:
-                raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
-        return bytes(body)
+        body = await self._beginning(response, largest)
+        if len(body) > largest:
+            raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
+        return body
 
-    async def _beginning(self, response: httpx2.Response) -> bytes:
-        """So much of a body as says what is wrong, or is a token."""
+    async def _beginning(self, response: httpx2.Response, enough: int = _LARGEST_FAULT) -> bytes:
+        """A body until there is more than ``enough`` of it: what says what is wrong, or is a token, is shorter."""
         body = bytearray()
         async for chunk in self.chunks(response):
             body += chunk
-            if len(body) >= _LARGEST_FAULT:
+            if len(body) > enough:
                 break
         return bytes(body)
 

@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 
 from ..errors import DeniedError, NoSuchImageError, RegistryError, SourceError, TransferError
-from .options import RegistryOptions
+from ..sources.references import RegistryOptions
 
 _LONGEST_WAIT = 60
 _LONGEST_TEXT = 300

@@ -4,49 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
-from typing import Any
+from contextlib import suppress
 
 import httpx2
 
 from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
-from ..blobs import BlobStore
+from ..blobs import BlobProgress, BlobStore, PartialBlob
 from ..errors import InvalidReferenceError, NoSuchImageError, RegistryError
 from ..layers.layers import LayerSource
-from ..partial_blob import PartialBlob
-from ..sources.base import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing
-from ..sources.image_documents import DOCKER_CONFIG, OCI_CONFIG, check_bytes, media_type_of
 from ..sources.image_tree import Leaf, choose, find_leaves, read_image
-from ..sources.references import HUB, Reference, is_host
+from ..sources.images import (
+    DOCKER_CONFIG,
+    OCI_CONFIG,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    check_bytes,
+    media_type_of,
+)
+from ..sources.references import HUB, Reference, RegistryOptions, is_host
 from .client import RegistryClient
 from .failures import Backoff, PassingError, media_type
-from .options import RegistryOptions
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
 # A try that brought so much does not count as failed: the line is bad, but it leads somewhere.
 _WORTH_IT = 1 << 20
+# So many layers come at once.
+_PARALLEL = 4
 
 
 async def download(client: RegistryClient, layer: Layer, blob: PartialBlob) -> None:
-    """Append to ``blob`` what is missing. Raises SourceError, StorageError."""
+    """Append to ``blob`` what is missing; a blob that the registry may not keep is taken from where its descriptor says
+    (descriptor.md, "urls"). Raises SourceError, StorageError."""
     try:
-        await _download_from(client, blob, None)
+        return await _download_from(client, blob, None)
     except NoSuchImageError:
         if not layer.urls:
             raise
-        await _download_from_elsewhere(client, layer.urls, blob)
-
-
-async def _download_from_elsewhere(client: RegistryClient, urls: tuple[str, ...], blob: PartialBlob) -> None:
-    """Take a blob that the registry may not keep from where its descriptor says (descriptor.md, "urls")."""
-    for url in urls[:-1]:
-        try:
+    *others, last = layer.urls
+    for url in others:
+        with suppress(RegistryError, NoSuchImageError):
             return await _download_from(client, blob, url)
-        except (RegistryError, NoSuchImageError):
-            continue
-    return await _download_from(client, blob, urls[-1])
+    return await _download_from(client, blob, last)
 
 
 async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
@@ -64,7 +67,7 @@ async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | N
 
 async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
     async with client.blob(blob.digest, blob.done, url) as response:
-        await _place(response, blob)
+        _place(response, blob)
         _check_length(response, blob)
         async for chunk in client.chunks(response):
             await blob.append(chunk)
@@ -72,19 +75,19 @@ async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> N
         raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")
 
 
-async def _place(response: httpx2.Response, blob: PartialBlob) -> None:
+def _place(response: httpx2.Response, blob: PartialBlob) -> None:
     """See that the body goes on where the blob ends (RFC 9110, 15.3.7), or begin again. Raises PassingError."""
     if response.status_code == 206:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
         if match and int(match[1]) == blob.done and match[2] in ("*", str(blob.size)):
             return
-        await blob.restart()
+        blob.restart()
         raise PassingError(f"{response.url.host} sends another part of {blob.digest} than was asked for")
     if response.status_code == 416:
-        await blob.restart()
+        blob.restart()
         raise PassingError(f"{response.url.host} cannot go on with {blob.digest}")
     if blob.done:
-        await blob.restart()
+        blob.restart()
 
 
 def _check_length(response: httpx2.Response, blob: PartialBlob) -> None:
@@ -109,7 +112,6 @@ class RegistrySource:
         self._platform = platform
         self.reference = Reference.parse(asked)
         self._client = RegistryClient(_host(self.reference, options), self.reference.path, options)
-        self._parallel = options.parallel
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 
@@ -133,17 +135,19 @@ class RegistrySource:
         self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
     ) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
-        slots = asyncio.Semaphore(self._parallel)
+        slots = asyncio.Semaphore(_PARALLEL)
 
         async def fetch_one(layer: Layer) -> None:
             async with slots:
                 await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
 
-        await _together([fetch_one(layer) for layer in {layer.digest: layer for layer in image.layers}.values()])
-        return [
-            LayerSource(blobs.directory / layer.digest, layer.digest, layer.size, layer.diff_id, layer.media_type)
-            for layer in image.layers
-        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in {layer.digest: layer for layer in image.layers}.values():
+                    group.create_task(fetch_one(layer))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0]  # noqa: B904  it has a cause of its own
+        return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
 
     async def close(self) -> None:
         await self._client.close()
@@ -157,8 +161,7 @@ class RegistrySource:
         return self._leaves
 
     async def _root(self) -> BlobDescriptor:
-        wanted = self.reference.wanted
-        fetched = await self._client.manifest(wanted)
+        fetched = await self._client.manifest(self.reference.wanted)
         if self.reference.digest:
             check_bytes(f"the manifest of {self._asked}", fetched.raw, self.reference.digest)
         media_type = media_type_of(f"the manifest of {self._asked}", fetched.raw, fetched.media_type)
@@ -166,15 +169,13 @@ class RegistrySource:
         return BlobDescriptor(media_type, fetched.digest, len(fetched.raw))
 
     async def _read(self, descriptor: BlobDescriptor, largest: int) -> bytes:
-        known = self._documents.get(descriptor.digest)
-        if known is None:
-            known = self._documents[descriptor.digest] = await self._fetch_document(descriptor, largest)
-        return known
-
-    async def _fetch_document(self, descriptor: BlobDescriptor, largest: int) -> bytes:
-        if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
-            return await self._client.small_blob(descriptor.digest, largest)
-        return (await self._client.manifest(descriptor.digest)).raw
+        digest = descriptor.digest
+        if digest not in self._documents:
+            if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
+                self._documents[digest] = await self._client.small_blob(digest, largest)
+            else:
+                self._documents[digest] = (await self._client.manifest(digest)).raw
+        return self._documents[digest]
 
 
 def _host(reference: Reference, options: RegistryOptions) -> str:
@@ -191,14 +192,3 @@ def _krata_name(text: str) -> ImageName | None:
         return ImageName.parse(text)
     except InvalidNameError:
         return None
-
-
-async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
-    """All of these at once; the first error ends the others, and is raised once they have ended."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

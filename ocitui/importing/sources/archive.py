@@ -1,27 +1,27 @@
 """Archives that hold an image: plain tars are read in place, compressed ones as a stream.
 
 A compressed archive is passed over once to see what it holds, its documents kept in memory (bounded), and once more
-when its layers are wanted.
+when its layers are wanted. Layers are taken where they lie, or unpacked into the blob store from a compressed archive.
 """
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ocitui.cache.files import ANY_SIZE
-from ocitui.threads import Stop
+from ocitui.threads import Stop, in_thread, on_loop
 
-from ..errors import LayerError, UnreadableSourceError
-from ..layers.decompress import Compression, compression_of, decompressed
-from ..layers.layers import LayerLimits
+from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
+from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
+from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
 from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
-from .base import open_regular
-from .image_documents import LARGEST_CONFIG
+from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
@@ -113,7 +113,7 @@ class Archive:
         self._starts: dict[str, bytes] = {}
 
     @classmethod
-    def read(cls, path: Path, stop: Stop) -> Archive:
+    def open(cls, path: Path, stop: Stop) -> Archive:
         """Look through an archive. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
         with opened(path, stop) as (reader, compressed):
             archive = cls(path, compressed)
@@ -147,7 +147,7 @@ class Archive:
             found = self._members.get(found.link)
         return None
 
-    def bytes_of(self, name: str, largest: int) -> bytes | None:
+    def read(self, name: str, largest: int) -> bytes | None:
         """A document's bytes; None where it is not there. Raises UnreadableSourceError for one that is too large."""
         member = self.find(name)
         if member is None:
@@ -171,8 +171,32 @@ class Archive:
             file.seek(member.offset)
             return file.read(min(_START, member.size))
 
+    async def fetch(
+        self,
+        layers: Sequence[Layer],
+        blobs: BlobStore,
+        progress: BlobProgress | None,
+        members: Mapping[str, Member] | None = None,
+    ) -> list[LayerSource]:
+        """The layers in place, or unpacked where the archive is compressed; ``members`` are their files by digest, else
+        they stand where a layout has them. Raises SourceError, StorageError."""
+        members = members or {layer.digest: self._member(layer) for layer in layers}
+        if not self.compressed:
+            found = [(layer, members[layer.digest]) for layer in layers]
+            return [in_place(layer, self.path, member.offset, member.size, progress) for layer, member in found]
+        await _unpack(self, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
+        return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
+
+    def _member(self, layer: Layer) -> Member:
+        member = self.find(blob_name(layer.digest))
+        if member is None:
+            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
+        return member
+
     def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
         """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
+        if not wanted:
+            return
         with opened(self.path, stop) as (reader, _):
             for member in read_members(reader):
                 if member in wanted:
@@ -211,3 +235,70 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableSourceError(f"{path}: {error.message}") from error
     except OSError as error:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
+    """The layer where it lies. Raises UnsoundSourceError for another length than its own."""
+    if length != layer.size:
+        raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
+    if progress is not None:
+        progress(layer.digest, length, length)
+    return layer.at(path, offset)
+
+
+async def _unpack(
+    archive: Archive,
+    members: Mapping[str, Member],
+    sizes: Mapping[str, int],
+    blobs: BlobStore,
+    progress: BlobProgress | None,
+) -> None:
+    report = on_loop(progress)
+
+    def unpack(stop: Stop) -> None:
+        missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
+        archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
+
+    def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
+        with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
+            blob.open()
+            blob.restart()
+            for chunk in chunks_of(member, reader):
+                blob.write(chunk)
+                report(digest, blob.done, blob.size)
+            blob.finish()
+
+    blobs.make_directory()
+    async with blobs.unpacking:
+        while True:
+            try:
+                await in_thread(unpack)
+                return
+            except BusyError:
+                await blobs.pause()
+
+
+def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[Member, str]:
+    """The digests of these files of an archive, in one pass over it. Raises UnreadableSourceError."""
+    digests = {}
+
+    def take(member: Member, reader: ByteReader) -> None:
+        hashed = hashlib.sha256()
+        for chunk in chunks_of(member, reader):
+            stop.check()
+            hashed.update(chunk)
+        digests[member] = f"sha256:{hashed.hexdigest()}"
+
+    archive.pass_over(set(members), take, stop)
+    return digests
+
+
+def chunks_of(member: Member, reader: ByteReader) -> Iterator[bytes]:
+    """All bytes of the file that the reader stands at. Raises UnreadableSourceError where the archive ends before."""
+    left = member.size
+    while left:
+        chunk = reader.read(min(_CHUNK, left))
+        if not chunk:
+            raise UnreadableSourceError("the archive is cut")
+        left -= len(chunk)
+        yield chunk

@@ -9,52 +9,49 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import msgspec
 
-from ocitui.cache import Document, DocumentError, Platform
+from ocitui.cache import Platform
 from ocitui.threads import Stop, in_thread
 
-from ..blobs import BlobStore
-from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
+from ..blobs import BlobProgress, BlobStore
+from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member
-from .base import BlobProgress, SourceImage, SourceKind, SourceListing
-from .image_documents import (
+from .archive import Archive, Member, digests_of
+from .image_tree import first_name, image_of
+from .images import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
+    SourceImage,
+    SourceKind,
+    SourceListing,
     check_bytes,
     digest_of,
-    layers_of,
+    parse_config,
     read_config,
     read_manifest,
 )
-from .image_tree import check_platform, first_name
-from .layer_places import digests_of, places_in
-from .oci_layout import ArchiveFiles, OciSource, Selection
-from .references import is_digest, same_image
+from .oci_layout import OciSource, Selection
+from .references import same_image
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-@dataclass(frozen=True, slots=True)
-class MadeManifest:
-    """The manifest's bytes, and the files of its layers by digest."""
+def make_manifest(
+    archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop
+) -> tuple[bytes, dict[str, Member]]:
+    """A manifest of the layers, which stand in the archive by these names, and their files by digest.
 
-    raw: bytes
-    members: dict[str, Member]
-
-
-def make_manifest(archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop) -> MadeManifest:
-    """Describe the layers, which stand in the archive by these names. Raises SourceError.
+    Raises SourceError.
 
     A layer that is not compressed has its diff_id for a digest, so it need not be read here.
     """
-    diff_ids = _diff_ids(config, config_raw)
+    diff_ids = parse_config(f"the config {config}", config_raw).value.rootfs.diff_ids
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [_member(archive, name) for name in layers]
@@ -70,18 +67,7 @@ def make_manifest(archive: Archive, config: str, config_raw: bytes, layers: Sequ
             for member, suffix, digest in zip(members, suffixes, digests, strict=True)
         ],
     }
-    return MadeManifest(msgspec.json.encode(document), dict(zip(digests, members, strict=True)))
-
-
-def _diff_ids(config: str, raw: bytes) -> list[str]:
-    try:
-        diff_ids = Document.config(raw).value.rootfs.diff_ids
-    except DocumentError as error:
-        raise UnsupportedImageError(f"the config {config} is one that the daemon refuses: {error.message}") from error
-    for number, diff_id in enumerate(diff_ids, 1):
-        if not is_digest(diff_id):
-            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
-    return diff_ids
+    return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
 
 
 def _member(archive: Archive, name: str) -> Member:
@@ -151,18 +137,20 @@ class DockerSource:
     async def fetch(
         self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
     ) -> list[LayerSource]:
-        members = self._members.get(image.digest)
-        if members is None:
-            return await ArchiveFiles(self._archive).fetch(image.layers, blobs, progress)
-        return await places_in(self._archive, members, image.layers, blobs, progress)
+        return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
 
     async def close(self) -> None:
         """Nothing is held open."""
 
     def _saved(self) -> list[Saved]:
-        raw = self._archive.bytes_of("manifest.json", LARGEST_DOCUMENT)
+        raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
         if raw is None:
-            raise self._no_manifest()
+            if self._archive.find("repositories"):
+                raise UnreadableSourceError(
+                    f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
+                    hint="load it with docker load, and save it again with a newer Docker",
+                )
+            raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
         try:
             saved = _decode_saved(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -170,14 +158,6 @@ class DockerSource:
         if not saved:
             raise NoSuchImageError(f"{self._archive.path} holds no image")
         return saved
-
-    def _no_manifest(self) -> SourceError:
-        if self._archive.find("repositories"):
-            return UnreadableSourceError(
-                f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
-                hint="load it with docker load, and save it again with a newer Docker",
-            )
-        return UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
 
     def _selected(self, images: Sequence[Saved]) -> Saved:
         if self._number is not None:
@@ -201,33 +181,22 @@ class DockerSource:
         if raw is not None:
             return self._image(saved, raw, config, wanted, local=False)
         layers = saved.layers or []
-        made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
-        self._members[digest_of(made.raw)] = made.members
-        return self._image(saved, made.raw, config, wanted, local=True)
+        made, members = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
+        self._members[digest_of(made)] = members
+        return self._image(saved, made, config, wanted, local=True)
 
     def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
-        what = f"the manifest of {saved.config}"
-        manifest = read_manifest(what, raw)
+        manifest = read_manifest(f"the manifest of {saved.config}", raw)
         config = read_config(f"the config {saved.config}", config_raw, manifest.value)
-        layers = layers_of(manifest.value, config.value)
-        notes = check_platform(config.value.platform, wanted)
+        image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
         if local:
-            notes += (LOCAL_DIGEST,)
-        elif any(layer.media_type in _UNCOMPRESSED for layer in layers):
-            local, notes = True, (*notes, SAVED_DIGEST)
-        return SourceImage(
-            saved.tags,
-            first_name(saved.tags),
-            digest_of(raw),
-            manifest,
-            config,
-            layers,
-            digest_is_local=local,
-            notes=notes,
-        )
+            return replace(image, digest_is_local=True, notes=(*image.notes, LOCAL_DIGEST))
+        if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
+            return replace(image, digest_is_local=True, notes=(*image.notes, SAVED_DIGEST))
+        return image
 
     def _config(self, saved: Saved) -> bytes:
-        raw = self._archive.bytes_of(saved.config, LARGEST_CONFIG)
+        raw = self._archive.read(saved.config, LARGEST_CONFIG)
         if raw is None:
             raise UnsoundSourceError(f"the config {saved.config} is not in {self._archive.path}")
         stem = saved.config.rpartition("/")[2].removesuffix(".json")
@@ -240,7 +209,7 @@ class DockerSource:
         if self._kept is None:
             self._kept = {}
             if self._archive.find("index.json") and self._archive.find("oci-layout"):
-                layout = OciSource(self.kind, ArchiveFiles(self._archive), Selection())
+                layout = OciSource(self.kind, self._archive, Selection())
                 async for raw in layout.manifests():
                     manifest = read_manifest("a manifest", raw).value
                     self._kept.setdefault(manifest.config.digest, raw)

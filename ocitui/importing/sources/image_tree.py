@@ -1,30 +1,107 @@
-"""From the descriptors at the root of a source, through nested indexes, to its images, and the choice of one."""
+"""From the descriptors at the root of a source, through nested indexes, to its images, and the choice of one.
+
+The choice is by platform. Names are Go's (`GOOS`, `GOARCH`), as the OCI image-spec says (image-index.md). Other
+spellings and the variant that goes without saying are those of containerd's `platforms` package.
+"""
 
 from __future__ import annotations
 
+import platform as machine
+import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ocitui.cache import ImageManifest, ImageName, InvalidNameError, Platform
+from ocitui.cache import Document, ImageConfiguration, ImageManifest, ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..errors import NoSuchImageError, UnsoundSourceError
-from .base import SourceImage
-from .image_documents import (
+from .images import (
     INDEXES,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
     MANIFESTS,
+    SourceImage,
     check_bytes,
     check_descriptor,
+    digest_of,
     layers_of,
     media_type_of,
     read_config,
     read_index,
     read_manifest,
 )
-from .platforms import fit, normal, this_platform
+
+_ARCHITECTURES = {
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "armv8l": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv6l": ("arm", "v6"),
+    "i386": ("386", None),
+    "i486": ("386", None),
+    "i586": ("386", None),
+    "i686": ("386", None),
+    "x86": ("386", None),
+    "loongarch64": ("loong64", None),
+}
+# The variant that is meant where none is written.
+_UNSAID = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
+_VARIANT = re.compile(r"v?([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+
+
+def parse_platform(text: str) -> Platform:
+    """Read ``OS/ARCHITECTURE[/VARIANT]``, or an architecture of linux alone. Raises NoSuchImageError."""
+    words = text.split("/")
+    if len(words) > 3 or not all(_WORD.fullmatch(word) for word in words):
+        raise NoSuchImageError(f"{text!r} is not a platform", hint="write it as linux/arm64 or linux/arm/v7")
+    if len(words) == 1:
+        words = ["linux", *words]
+    return normal(Platform(words[1], words[0], variant=words[2] if len(words) == 3 else None))
+
+
+def this_platform() -> Platform:
+    """The platform of this machine."""
+    return normal(Platform(machine.machine(), sys.platform))
+
+
+def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
+    """How well ``offered`` runs on ``wanted``: the greater the better; None where it does not.
+
+    A processor runs what was made for an earlier variant of its architecture.
+    """
+    wanted, offered = normal(wanted), normal(offered)
+    if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
+        return None
+    if wanted.variant == offered.variant:
+        return (sys.maxsize,)
+    mine, its = _number(wanted), _number(offered)
+    return its if mine and its and its <= mine else None
+
+
+def normal(platform: Platform) -> Platform:
+    """The same in the usual spelling: `x86_64` is amd64, arm64's v8 goes without saying."""
+    architecture = platform.architecture.lower()
+    architecture, implied = _ARCHITECTURES.get(architecture, (architecture, None))
+    variant = platform.variant.lower() if platform.variant else implied
+    if variant and variant.isascii() and variant[0].isdigit():
+        variant = f"v{variant}"
+    if architecture == "arm":
+        variant = variant or _UNSAID["arm"]
+    elif variant == _UNSAID.get(architecture):
+        variant = None
+    return Platform(architecture, platform.os.lower(), variant=variant)
+
+
+def _number(platform: Platform) -> tuple[int, ...] | None:
+    match = _VARIANT.fullmatch(platform.variant or _UNSAID.get(platform.architecture, ""))
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
 
 ReadBlob = Callable[[BlobDescriptor, int], Awaitable[bytes]]
 """Gives a document's bytes, at most so many; who calls it checks the digest."""
@@ -104,7 +181,7 @@ def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
     if len({leaf.digest for leaf in leaves}) == 1 and (not leaves[0].indexes or leaves[0].platform is None):
         return leaves[0]
     target = wanted or this_platform()
-    fits = [(score, leaf) for leaf in leaves if (score := _score(target, leaf)) is not None]
+    fits = [(score, leaf) for leaf in leaves if leaf.platform and (score := fit(target, leaf.platform)) is not None]
     if not fits:
         raise NoSuchImageError(
             f"there is no image for {target}, only for {_platforms(leaves)}", hint="choose one with --platform"
@@ -123,15 +200,22 @@ async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName 
     raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
     media_type_of(what, raw, leaf.descriptor.media_type)
     manifest = read_manifest(what, raw)
-    config_raw = await read_config_blob(manifest.value, read)
-    config = read_config(f"the config {manifest.value.config.digest}", config_raw, manifest.value)
+    what = f"the config {manifest.value.config.digest}"
+    config_raw = await read_checked(what, manifest.value.config, LARGEST_CONFIG, read)
+    return image_of(leaf.names, image_name, manifest, read_config(what, config_raw, manifest.value), wanted)
+
+
+def image_of(
+    names: tuple[str, ...],
+    image_name: ImageName | None,
+    manifest: Document[ImageManifest],
+    config: Document[ImageConfiguration],
+    wanted: Platform | None,
+) -> SourceImage:
+    """The image of these documents. Raises UnsoundSourceError, NoSuchImageError for another platform."""
     layers = layers_of(manifest.value, config.value)
     notes = check_platform(config.value.platform, wanted)
-    return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
-
-
-async def read_config_blob(manifest: ImageManifest, read: ReadBlob) -> bytes:
-    return await read_checked(f"the config {manifest.config.digest}", manifest.config, LARGEST_CONFIG, read)
+    return SourceImage(names, image_name, digest_of(manifest.raw), manifest, config, layers, notes=notes)
 
 
 def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
@@ -150,10 +234,6 @@ def first_name(texts: Iterable[str]) -> ImageName | None:
             if any(mark in text for mark in ":/"):
                 return ImageName.parse(text)
     return None
-
-
-def _score(wanted: Platform, leaf: Leaf) -> tuple[int, ...] | None:
-    return fit(wanted, leaf.platform) if leaf.platform else None
 
 
 def _platforms(leaves: Sequence[Leaf]) -> str:

@@ -6,27 +6,35 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import regular_file
 
-from ..blobs import BlobStore
+from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import LayerSource
-from .archive import Archive, Member
-from .base import BlobProgress, Layer, ListedImage, SourceImage, SourceKind, SourceListing, open_regular
-from .image_documents import LARGEST_DOCUMENT, media_type_of, read_index
+from .archive import in_place
 from .image_tree import Leaf, choose, find_leaves, first_name, read_checked, read_image
-from .layer_places import in_place, places_in
-from .references import is_digest, same_image
+from .images import (
+    LARGEST_DOCUMENT,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    blob_name,
+    fields_of,
+    media_type_of,
+    open_regular,
+    read_index,
+)
+from .references import same_image
 
 
 class LayoutFiles(Protocol):
-    """The files of a layout, by their names in it."""
+    """The files of a layout, by their names in it: a directory's, or an `Archive`."""
 
     @property
     def path(self) -> Path: ...
@@ -61,41 +69,13 @@ class DirectoryFiles:
     async def fetch(
         self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
     ) -> list[LayerSource]:
-        return [
-            in_place(layer, self.path / blob_name(layer.digest), 0, self._size(layer), progress) for layer in layers
-        ]
-
-    def _size(self, layer: Layer) -> int:
-        found = regular_file(self.path / blob_name(layer.digest))
-        if found is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return found.st_size
-
-
-class ArchiveFiles:
-    """A layout inside a tar."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    @property
-    def path(self) -> Path:
-        return self._archive.path
-
-    def read(self, name: str, largest: int) -> bytes | None:
-        return self._archive.bytes_of(name, largest)
-
-    async def fetch(
-        self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
-    ) -> list[LayerSource]:
-        members = {layer.digest: self._member(layer) for layer in layers}
-        return await places_in(self._archive, members, layers, blobs, progress)
-
-    def _member(self, layer: Layer) -> Member:
-        member = self._archive.find(blob_name(layer.digest))
-        if member is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return member
+        placed = []
+        for layer in layers:
+            path = self.path / blob_name(layer.digest)
+            if (found := regular_file(path)) is None:
+                raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
+            placed.append(in_place(layer, path, 0, found.st_size, progress))
+        return placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +168,6 @@ class OciSource:
         return found
 
 
-def blob_name(digest: str) -> str:
-    """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
-    if not is_digest(digest):
-        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
-
-
 def read_roots(files: LayoutFiles) -> list[tuple[BlobDescriptor, tuple[str, ...]]]:
     """What `index.json` lists, with its names. Raises UnreadableSourceError, UnsoundSourceError."""
     _check_version(files)
@@ -212,17 +185,11 @@ def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
-
-
 def _check_version(files: LayoutFiles) -> None:
     raw = files.read("oci-layout", LARGEST_DOCUMENT)
     if raw is None:
         raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
-    try:
-        version = _decode_fields(raw).get("imageLayoutVersion")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnsoundSourceError(f"oci-layout in {files.path} is not JSON: {error}") from error
+    version = fields_of(f"oci-layout in {files.path}", raw).get("imageLayoutVersion")
     if not isinstance(version, str) or not version.startswith("1."):
         raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")
 

@@ -12,12 +12,11 @@ from ocitui.cache.files import open_bounded
 from ocitui.threads import in_thread
 
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
-from ..registry.options import RegistryOptions
 from .archive import Archive
-from .base import Source, SourceKind, refuse_irregular
 from .docker_archive import DockerSource
-from .oci_layout import ArchiveFiles, DirectoryFiles, OciSource, Selection
-from .references import is_digest
+from .images import Source, SourceKind, refuse_irregular
+from .oci_layout import DirectoryFiles, OciSource, Selection
+from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -34,7 +33,7 @@ class PackedFiles:
     @property
     def claimed_digests(self) -> set[str]:
         """The digests that the files' names claim."""
-        stems = (_stem(self.packed), self.manifest.name.removesuffix(".manifest.json"))
+        stems = (_named(self.packed)[0], self.manifest.name.removesuffix(".manifest.json"))
         return {stem for stem in stems if _DIGEST.fullmatch(stem)}
 
 
@@ -52,10 +51,9 @@ def find_packed_files(
     packed = found.path
     if not packed.name:
         raise SourceError(f"{source!r} names no file")
-    named = next((known for known in PackedFormat if packed.name.endswith(f".{known}")), None)
+    stem, named = _named(packed)
     if format is not None and named is not None and format is not named:
         raise SourceError(f"{packed} is named as {named}, and {format} was asked for")
-    stem = _stem(packed)
     return PackedFiles(
         packed=packed,
         manifest=manifest or packed.with_name(f"{stem}.manifest.json"),
@@ -64,12 +62,12 @@ def find_packed_files(
     )
 
 
-def _stem(packed: Path) -> str:
-    """The name without what says the format; a digest keeps its dots out of this."""
+def _named(packed: Path) -> tuple[str, PackedFormat | None]:
+    """The name without what says the format, and that format; a digest keeps its dots out of this."""
     for format_ in PackedFormat:
         if packed.name.endswith(f".{format_}"):
-            return packed.name.removesuffix(f".{format_}")
-    return packed.stem
+            return packed.name.removesuffix(f".{format_}"), format_
+    return packed.stem, None
 
 
 _REGISTRY = "docker://"
@@ -126,9 +124,13 @@ def recognise(text: str) -> Recognised:
 
 def expanded(text: str) -> str:
     """The source with a home directory written out: behind a prefix, no shell does that."""
-    prefix = next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
-    rest = text.removeprefix(prefix)
-    return prefix + (os.path.expanduser(rest) if rest.startswith("~") else rest)
+    prefix = prefix_of(text)
+    return prefix + os.path.expanduser(text.removeprefix(prefix))
+
+
+def prefix_of(text: str) -> str:
+    """The transport that a source's text begins with; empty where it has none."""
+    return next((f"{kind}:" for kind in SourceKind if text.startswith(f"{kind}:")), "")
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
@@ -148,10 +150,10 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
     selection = Selection(found.name, found.digest, options.platform)
     if found.kind is SourceKind.OCI_LAYOUT:
         return OciSource(found.kind, DirectoryFiles(found.path), selection)
-    archive = await in_thread(lambda stop: Archive.read(found.path, stop))
+    archive = await in_thread(lambda stop: Archive.open(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, selection, found.number)
-    return OciSource(SourceKind.OCI_ARCHIVE, ArchiveFiles(archive), selection)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, selection)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:
@@ -222,3 +224,14 @@ def _kind_of(path: Path) -> SourceKind | None:
     if start.startswith(_COMPRESSED) or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
         return SourceKind.DOCKER_ARCHIVE
     return SourceKind.PACKED
+
+
+def home_path(text: str | Path) -> Path:
+    """The path with the home directory written out; that of a user who is not there stays as it is: `Path.expanduser`
+    raises RuntimeError for it."""
+    return Path(os.path.expanduser(text))
+
+
+def optional_path(text: str | None) -> Path | None:
+    """The same of a path that need not be given."""
+    return home_path(text) if text else None

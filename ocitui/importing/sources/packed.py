@@ -25,12 +25,12 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, packed_name, read_bounded
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import Stop, in_thread
+from ocitui.threads import Stop, in_thread, settled
 
 from ..errors import NamedOtherwiseError, SourceError
 from ..staging import Progress, staged_copy
-from .image_documents import describe_image, digest_of
-from .opening import PackedFiles, find_packed_files
+from .images import describe_image, digest_of
+from .opening import PackedFiles
 
 T = TypeVar("T")
 
@@ -70,9 +70,8 @@ class PackedSource:
         )
 
 
-async def inspect_packed(source: PackedFiles | str) -> PackedSource:
+async def inspect_packed(files: PackedFiles) -> PackedSource:
     """Look at a source; nothing is changed. Raises SourceError where there is no such file."""
-    files = find_packed_files(source) if isinstance(source, str) else source
     return await asyncio.to_thread(_inspect, files)
 
 
@@ -94,19 +93,23 @@ async def import_packed(
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await check_name(cache, image.digest, image.format, name, rename)
     if _is_in_place(cache, image):
-        return await cache.store(image, kind=TransactionKind.IMPORT)
-    stack = ExitStack()
+        return await store_settled(cache, image)
+    with ExitStack() as stack:
 
-    def copy(stop: Stop) -> Path:
-        return stack.enter_context(staged_copy(cache.directory, image.path, progress, stop, cache.disk))
+        def copy(stop: Stop) -> Path:
+            return stack.enter_context(staged_copy(cache.directory, image.path, progress, stop, cache.disk))
 
-    try:
         path = await in_thread(copy)
         await asyncio.to_thread(_check_copy, path, image)
-        return await cache.store(replace(image, path=path), kind=TransactionKind.IMPORT)
+        return await store_settled(cache, replace(image, path=path))
+
+
+async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
+    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
+    try:
+        return await cache.store(packed, kind=TransactionKind.IMPORT)
     finally:
-        await cache.close()
-        stack.close()
+        await settled(cache.close())
 
 
 async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:

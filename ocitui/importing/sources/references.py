@@ -1,4 +1,6 @@
-"""References to images in registries, by the grammar of the distribution project (`reference/regexp.go`).
+"""References to images in registries, and how a registry is spoken to.
+
+References are read by the grammar of the distribution project (`reference/regexp.go`):
 
     reference       := name [ ":" tag ] [ "@" digest ]
     name            := [ domain "/" ] path-component [ "/" path-component ]*
@@ -11,10 +13,20 @@ without one is Docker Hub's, where a name of one component is in `library/`.
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import os
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidReferenceError
+
+if TYPE_CHECKING:
+    import httpx2  # a tenth of a second to load, for who only wants to name options
 
 HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
@@ -72,10 +84,6 @@ class Reference:
         """The host and port that serve it."""
         return HUB_REGISTRY if self.domain == HUB else self.domain
 
-    def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.domain}/{self.path}{tag}" + (f"@{self.digest}" if self.digest else "")
-
 
 def same_image(name: str, other: str) -> bool:
     """Whether two names mean the same image: `busybox` is `docker.io/library/busybox:latest`."""
@@ -119,3 +127,46 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r}: {tag!r} is not a tag")
     if digest is not None and not is_digest(digest):
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host.
+
+    ``mirror`` serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than
+    ``least_rate`` bytes a second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off.
+    ``sleep`` waits between two of ``tries``, and ``notify`` is told why.
+    """
+
+    tls_ca: Path | None = None
+    plain_http: bool = False
+    authfile: Path | None = None
+    mirror: str | None = None
+    timeout: float = 30
+    least_rate: float = 1024
+    rate_seconds: float = 60
+    tries: int = 5
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+    notify: Callable[[str], None] = lambda message: None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its name or address alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what has another origin is told no secret."""
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def may_carry(url: httpx2.URL, plain_http: bool) -> bool:
+    """Whether a request may go there at all: over https, or plainly where that was asked for or is loopback."""
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(url.host)))

@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
-from ocitui.importing.packing.packer_base import check_choice
+from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import expanded
 from ocitui.text import parse_size

@@ -15,7 +15,7 @@ from ocitui.cache import CacheError
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
-from ocitui.importing.unfinished import UnfinishedImport, blob_store
+from ocitui.importing.requests import UnfinishedImport, blob_store
 from ocitui.text import human_age, human_size
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind

@@ -1,22 +1,157 @@
-"""Manifests, indexes and configs as sources hold them: told apart, read, and checked against their digests.
+"""What every source gives: a listing before anything is written, one image of it, and its layers as files.
 
-Media types are those of the OCI image-spec (media-types.md) and of Docker's image manifest version 2, schema 2.
+Manifests, indexes and configs are told apart, read, and checked against their digests. Media types are those of the
+OCI image-spec (media-types.md) and of Docker's image manifest version 2, schema 2.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest
+from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest, ImageName, Platform
 from ocitui.cache.documents import BlobDescriptor
+from ocitui.cache.files import open_bounded
 
-from ..errors import UnsoundSourceError, UnsupportedImageError
-from .base import Layer
+from ..blobs import BlobProgress, BlobStore
+from ..errors import UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
+from ..layers.layers import LayerSource
 from .references import is_digest
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read. Raises OSError, UnreadableSourceError for a pipe, device or socket."""
+    try:
+        return BufferedReader(open_bounded(path))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _irregular(path) from error
+
+
+def refuse_irregular(path: Path) -> None:
+    """Raises UnreadableSourceError where something is there that is neither a file nor a directory."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise _irregular(path)
+
+
+def _irregular(path: Path) -> UnreadableSourceError:
+    return UnreadableSourceError(f"{path} is no regular file", hint="copy what it gives into a file, and name that")
+
+
+class SourceKind(StrEnum):
+    OCI_LAYOUT = "oci"
+    OCI_ARCHIVE = "oci-archive"
+    DOCKER_ARCHIVE = "docker-archive"
+    REGISTRY = "docker"
+    PACKED = "packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer as the manifest describes it; ``diff_id`` is the digest of the tar inside, by the config."""
+
+    digest: str
+    size: int
+    media_type: str
+    diff_id: str
+    urls: tuple[str, ...] = ()
+
+    def at(self, path: Path, offset: int = 0) -> LayerSource:
+        """The layer where it lies; who reads it hashes it."""
+        return LayerSource(path, self.digest, self.size, self.diff_id, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """One image that a source holds. ``platform`` and ``size`` (config and layers) are None where not known yet."""
+
+    names: tuple[str, ...]
+    digest: str
+    platform: Platform | None
+    size: int | None
+    layers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceListing:
+    """What a source holds, in its own order. ``notes`` are for the operator's eyes."""
+
+    source: str
+    kind: SourceKind
+    images: tuple[ListedImage, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One image, its documents read and their digests checked, its layers not fetched yet.
+
+    ``image_name`` is krata's spelling of what was asked or of what the source calls it, None where it says no name.
+    ``digest_is_local``: no registry knows the manifest under this digest, because the archive keeps none.
+    """
+
+    names: tuple[str, ...]
+    image_name: ImageName | None
+    digest: str
+    manifest: Document[ImageManifest]
+    config: Document[ImageConfiguration]
+    layers: tuple[Layer, ...]
+    digest_is_local: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def platform(self) -> Platform:
+        return self.config.value.platform
+
+    @property
+    def layer_sizes(self) -> dict[str, int]:
+        """The bytes of all different layers, by digest."""
+        return {layer.digest: layer.size for layer in self.layers}
+
+    @property
+    def size(self) -> int:
+        """The bytes of the config and of all different layers."""
+        return self.manifest.value.config.size + sum(self.layer_sizes.values())
+
+    def listed(self) -> ListedImage:
+        return ListedImage(self.names, self.digest, self.platform, self.size, len(self.layers))
+
+
+class Source(Protocol):
+    """A place that holds images, to be closed at the end."""
+
+    @property
+    def kind(self) -> SourceKind: ...
+
+    async def listing(self) -> SourceListing:
+        """All that it holds. Raises SourceError."""
+
+    async def resolve(self) -> SourceImage:
+        """The image that was asked for: by name or digest, and by platform. Raises SourceError."""
+
+    async def fetch(
+        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
+    ) -> list[LayerSource]:
+        """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
+        is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
+
+    async def close(self) -> None: ...
+
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -73,7 +208,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     Raises UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a
     manifest and an index (CVE-2021-41190) or contradicts ``claimed``.
     """
-    fields = _fields(what, raw)
+    fields = fields_of(what, raw)
     said = fields.get("mediaType")
     said = said if isinstance(said, str) else ""
     claimed = claimed.partition(";")[0].strip().lower()
@@ -124,10 +259,18 @@ def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
 def read_config(what: str, raw: bytes, manifest: ImageManifest) -> Document[ImageConfiguration]:
     """Read the manifest's config by the daemon's rules, and check its digest. Raises SourceError."""
     check_bytes(what, raw, manifest.config.digest, manifest.config.size)
+    return parse_config(what, raw)
+
+
+def parse_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
+    """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
     try:
         document = Document.config(raw)
     except DocumentError as error:
         raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
+        if not is_digest(diff_id):
+            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return document
 
 
@@ -136,16 +279,21 @@ def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Laye
     diff_ids = config.rootfs.diff_ids
     if len(diff_ids) != len(manifest.layers):
         raise UnsoundSourceError(f"the manifest has {len(manifest.layers)} layers, the config {len(diff_ids)}")
-    for number, diff_id in enumerate(diff_ids, 1):
-        if not is_digest(diff_id):
-            raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return tuple(
         Layer(layer.digest, layer.size, layer.media_type, diff_id, tuple(layer.urls or ()))
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
     )
 
 
-def _fields(what: str, raw: bytes) -> dict[str, Any]:
+def blob_name(digest: str) -> str:
+    """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
+    if not is_digest(digest):
+        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def fields_of(what: str, raw: bytes) -> dict[str, Any]:
+    """A JSON object. Raises UnsoundSourceError."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
