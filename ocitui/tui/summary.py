@@ -29,7 +29,7 @@ from ocitui.doctor.loop_devices import users_of
 from ocitui.text import human_size, timestamp
 
 from .shorten import short_digests
-from .widgets.lines_view import Kind, Line, heading
+from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
 LARGEST_PARSED = 4 << 20

@@ -23,7 +23,7 @@ from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
-from ocitui.tui.widgets.lines_view import LinesView
+from ocitui.tui.widgets.lines import LinesView
 from tests.tui.entry_table_support import WritingDriver
 
 # Only a test that fails waits so long.

@@ -15,7 +15,7 @@ from ocitui.importing.jobs import JobState
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.unfinished import blob_store, unfinished
 from ocitui.tui.background import Throttle
-from ocitui.tui.widgets.pick_list import PickList, PickRow, row_text
+from ocitui.tui.widgets.lines import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from textual.app import App, ComposeResult
 
-from ocitui.tui.widgets.lines_view import Line, LinesView, LongList
+from ocitui.tui.widgets.lines import Line, LinesView, LongList
 from tests.tui.screen_support import LIMIT_SECONDS
 
 MANY = 50_000

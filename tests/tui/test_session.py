@@ -9,15 +9,14 @@ import pytest
 from ocitui.cache.daemon import DaemonState
 from ocitui.cache.verdict import Condition, Health
 from ocitui.tui.live import LiveChange
+from ocitui.tui.screens.answers import VerdictScreen
 from ocitui.tui.screens.changes import DeleteScreen
 from ocitui.tui.screens.help import HelpScreen
-from ocitui.tui.screens.journal import JournalScreen
+from ocitui.tui.screens.journal import JournalScreen, TrashScreen
 from ocitui.tui.screens.problems import ProblemsScreen
-from ocitui.tui.screens.trash import TrashScreen
-from ocitui.tui.screens.verdict import VerdictScreen
 from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
 from ocitui.tui.terminal import Terminal
-from ocitui.tui.widgets.lines_view import LinesView
+from ocitui.tui.widgets.lines import LinesView
 from tests.tui.cache_support import TEA, make_cache
 from tests.tui.screen_support import FixedSession, screen_text, until
 

@@ -24,8 +24,8 @@ from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from ocitui.text import human_size, timestamp
 
 from ..shorten import short_digests
-from ..widgets.lines_view import Line, LongList, heading
-from .confirm import ConfirmScreen
+from ..widgets.lines import Line, LongList, heading
+from .base import ConfirmScreen
 
 Key = tuple[str, str | None]
 # Past this many entries a digest's first digits have to do.

@@ -14,8 +14,8 @@ from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import ACTIONS, Group, key_label
 from ..widgets.inputs import Question
-from ..widgets.lines_view import Line, LinesView, heading
-from .full import FullScreen
+from ..widgets.lines import Line, LinesView, heading
+from .base import FullScreen
 
 
 class HelpScreen(FullScreen[None]):

@@ -22,10 +22,8 @@ from ocitui.words.lines import Kind
 
 from ..background import Throttle
 from ..shorten import counted
-from ..widgets.lines_view import Line, LinesView, heading
-from ..widgets.pick_list import PickList, PickRow
-from .confirm import ConfirmScreen
-from .full import ListScreen
+from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
+from .base import ConfirmScreen, ListScreen
 
 
 class DownloadsScreen(ConfirmScreen):

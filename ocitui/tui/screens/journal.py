@@ -1,8 +1,10 @@
-"""The journal: every transaction, newest first."""
+"""What transactions did: the journal, and the trash, from which files come back, or go for good."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 from textual import on, work
@@ -12,12 +14,15 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from ocitui.cache import CacheError, Transaction, TransactionState
+from ocitui.cache import CacheError, ConflictError, Transaction, TransactionState, TrashedFile
+from ocitui.cache.records import some_of
+from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
 from ocitui.text import clean, human_size, timestamp
 
 from ..shorten import counted, short_digests
-from .full import FullScreen
+from ..widgets.lines import Line, PickList, PickRow, heading
+from .base import ConfirmScreen, FullScreen, ListScreen
 
 
 class JournalScreen(FullScreen[str | None]):
@@ -100,3 +105,191 @@ def _about(transaction: Transaction) -> str:
     name = (entries[0].image_name or "no name").rpartition("/")[2]
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
     return f"{name} {entries[0].format or 'no format'}{more}"
+
+
+_MOST = 200
+
+
+class RestoreScreen(ConfirmScreen):
+    """Brings files back to where they were, without entries."""
+
+    subject: ClassVar[str] = "restore from the trash"
+    verb: ClassVar[str] = "Restore"
+    action = "mend"
+
+    def __init__(self, files: Sequence[TrashedFile]) -> None:
+        super().__init__()
+        self._files = files
+
+    async def plan(self) -> Sequence[Line]:
+        return [
+            heading(f"On {self.session.host}: {_total(self._files)} come back"),
+            Line(
+                "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
+                "makes entries of them."
+            ),
+            Line(),
+            *_lines(self._files),
+        ]
+
+    async def act(self) -> str:
+        done = await self.session.cache.restore([file.trash for file in self._files])
+        return f"{_total(self._files)} restored in {done.id}; u takes them out again"
+
+
+class EmptyTrashScreen(ConfirmScreen):
+    """Removes for good what the trash holds, and with that the undo of what it came by."""
+
+    subject: ClassVar[str] = "empty the trash"
+    verb: ClassVar[str] = "Remove for good"
+
+    async def plan(self) -> Sequence[Line]:
+        cache = self.session.cache
+        transactions = {one.id: one for one in await cache.transactions()}
+        files = files_that_go(await cache.trash(), transactions)
+        # What comes into the trash while the question stands was not agreed to.
+        self._agreed = [file.trash for file in files]
+        if not files:
+            raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
+        undone = len({file.transaction for file in files if file.undoable})
+        lines = [heading(f"On {self.session.host}: {_total(files)} go for good")]
+        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
+        if names := some_of(name for one in of for name in transactions[one].image_names):
+            lines.append(Line(names, "of"))
+        if undone:
+            what = f"{counted(undone, 'transaction', 'transactions')} can then no longer be undone"
+            lines.append(Line(what, kind="bad"))
+        return [*lines, Line(), *_lines(files)]
+
+    async def act(self) -> str:
+        removed = await self.session.cache.empty_trash(names=self._agreed)
+        return f"removed {counted(removed.files, 'file', 'files')}: {human_size(removed.bytes)} are free again"
+
+    def asked(self) -> str:
+        return "nothing brings them back after y"
+
+
+def _total(files: Sequence[TrashedFile]) -> str:
+    return f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))},"
+
+
+def _lines(files: Sequence[TrashedFile]) -> list[Line]:
+    lines = [
+        Line(f"{short_digests(file.name or file.trash)}, {timestamp(file.when)}", f"{human_size(file.size):>5}")
+        for file in files[:_MOST]
+    ]
+    return [*lines, *([Line(f"and {len(files) - _MOST} more")] if len(files) > _MOST else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class TrashRow:
+    """A row, and the files it stands for: those of a transaction for its heading, one for any other."""
+
+    row: PickRow
+    files: tuple[TrashedFile, ...]
+    transaction: Transaction | None
+
+
+class TrashScreen(ListScreen[str | None]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Restore", show=False),
+        Binding("e", "empty", "Empty", show=False),
+        Binding("u", "undo", "Undo", show=False),
+    ]
+    CSS = """
+    TrashScreen {
+        PickList { height: 2fr; }
+    }
+    """
+    subject: ClassVar[str] = "trash"
+    keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, TrashRow] = {}
+
+    def begin(self) -> None:
+        self._read()
+
+    @work(group="read", exclusive=True)
+    async def _read(self, said: str = "") -> None:
+        try:
+            files = await self.session.cache.trash()
+            transactions = {one.id: one for one in await self.session.cache.transactions()}
+        except CacheError as error:
+            self.say(error.one_line)
+            return
+        rows = [*trash_rows(files, transactions)]
+        self._rows = {row.row.key: row for row in rows}
+        self.show_rows(row.row for row in rows)
+        self._draw_detail()
+        total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
+        self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
+
+    @property
+    def _row(self) -> TrashRow | None:
+        return self._rows.get(self.key)
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        row = self._row
+        self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
+
+    def action_restore(self) -> None:
+        row = self._row
+        if row is None:
+            return
+        self.app.push_screen(RestoreScreen(row.files), self._changed)
+
+    def action_empty(self) -> None:
+        if not self._rows:
+            self.say("the trash is empty")
+            return
+        self.app.push_screen(EmptyTrashScreen(), self._changed)
+
+    def _changed(self, message: str | None) -> None:
+        if message:
+            self._read(message)
+
+    def action_undo(self) -> None:
+        row = self._row
+        if row is None:
+            return
+        if row.transaction is None or not any(file.undoable for file in row.files):
+            self.say("no transaction that can be undone took it there; r brings the file back")
+        else:
+            self.dismiss(row.transaction.id)
+
+
+def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction]) -> Iterator[TrashRow]:
+    """Transaction by transaction, the newest first, and the files of each."""
+    for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+        same = tuple(group)
+        transaction = transactions.get(transaction_id)
+        what = transaction_id or "of no known transaction"
+        if transaction is not None:
+            names = f" {transaction.about}" if transaction.about else ""
+            what = f"{transaction.kind} {transaction_id}{names}"
+        fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
+        text = f"{timestamp(max(file.when for file in same))} {what}"
+        yield TrashRow(PickRow(f"of {transaction_id}", text, fate, "heading", start=True), same, transaction)
+        for file in same:
+            name = short_digests(file.name or file.trash)
+            kind = "" if file.kind == "file" else f" ({file.kind})"
+            row = PickRow(f"file {file.trash}", f"  {name}{kind}", human_size(file.size))
+            yield TrashRow(row, (file,), transaction)
+
+
+def _detail(row: TrashRow) -> list[Line]:
+    if len(row.files) == 1:
+        file = row.files[0]
+        lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
+        lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
+    else:
+        size = human_size(sum(file.size for file in row.files))
+        lines = [heading(f"{counted(len(row.files), 'file', 'files')}, {size}")]
+    if row.transaction is not None:
+        lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
+    return lines

@@ -7,14 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import events, on, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
 
 from ocitui.cache import CacheError
 from ocitui.text import clean
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import Throttle
+from ..session import SessionScreen
 from ..shorten import counted
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
 
     from ..live import LiveChange
+
 
 _STATUS_SECONDS = 1.0
 
@@ -118,7 +124,7 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(JournalScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
-        from .trash import TrashScreen
+        from .journal import TrashScreen
 
         self.app.push_screen(TrashScreen(), self._undo_chosen)
 
@@ -182,7 +188,7 @@ class MainScreen(EntriesScreen):
         self.say("no entry of the index is what that is about")
 
     def action_why(self) -> None:
-        from .lookup import WhyScreen
+        from .answers import WhyScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
@@ -199,7 +205,7 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(PointScreen(entry.descriptor), self._said)
 
     def action_resolve(self) -> None:
-        from .lookup import ResolveScreen
+        from .answers import ResolveScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         name = (entry.descriptor.image_name or "") if entry else ""
@@ -210,7 +216,7 @@ class MainScreen(EntriesScreen):
             self.say(message)
 
     def action_verdict(self) -> None:
-        from .verdict import VerdictScreen
+        from .answers import VerdictScreen
 
         self.app.push_screen(VerdictScreen())
 
@@ -220,8 +226,6 @@ class MainScreen(EntriesScreen):
         self.say("read again")
 
     def action_sort(self) -> None:
-        from .sort import SortScreen
-
         def chosen(choice: tuple[str | None, bool] | None) -> None:
             if choice is not None:
                 self.query_one(EntryTable).sort_by(*choice)
@@ -327,3 +331,61 @@ class MainScreen(EntriesScreen):
     def _leave(self, answer: str | None) -> None:
         if answer is not None:
             self.app.exit(0)
+
+
+_Choice = tuple[str | None, bool] | None
+_COLUMNS: tuple[tuple[str, str, str | None], ...] = (
+    ("i", "index order", None),
+    ("n", "name", "name"),
+    ("t", "tag", "tag"),
+    ("f", "format", "format"),
+    ("d", "digest", "digest"),
+    ("p", "platform", "platform"),
+    ("s", "size", "size"),
+    ("a", "age", "age"),
+    ("x", "state", "state"),
+)
+
+
+class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
+    """Dismissed with the column and whether to reverse it; the column in force, chosen again, is reversed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
+    DEFAULT_CSS = """
+    SortScreen {
+        align: center middle;
+        & > OptionList { width: 30; height: auto; border: solid $primary; }
+    }
+    """
+
+    def __init__(self, column: str | None, reverse: bool) -> None:
+        super().__init__()
+        self._now = (column, reverse)
+
+    def compose(self) -> ComposeResult:
+        options = [Option(self._label(letter, name, column), id=letter) for letter, name, column in _COLUMNS]
+        yield OptionList(*options, markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).border_title = "sort by"
+
+    def _label(self, letter: str, name: str, column: str | None) -> str:
+        mark = "" if column != self._now[0] or column is None else (", reversed" if self._now[1] else ", now")
+        return f"{letter}  {name}{mark}"
+
+    def on_key(self, event: events.Key) -> None:
+        if any(event.key == letter for letter, _, _ in _COLUMNS):
+            event.stop()
+            self._choose(event.key)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self._choose(event.option.id or "")
+
+    def _choose(self, letter: str) -> None:
+        column = next(column for known, _, column in _COLUMNS if known == letter)
+        again = column is not None and column == self._now[0]
+        self.dismiss((column, again and not self._now[1]))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

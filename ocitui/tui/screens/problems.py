@@ -23,9 +23,8 @@ from ..background import Throttle
 from ..live import LiveChange
 from ..shorten import counted, short_lines
 from ..widgets.bars import Bar, condition_text
-from ..widgets.lines_view import Line
-from ..widgets.pick_list import PickList, PickRow
-from .full import ListScreen
+from ..widgets.lines import Line, PickList, PickRow
+from .base import ListScreen
 
 _DRAW_SECONDS = 0.25
 _INDENT = "  "

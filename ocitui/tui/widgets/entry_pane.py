@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from .bars import Part, TabBar
-from .lines_view import Line, LinesView
+from .lines import Line, LinesView
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
