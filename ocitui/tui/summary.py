@@ -26,9 +26,8 @@ from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.loop_devices import users_of
-from ocitui.text import human_size, timestamp
+from ocitui.text import human_size, short_digest, short_digests, timestamp
 
-from .shorten import short_digests
 from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
@@ -180,7 +179,7 @@ def _layer_line(layer: BlobDescriptor | None, step: History | None) -> Line:
     made_by = (step.created_by or step.comment or "") if step else ""
     if layer is None:
         return Line(made_by, "-", "muted")
-    return Line(f"{layer.digest.rpartition(':')[2][:12]} {made_by}", human_size(layer.size))
+    return Line(f"{short_digest(layer.digest)} {made_by}", human_size(layer.size))
 
 
 def _runtime(documents: EntryDocuments) -> Iterator[Line]:

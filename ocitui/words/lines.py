@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ocitui.doctor.findings import Way
+from ocitui.text import short_digests
 
 Kind = Literal["plain", "heading", "good", "bad", "muted"]
 
@@ -27,6 +28,11 @@ class CommandLine(Line):
 
 def heading(text: str) -> Line:
     return Line(text, kind="heading")
+
+
+def short_lines(lines: Iterable[Line]) -> list[Line]:
+    """Lines with every digest cut."""
+    return [replace(line, text=short_digests(line.text)) for line in lines]
 
 
 def capital(text: str) -> str:

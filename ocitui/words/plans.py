@@ -9,11 +9,11 @@ from itertools import groupby
 from ocitui.cache.files import INDEX_NAME
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
-from ocitui.doctor.finding_texts import entry_text, short_digest
+from ocitui.doctor.finding_texts import entry_text
 from ocitui.doctor.findings import Finding, Way
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
 from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
-from ocitui.text import counted, human_size
+from ocitui.text import counted, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, heading, said
@@ -121,7 +121,7 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
 
 def sources_title(entries: Sequence[JoinedEntry]) -> str:
     named = sum(entry.name is not None for entry in entries)
-    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry', 'entries')}, {named} with a name"
+    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry')}, {named} with a name"
 
 
 def sources_tally(entries: Sequence[JoinedEntry]) -> str:

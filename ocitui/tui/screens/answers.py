@@ -28,9 +28,9 @@ from ocitui.cache.ledger import Ledger
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.findings import Answer
 from ocitui.doctor.why import Chain, Link, LinkState, why
+from ocitui.text import short_digests
 
 from ..background import run_beside
-from ..shorten import short_digests
 from ..widgets.document_view import DocumentView
 from ..widgets.inputs import Question
 from ..widgets.lines import Kind, Line, LinesView, heading

@@ -21,9 +21,8 @@ from ocitui.cache.undoing import latest_undoable
 from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.doctor.loop_devices import users_of_any
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
-from ocitui.text import human_size, timestamp
+from ocitui.text import human_size, short_digests, timestamp
 
-from ..shorten import short_digests
 from ..widgets.lines import Line, LongList, heading
 from .base import ConfirmScreen
 

@@ -24,10 +24,9 @@ from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
-from ocitui.text import human_size, parse_size
+from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
 
 from ..background import run_beside
-from ..shorten import counted, short_digests
 from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
 from .base import FullScreen, error_lines
@@ -380,7 +379,7 @@ def image_rows(sight: Sight) -> list[PickRow]:
 
 def _row_end(image: ListedImage) -> str:
     size = human_size(image.size)
-    return f"{image.platform or 'unknown'!s:<14} {size:>5} {image.digest.rpartition(':')[2][:12]}"
+    return f"{image.platform or 'unknown'!s:<14} {size:>5} {short_digest(image.digest)}"
 
 
 def preview_lines(
@@ -403,12 +402,12 @@ def preview_lines(
 
 
 def _found(sight: Sight) -> str:
-    count = counted(len(sight.images), "image", "images") if sight.listing else "an image"
+    count = counted(len(sight.images), "image") if sight.listing else "an image"
     return f"Found in {_KINDS[sight.kind]}: {count}"
 
 
 def _image_lines(image: SourceImage) -> Iterator[Line]:
-    layers = counted(len(image.layers), "layer", "layers")
+    layers = counted(len(image.layers), "layer")
     yield Line(image.digest, "digest")
     yield Line(f"{image.platform}, {layers}, {human_size(image.size)}", "image")
     if image.names:

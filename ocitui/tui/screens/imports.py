@@ -16,12 +16,11 @@ from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
 from ocitui.importing.unfinished import UnfinishedImport, blob_store
-from ocitui.text import human_age, human_size
+from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind
 
 from ..background import Throttle
-from ..shorten import counted
 from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen
 
@@ -35,10 +34,10 @@ class DownloadsScreen(ConfirmScreen):
     async def plan(self) -> Sequence[Line]:
         blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
-        count = counted(len(blobs), "downloaded blob", "downloaded blobs")
+        count = counted(len(blobs), "downloaded blob")
         lines = [heading(f"On {self.session.host}: remove {count}, {size}")]
         if interrupted := len(self.session.imports.interrupted):
-            which = counted(interrupted, "interrupted import", "interrupted imports")
+            which = counted(interrupted, "interrupted import")
             lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
         lines += [Line("They are layers on their way into the cache; no entry needs them. There is no undo."), Line()]
         return lines + [
@@ -299,7 +298,7 @@ def _layer_lines(layers: Sequence[LayerProgress]) -> list[Line]:
     lines = [Line(), heading(f"Layers: {len(layers)}, {human_size(sum(layer.total for layer in layers))}")]
     for layer in layers:
         text = f"{_bar(layer.done, layer.total)} {human_size(layer.done):>5} of {human_size(layer.total):>5}"
-        lines.append(Line(text, layer.digest.rpartition(":")[2][:12]))
+        lines.append(Line(text, short_digest(layer.digest)))
     return lines
 
 

@@ -18,9 +18,8 @@ from ocitui.cache import CacheError, ConflictError, Transaction, TransactionStat
 from ocitui.cache.records import some_of
 from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
-from ocitui.text import clean, human_size, timestamp
+from ocitui.text import clean, counted, human_size, short_digests, timestamp
 
-from ..shorten import counted, short_digests
 from ..widgets.lines import Line, PickList, PickRow, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
 
@@ -64,7 +63,7 @@ class JournalScreen(FullScreen[str | None]):
         options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
         options.action_first()
         size = human_size(sum(one.bytes_in_trash for one in transactions))
-        count = counted(len(transactions), "transaction", "transactions")
+        count = counted(len(transactions), "transaction")
         self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
 
     async def action_step(self, where: str) -> None:

@@ -15,12 +15,11 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from ocitui.cache import CacheError
-from ocitui.text import clean
+from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import Throttle
 from ..session import SessionScreen
-from ..shorten import counted
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
 

@@ -17,11 +17,12 @@ from ocitui.cache import CacheError, Condition
 from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
+from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
+from ocitui.words.lines import short_lines
 
 from ..background import Throttle
 from ..live import LiveChange
-from ..shorten import counted, short_lines
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
 from .base import ListScreen
@@ -59,7 +60,7 @@ def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
 
 def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]:
     first, kind = same[0], "\0".join(kind_of(same[0]))
-    many = counted(len(same), "finding", "findings")
+    many = counted(len(same), "finding")
     yield ProblemRow(PickRow(kind, f"{first.severity.upper()}  {first.code}", many, tone(first)), same, heading=True)
     for one in same[:_MOST]:
         # The same may be found of two entries that are equal.

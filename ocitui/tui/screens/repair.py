@@ -23,9 +23,9 @@ from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
-from ocitui.text import human_size
+from ocitui.text import human_size, short_digests
 from ocitui.words.findings import remaining_lines, repair_progress, title
-from ocitui.words.lines import KEYS, capital
+from ocitui.words.lines import KEYS, capital, short_lines
 from ocitui.words.plans import (
     assessment_lines,
     balance,
@@ -43,7 +43,6 @@ from ocitui.words.plans import (
 )
 
 from ..background import Throttle, run_beside
-from ..shorten import short_digests, short_lines
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen

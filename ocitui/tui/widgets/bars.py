@@ -12,10 +12,9 @@ from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
 from ocitui.cache.daemon import DaemonState
-from ocitui.text import clean, human_size, timestamp
+from ocitui.text import clean, counted, human_size, timestamp
 
 from ..actions import Action
-from ..shorten import counted
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
@@ -133,7 +132,7 @@ def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> lis
     if not live.loaded:
         parts = ["reading", daemon]
     else:
-        entries = f"{counted(live.total, 'entry', 'entries')} {human_size(live.size)}"
+        entries = f"{counted(live.total, 'entry')} {human_size(live.size)}"
         parts = ["ro" if live.read_only else "rw", entries, _state(live), daemon]
     return title_parts(host, directory, "  ".join(parts), width)
 

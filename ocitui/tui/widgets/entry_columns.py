@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from ocitui.text import clean, human_age, human_size
+from ocitui.text import clean, human_age, human_size, short_digest
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries
@@ -129,17 +129,12 @@ COLUMNS = (
     Column("name", "Name", 0, lambda row: row.name, _name_order),
     Column("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
     Column("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
-    Column("digest", "Digest", 12, lambda row: _short(row.digest), _text_order(lambda entries: entries.digests)),
+    Column("digest", "Digest", 12, lambda row: short_digest(row.digest), _text_order(lambda entries: entries.digests)),
     Column("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
     Column("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
     Column("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
     Column("state", "State", 13, lambda row: row.state.word, _state_order, roomy=26, changes=True),
 )
-
-
-def _short(digest: str) -> str:
-    """Twelve digits of the digest, without its algorithm."""
-    return digest.rpartition(":")[2][:12]
 
 
 BY_NAME = {column.name: column for column in COLUMNS}
