@@ -67,7 +67,7 @@ class Desk:
     @property
     def names(self) -> list[str]:
         """Each shown row's name, format and state."""
-        entries = self.table.entries
+        entries = self.table.rows.entries
         shown = [entries[position] for position in self.table.rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 

@@ -157,7 +157,7 @@ async def test_a_newer_document_supersedes_one_still_preparing(monkeypatch: pyte
         await older
         await shown.pilot.pause()
         assert shown.lines[1] == '  "newer"'
-        assert shown.app.prepared == [3]
+        assert shown.view.line_count == 3
 
 
 async def test_twenty_megabytes_open_while_the_loop_runs() -> None:

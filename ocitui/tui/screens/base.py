@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,9 +16,11 @@ from ocitui.text import clean
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
+from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow
 
 R = TypeVar("R")
+Row = TypeVar("Row", bound=PickRow)
 
 
 class FullScreen(SessionScreen[R]):
@@ -93,7 +95,7 @@ class FullScreen(SessionScreen[R]):
         self.say("nothing is running; esc goes back")
 
 
-class ListScreen(FullScreen[R]):
+class ListScreen(FullScreen[R], Generic[R, Row]):
     """A list, and below it what there is to say of the row under the cursor."""
 
     AUTO_FOCUS = "PickList"
@@ -104,19 +106,57 @@ class ListScreen(FullScreen[R]):
     }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, Row] = {}
+        """The rows by their keys."""
+
     def compose_body(self) -> Iterable[Widget]:
         yield PickList()
         yield LinesView()
 
-    def show_rows(self, rows: Iterable[PickRow]) -> None:
+    def show_rows(self, rows: Iterable[Row]) -> None:
+        listed = list(rows)
+        self.rows = {row.key: row for row in listed}
         # As for lines: there is none left when the screen was just closed.
         for view in self.query(PickList):
-            view.set_rows([*rows])
+            view.set_rows(listed)
 
     @property
     def key(self) -> str:
         """The key of the row under the cursor; empty where there is none."""
         return next((view.key or "" for view in self.query(PickList)), "")
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor."""
+        return self.rows.get(self.key)
+
+
+class AskingScreen(ListScreen[R, Row]):
+    """A list, and a line to type in now and then, which has every key meanwhile."""
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield from super().compose_body()
+        yield OneLineQuestion(self._end_asking)
+
+    def ask(self, text: str, about: str) -> None:
+        """Ask, with ``text`` to go on from."""
+        self.query_one(OneLineQuestion).ask(text, about)
+
+    def _end_asking(self, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        question.close()
+        self.set_focus(self.query_one(PickList))
+        if keep and (text := question.value.strip()):
+            self.answered(text)
+
+    def answered(self, text: str) -> None:
+        """Something was typed, and enter pressed."""
+        raise AssertionError("a screen of its own says this")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
 
 
 _LOCK_SECONDS = 0.2

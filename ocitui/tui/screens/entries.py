@@ -66,7 +66,7 @@ class EntriesScreen(SessionScreen[None]):
             yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
             yield EntryPane(self.session.directory, self.session.live.findings_of, ascii=ascii_only)
         yield KeyBar()
-        yield OneLineQuestion(self.end_asking, id="ask")
+        yield OneLineQuestion(self.end_asking)
         yield StatusBar()
 
     def on_mount(self) -> None:
@@ -159,8 +159,8 @@ class EntriesScreen(SessionScreen[None]):
                 self.query_one(EntryTable).focus()
 
     @on(EntryTable.Opened)
-    @on(EntryPane.Opened)
-    def _open_pane(self) -> None:
+    def action_open_pane(self) -> None:
+        """Give the pane the whole screen, and the keys."""
         self.add_class("-whole")
         self.query_one(EntryPane).focus_view()
 
@@ -174,7 +174,7 @@ class EntriesScreen(SessionScreen[None]):
         """One step back: from a question, the whole pane, the pane, a filter."""
         table = self.query_one(EntryTable)
         if self._asking:
-            self.end_asking(keep=False)
+            self.end_asking(False)
         elif self.has_class("-whole"):
             self.remove_class("-whole")
             table.focus()
@@ -233,8 +233,7 @@ class EntriesScreen(SessionScreen[None]):
         self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
 
     @on(EntryPane.Rested)
-    @on(EntryTable.MarksChanged)
-    @on(EntryTable.ViewChanged)
+    @on(EntryTable.CountsChanged)
     def _counts_changed(self) -> None:
         self.draw_status()
 
@@ -253,9 +252,7 @@ class EntriesScreen(SessionScreen[None]):
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
-        self.add_class("-asking")
         self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
-        self.set_focus(self._question)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question is open every key is its own, but those that end it."""
@@ -272,17 +269,17 @@ class EntriesScreen(SessionScreen[None]):
         elif self._asking and event.is_printable and event.character:
             self._question.insert_text_at_cursor(event.character)
         elif self._asking and event.key in ("enter", "escape"):
-            self.end_asking(keep=event.key == "enter")
+            self.end_asking(event.key == "enter")
         else:
             return
         event.stop()
         event.prevent_default()
 
-    @on(OneLineQuestion.Left)
+    @on(Input.Blurred, "#ask")
     def _ask_left(self) -> None:
         """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
         if self._asking and self.app.app_focus:
-            self.end_asking(keep=True, focus=False)
+            self.end_asking(True, focus=False)
 
     @on(Input.Changed, "#ask")
     def _ask_changed(self, event: Input.Changed) -> None:
@@ -298,19 +295,18 @@ class EntriesScreen(SessionScreen[None]):
         self.query_one(EntryTable).filter_text = text
         self.say("")
 
-    def end_asking(self, *, keep: bool, focus: bool = True) -> None:
+    def end_asking(self, keep: bool, *, focus: bool = True) -> None:
         """Close the question; ``keep`` takes what was typed, else it was never asked."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
-        self._question.open = False
         if asking == "filter":
             self._filter(self._question.value if keep else "")
         elif keep and view is not None:
             view.search(self._question.value)
         if focus:
             self.set_focus(table if asking == "filter" else view)
-        self.remove_class("-asking")
+        self._question.close()
 
     def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
         found = f"{event.count}{' or more' if event.capped else ''}"

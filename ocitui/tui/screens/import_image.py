@@ -307,11 +307,12 @@ class ImportScreen(FullScreen[str | None]):
         images.set_class(bool(rows), "-shown")
 
     @on(PickList.Picked)
-    def _picked(self, event: PickList.Picked) -> None:
+    def _picked(self) -> None:
         """Write the chosen image into the fields, and look at it."""
-        if self._sight is None:
+        key = self.query_one(PickList).key
+        if self._sight is None or key is None:
             return
-        source, platform = chosen_source(self._typed()["source"], self._sight, int(event.key))
+        source, platform = chosen_source(self._typed()["source"], self._sight, int(key))
         self._fill("source", source)
         if platform is not None:
             self._fill("platform", platform)

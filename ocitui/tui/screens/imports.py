@@ -53,7 +53,7 @@ _DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 
 
-class ImportsScreen(ListScreen[str | None]):
+class ImportsScreen(ListScreen[None, PickRow]):
     """Each key is about the import under the cursor; none of them is enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

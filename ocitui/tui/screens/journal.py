@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar
 
@@ -180,16 +180,15 @@ def _lines(files: Sequence[TrashedFile]) -> list[Line]:
     return [*lines, *([Line(f"and {len(files) - _MOST} more")] if len(files) > _MOST else [])]
 
 
-@dataclass(frozen=True, slots=True)
-class TrashRow:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrashRow(PickRow):
     """A row, and the files it stands for: those of a transaction for its heading, one for any other."""
 
-    row: PickRow
-    files: tuple[TrashedFile, ...]
-    transaction: Transaction | None
+    files: tuple[TrashedFile, ...] = field(compare=False)
+    transaction: Transaction | None = field(compare=False)
 
 
-class TrashScreen(ListScreen[str | None]):
+class TrashScreen(ListScreen[str | None, TrashRow]):
     """Dismissed with the id of a transaction to undo, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -205,10 +204,6 @@ class TrashScreen(ListScreen[str | None]):
     subject: ClassVar[str] = "trash"
     keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: dict[str, TrashRow] = {}
-
     def begin(self) -> None:
         self._read()
 
@@ -220,30 +215,24 @@ class TrashScreen(ListScreen[str | None]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        rows = [*trash_rows(files, transactions)]
-        self._rows = {row.row.key: row for row in rows}
-        self.show_rows(row.row for row in rows)
+        self.show_rows(trash_rows(files, transactions))
         self._draw_detail()
         total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
         self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
 
-    @property
-    def _row(self) -> TrashRow | None:
-        return self._rows.get(self.key)
-
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row = self._row
+        row = self.row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
 
     def action_restore(self) -> None:
-        row = self._row
+        row = self.row
         if row is None:
             return
         self.app.push_screen(RestoreScreen(row.files), self._changed)
 
     def action_empty(self) -> None:
-        if not self._rows:
+        if not self.rows:
             self.say("the trash is empty")
             return
         self.app.push_screen(EmptyTrashScreen(), self._changed)
@@ -253,7 +242,7 @@ class TrashScreen(ListScreen[str | None]):
             self._read(message)
 
     def action_undo(self) -> None:
-        row = self._row
+        row = self.row
         if row is None:
             return
         if row.transaction is None or not any(file.undoable for file in row.files):
@@ -273,12 +262,13 @@ def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction
             what = f"{transaction.kind} {transaction_id}{names}"
         fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
         text = f"{timestamp(max(file.when for file in same))} {what}"
-        yield TrashRow(PickRow(f"of {transaction_id}", text, fate, "heading", start=True), same, transaction)
+        key = f"of {transaction_id}"
+        yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
         for file in same:
             name = short_digests(file.name or file.trash)
             kind = "" if file.kind == "file" else f" ({file.kind})"
-            row = PickRow(f"file {file.trash}", f"  {name}{kind}", human_size(file.size))
-            yield TrashRow(row, (file,), transaction)
+            key, text = f"file {file.trash}", f"  {name}{kind}"
+            yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
 
 
 def _detail(row: TrashRow) -> list[Line]:

@@ -73,13 +73,6 @@ class DocumentView(ReadingView):
     }
     """
 
-    class Prepared(Message):
-        """The document given last is on the screen."""
-
-        def __init__(self, line_count: int) -> None:
-            super().__init__()
-            self.line_count = line_count
-
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
 
@@ -89,8 +82,8 @@ class DocumentView(ReadingView):
             self.current = current
             self.capped = capped
 
-    def __init__(self, message: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, message: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._generation = 0
         self._search_generation = 0
         self._source: tuple[bytes, tuple[str, int, int] | None] | None = None
@@ -122,7 +115,6 @@ class DocumentView(ReadingView):
             else:
                 self._show_text(text)
             self._source = source
-        self.post_message(self.Prepared(self.line_count))
 
     def clear(self, message: str) -> None:
         """Show one line instead of a document."""

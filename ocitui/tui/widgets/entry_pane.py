@@ -45,19 +45,11 @@ class EntryPane(Vertical):
         &.-config > #config { display: block; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.open_pane", "Open", show=False)]
     tab: Tab = "summary"
-    BORDER_TITLE: ClassVar[str] = ""
 
     class TabShown(Message):
         """Another tab is open."""
-
-        def __init__(self, tab: Tab) -> None:
-            super().__init__()
-            self.tab = tab
-
-    class Opened(Message):
-        """The operator asked for the whole screen, with the keys already in the pane."""
 
     class Rested(Message):
         """The cursor rests: what follows it may be drawn."""
@@ -68,10 +60,9 @@ class EntryPane(Vertical):
         findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
         *,
         ascii: bool = False,
-        id: str | None = None,
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked."""
-        super().__init__(id=id, classes="-summary")
+        super().__init__(classes="-summary")
         self._directory = directory
         self._findings_of = findings_of
         self._ascii = ascii
@@ -86,9 +77,6 @@ class EntryPane(Vertical):
 
     def on_mount(self) -> None:
         self._draw_tabs()
-
-    def action_open(self) -> None:
-        self.post_message(self.Opened())
 
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
@@ -126,7 +114,7 @@ class EntryPane(Vertical):
         self.tab = tab
         self._draw_tabs()
         self._show()
-        self.post_message(self.TabShown(tab))
+        self.post_message(self.TabShown())
 
     def step_tab(self, by: int) -> None:
         self.open_tab(TABS[(TABS.index(self.tab) + by) % len(TABS)])

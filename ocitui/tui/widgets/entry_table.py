@@ -21,13 +21,11 @@ from textual.widget import Widget
 from .entry_columns import (
     ASCII,
     UNICODE,
-    Glyphs,
-    Layout,
     RowText,
     age_text,
+    column_at,
     fit,
     header_text,
-    layout_for,
     row_text,
     row_values,
 )
@@ -43,7 +41,7 @@ Line = tuple[object, ...]
 """What a line of the screen shows, to compare with what it should show."""
 
 
-class Place(NamedTuple):
+class _Place(NamedTuple):
     """The position of an entry, and the line of the page it was on."""
 
     position: int
@@ -104,18 +102,18 @@ class EntryCanvas(ScrollView):
     }
     """
 
-    ascii: var[bool] = var(False)
-    """Draw with ASCII signs only, for terminals without UTF-8."""
     placeholder: var[str] = var("")
     """The hint shown in place of the rows where there are none."""
 
     def __init__(self, *, ascii: bool = False, placeholder: str = "") -> None:
+        """``ascii``: draw with ASCII signs only, for terminals without UTF-8."""
         super().__init__()
+        self._glyphs = ASCII if ascii else UNICODE
         self.rows = EntryRows()
-        self._cursor: int | None = None
+        self.cursor_row: int | None = None
+        """The cursor's row, counted from 0 at the top of the view."""
         self._painted: list[Line] = []
         self._styles_by_class: dict[str, Style] = {}
-        self.set_reactive(EntryCanvas.ascii, ascii)
         self.set_reactive(EntryCanvas.placeholder, placeholder)
 
     # What is on screen
@@ -133,14 +131,14 @@ class EntryCanvas(ScrollView):
     @property
     def cursor_position(self) -> int | None:
         """The position of the entry under the cursor, None while no row is shown."""
-        return None if self._cursor is None else self.rows.view.at(self._cursor)
+        return None if self.cursor_row is None else self.rows.view.at(self.cursor_row)
 
     @property
-    def _place(self) -> Place | None:
+    def _place(self) -> _Place | None:
         """Where the cursor is; None while it is out of view."""
-        if self._cursor is None or not self._in_view(self._cursor):
+        if self.cursor_row is None or not self._in_view(self.cursor_row):
             return None
-        return Place(self.rows.view.at(self._cursor), self._cursor - self.top)
+        return _Place(self.rows.view.at(self.cursor_row), self.cursor_row - self.top)
 
     def _in_view(self, index: int) -> bool:
         return self.top <= index < self.top + self.page
@@ -156,37 +154,37 @@ class EntryCanvas(ScrollView):
 
     def _show_cursor(self) -> None:
         """Bring the cursor into view, in the middle: a line at a time would repaint all rows at each step."""
-        if self._cursor is not None and not self._in_view(self._cursor):
-            self._set_top(self._cursor - self.page // 2)
+        if self.cursor_row is not None and not self._in_view(self.cursor_row):
+            self._set_top(self.cursor_row - self.page // 2)
 
     @contextmanager
-    def _in_place(self, wanted: Place | None = None) -> Iterator[None]:
+    def _in_place(self, wanted: _Place | None = None) -> Iterator[None]:
         """Change the rows, and keep the cursor and what is in view on their entries.
 
         Where the wanted place is given and its entry shown, the cursor goes there.
         """
-        before, cursor, top = self.rows.view, self._cursor, self.top
+        before, cursor, top = self.rows.view, self.cursor_row, self.top
         yield
         if self.rows.view is not before:
             self._keep_place(before, cursor, top, None, wanted)
 
     def _keep_place(
-        self, before: View, cursor: int | None, top: int, moves: Moves | None, wanted: Place | None = None
+        self, before: View, cursor: int | None, top: int, moves: Moves | None, wanted: _Place | None = None
     ) -> None:
         """Put cursor and scroll position where their entries are shown now, or what took their places.
 
         ``before`` was the view, with the cursor and the first row in view at these rows.
         """
         line = None if cursor is None or not top <= cursor < top + self.page else cursor - top
-        self._cursor = None if wanted is None else self.rows.row_of(wanted.position)
-        if wanted is not None and self._cursor is not None:
+        self.cursor_row = None if wanted is None else self.rows.row_of(wanted.position)
+        if wanted is not None and self.cursor_row is not None:
             line = wanted.line
         else:
-            self._cursor = self.rows.survivor(before, cursor or 0, moves)
+            self.cursor_row = self.rows.survivor(before, cursor or 0, moves)
         if line is None:
             self._set_top(self.rows.survivor(before, top, moves) or 0)
         else:
-            self._set_top((self._cursor or 0) - line)
+            self._set_top((self.cursor_row or 0) - line)
 
     # Repainting
 
@@ -216,7 +214,7 @@ class EntryCanvas(ScrollView):
         return (
             self._text(position),
             self._modified(position),
-            index == self._cursor,
+            index == self.cursor_row,
             self.rows.is_marked(position),
         )
 
@@ -237,13 +235,13 @@ class EntryCanvas(ScrollView):
             return [Segment(fit(hint, width, self._glyphs.ellipsis), style)]
         position = view.at(index)
         marked, text = self.rows.is_marked(position), self._text(position)
-        if index == self._cursor:
+        if index == self.cursor_row:
             style, tone = self._style("entry-table--cursor"), ""
         else:
             style, tone = self._style("entry-table--marked" if marked else ""), text.tone
         glyphs = self._glyphs
-        signs = (glyphs.cursor if index == self._cursor else " ") + (glyphs.mark if marked else " ")
-        start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), self._layout)}"
+        signs = (glyphs.cursor if index == self.cursor_row else " ") + (glyphs.mark if marked else " ")
+        start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), width)}"
         if not tone:
             return [Segment(fit(start + text.state, width, ""), style)]
         return [Segment(start, style), Segment(text.state, self._style(f"entry-table--{tone}"))]
@@ -256,15 +254,7 @@ class EntryCanvas(ScrollView):
         return None if self.rows.entries is None else self.rows.entries.modified(position)
 
     def _header(self) -> str:
-        return header_text(self._layout, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
-
-    @property
-    def _layout(self) -> Layout:
-        return layout_for(self.size.width)
-
-    @property
-    def _glyphs(self) -> Glyphs:
-        return ASCII if self.ascii else UNICODE
+        return header_text(self.size.width, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
 
     def _style(self, component: str = "") -> Style:
         style = self._styles_by_class.get(component)
@@ -278,9 +268,6 @@ class EntryCanvas(ScrollView):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._styles_by_class.clear()
-
-    def watch_ascii(self) -> None:
-        self._sync()
 
     def watch_placeholder(self) -> None:
         self._sync()
@@ -314,39 +301,17 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     ]
 
     class Highlighted(Message):
-        """The cursor is on another entry, which has this position; None where no row is shown."""
-
-        def __init__(self, position: int | None) -> None:
-            super().__init__()
-            self.position = position
+        """The cursor is on another entry, or on none."""
 
     class Opened(Message):
-        """The operator asked for the entry at a position, by enter or by mouse."""
+        """The operator asked for the entry under the cursor, by enter or by mouse."""
 
-        def __init__(self, position: int) -> None:
-            super().__init__()
-            self.position = position
-
-    class MarksChanged(Message):
-        """So many entries are marked now, and so many of those the filter hides."""
-
-        def __init__(self, count: int, hidden: int) -> None:
-            super().__init__()
-            self.count = count
-            self.hidden = hidden
-
-    class ViewChanged(Message):
-        """So many rows are shown now, of so many entries."""
-
-        def __init__(self, shown: int, total: int) -> None:
-            super().__init__()
-            self.shown = shown
-            self.total = total
+    class CountsChanged(Message):
+        """There are more or fewer entries, rows or marks."""
 
     _told_position: int | None = None
-    _told_counts = (0, 0)
-    _told_marks = (0, 0)
-    _before_filter: Place | None = None  # where to return to, until the operator moves
+    _told_counts = (0, 0, 0, 0)
+    _before_filter: _Place | None = None  # where to return to, until the operator moves
     _opened_by_click = False
 
     # Rows
@@ -356,7 +321,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
         ``moves`` say where those before stand in it, if that is known already; nothing else has changed then.
         """
-        before, cursor, top = self.rows.view, self._cursor, self.top
+        before, cursor, top = self.rows.view, self.cursor_row, self.top
         moves = self.rows.load(entries, moves)
         if moves is not None:
             told = None if self._told_position is None else moves.to(self._told_position)
@@ -372,11 +337,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         with self._in_place():
             self.rows.update(positions)
         self._settle()
-
-    @property
-    def entries(self) -> Entries | None:
-        """What it shows; None before anything was loaded."""
-        return self.rows.entries
 
     @property
     def shown(self) -> int:
@@ -423,11 +383,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             return None
         return self.rows.entries[self.cursor_position]
 
-    @property
-    def cursor_row(self) -> int | None:
-        """The cursor's row, counted from 0 at the top of the view."""
-        return self._cursor
-
     def move_cursor_to(self, position: int) -> bool:
         """Put the cursor on the entry at a position; False where it is not shown."""
         index = self.rows.row_of(position)
@@ -440,12 +395,12 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         if not self.shown:
             return
         self._before_filter = None
-        self._cursor = clamp(index, 0, self.shown - 1)
+        self.cursor_row = clamp(index, 0, self.shown - 1)
         self._show_cursor()
         self._settle()
 
     def action_move_cursor(self, step: int) -> None:
-        self._move_to((self._cursor or 0) + step)
+        self._move_to((self.cursor_row or 0) + step)
 
     def action_first(self) -> None:
         self._move_to(0)
@@ -456,11 +411,11 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def action_move_page(self, direction: int) -> None:
         step = direction * self.page
         self._set_top(self.top + step)
-        self._move_to((self._cursor or 0) + step)
+        self._move_to((self.cursor_row or 0) + step)
 
     def action_open(self) -> None:
         if self.cursor_position is not None:
-            self.post_message(self.Opened(self.cursor_position))
+            self.post_message(self.Opened())
 
     # Marks
 
@@ -497,14 +452,14 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             self._click_row(index, event.chain)
 
     def _sort_by_click(self, x: int) -> None:
-        column = self._layout.column_at(x)
+        column = column_at(x, self.size.width)
         self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
 
     def _click_row(self, index: int, chain: int) -> None:
         """A click on the cursor's row opens it, so a double click does anywhere; it does not open twice."""
         if chain == 1:
             self._opened_by_click = False
-        if index != self._cursor:
+        if index != self.cursor_row:
             self._move_to(index)
         elif not self._opened_by_click:
             self._opened_by_click = True
@@ -528,13 +483,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def _settle(self) -> None:
         """Repaint what changed, and tell what changed."""
         self._sync()
-        counts, marks = (self.shown, self.total), (self.rows.marks, self.rows.hidden_marks)
+        counts = (self.shown, self.total, self.rows.marks, self.rows.hidden_marks)
         if counts != self._told_counts:
             self._told_counts = counts
-            self.post_message(self.ViewChanged(*counts))
-        if marks != self._told_marks:
-            self._told_marks = marks
-            self.post_message(self.MarksChanged(*marks))
+            self.post_message(self.CountsChanged())
         if self.cursor_position != self._told_position:
             self._told_position = self.cursor_position
-            self.post_message(self.Highlighted(self.cursor_position))
+            self.post_message(self.Highlighted())

@@ -322,16 +322,8 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
     class Moved(Message):
         """The cursor is on another row, or on none."""
 
-        def __init__(self, key: str | None) -> None:
-            super().__init__()
-            self.key = key
-
     class Picked(Message):
-        """Enter on a row, or a click on the one under the cursor."""
-
-        def __init__(self, key: str) -> None:
-            super().__init__()
-            self.key = key
+        """Enter, or a click, on the row under the cursor."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -356,7 +348,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             pairs = zip(old, self.rows, strict=True)
             self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
         if self.key != before:
-            self.post_message(self.Moved(self.key))
+            self.post_message(self.Moved())
 
     def move_to(self, key: str) -> None:
         """Put the cursor on a row."""
@@ -371,7 +363,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         self._repaint({self._cursor, number})
         self._cursor = number
         self._show_cursor()
-        self.post_message(self.Moved(self.key))
+        self.post_message(self.Moved())
 
     def _show_cursor(self) -> None:
         top, height = int(self.scroll_offset.y), max(self.size.height, 1)
@@ -409,7 +401,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_pick(self) -> None:
         if self.key is not None:
-            self.post_message(self.Picked(self.key))
+            self.post_message(self.Picked())
 
     def on_click(self, event: events.Click) -> None:
         number = event.y + int(self.scroll_offset.y)
