@@ -12,12 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
+from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
 from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 
 R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
@@ -208,6 +209,13 @@ class ConfirmScreen(FullScreen[str | None]):
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
         raise AssertionError("a screen of its own says this")
+
+    def opening(self, title: str, memory: str = "") -> list[Line | LongList]:
+        """A plan's first lines: on which host; and what a daemon that runs there would do from memory, if anything."""
+        lines: list[Line | LongList] = [heading(f"On {self.session.host}: {title}")]
+        if memory and self.session.live.daemon.running:
+            lines.append(Line(f"{memory_warning(memory)}.", kind="bad"))
+        return lines
 
     async def act(self) -> str:
         """Do what was planned; gives the message for the status line. Raises CacheError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -21,7 +21,7 @@ from ocitui.words.imports import called, interrupted_lines, job_lines, list_summ
 from ocitui.words.lines import Kind
 
 from ..background import Throttle
-from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen
 
 
@@ -31,11 +31,11 @@ class DownloadsScreen(ConfirmScreen):
     subject: ClassVar[str] = "downloads"
     verb: ClassVar[str] = "Remove them"
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
         count = counted(len(blobs), "downloaded blob")
-        lines = [heading(f"On {self.session.host}: remove {count}, {size}")]
+        lines = self.opening(f"remove {count}, {size}")
         if interrupted := len(self.session.imports.interrupted):
             which = counted(interrupted, "interrupted import")
             lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
@@ -234,10 +234,10 @@ class LeavingScreen(ConfirmScreen):
     stay: ClassVar[str] = "Stay"
     writes: ClassVar[bool] = False
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         active = self.session.imports.active
         verb = "runs" if len(active) == 1 else "run"
-        lines = [heading(f"On {self.session.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
+        lines = self.opening(f"{counted(len(active), 'import')} still {verb}")
         lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
         return [
             *lines,

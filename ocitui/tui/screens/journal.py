@@ -20,7 +20,7 @@ from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 
-from ..widgets.lines import Line, PickList, PickRow, heading
+from ..widgets.lines import Line, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
 
 
@@ -99,7 +99,7 @@ def _about(transaction: Transaction) -> str:
         files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
         names = transaction.image_names
         what = names[0].rpartition("/")[2] if names else short_digests(files[0] if files else "")
-        return f"{what} {counted(len(files), 'file', 'files')}" if files else "no entry"
+        return f"{what} {counted(len(files), 'file')}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
     name = (entries[0].image_name or "no name").rpartition("/")[2]
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
@@ -120,9 +120,9 @@ class RestoreScreen(ConfirmScreen):
         super().__init__()
         self._files = files
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         return [
-            heading(f"On {self.session.host}: {_total(self._files)} come back"),
+            *self.opening(f"{_total(self._files)} come back"),
             Line(
                 "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
                 "makes entries of them."
@@ -142,7 +142,7 @@ class EmptyTrashScreen(ConfirmScreen):
     subject: ClassVar[str] = "empty the trash"
     verb: ClassVar[str] = "Remove for good"
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         cache = self.session.cache
         transactions = {one.id: one for one in await cache.transactions()}
         files = files_that_go(await cache.trash(), transactions)
@@ -151,25 +151,25 @@ class EmptyTrashScreen(ConfirmScreen):
         if not files:
             raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
-        lines = [heading(f"On {self.session.host}: {_total(files)} go for good")]
+        lines = self.opening(f"{_total(files)} go for good")
         of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
         if names := some_of(name for one in of for name in transactions[one].image_names):
             lines.append(Line(names, "of"))
         if undone:
-            what = f"{counted(undone, 'transaction', 'transactions')} can then no longer be undone"
+            what = f"{counted(undone, 'transaction')} can then no longer be undone"
             lines.append(Line(what, kind="bad"))
         return [*lines, Line(), *_lines(files)]
 
     async def act(self) -> str:
         removed = await self.session.cache.empty_trash(names=self._agreed)
-        return f"removed {counted(removed.files, 'file', 'files')}: {human_size(removed.bytes)} are free again"
+        return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
 
     def asked(self) -> str:
         return "nothing brings them back after y"
 
 
 def _total(files: Sequence[TrashedFile]) -> str:
-    return f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))},"
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))},"
 
 
 def _lines(files: Sequence[TrashedFile]) -> list[Line]:
@@ -217,7 +217,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             return
         self.show_rows(trash_rows(files, transactions))
         self._draw_detail()
-        total = f"{counted(len(files), 'file', 'files')}, {human_size(sum(file.size for file in files))}"
+        total = f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
         self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
 
     @on(PickList.Moved)
@@ -278,7 +278,7 @@ def _detail(row: TrashRow) -> list[Line]:
         lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
     else:
         size = human_size(sum(file.size for file in row.files))
-        lines = [heading(f"{counted(len(row.files), 'file', 'files')}, {size}")]
+        lines = [heading(f"{counted(len(row.files), 'file')}, {size}")]
     if row.transaction is not None:
         lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
     return lines

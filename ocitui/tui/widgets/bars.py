@@ -140,7 +140,7 @@ def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> lis
 def _state(live: LiveCache) -> str:
     if not live.health.sound:
         return f"! {live.health.condition}"
-    state = f"! {counted(live.problems, 'problem', 'problems')}" if live.problems else "ok"
+    state = f"! {counted(live.problems, 'problem')}" if live.problems else "ok"
     if not live.complete:
         state = state if live.problems else "looking"
     return f"{state}, polling" if live.health.polling else state
