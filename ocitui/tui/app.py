@@ -10,8 +10,9 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -110,16 +111,12 @@ class OcituiApp(SessionApp):
         """Be ended by what another thread raised."""
         self._handle_exception(fault)
 
-    def set_theme(self, name: str) -> None:
-        """Change to the theme dark, light or ansi."""
-        self.ansi_color = True if name == "ansi" else None
-        self.theme = THEMES[name]
-
     def action_next_theme(self) -> None:
         names = list(THEMES)
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
         following = names[(names.index(current) + 1) % len(names)]
-        self.set_theme(following)
+        self.ansi_color = True if following == "ansi" else None
+        self.theme = THEMES[following]
         self.session.say(f"theme {following}; start with --theme {following} to keep it")
 
     def action_show_help(self) -> None:
@@ -151,16 +148,10 @@ class OcituiApp(SessionApp):
         """The command palette: the same table as the keys."""
         main = self.screen_stack[0]
         return [
-            SystemCommand(f"{action.label} ({action.key_label})", action.help, self._runner(main, action.name))
+            SystemCommand(f"{action.label} ({action.key_label})", action.help, partial(main.run_action, action.name))
             for action in ACTIONS
             if not action.handled_by_widget and action.name != "command_palette"
         ]
-
-    def _runner(self, screen: Screen[object], action: str) -> Callable[[], Coroutine[object, object, None]]:
-        async def run() -> None:
-            await screen.run_action(action)
-
-        return run
 
 
 def run_screen(options: ScreenOptions) -> int:

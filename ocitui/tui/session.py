@@ -98,7 +98,7 @@ class Session:
 
     def say(self, message: str) -> None:
         """Put a message in the status line of the main screen."""
-        self._tell(LiveChange(said=message))
+        self.live_changed(LiveChange(said=message))
 
     def refusal(self, action: str) -> str:
         """Why an action that writes is off now; empty where it is not."""

@@ -36,8 +36,8 @@ def short_lines(lines: Iterable[Line]) -> list[Line]:
 
 
 def capital(text: str) -> str:
-    """The text as a sentence begins."""
-    return text[:1].upper() + text[1:]
+    """The text as a sentence begins: with a capital, unless that is the name of a program, which has none."""
+    return text if text.startswith("kratad") else text[:1].upper() + text[1:]
 
 
 Ways = Mapping[Way, str]

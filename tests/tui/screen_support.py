@@ -31,6 +31,12 @@ LIMIT_SECONDS = 30.0
 SMALL, MIDDLE, WIDE = (80, 24), (100, 30), (120, 40)
 
 
+def text_of(view: LinesView) -> str:
+    """All the text of a view as it is laid out."""
+    rows = (view._rows.at(number) for number in range(len(view._rows)))
+    return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
+
+
 class Desk:
     """The application under a pilot, and where to look at it."""
 
@@ -104,7 +110,7 @@ class Desk:
     @property
     def lines(self) -> str:
         """The lines of the screen on top, or of the pane's summary."""
-        return self.app.screen.query_one(LinesView).text()
+        return text_of(self.app.screen.query_one(LinesView))
 
     @property
     def top(self) -> str:

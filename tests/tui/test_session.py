@@ -18,7 +18,7 @@ from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
 from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.lines import LinesView
 from tests.tui.cache_support import TEA, make_cache
-from tests.tui.screen_support import FixedSession, screen_text, until
+from tests.tui.screen_support import FixedSession, screen_text, text_of, until
 
 
 def _session(directory: Path, *, read_only: bool = False) -> FixedSession:
@@ -55,7 +55,7 @@ async def test_a_change_is_made_without_the_main_screen(tmp_path: Path) -> None:
     app = _OneScreen(_session(cache))
     async with app.run_test() as pilot:
         await app.push_screen(DeleteScreen([(TEA.digest, "squashfs")]), said.append)
-        await until(pilot, lambda: "To the trash" in app.screen.query_one(LinesView).text())
+        await until(pilot, lambda: "To the trash" in text_of(app.screen.query_one(LinesView)))
         await pilot.press("y")
         await until(pilot, lambda: bool(said))
     assert said[0] is not None

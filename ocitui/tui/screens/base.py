@@ -203,7 +203,8 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *self._wait_keys, *self.more_keys])
+        wait = [("w", "Wait for the lock")] if self._locked else []
+        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
         self.say(f"on {self.session.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line | LongList]:
@@ -234,10 +235,6 @@ class ConfirmScreen(FullScreen[str | None]):
         seconds = self.session.options.wait
         waits = f"the lock is waited for {seconds:g} seconds; " if seconds else ""
         return f"at work; {waits}it is finished even if this window goes"
-
-    @property
-    def _wait_keys(self) -> Sequence[tuple[str, str]]:
-        return [("w", "Wait for the lock")] if self._locked else []
 
     def action_confirm_once_free(self) -> None:
         if self._locked and self._may_act():

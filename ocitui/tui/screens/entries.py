@@ -10,6 +10,7 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ocitui.cache import Condition, IndexOutcome
+from ocitui.text import clean
 
 from ..actions import FOOTER
 from ..background import Throttle
@@ -18,11 +19,11 @@ from ..widgets.bars import (
     Bar,
     HeaderBar,
     KeyBar,
+    Part,
     StatusBar,
     TroubleBar,
     header_parts,
     key_parts,
-    status_parts,
     trouble_parts,
 )
 from ..widgets.entry_pane import EntryPane, Tab
@@ -201,18 +202,14 @@ class EntriesScreen(SessionScreen[None]):
     def draw_status(self) -> None:
         """Show where the cursor is, the filter, the marks and what was said last."""
         table = self.query_one(EntryTable)
-        self.query_one(StatusBar).show(
-            status_parts(
-                0 if table.cursor_row is None else table.cursor_row + 1,
-                table.shown,
-                table.total,
-                table.filter_text,
-                table.rows.marks,
-                table.rows.hidden_marks,
-                "  ".join(text for text in (self._imports_text, self._check_text) if text),
-                self._message,
-            )
-        )
+        shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
+        parts: list[Part] = [f" {0 if table.cursor_row is None else table.cursor_row + 1}/{shown}"]
+        if text:
+            parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
+        if marks:
+            parts.append((f"  {marks} marked{f' ({hidden} hidden)' if hidden else ''}", "bold"))
+        parts += [(f"  {under_way}", "bold") for under_way in (self._imports_text, self._check_text) if under_way]
+        self.query_one(StatusBar).show([*parts, f"  {clean(self._message)}" if self._message else ""])
 
     @property
     def _check_text(self) -> str:

@@ -252,7 +252,9 @@ class ImportScreen(FullScreen[str | None]):
                 self.say(f"looking at {request.source}; ctrl+c stops it")
                 self._sight, self._seen = None, seen
                 self._sight = await run_beside(lambda: look(request, self._note))
-            self._take_name(self._sight)
+            if self._name_is_ours:
+                # The source's own name.
+                self._fill("name", str(self._sight.name) if self._sight.name else "")
             self._standing = await standing(self.session.cache, self._sight, make_request(self._typed()))
             self._show(self._sight, make_request(self._typed()))
         except CacheError as error:
@@ -268,11 +270,6 @@ class ImportScreen(FullScreen[str | None]):
 
     def on_import_screen_noted(self, event: Noted) -> None:
         self.say(event.text)
-
-    def _take_name(self, sight: Sight) -> None:
-        """Put the source's own name into its field, unless the operator wrote one."""
-        if self._name_is_ours:
-            self._fill("name", str(sight.name) if sight.name else "")
 
     def _show(self, sight: Sight, request: ImportRequest) -> None:
         rows = image_rows(sight)
@@ -329,11 +326,8 @@ class ImportScreen(FullScreen[str | None]):
         elif reason := self.session.refusal("import_image"):
             self.say(f"not done: {reason}")
         else:
-            self._submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
-
-    def _submit(self, request: ImportRequest) -> None:
-        number = self.session.imports.submit(request)
-        self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
+            number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
+            self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:
         looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
@@ -347,14 +341,11 @@ def _label(text: str) -> Static:
 
 
 def _row(*fields: Field, advanced: bool = False) -> Horizontal:
-    return Horizontal(*_widgets(fields), classes="field advanced" if advanced else "field")
-
-
-def _widgets(fields: Sequence[Field]) -> Iterator[Widget]:
+    widgets: list[Widget] = []
     for field in fields:
         suggester = PathSuggester(sources=field.id == "source") if field.path else None
-        yield _label(field.label)
-        yield Question(id=field.id, placeholder=field.hint, suggester=suggester)
+        widgets += [_label(field.label), Question(id=field.id, placeholder=field.hint, suggester=suggester)]
+    return Horizontal(*widgets, classes="field advanced" if advanced else "field")
 
 
 _KINDS = {

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from rich.segment import Segment
 from rich.style import Style
@@ -21,7 +21,7 @@ from textual.strip import Strip
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
 
-from .document_paint import Mark, column_of, draw, window
+from .document_paint import Kind, Mark, column_of, draw, window
 from .document_text import CHUNK, Alive, DocumentText, SupersededError, check, prepare
 from .lines import ReadingView
 
@@ -41,19 +41,8 @@ class DocumentView(ReadingView):
         Binding("N", "match(-1)", "Previous match", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "document-view--key",
-        "document-view--string",
-        "document-view--number",
-        "document-view--literal",
-        "document-view--punctuation",
-        "document-view--plain",
-        "document-view--gutter",
-        "document-view--cut",
-        "document-view--banner",
-        "document-view--placeholder",
-        "document-view--match",
-        "document-view--current-match",
-        "document-view--wrong",
+        f"{_PREFIX}{name}"
+        for name in (*get_args(Kind), "gutter", "cut", "banner", "placeholder", "match", "current-match", "wrong")
     }
     DEFAULT_CSS = """
     DocumentView {
@@ -127,7 +116,9 @@ class DocumentView(ReadingView):
         self._search_generation += 1
         generation = self._search_generation
         if not text or not self._text:
-            self._forget_matches()
+            if self._matches:
+                self._matches = None
+                self.refresh()
             self.post_message(self.SearchDone(0, 0))
             return
         self._search(self._text, Needle(text), lambda: generation == self._search_generation)
@@ -162,7 +153,7 @@ class DocumentView(ReadingView):
         line = y - len(self._banner_rows) + scroll_y
         if line >= self._text.line_count:
             return Strip.blank(width, self._style("plain"))
-        gutter = self._gutter(line)
+        gutter = f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
         marks = list(self._marks(self._text, line, scroll_x))
         strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self._style)
         return Strip.join([Strip([Segment(gutter, self._style("gutter"))]), strip]) if gutter else strip
@@ -173,9 +164,6 @@ class DocumentView(ReadingView):
 
     def _style(self, name: str) -> Style:
         return self.get_component_rich_style(_PREFIX + name)
-
-    def _gutter(self, line: int) -> str:
-        return f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
 
     def _marks(self, text: DocumentText, line: int, left: int) -> Iterator[Mark]:
         if self._matches:
@@ -228,7 +216,7 @@ class DocumentView(ReadingView):
             self._banner_rows, self.virtual_size = [], Size(0, 0)
             return
         width = max(self.size.width, 1)
-        rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder=_short_ellipsis(width))
+        rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder="..." if width > 3 else "")
         self._banner_rows = rows
         self.virtual_size = Size(self._gutter_width + text.width, len(rows) + text.line_count)
 
@@ -294,15 +282,6 @@ class DocumentView(ReadingView):
             if 0 <= row < self.page:
                 self.refresh(Region(0, row + len(self._banner_rows), self.size.width, 1))
 
-    def _forget_matches(self) -> None:
-        if self._matches:
-            self._matches = None
-            self.refresh()
-
-
-def _short_ellipsis(width: int) -> str:
-    return "..." if width > len("...") else ""
-
 
 MOST_MATCHES = 100_000
 
@@ -310,11 +289,10 @@ MOST_MATCHES = 100_000
 class Needle:
     """What is looked for."""
 
-    __slots__ = ("_pattern", "reach", "text")
+    __slots__ = ("_pattern", "reach")
 
     def __init__(self, text: str) -> None:
         variants = [_variants(character) for character in text]
-        self.text = text
         self.reach = sum(max(map(len, alternatives)) for alternatives in variants)
         self._pattern = re.compile(b"".join(map(_either, variants)))
 

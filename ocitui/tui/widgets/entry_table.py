@@ -56,12 +56,7 @@ class EntryCanvas(ScrollView):
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "entry-table--header",
-        "entry-table--cursor",
-        "entry-table--marked",
-        "entry-table--bad",
-        "entry-table--unknown",
-        "entry-table--placeholder",
+        f"entry-table--{name}" for name in ("plain", "header", "cursor", "marked", "bad", "unknown", "placeholder")
     }
     # No scroll bar: it would be repainted with every row that comes or goes.
     DEFAULT_CSS = """
@@ -113,7 +108,6 @@ class EntryCanvas(ScrollView):
         self.cursor_row: int | None = None
         """The cursor's row, counted from 0 at the top of the view."""
         self._painted: list[Line] = []
-        self._styles_by_class: dict[str, Style] = {}
         self.set_reactive(EntryCanvas.placeholder, placeholder)
 
     # What is on screen
@@ -220,31 +214,29 @@ class EntryCanvas(ScrollView):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        segments = self._header_segments() if y < HEADER else self._row_segments(self.top + y - HEADER)
+        if y < HEADER:
+            segments = [Segment(fit(self._header(), width, ""), self._style("header"))]
+        else:
+            segments = self._row_segments(self.top + y - HEADER)
         return Strip(segments).adjust_cell_length(width, self._style())
-
-    def _header_segments(self) -> list[Segment]:
-        text = fit(self._header(), self.size.width, "")
-        return [Segment(text, self._style("entry-table--header"))]
 
     def _row_segments(self, index: int) -> list[Segment]:
         view, width = self.rows.view, self.size.width
         if index >= len(view):
-            hint = "" if index else f" {self._glyphs.text(self.placeholder)}"
-            style = self._style("entry-table--placeholder") if hint else self._style()
-            return [Segment(fit(hint, width, self._glyphs.ellipsis), style)]
+            hint, name = ("", "plain") if index else (f" {self._glyphs.text(self.placeholder)}", "placeholder")
+            return [Segment(fit(hint, width, self._glyphs.ellipsis), self._style(name))]
         position = view.at(index)
         marked, text = self.rows.is_marked(position), self._text(position)
         if index == self.cursor_row:
-            style, tone = self._style("entry-table--cursor"), ""
+            style, tone = self._style("cursor"), ""
         else:
-            style, tone = self._style("entry-table--marked" if marked else ""), text.tone
+            style, tone = self._style("marked" if marked else "plain"), text.tone
         glyphs = self._glyphs
         signs = (glyphs.cursor if index == self.cursor_row else " ") + (glyphs.mark if marked else " ")
         start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), width)}"
         if not tone:
             return [Segment(fit(start + text.state, width, ""), style)]
-        return [Segment(start, style), Segment(text.state, self._style(f"entry-table--{tone}"))]
+        return [Segment(start, style), Segment(text.state, self._style(tone))]
 
     def _text(self, position: int) -> RowText:
         assert self.rows.entries is not None
@@ -256,18 +248,10 @@ class EntryCanvas(ScrollView):
     def _header(self) -> str:
         return header_text(self.size.width, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
 
-    def _style(self, component: str = "") -> Style:
-        style = self._styles_by_class.get(component)
-        if style is None:
-            style = self.get_component_rich_style(component) if component else self.rich_style
-            self._styles_by_class[component] = style
-        return style
+    def _style(self, name: str = "plain") -> Style:
+        return self.get_component_rich_style(f"entry-table--{name}")
 
     # What Textual tells
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._styles_by_class.clear()
 
     def watch_placeholder(self) -> None:
         self._sync()
@@ -419,12 +403,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     # Marks
 
-    def toggle_mark(self) -> None:
-        """Mark the entry under the cursor, or take its mark away."""
-        if self.cursor_position is not None:
-            self.rows.toggle_mark(self.cursor_position)
-            self._settle()
-
     def mark_all_shown(self) -> None:
         """Mark every row the filter lets through."""
         self.rows.mark_shown()
@@ -436,8 +414,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def action_toggle_mark(self) -> None:
-        self.toggle_mark()
-        self.action_move_cursor(1)
+        """Mark the entry under the cursor, or take its mark away, and go on to the next."""
+        if self.cursor_position is not None:
+            self.rows.toggle_mark(self.cursor_position)
+            self.action_move_cursor(1)
 
     # Mouse
 
@@ -447,13 +427,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         if at is None:
             return
         if at.y < HEADER:
-            self._sort_by_click(at.x)
+            column = column_at(at.x, self.size.width)
+            self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
         elif (index := self.top + at.y - HEADER) < self.shown:
             self._click_row(index, event.chain)
-
-    def _sort_by_click(self, x: int) -> None:
-        column = column_at(x, self.size.width)
-        self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
 
     def _click_row(self, index: int, chain: int) -> None:
         """A click on the cursor's row opens it, so a double click does anywhere; it does not open twice."""

@@ -7,11 +7,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
-from rich.style import Style
 from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -24,21 +23,17 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
-_WIDEST_LABEL = 22
+_WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class LongList:
-    """As many lines as a cache has entries, each made when it shows. They are a row each: what is too long is cut.
-
-    ``label`` is how many cells of their labels are shown.
-    """
+    """As many lines as a cache has entries, each made when it shows. They are a row each: what is too long is cut."""
 
     count: int
     make: Callable[[int], Line]
-    label: int = 8
 
 
 class _Row(NamedTuple):
@@ -50,13 +45,10 @@ class _Row(NamedTuple):
 class _Rows:
     """Rows that were laid out, and between them those of long lists, which are laid out when asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, column: int = 0, width: int = 0) -> None:
         self._parts: list[list[_Row] | LongList] = []
         self._starts: list[int] = []
-        self._count = self._column = self._width = 0
-
-    def begin(self, column: int, width: int) -> None:
-        self._column, self._width = column, width
+        self._count, self._column, self._width = 0, column, width
 
     def extend(self, rows: Iterable[_Row | LongList]) -> bool:
         """Gives whether there were any."""
@@ -127,14 +119,7 @@ class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
 class LinesView(ReadingView):
     """Shows lines; what comes from the disk is cleaned here."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "lines-view--plain",
-        "lines-view--heading",
-        "lines-view--good",
-        "lines-view--bad",
-        "lines-view--muted",
-        "lines-view--label",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"lines-view--{name}" for name in (*get_args(Kind), "label")}
     DEFAULT_CSS = """
     LinesView {
         height: 1fr;
@@ -163,11 +148,6 @@ class LinesView(ReadingView):
             self.scroll_to(y=0, animate=False, immediate=True)
         self._lay_out()
 
-    def text(self) -> str:
-        """All the text as it is laid out, for tests and for copying."""
-        rows = (self._rows.at(number) for number in range(len(self._rows)))
-        return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
-
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
 
@@ -177,8 +157,7 @@ class LinesView(ReadingView):
             return
         top, height = int(self.scroll_offset.y), self.size.height
         column = _label_column(self._lines, width)
-        old, self._rows, self._coming = self._rows, _Rows(), _rows(self._lines, column, width)
-        self._rows.begin(column, width)
+        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self._lines, column, width)
         self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
         self.virtual_size = Size(width, len(self._rows))
         changed = [y for y in range(top, top + height) if old.at(y) != self._rows.at(y)]
@@ -204,18 +183,15 @@ class LinesView(ReadingView):
         row = self._rows.at(y + int(self.scroll_offset.y))
         if row is None:
             return Strip.blank(width, blank)
-        segments = []
-        if row.label:
-            segments.append(Segment(row.label, self.get_component_rich_style("lines-view--label")))
-        style: Style = self.get_component_rich_style(f"lines-view--{row.kind}")
-        segments.append(Segment(row.text, style))
-        return Strip(segments).adjust_cell_length(width, blank)
+        label = Segment(row.label, self.get_component_rich_style("lines-view--label"))
+        text = Segment(row.text, self.get_component_rich_style(f"lines-view--{row.kind}"))
+        return Strip([label, text] if row.label else [text]).adjust_cell_length(width, blank)
 
 
 def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
     """How wide the column of the labels is."""
-    labels = {line.label for line in lines}
-    cells = (label if isinstance(label, int) else cell_len(clean(label)) for label in labels)
+    labels = {None if isinstance(line, LongList) else line.label for line in lines}
+    cells = (_LABEL_OF_LONG_LIST if label is None else cell_len(clean(label)) for label in labels)
     return min(max(cells, default=0), _WIDEST_LABEL, max(width // 3, 1))
 
 
@@ -231,7 +207,8 @@ def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator
         if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
             yield _Row(clean(line.label)[:column].ljust(indent) if indent else "", line.text, line.kind)
             continue
-        pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
+        parts = (clean(part.expandtabs()) for part in line.text.split("\n"))
+        pieces = [piece for part in parts for piece in (_wrap(part, room) or [""])]
         for number, piece in enumerate(pieces):
             label = clean(line.label)[:column] if number == 0 else ""
             yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
@@ -248,11 +225,6 @@ def _indent(line: Line, column: int, width: int) -> int:
     return column + 2
 
 
-def clean_lines(text: str) -> list[str]:
-    """The text's own lines, each one cleaned."""
-    return [clean(part.expandtabs()) for part in text.split("\n")]
-
-
 def _wrap(text: str, width: int) -> list[str]:
     """Cut at blanks, and within a word only where a line cannot hold it."""
     if cell_len(text) <= width:
@@ -265,8 +237,7 @@ def _wrap(text: str, width: int) -> list[str]:
         elif cell_len(word) <= width:
             pieces.append(word)
         else:
-            whole = chop_cells(line, width)
-            pieces[-1:] = whole
+            pieces[-1:] = chop_cells(line, width)
     return pieces
 
 
@@ -293,14 +264,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("end", "last", "Last", show=False),
         Binding("enter", "pick", "Pick", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "pick-list--plain",
-        "pick-list--good",
-        "pick-list--bad",
-        "pick-list--muted",
-        "pick-list--heading",
-        "pick-list--cursor",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"pick-list--{name}" for name in (*get_args(Kind), "cursor")}
     DEFAULT_CSS = """
     PickList {
         height: auto;
