@@ -6,7 +6,6 @@ It loads nothing of Textual, as `ocitui help keys` shows it too.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -246,14 +245,11 @@ FOOTER = [action for action in ACTIONS if action.in_footer]
 
 def keys_text() -> str:
     """The help's topic about keys, in Markdown."""
-    return "\n".join(_keys_text()) + "\n"
-
-
-def _keys_text() -> Iterator[str]:
-    yield "# The keys of the screen"
+    lines = ["# The keys of the screen"]
     for title, actions in GROUPS.items():
-        yield from ("", f"## {title}", "")
+        lines += ["", f"## {title}", ""]
         for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
             text = textwrap.wrap(f"{action.label}. {action.help}", 58)
-            yield from (f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text))
+            lines += [f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text)]
+    return "\n".join(lines) + "\n"

@@ -22,7 +22,6 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
-from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
@@ -39,10 +38,6 @@ _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
 _STANDARD_INPUT, _STANDARD_OUTPUT, _STANDARD_ERROR = 0, 1, 2
 _LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
-
-
-class ImportsChanged(Message):
-    """The imports are no longer as they were drawn."""
 
 
 class OcituiApp(SessionApp):
@@ -83,9 +78,10 @@ class OcituiApp(SessionApp):
     def _tell_imports(self) -> None:
         """Called from the thread of the imports, which may outlive the event loop."""
         with suppress(RuntimeError):
-            self.post_message(ImportsChanged())
+            self.call_later(self.imports_changed)
 
-    def on_imports_changed(self) -> None:
+    def imports_changed(self) -> None:
+        """Have the screen on top draw how imports are by now."""
         self.session.imports.take_news()
         # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
         if isinstance(self.screen, SessionScreen):

@@ -20,7 +20,7 @@ from ocitui.cache import (
     ImageManifest,
     StorageError,
 )
-from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
+from ocitui.cache.documents import BlobDescriptor, History
 from ocitui.cache.entries import names_of
 from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
@@ -191,19 +191,16 @@ def _runtime(documents: EntryDocuments) -> Iterator[Line]:
     for label, words in (("entrypoint", config.entrypoint), ("command", config.cmd)):
         if words:
             yield Line(" ".join(words), label)
-    yield from (Line(value, label) for label, value in _scalars(config) if value)
-    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
-    if config.labels:
-        yield Line()
-        yield heading("Labels")
-        yield from (Line(value, key) for key, value in config.labels.items())
-
-
-def _scalars(config: ContainerConfig) -> tuple[tuple[str, str | None], ...]:
-    return (
+    scalars = (
         ("user", config.user),
         ("working dir", config.working_dir),
         ("ports", " ".join(config.exposed_ports or ())),
         ("volumes", " ".join(config.volumes or ())),
         ("stop signal", config.stop_signal),
     )
+    yield from (Line(value, label) for label, value in scalars if value)
+    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
+    if config.labels:
+        yield Line()
+        yield heading("Labels")
+        yield from (Line(value, key) for key, value in config.labels.items())

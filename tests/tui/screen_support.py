@@ -37,6 +37,12 @@ def text_of(view: LinesView) -> str:
     return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
 
 
+def _at_rest(pane: EntryPane) -> bool:
+    """Whether what it shows is what it follows."""
+    busy = any(worker.group == "pane" and not worker.is_finished for worker in pane.workers)
+    return pane._rest is None and not busy
+
+
 class Desk:
     """The application under a pilot, and where to look at it."""
 
@@ -167,7 +173,7 @@ class Desk:
 
     async def settle(self) -> None:
         """Until the pane shows what is under the cursor."""
-        await self.until(lambda: self.pane.at_rest, "the pane rests")
+        await self.until(lambda: _at_rest(self.pane), "the pane rests")
         await self.pilot.pause()
 
     async def open(self, key: str, screen: str) -> None:

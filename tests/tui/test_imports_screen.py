@@ -238,7 +238,7 @@ async def test_a_list_at_rest_writes_nothing(tmp_path: Path) -> None:
         await one.rest()
         before = len(one.driver.written)
         for _ in range(3):
-            one.app.on_imports_changed()
+            one.app.imports_changed()
             await one.rest()
         assert len(one.driver.written) == before
 

@@ -13,7 +13,7 @@ from ocitui.cache import Condition, IndexOutcome
 from ocitui.text import clean
 
 from ..actions import FOOTER
-from ..background import Throttle
+from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
 from ..widgets.bars import (
     Bar,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _WIDE = 120
 _SMALLEST = (40, 10)
-_STATUS_SECONDS = 1.0
 
 
 class EntriesScreen(SessionScreen[None]):
@@ -56,7 +55,7 @@ class EntriesScreen(SessionScreen[None]):
         self._asking: Literal["", "filter", "search"] = ""
         self._message = self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
-        self._progress = Throttle(self, _STATUS_SECONDS, self.draw_status)
+        self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
         ascii_only = self.session.terminal.ascii

@@ -13,7 +13,6 @@ import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -145,16 +144,6 @@ class ImportScreen(FullScreen[str | None]):
     subject: ClassVar[str] = "import"
     keys = _KEYS
 
-    class Noted(Message):
-        """Why a registry is asked again; a newer one replaces those that wait."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, ImportScreen.Noted)
-
     def __init__(self) -> None:
         super().__init__()
         self._sight: Sight | None = None
@@ -252,11 +241,11 @@ class ImportScreen(FullScreen[str | None]):
                 self.say(f"looking at {request.source}; ctrl+c stops it")
                 self._sight, self._seen = None, seen
                 self._sight = await run_beside(lambda: look(request, self._note))
+            sight = self._sight
             if self._name_is_ours:
-                # The source's own name.
-                self._fill("name", str(self._sight.name) if self._sight.name else "")
-            self._standing = await standing(self.session.cache, self._sight, make_request(self._typed()))
-            self._show(self._sight, make_request(self._typed()))
+                self._fill("name", str(sight.name) if sight.name else "")
+            self._standing = await standing(self.session.cache, sight, make_request(self._typed()))
+            self._show(sight, make_request(self._typed()))
         except CacheError as error:
             self._request = None
             self._show_images([])
@@ -266,10 +255,7 @@ class ImportScreen(FullScreen[str | None]):
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
-        self.post_message(self.Noted(text))
-
-    def on_import_screen_noted(self, event: Noted) -> None:
-        self.say(event.text)
+        self.call_later(self.say, text)
 
     def _show(self, sight: Sight, request: ImportRequest) -> None:
         rows = image_rows(sight)

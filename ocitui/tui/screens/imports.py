@@ -20,7 +20,7 @@ from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind
 
-from ..background import Throttle
+from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen
 
@@ -49,7 +49,6 @@ class DownloadsScreen(ConfirmScreen):
         return f"{human_size(freed)} of downloads removed"
 
 
-_DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 
 
@@ -70,7 +69,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def __init__(self) -> None:
         super().__init__()
         self._downloaded = 0
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
+        self._throttle = Throttle(self, DRAW_SECONDS, self._draw)
         self._ended = -1
 
     def begin(self) -> None:

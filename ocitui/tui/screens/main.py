@@ -18,8 +18,9 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
-from ..background import Throttle
+from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
+from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
 
     from ..live import LiveChange
-
-
-_STATUS_SECONDS = 1.0
 
 
 class MainScreen(EntriesScreen):
@@ -46,7 +44,7 @@ class MainScreen(EntriesScreen):
         super().__init__()
         self._prepared = False
         self._told: frozenset[int] = frozenset()
-        self._news = Throttle(self, _STATUS_SECONDS, self._tell_imports)
+        self._news = Throttle(self, STATUS_SECONDS, self._tell_imports)
 
     def live_changed(self, change: LiveChange) -> None:
         super().live_changed(change)
@@ -333,17 +331,8 @@ class MainScreen(EntriesScreen):
 
 
 _Choice = tuple[str | None, bool] | None
-_COLUMNS: tuple[tuple[str, str, str | None], ...] = (
-    ("i", "index order", None),
-    ("n", "name", "name"),
-    ("t", "tag", "tag"),
-    ("f", "format", "format"),
-    ("d", "digest", "digest"),
-    ("p", "platform", "platform"),
-    ("s", "size", "size"),
-    ("a", "age", "age"),
-    ("x", "state", "state"),
-)
+# By its letter each column that can be sorted by; the first letter of state is that of size.
+_COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
 
 
 class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
@@ -362,18 +351,18 @@ class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
         self._now = (column, reverse)
 
     def compose(self) -> ComposeResult:
-        options = [Option(self._label(letter, name, column), id=letter) for letter, name, column in _COLUMNS]
+        options = [Option(self._label(letter, column), id=letter) for letter, column in _COLUMNS.items()]
         yield OptionList(*options, markup=False)
 
     def on_mount(self) -> None:
         self.query_one(OptionList).border_title = "sort by"
 
-    def _label(self, letter: str, name: str, column: str | None) -> str:
+    def _label(self, letter: str, column: str | None) -> str:
         mark = "" if column != self._now[0] or column is None else (", reversed" if self._now[1] else ", now")
-        return f"{letter}  {name}{mark}"
+        return f"{letter}  {column or 'index order'}{mark}"
 
     def on_key(self, event: events.Key) -> None:
-        if any(event.key == letter for letter, _, _ in _COLUMNS):
+        if event.key in _COLUMNS:
             event.stop()
             self._choose(event.key)
 
@@ -382,7 +371,7 @@ class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
         self._choose(event.option.id or "")
 
     def _choose(self, letter: str) -> None:
-        column = next(column for known, _, column in _COLUMNS if known == letter)
+        column = _COLUMNS[letter]
         again = column is not None and column == self._now[0]
         self.dismiss((column, again and not self._now[1]))
 

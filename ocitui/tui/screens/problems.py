@@ -21,13 +21,12 @@ from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 from ocitui.words.lines import short_lines
 
-from ..background import Throttle
+from ..background import DRAW_SECONDS, Throttle
 from ..live import LiveChange
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
 from .base import ListScreen
 
-_DRAW_SECONDS = 0.25
 _INDENT = "  "
 _MOST = 1000
 """Rows of a kind; the heading stands for the others too."""
@@ -105,7 +104,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._hidden = 0
         self._tally = self._said = ""
         self._everything = self._filling = self._changed = False
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._fill)
+        self._throttle = Throttle(self, DRAW_SECONDS, self._fill)
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")

@@ -41,7 +41,7 @@ from ocitui.words.plans import (
     takes_name,
 )
 
-from ..background import Throttle, run_beside
+from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import AskingScreen, ConfirmScreen
 
@@ -258,9 +258,6 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.dismiss(self._options)
 
 
-_DRAW_SECONDS = 0.25
-
-
 class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
     findings where it is empty.
@@ -296,7 +293,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self._said = ""
         self._repaired: Repaired | None = None
         self._progress: RepairProgress | None = None
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw_progress)
+        self._throttle = Throttle(self, DRAW_SECONDS, self._draw_progress)
 
     # The plan
 

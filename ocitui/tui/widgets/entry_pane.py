@@ -91,12 +91,6 @@ class EntryPane(Vertical):
         else:
             self._rest = self.set_timer(_REST_SECONDS, self._rested)
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether what it shows is what it follows."""
-        busy = any(worker.group == "pane" and not worker.is_finished for worker in self.workers)
-        return self._rest is None and not busy
-
     def _rested(self) -> None:
         self._rest = None
         self._show()
@@ -151,34 +145,25 @@ class EntryPane(Vertical):
     # A worker makes its coroutine when it starts: one that is replaced before leaves none that nobody awaits.
     @work(group="pane", exclusive=True)
     async def _fill(self, tab: Tab, entry: JudgedEntry | None, keep_place: bool) -> None:
-        if tab == "summary":
-            await self._fill_summary(entry, keep_place)
-        elif tab == "problems":
-            await self._fill_problems(entry, keep_place)
-        else:
+        if tab == "manifest" or tab == "config":
             await self._fill_document(tab, entry)
+        else:
+            lines = await self._lines(tab, entry)
+            for view in self.query(f"#{tab}").results(LinesView):
+                view.set_lines(lines, keep_place=keep_place)
         self._shown[tab] = entry
 
-    async def _fill_summary(self, entry: JudgedEntry | None, keep_place: bool) -> None:
-        lines = [Line("no entry", kind="muted")]
-        if entry is not None:
-            # Made of documents and their types: not imported before there is an entry to show.
+    async def _lines(self, tab: Literal["summary", "problems"], entry: JudgedEntry | None) -> Sequence[Line]:
+        if entry is None:
+            return [Line("no entry", kind="muted")]
+        # Made of documents and their types, or of findings: not imported before there is an entry to show.
+        if tab == "summary":
             from ..summary import summarize
 
-            lines = await asyncio.to_thread(summarize, self._directory, entry)
-        self._show_lines("summary", lines, keep_place)
+            return await asyncio.to_thread(summarize, self._directory, entry)
+        from ocitui.words.findings import entry_problem_lines
 
-    async def _fill_problems(self, entry: JudgedEntry | None, keep_place: bool) -> None:
-        lines = [Line("no entry", kind="muted")]
-        if entry is not None:
-            from ocitui.words.findings import entry_problem_lines
-
-            lines = entry_problem_lines(await self._findings_of(entry))
-        self._show_lines("problems", lines, keep_place)
-
-    def _show_lines(self, tab: Tab, lines: Sequence[Line], keep_place: bool) -> None:
-        for view in self.query(f"#{tab}").results(LinesView):
-            view.set_lines(lines, keep_place=keep_place)
+        return entry_problem_lines(await self._findings_of(entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError
@@ -214,10 +199,7 @@ def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentE
     if len(raw) > LARGEST_PARSED:
         return None
     try:
-        if tab == "manifest":
-            Document.manifest(raw)
-        else:
-            Document.config(raw)
+        (Document.manifest if tab == "manifest" else Document.config)(raw)
     except DocumentError as error:
         return error
     return None

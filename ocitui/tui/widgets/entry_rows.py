@@ -82,9 +82,7 @@ class EntryRows:
             self._show()
 
     def sort_by(self, column: str | None, reverse: bool) -> None:
-        """Order the view by a column, or as the index has it. Raises ValueError for an unknown column."""
-        if column is not None and column not in BY_NAME:
-            raise ValueError(f"no column {column!r}")
+        """Order the view by a column, or as the index has it."""
         if column == self.sort_column:
             self.view = View(self.view.positions, reverse)
             return

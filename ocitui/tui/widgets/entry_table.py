@@ -351,7 +351,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
-        """Sort by a column, or as the index has it. Raises ValueError for an unknown column."""
+        """Sort by a column, or as the index has it."""
         if (column, reverse) == (self.rows.sort_column, self.rows.view.reverse):
             return
         with self._in_place():
