@@ -83,6 +83,12 @@ class FullScreen(SessionScreen[R]):
         for bar in self.query(StatusBar):
             bar.show([f" {clean(message)}"])
 
+    def may(self, action: str) -> bool:
+        """Whether an action of the table may be done now; says why not."""
+        if reason := self.session.refusal(action):
+            self.say(f"not done: {reason}")
+        return not reason
+
     def action_scroll(self, pages: int) -> None:
         """Scroll the lines, whatever has the keys."""
         for view in self.query(LinesView):
@@ -258,10 +264,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def _may_act(self) -> bool:
         if not self._ready or self._acting:
             return False
-        if self.writes and (reason := self.session.refusal(self.action)):
-            self.say(f"not done: {reason}")
-            return False
-        return True
+        return not self.writes or self.may(self.action)
 
     def _act(self) -> None:
         self._acting, self._locked = True, False

@@ -309,9 +309,7 @@ class ImportScreen(FullScreen[str | None]):
             return
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
-        elif reason := self.session.refusal("import_image"):
-            self.say(f"not done: {reason}")
-        else:
+        elif self.may("import_image"):
             number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 

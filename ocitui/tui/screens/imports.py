@@ -147,12 +147,6 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     # What can be done
 
-    def _may(self) -> bool:
-        if reason := self.session.refusal("import_image"):
-            self.say(f"not done: {reason}")
-            return False
-        return True
-
     def _begun(self, number: int) -> None:
         self._draw()
         self.query_one(PickList).move_to(f"job{number}")
@@ -170,22 +164,22 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def action_again(self) -> None:
         job = self._job
-        if job is not None and job.state in _AGAIN and self._may():
+        if job is not None and job.state in _AGAIN and self.may("import_image"):
             self._begun(self.session.imports.try_again(job))
 
     def action_rename(self) -> None:
         job = self._job
-        if job is not None and isinstance(job.error, NamedOtherwiseError) and self._may():
+        if job is not None and isinstance(job.error, NamedOtherwiseError) and self.may("import_image"):
             self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_go_on(self) -> None:
         old = self._old
-        if old is not None and self._may():
+        if old is not None and self.may("import_image"):
             self._begun(self.session.imports.go_on(old))
 
     def action_forget(self) -> None:
         old = self._old
-        if old is not None and self._may():
+        if old is not None and self.may("import_image"):
             self._forget(old)
 
     @work(group="forget")
@@ -199,7 +193,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self._throttle.ask()
 
     def action_downloads(self) -> None:
-        if not self._may():
+        if not self.may("import_image"):
             return
         if self.session.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
@@ -213,7 +207,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self.say(message)
 
     def action_import_image(self) -> None:
-        if self._may():
+        if self.may("import_image"):
             from .import_image import ImportScreen
 
             self.app.push_screen(ImportScreen(), self._imported)
