@@ -10,9 +10,8 @@ from ocitui.cache.daemon import DaemonState
 from ocitui.cache.verdict import Condition, Health
 from ocitui.tui.live import LiveChange
 from ocitui.tui.screens.answers import VerdictScreen
-from ocitui.tui.screens.changes import DeleteScreen
+from ocitui.tui.screens.changes import DeleteScreen, JournalScreen, TrashScreen
 from ocitui.tui.screens.help import HelpScreen
-from ocitui.tui.screens.journal import JournalScreen, TrashScreen
 from ocitui.tui.screens.problems import ProblemsScreen
 from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
 from ocitui.tui.terminal import Terminal

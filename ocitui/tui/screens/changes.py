@@ -1,29 +1,45 @@
-"""The changes that are asked about before they are made: delete, undo, point."""
+"""Changes: those asked about before they are made (delete, undo, point), and those made: the journal and the trash."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import Any, ClassVar
 
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
 from ocitui.cache import (
+    CacheError,
     ConflictError,
     DeletePlan,
     Descriptor,
     ImageName,
     NoSuchEntryError,
+    Transaction,
+    TransactionState,
+    TrashedFile,
 )
 from ocitui.cache.actor import whoami
 from ocitui.cache.files import known_format
+from ocitui.cache.records import some_of
+from ocitui.cache.trash import files_that_go
+from ocitui.cache.undoing import can_be_undone
 from ocitui.doctor.loop_devices import users_of_any
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
-from ocitui.text import counted, short_digests, timestamp
+from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words.lines import short_lines
 from ocitui.words.plans import Section, delete_sections, delete_title, entry_line, point_lines, undo_sections
 
-from ..widgets.lines import Line, LongList, heading
-from .base import ConfirmScreen
+from ..widgets.lines import Line, LongList, PickList, PickRow, heading
+from .base import ConfirmScreen, FullScreen, ListScreen
 
 Key = tuple[str, str | None]
 # Past this many entries a digest's first digits have to do.
@@ -131,3 +147,263 @@ class PointScreen(ConfirmScreen):
         assert self._plan is not None
         done = await point(self.session.cache, self._plan)
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
+
+
+class JournalScreen(FullScreen[str | None]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "step('down')", "Down", show=False),
+        Binding("k", "step('up')", "Up", show=False),
+        Binding("g", "step('first')", "First", show=False),
+        Binding("G", "step('last')", "Last", show=False),
+    ]
+    AUTO_FOCUS = "OptionList"
+    CSS = """
+    JournalScreen OptionList {
+        height: 1fr;
+        border: none;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
+    """
+    subject: ClassVar[str] = "journal"
+    keys = (("enter", "Undo that one: a plan first"), ("esc", "Back"))
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield OptionList()
+
+    def begin(self) -> None:
+        self._read()
+
+    @work
+    async def _read(self) -> None:
+        try:
+            transactions = await self.session.cache.transactions()
+        except CacheError as error:
+            self.say(error.one_line)
+            return
+        self._transactions = {one.id: one for one in transactions}
+        options = self.query_one(OptionList)
+        options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
+        options.action_first()
+        size = human_size(sum(one.bytes_in_trash for one in transactions))
+        count = counted(len(transactions), "transaction")
+        self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+
+    async def action_step(self, where: str) -> None:
+        await self.query_one(OptionList).run_action(f"cursor_{where}" if where in ("down", "up") else where)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        transaction = self._transactions[event.option.id or ""]
+        if not can_be_undone(transaction):
+            self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")
+        else:
+            self.dismiss(transaction.id)
+
+
+def row_text(transaction: Transaction) -> str:
+    """One transaction in a line: when, what, how it stands, what it was about, by whom."""
+    state = (
+        "pending: the next writer finishes it" if transaction.state is TransactionState.PENDING else transaction.state
+    )
+    size = human_size(transaction.bytes_in_trash)
+    return clean(
+        f"{timestamp(transaction.started)} {transaction.kind:<6} {state:<6} {size:>5}  "
+        f"{_about(transaction)}  {transaction.by}"
+    )
+
+
+def _about(transaction: Transaction) -> str:
+    """The first entry's name without its registry, and how many there are besides."""
+    if transaction.swap is not None:
+        return "index.json as a whole"
+    entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
+    if not entries:
+        files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
+        names = transaction.image_names
+        what = names[0].rpartition("/")[2] if names else short_digests(files[0] if files else "")
+        return f"{what} {counted(len(files), 'file')}" if files else "no entry"
+    keys = dict.fromkeys(entry.key for entry in entries)
+    name = (entries[0].image_name or "no name").rpartition("/")[2]
+    more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
+    return f"{name} {entries[0].format or 'no format'}{more}"
+
+
+_MOST = 200
+
+
+class RestoreScreen(ConfirmScreen):
+    """Brings files back to where they were, without entries."""
+
+    subject: ClassVar[str] = "restore from the trash"
+    verb: ClassVar[str] = "Restore"
+    action = "mend"
+
+    def __init__(self, files: Sequence[TrashedFile]) -> None:
+        super().__init__()
+        self._files = files
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        return [
+            *self.opening(f"{_total(self._files)} come back"),
+            Line(
+                "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
+                "makes entries of them."
+            ),
+            Line(),
+            *_lines(self._files),
+        ]
+
+    async def act(self) -> str:
+        done = await self.session.cache.restore([file.trash for file in self._files])
+        return f"{_total(self._files)} restored in {done.id}; u takes them out again"
+
+
+class EmptyTrashScreen(ConfirmScreen):
+    """Removes for good what the trash holds, and with that the undo of what it came by."""
+
+    subject: ClassVar[str] = "empty the trash"
+    verb: ClassVar[str] = "Remove for good"
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        cache = self.session.cache
+        transactions = {one.id: one for one in await cache.transactions()}
+        files = files_that_go(await cache.trash(), transactions)
+        # What comes into the trash while the question stands was not agreed to.
+        self._agreed = [file.trash for file in files]
+        if not files:
+            raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
+        undone = len({file.transaction for file in files if file.undoable})
+        lines = self.opening(f"{_total(files)} go for good")
+        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
+        if names := some_of(name for one in of for name in transactions[one].image_names):
+            lines.append(Line(names, "of"))
+        if undone:
+            what = f"{counted(undone, 'transaction')} can then no longer be undone"
+            lines.append(Line(what, kind="bad"))
+        return [*lines, Line(), *_lines(files)]
+
+    async def act(self) -> str:
+        removed = await self.session.cache.empty_trash(names=self._agreed)
+        return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
+
+    def asked(self) -> str:
+        return "nothing brings them back after y"
+
+
+def _total(files: Sequence[TrashedFile]) -> str:
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))},"
+
+
+def _lines(files: Sequence[TrashedFile]) -> list[Line]:
+    lines = [
+        Line(f"{short_digests(file.name or file.trash)}, {timestamp(file.when)}", f"{human_size(file.size):>5}")
+        for file in files[:_MOST]
+    ]
+    return [*lines, *([Line(f"and {len(files) - _MOST} more")] if len(files) > _MOST else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrashRow(PickRow):
+    """A row, and the files it stands for: those of a transaction for its heading, one for any other."""
+
+    files: tuple[TrashedFile, ...] = field(compare=False)
+    transaction: Transaction | None = field(compare=False)
+
+
+class TrashScreen(ListScreen[str | None, TrashRow]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Restore", show=False),
+        Binding("e", "empty", "Empty", show=False),
+        Binding("u", "undo", "Undo", show=False),
+    ]
+    CSS = """
+    TrashScreen {
+        PickList { height: 2fr; }
+    }
+    """
+    subject: ClassVar[str] = "trash"
+    keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
+
+    def begin(self) -> None:
+        self._read()
+
+    @work(group="read", exclusive=True)
+    async def _read(self, said: str = "") -> None:
+        try:
+            files = await self.session.cache.trash()
+            transactions = {one.id: one for one in await self.session.cache.transactions()}
+        except CacheError as error:
+            self.say(error.one_line)
+            return
+        self.show_rows(trash_rows(files, transactions))
+        self._draw_detail()
+        total = f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
+        self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        row = self.row
+        self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
+
+    def action_restore(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        self.app.push_screen(RestoreScreen(row.files), self._changed)
+
+    def action_empty(self) -> None:
+        if not self.rows:
+            self.say("the trash is empty")
+            return
+        self.app.push_screen(EmptyTrashScreen(), self._changed)
+
+    def _changed(self, message: str | None) -> None:
+        if message:
+            self._read(message)
+
+    def action_undo(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        if row.transaction is None or not any(file.undoable for file in row.files):
+            self.say("no transaction that can be undone took it there; r brings the file back")
+        else:
+            self.dismiss(row.transaction.id)
+
+
+def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction]) -> Iterator[TrashRow]:
+    """Transaction by transaction, the newest first, and the files of each."""
+    for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+        same = tuple(group)
+        transaction = transactions.get(transaction_id)
+        what = transaction_id or "of no known transaction"
+        if transaction is not None:
+            names = f" {transaction.about}" if transaction.about else ""
+            what = f"{transaction.kind} {transaction_id}{names}"
+        fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
+        text = f"{timestamp(max(file.when for file in same))} {what}"
+        key = f"of {transaction_id}"
+        yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
+        for file in same:
+            name = short_digests(file.name or file.trash)
+            kind = "" if file.kind == "file" else f" ({file.kind})"
+            key, text = f"file {file.trash}", f"  {name}{kind}"
+            yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
+
+
+def _detail(row: TrashRow) -> list[Line]:
+    if len(row.files) == 1:
+        file = row.files[0]
+        lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
+        lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
+    else:
+        size = human_size(sum(file.size for file in row.files))
+        lines = [heading(f"{counted(len(row.files), 'file')}, {size}")]
+    if row.transaction is not None:
+        lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
+    return lines

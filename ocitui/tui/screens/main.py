@@ -116,12 +116,12 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(UndoScreen(transaction_id), self._said)
 
     def action_journal(self) -> None:
-        from .journal import JournalScreen
+        from .changes import JournalScreen
 
         self.app.push_screen(JournalScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
-        from .journal import TrashScreen
+        from .changes import TrashScreen
 
         self.app.push_screen(TrashScreen(), self._undo_chosen)
 
