@@ -116,7 +116,6 @@ class OcituiApp(SessionApp):
         self.session.say(f"theme {following}; start with --theme {following} to keep it")
 
     def action_show_help(self) -> None:
-        """The help, once."""
         from .screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):

@@ -90,7 +90,6 @@ class FullScreen(SessionScreen[R]):
         return not reason
 
     def action_scroll(self, pages: int) -> None:
-        """Scroll the lines, whatever has the keys."""
         for view in self.query(LinesView):
             view.action_pages(pages)
 
@@ -136,7 +135,6 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
 
     @property
     def row(self) -> Row | None:
-        """The row under the cursor."""
         return self.rows.get(self.key)
 
 
@@ -294,7 +292,6 @@ class ConfirmScreen(FullScreen[str | None]):
             await asyncio.sleep(_LOCK_SECONDS)
 
     def done(self, message: str) -> None:
-        """It was done."""
         self.dismiss(message)
 
     def failed(self, error: CacheError) -> None:

@@ -247,7 +247,7 @@ class RestoreScreen(ConfirmScreen):
 
     async def plan(self) -> Iterable[Line | LongList]:
         return [
-            *self.opening(f"{_total(self._files)} come back"),
+            *self.opening(f"{_total(self._files)}, come back"),
             Line(
                 "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
                 "makes entries of them."
@@ -258,7 +258,7 @@ class RestoreScreen(ConfirmScreen):
 
     async def act(self) -> str:
         done = await self.session.cache.restore([file.trash for file in self._files])
-        return f"{_total(self._files)} restored in {done.id}; u takes them out again"
+        return f"{_total(self._files)}, restored in {done.id}; u takes them out again"
 
 
 class EmptyTrashScreen(ConfirmScreen):
@@ -276,13 +276,12 @@ class EmptyTrashScreen(ConfirmScreen):
         if not files:
             raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
-        lines = self.opening(f"{_total(files)} go for good")
+        lines = self.opening(f"{_total(files)}, go for good")
         of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
         if names := some_of(name for one in of for name in transactions[one].image_names):
             lines.append(Line(names, "of"))
         if undone:
-            what = f"{counted(undone, 'transaction')} can then no longer be undone"
-            lines.append(Line(what, kind="bad"))
+            lines.append(Line(f"{counted(undone, 'transaction')} can then no longer be undone", kind="bad"))
         return [*lines, Line(), *_lines(files)]
 
     async def act(self) -> str:
@@ -294,7 +293,7 @@ class EmptyTrashScreen(ConfirmScreen):
 
 
 def _total(files: Sequence[TrashedFile]) -> str:
-    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))},"
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
 def _lines(files: Sequence[TrashedFile]) -> list[Line]:
@@ -342,8 +341,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             return
         self.show_rows(trash_rows(files, transactions))
         self._draw_detail()
-        total = f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
-        self.say(said or (f"{total}; the room is free once it is emptied" if files else "the trash is empty"))
+        self.say(said or (f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty"))
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
@@ -351,16 +349,14 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
 
     def action_restore(self) -> None:
-        row = self.row
-        if row is None:
-            return
-        self.app.push_screen(RestoreScreen(row.files), self._changed)
+        if (row := self.row) is not None:
+            self.app.push_screen(RestoreScreen(row.files), self._changed)
 
     def action_empty(self) -> None:
-        if not self.rows:
+        if self.rows:
+            self.app.push_screen(EmptyTrashScreen(), self._changed)
+        else:
             self.say("the trash is empty")
-            return
-        self.app.push_screen(EmptyTrashScreen(), self._changed)
 
     def _changed(self, message: str | None) -> None:
         if message:
@@ -402,8 +398,7 @@ def _detail(row: TrashRow) -> list[Line]:
         lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
         lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
     else:
-        size = human_size(sum(file.size for file in row.files))
-        lines = [heading(f"{counted(len(row.files), 'file')}, {size}")]
+        lines = [heading(_total(row.files))]
     if row.transaction is not None:
         lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
     return lines

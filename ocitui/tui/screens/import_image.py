@@ -20,7 +20,7 @@ from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
 from ocitui.importing.packing.packer_base import check_choice
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import ListedImage, SourceImage, SourceKind
+from ocitui.importing.sources.base import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
@@ -349,20 +349,18 @@ def image_rows(sight: Sight) -> list[PickRow]:
     rows = []
     for number, image in enumerate(sight.images):
         sign = "*" if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
-        rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", _row_end(image)))
+        right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
+        rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", right))
     return rows
-
-
-def _row_end(image: ListedImage) -> str:
-    size = human_size(image.size)
-    return f"{image.platform or 'unknown'!s:<14} {size:>5} {short_digest(image.digest)}"
 
 
 def preview_lines(
     sight: Sight, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
 ) -> list[Line]:
     """All that is to be known before `y`."""
-    lines = [heading(_found(sight))]
+    listing = sight.listing if sight.refusal is None else None
+    count = counted(len(sight.images), "image") if sight.listing else "an image"
+    lines = [heading(f"Found in {_KINDS[sight.kind]}: {count}")]
     if sight.packed is not None:
         lines += _packed_lines(sight.packed)
     elif sight.image is not None:
@@ -372,14 +370,12 @@ def preview_lines(
         lines.append(Line("choose one above: enter takes it" if len(sight.images) > 1 else sight.refusal.hint))
     if sight.can_be_taken:
         lines += _cache_lines(sight, standing, request)
-        lines += _packer_lines(sight, request, missing)
-    lines += [Line(note, "note") for note in _notes(sight)]
-    return lines
-
-
-def _found(sight: Sight) -> str:
-    count = counted(len(sight.images), "image") if sight.listing else "an image"
-    return f"Found in {_KINDS[sight.kind]}: {count}"
+        if sight.packed is None and (what := missing.get(request.format)):
+            lines.append(
+                Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
+            )
+    noted = (*(sight.image.notes if sight.image else ()), *(listing.notes if listing else ()))
+    return [*lines, *(Line(short_digests(note), "note") for note in dict.fromkeys(noted))]
 
 
 def _image_lines(image: SourceImage) -> Iterator[Line]:
@@ -418,15 +414,3 @@ def _cache_lines(sight: Sight, standing: Standing, request: ImportRequest) -> It
     else:
         won = "nothing is fetched or packed" if standing.wins else "the name only is made to stand for it"
         yield Line(f"it has it in format {format_} under this name: {won}", "cache", "good")
-
-
-def _packer_lines(sight: Sight, request: ImportRequest, missing: dict[PackedFormat, str]) -> Iterator[Line]:
-    if sight.packed is None and (what := missing.get(request.format)):
-        yield Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
-
-
-def _notes(sight: Sight) -> list[str]:
-    """What the listing and the image say, each once."""
-    listing = sight.listing.notes if sight.listing and sight.refusal is None else ()
-    image = sight.image.notes if sight.image else ()
-    return [short_digests(note) for note in dict.fromkeys((*image, *listing))]

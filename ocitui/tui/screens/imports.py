@@ -159,8 +159,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         self.session.imports.queue.cancel(job.id)
         self.say("cancelling; what was downloaded is kept")
 
-    def action_interrupt(self) -> None:
-        self.action_cancel()
+    action_interrupt = action_cancel
 
     def action_again(self) -> None:
         job = self._job
@@ -246,8 +245,7 @@ class LeavingScreen(ConfirmScreen):
     def asked(self) -> str:
         return "nothing is stopped before y"
 
-    def action_interrupt(self) -> None:
-        self.action_leave()
+    action_interrupt = ConfirmScreen.action_leave
 
     def acting(self) -> str:
         return "stopping the imports; what was downloaded is kept"
@@ -266,7 +264,6 @@ _KINDS: dict[JobState, Kind] = {
 
 
 def _job_row(job: ImportJob, width: int) -> PickRow:
-    """An import in a line."""
     text = f"{job.id} {called(job.request)} {job.request.format}"
     return PickRow(f"job{job.id}", text, _right(job, width), _KINDS[job.state])
 

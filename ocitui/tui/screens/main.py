@@ -218,7 +218,6 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(VerdictScreen())
 
     def action_refresh(self) -> None:
-        """Read the index and list the directory."""
         self.session.live.read_again()
         self.say("read again")
 

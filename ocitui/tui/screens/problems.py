@@ -41,7 +41,6 @@ class ProblemRow(PickRow):
 
     @property
     def lines(self) -> list[Line]:
-        """All there is to say of it."""
         return short_lines(kind_lines(self.findings)) if self.heading else finding_lines(self.findings[0])
 
 
@@ -215,8 +214,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         else:
             self.say("no check is under way")
 
-    def action_interrupt(self) -> None:
-        self.action_cancel()
+    action_interrupt = action_cancel
 
     def action_show_everything(self) -> None:
         self._everything, self._findings = not self._everything, None

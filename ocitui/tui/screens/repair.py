@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.assessment_texts import bears_on, memory_warning
+from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.finding_texts import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
@@ -109,13 +109,9 @@ def _fixed(lines: list[Line]) -> DrawLines:
     return lambda _, __: lines
 
 
-def plan_lines(plan: RepairPlan, host: str, assessment: Assessment | None, *, kratad_runs: bool) -> list[Line]:
-    """The plan as a whole: what matters most stands first."""
-    lines = [heading(f"On {host}: {balance(plan)}")]
-    if assessment is not None and assessment.headline:
-        lines.append(Line(f"{assessment.headline}.", kind="bad"))
-    elif kratad_runs and any(step.change.edits_index for step in plan.made):
-        lines.append(Line(f"{memory_warning('overwrite what is changed in it')}.", kind="bad"))
+def plan_lines(plan: RepairPlan) -> list[Line]:
+    """What is done, what is offered, what stays."""
+    lines: list[Line] = []
     if plan.used_by:
         devices = ", ".join(plan.used_by)
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
@@ -297,14 +293,14 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     # The plan
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         live = self.session.live
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
-        self._plan = await run_beside(lambda: self._make_plan(report, assessment))
-        self._list()
-        return self._lines()
+        plan = await run_beside(lambda: self._make_plan(report, assessment))
+        self._list(plan)
+        return self._lines(plan)
 
     async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
@@ -323,14 +319,17 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
             return f"there is nothing to do; {marking}o offers more"
         return "nothing is changed before y; space takes a step out"
 
-    def _list(self) -> None:
-        if self._plan is None:
-            return
-        self.show_rows(plan_rows(self._plan, self._assessment, self.session.terminal.ascii))
+    def _list(self, plan: RepairPlan) -> None:
+        self._plan = plan
+        self.show_rows(plan_rows(plan, self._assessment, self.session.terminal.ascii))
 
-    def _lines(self) -> list[Line]:
-        assert self._plan is not None
-        return plan_lines(self._plan, self.session.host, self._assessment, kratad_runs=self.session.live.daemon.running)
+    def _lines(self, plan: RepairPlan) -> list[Line | LongList]:
+        """The plan as a whole: what matters most stands first."""
+        headline = self._assessment.headline if self._assessment is not None else ""
+        edits = not headline and any(step.change.edits_index for step in plan.made)
+        lines = self.opening(balance(plan), "overwrite what is changed in it" if edits else "")
+        lines += [Line(f"{headline}.", kind="bad")] if headline else []
+        return [*lines, *plan_lines(plan)]
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
@@ -338,7 +337,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
         for view in self.query(LinesView):
-            view.set_lines(self._lines() if row.key == PLAN else row.lines(self._plan, self.size.width))
+            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self._plan, self.size.width))
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -349,9 +348,8 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         row, plan = self.row, self._plan
         if row is None or row.step is None or plan is None or not self._ready or self._acting:
             return
-        self._plan = replace(plan, chosen=plan.chosen ^ {row.step})
         self._asked_twice = False
-        self._list()
+        self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
         self.say(f"on {self.session.host}: {self.asked()}")
 

@@ -127,7 +127,6 @@ class EntryRows:
 
     @property
     def marks(self) -> int:
-        """How many entries are marked."""
         return self._marked.count(1)
 
     @property
@@ -144,7 +143,6 @@ class EntryRows:
         self._marked[position] ^= 1
 
     def mark_shown(self) -> None:
-        """Mark every row of the view."""
         for position in self.view.positions:
             self._marked[position] = 1
 

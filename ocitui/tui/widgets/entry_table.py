@@ -48,10 +48,11 @@ class _Place(NamedTuple):
     line: int
 
 
-class EntryCanvas(ScrollView):
-    """The rows of an EntryRows on screen: where the cursor is, which rows are in view, and how they look.
+class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
+    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries.
 
-    Whatever changes, ``_sync`` compares the lines with those last asked for, and repaints the ones that differ.
+    What is shown, sorted and marked can be asked of its ``rows``. Whatever changes, ``_sync`` compares the lines with
+    those last asked for, and repaints the ones that differ.
     """
 
     ALLOW_SELECT = False
@@ -60,16 +61,12 @@ class EntryCanvas(ScrollView):
     }
     # No scroll bar: it would be repainted with every row that comes or goes.
     DEFAULT_CSS = """
-    EntryCanvas {
+    EntryTable {
         height: 1fr;
         overflow: hidden hidden;
         background: $background;
         color: $foreground;
-        & > .entry-table--header {
-            background: $panel;
-            color: $foreground;
-            text-style: bold;
-        }
+        & > .entry-table--header { background: $panel; color: $foreground; text-style: bold; }
         & > .entry-table--cursor {
             background: $block-cursor-blurred-background;
             color: $block-cursor-blurred-foreground;
@@ -80,22 +77,38 @@ class EntryCanvas(ScrollView):
             color: $block-cursor-foreground;
             text-style: $block-cursor-text-style;
         }
-        &:nocolor > .entry-table--cursor {
-            text-style: bold reverse;
-        }
-        & > .entry-table--marked {
-            color: $text-accent;
-            text-style: bold;
-        }
-        & > .entry-table--bad {
-            color: $text-error;
-            text-style: bold;
-        }
-        & > .entry-table--unknown, & > .entry-table--placeholder {
-            color: $text-muted;
-        }
+        &:nocolor > .entry-table--cursor { text-style: bold reverse; }
+        & > .entry-table--marked { color: $text-accent; text-style: bold; }
+        & > .entry-table--bad { color: $text-error; text-style: bold; }
+        & > .entry-table--unknown, & > .entry-table--placeholder { color: $text-muted; }
     }
     """
+
+    # The application's table of actions describes the keys.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move_cursor(-1)", "Up", show=False),
+        Binding("down,j", "move_cursor(1)", "Down", show=False),
+        Binding("home,g", "first", "First", show=False),
+        Binding("end,G", "last", "Last", show=False),
+        Binding("pageup", "move_page(-1)", "Page up", show=False),
+        Binding("pagedown", "move_page(1)", "Page down", show=False),
+        Binding("space", "toggle_mark", "Mark", show=False),
+        Binding("enter", "open", "Open", show=False),
+    ]
+
+    class Highlighted(Message):
+        """The cursor is on another entry, or on none."""
+
+    class Opened(Message):
+        """The operator asked for the entry under the cursor, by enter or by mouse."""
+
+    class CountsChanged(Message):
+        """There are more or fewer entries, rows or marks."""
+
+    _told_position: int | None = None
+    _told_counts = (0, 0, 0, 0)
+    _before_filter: _Place | None = None  # where to return to, until the operator moves
+    _opened_by_click = False
 
     placeholder: var[str] = var("")
     """The hint shown in place of the rows where there are none."""
@@ -108,7 +121,7 @@ class EntryCanvas(ScrollView):
         self.cursor_row: int | None = None
         """The cursor's row, counted from 0 at the top of the view."""
         self._painted: list[Line] = []
-        self.set_reactive(EntryCanvas.placeholder, placeholder)
+        self.set_reactive(EntryTable.placeholder, placeholder)
 
     # What is on screen
 
@@ -265,39 +278,6 @@ class EntryCanvas(ScrollView):
         self._painted = self._lines()
         self.refresh()
 
-
-class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
-    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries.
-
-    What is shown, sorted and marked can be asked of its ``rows``.
-    """
-
-    # The application's table of actions describes the keys.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move_cursor(-1)", "Up", show=False),
-        Binding("down,j", "move_cursor(1)", "Down", show=False),
-        Binding("home,g", "first", "First", show=False),
-        Binding("end,G", "last", "Last", show=False),
-        Binding("pageup", "move_page(-1)", "Page up", show=False),
-        Binding("pagedown", "move_page(1)", "Page down", show=False),
-        Binding("space", "toggle_mark", "Mark", show=False),
-        Binding("enter", "open", "Open", show=False),
-    ]
-
-    class Highlighted(Message):
-        """The cursor is on another entry, or on none."""
-
-    class Opened(Message):
-        """The operator asked for the entry under the cursor, by enter or by mouse."""
-
-    class CountsChanged(Message):
-        """There are more or fewer entries, rows or marks."""
-
-    _told_position: int | None = None
-    _told_counts = (0, 0, 0, 0)
-    _before_filter: _Place | None = None  # where to return to, until the operator moves
-    _opened_by_click = False
-
     # Rows
 
     def load(self, entries: Entries, moves: Moves | None = None) -> None:
@@ -324,12 +304,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
     @property
     def shown(self) -> int:
-        """How many rows the filter lets through."""
         return len(self.rows.view)
 
     @property
     def total(self) -> int:
-        """How many entries there are."""
         return 0 if self.rows.entries is None else len(self.rows.entries)
 
     # Filter and sort

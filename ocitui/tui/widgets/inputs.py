@@ -162,9 +162,7 @@ class PathSuggester(Suggester):
         self._sources = sources
 
     async def get_suggestion(self, value: str) -> str | None:
-        if not self._sources:
-            return await asyncio.to_thread(complete_path, value)
-        return await asyncio.to_thread(complete_source, value)
+        return await asyncio.to_thread(complete_source if self._sources else complete_path, value)
 
 
 def complete_source(value: str) -> str | None:

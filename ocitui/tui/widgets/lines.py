@@ -315,7 +315,6 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Moved())
 
     def move_to(self, key: str) -> None:
-        """Put the cursor on a row."""
         keys = [row.key for row in self.rows]
         if key in keys:
             self._go(keys.index(key))
