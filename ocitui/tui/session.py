@@ -220,9 +220,6 @@ class Imports:
         """Those that wait or run."""
         return self.queue.active
 
-    def job(self, number: int) -> ImportJob | None:
-        return next((job for job in self.jobs if job.id == number), None)
-
     def layers(self, number: int) -> tuple[LayerProgress, ...]:
         """The layers that a job downloaded, also once it is past that."""
         return self._layers.get(number, ())

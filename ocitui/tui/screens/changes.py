@@ -29,6 +29,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.actor import whoami
 from ocitui.cache.files import known_format
+from ocitui.cache.index import Key
 from ocitui.cache.records import some_of
 from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
@@ -41,7 +42,6 @@ from ocitui.words.plans import Section, delete_sections, delete_title, entry_lin
 from ..widgets.lines import Line, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
 
-Key = tuple[str, str | None]
 # Past this many entries a digest's first digits have to do.
 WHOLE_DIGESTS = 3
 # Past this many, nobody reads each; they are still there for who scrolls.

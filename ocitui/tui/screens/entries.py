@@ -207,18 +207,13 @@ class EntriesScreen(SessionScreen[None]):
             parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
         if marks:
             parts.append((f"  {marks} marked{f' ({hidden} hidden)' if hidden else ''}", "bold"))
-        parts += [(f"  {under_way}", "bold") for under_way in (self._imports_text, self._check_text) if under_way]
+        if self._imports_text:
+            parts.append((f"  {self._imports_text}", "bold"))
+        if (deep := self.session.live.deep).running:
+            from ocitui.words.findings import check_progress
+
+            parts.append((f"  deep check: {check_progress(deep.progress)}", "bold"))
         self.query_one(StatusBar).show([*parts, f"  {clean(self._message)}" if self._message else ""])
-
-    @property
-    def _check_text(self) -> str:
-        """How far the check is that runs; empty where none does."""
-        deep = self.session.live.deep
-        if not deep.running:
-            return ""
-        from ocitui.words.findings import check_progress
-
-        return f"deep check: {check_progress(deep.progress)}"
 
     def _draw_keys(self) -> None:
         off = {action.name for action in FOOTER if self.session.refusal(action.name)}

@@ -262,19 +262,16 @@ class ImportScreen(FullScreen[str | None]):
         self._show_images(rows)
         self.show_lines(preview_lines(sight, self._standing, request, self._missing))
         if not sight.can_be_taken:
-            self._wait_for_choice(bool(rows))
+            if rows:
+                self.query_one(PickList).focus()
+                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
+            self.say("choose one of them: enter takes it" if rows else "not to be imported as it is")
         elif request.name is None:
             self.query_one("#name").focus()
             self.show_keys(_KEYS)
             self.say("the source says no name: type the one it is to have")
         else:
             self._wait_for_start(request, several=bool(rows))
-
-    def _wait_for_choice(self, several: bool) -> None:
-        if several:
-            self.query_one(PickList).focus()
-            self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
-        self.say("choose one of them: enter takes it" if several else "not to be imported as it is")
 
     def _wait_for_start(self, request: ImportRequest, *, several: bool) -> None:
         self._request = request

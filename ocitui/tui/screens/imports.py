@@ -138,8 +138,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     @property
     def _job(self) -> ImportJob | None:
-        key = self.key
-        return self.session.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
+        return next((job for job in self.session.imports.jobs if f"job{job.id}" == self.key), None)
 
     @property
     def _old(self) -> UnfinishedImport | None:
@@ -264,17 +263,13 @@ _KINDS: dict[JobState, Kind] = {
 
 
 def _job_row(job: ImportJob, width: int) -> PickRow:
+    now, right = job.progress, f"{job.state:<11}"
+    if job.state is JobState.RUNNING:
+        drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
+        left = human_age(math.ceil(now.left)) if now.left is not None else ""
+        right = f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
     text = f"{job.id} {called(job.request)} {job.request.format}"
-    return PickRow(f"job{job.id}", text, _right(job, width), _KINDS[job.state])
-
-
-def _right(job: ImportJob, width: int) -> str:
-    now = job.progress
-    if job.state is not JobState.RUNNING:
-        return f"{job.state:<11}"
-    drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
-    left = human_age(math.ceil(now.left)) if now.left is not None else ""
-    return f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
+    return PickRow(f"job{job.id}", text, right, _KINDS[job.state])
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:

@@ -44,11 +44,6 @@ class ProblemRow(PickRow):
         return short_lines(kind_lines(self.findings)) if self.heading else finding_lines(self.findings[0])
 
 
-def shown(findings: Sequence[Finding], *, everything: bool) -> list[Finding]:
-    """Those that are problems, or all."""
-    return [one for one in findings if everything or one.is_problem]
-
-
 def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
     """The rows for findings that are in order: a heading for each kind, and below it what was found."""
     seen: Counter[str] = Counter()
@@ -64,17 +59,14 @@ def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]
         # The same may be found of two entries that are equal.
         fingerprint = one.fingerprint
         seen[fingerprint] += 1
-        right = "acknowledged" if one.acknowledged else _word(one)
+        # The code of most says what was seen.
+        seen_word = state_of([one], None).word if one.code in ("file-missing", "file-not-regular") else ""
+        right = "acknowledged" if one.acknowledged else seen_word
         key = f"{fingerprint} {seen[fingerprint]}"
         yield ProblemRow(key, f"{_INDENT}{entry_text(one)}", right, tone(one), findings=(one,))
     if rest := same[_MOST:]:
         more, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
         yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True)
-
-
-def _word(finding: Finding) -> str:
-    """A few words for what was seen, where the code does not say it."""
-    return state_of([finding], None).word if finding.code in ("file-missing", "file-not-regular") else ""
 
 
 class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
@@ -144,7 +136,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         """None where they are those that are shown."""
         if findings == self._findings:
             return None
-        self._findings, listed = findings, shown(findings, everything=self._everything)
+        self._findings, listed = findings, [one for one in findings if self._everything or one.is_problem]
         self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
         return problem_rows(listed)
 
