@@ -7,23 +7,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ocitui.cache import DeletePlan, Descriptor, Transaction
-from ocitui.cache.deleting import PlannedFile
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.records import Moved, Placed, Swap
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.finding_texts import entry_text
 from ocitui.doctor.findings import Finding, Way
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.repair.point import PointPlan
 from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
 from ocitui.text import counted, human_size, short_digest, short_digests
 
 from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, heading, said
+
+if TYPE_CHECKING:
+    from ocitui.cache import DeletePlan, Descriptor, Transaction
+    from ocitui.cache.deleting import PlannedFile
+    from ocitui.cache.records import Moved, Placed, Swap
+    from ocitui.doctor.repair.point import PointPlan
 
 _MOST_IDS = 4
 T = TypeVar("T")

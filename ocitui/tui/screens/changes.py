@@ -320,11 +320,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         Binding("e", "empty", "Empty", show=False),
         Binding("u", "undo", "Undo", show=False),
     ]
-    CSS = """
-    TrashScreen {
-        PickList { height: 2fr; }
-    }
-    """
+    CSS = "TrashScreen PickList { height: 2fr; }"
     subject: ClassVar[str] = "trash"
     keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
 

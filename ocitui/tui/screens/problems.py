@@ -83,11 +83,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         Binding("x", "cancel", "Cancel", show=False),
     ]
     subject: ClassVar[str] = "problems"
-    CSS = """
-    ProblemsScreen {
-        #coverage { background: $panel; }
-    }
-    """
+    CSS = "ProblemsScreen #coverage { background: $panel; }"
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
-from ocitui.text import human_size, short_digests
+from ocitui.text import counted, human_size, short_digests
 from ocitui.words.findings import remaining_lines, repair_progress, title
 from ocitui.words.lines import KEYS, capital, short_lines
 from ocitui.words.plans import (
@@ -48,12 +48,12 @@ from .base import AskingScreen, ConfirmScreen
 PLAN = "plan"
 _MOST = 100
 Naming = tuple[str, Literal["name", "adopt"]]
-DrawLines = Callable[[RepairPlan, int], list[Line]]
+DrawLines = Callable[[int], list[Line]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow(PickRow):
-    """``lines`` draws what there is to say of it, for a plan and a width; ``step`` is the number of a step that can be
+    """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of a step that can be
     marked. ``naming`` is the digest that a name can be given to here, and how; ``hint`` what it may be called."""
 
     lines: DrawLines = field(compare=False)
@@ -70,7 +70,7 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> l
         rows.append(PlanRow("copy", text, str(assessment.case), lines=_fixed(copies)))
     if joined := plan.joined:
         title_ = sources_title(joined)
-        rows.append(PlanRow("sources", title_, "side by side", lines=lambda _, width: _sources(joined, width)))
+        rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
     rows += [_step(plan, step, ascii) for step in plan.steps]
     rows += [_nameless(entry) for entry in plan.joined if entry.name is None]
     for number, left in enumerate(grouped_left(plan)):
@@ -94,7 +94,7 @@ def _step(plan: RepairPlan, step: RepairStep, ascii: bool) -> PlanRow:
         human_size(size) if size else "",
         "plain" if chosen else "muted",
         start=True,
-        lines=lambda shown, _: _step_lines(step, chosen=step.number in shown.chosen),
+        lines=lambda _: _step_lines(step, chosen=chosen),
         step=step.number,
     )
 
@@ -106,7 +106,7 @@ def _nameless(entry: JoinedEntry) -> PlanRow:
 
 
 def _fixed(lines: list[Line]) -> DrawLines:
-    return lambda _, __: lines
+    return lambda _: lines
 
 
 def plan_lines(plan: RepairPlan) -> list[Line]:
@@ -194,11 +194,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         Binding("s", "source", "Source", show=False),
         Binding("D", "forget_sources", "Forget sources", show=False),
     ]
-    CSS = """
-    RepairOptionsScreen {
-        PickList { height: auto; }
-    }
-    """
+    CSS = "RepairOptionsScreen PickList { height: auto; }"
     subject: ClassVar[str] = "repair: what is allowed"
     keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"), ("esc", "Back"))
 
@@ -337,7 +333,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
         for view in self.query(LinesView):
-            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self._plan, self.size.width))
+            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -465,5 +461,5 @@ def _outcome(repaired: Repaired) -> str:
     done = f"mended in {ids}; u undoes it" if ids else "done"
     left = len(repaired.remaining)
     clean = clean_text(repaired.report.depth)
-    state = clean if not left else f"{left} {'finding remains' if left == 1 else 'findings remain'}"
+    state = counted(left, "finding remains", "findings remain") if left else clean
     return f"{done}; checked again: {state}"

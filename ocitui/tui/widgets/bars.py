@@ -95,23 +95,13 @@ class TroubleBar(Bar):
 class StatusBar(Bar):
     """What was done, what is marked, what the filter shows."""
 
-    DEFAULT_CSS = """
-    StatusBar {
-        background: $panel;
-        color: $foreground;
-    }
-    """
+    DEFAULT_CSS = "StatusBar { background: $panel; color: $foreground; }"
 
 
 class KeyBar(Bar):
     """The keys that apply now."""
 
-    DEFAULT_CSS = """
-    KeyBar {
-        background: $background;
-        color: $text-muted;
-    }
-    """
+    DEFAULT_CSS = "KeyBar { background: $background; color: $text-muted; }"
 
 
 class TabBar(Bar):
@@ -119,12 +109,7 @@ class TabBar(Bar):
 
     ellipsis = False
 
-    DEFAULT_CSS = """
-    TabBar {
-        background: $panel;
-        color: $text-muted;
-    }
-    """
+    DEFAULT_CSS = "TabBar { background: $panel; color: $text-muted; }"
 
 
 def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> list[Part]:
