@@ -86,7 +86,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def live_changed(self, change: LiveChange) -> None:
         """Draw what is known by now."""
-        if not self.query(EntryTable):
+        if not all(self.query(kind) for kind in (HeaderBar, EntryTable, StatusBar)):
             # A worker outlives the widgets for a moment when the program ends.
             return
         live, table = self.session.live, self.query_one(EntryTable)
