@@ -58,13 +58,12 @@ class EntriesScreen(SessionScreen[None]):
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
-        ascii_only = self.session.terminal.ascii
         yield Bar(id="tiny")
         yield HeaderBar()
         yield TroubleBar()
         with Container(id="body"):
-            yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
-            yield EntryPane(self.session.directory, self.session.live.findings_of, ascii=ascii_only)
+            yield EntryTable(ascii=self.session.terminal.ascii, placeholder="reading the cache")
+            yield EntryPane(self.session.directory, self.session.live.findings_of)
         yield KeyBar()
         yield OneLineQuestion(self.end_asking)
         yield StatusBar()

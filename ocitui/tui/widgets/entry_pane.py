@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Tab = Literal["summary", "manifest", "config", "problems"]
 TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
-_OF_LINES: tuple[Tab, ...] = ("summary", "problems")
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.12
 
@@ -58,14 +57,11 @@ class EntryPane(Vertical):
         self,
         directory: Path,
         findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
-        *,
-        ascii: bool = False,
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked."""
         super().__init__(classes="-summary")
         self._directory = directory
         self._findings_of = findings_of
-        self._ascii = ascii
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._rest: Timer | None = None
@@ -115,9 +111,7 @@ class EntryPane(Vertical):
 
     def focus_view(self) -> None:
         """Give the keys to the view of the open tab."""
-        if self.tab in _OF_LINES:
-            self.query_one(f"#{self.tab}", LinesView).focus()
-        elif (view := self.document_view) is not None:
+        for view in self.query(f"#{self.tab}"):
             view.focus()
 
     @property
@@ -129,13 +123,11 @@ class EntryPane(Vertical):
         return next(iter(views), None)
 
     def _draw_tabs(self) -> None:
-        rule = "-" if self._ascii else "─"
-        parts: list[Part] = [rule * 2]
+        parts: list[Part] = ["──"]
         for number, tab in enumerate(TABS, start=1):
             name = f" {number} {tab.capitalize()} "
             parts.append((name, "bold reverse") if tab == self.tab else name)
-        parts.append(rule * 200)
-        self.query_one(TabBar).show(parts)
+        self.query_one(TabBar).show([*parts, "─" * 200])
 
     def _show(self, *, keep_place: bool = False) -> None:
         if self.entry is not None and self._shown.get(self.tab) == self.entry:
