@@ -55,11 +55,7 @@ def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
     yield from _filled(
         Section("These names will then stand for another image", plan.uncovered, _uncovered_line),
         Section("Out of the index", plan.entries, entry_line),
-        Section(
-            "To the trash; undo brings it back, and the room is free once that is emptied",
-            plan.files,
-            _file_line,
-        ),
+        Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
         Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),
     )
 

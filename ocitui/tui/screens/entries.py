@@ -15,17 +15,7 @@ from ocitui.text import clean
 from ..actions import FOOTER
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
-from ..widgets.bars import (
-    Bar,
-    HeaderBar,
-    KeyBar,
-    Part,
-    StatusBar,
-    TroubleBar,
-    header_parts,
-    key_parts,
-    trouble_parts,
-)
+from ..widgets.bars import Bar, HeaderBar, KeyBar, Part, StatusBar, TroubleBar, header_parts, key_parts, trouble_parts
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion

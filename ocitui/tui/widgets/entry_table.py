@@ -18,17 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from .entry_columns import (
-    ASCII,
-    UNICODE,
-    RowText,
-    age_text,
-    column_at,
-    fit,
-    header_text,
-    row_text,
-    row_values,
-)
+from .entry_columns import ASCII, UNICODE, RowText, age_text, column_at, fit, header_text, row_text, row_values
 from .entry_rows import EntryRows, View
 
 if TYPE_CHECKING:
