@@ -45,11 +45,6 @@ def parse_size(text: str) -> int | None:
     return int(float(match[1]) * 1024 ** " KMGTP".index(match[2].upper() or " ")) or None if match else None
 
 
-def count_entries(number: int) -> str:
-    """A number of entries: ``1 entry``, ``3 entries``."""
-    return "1 entry" if number == 1 else f"{number} entries"
-
-
 def human_age(seconds: float | None) -> str:
     """A span in its largest unit: ``45s``, ``3h``, ``12d``; ``-`` for None."""
     if seconds is None:
@@ -74,8 +69,9 @@ def timestamp(seconds: float | None) -> str:
 
 
 def counted(number: int, what: str, many: str = "") -> str:
-    """As ``1 entry`` and ``2 entries``."""
-    return f"{number} {what}" if number == 1 else f"{number} {many or what + 's'}"
+    """As ``1 entry`` and ``2 entries``; ``many`` where the plural is neither that nor an ``s`` more."""
+    plural = many or (f"{what[:-1]}ies" if what.endswith("y") else f"{what}s")
+    return f"{number} {what if number == 1 else plural}"
 
 
 def human_span(seconds: float) -> str:
@@ -86,6 +82,11 @@ def human_span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def short_digest(digest: str) -> str:
+    """Twelve digits of a digest, without its algorithm; of what is none, as much."""
+    return digest.rpartition(":")[2][:12]
 
 
 def short_digests(text: str) -> str:

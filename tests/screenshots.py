@@ -128,7 +128,7 @@ async def draw(snapshot: str) -> str:
     size, prepare = SCENES[snapshot]
     with (
         demo_cache() as directory,
-        patch("ocitui.tui.widgets.entry_canvas.time", lambda: _NOW),
+        patch("ocitui.tui.widgets.entry_table.time", lambda: _NOW),
     ):
         async with desk(directory, size, daemon=_DAEMON) as one:
             await prepare(one)

@@ -28,12 +28,8 @@ NAMED_TWICE = {
     "Fact",
     "History",
     "Layer",
-    "Layout",
-    "Left",
     "Meter",
     "Moved",
-    "Opened",
-    "Place",
     "Source",
 }
 OURS = ("ocitui", "tests", ".ci")

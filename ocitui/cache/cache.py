@@ -369,6 +369,17 @@ class PackerCache(CacheAccess):
             "undo a transaction", lambda space: undo(space, find_target(space.journal, transaction_id))
         )
 
+    async def undo_target(self, transaction_id: str | None = None) -> Transaction:
+        """The transaction that `undo` would reverse. Raises NoSuchTransactionError, ConflictError, StorageError."""
+        from .own_folder import open_journal
+        from .undoing import find_target, latest_undoable
+
+        def read() -> Transaction:
+            with storage_errors("read the journal"), open_journal(self.directory) as journal:
+                return find_target(journal, transaction_id) if journal else latest_undoable(())
+
+        return await asyncio.to_thread(read)
+
     async def redo(self, transaction_id: str) -> Transaction:
         """Do again what another program's rewrite of the index undid of a transaction: see `overwritten`.
 

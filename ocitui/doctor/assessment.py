@@ -36,7 +36,7 @@ from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.own_folder import open_journal
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.text import count_entries, human_size, timestamp
+from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
 from .loop_devices import users_by_name
@@ -278,7 +278,7 @@ def _case(facts: TimelineFacts) -> Told:
     return (
         Case.IN_STEP,
         Confidence.LIKELY,
-        [f"the index has {count_entries(facts.verdict.entries)}, and nothing had more"],
+        [f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"],
     )
 
 
@@ -373,7 +373,8 @@ def _is_emptied(facts: TimelineFacts) -> bool:
 
 
 def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
-    now = f"the index has {count_entries(facts.verdict.entries)}" if facts.verdict.sound else "the index cannot be read"
+    entries = counted(facts.verdict.entries, "entry")
+    now = f"the index has {entries}" if facts.verdict.sound else "the index cannot be read"
     now = "there is no index" if facts.missing else now
     if fuller is None:
         return f"{now}, and there are the files of {facts.complete}"
@@ -462,7 +463,7 @@ def _loss(facts: TimelineFacts) -> str:
     if facts.verdict.outcome is not IndexOutcome.LOADED:
         return facts.verdict.consequence
     left = facts.verdict.entries
-    return f"it would know only {count_entries(left)}" if left else "it would know no entry"
+    return f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
 
 
 def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:

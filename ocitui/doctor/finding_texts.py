@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ocitui.cache import FileKind
-from ocitui.text import timestamp
+from ocitui.text import short_digest, timestamp
 
 from .findings import Depth, Finding
 
-SHORT_DIGEST = 12
 _FILES = {FileKind.MANIFEST: "its manifest", FileKind.CONFIG: "its config", FileKind.PACKED: "its packed file"}
 Kind = tuple[str, str, str, str, str]
-
-
-def short_digest(digest: str) -> str:
-    """Twelve digits of a digest; of what is none, as much."""
-    return digest.rpartition(":")[2][:SHORT_DIGEST]
 
 
 def entry_text(finding: Finding) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ocitui.cache import Verdict
-from ocitui.text import count_entries
+from ocitui.text import counted
 
 from .findings import Depth, Finding, Severity, worst
 
@@ -94,7 +94,7 @@ class Coverage:
         reached += [f"{self.deep} {Depth.DEEP}"] if self.deep else []
         extra = [f"{self.first_seen} first seen"] if self.first_seen else []
         extra += [f"{self.earlier} found sound earlier"] if self.earlier else []
-        return count_entries(self.entries) + (f": {', '.join(reached + extra)}" if reached else "")
+        return counted(self.entries, "entry") + (f": {', '.join(reached + extra)}" if reached else "")
 
 
 @dataclass(frozen=True, slots=True)

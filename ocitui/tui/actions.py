@@ -6,19 +6,8 @@ It loads nothing of Textual, as `ocitui help keys` shows it too.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Group(StrEnum):
-    """The sections of the help."""
-
-    CACHE = "The cache"
-    ENTRY = "The entry under the cursor, or those marked"
-    TABLE = "The table"
-    PANE = "The pane"
-    PROGRAM = "The program"
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +20,6 @@ class Action:
     keys: tuple[str, ...]
     label: str
     help: str
-    group: Group
     writes: bool = False
     mends: bool = False
     in_footer: bool = False
@@ -47,7 +35,6 @@ _KEY_LABELS = {
     "question_mark": "?",
     "slash": "/",
     "colon": ":",
-    "space": "space",
     "escape": "esc",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -61,8 +48,6 @@ _KEY_LABELS = {
     "down": "↓",
     "left": "←",
     "right": "→",
-    "ctrl+c": "ctrl+c",
-    "ctrl+z": "ctrl+z",
 }
 
 
@@ -70,13 +55,12 @@ def key_label(key: str) -> str:
     return _KEY_LABELS.get(key, key)
 
 
-ACTIONS: tuple[Action, ...] = (
+_OF_CACHE = (
     Action(
         "resolve",
         ("r",),
         "Resolve",
         "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss.",
-        Group.CACHE,
         in_footer=True,
     ),
     Action(
@@ -84,7 +68,6 @@ ACTIONS: tuple[Action, ...] = (
         ("i",),
         "Import",
         "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is shown first.",
-        Group.CACHE,
         writes=True,
         in_footer=True,
     ),
@@ -93,44 +76,33 @@ ACTIONS: tuple[Action, ...] = (
         ("I",),
         "Imports",
         "How far imports are; cancel one, try it again, go on with one that was interrupted, remove downloads.",
-        Group.CACHE,
     ),
     Action(
         "undo",
         ("u",),
         "Undo",
         "Reverse the newest transaction; what it moved comes back from the trash.",
-        Group.CACHE,
         writes=True,
         in_footer=True,
     ),
-    Action(
-        "journal",
-        ("t",),
-        "Journal",
-        "Every transaction: when, what, by whom; any one can be undone from there.",
-        Group.CACHE,
-    ),
+    Action("journal", ("t",), "Journal", "Every transaction: when, what, by whom; any one can be undone from there."),
     Action(
         "trash",
         ("X",),
         "Trash",
         "What transactions took out of the cache: restore a file, undo its transaction, or empty it and free the room.",
-        Group.CACHE,
     ),
     Action(
         "verdict",
         ("v",),
         "Verdict",
         "What the daemon would do with index.json if it started now, and where a corrupt one breaks.",
-        Group.CACHE,
     ),
     Action(
         "problems",
         ("p",),
         "Problems",
         "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
-        Group.CACHE,
         in_footer=True,
     ),
     Action(
@@ -138,14 +110,14 @@ ACTIONS: tuple[Action, ...] = (
         ("R", "f5"),
         "Refresh",
         "Read index.json and list the directory again now; nothing that is known is forgotten.",
-        Group.CACHE,
     ),
+)
+_OF_ENTRY = (
     Action(
         "delete",
         ("d",),
         "Delete",
         "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you confirm.",
-        Group.ENTRY,
         writes=True,
         in_footer=True,
     ),
@@ -154,7 +126,6 @@ ACTIONS: tuple[Action, ...] = (
         ("m",),
         "Mend",
         "Plan what mends the marked entries, or the one under the cursor; under a banner about the index, the index.",
-        Group.ENTRY,
         writes=True,
         mends=True,
     ),
@@ -163,14 +134,12 @@ ACTIONS: tuple[Action, ...] = (
         ("w",),
         "Why",
         "Why the daemon answers as it does: one chain from a name to its entry, files, documents, header and content.",
-        Group.ENTRY,
     ),
     Action(
         "point",
         ("P",),
         "Point",
         "Make the entry win its name, by moving it to the end of the index; a plan first, and nothing is deleted.",
-        Group.ENTRY,
         writes=True,
     ),
     Action(
@@ -178,40 +147,26 @@ ACTIONS: tuple[Action, ...] = (
         ("c",),
         "Copy digest",
         "Send the digest to the terminal's clipboard (OSC 52, works over SSH where the terminal allows it).",
-        Group.ENTRY,
     ),
-    Action(
-        "copy_name",
-        ("C",),
-        "Copy name",
-        "Send the name, in krata's spelling, to the terminal's clipboard.",
-        Group.ENTRY,
-    ),
+    Action("copy_name", ("C",), "Copy name", "Send the name, in krata's spelling, to the terminal's clipboard."),
+)
+_OF_TABLE = (
     Action(
         "filter",
         ("slash",),
         "Filter",
         "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
         "size>100M age>30d. In a document it searches.",
-        Group.TABLE,
         in_footer=True,
     ),
-    Action("sort", ("s",), "Sort", "Choose the column to sort by; a click on its header does it too.", Group.TABLE),
-    Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", Group.TABLE, handled_by_widget=True),
-    Action(
-        "page",
-        ("pageup", "pagedown"),
-        "Page",
-        "Move by a page.",
-        Group.TABLE,
-        handled_by_widget=True,
-    ),
+    Action("sort", ("s",), "Sort", "Choose the column to sort by; a click on its header does it too."),
+    Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
+    Action("page", ("pageup", "pagedown"), "Page", "Move by a page.", handled_by_widget=True),
     Action(
         "ends",
         ("home", "end", "g", "G"),
         "Ends",
         "Move to the first or the last row or line.",
-        Group.TABLE,
         handled_by_widget=True,
     ),
     Action(
@@ -219,75 +174,70 @@ ACTIONS: tuple[Action, ...] = (
         ("space",),
         "Mark",
         "Mark the row, and go on to the next; actions apply to what is marked.",
-        Group.TABLE,
         in_footer=True,
         handled_by_widget=True,
     ),
-    Action("mark_all", ("a",), "Mark all", "Mark every row that is shown.", Group.TABLE),
-    Action("clear_marks", ("A",), "Unmark", "Take every mark away, hidden ones too.", Group.TABLE),
+    Action("mark_all", ("a",), "Mark all", "Mark every row that is shown."),
+    Action("clear_marks", ("A",), "Unmark", "Take every mark away, hidden ones too."),
     Action(
         "open",
         ("enter",),
         "Open",
         "Give the pane the whole screen, and the keys; esc goes back.",
-        Group.TABLE,
         in_footer=True,
         handled_by_widget=True,
     ),
-    Action("show_tab('summary')", ("1",), "Summary", "Show the summary.", Group.PANE),
-    Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest.", Group.PANE),
-    Action("show_tab('config')", ("3",), "Config", "Show the config.", Group.PANE),
-    Action("show_tab('problems')", ("4",), "Problems", "Show what is wrong with the entry.", Group.PANE),
-    Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab.", Group.PANE),
-    Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before.", Group.PANE),
-    Action(
-        "switch_focus",
-        ("tab", "shift+tab"),
-        "Other side",
-        "Give the keys to the pane, or back to the table.",
-        Group.PANE,
-    ),
+)
+_OF_PANE = (
+    Action("show_tab('summary')", ("1",), "Summary", "Show the summary."),
+    Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest."),
+    Action("show_tab('config')", ("3",), "Config", "Show the config."),
+    Action("show_tab('problems')", ("4",), "Problems", "Show what is wrong with the entry."),
+    Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab."),
+    Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before."),
+    Action("switch_focus", ("tab", "shift+tab"), "Other side", "Give the keys to the pane, or back to the table."),
     Action(
         "matches",
         ("n", "N"),
         "Matches",
         "Go to the next match of a search in a document, or the one before.",
-        Group.PANE,
         handled_by_widget=True,
     ),
-    Action(
-        "back",
-        ("escape",),
-        "Back",
-        "Clear the filter, or go back; never quits.",
-        Group.PROGRAM,
-    ),
-    Action("help", ("question_mark", "f1"), "Help", "These pages.", Group.PROGRAM, in_footer=True),
-    Action("command_palette", ("colon",), "Commands", "Find a command by its name.", Group.PROGRAM),
-    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi.", Group.PROGRAM),
+)
+_OF_PROGRAM = (
+    Action("back", ("escape",), "Back", "Clear the filter, or go back; never quits."),
+    Action("help", ("question_mark", "f1"), "Help", "These pages.", in_footer=True),
+    Action("command_palette", ("colon",), "Commands", "Find a command by its name."),
+    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
     Action(
         "interrupt",
         ("ctrl+c",),
         "Interrupt",
         "Cancel the import that runs, or what a screen is doing; it never leaves half a change.",
-        Group.PROGRAM,
     ),
     Action(
         "suspend",
         ("ctrl+z",),
         "Suspend",
         "Give the shell back; fg there goes on. A transaction under way is finished first, imports stand still.",
-        Group.PROGRAM,
     ),
     Action(
         "quit",
         ("q",),
         "Quit",
         "Leave; a transaction under way is finished first, and imports under way are asked about.",
-        Group.PROGRAM,
         in_footer=True,
     ),
 )
+GROUPS = {
+    "The cache": _OF_CACHE,
+    "The entry under the cursor, or those marked": _OF_ENTRY,
+    "The table": _OF_TABLE,
+    "The pane": _OF_PANE,
+    "The program": _OF_PROGRAM,
+}
+"""The actions beneath the titles of the help."""
+ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
 FOOTER = [action for action in ACTIONS if action.in_footer]
@@ -295,14 +245,11 @@ FOOTER = [action for action in ACTIONS if action.in_footer]
 
 def keys_text() -> str:
     """The help's topic about keys, in Markdown."""
-    return "\n".join(_keys_text()) + "\n"
-
-
-def _keys_text() -> Iterator[str]:
-    yield "# The keys of the screen"
-    for group in Group:
-        yield from ("", f"## {group}", "")
-        for action in (one for one in ACTIONS if one.group is group):
+    lines = ["# The keys of the screen"]
+    for title, actions in GROUPS.items():
+        lines += ["", f"## {title}", ""]
+        for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
             text = textwrap.wrap(f"{action.label}. {action.help}", 58)
-            yield from (f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text))
+            lines += [f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text)]
+    return "\n".join(lines) + "\n"

@@ -10,8 +10,9 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,6 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
-from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
@@ -38,10 +38,6 @@ _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
 _STANDARD_INPUT, _STANDARD_OUTPUT, _STANDARD_ERROR = 0, 1, 2
 _LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
-
-
-class ImportsChanged(Message):
-    """The imports are no longer as they were drawn."""
 
 
 class OcituiApp(SessionApp):
@@ -82,9 +78,10 @@ class OcituiApp(SessionApp):
     def _tell_imports(self) -> None:
         """Called from the thread of the imports, which may outlive the event loop."""
         with suppress(RuntimeError):
-            self.post_message(ImportsChanged())
+            self.call_later(self.imports_changed)
 
-    def on_imports_changed(self) -> None:
+    def imports_changed(self) -> None:
+        """Have the screen on top draw how imports are by now."""
         self.session.imports.take_news()
         # Only where it is seen: a change of a screen below another one has Textual repaint all of that one.
         if isinstance(self.screen, SessionScreen):
@@ -110,20 +107,15 @@ class OcituiApp(SessionApp):
         """Be ended by what another thread raised."""
         self._handle_exception(fault)
 
-    def set_theme(self, name: str) -> None:
-        """Change to the theme dark, light or ansi."""
-        self.ansi_color = True if name == "ansi" else None
-        self.theme = THEMES[name]
-
     def action_next_theme(self) -> None:
         names = list(THEMES)
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
         following = names[(names.index(current) + 1) % len(names)]
-        self.set_theme(following)
+        self.ansi_color = True if following == "ansi" else None
+        self.theme = THEMES[following]
         self.session.say(f"theme {following}; start with --theme {following} to keep it")
 
     def action_show_help(self) -> None:
-        """The help, once."""
         from .screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
@@ -151,16 +143,10 @@ class OcituiApp(SessionApp):
         """The command palette: the same table as the keys."""
         main = self.screen_stack[0]
         return [
-            SystemCommand(f"{action.label} ({action.key_label})", action.help, self._runner(main, action.name))
+            SystemCommand(f"{action.label} ({action.key_label})", action.help, partial(main.run_action, action.name))
             for action in ACTIONS
             if not action.handled_by_widget and action.name != "command_palette"
         ]
-
-    def _runner(self, screen: Screen[object], action: str) -> Callable[[], Coroutine[object, object, None]]:
-        async def run() -> None:
-            await screen.run_action(action)
-
-        return run
 
 
 def run_screen(options: ScreenOptions) -> int:

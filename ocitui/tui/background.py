@@ -7,47 +7,41 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 
 T = TypeVar("T")
+DRAW_SECONDS, STATUS_SECONDS = 0.25, 1.0
+"""How often a screen of its own is drawn while something goes on, and the main screen's status line."""
 
 
 async def run_beside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """What ``work`` gives. A cancelled caller cancels it, and does not wait for its end."""
-    errand = _Errand(work)
-    threading.Thread(target=errand.run, name="ocitui-look", daemon=True).start()
-    return await asyncio.wrap_future(errand.outcome)
+    outcome: Future[T] = Future()
 
-
-class _Errand(Generic[T]):
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._work = work
-        self.outcome: Future[T] = Future()
-
-    def run(self) -> None:
-        asyncio.run(self._run())
-
-    async def _run(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(self._work())
+    async def run() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work())
 
         def give_up(outcome: Future[T]) -> None:
             # By the one that asked; it may come before the work began, or once it is over.
             if outcome.cancelled() and not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
 
-        self.outcome.add_done_callback(give_up)
+        outcome.add_done_callback(give_up)
         await asyncio.wait([task])
-        if self.outcome.cancelled() or not self.outcome.set_running_or_notify_cancel():
+        if outcome.cancelled() or not outcome.set_running_or_notify_cancel():
             task.cancelled() or task.exception()
         elif task.cancelled():
-            self.outcome.set_exception(asyncio.CancelledError())
+            outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
-            self.outcome.set_exception(error)
+            outcome.set_exception(error)
         else:
-            self.outcome.set_result(task.result())
+            outcome.set_result(task.result())
+
+    threading.Thread(target=lambda: asyncio.run(run()), name="ocitui-look", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class Throttle:

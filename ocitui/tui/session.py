@@ -97,7 +97,7 @@ class Session:
 
     def say(self, message: str) -> None:
         """Put a message in the status line of the main screen."""
-        self._tell(LiveChange(said=message))
+        self.live_changed(LiveChange(said=message))
 
     def refusal(self, action: str) -> str:
         """Why an action that writes is off now; empty where it is not."""
@@ -219,9 +219,6 @@ class Imports:
         """Those that wait or run."""
         return self.queue.active
 
-    def job(self, number: int) -> ImportJob | None:
-        return next((job for job in self.jobs if job.id == number), None)
-
     def layers(self, number: int) -> tuple[LayerProgress, ...]:
         """The layers that a job downloaded, also once it is past that."""
         return self._layers.get(number, ())
@@ -274,19 +271,14 @@ class Imports:
         if job.progress.layers:
             self._layers[job.id] = job.progress.layers
         if job.result is not None and job.result.outcome == "stored":
+            from ocitui.cache.ledger import record_stored
+
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
             arguments = (self._cache.directory, job.result.image.path)
-            threading.Thread(target=_record, args=arguments, name="ocitui-ledger", daemon=True).start()
+            threading.Thread(target=record_stored, args=arguments, name="ocitui-ledger", daemon=True).start()
         if not self._told:
             self._told = True
             self._tell()
-
-
-def _record(directory: Path, packed: Path) -> None:
-    """Note in the doctor's ledger what a packed file is now."""
-    from ocitui.cache.ledger import record_stored
-
-    record_stored(directory, packed)
 
 
 def leaves_of_imports(directory: Path) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,50 +25,36 @@ from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.loop_devices import users_of
-from ocitui.text import human_size, timestamp
+from ocitui.text import human_size, short_digest, short_digests, timestamp
 
-from .shorten import short_digests
-from .widgets.lines_view import Kind, Line, heading
+from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
 LARGEST_PARSED = 4 << 20
 """Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDocuments:
-    """An entry's documents as far as they can be read; an error in place of each that cannot."""
-
-    manifest: Document[ImageManifest] | None = None
-    config: Document[ImageConfiguration] | None = None
-    manifest_error: str = ""
-    config_error: str = ""
-
-
 def summarize(directory: Path, entry: JudgedEntry) -> list[Line]:
     """The summary's lines; reads the two documents and looks at the three files."""
-    documents = read_documents(directory, entry)
+    names = names_of(entry.descriptor)
+    manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
+    config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
+    unread = [Line(why, label, "bad") for label, why in (("manifest", no_manifest), ("config", no_config)) if why]
     return [
-        *_identity(entry, documents),
-        *_files(directory, entry),
-        *_users(directory, entry),
-        *_image(documents),
-        *_layers(documents),
-        *_runtime(documents),
+        *_identity(entry, config, unread),
+        *_files(directory, names),
+        *_users(directory, names),
+        *_image(config),
+        *_layers(manifest, config),
+        *_runtime(config.config if config else None),
     ]
 
 
-def read_documents(directory: Path, entry: JudgedEntry) -> EntryDocuments:
-    names = names_of(entry.descriptor)
-    if not names:
-        return EntryDocuments()
-    manifest, manifest_error = _read(directory / names[FileKind.MANIFEST], Document.manifest)
-    config, config_error = _read(directory / names[FileKind.CONFIG], Document.config)
-    return EntryDocuments(manifest, config, manifest_error, config_error)
-
-
-def _read(path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
+def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
     """A document, or why there is none to show."""
+    if name is None:
+        return None, ""
+    path = directory / name
     try:
         if not path.is_file():
             return None, "not there as a regular file: a miss for the daemon"
@@ -83,17 +68,14 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
         return None, f"{error}; the daemon fails on it"
 
 
-def _identity(entry: JudgedEntry, documents: EntryDocuments) -> Iterator[Line]:
+def _identity(entry: JudgedEntry, config: ImageConfiguration | None, unread: Sequence[Line]) -> Iterator[Line]:
     descriptor = entry.descriptor
     yield Line(descriptor.image_name or "none: it cannot be resolved, only recalled", "name")
     yield Line(entry.digest, "digest")
     yield Line(entry.format or "none: no lookup finds it", "format")
-    platform = entry.platform or (str(documents.config.value.platform) if documents.config else "unknown")
-    yield Line(platform, "platform")
+    yield Line(entry.platform or (str(config.platform) if config else "unknown"), "platform")
     yield _state(entry)
-    for label, error in (("manifest", documents.manifest_error), ("config", documents.config_error)):
-        if error:
-            yield Line(error, label, "bad")
+    yield from unread
     yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "descriptor")
     own = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
     yield from (Line(value, key) for key, value in descriptor.annotations.items() if key not in own)
@@ -111,10 +93,10 @@ def _state(entry: JudgedEntry) -> Line:
     return Line(state.word if state.bad else f"{state.word}: {depth}", "state", kind)
 
 
-def _files(directory: Path, entry: JudgedEntry) -> Iterator[Line]:
+def _files(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     yield Line()
     yield heading("Files")
-    for kind, name in names_of(entry.descriptor).items():
+    for kind, name in names.items():
         try:
             found = os.lstat(directory / name)
         except OSError:
@@ -126,9 +108,9 @@ def _files(directory: Path, entry: JudgedEntry) -> Iterator[Line]:
         yield Line(text, kind, "plain" if regular else "bad")
 
 
-def _users(directory: Path, entry: JudgedEntry) -> Iterator[Line]:
+def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
-    uses = users_of(directory).get(names_of(entry.descriptor).get(FileKind.PACKED, ""), [])
+    uses = users_of(directory).get(names.get(FileKind.PACKED, ""), [])
     if uses:
         yield Line()
         yield heading("Used by")
@@ -150,10 +132,9 @@ def _file_type(mode: int) -> str:
     return "not a regular file"
 
 
-def _image(documents: EntryDocuments) -> Iterator[Line]:
-    if documents.config is None:
+def _image(config: ImageConfiguration | None) -> Iterator[Line]:
+    if config is None:
         return
-    config = documents.config.value
     yield Line()
     yield heading("Image")
     yield Line(config.created or "unknown", "created")
@@ -161,16 +142,15 @@ def _image(documents: EntryDocuments) -> Iterator[Line]:
         yield Line(config.author, "author")
 
 
-def _layers(documents: EntryDocuments) -> Iterator[Line]:
+def _layers(manifest: ImageManifest | None, config: ImageConfiguration | None) -> Iterator[Line]:
     """Layers, each beside the history that made it; steps that made no layer stand between them."""
-    if documents.manifest is None:
+    if manifest is None:
         return
-    layers = documents.manifest.value.layers
+    layers = manifest.layers
     yield Line()
     yield heading(f"Layers: {len(layers)}, {human_size(sum(layer.size for layer in layers))} compressed")
-    history = documents.config.value.history if documents.config else []
     rest = iter(layers)
-    for step in history:
+    for step in config.history if config else ():
         layer = None if step.empty_layer else next(rest, None)
         yield _layer_line(layer, step)
     yield from (_layer_line(layer, None) for layer in rest)
@@ -180,11 +160,10 @@ def _layer_line(layer: BlobDescriptor | None, step: History | None) -> Line:
     made_by = (step.created_by or step.comment or "") if step else ""
     if layer is None:
         return Line(made_by, "-", "muted")
-    return Line(f"{layer.digest.rpartition(':')[2][:12]} {made_by}", human_size(layer.size))
+    return Line(f"{short_digest(layer.digest)} {made_by}", human_size(layer.size))
 
 
-def _runtime(documents: EntryDocuments) -> Iterator[Line]:
-    config = documents.config.value.config if documents.config else None
+def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
     if config is None:
         return
     yield Line()
@@ -192,19 +171,16 @@ def _runtime(documents: EntryDocuments) -> Iterator[Line]:
     for label, words in (("entrypoint", config.entrypoint), ("command", config.cmd)):
         if words:
             yield Line(" ".join(words), label)
-    yield from (Line(value, label) for label, value in _scalars(config) if value)
-    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
-    if config.labels:
-        yield Line()
-        yield heading("Labels")
-        yield from (Line(value, key) for key, value in config.labels.items())
-
-
-def _scalars(config: ContainerConfig) -> tuple[tuple[str, str | None], ...]:
-    return (
+    scalars = (
         ("user", config.user),
         ("working dir", config.working_dir),
         ("ports", " ".join(config.exposed_ports or ())),
         ("volumes", " ".join(config.volumes or ())),
         ("stop signal", config.stop_signal),
     )
+    yield from (Line(value, label) for label, value in scalars if value)
+    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
+    if config.labels:
+        yield Line()
+        yield heading("Labels")
+        yield from (Line(value, key) for key, value in config.labels.items())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ocitui.doctor.findings import Way
+from ocitui.text import short_digests
 
 Kind = Literal["plain", "heading", "good", "bad", "muted"]
 
@@ -29,9 +30,14 @@ def heading(text: str) -> Line:
     return Line(text, kind="heading")
 
 
+def short_lines(lines: Iterable[Line]) -> list[Line]:
+    """Lines with every digest cut."""
+    return [replace(line, text=short_digests(line.text)) for line in lines]
+
+
 def capital(text: str) -> str:
-    """The text as a sentence begins."""
-    return text[:1].upper() + text[1:]
+    """The text as a sentence begins: with a capital, unless that is the name of a program, which has none."""
+    return text if text.startswith("kratad") else text[:1].upper() + text[1:]
 
 
 Ways = Mapping[Way, str]

@@ -1,24 +1,107 @@
-"""A plan of repair in lines: its steps, what stays, the sources of a lost index, which copy of it is good."""
+"""Plans in lines. Of a delete: what leaves, goes and stays; of pointing a name. Of a repair: its steps, what stays, the
+sources of a lost index, which copy of it is good."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
-from ocitui.doctor.finding_texts import entry_text, short_digest
+from ocitui.doctor.finding_texts import entry_text
 from ocitui.doctor.findings import Finding, Way
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
 from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
-from ocitui.text import counted, human_size
+from ocitui.text import counted, human_size, short_digest, short_digests
 
 from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, heading, said
 
+if TYPE_CHECKING:
+    from ocitui.cache import DeletePlan, Descriptor, Transaction
+    from ocitui.cache.deleting import PlannedFile
+    from ocitui.cache.records import Moved, Placed, Swap
+    from ocitui.doctor.repair.point import PointPlan
+
 _MOST_IDS = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Generic[T]):
+    """A part of a plan: its title, and a line for each of its items, which may be as many as a cache has entries."""
+
+    title: str
+    items: Sequence[T]
+    line: Callable[[T], Line]
+
+
+def delete_title(plan: DeletePlan) -> str:
+    """How much of the index and of the disk it is about."""
+    leave = "leaves" if len(plan.entries) == 1 else "leave"
+    go = "goes" if len(plan.files) == 1 else "go"
+    return (
+        f"{counted(len(plan.entries), 'entry')} {leave} the index, "
+        f"{counted(len(plan.files), 'file')} {go} to the trash ({human_size(plan.bytes_trashed)})"
+    )
+
+
+def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
+    """What it does, what matters most first and the long lists last."""
+    yield from _filled(
+        Section("These names will then stand for another image", plan.uncovered, _uncovered_line),
+        Section("Out of the index", plan.entries, entry_line),
+        Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
+        Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),
+    )
+
+
+def undo_sections(target: Transaction) -> Iterator[Section[Any]]:
+    """What comes back and what goes when a transaction is undone."""
+    swap = [target.swap] if target.swap is not None else []
+    yield from _filled(
+        Section("Back into the index", [one.descriptor for one in target.removed], entry_line),
+        Section("Out of the index", [one.descriptor for one in target.added], entry_line),
+        Section("index.json as a whole", swap, _swap_line),
+        Section("Modes as they were", target.modes, lambda mode: Line(mode.name, "mode")),
+        Section("Back from the trash", target.trashed, _file_line),
+        Section("To the trash, unless another entry needs them", target.placed, _file_line),
+    )
+
+
+def _filled(*sections: Section[Any]) -> Iterator[Section[Any]]:
+    return (section for section in sections if section.items)
+
+
+def entry_line(descriptor: Descriptor) -> Line:
+    """An entry that goes or comes."""
+    return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format")
+
+
+def _file_line(file: PlannedFile | Moved | Placed) -> Line:
+    return Line(file.name, f"{human_size(file.size):>5}")
+
+
+def _uncovered_line(descriptor: Descriptor) -> Line:
+    return Line(f"{descriptor.image_name} {descriptor.digest}", descriptor.format or "", "bad")
+
+
+def _swap_line(swap: Swap) -> Line:
+    return Line("comes back as it was before, byte for byte" if swap.old else "goes: there was none")
+
+
+def point_lines(plan: PointPlan) -> Iterator[Line]:
+    """Whether the daemon would find the image, what the name stands for, and how it comes to stand for that."""
+    if plan.trouble:
+        yield Line(f"the daemon would not find it all the same: {short_digests(plan.trouble)}", kind="bad")
+    yield Line()
+    for label, descriptor in (("stands for", plan.winner), ("will be", plan.entry)):
+        yield Line(f"{descriptor.digest} {descriptor.format or 'without a format'}", label)
+    yield Line(f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted", "how")
 
 
 def balance(plan: RepairPlan) -> str:
@@ -121,7 +204,7 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
 
 def sources_title(entries: Sequence[JoinedEntry]) -> str:
     named = sum(entry.name is not None for entry in entries)
-    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry', 'entries')}, {named} with a name"
+    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry')}, {named} with a name"
 
 
 def sources_tally(entries: Sequence[JoinedEntry]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.tui.widgets.document_search import Needle, find_all
 from ocitui.tui.widgets.document_text import prepare
+from ocitui.tui.widgets.document_view import Needle, find_all
 
 SIZE = 20_000_000
 ROUNDS = 3

@@ -126,7 +126,7 @@ def test_many_rows_change(
     sizes = iter(range(COUNT))
 
     def step() -> None:
-        size, entries = next(sizes), table.entries
+        size, entries = next(sizes), table.rows.entries
         assert entries is not None
         for position in range(count):
             change(entries, position, replace(made[position], size=size))

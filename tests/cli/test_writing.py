@@ -91,8 +91,8 @@ def test_delete_shows_the_plan_and_gives_the_transaction(demo: Path, ocitui: Oci
     done = ocitui("delete", ALPINE.digest[:15], "--yes", "-C", demo)
     assert done.status == 0
     assert f"{ALPINE.digest}.tar" in done.out
-    assert f"afterwards alpine:3.19 stands for {OLD_ALPINE.digest} tar" in done.out
-    assert "no room is freed until the trash is emptied" in done.out
+    assert f"will then stand for another image:\n  tar  alpine:3.19 {OLD_ALPINE.digest}\n" in done.out
+    assert "the room is free once that is emptied" in done.out
     assert "transaction " in done.out
     assert not list(demo.glob(f"{ALPINE.digest}*"))
 
@@ -143,7 +143,7 @@ def test_delete_of_one_format_keeps_what_another_needs(krata_cache: Path, ocitui
     words = [krata.BUSYBOX.digest[7:15], "--format", "tar", "--format", "erofs"]
     done = ocitui("delete", *words, "--yes", "-C", krata_cache)
     assert done.status == 0
-    assert "kept, as another format of this digest needs it" in done.out
+    assert "Kept, because another format of that digest uses them" in done.out
     left = ocitui("list", "-C", krata_cache, "--json", "--filter", "busybox").json["entries"]
     assert [entry["format"] for entry in left] == ["squashfs"]
     assert left[0]["state"] == "ok"

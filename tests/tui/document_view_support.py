@@ -29,15 +29,11 @@ class CountingView(DocumentView):
 class ViewerApp(App[None]):
     def __init__(self) -> None:
         super().__init__()
-        self.prepared: list[int] = []
         self.searches: list[tuple[int, int]] = []
         self.searched = asyncio.Event()
 
     def compose(self) -> ComposeResult:
         yield CountingView("nothing yet")
-
-    def on_document_view_prepared(self, message: DocumentView.Prepared) -> None:
-        self.prepared.append(message.line_count)
 
     def on_document_view_search_done(self, message: DocumentView.SearchDone) -> None:
         self.searches.append((message.count, message.current))

@@ -48,8 +48,8 @@ def load(table: EntryTable, made: Iterable[Made]) -> None:
 
 def become(table: EntryTable, position: int, made: Made) -> None:
     """What is known of one entry changes while its index stays."""
-    assert table.entries is not None
-    change(table.entries, position, made)
+    assert table.rows.entries is not None
+    change(table.rows.entries, position, made)
     table.update([position])
 
 
@@ -95,10 +95,7 @@ class TableApp(App[None]):
     def on_entry_table_opened(self, message: EntryTable.Opened) -> None:
         self.messages.append(message)
 
-    def on_entry_table_marks_changed(self, message: EntryTable.MarksChanged) -> None:
-        self.messages.append(message)
-
-    def on_entry_table_view_changed(self, message: EntryTable.ViewChanged) -> None:
+    def on_entry_table_counts_changed(self, message: EntryTable.CountsChanged) -> None:
         self.messages.append(message)
 
 
@@ -124,7 +121,9 @@ def names(table: EntryTable) -> list[str]:
 
 def marked_names(table: EntryTable) -> list[str | None]:
     """The whole names of the marked entries, in the order of the view."""
-    return [table.entries.names[position] for position in table.rows.marked] if table.entries is not None else []
+    return (
+        [table.rows.entries.names[position] for position in table.rows.marked] if table.rows.entries is not None else []
+    )
 
 
 class Traffic:

@@ -151,4 +151,4 @@ def show_jobs(one: Desk) -> None:
     board = one.session.imports
     board.queue = StillQueue(*jobs_at_rest())  # type: ignore[assignment]
     board._layers[3] = board.jobs[2].progress.layers
-    one.app.on_imports_changed()
+    one.app.imports_changed()

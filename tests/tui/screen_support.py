@@ -23,12 +23,24 @@ from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
-from ocitui.tui.widgets.lines_view import LinesView
+from ocitui.tui.widgets.lines import LinesView
 from tests.tui.entry_table_support import WritingDriver
 
 # Only a test that fails waits so long.
 LIMIT_SECONDS = 30.0
 SMALL, MIDDLE, WIDE = (80, 24), (100, 30), (120, 40)
+
+
+def text_of(view: LinesView) -> str:
+    """All the text of a view as it is laid out."""
+    rows = (view._rows.at(number) for number in range(len(view._rows)))
+    return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
+
+
+def _at_rest(pane: EntryPane) -> bool:
+    """Whether what it shows is what it follows."""
+    busy = any(worker.group == "pane" and not worker.is_finished for worker in pane.workers)
+    return pane._rest is None and not busy
 
 
 class Desk:
@@ -67,7 +79,7 @@ class Desk:
     @property
     def names(self) -> list[str]:
         """Each shown row's name, format and state."""
-        entries = self.table.entries
+        entries = self.table.rows.entries
         shown = [entries[position] for position in self.table.rows.view] if entries is not None else []
         return [f"{entry.name} {entry.format} {entry.state.word}" for entry in shown]
 
@@ -104,7 +116,7 @@ class Desk:
     @property
     def lines(self) -> str:
         """The lines of the screen on top, or of the pane's summary."""
-        return self.app.screen.query_one(LinesView).text()
+        return text_of(self.app.screen.query_one(LinesView))
 
     @property
     def top(self) -> str:
@@ -161,7 +173,7 @@ class Desk:
 
     async def settle(self) -> None:
         """Until the pane shows what is under the cursor."""
-        await self.until(lambda: self.pane.at_rest, "the pane rests")
+        await self.until(lambda: _at_rest(self.pane), "the pane rests")
         await self.pilot.pause()
 
     async def open(self, key: str, screen: str) -> None:

@@ -15,8 +15,8 @@ from textual.events import MouseScrollDown
 from ocitui.cache.errors import DocumentError
 from ocitui.tui.widgets import document_view
 from ocitui.tui.widgets.document_paint import column_of
-from ocitui.tui.widgets.document_search import MOST_MATCHES, Needle, find_all
 from ocitui.tui.widgets.document_text import Alive, DocumentText, prepare
+from ocitui.tui.widgets.document_view import MOST_MATCHES, Needle, find_all
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 from tests.tui.screen_support import until
 
@@ -126,7 +126,7 @@ def test_search_finds_what_python_finds(text: str, wanted: str) -> None:
 
 
 def test_matches_across_chunks_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.tui.widgets.document_search.CHUNK", 5)
+    monkeypatch.setattr("ocitui.tui.widgets.document_view.CHUNK", 5)
     assert list(find_all(b"aaaaaaaaaaaaab", Needle("aaa"), always)) == [0, 3, 6, 9]
     assert list(find_all(b"xxxxabcdxxxxabcd", Needle("abcd"), always)) == [4, 12]
 
@@ -157,7 +157,7 @@ async def test_a_newer_document_supersedes_one_still_preparing(monkeypatch: pyte
         await older
         await shown.pilot.pause()
         assert shown.lines[1] == '  "newer"'
-        assert shown.app.prepared == [3]
+        assert shown.view.line_count == 3
 
 
 async def test_twenty_megabytes_open_while_the_loop_runs() -> None:

@@ -135,7 +135,8 @@ def test_cursor_and_marks_stay_on_their_entries(
     table.sort_by(column)
     disk.make(Step([*range(10)], {}, False))
     table.move_cursor_to(row)
-    table.toggle_mark()
+    table.action_toggle_mark()
+    table.move_cursor_to(row)
     table.filter_text = text
     with patch.object(entry_rows, "MANY", many):
         for step in some:

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from ocitui.importing.jobs import JobState
 from ocitui.tui.screens.import_image import with_fields
 from ocitui.tui.widgets.inputs import Choice, complete_source
-from ocitui.tui.widgets.pick_list import PickList
+from ocitui.tui.widgets.lines import PickList
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.registry_server import FaultyRegistry, Reply, serving

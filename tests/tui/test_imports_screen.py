@@ -14,7 +14,7 @@ from ocitui.cache.ledger import Ledger
 from ocitui.importing.jobs import JobState
 from ocitui.importing.requests import ImportRequest, blob_store, unfinished
 from ocitui.tui.background import Throttle
-from ocitui.tui.widgets.pick_list import PickList, PickRow, row_text
+from ocitui.tui.widgets.lines import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
@@ -237,7 +237,7 @@ async def test_a_list_at_rest_writes_nothing(tmp_path: Path) -> None:
         await one.rest()
         before = len(one.driver.written)
         for _ in range(3):
-            one.app.on_imports_changed()
+            one.app.imports_changed()
             await one.rest()
         assert len(one.driver.written) == before
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from textual.app import App, ComposeResult
 
-from ocitui.tui.widgets.lines_view import Line, LinesView, LongList
-from tests.tui.screen_support import LIMIT_SECONDS
+from ocitui.tui.widgets.lines import Line, LinesView, LongList
+from tests.tui.screen_support import LIMIT_SECONDS, text_of
 
 MANY = 50_000
 
@@ -52,7 +52,7 @@ async def test_the_rows_of_many_lines_follow_the_first_ones() -> None:
         await whole(view, MANY)
         await pilot.press("G")
         await at_row(view, MANY - 10)
-        assert view.text().splitlines() == [f"label   line {number}" for number in range(MANY)]
+        assert text_of(view).splitlines() == [f"label   line {number}" for number in range(MANY)]
 
 
 async def test_the_place_far_down_is_kept_when_the_size_changes() -> None:
@@ -74,7 +74,7 @@ async def test_other_lines_end_the_layout_of_those_before() -> None:
         view.set_lines([Line("one"), Line("two")])
         await pilot.pause()
         await whole(view, 2)
-        assert view.text() == "one\ntwo"
+        assert text_of(view) == "one\ntwo"
 
 
 async def test_a_long_list_makes_only_the_lines_that_show() -> None:
@@ -106,6 +106,6 @@ async def test_no_row_is_wider_than_the_view(text: str) -> None:
     app = LinesApp([Line(text, "label")])
     async with app.run_test(size=(40, 10)):
         view = app.query_one(LinesView)
-        rows = view.text().replace("label", "").split("\n")
+        rows = text_of(view).replace("label", "").split("\n")
         assert "".join(rows).replace(" ", "") == text.replace(" ", "").replace("\x1b", "\N{REPLACEMENT CHARACTER}")
         assert all(view.render_line(y).cell_length == view.size.width for y in range(len(rows)))

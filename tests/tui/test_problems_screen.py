@@ -13,7 +13,7 @@ from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
 from ocitui.tui.widgets.bars import Bar
-from ocitui.tui.widgets.pick_list import PickList
+from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 

@@ -18,7 +18,7 @@ from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
 from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.inputs import OneLineQuestion
-from ocitui.tui.widgets.pick_list import PickList
+from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from ocitui.tui.actions import ACTIONS, BY_NAME, keys_text
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
-from ocitui.tui.widgets.lines_view import LinesView
+from ocitui.tui.widgets.lines import LinesView
 from tests.tui.cache_support import BUSYBOX, TEA, Image, make_cache
 from tests.tui.screen_support import SMALL, Desk, desk
 

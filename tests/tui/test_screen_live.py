@@ -126,8 +126,8 @@ async def _arrange(one: Desk) -> tuple[object, ...]:
 def _place(one: Desk) -> tuple[object, ...]:
     table, entry = one.table, one.table.cursor_entry
     assert entry is not None
-    assert table.entries is not None
-    first = table.entries[table.rows.view.at(table.top)].name
+    assert table.rows.entries is not None
+    first = table.rows.entries[table.rows.view.at(table.top)].name
     return entry.name, set(marked_names(table)), first, table.filter_text, one.pane.tab
 
 

@@ -218,7 +218,7 @@ def test_the_screen_looks_like_this(
     picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Draws
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ocitui.tui.widgets.entry_canvas.time", lambda: MODIFIED + 86_400)
+    monkeypatch.setattr("ocitui.tui.widgets.entry_table.time", lambda: MODIFIED + 86_400)
     make_cache(_DIRECTORY)
     size, prepare, options = _PICTURES[picture]
     app = make_app(_DIRECTORY, **options)

@@ -170,7 +170,8 @@ async def test_what_is_out_of_view_writes_nothing(tmp_path: Path) -> None:
         changed = [{**images[80].descriptor("squashfs"), "size": 999}]
         write_index(cache, [*images[:80], *images[81:]], changed)
         await one.until(
-            lambda: one.table.entries is not None and one.table.entries.digests[99] == images[80].digest, "the change"
+            lambda: one.table.rows.entries is not None and one.table.rows.entries.digests[99] == images[80].digest,
+            "the change",
         )
         await one.rest()
         assert one.driver.written[before:] == ""

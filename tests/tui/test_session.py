@@ -9,17 +9,15 @@ import pytest
 from ocitui.cache.daemon import DaemonState
 from ocitui.cache.verdict import Condition, Health
 from ocitui.tui.live import LiveChange
-from ocitui.tui.screens.changes import DeleteScreen
+from ocitui.tui.screens.answers import VerdictScreen
+from ocitui.tui.screens.changes import DeleteScreen, JournalScreen, TrashScreen
 from ocitui.tui.screens.help import HelpScreen
-from ocitui.tui.screens.journal import JournalScreen
 from ocitui.tui.screens.problems import ProblemsScreen
-from ocitui.tui.screens.trash import TrashScreen
-from ocitui.tui.screens.verdict import VerdictScreen
 from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
 from ocitui.tui.terminal import Terminal
-from ocitui.tui.widgets.lines_view import LinesView
+from ocitui.tui.widgets.lines import LinesView
 from tests.tui.cache_support import TEA, make_cache
-from tests.tui.screen_support import FixedSession, screen_text, until
+from tests.tui.screen_support import FixedSession, screen_text, text_of, until
 
 
 def _session(directory: Path, *, read_only: bool = False) -> FixedSession:
@@ -56,7 +54,7 @@ async def test_a_change_is_made_without_the_main_screen(tmp_path: Path) -> None:
     app = _OneScreen(_session(cache))
     async with app.run_test() as pilot:
         await app.push_screen(DeleteScreen([(TEA.digest, "squashfs")]), said.append)
-        await until(pilot, lambda: "To the trash" in app.screen.query_one(LinesView).text())
+        await until(pilot, lambda: "To the trash" in text_of(app.screen.query_one(LinesView)))
         await pilot.press("y")
         await until(pilot, lambda: bool(said))
     assert said[0] is not None

@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cache import Condition, PackerCache, TransactionState
 from ocitui.cache.files import INDEX_NAME
-from ocitui.tui.widgets.pick_list import PickList
+from ocitui.tui.widgets.lines import PickList
 from tests.tools import impatient
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, Image, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import Desk, desk

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.text import human_size
+from ocitui.cache import NoSuchEntryError
 
 from ..failures import NotAskedError
 from ..json_values import transaction_json
@@ -83,18 +83,15 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
-    yield "these entries leave the index:"
-    for d in plan.entries:
-        yield f"  {d.image_name or '(no name)'}  {d.format or '(no format)'}  {d.digest}"
-    yield "these files go to the trash:" if plan.files else "no file goes to the trash"
-    for file in plan.files:
-        yield f"  {human_size(file.size):>5}  {file.name}"
-    yield from (f"  kept, as another format of this digest needs it: {name}" for name in plan.kept)
+    from ocitui.words.plans import delete_sections, delete_title
+
+    yield delete_title(plan)
     yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)
-    for d in plan.uncovered:
-        yield f"afterwards {d.image_name} stands for {d.digest} {d.format or ''}".rstrip()
+    for section in delete_sections(plan):
+        yield f"{section.title}:"
+        for line in map(section.line, section.items):
+            yield f"  {line.label}  {line.text}"
     yield from (f"afterwards nothing carries the name {name}" for name in lost_names)
-    yield f"{human_size(plan.bytes_trashed)} go to the trash; no room is freed until the trash is emptied"
 
 
 def _tell(settings: Settings, plan: DeletePlan, used_by: Sequence[str], done: Transaction) -> None:

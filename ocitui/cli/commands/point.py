@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,19 +13,15 @@ from ocitui.cache.names import find_entry
 
 from ..failures import NotAskedError
 from ..json_values import transaction_json
-from ..options import (
-    FORMATS,
-    writing,
-    yes_option,
-)
+from ..options import FORMATS, writing, yes_option
 from ..output import emit, fail, say
-from ..prose import paragraph, short_digest, shortened
+from ..prose import paragraph, shortened
 from ..running import agree, as_agreed, run_async, writing_cache
 from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
-    from ocitui.cache import Descriptor, Explanation, PackerCache, Transaction
+    from ocitui.cache import PackerCache, Transaction
     from ocitui.doctor.repair.point import PointPlan
 
 
@@ -48,38 +44,21 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
     parsed, form = ImageName.parse(name), PackedFormat(format_) if format_ else None
 
     def carry_out() -> ExitCode:
-        prospect = run_async(_look(cache, parsed, digest, form))
-        if not prospect.plan.needed:
-            return _tell_settled(settings, prospect)
+        plan = run_async(_plan(cache, parsed, digest, form))
+        if not plan.needed:
+            return _tell_settled(settings, plan)
         try:
-            agree(settings, agreed, _explain(prospect), "point the name?")
+            agree(settings, agreed, _explain(plan), "point the name?")
         except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, plan=_plan_json(prospect))
+            fail(settings, error.code, error.message, error.hint, plan=_plan_json(plan))
             return ExitCode.USAGE
-        _tell(settings, prospect, run_async(point(cache, prospect.plan)))
+        _tell(settings, plan, run_async(point(cache, plan)))
         return ExitCode.CLEAN
 
     return as_agreed(agreed, carry_out)
 
 
-@dataclass(frozen=True, slots=True)
-class _Prospect:
-    """A plan, and what the daemon would answer for the entry it is about."""
-
-    plan: PointPlan
-    answer: Explanation | None
-
-    @property
-    def trouble(self) -> str:
-        """Why the daemon would not have the image, all the same."""
-        if self.answer is None:
-            return "its format is none that the daemon knows"
-        if self.answer.hit:
-            return ""
-        return self.answer.error or self.answer.reasons[-1].text
-
-
-async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> _Prospect:
+async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> PointPlan:
     from ocitui.doctor.repair.point import plan_point
 
     index = await cache.index()
@@ -89,14 +68,10 @@ async def _look(cache: PackerCache, name: ImageName, digest_text: str, format_: 
         raise NoSuchEntryError(f"no entry has the name {name}")
     named = find_entry(digest_text, carriers, [str(name)] * len(carriers))
     digest = named.digest if named else digest_text
-    plan = await plan_point(cache, name, digest, named.asked_format(format_) if named else format_)
-    form = known_format(plan.entry.format)
-    answer = await cache.explain_recall(name, plan.entry.digest, form) if form else None
-    return _Prospect(plan, answer)
+    return await plan_point(cache, name, digest, named.asked_format(format_) if named else format_)
 
 
-def _plan_json(prospect: _Prospect) -> dict[str, Any]:
-    plan = prospect.plan
+def _plan_json(plan: PointPlan) -> dict[str, Any]:
     return {
         "name": str(plan.name),
         "entry": plan.entry.as_dict(),
@@ -104,40 +79,31 @@ def _plan_json(prospect: _Prospect) -> dict[str, Any]:
         "winner": plan.winner.as_dict(),
         "needed": plan.needed,
         "then": plan.then,
-        "trouble": prospect.trouble or None,
+        "trouble": plan.trouble or None,
     }
 
 
-def _explain(prospect: _Prospect) -> list[str]:
-    plan = prospect.plan
-    lines = [
-        str(plan.name),
-        f"  stands for  {_short(plan.winner)}",
-        f"  will be     {_short(plan.entry)}",
-        f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted",
-    ]
-    if prospect.trouble:
-        lines += paragraph(f"the daemon would not find it all the same: {prospect.trouble}", "but ")
-    return lines
+def _explain(plan: PointPlan) -> Iterator[str]:
+    from ocitui.words.plans import point_lines
+
+    yield str(plan.name)
+    for line in point_lines(plan):
+        yield from paragraph(line.text, f"  {line.label:<10}  ")
 
 
-def _short(descriptor: Descriptor) -> str:
-    return f"{short_digest(descriptor.digest)} {descriptor.format or 'without a format'}"
-
-
-def _tell_settled(settings: Settings, prospect: _Prospect) -> ExitCode:
+def _tell_settled(settings: Settings, plan: PointPlan) -> ExitCode:
     if settings.as_json:
-        emit(settings, plan=_plan_json(prospect), transaction=None)
+        emit(settings, plan=_plan_json(plan), transaction=None)
     else:
-        say(f"{shortened(prospect.plan.then)}: nothing to do")
+        say(f"{shortened(plan.then)}: nothing to do")
     return ExitCode.CLEAN
 
 
-def _tell(settings: Settings, prospect: _Prospect, done: Transaction) -> None:
+def _tell(settings: Settings, plan: PointPlan, done: Transaction) -> None:
     if settings.as_json:
-        emit(settings, plan=_plan_json(prospect), transaction=transaction_json(done))
+        emit(settings, plan=_plan_json(plan), transaction=transaction_json(done))
         return
-    say(shortened(prospect.plan.then))
+    say(shortened(plan.then))
     say(f"transaction {done.id} (ocitui undo {done.id} points it back)")
     if done.note:
         say(f"note: {done.note}")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache import NoSuchTransactionError
 from ocitui.cache.actor import whoami
 from ocitui.text import timestamp
 
@@ -19,7 +18,7 @@ from ..settings import ExitCode, Settings
 from ..transactions import extent
 
 if TYPE_CHECKING:
-    from ocitui.cache import PackerCache, Transaction
+    from ocitui.cache import Transaction
 
 
 @click.command("undo")
@@ -32,7 +31,7 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
     Asks first where somebody else made it.
     """
     cache = writing_cache(settings, "undo a transaction")
-    target = run_async(_find(cache, transaction_id))
+    target = run_async(cache.undo_target(transaction_id))
     if _author(target.by) != _author(whoami()):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
     done = run_async(cache.undo(target.id))
@@ -44,18 +43,6 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
             say(f"note: {done.explanation}")
         say(f"transaction {done.id}")
     return ExitCode.CLEAN
-
-
-async def _find(cache: PackerCache, transaction_id: str | None) -> Transaction:
-    from ocitui.cache.undoing import latest_undoable
-
-    transactions = await cache.transactions()
-    if transaction_id is None:
-        return latest_undoable(transactions)
-    for transaction in transactions:
-        if transaction.id == transaction_id:
-            return transaction
-    raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
 
 def _author(by: str) -> str:

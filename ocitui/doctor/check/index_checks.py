@@ -19,7 +19,7 @@ from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.records import some_of
 from ocitui.cache.strict_json import Scanner, Value, next_element
-from ocitui.text import count_entries
+from ocitui.text import counted
 
 from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
@@ -150,7 +150,7 @@ def _missing(complete: int, files: int, history: History) -> Finding:
     fault = CATALOGUE["index-missing"]
     if files or history.backup:
         return fault.finding(
-            f"there is no index.json, beside {count_entries(complete)} complete on disk", file=INDEX_NAME
+            f"there is no index.json, beside {counted(complete, 'entry')} complete on disk", file=INDEX_NAME
         )
     return fault.finding(
         "there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME, severity=Severity.INFO
@@ -202,13 +202,13 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
         if missing := shrunk(reading.index, late):
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
-            seen += f"{count_entries(len(missing))} of it {verb} not in index.json: {_names(missing)}"
+            seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
             findings.append(CATALOGUE["index-late-update"].finding(seen, file=file))
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
     if gone:
         verb = "is" if len(gone) == 1 else "are"
-        seen = f"{count_entries(len(gone))} of the newest backup {verb} gone: {_names(gone)}"
+        seen = f"{counted(len(gone), 'entry')} of the newest backup {verb} gone: {_names(gone)}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
     return findings
 
@@ -219,7 +219,7 @@ def _names(gone: Sequence[Descriptor]) -> str:
 
 def emptied(complete: int) -> Finding:
     """What is found where an index has no entry, and the directory the files of so many."""
-    seen = f"index.json holds no entry, beside {count_entries(complete)} complete on disk"
+    seen = f"index.json holds no entry, beside {counted(complete, 'entry')} complete on disk"
     return CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
 
 

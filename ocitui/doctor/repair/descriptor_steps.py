@@ -15,8 +15,8 @@ from ocitui.cache import (
     PackedFormat,
 )
 from ocitui.cache.files import packed_name
+from ocitui.text import short_digest
 
-from ..finding_texts import short_digest
 from ..findings import Finding, Way
 from .snapshot import Snapshot, entry_of
 from .steps import MEND_INDEX_FIRST, UNLOADED, Annotations, Outcome, RepairStep, StepChange, StepKind

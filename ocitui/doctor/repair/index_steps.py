@@ -10,12 +10,11 @@ from ocitui.cache import Descriptor, DocumentError, ImageIndex, IndexReplacement
 from ocitui.cache.files import INDEX_NAME, valid_digest
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.records import some_of
-from ocitui.text import count_entries
+from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
-from ..finding_texts import short_digest
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import Joined, Source
 from .snapshot import Snapshot
@@ -75,11 +74,11 @@ def _replace(
     outcome.steps.append(
         RepairStep(
             StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {count_entries(len(index))}: {_origins(joined.proposed)}",
+            f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(joined.proposed)}",
             findings,
             (file,),
             len(data),
-            then=f"it loads {count_entries(len(index))} at its next start",
+            then=f"it loads {counted(len(index), 'entry')} at its next start",
             loses=_lost(joined),
             source=_origins(joined.proposed),
             leaves=leaves(snapshot, index, known),
@@ -117,10 +116,10 @@ def _refill(
     outcome.steps.append(
         RepairStep(
             StepKind.ADD_ENTRIES,
-            f"Put {count_entries(len(added))} back into index.json: {_origins(added)}",
+            f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
             findings,
             (),
-            then=f"it loads {count_entries(len(whole))} at its next start",
+            then=f"it loads {counted(len(whole), 'entry')} at its next start",
             loses=_lost(joined),
             source=_origins(added),
             leaves=leaves(snapshot, whole, known),

@@ -13,10 +13,10 @@ from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.sources.images import describe_image
+from ocitui.text import short_digest
 
 from ..check.document_checks import has_digest
 from ..check.index_checks import emptied
-from ..finding_texts import short_digest
 from ..findings import Finding, Severity, Way
 from .copies import read_document
 from .descriptor_steps import name_annotations

@@ -18,16 +18,19 @@ from ocitui.cache import (
     Transaction,
     TransactionKind,
 )
+from ocitui.cache.files import known_format
 
 
 @dataclass(frozen=True, slots=True)
 class PointPlan:
-    """``entry`` stands at ``position`` now and goes to the end; ``winner`` is what the name stands for until then."""
+    """``entry`` stands at ``position`` now and goes to the end; ``winner`` is what the name stands for until then.
+    ``trouble`` is why the daemon would not have the image all the same, empty where it would."""
 
     name: ImageName
     entry: Descriptor
     position: int
     winner: Descriptor
+    trouble: str = ""
 
     @property
     def needed(self) -> bool:
@@ -59,7 +62,16 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
             f"no entry of {digest} has the name {spelling}{f' as {format}' if format else ''}",
             hint="ocitui list shows which names it has; ocitui import gives it another one",
         )
-    return PointPlan(name, index.descriptors[found[-1]], found[-1], winner)
+    entry = index.descriptors[found[-1]]
+    return PointPlan(name, entry, found[-1], winner, await _trouble(cache, name, entry))
+
+
+async def _trouble(cache: PackerCache, name: ImageName, entry: Descriptor) -> str:
+    form = known_format(entry.format)
+    if form is None:
+        return "its format is none that the daemon knows"
+    answer = await cache.explain_recall(name, entry.digest, form)
+    return "" if answer.hit else answer.error or answer.reasons[-1].text
 
 
 async def point(cache: PackerCache, plan: PointPlan) -> Transaction:

@@ -12,9 +12,9 @@ from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, P
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
 from ocitui.cache.index_file import look
 from ocitui.cache.listing import Fact, Listing
+from ocitui.text import short_digest
 
 from ..check.judge import Judge
-from ..finding_texts import short_digest
 from .steps import Fate, StepFile
 
 

@@ -1,38 +1,51 @@
-"""The changes that are asked about before they are made: delete, undo, point."""
+"""Changes: those asked about before they are made (delete, undo, point), and those made: the journal and the trash."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
 
 from ocitui.cache import (
+    CacheError,
     ConflictError,
     DeletePlan,
     Descriptor,
     ImageName,
     NoSuchEntryError,
-    NoSuchTransactionError,
     Transaction,
+    TransactionState,
+    TrashedFile,
 )
 from ocitui.cache.actor import whoami
 from ocitui.cache.files import known_format
-from ocitui.cache.undoing import latest_undoable
-from ocitui.doctor.assessment_texts import memory_warning
+from ocitui.cache.index import Key
+from ocitui.cache.records import some_of
+from ocitui.cache.trash import files_that_go
+from ocitui.cache.undoing import can_be_undone
 from ocitui.doctor.loop_devices import users_of_any
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
-from ocitui.text import human_size, timestamp
+from ocitui.text import clean, counted, human_size, short_digests, timestamp
+from ocitui.words.lines import short_lines
+from ocitui.words.plans import Section, delete_sections, delete_title, entry_line, point_lines, undo_sections
 
-from ..shorten import short_digests
-from ..widgets.lines_view import Line, LongList, heading
-from .confirm import ConfirmScreen
+from ..widgets.lines import Line, LongList, PickList, PickRow, heading
+from .base import ConfirmScreen, FullScreen, ListScreen
 
-Key = tuple[str, str | None]
 # Past this many entries a digest's first digits have to do.
 WHOLE_DIGESTS = 3
 # Past this many, nobody reads each; they are still there for who scrolls.
 _MANY = 1000
-T = TypeVar("T")
 
 
 class DeleteScreen(ConfirmScreen):
@@ -50,69 +63,37 @@ class DeleteScreen(ConfirmScreen):
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
         self._used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
-        runs = self.session.live.daemon.running
-        return await asyncio.to_thread(plan_lines, plan, self._used_by, self.session.host, kratad_runs=runs)
+        lines = self.opening(delete_title(plan), "bring these entries back")
+        what = "holds the packed file of one of them: deleting it is asked twice"
+        lines += [Line(what, device, "bad") for device in self._used_by]
+        return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
 
     def used_by(self) -> Sequence[str]:
         return self._used_by
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
-        count = len(transaction.removed)
         note = f" ({transaction.note})" if transaction.note else ""
-        return f"{count} {'entry' if count == 1 else 'entries'} deleted, u undoes it{note}: {transaction.id}"
+        return f"{counted(len(transaction.removed), 'entry')} deleted, u undoes it{note}: {transaction.id}"
 
 
-def plan_lines(plan: DeletePlan, used_by: Sequence[str], host: str, *, kratad_runs: bool) -> list[Line | LongList]:
-    """A plan in words: what matters most stands first, the long lists last."""
-    leave = "1 entry leaves" if len(plan.entries) == 1 else f"{len(plan.entries)} entries leave"
-    go = "1 file goes" if len(plan.files) == 1 else f"{len(plan.files)} files go"
-    lines: list[Line | LongList] = [
-        heading(f"On {host}: {leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})")
-    ]
-    if kratad_runs:
-        lines.append(Line(f"{memory_warning('bring these entries back')}.", kind="bad"))
-    lines += [
-        Line("holds the packed file of one of them: deleting it is asked twice", device, "bad") for device in used_by
-    ]
-    if plan.uncovered:
-        lines += [Line(), heading("These names will then stand for another image")]
-        lines += [Line(f"{d.image_name} {short_digests(d.digest)}", d.format or "", "bad") for d in plan.uncovered]
-    lines += [Line(), heading("Out of the index"), *entries_lines(plan.entries)]
-    if plan.files:
-        lines += [Line(), heading("To the trash; undo brings it back, and the room is free once that is emptied")]
-        lines += long_list(plan.files, lambda file: file_line(file.name, file.size))
-    if plan.kept:
-        lines += [Line(), heading("Kept, because another format of that digest uses them")]
-        lines += long_list(plan.kept, lambda name: Line(short_digests(name), "kept"))
+def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
+    """The parts of a plan, each beneath its title. Of few entries the whole digest stands in a line of its own."""
+    lines: list[Line | LongList] = []
+    for section in sections:
+        lines += [Line(), heading(section.title)]
+        if len(section.items) > _MANY:
+            lines.append(LongList(len(section.items), partial(_short_line, section)))
+        elif section.line is entry_line and len(section.items) <= WHOLE_DIGESTS:
+            for entry in section.items:
+                lines += [Line(entry.image_name or "no name", entry.format or "no format"), Line(entry.digest)]
+        else:
+            lines += short_lines(map(section.line, section.items))
     return lines
 
 
-def file_line(name: str, size: int) -> Line:
-    """A file that goes or comes."""
-    return Line(short_digests(name), f"{human_size(size):>5}")
-
-
-def entries_lines(descriptors: Sequence[Descriptor]) -> Iterable[Line | LongList]:
-    """Entries by name, format and digest; where there are few, with the whole digest in a line of its own."""
-    if len(descriptors) > WHOLE_DIGESTS:
-        return long_list(descriptors, _entry_line)
-    return [line for one in descriptors for line in (_name_line(one, one.image_name), Line(one.digest))]
-
-
-def _entry_line(descriptor: Descriptor) -> Line:
-    return _name_line(descriptor, f"{descriptor.image_name or 'no name'} {short_digests(descriptor.digest)}")
-
-
-def _name_line(descriptor: Descriptor, text: str | None) -> Line:
-    return Line(text or "no name", descriptor.format or "no format")
-
-
-def long_list(items: Sequence[T], line: Callable[[T], Line]) -> Iterable[Line | LongList]:
-    """A line for each; where there are very many, made when it shows."""
-    if len(items) > _MANY:
-        return [LongList(len(items), lambda number: line(items[number]))]
-    return [line(item) for item in items]
+def _short_line(section: Section[Any], number: int) -> Line:
+    return short_lines([section.line(section.items[number])])[0]
 
 
 class UndoScreen(ConfirmScreen):
@@ -126,54 +107,19 @@ class UndoScreen(ConfirmScreen):
         self._id = transaction_id
 
     async def plan(self) -> Iterable[Line | LongList]:
-        transactions = await self.session.cache.transactions()
-        target = latest_undoable(transactions) if self._id is None else _find(transactions, self._id)
+        target = await self.session.cache.undo_target(self._id)
         self._id = target.id
         # A mend is reversed by its own record, whatever the index is.
         self.action = "mend" if target.marked else "undo"
-        lines = await asyncio.to_thread(undo_lines, target, self.session.host)
-        if target.changes_index and self.session.live.daemon.running:
-            lines.insert(1, Line(f"{memory_warning('bring back what this undoes')}.", kind="bad"))
-        return lines
+        memory = "bring back what this undoes" if target.changes_index else ""
+        lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
+        lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
+        lines += [Line(target.about, "of")] if target.about else []
+        return lines + await asyncio.to_thread(section_lines, undo_sections(target))
 
     async def act(self) -> str:
         done = await self.session.cache.undo(self._id)
         return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
-
-
-def _find(transactions: list[Transaction], transaction_id: str) -> Transaction:
-    found = next((one for one in transactions if one.id == transaction_id), None)
-    if found is None:
-        raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
-    return found
-
-
-def undo_lines(target: Transaction, host: str) -> list[Line | LongList]:
-    """What undoing a transaction means, in words."""
-    lines: list[Line | LongList] = [
-        heading(f"On {host}: undo the {target.kind} of {timestamp(target.started)}"),
-        Line(target.id, "transaction"),
-        Line(target.by, "by", "plain" if target.by == whoami() else "bad"),
-    ]
-    if target.about:
-        lines.append(Line(target.about, "of"))
-    back, away = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
-    for title, descriptors in (("Back into the index", back), ("Out of the index", away)):
-        if descriptors:
-            lines += [Line(), heading(title), *entries_lines(descriptors)]
-    if target.swap is not None:
-        lines += [Line(), heading("index.json as a whole")]
-        lines.append(Line("comes back as it was before, byte for byte" if target.swap.old else "goes: there was none"))
-    if target.modes:
-        lines += [Line(), heading("Modes as they were")]
-        lines += [Line(short_digests(mode.name), "mode") for mode in target.modes]
-    if target.trashed:
-        lines += [Line(), heading("Back from the trash")]
-        lines += long_list(target.trashed, lambda file: file_line(file.name, file.size))
-    if target.placed:
-        lines += [Line(), heading("To the trash, unless another entry needs them")]
-        lines += long_list(target.placed, lambda file: file_line(file.name, file.size))
-    return lines
 
 
 class PointScreen(ConfirmScreen):
@@ -187,19 +133,15 @@ class PointScreen(ConfirmScreen):
         self._entry = entry
         self._plan: PointPlan | None = None
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         cache, entry, form = self.session.cache, self._entry, known_format(self._entry.format)
         if not entry.image_name:
             raise NoSuchEntryError("the entry has no name", hint="m plans what mends it, and takes a name")
         plan = await plan_point(cache, ImageName.parse(entry.image_name), entry.digest, form)
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
-        answer = await cache.explain_recall(plan.name, plan.entry.digest, form) if form else None
         self._plan = plan
-        trouble = "its format is none that the daemon knows" if answer is None else ""
-        if answer is not None and not answer.hit:
-            trouble = answer.error or answer.reasons[-1].text
-        return point_lines(plan, self.session.host, trouble, kratad_runs=self.session.live.daemon.running)
+        return [*self.opening(f"point {plan.name}", "undo this"), *point_lines(plan)]
 
     async def act(self) -> str:
         assert self._plan is not None
@@ -207,17 +149,252 @@ class PointScreen(ConfirmScreen):
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
 
 
-def point_lines(plan: PointPlan, host: str, trouble: str, *, kratad_runs: bool) -> list[Line]:
-    """A plan in words; ``trouble`` is why the daemon would not have the image all the same, empty where it would."""
-    lines = [heading(f"On {host}: point {plan.name}")]
-    if kratad_runs:
-        lines.append(Line(f"{memory_warning('undo this')}.", kind="bad"))
-    if trouble:
-        lines.append(Line(f"the daemon would not find it all the same: {short_digests(trouble)}", kind="bad"))
-    return [
-        *lines,
-        Line(),
-        Line(f"{plan.winner.digest} {plan.winner.format or 'without a format'}", "stands for"),
-        Line(f"{plan.entry.digest} {plan.entry.format or 'without a format'}", "will be"),
-        Line(f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted", "how"),
+class JournalScreen(FullScreen[str | None]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "step('down')", "Down", show=False),
+        Binding("k", "step('up')", "Up", show=False),
+        Binding("g", "step('first')", "First", show=False),
+        Binding("G", "step('last')", "Last", show=False),
     ]
+    AUTO_FOCUS = "OptionList"
+    CSS = """
+    JournalScreen OptionList {
+        height: 1fr;
+        border: none;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
+    """
+    subject: ClassVar[str] = "journal"
+    keys = (("enter", "Undo that one: a plan first"), ("esc", "Back"))
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield OptionList()
+
+    def begin(self) -> None:
+        self._read()
+
+    @work
+    async def _read(self) -> None:
+        try:
+            transactions = await self.session.cache.transactions()
+        except CacheError as error:
+            self.say(error.one_line)
+            return
+        self._transactions = {one.id: one for one in transactions}
+        options = self.query_one(OptionList)
+        options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
+        options.action_first()
+        size = human_size(sum(one.bytes_in_trash for one in transactions))
+        count = counted(len(transactions), "transaction")
+        self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+
+    async def action_step(self, where: str) -> None:
+        await self.query_one(OptionList).run_action(f"cursor_{where}" if where in ("down", "up") else where)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        transaction = self._transactions[event.option.id or ""]
+        if not can_be_undone(transaction):
+            self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")
+        else:
+            self.dismiss(transaction.id)
+
+
+def row_text(transaction: Transaction) -> str:
+    """One transaction in a line: when, what, how it stands, what it was about, by whom."""
+    state = (
+        "pending: the next writer finishes it" if transaction.state is TransactionState.PENDING else transaction.state
+    )
+    size = human_size(transaction.bytes_in_trash)
+    return clean(
+        f"{timestamp(transaction.started)} {transaction.kind:<6} {state:<6} {size:>5}  "
+        f"{_about(transaction)}  {transaction.by}"
+    )
+
+
+def _about(transaction: Transaction) -> str:
+    """The first entry's name without its registry, and how many there are besides."""
+    if transaction.swap is not None:
+        return "index.json as a whole"
+    entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
+    if not entries:
+        files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
+        names = transaction.image_names
+        what = names[0].rpartition("/")[2] if names else short_digests(files[0] if files else "")
+        return f"{what} {counted(len(files), 'file')}" if files else "no entry"
+    keys = dict.fromkeys(entry.key for entry in entries)
+    name = (entries[0].image_name or "no name").rpartition("/")[2]
+    more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
+    return f"{name} {entries[0].format or 'no format'}{more}"
+
+
+_MOST = 200
+
+
+class RestoreScreen(ConfirmScreen):
+    """Brings files back to where they were, without entries."""
+
+    subject: ClassVar[str] = "restore from the trash"
+    verb: ClassVar[str] = "Restore"
+    action = "mend"
+
+    def __init__(self, files: Sequence[TrashedFile]) -> None:
+        super().__init__()
+        self._files = files
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        return [
+            *self.opening(f"{_total(self._files)}, come back"),
+            Line(
+                "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
+                "makes entries of them."
+            ),
+            Line(),
+            *_lines(self._files),
+        ]
+
+    async def act(self) -> str:
+        done = await self.session.cache.restore([file.trash for file in self._files])
+        return f"{_total(self._files)}, restored in {done.id}; u takes them out again"
+
+
+class EmptyTrashScreen(ConfirmScreen):
+    """Removes for good what the trash holds, and with that the undo of what it came by."""
+
+    subject: ClassVar[str] = "empty the trash"
+    verb: ClassVar[str] = "Remove for good"
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        cache = self.session.cache
+        transactions = {one.id: one for one in await cache.transactions()}
+        files = files_that_go(await cache.trash(), transactions)
+        # What comes into the trash while the question stands was not agreed to.
+        self._agreed = [file.trash for file in files]
+        if not files:
+            raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
+        undone = len({file.transaction for file in files if file.undoable})
+        lines = self.opening(f"{_total(files)}, go for good")
+        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
+        if names := some_of(name for one in of for name in transactions[one].image_names):
+            lines.append(Line(names, "of"))
+        if undone:
+            lines.append(Line(f"{counted(undone, 'transaction')} can then no longer be undone", kind="bad"))
+        return [*lines, Line(), *_lines(files)]
+
+    async def act(self) -> str:
+        removed = await self.session.cache.empty_trash(names=self._agreed)
+        return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
+
+    def asked(self) -> str:
+        return "nothing brings them back after y"
+
+
+def _total(files: Sequence[TrashedFile]) -> str:
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
+
+
+def _lines(files: Sequence[TrashedFile]) -> list[Line]:
+    lines = [
+        Line(f"{short_digests(file.name or file.trash)}, {timestamp(file.when)}", f"{human_size(file.size):>5}")
+        for file in files[:_MOST]
+    ]
+    return [*lines, *([Line(f"and {len(files) - _MOST} more")] if len(files) > _MOST else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrashRow(PickRow):
+    """A row, and the files it stands for: those of a transaction for its heading, one for any other."""
+
+    files: tuple[TrashedFile, ...] = field(compare=False)
+    transaction: Transaction | None = field(compare=False)
+
+
+class TrashScreen(ListScreen[str | None, TrashRow]):
+    """Dismissed with the id of a transaction to undo, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Restore", show=False),
+        Binding("e", "empty", "Empty", show=False),
+        Binding("u", "undo", "Undo", show=False),
+    ]
+    CSS = "TrashScreen PickList { height: 2fr; }"
+    subject: ClassVar[str] = "trash"
+    keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
+
+    def begin(self) -> None:
+        self._read()
+
+    @work(group="read", exclusive=True)
+    async def _read(self, said: str = "") -> None:
+        try:
+            files = await self.session.cache.trash()
+            transactions = {one.id: one for one in await self.session.cache.transactions()}
+        except CacheError as error:
+            self.say(error.one_line)
+            return
+        self.show_rows(trash_rows(files, transactions))
+        self._draw_detail()
+        self.say(said or (f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty"))
+
+    @on(PickList.Moved)
+    def _draw_detail(self) -> None:
+        row = self.row
+        self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
+
+    def action_restore(self) -> None:
+        if (row := self.row) is not None:
+            self.app.push_screen(RestoreScreen(row.files), self._changed)
+
+    def action_empty(self) -> None:
+        if self.rows:
+            self.app.push_screen(EmptyTrashScreen(), self._changed)
+        else:
+            self.say("the trash is empty")
+
+    def _changed(self, message: str | None) -> None:
+        if message:
+            self._read(message)
+
+    def action_undo(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        if row.transaction is None or not any(file.undoable for file in row.files):
+            self.say("no transaction that can be undone took it there; r brings the file back")
+        else:
+            self.dismiss(row.transaction.id)
+
+
+def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction]) -> Iterator[TrashRow]:
+    """Transaction by transaction, the newest first, and the files of each."""
+    for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+        same = tuple(group)
+        transaction = transactions.get(transaction_id)
+        what = transaction_id or "of no known transaction"
+        if transaction is not None:
+            names = f" {transaction.about}" if transaction.about else ""
+            what = f"{transaction.kind} {transaction_id}{names}"
+        fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
+        text = f"{timestamp(max(file.when for file in same))} {what}"
+        key = f"of {transaction_id}"
+        yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
+        for file in same:
+            name = short_digests(file.name or file.trash)
+            kind = "" if file.kind == "file" else f" ({file.kind})"
+            key, text = f"file {file.trash}", f"  {name}{kind}"
+            yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
+
+
+def _detail(row: TrashRow) -> list[Line]:
+    if len(row.files) == 1:
+        file = row.files[0]
+        lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
+        lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
+    else:
+        lines = [heading(_total(row.files))]
+    if row.transaction is not None:
+        lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
+    return lines

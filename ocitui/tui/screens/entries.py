@@ -10,21 +10,12 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ocitui.cache import Condition, IndexOutcome
+from ocitui.text import clean
 
 from ..actions import FOOTER
-from ..background import Throttle
+from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
-from ..widgets.bars import (
-    Bar,
-    HeaderBar,
-    KeyBar,
-    StatusBar,
-    TroubleBar,
-    header_parts,
-    key_parts,
-    status_parts,
-    trouble_parts,
-)
+from ..widgets.bars import Bar, HeaderBar, KeyBar, Part, StatusBar, TroubleBar, header_parts, key_parts, trouble_parts
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
@@ -37,7 +28,6 @@ if TYPE_CHECKING:
 
 _WIDE = 120
 _SMALLEST = (40, 10)
-_STATUS_SECONDS = 1.0
 
 
 class EntriesScreen(SessionScreen[None]):
@@ -55,18 +45,17 @@ class EntriesScreen(SessionScreen[None]):
         self._asking: Literal["", "filter", "search"] = ""
         self._message = self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
-        self._progress = Throttle(self, _STATUS_SECONDS, self.draw_status)
+        self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
-        ascii_only = self.session.terminal.ascii
         yield Bar(id="tiny")
         yield HeaderBar()
         yield TroubleBar()
         with Container(id="body"):
-            yield EntryTable(ascii=ascii_only, placeholder="reading the cache")
-            yield EntryPane(self.session.directory, self.session.live.findings_of, ascii=ascii_only)
+            yield EntryTable(ascii=self.session.terminal.ascii, placeholder="reading the cache")
+            yield EntryPane(self.session.directory, self.session.live.findings_of)
         yield KeyBar()
-        yield OneLineQuestion(self.end_asking, id="ask")
+        yield OneLineQuestion(self.end_asking)
         yield StatusBar()
 
     def on_mount(self) -> None:
@@ -86,7 +75,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def live_changed(self, change: LiveChange) -> None:
         """Draw what is known by now."""
-        if not self.query(EntryTable):
+        if not all(self.query(kind) for kind in (HeaderBar, EntryTable, StatusBar)):
             # A worker outlives the widgets for a moment when the program ends.
             return
         live, table = self.session.live, self.query_one(EntryTable)
@@ -159,8 +148,8 @@ class EntriesScreen(SessionScreen[None]):
                 self.query_one(EntryTable).focus()
 
     @on(EntryTable.Opened)
-    @on(EntryPane.Opened)
-    def _open_pane(self) -> None:
+    def action_open_pane(self) -> None:
+        """Give the pane the whole screen, and the keys."""
         self.add_class("-whole")
         self.query_one(EntryPane).focus_view()
 
@@ -174,7 +163,7 @@ class EntriesScreen(SessionScreen[None]):
         """One step back: from a question, the whole pane, the pane, a filter."""
         table = self.query_one(EntryTable)
         if self._asking:
-            self.end_asking(keep=False)
+            self.end_asking(False)
         elif self.has_class("-whole"):
             self.remove_class("-whole")
             table.focus()
@@ -201,28 +190,19 @@ class EntriesScreen(SessionScreen[None]):
     def draw_status(self) -> None:
         """Show where the cursor is, the filter, the marks and what was said last."""
         table = self.query_one(EntryTable)
-        self.query_one(StatusBar).show(
-            status_parts(
-                0 if table.cursor_row is None else table.cursor_row + 1,
-                table.shown,
-                table.total,
-                table.filter_text,
-                table.rows.marks,
-                table.rows.hidden_marks,
-                "  ".join(text for text in (self._imports_text, self._check_text) if text),
-                self._message,
-            )
-        )
+        shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
+        parts: list[Part] = [f" {0 if table.cursor_row is None else table.cursor_row + 1}/{shown}"]
+        if text:
+            parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
+        if marks:
+            parts.append((f"  {marks} marked{f' ({hidden} hidden)' if hidden else ''}", "bold"))
+        if self._imports_text:
+            parts.append((f"  {self._imports_text}", "bold"))
+        if (deep := self.session.live.deep).running:
+            from ocitui.words.findings import check_progress
 
-    @property
-    def _check_text(self) -> str:
-        """How far the check is that runs; empty where none does."""
-        deep = self.session.live.deep
-        if not deep.running:
-            return ""
-        from ocitui.words.findings import check_progress
-
-        return f"deep check: {check_progress(deep.progress)}"
+            parts.append((f"  deep check: {check_progress(deep.progress)}", "bold"))
+        self.query_one(StatusBar).show([*parts, f"  {clean(self._message)}" if self._message else ""])
 
     def _draw_keys(self) -> None:
         off = {action.name for action in FOOTER if self.session.refusal(action.name)}
@@ -233,8 +213,7 @@ class EntriesScreen(SessionScreen[None]):
         self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
 
     @on(EntryPane.Rested)
-    @on(EntryTable.MarksChanged)
-    @on(EntryTable.ViewChanged)
+    @on(EntryTable.CountsChanged)
     def _counts_changed(self) -> None:
         self.draw_status()
 
@@ -253,9 +232,7 @@ class EntriesScreen(SessionScreen[None]):
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
-        self.add_class("-asking")
         self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
-        self.set_focus(self._question)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question is open every key is its own, but those that end it."""
@@ -272,17 +249,17 @@ class EntriesScreen(SessionScreen[None]):
         elif self._asking and event.is_printable and event.character:
             self._question.insert_text_at_cursor(event.character)
         elif self._asking and event.key in ("enter", "escape"):
-            self.end_asking(keep=event.key == "enter")
+            self.end_asking(event.key == "enter")
         else:
             return
         event.stop()
         event.prevent_default()
 
-    @on(OneLineQuestion.Left)
+    @on(Input.Blurred, "#ask")
     def _ask_left(self) -> None:
         """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
         if self._asking and self.app.app_focus:
-            self.end_asking(keep=True, focus=False)
+            self.end_asking(True, focus=False)
 
     @on(Input.Changed, "#ask")
     def _ask_changed(self, event: Input.Changed) -> None:
@@ -298,19 +275,18 @@ class EntriesScreen(SessionScreen[None]):
         self.query_one(EntryTable).filter_text = text
         self.say("")
 
-    def end_asking(self, *, keep: bool, focus: bool = True) -> None:
+    def end_asking(self, keep: bool, *, focus: bool = True) -> None:
         """Close the question; ``keep`` takes what was typed, else it was never asked."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
-        self._question.open = False
         if asking == "filter":
             self._filter(self._question.value if keep else "")
         elif keep and view is not None:
             view.search(self._question.value)
         if focus:
             self.set_focus(table if asking == "filter" else view)
-        self.remove_class("-asking")
+        self._question.close()
 
     def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
         found = f"{event.count}{' or more' if event.capped else ''}"

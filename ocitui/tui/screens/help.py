@@ -12,10 +12,10 @@ from textual.widgets import Input
 
 from ocitui.help import TOPICS, paragraphs, topic_text
 
-from ..actions import ACTIONS, Group, key_label
+from ..actions import GROUPS, key_label
 from ..widgets.inputs import Question
-from ..widgets.lines_view import Line, LinesView, heading
-from .full import FullScreen
+from ..widgets.lines import Line, LinesView, heading
+from .base import FullScreen
 
 
 class HelpScreen(FullScreen[None]):
@@ -55,10 +55,9 @@ def help_lines(wanted: str) -> list[Line]:
         if found:
             lines.extend([*([Line()] if lines else []), heading(title), *found])
 
-    for group in Group:
-        actions = (action for action in ACTIONS if action.group is group)
+    for title, actions in GROUPS.items():
         keys = ((" ".join(map(key_label, action.keys)), f"{action.label}. {action.help}") for action in actions)
-        show(group, [Line(text, label) for label, text in keys if _says(f"{label} {text}", words)])
+        show(title, [Line(text, label) for label, text in keys if _says(f"{label} {text}", words)])
     for topic, title in TOPICS.items():
         if topic != "keys":
             pieces = [piece for piece in paragraphs(topic_text(topic)) if _says(f"{title} {piece}", words)]

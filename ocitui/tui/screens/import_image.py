@@ -13,7 +13,6 @@ import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -21,16 +20,15 @@ from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
+from ocitui.importing.sources.base import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
-from ocitui.text import parse_size
+from ocitui.importing.sources.packed import PackedSource
+from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
 
 from ..background import run_beside
-from ..preview import image_rows, preview_lines
 from ..widgets.inputs import Choice, PathSuggester, Question
-from ..widgets.lines_view import Line, LinesView
-from ..widgets.pick_list import PickList, PickRow
-from .confirm import error_lines
-from .full import FullScreen
+from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
+from .base import FullScreen, error_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +144,6 @@ class ImportScreen(FullScreen[str | None]):
     subject: ClassVar[str] = "import"
     keys = _KEYS
 
-    class Noted(Message):
-        """Why a registry is asked again; a newer one replaces those that wait."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, ImportScreen.Noted)
-
     def __init__(self) -> None:
         super().__init__()
         self._sight: Sight | None = None
@@ -253,9 +241,11 @@ class ImportScreen(FullScreen[str | None]):
                 self.say(f"looking at {request.source}; ctrl+c stops it")
                 self._sight, self._seen = None, seen
                 self._sight = await run_beside(lambda: look(request, self._note))
-            self._take_name(self._sight)
-            self._standing = await standing(self.session.cache, self._sight, make_request(self._typed()))
-            self._show(self._sight, make_request(self._typed()))
+            sight = self._sight
+            if self._name_is_ours:
+                self._fill("name", str(sight.name) if sight.name else "")
+            self._standing = await standing(self.session.cache, sight, make_request(self._typed()))
+            self._show(sight, make_request(self._typed()))
         except CacheError as error:
             self._request = None
             self._show_images([])
@@ -265,34 +255,23 @@ class ImportScreen(FullScreen[str | None]):
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
-        self.post_message(self.Noted(text))
-
-    def on_import_screen_noted(self, event: Noted) -> None:
-        self.say(event.text)
-
-    def _take_name(self, sight: Sight) -> None:
-        """Put the source's own name into its field, unless the operator wrote one."""
-        if self._name_is_ours:
-            self._fill("name", str(sight.name) if sight.name else "")
+        self.call_later(self.say, text)
 
     def _show(self, sight: Sight, request: ImportRequest) -> None:
         rows = image_rows(sight)
         self._show_images(rows)
         self.show_lines(preview_lines(sight, self._standing, request, self._missing))
         if not sight.can_be_taken:
-            self._wait_for_choice(bool(rows))
+            if rows:
+                self.query_one(PickList).focus()
+                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
+            self.say("choose one of them: enter takes it" if rows else "not to be imported as it is")
         elif request.name is None:
             self.query_one("#name").focus()
             self.show_keys(_KEYS)
             self.say("the source says no name: type the one it is to have")
         else:
             self._wait_for_start(request, several=bool(rows))
-
-    def _wait_for_choice(self, several: bool) -> None:
-        if several:
-            self.query_one(PickList).focus()
-            self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
-        self.say("choose one of them: enter takes it" if several else "not to be imported as it is")
 
     def _wait_for_start(self, request: ImportRequest, *, several: bool) -> None:
         self._request = request
@@ -308,11 +287,12 @@ class ImportScreen(FullScreen[str | None]):
         images.set_class(bool(rows), "-shown")
 
     @on(PickList.Picked)
-    def _picked(self, event: PickList.Picked) -> None:
+    def _picked(self) -> None:
         """Write the chosen image into the fields, and look at it."""
-        if self._sight is None:
+        key = self.query_one(PickList).key
+        if self._sight is None or key is None:
             return
-        source, platform = chosen_source(self._typed()["source"], self._sight, int(event.key))
+        source, platform = chosen_source(self._typed()["source"], self._sight, int(key))
         self._fill("source", source)
         if platform is not None:
             self._fill("platform", platform)
@@ -326,14 +306,9 @@ class ImportScreen(FullScreen[str | None]):
             return
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
-        elif reason := self.session.refusal("import_image"):
-            self.say(f"not done: {reason}")
-        else:
-            self._submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
-
-    def _submit(self, request: ImportRequest) -> None:
-        number = self.session.imports.submit(request)
-        self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
+        elif self.may("import_image"):
+            number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
+            self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:
         looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
@@ -347,11 +322,92 @@ def _label(text: str) -> Static:
 
 
 def _row(*fields: Field, advanced: bool = False) -> Horizontal:
-    return Horizontal(*_widgets(fields), classes="field advanced" if advanced else "field")
-
-
-def _widgets(fields: Sequence[Field]) -> Iterator[Widget]:
+    widgets: list[Widget] = []
     for field in fields:
         suggester = PathSuggester(sources=field.id == "source") if field.path else None
-        yield _label(field.label)
-        yield Question(id=field.id, placeholder=field.hint, suggester=suggester)
+        widgets += [_label(field.label), Question(id=field.id, placeholder=field.hint, suggester=suggester)]
+    return Horizontal(*widgets, classes="field advanced" if advanced else "field")
+
+
+_KINDS = {
+    SourceKind.OCI_LAYOUT: "an OCI layout",
+    SourceKind.OCI_ARCHIVE: "an OCI archive",
+    SourceKind.DOCKER_ARCHIVE: "a Docker archive",
+    SourceKind.REGISTRY: "a registry",
+    SourceKind.PACKED: "packed files",
+}
+
+
+def image_rows(sight: Sight) -> list[PickRow]:
+    """A row for each image, where there are several to choose from."""
+    if len(sight.images) < 2:
+        return []
+    taken = sight.image
+    rows = []
+    for number, image in enumerate(sight.images):
+        sign = "*" if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
+        right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
+        rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", right))
+    return rows
+
+
+def preview_lines(
+    sight: Sight, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
+) -> list[Line]:
+    """All that is to be known before `y`."""
+    listing = sight.listing if sight.refusal is None else None
+    count = counted(len(sight.images), "image") if sight.listing else "an image"
+    lines = [heading(f"Found in {_KINDS[sight.kind]}: {count}")]
+    if sight.packed is not None:
+        lines += _packed_lines(sight.packed)
+    elif sight.image is not None:
+        lines += _image_lines(sight.image)
+    if sight.refusal is not None:
+        lines += [Line(sight.refusal.message, kind="bad")]
+        lines.append(Line("choose one above: enter takes it" if len(sight.images) > 1 else sight.refusal.hint))
+    if sight.can_be_taken:
+        lines += _cache_lines(sight, standing, request)
+        if sight.packed is None and (what := missing.get(request.format)):
+            lines.append(
+                Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
+            )
+    noted = (*(sight.image.notes if sight.image else ()), *(listing.notes if listing else ()))
+    return [*lines, *(Line(short_digests(note), "note") for note in dict.fromkeys(noted))]
+
+
+def _image_lines(image: SourceImage) -> Iterator[Line]:
+    layers = counted(len(image.layers), "layer")
+    yield Line(image.digest, "digest")
+    yield Line(f"{image.platform}, {layers}, {human_size(image.size)}", "image")
+    if image.names:
+        yield Line(", ".join(image.names), "called")
+
+
+def _packed_lines(packed: PackedSource) -> Iterator[Line]:
+    format_, platform = packed.format or "no known format", packed.platform or "no platform"
+    yield Line(packed.digest or "unknown", "digest")
+    yield Line(f"{format_}, {platform}, {human_size(packed.size)}", "image")
+    if packed.problems:
+        yield Line()
+        yield heading("It cannot be imported")
+        yield from (Line(problem, kind="bad") for problem in packed.problems)
+
+
+def _cache_lines(sight: Sight, standing: Standing, request: ImportRequest) -> Iterator[Line]:
+    name = request.name or ""
+    format_ = sight.format(request.format)
+    if not name:
+        yield Line("none: a name is needed", "krata's name", "bad")
+    elif ImageName.parse(name).reference == "latest":
+        yield Line("the daemon never resolves the tag latest from its cache", "note", "bad")
+    if not standing.there:
+        yield Line(f"it has nothing of this digest in format {format_}", "cache")
+    elif standing.is_other(name):
+        called = standing.called or "an entry without a name"
+        yield Line(f"it has it in format {format_} as {called}", "cache", "bad")
+        yield Line("A digest and format has one name: Y gives that entry the new one, and nothing is packed again.")
+    elif request.again:
+        yield Line(f"it has it in format {format_} under this name, and it is packed again", "cache")
+    else:
+        won = "nothing is fetched or packed" if standing.wins else "the name only is made to stand for it"
+        yield Line(f"it has it in format {format_} under this name: {won}", "cache", "good")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -16,16 +16,13 @@ from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
 from ocitui.importing.requests import UnfinishedImport, blob_store
-from ocitui.text import human_age, human_size
+from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind
 
-from ..background import Throttle
-from ..shorten import counted
-from ..widgets.lines_view import Line, LinesView, heading
-from ..widgets.pick_list import PickList, PickRow
-from .confirm import ConfirmScreen
-from .full import ListScreen
+from ..background import DRAW_SECONDS, Throttle
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from .base import ConfirmScreen, ListScreen
 
 
 class DownloadsScreen(ConfirmScreen):
@@ -34,13 +31,13 @@ class DownloadsScreen(ConfirmScreen):
     subject: ClassVar[str] = "downloads"
     verb: ClassVar[str] = "Remove them"
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
-        count = counted(len(blobs), "downloaded blob", "downloaded blobs")
-        lines = [heading(f"On {self.session.host}: remove {count}, {size}")]
+        count = counted(len(blobs), "downloaded blob")
+        lines = self.opening(f"remove {count}, {size}")
         if interrupted := len(self.session.imports.interrupted):
-            which = counted(interrupted, "interrupted import", "interrupted imports")
+            which = counted(interrupted, "interrupted import")
             lines.append(Line(f"{which} would go on from them; without them all is downloaded again.", kind="bad"))
         lines += [Line("They are layers on their way into the cache; no entry needs them. There is no undo."), Line()]
         return lines + [
@@ -52,11 +49,10 @@ class DownloadsScreen(ConfirmScreen):
         return f"{human_size(freed)} of downloads removed"
 
 
-_DRAW_SECONDS = 0.25
 _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 
 
-class ImportsScreen(ListScreen[str | None]):
+class ImportsScreen(ListScreen[None, PickRow]):
     """Each key is about the import under the cursor; none of them is enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,7 +69,7 @@ class ImportsScreen(ListScreen[str | None]):
     def __init__(self) -> None:
         super().__init__()
         self._downloaded = 0
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw)
+        self._throttle = Throttle(self, DRAW_SECONDS, self._draw)
         self._ended = -1
 
     def begin(self) -> None:
@@ -142,20 +138,13 @@ class ImportsScreen(ListScreen[str | None]):
 
     @property
     def _job(self) -> ImportJob | None:
-        key = self.key
-        return self.session.imports.job(int(key.removeprefix("job"))) if key.startswith("job") else None
+        return next((job for job in self.session.imports.jobs if f"job{job.id}" == self.key), None)
 
     @property
     def _old(self) -> UnfinishedImport | None:
         return next((one for one in self.session.imports.interrupted if f"old{one.id}" == self.key), None)
 
     # What can be done
-
-    def _may(self) -> bool:
-        if reason := self.session.refusal("import_image"):
-            self.say(f"not done: {reason}")
-            return False
-        return True
 
     def _begun(self, number: int) -> None:
         self._draw()
@@ -169,27 +158,26 @@ class ImportsScreen(ListScreen[str | None]):
         self.session.imports.queue.cancel(job.id)
         self.say("cancelling; what was downloaded is kept")
 
-    def action_interrupt(self) -> None:
-        self.action_cancel()
+    action_interrupt = action_cancel
 
     def action_again(self) -> None:
         job = self._job
-        if job is not None and job.state in _AGAIN and self._may():
+        if job is not None and job.state in _AGAIN and self.may("import_image"):
             self._begun(self.session.imports.try_again(job))
 
     def action_rename(self) -> None:
         job = self._job
-        if job is not None and isinstance(job.error, NamedOtherwiseError) and self._may():
+        if job is not None and isinstance(job.error, NamedOtherwiseError) and self.may("import_image"):
             self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_go_on(self) -> None:
         old = self._old
-        if old is not None and self._may():
+        if old is not None and self.may("import_image"):
             self._begun(self.session.imports.go_on(old))
 
     def action_forget(self) -> None:
         old = self._old
-        if old is not None and self._may():
+        if old is not None and self.may("import_image"):
             self._forget(old)
 
     @work(group="forget")
@@ -203,7 +191,7 @@ class ImportsScreen(ListScreen[str | None]):
             self._throttle.ask()
 
     def action_downloads(self) -> None:
-        if not self._may():
+        if not self.may("import_image"):
             return
         if self.session.imports.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
@@ -217,7 +205,7 @@ class ImportsScreen(ListScreen[str | None]):
             self.say(message)
 
     def action_import_image(self) -> None:
-        if self._may():
+        if self.may("import_image"):
             from .import_image import ImportScreen
 
             self.app.push_screen(ImportScreen(), self._imported)
@@ -237,10 +225,10 @@ class LeavingScreen(ConfirmScreen):
     stay: ClassVar[str] = "Stay"
     writes: ClassVar[bool] = False
 
-    async def plan(self) -> Sequence[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         active = self.session.imports.active
         verb = "runs" if len(active) == 1 else "run"
-        lines = [heading(f"On {self.session.host}: {counted(len(active), 'import', 'imports')} still {verb}")]
+        lines = self.opening(f"{counted(len(active), 'import')} still {verb}")
         lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
         return [
             *lines,
@@ -256,8 +244,7 @@ class LeavingScreen(ConfirmScreen):
     def asked(self) -> str:
         return "nothing is stopped before y"
 
-    def action_interrupt(self) -> None:
-        self.action_leave()
+    action_interrupt = ConfirmScreen.action_leave
 
     def acting(self) -> str:
         return "stopping the imports; what was downloaded is kept"
@@ -276,18 +263,13 @@ _KINDS: dict[JobState, Kind] = {
 
 
 def _job_row(job: ImportJob, width: int) -> PickRow:
-    """An import in a line."""
+    now, right = job.progress, f"{job.state:<11}"
+    if job.state is JobState.RUNNING:
+        drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
+        left = human_age(math.ceil(now.left)) if now.left is not None else ""
+        right = f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
     text = f"{job.id} {called(job.request)} {job.request.format}"
-    return PickRow(f"job{job.id}", text, _right(job, width), _KINDS[job.state])
-
-
-def _right(job: ImportJob, width: int) -> str:
-    now = job.progress
-    if job.state is not JobState.RUNNING:
-        return f"{job.state:<11}"
-    drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
-    left = human_age(math.ceil(now.left)) if now.left is not None else ""
-    return f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
+    return PickRow(f"job{job.id}", text, right, _KINDS[job.state])
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:
@@ -301,7 +283,7 @@ def _layer_lines(layers: Sequence[LayerProgress]) -> list[Line]:
     lines = [Line(), heading(f"Layers: {len(layers)}, {human_size(sum(layer.total for layer in layers))}")]
     for layer in layers:
         text = f"{_bar(layer.done, layer.total)} {human_size(layer.done):>5} of {human_size(layer.total):>5}"
-        lines.append(Line(text, layer.digest.rpartition(":")[2][:12]))
+        lines.append(Line(text, short_digest(layer.digest)))
     return lines
 
 

@@ -7,15 +7,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import events, on, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
 
 from ocitui.cache import CacheError
-from ocitui.text import clean
+from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
-from ..background import Throttle
-from ..shorten import counted
+from ..background import STATUS_SECONDS, Throttle
+from ..session import SessionScreen
+from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
 
@@ -24,8 +29,6 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
 
     from ..live import LiveChange
-
-_STATUS_SECONDS = 1.0
 
 
 class MainScreen(EntriesScreen):
@@ -41,7 +44,7 @@ class MainScreen(EntriesScreen):
         super().__init__()
         self._prepared = False
         self._told: frozenset[int] = frozenset()
-        self._news = Throttle(self, _STATUS_SECONDS, self._tell_imports)
+        self._news = Throttle(self, STATUS_SECONDS, self._tell_imports)
 
     def live_changed(self, change: LiveChange) -> None:
         super().live_changed(change)
@@ -113,12 +116,12 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(UndoScreen(transaction_id), self._said)
 
     def action_journal(self) -> None:
-        from .journal import JournalScreen
+        from .changes import JournalScreen
 
         self.app.push_screen(JournalScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
-        from .trash import TrashScreen
+        from .changes import TrashScreen
 
         self.app.push_screen(TrashScreen(), self._undo_chosen)
 
@@ -182,7 +185,7 @@ class MainScreen(EntriesScreen):
         self.say("no entry of the index is what that is about")
 
     def action_why(self) -> None:
-        from .lookup import WhyScreen
+        from .answers import WhyScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
@@ -199,7 +202,7 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(PointScreen(entry.descriptor), self._said)
 
     def action_resolve(self) -> None:
-        from .lookup import ResolveScreen
+        from .answers import ResolveScreen
 
         entry = self.query_one(EntryTable).cursor_entry
         name = (entry.descriptor.image_name or "") if entry else ""
@@ -210,18 +213,15 @@ class MainScreen(EntriesScreen):
             self.say(message)
 
     def action_verdict(self) -> None:
-        from .verdict import VerdictScreen
+        from .answers import VerdictScreen
 
         self.app.push_screen(VerdictScreen())
 
     def action_refresh(self) -> None:
-        """Read the index and list the directory."""
         self.session.live.read_again()
         self.say("read again")
 
     def action_sort(self) -> None:
-        from .sort import SortScreen
-
         def chosen(choice: tuple[str | None, bool] | None) -> None:
             if choice is not None:
                 self.query_one(EntryTable).sort_by(*choice)
@@ -327,3 +327,52 @@ class MainScreen(EntriesScreen):
     def _leave(self, answer: str | None) -> None:
         if answer is not None:
             self.app.exit(0)
+
+
+_Choice = tuple[str | None, bool] | None
+# By its letter each column that can be sorted by; the first letter of state is that of size.
+_COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
+
+
+class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
+    """Dismissed with the column and whether to reverse it; the column in force, chosen again, is reversed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
+    DEFAULT_CSS = """
+    SortScreen {
+        align: center middle;
+        & > OptionList { width: 30; height: auto; border: solid $primary; }
+    }
+    """
+
+    def __init__(self, column: str | None, reverse: bool) -> None:
+        super().__init__()
+        self._now = (column, reverse)
+
+    def compose(self) -> ComposeResult:
+        options = [Option(self._label(letter, column), id=letter) for letter, column in _COLUMNS.items()]
+        yield OptionList(*options, markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).border_title = "sort by"
+
+    def _label(self, letter: str, column: str | None) -> str:
+        mark = "" if column != self._now[0] or column is None else (", reversed" if self._now[1] else ", now")
+        return f"{letter}  {column or 'index order'}{mark}"
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key in _COLUMNS:
+            event.stop()
+            self._choose(event.key)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self._choose(event.option.id or "")
+
+    def _choose(self, letter: str) -> None:
+        column = _COLUMNS[letter]
+        again = column is not None and column == self._now[0]
+        self.dismiss((column, again and not self._now[1]))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar
 
@@ -17,39 +17,31 @@ from ocitui.cache import CacheError, Condition
 from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
 from ocitui.doctor.findings import Depth, Finding, state_of
+from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
+from ocitui.words.lines import short_lines
 
-from ..background import Throttle
+from ..background import DRAW_SECONDS, Throttle
 from ..live import LiveChange
-from ..shorten import counted, short_lines
 from ..widgets.bars import Bar, condition_text
-from ..widgets.lines_view import Line
-from ..widgets.pick_list import PickList, PickRow
-from .full import ListScreen
+from ..widgets.lines import Line, PickList, PickRow
+from .base import ListScreen
 
-_DRAW_SECONDS = 0.25
 _INDENT = "  "
 _MOST = 1000
 """Rows of a kind; the heading stands for the others too."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemRow:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemRow(PickRow):
     """A row, and the findings it stands for: those of a kind for a heading, one for most others."""
 
-    row: PickRow
-    findings: tuple[Finding, ...]
-    heading: bool
+    findings: tuple[Finding, ...] = field(compare=False)
+    heading: bool = False
 
     @property
     def lines(self) -> list[Line]:
-        """All there is to say of it."""
         return short_lines(kind_lines(self.findings)) if self.heading else finding_lines(self.findings[0])
-
-
-def shown(findings: Sequence[Finding], *, everything: bool) -> list[Finding]:
-    """Those that are problems, or all."""
-    return [one for one in findings if everything or one.is_problem]
 
 
 def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
@@ -60,26 +52,24 @@ def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
 
 def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]:
     first, kind = same[0], "\0".join(kind_of(same[0]))
-    many = counted(len(same), "finding", "findings")
-    yield ProblemRow(PickRow(kind, f"{first.severity.upper()}  {first.code}", many, tone(first)), same, heading=True)
+    many = counted(len(same), "finding")
+    title = f"{first.severity.upper()}  {first.code}"
+    yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True)
     for one in same[:_MOST]:
         # The same may be found of two entries that are equal.
         fingerprint = one.fingerprint
         seen[fingerprint] += 1
-        right = "acknowledged" if one.acknowledged else _word(one)
+        # The code of most says what was seen.
+        seen_word = state_of([one], None).word if one.code in ("file-missing", "file-not-regular") else ""
+        right = "acknowledged" if one.acknowledged else seen_word
         key = f"{fingerprint} {seen[fingerprint]}"
-        yield ProblemRow(PickRow(key, f"{_INDENT}{entry_text(one)}", right, tone(one)), (one,), heading=False)
+        yield ProblemRow(key, f"{_INDENT}{entry_text(one)}", right, tone(one), findings=(one,))
     if rest := same[_MOST:]:
-        row = PickRow(f"{kind}\0more", f"{_INDENT}and {len(rest)} more", "the heading is for all", "muted", start=True)
-        yield ProblemRow(row, rest, heading=True)
+        more, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
+        yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True)
 
 
-def _word(finding: Finding) -> str:
-    """A few words for what was seen, where the code does not say it."""
-    return state_of([finding], None).word if finding.code in ("file-missing", "file-not-regular") else ""
-
-
-class ProblemsScreen(ListScreen[Finding | None]):
+class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -93,20 +83,15 @@ class ProblemsScreen(ListScreen[Finding | None]):
         Binding("x", "cancel", "Cancel", show=False),
     ]
     subject: ClassVar[str] = "problems"
-    CSS = """
-    ProblemsScreen {
-        #coverage { background: $panel; }
-    }
-    """
+    CSS = "ProblemsScreen #coverage { background: $panel; }"
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: dict[str, ProblemRow] = {}
         self._findings: tuple[Finding, ...] | None = None
         self._hidden = 0
         self._tally = self._said = ""
         self._everything = self._filling = self._changed = False
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._fill)
+        self._throttle = Throttle(self, DRAW_SECONDS, self._fill)
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
@@ -137,8 +122,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
                 findings = await self.session.live.findings()
                 rows = await asyncio.to_thread(self._make_rows, findings)
                 if rows is not None:
-                    self._rows = {row.row.key: row for row in rows}
-                    self.show_rows(row.row for row in rows)
+                    self.show_rows(rows)
                     self._draw_detail()
                 self._draw()
         finally:
@@ -148,7 +132,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
         """None where they are those that are shown."""
         if findings == self._findings:
             return None
-        self._findings, listed = findings, shown(findings, everything=self._everything)
+        self._findings, listed = findings, [one for one in findings if self._everything or one.is_problem]
         self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
         return problem_rows(listed)
 
@@ -156,7 +140,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
         live = self.session.live
         for bar in self.query("#coverage").results(Bar):
             bar.show([f" {self._coverage}"])
-        if not self._rows:
+        if not self.rows:
             self._draw_detail()
         if live.deep.running:
             self.say(f"deep check: {check_progress(live.deep.progress)}")
@@ -177,7 +161,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row, live = self._row, self.session.live
+        row, live = self.row, self.session.live
         lines = (
             row.lines
             if row is not None
@@ -188,7 +172,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
 
     def _draw_keys(self) -> None:
         keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
-        row = self._row
+        row = self.row
         if row is not None:
             accepted = all(one.acknowledged for one in row.findings)
             keys += [("m", "Mend"), ("M", "Mend all"), ("a", "Unacknowledge" if accepted else "Acknowledge")]
@@ -196,10 +180,6 @@ class ProblemsScreen(ListScreen[Finding | None]):
         if row is not None and not row.heading and row.findings[0].digest:
             keys.append(("enter", "Go to"))
         self.show_keys([*keys, ("esc", "Back")])
-
-    @property
-    def _row(self) -> ProblemRow | None:
-        return self._rows.get(self.key)
 
     # What can be done
 
@@ -222,8 +202,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
         else:
             self.say("no check is under way")
 
-    def action_interrupt(self) -> None:
-        self.action_cancel()
+    action_interrupt = action_cancel
 
     def action_show_everything(self) -> None:
         self._everything, self._findings = not self._everything, None
@@ -231,17 +210,17 @@ class ProblemsScreen(ListScreen[Finding | None]):
 
     @on(PickList.Picked)
     def _picked(self) -> None:
-        row = self._row
+        row = self.row
         if row is not None and not row.heading and row.findings[0].digest:
             self.dismiss(row.findings[0])
 
     def action_mend(self) -> None:
-        row = self._row
+        row = self.row
         if row is not None:
             self._open_repair(frozenset(one.fingerprint for one in row.findings))
 
     def action_mend_all(self) -> None:
-        if self._rows:
+        if self.rows:
             self._open_repair(frozenset())
 
     def _open_repair(self, only: frozenset[str]) -> None:
@@ -257,7 +236,7 @@ class ProblemsScreen(ListScreen[Finding | None]):
         self._throttle.ask()
 
     def action_acknowledge(self) -> None:
-        row = self._row
+        row = self.row
         if row is None:
             return
         if self.session.live.read_only:

@@ -3,35 +3,171 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
-from ocitui.doctor.finding_texts import clean_text
+from ocitui.doctor.finding_texts import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
+from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
 from ocitui.doctor.repair.source_copies import copies_named
 from ocitui.doctor.report import Report
+from ocitui.doctor.salvage.sources import JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
-from ocitui.words.findings import repair_progress
+from ocitui.text import counted, human_size, short_digests
+from ocitui.words.findings import remaining_lines, repair_progress, title
+from ocitui.words.lines import KEYS, capital, short_lines
+from ocitui.words.plans import (
+    assessment_lines,
+    balance,
+    entry_word,
+    grouped_left,
+    joined_lines,
+    left_lines,
+    remarks,
+    sections,
+    source_cells,
+    sources_tally,
+    sources_title,
+    step_lines,
+    takes_name,
+)
 
-from ..background import Throttle, run_beside
-from ..repair_rows import PLAN, PlanRow, plan_lines, plan_rows, repaired_lines
-from ..shorten import short_digests
-from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines_view import Line, LinesView, LongList
-from ..widgets.pick_list import PickList, PickRow
-from .confirm import ConfirmScreen
-from .full import ListScreen
+from ..background import DRAW_SECONDS, Throttle, run_beside
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from .base import AskingScreen, ConfirmScreen
+
+PLAN = "plan"
+_MOST = 100
+Naming = tuple[str, Literal["name", "adopt"]]
+DrawLines = Callable[[int], list[Line]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow(PickRow):
+    """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of a step that can be
+    marked. ``naming`` is the digest that a name can be given to here, and how; ``hint`` what it may be called."""
+
+    lines: DrawLines = field(compare=False)
+    step: int | None = None
+    naming: Naming | None = None
+    hint: str = ""
+
+
+def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> list[PlanRow]:
+    """The rows of a plan, in the order in which they are to be looked at."""
+    rows = [PlanRow(PLAN, balance(plan), kind="heading", lines=_fixed([]))]
+    if assessment is not None:
+        text, copies = "Which copy of the index is good, and what to do in what order", assessment_lines(assessment)
+        rows.append(PlanRow("copy", text, str(assessment.case), lines=_fixed(copies)))
+    if joined := plan.joined:
+        title_ = sources_title(joined)
+        rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
+    rows += [_step(plan, step, ascii) for step in plan.steps]
+    rows += [_nameless(entry) for entry in plan.joined if entry.name is None]
+    for number, left in enumerate(grouped_left(plan)):
+        first, many = left[0], f" (+{len(left) - 1})" if len(left) > 1 else ""
+        text = f"    {first.finding.code}: {entry_text(first.finding)}{many}"
+        naming: Naming | None = None
+        if takes_name(first):
+            naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "name"
+        right, lines = "stays; n names it" if naming else "stays", _fixed(_left(left))
+        rows.append(PlanRow(f"left {number}", text, right, "muted", start=True, lines=lines, naming=naming))
+    return rows
+
+
+def _step(plan: RepairPlan, step: RepairStep, ascii: bool) -> PlanRow:
+    chosen = step.number in plan.chosen
+    mark = "x" if ascii else "✱"
+    size = step.bytes_trashed or step.bytes_placed
+    return PlanRow(
+        f"step {step.number}",
+        f"[{mark if chosen else ' '}] {step.number} {short_digests(step.title)}",
+        human_size(size) if size else "",
+        "plain" if chosen else "muted",
+        start=True,
+        lines=lambda _: _step_lines(step, chosen=chosen),
+        step=step.number,
+    )
+
+
+def _nameless(entry: JoinedEntry) -> PlanRow:
+    key, text = f"name {entry.digest} {entry.format}", f"    name lost: {entry_word(entry)}"
+    hint, lines = entry.hints[0].text if entry.hints else "", _fixed(joined_lines(entry, KEYS))
+    return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "name"), hint=hint)
+
+
+def _fixed(lines: list[Line]) -> DrawLines:
+    return lambda _: lines
+
+
+def plan_lines(plan: RepairPlan) -> list[Line]:
+    """What is done, what is offered, what stays."""
+    lines: list[Line] = []
+    if plan.used_by:
+        devices = ", ".join(plan.used_by)
+        lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
+    if not plan.made:
+        lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
+    for step in plan.made:
+        lines += [Line(), *_step_lines(step, chosen=True)]
+    for name, steps in sections(plan, KEYS):
+        if steps[0].number in plan.chosen:
+            continue
+        lines += [Line(), heading(capital(name)), *([Line(steps[0].futile)] if steps[0].futile else [])]
+        lines += [Line(short_digests(step.title), str(step.number)) for step in steps]
+    if plan.left:
+        lines += [Line(), heading(f"What stays: {tally([left.finding for left in plan.left])}")]
+    return [*lines, *(Line(note, "note") for note in plan.notes)]
+
+
+def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
+    """All there is to know of one step."""
+    lines = [heading(f"{step.number}. {step.title}")]
+    lines += [] if chosen else [Line("not marked: it will not be made; space marks it", "step", "bad")]
+    return short_lines([*lines, *step_lines(step, KEYS, _MOST)])
+
+
+def _left(left: Sequence[Left]) -> list[Line]:
+    """Findings that stay for one reason."""
+    return short_lines([heading(title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
+
+
+def _sources(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
+    """The sources side by side, an entry a line in the order of the new index, and remarks below."""
+    sources = sources_shown(entries)
+    room = max(width - len(" ".join(sources)) - 37, 16)
+
+    def row(name: str, digest: str, format_: str, *told: str) -> str:
+        name = name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
+        told_of = " ".join(f"{text:{len(source)}}" for text, source in zip(told, sources, strict=False))
+        return f"{name:{room}} {digest:12} {format_:8} {told_of} {told[-1]}"
+
+    titles = row("Name", "Digest", "Format", *(source.capitalize() for source in sources), "From")
+    lines = [heading(sources_title(entries)), Line(sources_tally(entries)), Line(), heading(titles)]
+    for entry in entries:
+        lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
+        lines.append(Line(row(*source_cells(entry, sources)), kind="bad" if lost else "plain"))
+    told = [Line(text, entry_word(entry), "bad") for entry in entries for text in remarks(entry, KEYS)]
+    return [*lines, *([Line(), heading("To be known of them"), *told] if told else [])]
+
+
+def repaired_lines(repaired: Repaired) -> list[Line]:
+    """What was done, and what the check found afterwards."""
+    lines: list[Line] = []
+    for done in repaired.transactions:
+        lines += [heading(f"Mended in transaction {done.id}"), Line("u on the first screen takes it all back", "undo")]
+        lines += [Line(done.note, "note")] if done.note else []
+    return [*lines, Line(), heading("Checked again"), *short_lines(remaining_lines(repaired.report, _MOST))]
+
 
 _SOURCE = "source"
 _OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
@@ -50,7 +186,7 @@ _SWITCHES = {
 """What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
 
 
-class RepairOptionsScreen(ListScreen[RepairOptions | None]):
+class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
     """Dismissed with what is allowed, for a new plan."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,23 +194,13 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
         Binding("s", "source", "Source", show=False),
         Binding("D", "forget_sources", "Forget sources", show=False),
     ]
-    CSS = """
-    RepairOptionsScreen {
-        PickList { height: auto; }
-        #ask { display: none; padding: 0 1; }
-        &.-asking #ask { display: block; }
-    }
-    """
+    CSS = "RepairOptionsScreen PickList { height: auto; }"
     subject: ClassVar[str] = "repair: what is allowed"
     keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"), ("esc", "Back"))
 
     def __init__(self, options: RepairOptions) -> None:
         super().__init__()
         self._options = options
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield from super().compose_body()
-        yield OneLineQuestion(self.end_asking, id="ask")
 
     def begin(self) -> None:
         self._draw()
@@ -100,19 +226,10 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
             self._draw()
 
     def action_source(self) -> None:
-        question = self.query_one(OneLineQuestion)
-        self.add_class("-asking")
-        question.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
-        self.set_focus(question)
+        self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
 
-    def end_asking(self, *, keep: bool) -> None:
-        question = self.query_one(OneLineQuestion)
-        question.open = False
-        self.remove_class("-asking")
-        self.set_focus(self.query_one(PickList))
-        text = expanded(question.value.strip())
-        if keep and text:
-            self._add_source(text)
+    def answered(self, text: str) -> None:
+        self._add_source(expanded(text))
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
@@ -124,10 +241,6 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
         self._options = replace(self._options, sources=(*self._options.sources, text))
         self._draw()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a source is typed every key is its own."""
-        return not self.has_class("-asking") or action == "interrupt"
-
     def action_forget_sources(self) -> None:
         self._options = replace(self._options, sources=())
         self._draw()
@@ -137,10 +250,7 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None]):
         self.dismiss(self._options)
 
 
-_DRAW_SECONDS = 0.25
-
-
-class RepairScreen(ListScreen[str | None], ConfirmScreen):
+class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
     findings where it is empty.
 
@@ -156,8 +266,6 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
     CSS = """
     RepairScreen {
         PickList { height: auto; max-height: 40%; }
-        #ask { display: none; padding: 0 1; }
-        &.-asking #ask { display: block; }
         &.-done PickList { display: none; }
     }
     """
@@ -173,27 +281,22 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
         self._options = RepairOptions(only=only)
         self._plan: RepairPlan | None = None
         self._assessment: Assessment | None = None
-        self._rows: dict[str, PlanRow] = {}
-        self._naming: tuple[str, Literal["name", "adopt"]] | None = None
+        self._naming: Naming | None = None
         self._said = ""
         self._repaired: Repaired | None = None
         self._progress: RepairProgress | None = None
-        self._throttle = Throttle(self, _DRAW_SECONDS, self._draw_progress)
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield from super().compose_body()
-        yield OneLineQuestion(self.end_asking, id="ask")
+        self._throttle = Throttle(self, DRAW_SECONDS, self._draw_progress)
 
     # The plan
 
-    async def plan(self) -> Iterable[Line]:
+    async def plan(self) -> Iterable[Line | LongList]:
         live = self.session.live
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
-        self._plan = await run_beside(lambda: self._make_plan(report, assessment))
-        self._list()
-        return self._lines()
+        plan = await run_beside(lambda: self._make_plan(report, assessment))
+        self._list(plan)
+        return self._lines(plan)
 
     async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
@@ -212,28 +315,25 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
             return f"there is nothing to do; {marking}o offers more"
         return "nothing is changed before y; space takes a step out"
 
-    def _list(self) -> None:
-        if self._plan is None:
-            return
-        rows = plan_rows(self._plan, self._assessment, self.session.terminal.ascii)
-        self._rows = {row.row.key: row for row in rows}
-        self.show_rows(row.row for row in rows)
+    def _list(self, plan: RepairPlan) -> None:
+        self._plan = plan
+        self.show_rows(plan_rows(plan, self._assessment, self.session.terminal.ascii))
 
-    def _lines(self) -> list[Line]:
-        assert self._plan is not None
-        return plan_lines(self._plan, self.session.host, self._assessment, kratad_runs=self.session.live.daemon.running)
+    def _lines(self, plan: RepairPlan) -> list[Line | LongList]:
+        """The plan as a whole: what matters most stands first."""
+        headline = self._assessment.headline if self._assessment is not None else ""
+        edits = not headline and any(step.change.edits_index for step in plan.made)
+        lines = self.opening(balance(plan), "overwrite what is changed in it" if edits else "")
+        lines += [Line(f"{headline}.", kind="bad")] if headline else []
+        return [*lines, *plan_lines(plan)]
 
     @on(PickList.Moved)
     def _draw_detail(self) -> None:
-        row = self._row
+        row = self.row
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
         for view in self.query(LinesView):
-            view.set_lines(self._lines() if row.row.key == PLAN else row.lines(self._plan, self.size.width))
-
-    @property
-    def _row(self) -> PlanRow | None:
-        return self._rows.get(self.key)
+            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -241,38 +341,27 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
         self.action_leave()
 
     def action_mark_step(self) -> None:
-        row, plan = self._row, self._plan
+        row, plan = self.row, self._plan
         if row is None or row.step is None or plan is None or not self._ready or self._acting:
             return
-        self._plan = replace(plan, chosen=plan.chosen ^ {row.step})
         self._asked_twice = False
-        self._list()
+        self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
         self.say(f"on {self.session.host}: {self.asked()}")
 
     # Naming, and what may be done
 
     def action_name(self) -> None:
-        row = self._row
+        row = self.row
         if row is None or row.naming is None or not self._ready or self._acting:
             self.say("there is no name to give here: n is for entries whose name is lost, and for orphans")
             return
         self._naming = row.naming
-        question = self.query_one(OneLineQuestion)
-        self.add_class("-asking")
-        question.ask(row.hint, "a name, as registry/repository:tag; enter takes it, esc does not")
-        self.set_focus(question)
+        self.ask(row.hint, "a name, as registry/repository:tag; enter takes it, esc does not")
 
-    def end_asking(self, *, keep: bool) -> None:
-        question = self.query_one(OneLineQuestion)
-        naming, self._naming = self._naming, None
-        question.open = False
-        self.remove_class("-asking")
-        self.set_focus(self.query_one(PickList))
-        if keep and naming is not None and question.value.strip():
-            self._give_name(*naming, question.value.strip())
-
-    def _give_name(self, digest: str, how: Literal["name", "adopt"], text: str) -> None:
+    def answered(self, text: str) -> None:
+        assert self._naming is not None
+        digest, how = self._naming
         try:
             pair = (digest, str(ImageName.parse(text)))
         except CacheError as error:
@@ -284,10 +373,6 @@ class RepairScreen(ListScreen[str | None], ConfirmScreen):
         else:
             self._options = replace(options, names=(*(one for one in options.names if one[0] != digest), pair))
         self.make_plan()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a name is typed every key is its own."""
-        return not self.has_class("-asking") or action == "interrupt"
 
     def action_options(self) -> None:
         if self._acting or self._repaired is not None:
@@ -376,5 +461,5 @@ def _outcome(repaired: Repaired) -> str:
     done = f"mended in {ids}; u undoes it" if ids else "done"
     left = len(repaired.remaining)
     clean = clean_text(repaired.report.depth)
-    state = clean if not left else f"{left} {'finding remains' if left == 1 else 'findings remain'}"
+    state = counted(left, "finding remains", "findings remain") if left else clean
     return f"{done}; checked again: {state}"

@@ -12,10 +12,10 @@ from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
 from ocitui.cache.daemon import DaemonState
-from ocitui.text import clean, human_size, timestamp
+from ocitui.text import clean, counted, human_size, timestamp
+from ocitui.words.lines import capital
 
 from ..actions import Action
-from ..shorten import counted
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
@@ -95,23 +95,13 @@ class TroubleBar(Bar):
 class StatusBar(Bar):
     """What was done, what is marked, what the filter shows."""
 
-    DEFAULT_CSS = """
-    StatusBar {
-        background: $panel;
-        color: $foreground;
-    }
-    """
+    DEFAULT_CSS = "StatusBar { background: $panel; color: $foreground; }"
 
 
 class KeyBar(Bar):
     """The keys that apply now."""
 
-    DEFAULT_CSS = """
-    KeyBar {
-        background: $background;
-        color: $text-muted;
-    }
-    """
+    DEFAULT_CSS = "KeyBar { background: $background; color: $text-muted; }"
 
 
 class TabBar(Bar):
@@ -119,12 +109,7 @@ class TabBar(Bar):
 
     ellipsis = False
 
-    DEFAULT_CSS = """
-    TabBar {
-        background: $panel;
-        color: $text-muted;
-    }
-    """
+    DEFAULT_CSS = "TabBar { background: $panel; color: $text-muted; }"
 
 
 def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> list[Part]:
@@ -133,7 +118,7 @@ def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> lis
     if not live.loaded:
         parts = ["reading", daemon]
     else:
-        entries = f"{counted(live.total, 'entry', 'entries')} {human_size(live.size)}"
+        entries = f"{counted(live.total, 'entry')} {human_size(live.size)}"
         parts = ["ro" if live.read_only else "rw", entries, _state(live), daemon]
     return title_parts(host, directory, "  ".join(parts), width)
 
@@ -141,7 +126,7 @@ def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> lis
 def _state(live: LiveCache) -> str:
     if not live.health.sound:
         return f"! {live.health.condition}"
-    state = f"! {counted(live.problems, 'problem', 'problems')}" if live.problems else "ok"
+    state = f"! {counted(live.problems, 'problem')}" if live.problems else "ok"
     if not live.complete:
         state = state if live.problems else "looking"
     return f"{state}, polling" if live.health.polling else state
@@ -185,11 +170,6 @@ def condition_text(health: Health) -> str:
     return f"{_CONDITIONS[health.condition]}{message}"
 
 
-def as_sentence(text: str) -> str:
-    """With a capital, unless it begins with the name of a program, which has none."""
-    return text if text.startswith("kratad") else f"{text[:1].upper()}{text[1:]}"
-
-
 def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> list[Part]:
     """What is wrong, what to do, what the daemon would do; empty where all is well.
 
@@ -200,30 +180,13 @@ def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> 
         return []
     parts: list[Part] = [f" ! {clean(what)}."]
     if assessment is not None and assessment.headline:
-        parts.append(f" {as_sentence(assessment.headline)}.")
+        parts.append(f" {capital(assessment.headline)}.")
     if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
         parts.append(f" If it started now, {health.verdict.consequence}.")
     if health.condition is Condition.CORRUPT:
         parts.append(" v shows where, m mends it.")
     elif health.sound or health.condition is Condition.MISSING:
         parts.append(" p shows what is known, m mends it.")
-    return parts
-
-
-def status_parts(
-    row: int, shown: int, total: int, filter_text: str, marked: int, hidden_marks: int, imports: str, message: str
-) -> list[Part]:
-    """Where the cursor is, what the filter shows, what is marked, what is imported, and what was said last."""
-    parts: list[Part] = [f" {row}/{shown}"]
-    if filter_text:
-        parts.append((f"  filter {clean(filter_text)!r}: {shown}/{total}", "bold"))
-    if marked:
-        hidden = f" ({hidden_marks} hidden)" if hidden_marks else ""
-        parts.append((f"  {marked} marked{hidden}", "bold"))
-    if imports:
-        parts.append((f"  {imports}", "bold"))
-    if message:
-        parts.append(f"  {clean(message)}")
     return parts
 
 

@@ -137,14 +137,14 @@ def prepare(raw: bytes, error: DocumentError | None, alive: Alive) -> DocumentTe
         note = "shown as stored: the daemon can read this, but it cannot be laid out over lines"
         return _as_stored(raw, error or diagnose(raw, str(refusal)), note, alive)
     starts, width = index_lines(pretty, alive)
-    return DocumentText(pretty, starts, width, _banner(error, _stored_place))
+    return DocumentText(pretty, starts, width, _banner(error, laid_out=True))
 
 
 def _as_stored(raw: bytes, error: DocumentError | None, note: str, alive: Alive) -> DocumentText:
     starts, width = index_lines(raw, alive)
     if error and error.line == len(starts) and raw.endswith(b"\n"):
         starts.append(len(raw) + 1)  # The error lies on the empty line after the last line break.
-    banner = _banner(error, _leading_place) or note
+    banner = _banner(error, laid_out=False) or note
     text = DocumentText(raw, starts, width, banner, None, numbered=True)
     if not error or not 0 < error.line <= text.line_count:
         return text
@@ -153,20 +153,14 @@ def _as_stored(raw: bytes, error: DocumentError | None, note: str, alive: Alive)
     return DocumentText(raw, starts, width, banner, place, numbered=True)
 
 
-def _banner(error: DocumentError | None, put: Callable[[str, str], str]) -> str:
+def _banner(error: DocumentError | None, *, laid_out: bool) -> str:
     if not error:
         return ""
-    message = clean(error.message[:_LONGEST_BANNER])
-    return put(message, f"line {error.line} column {error.column}") if error.line else message
-
-
-def _leading_place(message: str, place: str) -> str:
-    return f"{place}: {message}"
-
-
-def _stored_place(message: str, place: str) -> str:
-    # The lines shown are not those of the file, so the place must not look like one of them.
-    return f"{message} (in the file as stored: {place})"
+    message, place = clean(error.message[:_LONGEST_BANNER]), f"line {error.line} column {error.column}"
+    if not error.line:
+        return message
+    # The lines that are laid out are not those of the file, so the place must not look like one of them.
+    return f"{message} (in the file as stored: {place})" if laid_out else f"{place}: {message}"
 
 
 def diagnose(raw: bytes, refusal: str) -> DocumentError | None:

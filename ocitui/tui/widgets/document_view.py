@@ -1,12 +1,14 @@
-"""A viewer for manifests and configs: JSON laid out and coloured, anything else as it is stored."""
+"""A viewer for manifests and configs: JSON laid out and coloured, anything else as it is stored; searched, too."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from rich.segment import Segment
 from rich.style import Style
@@ -19,10 +21,9 @@ from textual.strip import Strip
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
 
-from .document_paint import Mark, column_of, draw
-from .document_search import Matches, Needle, find_all
-from .document_text import Alive, DocumentText, SupersededError, prepare
-from .lines_view import ReadingView
+from .document_paint import Kind, Mark, column_of, draw, window
+from .document_text import CHUNK, Alive, DocumentText, SupersededError, check, prepare
+from .lines import ReadingView
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
@@ -40,19 +41,8 @@ class DocumentView(ReadingView):
         Binding("N", "match(-1)", "Previous match", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "document-view--key",
-        "document-view--string",
-        "document-view--number",
-        "document-view--literal",
-        "document-view--punctuation",
-        "document-view--plain",
-        "document-view--gutter",
-        "document-view--cut",
-        "document-view--banner",
-        "document-view--placeholder",
-        "document-view--match",
-        "document-view--current-match",
-        "document-view--wrong",
+        f"{_PREFIX}{name}"
+        for name in (*get_args(Kind), "gutter", "cut", "banner", "placeholder", "match", "current-match", "wrong")
     }
     DEFAULT_CSS = """
     DocumentView {
@@ -72,13 +62,6 @@ class DocumentView(ReadingView):
     }
     """
 
-    class Prepared(Message):
-        """The document given last is on the screen."""
-
-        def __init__(self, line_count: int) -> None:
-            super().__init__()
-            self.line_count = line_count
-
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
 
@@ -88,8 +71,8 @@ class DocumentView(ReadingView):
             self.current = current
             self.capped = capped
 
-    def __init__(self, message: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, message: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._generation = 0
         self._search_generation = 0
         self._source: tuple[bytes, tuple[str, int, int] | None] | None = None
@@ -121,7 +104,6 @@ class DocumentView(ReadingView):
             else:
                 self._show_text(text)
             self._source = source
-        self.post_message(self.Prepared(self.line_count))
 
     def clear(self, message: str) -> None:
         """Show one line instead of a document."""
@@ -134,7 +116,9 @@ class DocumentView(ReadingView):
         self._search_generation += 1
         generation = self._search_generation
         if not text or not self._text:
-            self._forget_matches()
+            if self._matches:
+                self._matches = None
+                self.refresh()
             self.post_message(self.SearchDone(0, 0))
             return
         self._search(self._text, Needle(text), lambda: generation == self._search_generation)
@@ -169,7 +153,7 @@ class DocumentView(ReadingView):
         line = y - len(self._banner_rows) + scroll_y
         if line >= self._text.line_count:
             return Strip.blank(width, self._style("plain"))
-        gutter = self._gutter(line)
+        gutter = f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
         marks = list(self._marks(self._text, line, scroll_x))
         strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self._style)
         return Strip.join([Strip([Segment(gutter, self._style("gutter"))]), strip]) if gutter else strip
@@ -180,9 +164,6 @@ class DocumentView(ReadingView):
 
     def _style(self, name: str) -> Style:
         return self.get_component_rich_style(_PREFIX + name)
-
-    def _gutter(self, line: int) -> str:
-        return f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
 
     def _marks(self, text: DocumentText, line: int, left: int) -> Iterator[Mark]:
         if self._matches:
@@ -235,7 +216,7 @@ class DocumentView(ReadingView):
             self._banner_rows, self.virtual_size = [], Size(0, 0)
             return
         width = max(self.size.width, 1)
-        rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder=_short_ellipsis(width))
+        rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder="..." if width > 3 else "")
         self._banner_rows = rows
         self.virtual_size = Size(self._gutter_width + text.width, len(rows) + text.line_count)
 
@@ -301,11 +282,93 @@ class DocumentView(ReadingView):
             if 0 <= row < self.page:
                 self.refresh(Region(0, row + len(self._banner_rows), self.size.width, 1))
 
-    def _forget_matches(self) -> None:
-        if self._matches:
-            self._matches = None
-            self.refresh()
+
+MOST_MATCHES = 100_000
 
 
-def _short_ellipsis(width: int) -> str:
-    return "..." if width > len("...") else ""
+class Needle:
+    """What is looked for."""
+
+    __slots__ = ("_pattern", "reach")
+
+    def __init__(self, text: str) -> None:
+        variants = [_variants(character) for character in text]
+        self.reach = sum(max(map(len, alternatives)) for alternatives in variants)
+        self._pattern = re.compile(b"".join(map(_either, variants)))
+
+    def find(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where it begins and ends, each time, within ``data[start:end]``."""
+        # Lowering touches ASCII only; the pattern has both cases of everything else.
+        for match in self._pattern.finditer(data[start:end].lower()):
+            yield start + match.start(), start + match.end()
+
+
+def _variants(character: str) -> list[bytes]:
+    cases = {character, character.lower(), character.upper()}
+    return sorted({case.encode("utf-8", "replace").lower() for case in cases})
+
+
+def _either(alternatives: list[bytes]) -> bytes:
+    escaped = b"|".join(map(re.escape, alternatives))
+    return escaped if len(alternatives) == 1 else b"(?:" + escaped + b")"
+
+
+def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:
+    """The offsets of the first MOST_MATCHES matches, none within another. Raises SupersededError."""
+    found = array("Q")
+    resume = 0
+    for at in range(0, len(data), CHUNK):
+        check(alive)
+        for start, end in needle.find(data, max(at, resume), at + CHUNK + needle.reach - 1):
+            if start >= at + CHUNK or len(found) == MOST_MATCHES:
+                break
+            found.append(start)
+            resume = end
+        if len(found) == MOST_MATCHES:
+            break
+    return found
+
+
+class Matches:
+    """Where a needle was found, by offset, and which match is the current one."""
+
+    __slots__ = ("_index", "found", "needle")
+
+    def __init__(self, needle: Needle, found: array[int], index: int) -> None:
+        self.needle = needle
+        self.found = found
+        self._index = index % len(found) if found else 0
+
+    @property
+    def capped(self) -> bool:
+        """Whether there may be more than were looked for."""
+        return len(self.found) >= MOST_MATCHES
+
+    @property
+    def current(self) -> int:
+        """The number of the current match, from 1; 0 where nothing matches."""
+        return self._index + 1 if self.found else 0
+
+    @property
+    def start(self) -> int:
+        """Where the current match begins; 0 where nothing matches."""
+        return self.found[self._index] if self.found else 0
+
+    def moved(self, step: int) -> Matches:
+        """The same matches, ``step`` further on; past either end it goes on at the other."""
+        return Matches(self.needle, self.found, self._index + step)
+
+    def range(self, text: DocumentText) -> tuple[int, int]:
+        """Where the current match begins and ends."""
+        return next(self.needle.find(text.data, self.start, self.start + self.needle.reach), (self.start, self.start))
+
+    def marks(self, text: DocumentText, line: int, left: int, width: int) -> Iterator[Mark]:
+        """Every match seen on the line, the current one last."""
+        seen = window(text, line, left, width)
+        start, end = text.bounds(line)
+        nearby = max(start, seen.start - self.needle.reach), min(end, seen.end + self.needle.reach)
+        for match in self.needle.find(text.data, *nearby):
+            if match[1] > seen.start and match[0] < seen.end:
+                yield Mark(*match, "match")
+        if self.found and nearby[0] <= self.start < nearby[1]:
+            yield Mark(*self.range(text), "current-match")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from ocitui.text import clean, human_age, human_size
+from ocitui.text import clean, human_age, human_size, short_digest
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries
@@ -129,7 +129,7 @@ COLUMNS = (
     Column("name", "Name", 0, lambda row: row.name, _name_order),
     Column("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
     Column("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
-    Column("digest", "Digest", 12, lambda row: _short(row.digest), _text_order(lambda entries: entries.digests)),
+    Column("digest", "Digest", 12, lambda row: short_digest(row.digest), _text_order(lambda entries: entries.digests)),
     Column("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
     Column("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
     Column("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
@@ -137,35 +137,14 @@ COLUMNS = (
 )
 
 
-def _short(digest: str) -> str:
-    """Twelve digits of the digest, without its algorithm."""
-    return digest.rpartition(":")[2][:12]
-
-
 BY_NAME = {column.name: column for column in COLUMNS}
 DROP_ORDER = ("platform", "age", "tag", "size", "format")
 _GROW_ORDER = ("state", "tag")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The columns that fit a width, and how wide each is drawn."""
-
-    widths: dict[str, int]
-
-    def column_at(self, x: int) -> str | None:
-        """The column under a cell, None at the cursor and marks."""
-        right = GUTTER
-        for name, width in self.widths.items():
-            if right <= x <= right + width:
-                return name
-            right += width + 1
-        return None
-
-
 @lru_cache(maxsize=64)
-def layout_for(width: int) -> Layout:
-    """The layout of a table this wide."""
+def widths_for(width: int) -> dict[str, int]:
+    """The columns that fit a table this wide, and how wide each is drawn."""
     widths = {column.name: column.width for column in COLUMNS}
     dropped = iter(DROP_ORDER)
     while _left(widths, width) < NAME_WANTED and (name := next(dropped, None)):
@@ -175,7 +154,17 @@ def layout_for(width: int) -> Layout:
             spare = max(0, _left(widths, width) - NAME_PLENTY)
             widths[name] += min(spare, BY_NAME[name].roomy - widths[name])
     widths["name"] = max(NAME_LEAST, _left(widths, width))
-    return Layout(widths)
+    return widths
+
+
+def column_at(x: int, width: int) -> str | None:
+    """The column under a cell of a table this wide, None at the cursor and marks."""
+    right = GUTTER
+    for name, room in widths_for(width).items():
+        if right <= x <= right + room:
+            return name
+        right += room + 1
+    return None
 
 
 def _left(widths: dict[str, int], width: int) -> int:
@@ -216,7 +205,7 @@ class RowText(NamedTuple):
 @lru_cache(maxsize=1024)
 def row_text(row: RowValues, width: int, glyphs: Glyphs) -> RowText:
     """The cells of one row of a table this wide, cleaned and fitted."""
-    widths, cells = layout_for(width).widths, []
+    widths, cells = widths_for(width), []
     for name, room in widths.items():
         if name == "name":
             cells.append(fit_end(glyphs.text(_name_text(row, widths)), room, glyphs.ellipsis))
@@ -239,20 +228,21 @@ def _tone(state: EntryState, glyphs: Glyphs) -> tuple[str, str]:
     return ("", glyphs.good) if state.ok else ("bad", glyphs.bad)
 
 
-def age_text(modified: int | None, now: float, layout: Layout) -> str:
-    """The age cell and the space after it; empty where the column was dropped. ``modified`` is in nanoseconds."""
-    width = layout.widths.get("age")
-    if width is None:
+def age_text(modified: int | None, now: float, width: int) -> str:
+    """The age cell of a table this wide and the space after it; empty where the column was dropped. ``modified`` is in
+    nanoseconds."""
+    room = widths_for(width).get("age")
+    if room is None:
         return ""
     age = None if modified is None else max(0.0, now - modified / 1e9)
-    return fit(human_age(age), width, "", right=True) + " "
+    return fit(human_age(age), room, "", right=True) + " "
 
 
-def header_text(layout: Layout, glyphs: Glyphs, sorted_by: str | None, reverse: bool) -> str:
-    """The header line, an arrow at the column the rows are sorted by."""
+def header_text(width: int, glyphs: Glyphs, sorted_by: str | None, reverse: bool) -> str:
+    """The header line of a table this wide, an arrow at the column the rows are sorted by."""
     labels = []
-    for name, width in layout.widths.items():
+    for name, room in widths_for(width).items():
         column = BY_NAME[name]
         arrow = (glyphs.descending if reverse else glyphs.ascending) if name == sorted_by else ""
-        labels.append(fit(column.label + arrow, width, "", column.right))
+        labels.append(fit(column.label + arrow, room, "", column.right))
     return " " * GUTTER + " ".join(labels)

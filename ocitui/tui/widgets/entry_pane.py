@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from .bars import Part, TabBar
-from .lines_view import Line, LinesView
+from .lines import Line, LinesView
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Tab = Literal["summary", "manifest", "config", "problems"]
 TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
-_OF_LINES: tuple[Tab, ...] = ("summary", "problems")
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.12
 
@@ -45,19 +44,11 @@ class EntryPane(Vertical):
         &.-config > #config { display: block; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.open_pane", "Open", show=False)]
     tab: Tab = "summary"
-    BORDER_TITLE: ClassVar[str] = ""
 
     class TabShown(Message):
         """Another tab is open."""
-
-        def __init__(self, tab: Tab) -> None:
-            super().__init__()
-            self.tab = tab
-
-    class Opened(Message):
-        """The operator asked for the whole screen, with the keys already in the pane."""
 
     class Rested(Message):
         """The cursor rests: what follows it may be drawn."""
@@ -66,15 +57,11 @@ class EntryPane(Vertical):
         self,
         directory: Path,
         findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
-        *,
-        ascii: bool = False,
-        id: str | None = None,
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked."""
-        super().__init__(id=id, classes="-summary")
+        super().__init__(classes="-summary")
         self._directory = directory
         self._findings_of = findings_of
-        self._ascii = ascii
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._rest: Timer | None = None
@@ -86,9 +73,6 @@ class EntryPane(Vertical):
 
     def on_mount(self) -> None:
         self._draw_tabs()
-
-    def action_open(self) -> None:
-        self.post_message(self.Opened())
 
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
@@ -102,12 +86,6 @@ class EntryPane(Vertical):
             self._show()
         else:
             self._rest = self.set_timer(_REST_SECONDS, self._rested)
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether what it shows is what it follows."""
-        busy = any(worker.group == "pane" and not worker.is_finished for worker in self.workers)
-        return self._rest is None and not busy
 
     def _rested(self) -> None:
         self._rest = None
@@ -126,16 +104,14 @@ class EntryPane(Vertical):
         self.tab = tab
         self._draw_tabs()
         self._show()
-        self.post_message(self.TabShown(tab))
+        self.post_message(self.TabShown())
 
     def step_tab(self, by: int) -> None:
         self.open_tab(TABS[(TABS.index(self.tab) + by) % len(TABS)])
 
     def focus_view(self) -> None:
         """Give the keys to the view of the open tab."""
-        if self.tab in _OF_LINES:
-            self.query_one(f"#{self.tab}", LinesView).focus()
-        elif (view := self.document_view) is not None:
+        for view in self.query(f"#{self.tab}"):
             view.focus()
 
     @property
@@ -147,13 +123,11 @@ class EntryPane(Vertical):
         return next(iter(views), None)
 
     def _draw_tabs(self) -> None:
-        rule = "-" if self._ascii else "─"
-        parts: list[Part] = [rule * 2]
+        parts: list[Part] = ["──"]
         for number, tab in enumerate(TABS, start=1):
             name = f" {number} {tab.capitalize()} "
             parts.append((name, "bold reverse") if tab == self.tab else name)
-        parts.append(rule * 200)
-        self.query_one(TabBar).show(parts)
+        self.query_one(TabBar).show([*parts, "─" * 200])
 
     def _show(self, *, keep_place: bool = False) -> None:
         if self.entry is not None and self._shown.get(self.tab) == self.entry:
@@ -163,34 +137,25 @@ class EntryPane(Vertical):
     # A worker makes its coroutine when it starts: one that is replaced before leaves none that nobody awaits.
     @work(group="pane", exclusive=True)
     async def _fill(self, tab: Tab, entry: JudgedEntry | None, keep_place: bool) -> None:
-        if tab == "summary":
-            await self._fill_summary(entry, keep_place)
-        elif tab == "problems":
-            await self._fill_problems(entry, keep_place)
-        else:
+        if tab == "manifest" or tab == "config":
             await self._fill_document(tab, entry)
+        else:
+            lines = await self._lines(tab, entry)
+            for view in self.query(f"#{tab}").results(LinesView):
+                view.set_lines(lines, keep_place=keep_place)
         self._shown[tab] = entry
 
-    async def _fill_summary(self, entry: JudgedEntry | None, keep_place: bool) -> None:
-        lines = [Line("no entry", kind="muted")]
-        if entry is not None:
-            # Made of documents and their types: not imported before there is an entry to show.
+    async def _lines(self, tab: Literal["summary", "problems"], entry: JudgedEntry | None) -> Sequence[Line]:
+        if entry is None:
+            return [Line("no entry", kind="muted")]
+        # Made of documents and their types, or of findings: not imported before there is an entry to show.
+        if tab == "summary":
             from ..summary import summarize
 
-            lines = await asyncio.to_thread(summarize, self._directory, entry)
-        self._show_lines("summary", lines, keep_place)
+            return await asyncio.to_thread(summarize, self._directory, entry)
+        from ocitui.words.findings import entry_problem_lines
 
-    async def _fill_problems(self, entry: JudgedEntry | None, keep_place: bool) -> None:
-        lines = [Line("no entry", kind="muted")]
-        if entry is not None:
-            from ocitui.words.findings import entry_problem_lines
-
-            lines = entry_problem_lines(await self._findings_of(entry))
-        self._show_lines("problems", lines, keep_place)
-
-    def _show_lines(self, tab: Tab, lines: Sequence[Line], keep_place: bool) -> None:
-        for view in self.query(f"#{tab}").results(LinesView):
-            view.set_lines(lines, keep_place=keep_place)
+        return entry_problem_lines(await self._findings_of(entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError
@@ -226,10 +191,7 @@ def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentE
     if len(raw) > LARGEST_PARSED:
         return None
     try:
-        if tab == "manifest":
-            Document.manifest(raw)
-        else:
-            Document.config(raw)
+        (Document.manifest if tab == "manifest" else Document.config)(raw)
     except DocumentError as error:
         return error
     return None

@@ -82,9 +82,7 @@ class EntryRows:
             self._show()
 
     def sort_by(self, column: str | None, reverse: bool) -> None:
-        """Order the view by a column, or as the index has it. Raises ValueError for an unknown column."""
-        if column is not None and column not in BY_NAME:
-            raise ValueError(f"no column {column!r}")
+        """Order the view by a column, or as the index has it."""
         if column == self.sort_column:
             self.view = View(self.view.positions, reverse)
             return
@@ -129,7 +127,6 @@ class EntryRows:
 
     @property
     def marks(self) -> int:
-        """How many entries are marked."""
         return self._marked.count(1)
 
     @property
@@ -146,7 +143,6 @@ class EntryRows:
         self._marked[position] ^= 1
 
     def mark_shown(self) -> None:
-        """Mark every row of the view."""
         for position in self.view.positions:
             self._marked[position] = 1
 

@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from time import time
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import clamp
+from textual.geometry import Region, Size, clamp
 from textual.message import Message
+from textual.reactive import var
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
 
-from .entry_canvas import HEADER, EntryCanvas, Place
+from .entry_columns import ASCII, UNICODE, RowText, age_text, column_at, fit, header_text, row_text, row_values
+from .entry_rows import EntryRows, View
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries, JudgedEntry, Moves
 
 
-class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
+HEADER = 1  # lines above the rows
+
+Line = tuple[object, ...]
+"""What a line of the screen shows, to compare with what it should show."""
+
+
+class _Place(NamedTuple):
+    """The position of an entry, and the line of the page it was on."""
+
+    position: int
+    line: int
+
+
+class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries.
 
-    What is shown, sorted and marked can be asked of its ``rows``.
+    What is shown, sorted and marked can be asked of its ``rows``. Whatever changes, ``_sync`` compares the lines with
+    those last asked for, and repaints the ones that differ.
+    """
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"entry-table--{name}" for name in ("plain", "header", "cursor", "marked", "bad", "unknown", "placeholder")
+    }
+    # No scroll bar: it would be repainted with every row that comes or goes.
+    DEFAULT_CSS = """
+    EntryTable {
+        height: 1fr;
+        overflow: hidden hidden;
+        background: $background;
+        color: $foreground;
+        & > .entry-table--header { background: $panel; color: $foreground; text-style: bold; }
+        & > .entry-table--cursor {
+            background: $block-cursor-blurred-background;
+            color: $block-cursor-blurred-foreground;
+            text-style: $block-cursor-blurred-text-style;
+        }
+        &:focus > .entry-table--cursor {
+            background: $block-cursor-background;
+            color: $block-cursor-foreground;
+            text-style: $block-cursor-text-style;
+        }
+        &:nocolor > .entry-table--cursor { text-style: bold reverse; }
+        & > .entry-table--marked { color: $text-accent; text-style: bold; }
+        & > .entry-table--bad { color: $text-error; text-style: bold; }
+        & > .entry-table--unknown, & > .entry-table--placeholder { color: $text-muted; }
+    }
     """
 
     # The application's table of actions describes the keys.
@@ -35,40 +87,186 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     ]
 
     class Highlighted(Message):
-        """The cursor is on another entry, which has this position; None where no row is shown."""
-
-        def __init__(self, position: int | None) -> None:
-            super().__init__()
-            self.position = position
+        """The cursor is on another entry, or on none."""
 
     class Opened(Message):
-        """The operator asked for the entry at a position, by enter or by mouse."""
+        """The operator asked for the entry under the cursor, by enter or by mouse."""
 
-        def __init__(self, position: int) -> None:
-            super().__init__()
-            self.position = position
-
-    class MarksChanged(Message):
-        """So many entries are marked now, and so many of those the filter hides."""
-
-        def __init__(self, count: int, hidden: int) -> None:
-            super().__init__()
-            self.count = count
-            self.hidden = hidden
-
-    class ViewChanged(Message):
-        """So many rows are shown now, of so many entries."""
-
-        def __init__(self, shown: int, total: int) -> None:
-            super().__init__()
-            self.shown = shown
-            self.total = total
+    class CountsChanged(Message):
+        """There are more or fewer entries, rows or marks."""
 
     _told_position: int | None = None
-    _told_counts = (0, 0)
-    _told_marks = (0, 0)
-    _before_filter: Place | None = None  # where to return to, until the operator moves
+    _told_counts = (0, 0, 0, 0)
+    _before_filter: _Place | None = None  # where to return to, until the operator moves
     _opened_by_click = False
+
+    placeholder: var[str] = var("")
+    """The hint shown in place of the rows where there are none."""
+
+    def __init__(self, *, ascii: bool = False, placeholder: str = "") -> None:
+        """``ascii``: draw with ASCII signs only, for terminals without UTF-8."""
+        super().__init__()
+        self._glyphs = ASCII if ascii else UNICODE
+        self.rows = EntryRows()
+        self.cursor_row: int | None = None
+        """The cursor's row, counted from 0 at the top of the view."""
+        self._painted: list[Line] = []
+        self.set_reactive(EntryTable.placeholder, placeholder)
+
+    # What is on screen
+
+    @property
+    def page(self) -> int:
+        """How many rows fit the screen."""
+        return max(1, self.size.height - HEADER)
+
+    @property
+    def top(self) -> int:
+        """The first row in view."""
+        return round(self.scroll_y)
+
+    @property
+    def cursor_position(self) -> int | None:
+        """The position of the entry under the cursor, None while no row is shown."""
+        return None if self.cursor_row is None else self.rows.view.at(self.cursor_row)
+
+    @property
+    def _place(self) -> _Place | None:
+        """Where the cursor is; None while it is out of view."""
+        if self.cursor_row is None or not self._in_view(self.cursor_row):
+            return None
+        return _Place(self.rows.view.at(self.cursor_row), self.cursor_row - self.top)
+
+    def _in_view(self, index: int) -> bool:
+        return self.top <= index < self.top + self.page
+
+    def _set_top(self, top: int) -> None:
+        """Scroll without repainting: the lines that come out different are found by ``_sync``."""
+        rows = len(self.rows.view)
+        # Set past the layout: rows that come and go below the screen are no reason to lay it out anew.
+        self.set_reactive(Widget.virtual_size, Size(self.size.width, rows + HEADER))
+        top = clamp(top, 0, max(0, rows - self.page))
+        self.set_scroll(None, top)
+        self.set_reactive(Widget.scroll_target_y, float(top))
+
+    def _show_cursor(self) -> None:
+        """Bring the cursor into view, in the middle: a line at a time would repaint all rows at each step."""
+        if self.cursor_row is not None and not self._in_view(self.cursor_row):
+            self._set_top(self.cursor_row - self.page // 2)
+
+    @contextmanager
+    def _in_place(self, wanted: _Place | None = None) -> Iterator[None]:
+        """Change the rows, and keep the cursor and what is in view on their entries.
+
+        Where the wanted place is given and its entry shown, the cursor goes there.
+        """
+        before, cursor, top = self.rows.view, self.cursor_row, self.top
+        yield
+        if self.rows.view is not before:
+            self._keep_place(before, cursor, top, None, wanted)
+
+    def _keep_place(
+        self, before: View, cursor: int | None, top: int, moves: Moves | None, wanted: _Place | None = None
+    ) -> None:
+        """Put cursor and scroll position where their entries are shown now, or what took their places.
+
+        ``before`` was the view, with the cursor and the first row in view at these rows.
+        """
+        line = None if cursor is None or not top <= cursor < top + self.page else cursor - top
+        self.cursor_row = None if wanted is None else self.rows.row_of(wanted.position)
+        if wanted is not None and self.cursor_row is not None:
+            line = wanted.line
+        else:
+            self.cursor_row = self.rows.survivor(before, cursor or 0, moves)
+        if line is None:
+            self._set_top(self.rows.survivor(before, top, moves) or 0)
+        else:
+            self._set_top((self.cursor_row or 0) - line)
+
+    # Repainting
+
+    def _sync(self) -> None:
+        """Repaint the lines that show something else now."""
+        lines = self._lines()
+        painted, self._painted = self._painted, lines
+        if len(painted) != len(lines):
+            self.refresh()
+            return
+        changed = [y for y, line in enumerate(lines) if line != painted[y]]
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def _lines(self) -> list[Line]:
+        height = self.size.height
+        if not height:
+            return []
+        return [(self._header(),), *(self._row_line(y) for y in range(height - HEADER))]
+
+    def _row_line(self, y: int) -> Line:
+        index = self.top + y
+        view = self.rows.view
+        if index >= len(view):
+            return (self.placeholder if not index else "",)
+        position = view.at(index)
+        return (
+            self._text(position),
+            self._modified(position),
+            index == self.cursor_row,
+            self.rows.is_marked(position),
+        )
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if y < HEADER:
+            segments = [Segment(fit(self._header(), width, ""), self._style("header"))]
+        else:
+            segments = self._row_segments(self.top + y - HEADER)
+        return Strip(segments).adjust_cell_length(width, self._style())
+
+    def _row_segments(self, index: int) -> list[Segment]:
+        view, width = self.rows.view, self.size.width
+        if index >= len(view):
+            hint, name = ("", "plain") if index else (f" {self._glyphs.text(self.placeholder)}", "placeholder")
+            return [Segment(fit(hint, width, self._glyphs.ellipsis), self._style(name))]
+        position = view.at(index)
+        marked, text = self.rows.is_marked(position), self._text(position)
+        if index == self.cursor_row:
+            style, tone = self._style("cursor"), ""
+        else:
+            style, tone = self._style("marked" if marked else "plain"), text.tone
+        glyphs = self._glyphs
+        signs = (glyphs.cursor if index == self.cursor_row else " ") + (glyphs.mark if marked else " ")
+        start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), width)}"
+        if not tone:
+            return [Segment(fit(start + text.state, width, ""), style)]
+        return [Segment(start, style), Segment(text.state, self._style(tone))]
+
+    def _text(self, position: int) -> RowText:
+        assert self.rows.entries is not None
+        return row_text(row_values(self.rows.entries, position), self.size.width, self._glyphs)
+
+    def _modified(self, position: int) -> int | None:
+        return None if self.rows.entries is None else self.rows.entries.modified(position)
+
+    def _header(self) -> str:
+        return header_text(self.size.width, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
+
+    def _style(self, name: str = "plain") -> Style:
+        return self.get_component_rich_style(f"entry-table--{name}")
+
+    # What Textual tells
+
+    def watch_placeholder(self) -> None:
+        self._sync()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        self._sync()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._set_top(self.top)
+        self._show_cursor()
+        self._painted = self._lines()
+        self.refresh()
 
     # Rows
 
@@ -77,7 +275,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
 
         ``moves`` say where those before stand in it, if that is known already; nothing else has changed then.
         """
-        before, cursor, top = self.rows.view, self._cursor, self.top
+        before, cursor, top = self.rows.view, self.cursor_row, self.top
         moves = self.rows.load(entries, moves)
         if moves is not None:
             told = None if self._told_position is None else moves.to(self._told_position)
@@ -95,18 +293,11 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._settle()
 
     @property
-    def entries(self) -> Entries | None:
-        """What it shows; None before anything was loaded."""
-        return self.rows.entries
-
-    @property
     def shown(self) -> int:
-        """How many rows the filter lets through."""
         return len(self.rows.view)
 
     @property
     def total(self) -> int:
-        """How many entries there are."""
         return 0 if self.rows.entries is None else len(self.rows.entries)
 
     # Filter and sort
@@ -128,7 +319,7 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
-        """Sort by a column, or as the index has it. Raises ValueError for an unknown column."""
+        """Sort by a column, or as the index has it."""
         if (column, reverse) == (self.rows.sort_column, self.rows.view.reverse):
             return
         with self._in_place():
@@ -144,11 +335,6 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
             return None
         return self.rows.entries[self.cursor_position]
 
-    @property
-    def cursor_row(self) -> int | None:
-        """The cursor's row, counted from 0 at the top of the view."""
-        return self._cursor
-
     def move_cursor_to(self, position: int) -> bool:
         """Put the cursor on the entry at a position; False where it is not shown."""
         index = self.rows.row_of(position)
@@ -161,12 +347,12 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         if not self.shown:
             return
         self._before_filter = None
-        self._cursor = clamp(index, 0, self.shown - 1)
+        self.cursor_row = clamp(index, 0, self.shown - 1)
         self._show_cursor()
         self._settle()
 
     def action_move_cursor(self, step: int) -> None:
-        self._move_to((self._cursor or 0) + step)
+        self._move_to((self.cursor_row or 0) + step)
 
     def action_first(self) -> None:
         self._move_to(0)
@@ -177,19 +363,13 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def action_move_page(self, direction: int) -> None:
         step = direction * self.page
         self._set_top(self.top + step)
-        self._move_to((self._cursor or 0) + step)
+        self._move_to((self.cursor_row or 0) + step)
 
     def action_open(self) -> None:
         if self.cursor_position is not None:
-            self.post_message(self.Opened(self.cursor_position))
+            self.post_message(self.Opened())
 
     # Marks
-
-    def toggle_mark(self) -> None:
-        """Mark the entry under the cursor, or take its mark away."""
-        if self.cursor_position is not None:
-            self.rows.toggle_mark(self.cursor_position)
-            self._settle()
 
     def mark_all_shown(self) -> None:
         """Mark every row the filter lets through."""
@@ -202,8 +382,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def action_toggle_mark(self) -> None:
-        self.toggle_mark()
-        self.action_move_cursor(1)
+        """Mark the entry under the cursor, or take its mark away, and go on to the next."""
+        if self.cursor_position is not None:
+            self.rows.toggle_mark(self.cursor_position)
+            self.action_move_cursor(1)
 
     # Mouse
 
@@ -213,19 +395,16 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
         if at is None:
             return
         if at.y < HEADER:
-            self._sort_by_click(at.x)
+            column = column_at(at.x, self.size.width)
+            self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
         elif (index := self.top + at.y - HEADER) < self.shown:
             self._click_row(index, event.chain)
-
-    def _sort_by_click(self, x: int) -> None:
-        column = self._layout.column_at(x)
-        self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
 
     def _click_row(self, index: int, chain: int) -> None:
         """A click on the cursor's row opens it, so a double click does anywhere; it does not open twice."""
         if chain == 1:
             self._opened_by_click = False
-        if index != self._cursor:
+        if index != self.cursor_row:
             self._move_to(index)
         elif not self._opened_by_click:
             self._opened_by_click = True
@@ -249,13 +428,10 @@ class EntryTable(EntryCanvas, can_focus=True, inherit_bindings=False):
     def _settle(self) -> None:
         """Repaint what changed, and tell what changed."""
         self._sync()
-        counts, marks = (self.shown, self.total), (self.rows.marks, self.rows.hidden_marks)
+        counts = (self.shown, self.total, self.rows.marks, self.rows.hidden_marks)
         if counts != self._told_counts:
             self._told_counts = counts
-            self.post_message(self.ViewChanged(*counts))
-        if marks != self._told_marks:
-            self._told_marks = marks
-            self.post_message(self.MarksChanged(*marks))
+            self.post_message(self.CountsChanged())
         if self.cursor_position != self._told_position:
             self._told_position = self.cursor_position
-            self.post_message(self.Highlighted(self.cursor_position))
+            self.post_message(self.Highlighted())

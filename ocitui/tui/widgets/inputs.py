@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Click
 from textual.message import Message
 from textual.suggester import Suggester
 from textual.widget import Widget
@@ -37,23 +36,25 @@ class Question(Input):
         self.cursor_blink = False
 
 
-class Ended(Protocol):
-    """What is called at the end of a question; ``keep`` is whether it is answered."""
-
-    def __call__(self, *, keep: bool) -> None: ...
-
-
 class OneLineQuestion(Question):
-    """A question that is open for a while; enter and escape end it at once, before the next key is looked at."""
+    """A question that is there while it is open; enter and escape end it at once, before the next key is looked at."""
 
-    open = False
+    DEFAULT_CSS = """
+    OneLineQuestion {
+        display: none;
+        padding: 0 1;
+        &.-open { display: block; }
+    }
+    """
 
-    class Left(Message):
-        """Something else has the keys now."""
-
-    def __init__(self, ended: Ended, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, ended: Callable[[bool], object]) -> None:
+        """``ended`` is called with whether it was answered."""
+        super().__init__(id="ask")
         self._ended = ended
+
+    @property
+    def open(self) -> bool:
+        return self.has_class("-open")
 
     def ask(self, text: str, about: str) -> None:
         """Begin, with ``text`` to go on from."""
@@ -61,7 +62,12 @@ class OneLineQuestion(Question):
             self.value = text
         self.placeholder = about
         self.cursor_position = len(text)
-        self.open = True
+        self.add_class("-open")
+        self.screen.set_focus(self)
+
+    def close(self) -> None:
+        """Be asked no more; what was typed is still its value."""
+        self.remove_class("-open")
 
     def on_key(self, event: events.Key) -> None:
         if not self.open:
@@ -70,10 +76,7 @@ class OneLineQuestion(Question):
         elif event.key in ("enter", "escape"):
             event.stop()
             event.prevent_default()
-            self._ended(keep=event.key == "enter")
-
-    def on_blur(self) -> None:
-        self.post_message(self.Left())
+            self._ended(event.key == "enter")
 
 
 class Choice(Widget, can_focus=True):
@@ -109,10 +112,10 @@ class Choice(Widget, can_focus=True):
     class Submitted(Message):
         """Enter was pressed."""
 
-    def __init__(self, words: Sequence[str], *, chosen: str | None = None, id: str | None = None) -> None:
+    def __init__(self, words: Sequence[str], *, id: str) -> None:
         super().__init__(id=id)
         self.words = tuple(words)
-        self._chosen = self.words.index(chosen) if chosen in self.words else 0
+        self._chosen = 0
         self._notes: dict[str, str] = {}
 
     @property
@@ -132,10 +135,10 @@ class Choice(Widget, can_focus=True):
         self.refresh()
 
     def render(self) -> Content:
-        parts = [f"[{word}]" if word == self.value else f" {word} " for word in self.words]
+        words = [f"[{word}]" if word == self.value else f" {word} " for word in self.words]
         notes = [f"({self._notes[word]})" if word in self._notes else "" for word in self.words]
-        noted = [f"{part}{note}" for part, note in zip(parts, notes, strict=True)]
-        return Content(" ".join(noted)).truncate(max(self.size.width, 1), ellipsis=True)
+        text = " ".join(f"{word}{note}" for word, note in zip(words, notes, strict=True))
+        return Content(text).truncate(max(self.size.width, 1), ellipsis=True)
 
     def action_step(self, by: int) -> None:
         self.value = self.words[(self._chosen + by) % len(self.words)]
@@ -143,7 +146,7 @@ class Choice(Widget, can_focus=True):
     def action_submit(self) -> None:
         self.post_message(self.Submitted())
 
-    def on_click(self, event: Click) -> None:
+    def on_click(self, event: events.Click) -> None:
         self.action_step(1)
 
 
@@ -159,9 +162,7 @@ class PathSuggester(Suggester):
         self._sources = sources
 
     async def get_suggestion(self, value: str) -> str | None:
-        if not self._sources:
-            return await asyncio.to_thread(complete_path, value)
-        return await asyncio.to_thread(complete_source, value)
+        return await asyncio.to_thread(complete_source if self._sources else complete_path, value)
 
 
 def complete_source(value: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Labelled lines of text: summaries, explanations, plans and help. Scrolls; repaints only the lines that differ."""
+"""Lines of text, which scroll, and a short list with a cursor. Both repaint only the lines that differ."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
-from rich.style import Style
 from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -23,21 +23,17 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
-_WIDEST_LABEL = 22
+_WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class LongList:
-    """As many lines as a cache has entries, each made when it shows. They are a row each: what is too long is cut.
-
-    ``label`` is how many cells of their labels are shown.
-    """
+    """As many lines as a cache has entries, each made when it shows. They are a row each: what is too long is cut."""
 
     count: int
     make: Callable[[int], Line]
-    label: int = 8
 
 
 class _Row(NamedTuple):
@@ -49,13 +45,10 @@ class _Row(NamedTuple):
 class _Rows:
     """Rows that were laid out, and between them those of long lists, which are laid out when asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, column: int = 0, width: int = 0) -> None:
         self._parts: list[list[_Row] | LongList] = []
         self._starts: list[int] = []
-        self._count = self._column = self._width = 0
-
-    def begin(self, column: int, width: int) -> None:
-        self._column, self._width = column, width
+        self._count, self._column, self._width = 0, column, width
 
     def extend(self, rows: Iterable[_Row | LongList]) -> bool:
         """Gives whether there were any."""
@@ -126,14 +119,7 @@ class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
 class LinesView(ReadingView):
     """Shows lines; what comes from the disk is cleaned here."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "lines-view--plain",
-        "lines-view--heading",
-        "lines-view--good",
-        "lines-view--bad",
-        "lines-view--muted",
-        "lines-view--label",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"lines-view--{name}" for name in (*get_args(Kind), "label")}
     DEFAULT_CSS = """
     LinesView {
         height: 1fr;
@@ -162,11 +148,6 @@ class LinesView(ReadingView):
             self.scroll_to(y=0, animate=False, immediate=True)
         self._lay_out()
 
-    def text(self) -> str:
-        """All the text as it is laid out, for tests and for copying."""
-        rows = (self._rows.at(number) for number in range(len(self._rows)))
-        return "\n".join(f"{row.label} {row.text}".strip() for row in rows if row is not None)
-
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
 
@@ -176,8 +157,7 @@ class LinesView(ReadingView):
             return
         top, height = int(self.scroll_offset.y), self.size.height
         column = _label_column(self._lines, width)
-        old, self._rows, self._coming = self._rows, _Rows(), _rows(self._lines, column, width)
-        self._rows.begin(column, width)
+        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self._lines, column, width)
         self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
         self.virtual_size = Size(width, len(self._rows))
         changed = [y for y in range(top, top + height) if old.at(y) != self._rows.at(y)]
@@ -203,18 +183,15 @@ class LinesView(ReadingView):
         row = self._rows.at(y + int(self.scroll_offset.y))
         if row is None:
             return Strip.blank(width, blank)
-        segments = []
-        if row.label:
-            segments.append(Segment(row.label, self.get_component_rich_style("lines-view--label")))
-        style: Style = self.get_component_rich_style(f"lines-view--{row.kind}")
-        segments.append(Segment(row.text, style))
-        return Strip(segments).adjust_cell_length(width, blank)
+        label = Segment(row.label, self.get_component_rich_style("lines-view--label"))
+        text = Segment(row.text, self.get_component_rich_style(f"lines-view--{row.kind}"))
+        return Strip([label, text] if row.label else [text]).adjust_cell_length(width, blank)
 
 
 def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
     """How wide the column of the labels is."""
-    labels = {line.label for line in lines}
-    cells = (label if isinstance(label, int) else cell_len(clean(label)) for label in labels)
+    labels = {None if isinstance(line, LongList) else line.label for line in lines}
+    cells = (_LABEL_OF_LONG_LIST if label is None else cell_len(clean(label)) for label in labels)
     return min(max(cells, default=0), _WIDEST_LABEL, max(width // 3, 1))
 
 
@@ -230,7 +207,8 @@ def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator
         if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
             yield _Row(clean(line.label)[:column].ljust(indent) if indent else "", line.text, line.kind)
             continue
-        pieces = [piece for part in clean_lines(line.text) for piece in (_wrap(part, room) or [""])]
+        parts = (clean(part.expandtabs()) for part in line.text.split("\n"))
+        pieces = [piece for part in parts for piece in (_wrap(part, room) or [""])]
         for number, piece in enumerate(pieces):
             label = clean(line.label)[:column] if number == 0 else ""
             yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
@@ -247,11 +225,6 @@ def _indent(line: Line, column: int, width: int) -> int:
     return column + 2
 
 
-def clean_lines(text: str) -> list[str]:
-    """The text's own lines, each one cleaned."""
-    return [clean(part.expandtabs()) for part in text.split("\n")]
-
-
 def _wrap(text: str, width: int) -> list[str]:
     """Cut at blanks, and within a word only where a line cannot hold it."""
     if cell_len(text) <= width:
@@ -264,6 +237,151 @@ def _wrap(text: str, width: int) -> list[str]:
         elif cell_len(word) <= width:
             pieces.append(word)
         else:
-            whole = chop_cells(line, width)
-            pieces[-1:] = whole
+            pieces[-1:] = chop_cells(line, width)
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class PickRow:
+    """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it: at its
+    beginning, or at its end where its ``start`` says more."""
+
+    key: str
+    text: str
+    right: str = ""
+    kind: Kind = "plain"
+    start: bool = False
+
+
+class PickList(ScrollView, can_focus=True, inherit_bindings=False):
+    """The cursor stays on its row whatever comes and goes."""
+
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "step(-1)", "Up", show=False),
+        Binding("down,j", "step(1)", "Down", show=False),
+        Binding("home", "first", "First", show=False),
+        Binding("end", "last", "Last", show=False),
+        Binding("enter", "pick", "Pick", show=False),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"pick-list--{name}" for name in (*get_args(Kind), "cursor")}
+    DEFAULT_CSS = """
+    PickList {
+        height: auto;
+        overflow: hidden auto;
+        scrollbar-size: 0 1;
+        background: $background;
+        color: $foreground;
+        & > .pick-list--good { color: $text-success; }
+        & > .pick-list--bad { color: $text-error; }
+        & > .pick-list--muted { color: $text-muted; }
+        & > .pick-list--heading { text-style: bold; }
+        & > .pick-list--cursor { background: $panel; text-style: bold; }
+        &:focus > .pick-list--cursor { background: $primary; color: $text; text-style: bold; }
+        &:focus:ansi > .pick-list--cursor { background: ansi_blue; color: ansi_bright_white; }
+        &:nocolor > .pick-list--cursor { text-style: bold reverse; }
+    }
+    """
+
+    class Moved(Message):
+        """The cursor is on another row, or on none."""
+
+    class Picked(Message):
+        """Enter, or a click, on the row under the cursor."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.rows: tuple[PickRow, ...] = ()
+        self._cursor = 0
+
+    @property
+    def key(self) -> str | None:
+        """The row under the cursor."""
+        return self.rows[self._cursor].key if self._cursor < len(self.rows) else None
+
+    def set_rows(self, rows: Sequence[PickRow]) -> None:
+        """Show these; where the cursor's row is gone, it stays near."""
+        before, old, was = self.key, self.rows, self._cursor
+        self.rows = tuple(rows)
+        keys = [row.key for row in self.rows]
+        self._cursor = keys.index(before) if before in keys else max(min(self._cursor, len(keys) - 1), 0)
+        if len(old) != len(self.rows):
+            self.virtual_size = Size(self.size.width, len(self.rows))
+            self.refresh(layout=True)
+        else:
+            pairs = zip(old, self.rows, strict=True)
+            self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
+        if self.key != before:
+            self.post_message(self.Moved())
+
+    def move_to(self, key: str) -> None:
+        keys = [row.key for row in self.rows]
+        if key in keys:
+            self._go(keys.index(key))
+
+    def _go(self, number: int) -> None:
+        number = max(min(number, len(self.rows) - 1), 0)
+        if number == self._cursor or not self.rows:
+            return
+        self._repaint({self._cursor, number})
+        self._cursor = number
+        self._show_cursor()
+        self.post_message(self.Moved())
+
+    def _show_cursor(self) -> None:
+        top, height = int(self.scroll_offset.y), max(self.size.height, 1)
+        if not top <= self._cursor < top + height:
+            y = self._cursor if self._cursor < top else self._cursor - height + 1
+            self.scroll_to(y=y, animate=False, immediate=True)
+
+    def _repaint(self, numbers: set[int]) -> None:
+        top = int(self.scroll_offset.y)
+        regions = [Region(0, y - top, self.size.width, 1) for y in numbers if top <= y < top + self.size.height]
+        if regions:
+            self.refresh(*regions)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self.virtual_size = Size(self.size.width, len(self.rows))
+        self._show_cursor()
+
+    def render_line(self, y: int) -> Strip:
+        number, width = y + int(self.scroll_offset.y), self.size.width
+        if number >= len(self.rows):
+            return Strip.blank(width, self.get_component_rich_style("pick-list--plain"))
+        row = self.rows[number]
+        kind = "cursor" if number == self._cursor else row.kind
+        text = row_text(row, width, pointed=number == self._cursor)
+        return Strip([Segment(text, self.get_component_rich_style(f"pick-list--{kind}"))])
+
+    def action_step(self, by: int) -> None:
+        self._go(self._cursor + by)
+
+    def action_first(self) -> None:
+        self._go(0)
+
+    def action_last(self) -> None:
+        self._go(len(self.rows) - 1)
+
+    def action_pick(self) -> None:
+        if self.key is not None:
+            self.post_message(self.Picked())
+
+    def on_click(self, event: events.Click) -> None:
+        number = event.y + int(self.scroll_offset.y)
+        if number == self._cursor:
+            self.action_pick()
+        elif number < len(self.rows):
+            self._go(number)
+
+
+def row_text(row: PickRow, width: int, *, pointed: bool) -> str:
+    """A row as it is drawn: as wide as asked, its text cut where it is too long."""
+    right = clean(row.right)[:width]
+    room = max(width - cell_len(right) - 3, 0)
+    text = clean(row.text)
+    if cell_len(text) > room and row.start:
+        text = f"{set_cell_size(text, room - 1)}…" if room > 1 else ""
+    elif cell_len(text) > room:
+        text = f"…{text[len(text) - room + 1 :]}" if room > 1 else ""
+    line = f"{'>' if pointed else ' '} {set_cell_size(text, room)} {right}"
+    return set_cell_size(line, width)

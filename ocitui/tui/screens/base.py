@@ -1,0 +1,323 @@
+"""What the screens share: host and daemon on top, lines or a list with lines, a plan with a question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from ocitui.cache import CacheError, LockedError, PlanChangedError
+from ocitui.doctor.assessment_texts import memory_warning
+from ocitui.text import clean
+
+from ..session import SessionScreen
+from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
+from ..widgets.inputs import OneLineQuestion
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+
+R = TypeVar("R")
+Row = TypeVar("Row", bound=PickRow)
+
+
+class FullScreen(SessionScreen[R]):
+    """A screen with a title; `esc` goes back and does nothing else."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", show=False),
+        Binding("f1", "app.show_help", "Help", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", show=False),
+        Binding("pagedown", "scroll(1)", "Page down", show=False),
+        Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
+        Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
+    ]
+    AUTO_FOCUS = "LinesView"
+    subject: ClassVar[str] = ""
+    keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar()
+        yield from self.compose_body()
+        yield KeyBar()
+        yield StatusBar()
+
+    def compose_body(self) -> Iterable[Widget]:
+        """What stands between header and keys."""
+        yield LinesView()
+
+    def on_mount(self) -> None:
+        self.draw_header()
+        self.show_keys(self.keys)
+        self.begin()
+
+    def begin(self) -> None:
+        """Called once the screen stands."""
+
+    def on_resize(self) -> None:
+        self.draw_header()
+
+    def draw_header(self) -> None:
+        """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
+        width = self.app.size.width
+        daemon = daemon_text(self.session.live.daemon, short=width < 110)
+        title = title_parts(self.session.host, self.session.directory, f"{self.subject}  {daemon}", width)
+        self.query_one(HeaderBar).show(title)
+
+    def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
+        parts: list[Part] = []
+        for key, label in keys:
+            parts.extend([(f" {key}", "bold"), f" {label} "])
+        for bar in self.query(KeyBar):
+            bar.show(parts)
+
+    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
+        # None is left for an answer that comes when the screen was just closed.
+        for view in self.query(LinesView):
+            view.set_lines(lines)
+
+    def say(self, message: str) -> None:
+        for bar in self.query(StatusBar):
+            bar.show([f" {clean(message)}"])
+
+    def may(self, action: str) -> bool:
+        """Whether an action of the table may be done now; says why not."""
+        if reason := self.session.refusal(action):
+            self.say(f"not done: {reason}")
+        return not reason
+
+    def action_scroll(self, pages: int) -> None:
+        for view in self.query(LinesView):
+            view.action_pages(pages)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def action_interrupt(self) -> None:
+        """What runs on this screen is stopped by it; most have nothing that runs."""
+        self.say("nothing is running; esc goes back")
+
+
+class ListScreen(FullScreen[R], Generic[R, Row]):
+    """A list, and below it what there is to say of the row under the cursor."""
+
+    AUTO_FOCUS = "PickList"
+    DEFAULT_CSS = """
+    ListScreen {
+        PickList { height: 1fr; }
+        LinesView { height: 1fr; border-top: solid $panel; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, Row] = {}
+        """The rows by their keys."""
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield PickList()
+        yield LinesView()
+
+    def show_rows(self, rows: Iterable[Row]) -> None:
+        listed = list(rows)
+        self.rows = {row.key: row for row in listed}
+        # As for lines: there is none left when the screen was just closed.
+        for view in self.query(PickList):
+            view.set_rows(listed)
+
+    @property
+    def key(self) -> str:
+        """The key of the row under the cursor; empty where there is none."""
+        return next((view.key or "" for view in self.query(PickList)), "")
+
+    @property
+    def row(self) -> Row | None:
+        return self.rows.get(self.key)
+
+
+class AskingScreen(ListScreen[R, Row]):
+    """A list, and a line to type in now and then, which has every key meanwhile."""
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield from super().compose_body()
+        yield OneLineQuestion(self._end_asking)
+
+    def ask(self, text: str, about: str) -> None:
+        """Ask, with ``text`` to go on from."""
+        self.query_one(OneLineQuestion).ask(text, about)
+
+    def _end_asking(self, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        question.close()
+        self.set_focus(self.query_one(PickList))
+        if keep and (text := question.value.strip()):
+            self.answered(text)
+
+    def answered(self, text: str) -> None:
+        """Something was typed, and enter pressed."""
+        raise AssertionError("a screen of its own says this")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
+
+
+_LOCK_SECONDS = 0.2
+
+
+class ConfirmScreen(FullScreen[str | None]):
+    """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it. `w` does it once another program
+    has given the lock back, where that stood in the way.
+
+    Dismissed with a message for the status line, None when cancelled.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "leave", "Cancel", show=False),
+        Binding("y", "confirm", "Confirm", show=False),
+        Binding("Y", "confirm_used", "All the same", show=False),
+        Binding("w", "confirm_once_free", "Wait for the lock", show=False),
+    ]
+    verb: ClassVar[str] = "Do it"
+    stay: ClassVar[str] = "Cancel"
+    more_keys: ClassVar[Sequence[tuple[str, str]]] = ()
+    """What else can be pressed while it waits for an answer."""
+    writes: ClassVar[bool] = True
+    """Whether it changes the cache, and so waits until that may be done."""
+    action: str = "delete"
+    """The action of the table of keys whose refusal is this one's."""
+
+    def begin(self) -> None:
+        self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
+        self.show_keys([("esc", "Cancel")])
+        self.make_plan()
+
+    @work(group="plan", exclusive=True)
+    async def make_plan(self, note: str = "") -> None:
+        """Ask the core what would be done, and show it."""
+        self._ready = self._asked_twice = self._waiting = False
+        self.say(f"on {self.session.host}: making the plan; esc cancels")
+        try:
+            lines = await self.plan()
+        except CacheError as error:
+            self.show_lines(error_lines(error))
+            self.say("enter or esc goes back")
+            return
+        self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
+        self._ready = True
+        wait = [("w", "Wait for the lock")] if self._locked else []
+        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
+        self.say(f"on {self.session.host}: {self.asked()}")
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        """The plan's lines. Raises CacheError where there is none."""
+        raise AssertionError("a screen of its own says this")
+
+    def opening(self, title: str, memory: str = "") -> list[Line | LongList]:
+        """A plan's first lines: on which host; and what a daemon that runs there would do from memory, if anything."""
+        lines: list[Line | LongList] = [heading(f"On {self.session.host}: {title}")]
+        if memory and self.session.live.daemon.running:
+            lines.append(Line(f"{memory_warning(memory)}.", kind="bad"))
+        return lines
+
+    async def act(self) -> str:
+        """Do what was planned; gives the message for the status line. Raises CacheError."""
+        raise AssertionError("a screen of its own says this")
+
+    def used_by(self) -> Sequence[str]:
+        """The loop devices that hold what the plan drops: who does that is asked twice."""
+        return ()
+
+    def asked(self) -> str:
+        """What the status line says while it waits for an answer."""
+        return "nothing is changed before y"
+
+    def acting(self) -> str:
+        """What the status line says once it was answered."""
+        seconds = self.session.options.wait
+        waits = f"the lock is waited for {seconds:g} seconds; " if seconds else ""
+        return f"at work; {waits}it is finished even if this window goes"
+
+    def action_confirm_once_free(self) -> None:
+        if self._locked and self._may_act():
+            self._waiting = True
+            self.action_confirm()
+
+    def action_confirm(self) -> None:
+        if not self._may_act():
+            return
+        if used_by := self.used_by():
+            self._asked_twice = True
+            devices = ", ".join(used_by)
+            self.say(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+        else:
+            self._act()
+
+    def action_confirm_used(self) -> None:
+        if self._asked_twice and self._may_act():
+            self._act()
+
+    def _may_act(self) -> bool:
+        if not self._ready or self._acting:
+            return False
+        return not self.writes or self.may(self.action)
+
+    def _act(self) -> None:
+        self._acting, self._locked = True, False
+        self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
+        self.say(self.acting())
+        self._run_act()
+
+    @work(group="act")
+    async def _run_act(self) -> None:
+        try:
+            message = await self._act_once_free()
+        except CacheError as error:
+            self._acting = self._waiting = False
+            self.failed(error)
+        else:
+            self.done(message)
+
+    async def _act_once_free(self) -> str:
+        """Do it, again and again for as long as another program holds the lock and that is waited for."""
+        while True:
+            try:
+                return await self.act()
+            except LockedError as error:
+                if not self._waiting:
+                    raise
+                self.say(f"waiting: {error.message}; esc stops waiting")
+            await asyncio.sleep(_LOCK_SECONDS)
+
+    def done(self, message: str) -> None:
+        self.dismiss(message)
+
+    def failed(self, error: CacheError) -> None:
+        """Say why it was not done; the plan is made and shown again."""
+        if isinstance(error, PlanChangedError):
+            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
+            return
+        self._locked = isinstance(error, LockedError)
+        hint = "w does it once the lock is free" if self._locked else error.hint
+        self.make_plan(f"Not done: {error.message}. {hint}")
+
+    def action_leave(self) -> None:
+        if self._acting:
+            self._waiting = False
+        else:
+            self.dismiss(None)
+
+    def action_interrupt(self) -> None:
+        """A change under way is never cut in two; before it, this cancels."""
+        if self._acting and not self._waiting:
+            self.say("at work; it is finished first, u undoes it")
+        else:
+            self.action_leave()
+
+
+def error_lines(error: CacheError, hint: str | None = None) -> list[Line]:
+    """An error as lines: what, and what to do; ``hint`` stands for its own."""
+    hint = error.hint if hint is None else hint
+    return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]
