@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import NoSuchEntryError
-
 from ..failures import NotAskedError
 from ..json_values import transaction_json
 from ..options import FORMATS, writing, yes_option

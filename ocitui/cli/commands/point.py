@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
-from ocitui.cache.files import known_format
 from ocitui.cache.names import find_entry
 
 from ..failures import NotAskedError

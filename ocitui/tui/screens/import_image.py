@@ -20,7 +20,7 @@ from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.base import SourceImage, SourceKind
+from ocitui.importing.sources.images import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
