@@ -101,7 +101,7 @@ class ImportDesk:
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
     """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
-    downloaded stays. Who wants to go on with it later keeps a record of it: `unfinished.recorded`.
+    downloaded stays. Who wants to go on with it later keeps a record of it: `requests.recorded`.
 
     Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is
     fetched), WorkerError, and what `PackerCache.store` raises.

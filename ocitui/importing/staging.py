@@ -10,19 +10,18 @@ import asyncio
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory, open_bounded
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory
 from ocitui.cache.lock import wait_for_turn
 from ocitui.cache.own_folder import make_own_folder
 from ocitui.text import human_size
-from ocitui.threads import Stop
 
-from .errors import NoRoomError, SourceError
+from .errors import NoRoomError
 
 T = TypeVar("T")
 _LEAST_FREE = 16 << 20
@@ -89,11 +88,7 @@ async def _until_full(directory: Path) -> None:
         await asyncio.sleep(min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
 
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes copied and the bytes there are; from a thread of its own."""
-
 _FOLDER = "import"
-_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -114,20 +109,6 @@ def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
             with suppress(OSError):
                 disk.remove(parent, name)
             os.close(lock)
-
-
-@contextmanager
-def staged_copy(directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk) -> Iterator[Path]:
-    """The path of a copy of ``source``, which is removed at the end unless it was moved into the cache.
-
-    Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, AbandonedError.
-    """
-    with staging_folder(directory, disk) as path, storage_errors("stage the packed file"):
-        check_room(directory, _size(source))
-        copy = path / "packed"
-        with disk.writing(copy) as write:
-            _copy(source, write, progress, stop)
-        yield copy
 
 
 def remove_abandoned(directory: Path) -> int:
@@ -199,26 +180,3 @@ def _remove_unheld(parent: Folder, disk: Disk, name: str) -> bool:
         with suppress(OSError):
             disk.remove(parent, name)
         return True
-
-
-def _size(source: Path) -> int:
-    try:
-        return source.stat().st_size
-    except OSError as error:
-        raise SourceError(f"cannot read {source}: {error.strerror}") from error
-
-
-def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: Stop) -> None:
-    """Copy all of ``source``. Raises SourceError where it changes meanwhile."""
-    with open_bounded(source) as original:
-        before = os.fstat(original.fileno())
-        done = 0
-        while chunk := original.read(_CHUNK):
-            stop.check()
-            write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, before.st_size)
-        after = os.fstat(original.fileno())
-    if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise SourceError(f"{source} changed while it was read", hint="try again once nothing writes to it")

@@ -21,11 +21,11 @@ from ocitui.importing.errors import (
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.packing.packing import (
-    Answer,
     Failure,
     FlattenOptions,
     FlattenRequest,
     PackOptions,
+    WorkerAnswer,
     decode_answer,
     decode_request,
     encode,
@@ -263,8 +263,8 @@ def test_requests_come_through_whole() -> None:
     assert decode_request(encode(request)) == request
 
 
-@pytest.mark.parametrize("answer", [Answer(PROGRESS), Answer(warnings=("a", "/\udcff"))])
-def test_answers_come_through_whole(answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [WorkerAnswer(PROGRESS), WorkerAnswer(warnings=("a", "/\udcff"))])
+def test_answers_come_through_whole(answer: WorkerAnswer) -> None:
     assert decode_answer(encode(answer)) == answer
 
 
@@ -280,7 +280,7 @@ def test_answers_come_through_whole(answer: Answer) -> None:
     ],
 )
 def test_errors_come_through_whole(error: CacheError) -> None:
-    failure = decode_answer(encode(Answer(failure=Failure.of(error)))).failure
+    failure = decode_answer(encode(WorkerAnswer(failure=Failure.of(error)))).failure
     assert failure is not None
     back = failure.error()
     assert type(back) is type(error)

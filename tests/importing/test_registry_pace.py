@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import TransferError
-from ocitui.importing.registry.failures import Pace, PassingError
+from ocitui.importing.registry.failures import PassingError, paced
 from ocitui.importing.registry.pull import RegistrySource
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.image_makers import make_image, put
@@ -113,25 +113,26 @@ async def test_an_answer_whose_head_never_ends(dripping: DrippingRegistry) -> No
         await source.close()
 
 
-def spend(pace: Pace, clock: Clock, seconds: float, count: int) -> None:
-    clock.step = seconds
-    with pace.waiting("host"):
-        pace.add(count)
+async def dripped(clock: Clock, *drips: tuple[float, int]) -> AsyncIterator[bytes]:
+    """Parts of so many bytes, each waited for so many seconds."""
+    for seconds, count in drips:
+        clock.step = seconds
+        yield bytes(count)
 
 
-def test_the_average_of_a_while_counts() -> None:
+async def test_the_average_of_a_while_counts() -> None:
     clock = Clock(0)
-    pace = Pace(RegistryOptions(clock=clock, least_rate=10, rate_seconds=60))
-    spend(pace, clock, 59, 0)
-    spend(pace, clock, 1, 600)
-    spend(pace, clock, 59, 1)
+    options = RegistryOptions(clock=clock, least_rate=10, rate_seconds=60)
+    parts = paced(dripped(clock, (59, 1), (1, 600), (59, 1), (1, 1)), "host", options)
+    assert [len(await anext(parts)) for _ in range(3)] == [1, 600, 1]
     with pytest.raises(PassingError, match="host sent only 2 bytes in 60 seconds"):
-        spend(pace, clock, 1, 1)
+        await anext(parts)
 
 
-def test_only_waiting_counts() -> None:
+async def test_only_waiting_counts() -> None:
     clock = Clock(0)
-    pace = Pace(RegistryOptions(clock=clock))
-    for _ in range(100):
+    came = 0
+    async for part in paced(dripped(clock, *[(0.1, 1)] * 100), "host", RegistryOptions(clock=clock)):
         clock.now += 1000  # the disk is slow, not the registry
-        spend(pace, clock, 0.1, 1)
+        came += len(part)
+    assert came == 100

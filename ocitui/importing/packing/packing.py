@@ -177,7 +177,7 @@ class Failure(msgspec.Struct, frozen=True):
         return kind(self.reason, hint=self.hint)
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of these; ``warnings`` say what could not be kept, once the file is on the disk."""
 
     progress: ImportProgress | None = None
@@ -185,7 +185,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
 
 
-def encode(message: FlattenRequest | Answer) -> bytes:
+def encode(message: FlattenRequest | WorkerAnswer) -> bytes:
     """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
     return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
 
@@ -194,9 +194,9 @@ def decode_request(line: bytes) -> FlattenRequest:
     return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
 
 
-def decode_answer(line: bytes) -> Answer:
+def decode_answer(line: bytes) -> WorkerAnswer:
     """Raises ValueError where the line is something else."""
-    return msgspec.convert(json.loads(line), Answer)
+    return msgspec.convert(json.loads(line), WorkerAnswer)
 
 
 def _made(kind: type, said: str) -> object:
@@ -204,7 +204,7 @@ def _made(kind: type, said: str) -> object:
 
 
 # They read the types before there are threads, two of which may not convert to one for the first time together.
-_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(Answer)
+_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(WorkerAnswer)
 
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -274,7 +274,7 @@ async def _start() -> Process:
     )
 
 
-async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> Answer | None:
+async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
     """The worker's answer; None where it ended without one."""
     assert worker.stdin is not None
     assert worker.stdout is not None

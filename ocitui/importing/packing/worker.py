@@ -16,7 +16,7 @@ from ..layers.flatten import Flattening
 from ..layers.tree import ROOT, Counter
 from ..progress import ImportPhase
 from .packers import RootDirectory, die_with_parent, start_packer
-from .packing import Answer, Failure, FlattenRequest, decode_request, encode
+from .packing import Failure, FlattenRequest, WorkerAnswer, decode_request, encode
 
 # Below what draws the screen; the packers inherit it.
 _NICENESS = 5
@@ -33,13 +33,13 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer = Answer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
+        answer = WorkerAnswer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
     except CacheError as error:
-        answer = Answer(failure=Failure.of(error))
+        answer = WorkerAnswer(failure=Failure.of(error))
     except OSError as error:
-        answer = Answer(failure=Failure.of(StorageError(str(error))))
+        answer = WorkerAnswer(failure=Failure.of(StorageError(str(error))))
     except MemoryError:
-        answer = Answer(failure=Failure.of(StorageError("there is not enough memory to flatten this image")))
+        answer = WorkerAnswer(failure=Failure.of(StorageError("there is not enough memory to flatten this image")))
     _say(answer)
     return 1 if answer.failure else 0
 
@@ -49,7 +49,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
 
     Raises LayerError, PackerError, StorageError; nothing of the output is left then.
     """
-    counter = Counter(lambda now: _say(Answer(now)), len(request.layers))
+    counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
     with Flattening(request.layers, request.options.limits, counter) as flattening:
         plan, tree = flattening.plan, flattening.plan.tree
         about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
@@ -70,6 +70,6 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         return tuple(packer.warnings)
 
 
-def _say(answer: Answer) -> None:
+def _say(answer: WorkerAnswer) -> None:
     sys.stdout.buffer.write(encode(answer))
     sys.stdout.buffer.flush()

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import httpx2
 
@@ -14,22 +13,13 @@ from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
 from ..sources.images import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
 from ..sources.references import RegistryOptions, is_digest, is_loopback, may_carry, origin_of
 from .auth import CLIENT_ID, Authorizer, parse_challenges
-from .failures import Pace, PassingError, causes_of, media_type, retried, status_failure, transport_failure
+from .failures import PassingError, causes_of, media_type, paced, retried, status_failure, transport_failure
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _MOST_LOGINS = 3
 _LARGEST_FAULT = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A manifest or index: its bytes, their digest, and the media type that they were sent as."""
-
-    raw: bytes
-    digest: str
-    media_type: str
 
 
 class RegistryClient:
@@ -51,8 +41,9 @@ class RegistryClient:
         if self._http is not None:
             await self._http.aclose()
 
-    async def manifest(self, wanted: str) -> Fetched:
-        """The manifest or index of a tag or digest, tried again as often as the options say. Raises SourceError."""
+    async def manifest(self, wanted: str) -> tuple[bytes, str]:
+        """The manifest or index of a tag or digest, and the media type that it is sent as, tried again as often as the
+        options say. Raises SourceError."""
         return await retried(self.options, lambda: self._manifest(wanted))
 
     async def small_blob(self, digest: str, largest: int) -> bytes:
@@ -64,7 +55,7 @@ class RegistryClient:
 
         return await retried(self.options, attempt)
 
-    async def _manifest(self, wanted: str) -> Fetched:
+    async def _manifest(self, wanted: str) -> tuple[bytes, str]:
         what = f"manifest {self.path}{'@' if is_digest(wanted) else ':'}{wanted}"
         url = await self._url("manifests", wanted)
         async with self.get(url, what, {"Accept": ACCEPT}) as response:
@@ -74,7 +65,7 @@ class RegistryClient:
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
         if is_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
-        return Fetched(raw, digest, media_type(response))
+        return raw, media_type(response)
 
     @asynccontextmanager
     async def blob(self, digest: str, offset: int, url: str | None = None) -> AsyncIterator[httpx2.Response]:
@@ -173,17 +164,9 @@ class RegistryClient:
         finally:
             await response.aclose()
 
-    async def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+    def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         """The body as it comes. Raises PassingError where it comes too slowly, httpx2.TransportError."""
-        pace = Pace(self.options)
-        parts = response.aiter_raw()
-        while True:
-            with pace.waiting(_host(response)):
-                chunk = await anext(parts, b"")
-                pace.add(len(chunk))
-            if not chunk:
-                return
-            yield chunk
+        return paced(response.aiter_raw(), _host(response), self.options)
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""

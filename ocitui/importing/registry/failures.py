@@ -6,8 +6,7 @@ import datetime
 import email.utils
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import httpx2
@@ -141,30 +140,24 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-class Pace:
-    """Measures one body; only the time counts that is spent waiting for it, not what is done with its bytes."""
+async def paced(parts: AsyncIterator[bytes], host: str, options: RegistryOptions) -> AsyncIterator[bytes]:
+    """The parts of a body as they come; only the time counts that is spent waiting for them.
 
-    def __init__(self, options: RegistryOptions) -> None:
-        self._options = options
-        self._waited = 0.0
-        self._came = 0
-
-    @contextmanager
-    def waiting(self, host: str) -> Iterator[None]:
-        """The next bytes are waited for. Raises PassingError where too few have come for a while."""
-        before = self._options.clock()
-        yield
-        self._waited += self._options.clock() - before
-        if self._waited < self._options.rate_seconds:
+    Raises PassingError where too few bytes have come for a while, and what ``parts`` raise.
+    """
+    waited, came = 0.0, 0
+    while True:
+        before = options.clock()
+        part = await anext(parts, b"")
+        waited += options.clock() - before
+        came += len(part)
+        if waited >= options.rate_seconds:
+            if came < options.least_rate * waited:
+                raise PassingError(f"{host} sent only {came} bytes in {waited:.0f} seconds")
+            waited, came = 0.0, 0
+        if not part:
             return
-        least = self._options.least_rate * self._waited
-        if self._came < least:
-            raise PassingError(f"{host} sent only {self._came} bytes in {self._waited:.0f} seconds")
-        self._waited, self._came = 0.0, 0
-
-    def add(self, count: int) -> None:
-        """So many bytes have come."""
-        self._came += count
+        yield part
 
 
 T = TypeVar("T")

@@ -24,6 +24,7 @@ from ..sources.images import (
     SourceKind,
     SourceListing,
     check_bytes,
+    digest_of,
     media_type_of,
 )
 from ..sources.references import HUB, Reference, RegistryOptions, is_host
@@ -161,12 +162,13 @@ class RegistrySource:
         return self._leaves
 
     async def _root(self) -> BlobDescriptor:
-        fetched = await self._client.manifest(self.reference.wanted)
+        what = f"the manifest of {self._asked}"
+        raw, sent_as = await self._client.manifest(self.reference.wanted)
         if self.reference.digest:
-            check_bytes(f"the manifest of {self._asked}", fetched.raw, self.reference.digest)
-        media_type = media_type_of(f"the manifest of {self._asked}", fetched.raw, fetched.media_type)
-        self._documents[fetched.digest] = fetched.raw
-        return BlobDescriptor(media_type, fetched.digest, len(fetched.raw))
+            check_bytes(what, raw, self.reference.digest)
+        digest = digest_of(raw)
+        self._documents[digest] = raw
+        return BlobDescriptor(media_type_of(what, raw, sent_as), digest, len(raw))
 
     async def _read(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         digest = descriptor.digest
@@ -174,7 +176,7 @@ class RegistrySource:
             if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
                 self._documents[digest] = await self._client.small_blob(digest, largest)
             else:
-                self._documents[digest] = (await self._client.manifest(digest)).raw
+                self._documents[digest], _ = await self._client.manifest(digest)
         return self._documents[digest]
 
 

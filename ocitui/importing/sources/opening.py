@@ -105,16 +105,15 @@ def recognise(text: str) -> Recognised:
     a text that was surely meant as one.
     """
     text = expanded(text)
-    for kind in (SourceKind.OCI_ARCHIVE, SourceKind.DOCKER_ARCHIVE, SourceKind.OCI_LAYOUT):
-        if text.startswith(f"{kind}:"):
-            return _files(kind, text.removeprefix(f"{kind}:"))
-    if text.startswith(f"{SourceKind.PACKED}:"):
-        rest = text.removeprefix(f"{SourceKind.PACKED}:")
+    if text.startswith(_REGISTRY):
+        return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
+    prefix = prefix_of(text)
+    kind, rest = prefix.removesuffix(":"), text.removeprefix(prefix)
+    if kind == SourceKind.PACKED:
         refuse_irregular(Path(rest))
         return Recognised(SourceKind.PACKED, rest, Path(rest))
-    if text.startswith(_REGISTRY):
-        rest = text.removeprefix(_REGISTRY)
-        return Recognised(SourceKind.REGISTRY, rest, Path())
+    if kind and kind != SourceKind.REGISTRY:
+        return _files(SourceKind(kind), rest)
     if text.startswith(_UNSUPPORTED):
         raise UnsupportedSourceError(
             f"{text}: this kind of source is not read", hint="copy the image into an OCI layout with skopeo first"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -23,16 +24,20 @@ from ocitui.cache import (
     StorageError,
     TransactionKind,
 )
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, packed_name, read_bounded
+from ocitui.cache.disk import Disk, storage_errors
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, open_bounded, packed_name, read_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.threads import Stop, in_thread, settled
 
 from ..errors import NamedOtherwiseError, SourceError
-from ..staging import Progress, staged_copy
+from ..staging import check_room, staging_folder
 from .images import describe_image, digest_of
 from .opening import PackedFiles
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with the bytes copied and the bytes there are; from a thread of its own."""
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,41 @@ async def import_packed(
     with ExitStack() as stack:
 
         def copy(stop: Stop) -> Path:
-            return stack.enter_context(staged_copy(cache.directory, image.path, progress, stop, cache.disk))
+            return stack.enter_context(_staged_copy(cache.directory, image.path, progress, stop, cache.disk))
 
         path = await in_thread(copy)
         await asyncio.to_thread(_check_copy, path, image)
         return await store_settled(cache, replace(image, path=path))
+
+
+@contextmanager
+def _staged_copy(directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk) -> Iterator[Path]:
+    """The path of a copy of ``source``, which is removed at the end unless it was moved into the cache.
+
+    Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, AbandonedError.
+    """
+    with staging_folder(directory, disk) as path, storage_errors("stage the packed file"):
+        check_room(directory, _regular_size(source))
+        copy = path / "packed"
+        with disk.writing(copy) as write:
+            _copy(source, write, progress, stop)
+        yield copy
+
+
+def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: Stop) -> None:
+    """Copy all of ``source``. Raises SourceError where it changes meanwhile."""
+    with open_bounded(source) as original:
+        before = os.fstat(original.fileno())
+        done = 0
+        while chunk := original.read(_CHUNK):
+            stop.check()
+            write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, before.st_size)
+        after = os.fstat(original.fileno())
+    if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise SourceError(f"{source} changed while it was read", hint="try again once nothing writes to it")
 
 
 async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
