@@ -255,7 +255,7 @@ class FileMends:
         if not keys:
             outcome.leave(concerned, "no descriptor names these files")
             return outcome
-        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)], [])
+        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)])
 
     def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
         why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)

@@ -213,7 +213,7 @@ def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions
     for at, step in enumerate(outcome.steps):
         if step.change.whole is not None:
             found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
-            leaves = tuple(left for left in step.leaves if left.finding not in found)
+            leaves = tuple(left for left in step.leaves if not _is_wanted(left.finding, options))
             outcome.steps[at] = replace(step, leaves=leaves)
             return snapshot.with_index(step.change.whole.index), found
     return snapshot, []
@@ -245,7 +245,7 @@ def _content(ledger: Ledger, name: str) -> str:
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     """What no step is about and no family has spoken of; what is only worth knowing is not said again."""
     covered = {finding for step in outcome.steps for finding in step.findings}
-    covered |= {left.finding for left in outcome.left}
+    covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
             outcome.leave([finding], _NONE, finding.mend)
@@ -517,7 +517,7 @@ async def plan_repair(
     )
     return RepairPlan(
         steps,
-        tuple(made.outcome.left),
+        tuple(made.outcome.left.values()),
         made.snapshot.seen,
         frozenset(step.number for step in steps if step.default),
         made.notes,
