@@ -334,13 +334,14 @@ def _source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
     yield from paragraph(sources_tally(entries), "  ")
 
 
-async def _assess(settings: Settings, asked: AskedRepair) -> Assessment:
+async def _assess(settings: Settings, asked: AskedRepair, report: Report) -> Assessment:
     """Which copy of the index is good; the operator may say that the daemon answers no more."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
 
-    return assess(await asyncio.to_thread(gather, settings.directory, answers=False if asked.daemon_hangs else None))
+    answers = False if asked.daemon_hangs else None
+    return assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
 
 
 def look(settings: Settings, asked: AskedRepair) -> Looked:
@@ -357,11 +358,8 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
 
     async def work() -> Looked:
-        report, assessment, _ = await asyncio.gather(
-            examine(settings.directory, options, show),
-            _assess(settings, asked),
-            keep_index_aside(settings),
-        )
+        report, _ = await asyncio.gather(examine(settings.directory, options, show), keep_index_aside(settings))
+        assessment = await _assess(settings, asked, report)
         plan = await _plan(settings, asked, report, assessment, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 
@@ -373,7 +371,7 @@ def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked
     """A plan for what a check has found meanwhile."""
 
     async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await _assess(settings, asked))
+        return await _plan(settings, asked, report, await _assess(settings, asked, report))
 
     return Looked(report, run_async(work()), None)
 
@@ -384,7 +382,8 @@ async def _plan(
     from ocitui.doctor.repair.plan import plan_repair
 
     digests = [finding.digest for finding in report.findings if finding.digest]
-    digests += [digest for digest, _ in keys_of_files(settings.directory)]
+    if asked.adopt or asked.names:
+        digests += [digest for digest, _ in keys_of_files(settings.directory)]
     options = repair_request(asked, report.findings, digests)
     if refusing:
         refuse_idle(options, report.findings)
