@@ -11,7 +11,7 @@ from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.doctor.finding_texts import entry_text, tally
 from ocitui.doctor.repair.apply import Repaired
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.salvage.sources import JoinedEntry, sources_shown
+from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
 from ocitui.text import human_size
 from ocitui.words.findings import remaining_lines, title
 from ocitui.words.lines import KEYS, Line, capital, heading
@@ -136,7 +136,7 @@ def _left(left: Sequence[Left]) -> list[Line]:
     return short_lines([heading(title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
 
 
-def _sources(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
+def _sources(entries: JoinedEntries, width: int) -> list[Line]:
     """The sources side by side, an entry a line in the order of the new index, and remarks below."""
     sources = sources_shown(entries)
     room = max(width - len(" ".join(sources)) - 37, 16)

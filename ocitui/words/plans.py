@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -12,7 +11,7 @@ from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.finding_texts import entry_text, short_digest
 from ocitui.doctor.findings import Finding, Way
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
+from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, Source, sources_shown
 from ocitui.text import counted, human_size
 
 from .findings import SHORT_ID, text_of
@@ -119,15 +118,14 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
     return [*lines, *(Line(thing, "beware", "bad") for thing in assessment.never)]
 
 
-def sources_title(entries: Sequence[JoinedEntry]) -> str:
-    named = sum(entry.name is not None for entry in entries)
-    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry', 'entries')}, {named} with a name"
+def sources_title(entries: JoinedEntries) -> str:
+    held = counted(len(entries), "entry", "entries")
+    return f"What {INDEX_NAME} held: {held}, {entries.with_names} with a name"
 
 
-def sources_tally(entries: Sequence[JoinedEntry]) -> str:
+def sources_tally(entries: JoinedEntries) -> str:
     """How many entries each source tells of."""
-    counts = Counter(source for entry in entries for source in entry.sources)
-    return f"told of by: {', '.join(f'{source} {counts[source]}' for source in sources_shown(entries))}"
+    return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in sources_shown(entries))}"
 
 
 def source_cells(entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
     from ocitui.doctor.report import Report
-    from ocitui.doctor.salvage.sources import JoinedEntry
+    from ocitui.doctor.salvage.sources import JoinedEntries
 
 _FILE = click.Path(path_type=Path)
 
@@ -310,18 +310,19 @@ def _plan_lines(plan: RepairPlan) -> Iterator[str]:
         )
 
 
-def _source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
+def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
     from ocitui.doctor.salvage.sources import sources_shown
     from ocitui.words.lines import OPTIONS
     from ocitui.words.plans import remarks, source_cells, sources_tally, sources_title
 
-    sources, shown = sources_shown(entries), list(enumerate(entries, 1))
+    sources, positions = sources_shown(entries), list(range(len(entries)))
     if len(entries) > _MOST_ROWS:
-        shown = [pair for pair in shown if pair[1].problems or pair[1].name is None][:_MOST_ROWS]
-    if len(entries) > _MOST_ROWS > len(shown):
-        # Only where few say at once that something is wrong all documents are read, to find what is told differently.
-        shown = list(islice((pair for pair in enumerate(entries, 1) if remarks(pair[1], OPTIONS)), _MOST_ROWS))
+        positions = list(islice(entries.bad(), _MOST_ROWS))
+    if len(entries) > _MOST_ROWS > len(positions):
+        # Only where few say at once that something is wrong it is looked for what is told differently.
+        positions = list(islice(entries.remarkable(), _MOST_ROWS))
+    shown = [(at + 1, entries[at]) for at in positions]
     columns = (*_FIRST_COLUMNS, *(Column(source.upper()) for source in sources), Column("TAKEN FROM"))
     rows = [[str(number), *source_cells(entry, sources)] for number, entry in shown]
     yield sources_title(entries)

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 
 class History(msgspec.Struct, frozen=True):
-    """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
-    done here after it; ``overwritten`` is what another writer's rewrite undid of those of the whole journal. ``late``
-    are indexes that a program went on writing after they had been displaced, by the name of the file, each with what
-    was done since."""
+    """``backup`` holds the descriptors of the newest backup that is not today's index, ``kept`` is when it was made, in
+    seconds since the epoch, and ``since`` the transactions done here after it; ``overwritten`` is what another writer's
+    rewrite undid of those of the whole journal. ``late`` are indexes that a program went on writing after they had been
+    displaced, by the name of the file, each with what was done since."""
 
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()
+    kept: float = 0.0
     overwritten: Sequence[Overwritten] = ()
     late: Mapping[str, History] = msgspec.field(default_factory=dict)
 
