@@ -93,6 +93,8 @@ class Judge:
         self.accepted = Accepted(directory)
         self.about_cache: Findings = ()
         """What is wrong beside the entries, as `look_at_cache` saw it last."""
+        self.history: History | None = None
+        """What the index was compared with then."""
         self.complete = False
         """Whether every entry was looked into once."""
         self.described: dict[str, Described] = {}
@@ -353,6 +355,7 @@ class Judge:
             if reading.index is not None and look(self.directory) != reading.signature:
                 # The journal may tell of a newer index, which is yet to be read.
                 history = NO_HISTORY
+        self.history = history
         complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
         found = check_index(reading, complete, files, history)
         self._came_back = came_back(history)
