@@ -200,6 +200,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
             for key in self._keys
         ]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
+        self._single = len(named) == len(self._keys)
         nameless = [found for key, found in self._files.items() if key not in named]
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
         left_out = (
@@ -282,28 +283,32 @@ class JoinedEntries(Sequence[JoinedEntry]):
         """The positions of those of which there is something to be said."""
         for at, key in enumerate(self._keys):
             found = self._files.get(key[:2])
-            if found is None or found.problems or self._descriptors[at].image_name is None or self._differs(key, found):
+            if found is None or found.problems or self._descriptors[at].image_name is None or self._differs(at, found):
                 yield at
         for at, one in enumerate(self._others, len(self._keys)):
             if one.problems or one.name is None or one.removed_by or one.conflicts:
                 yield at
 
-    def _differs(self, key: EntryKey, found: FoundEntry) -> bool:
+    def _differs(self, at: int, found: FoundEntry) -> bool:
         """Whether the sources tell different things of an entry."""
-        names = [known[key[:2]] for known in self._names.values() if key[:2] in known]
-        told = {
-            one.raw: Said.by(one) for known in (self._index, self._expected, self._backup) if (one := known.get(key))
-        }
-        said = [*told.values(), *([found.said] if found.said else [])]
-        return (
-            len(set(names)) > 1
-            or any(one[:2] != said[0][:2] for one in said)
-            or len({one.platform for one in said if one.platform}) > 1
+        key, one = self._keys[at], self._descriptors[at]
+        if not self._single or one != self._expected.get(key, one) or one != self._backup.get(key, one):
+            return bool(self._named(at).conflicts)
+        said, platform = found.said, str(one.platform) if one.platform else ""
+        return said is not None and (
+            said[:2] != (one.size, one.media_type) or (said.platform != platform and bool(said.platform and platform))
         )
+
+    def _names_of(self, key: EntryKey) -> tuple[tuple[Source, str], ...]:
+        """The names that each source has for an entry's digest and format."""
+        if self._single:
+            known = (self._index, self._backup, {} if key in self._backup else self._expected)
+            return tuple((source, key[2]) for source, keys in zip(Source, known, strict=False) if key in keys)
+        return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
 
     @cached_property
     def _names(self) -> dict[Source, dict[FileKey, str]]:
-        """The names that each source has for a digest and format."""
+        """The names of each digest and format by source, where some have several."""
         journal = (key for key in self._expected if key not in self._backup)
         told = (Source.INDEX, self._index), (Source.BACKUP, self._backup), (Source.JOURNAL, journal)
         return {source: _names_by_file(keys) for source, keys in told}
@@ -313,8 +318,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
     def _named(self, at: int) -> JoinedEntry:
         """An entry of the index, of the backup, of the journal, or of several."""
         key, descriptor = self._keys[at], self._descriptors[at]
-        file, backed = key[:2], self._backup.get(key)
-        found = self._files.get(file)
+        backed, found = self._backup.get(key), self._files.get(key[:2])
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
@@ -326,7 +330,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
             backed,
             self._expected.get(key) if backed is None else None,
             found,
-            tuple((source, names[file]) for source, names in self._names.items() if file in names),
+            self._names_of(key),
             tuple(self._hints.get(key[0], ())),
         )
 
