@@ -13,7 +13,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Said, rebuild
 from ocitui.doctor.salvage.sources import join
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
@@ -54,6 +54,14 @@ def test_what_the_files_tell_is_what_the_daemon_wrote_but_the_name(krata_cache: 
         assert (made.digest, made.format, made.size) == (descriptor.digest, descriptor.format, descriptor.size)
         assert made.media_type == descriptor.media_type
         assert made.image_name is None
+
+
+def test_what_the_judge_read_is_what_the_documents_tell(krata_cache: Path, sample: Sample) -> None:
+    entries = [*rebuilt(krata_cache), *rebuilt(sample.directory)]
+    assert all(entry.described for entry in entries)
+    told = [entry.told.descriptor for entry in entries]
+    assert [entry.descriptor for entry in entries] == told
+    assert [entry.said for entry in entries] == [Said.by(one) for one in told if one is not None]
 
 
 def test_a_sound_entry(sample: Sample) -> None:

@@ -31,21 +31,19 @@ _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in
 
 
 class Described(NamedTuple):
-    """What the two documents of a digest say of the image; ``manifest_type`` is None where the manifest does not.
-    ``platform`` is as ``linux/amd64``."""
+    """What the two documents of a digest say of the image; ``manifest_type`` is None where the manifest does not."""
 
     manifest_type: str | None
     config_type: str
-    platform: str
+    platform: Platform
 
 
 @lru_cache(1024)
-def _described(manifest_type: str | None, config_type: str, *platform: str | None) -> Described:
+def _described(
+    manifest_type: str | None, config_type: str, architecture: str, system: str, variant: str | None
+) -> Described:
     """The same one for all images that are alike."""
-    operating_system, architecture, variant = platform
-    return Described(
-        manifest_type, config_type, str(Platform(architecture or "", operating_system or "", variant=variant))
-    )
+    return Described(manifest_type, config_type, Platform(architecture, system, variant=variant))
 
 
 class PackedFile(NamedTuple):
@@ -131,7 +129,7 @@ def look_usually(
         return 0
     if described is not None:
         types = said.media_type, said.config.media_type
-        described[digest] = _described(*types, config.os, config.architecture, config.variant)
+        described[digest] = _described(*types, config.architecture, config.os, config.variant)
     return looked
 
 

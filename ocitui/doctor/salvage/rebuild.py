@@ -28,7 +28,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
-from ocitui.importing.sources.image_documents import describe_image, manifest_type
+from ocitui.importing.sources.image_documents import describe, describe_image, manifest_type
 
 from ..check.document_checks import has_digest
 from ..check.entry_checks import Described
@@ -110,7 +110,12 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def descriptor(self) -> Descriptor | None:
-        return self.told.descriptor
+        """The one that the daemon would have written, without a name; None where the documents do not tell."""
+        if self.described is None:
+            return self.told.descriptor
+        annotations = {ANNOTATION_PACKED_FORMAT: self.format.value}
+        media_type = manifest_type(self.described.manifest_type, self.described.config_type)
+        return describe(self.digest, media_type, self.manifest_size, self.described.platform, annotations)
 
     @property
     def said(self) -> Said | None:
@@ -118,7 +123,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
         if self.described is None:
             return Said.by(self.descriptor) if self.descriptor is not None else None
         manifest, config, platform = self.described
-        return Said(self.manifest_size, manifest_type(manifest, config), platform)
+        return Said(self.manifest_size, manifest_type(manifest, config), str(platform))
 
     @property
     def sound(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest
+from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest, Platform
 from ocitui.cache.documents import BlobDescriptor
 
 from ..errors import UnsoundSourceError, UnsupportedImageError
@@ -171,14 +171,22 @@ def describe_image(
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
     """The descriptor of a manifest, with its platform (OCI image-spec, descriptor.md and image-index.md)."""
-    platform = {"architecture": config.architecture, "os": config.os}
-    if config.variant is not None:
-        platform["variant"] = config.variant
+    media_type = manifest_type(manifest.value.media_type, manifest.value.config.media_type)
+    return describe(digest, media_type, len(manifest.raw), config.platform, annotations)
+
+
+def describe(
+    digest: str, media_type: str, size: int, on: Platform, annotations: Mapping[str, str] | None = None
+) -> Descriptor:
+    """The descriptor of a manifest of ``size`` bytes whose image runs ``on`` a platform."""
+    platform = {"architecture": on.architecture, "os": on.os}
+    if on.variant is not None:
+        platform["variant"] = on.variant
     return Descriptor.from_dict(
         {
-            "mediaType": manifest_type(manifest.value.media_type, manifest.value.config.media_type),
+            "mediaType": media_type,
             "digest": digest,
-            "size": len(manifest.raw),
+            "size": size,
             **({} if annotations is None else {"annotations": annotations}),
             "platform": platform,
         }
