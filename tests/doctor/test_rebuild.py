@@ -13,7 +13,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Said, rebuild
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Statement, rebuild
 from ocitui.doctor.salvage.sources import join
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
@@ -61,7 +61,7 @@ def test_what_the_judge_read_is_what_the_documents_tell(krata_cache: Path, sampl
     assert all(entry.described for entry in entries)
     told = [entry.told.descriptor for entry in entries]
     assert [entry.descriptor for entry in entries] == told
-    assert [entry.said for entry in entries] == [Said.by(one) for one in told if one is not None]
+    assert [entry.said for entry in entries] == [Statement.by(one) for one in told if one is not None]
 
 
 def test_a_sound_entry(sample: Sample) -> None:

@@ -64,7 +64,7 @@ class Told:
     hints: tuple[NameHint, ...] = ()
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """What a source says of an entry: its size in bytes, its media type, its platform (empty: it does not say)."""
 
     size: int
@@ -72,7 +72,7 @@ class Said(NamedTuple):
     platform: str
 
     @classmethod
-    def by(cls, descriptor: Descriptor) -> Said:
+    def by(cls, descriptor: Descriptor) -> Statement:
         return cls(descriptor.size, descriptor.media_type, str(descriptor.platform) if descriptor.platform else "")
 
 
@@ -118,12 +118,12 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
         return describe(self.digest, media_type, self.manifest_size, self.described.platform, annotations)
 
     @property
-    def said(self) -> Said | None:
+    def said(self) -> Statement | None:
         """What is in the descriptor, without reading the documents again."""
         if self.described is None:
-            return Said.by(self.descriptor) if self.descriptor is not None else None
+            return Statement.by(self.descriptor) if self.descriptor is not None else None
         manifest, config, platform = self.described
-        return Said(self.manifest_size, manifest_type(manifest, config), str(platform))
+        return Statement(self.manifest_size, manifest_type(manifest, config), str(platform))
 
     @property
     def sound(self) -> bool:

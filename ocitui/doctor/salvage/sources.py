@@ -44,7 +44,7 @@ from ocitui.cache.redoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
 from ..repair.snapshot import Snapshot
-from .rebuild import FoundEntry, NameHint, Said, rebuild
+from .rebuild import FoundEntry, NameHint, Statement, rebuild
 from .salvage import Salvage, readable, salvage
 
 FileKey = tuple[str, str]
@@ -112,7 +112,7 @@ class JoinedEntry:
     def facts(self) -> tuple[Fact, ...]:
         """What each source tells."""
         of_files = self.found.said if self.found is not None else None
-        of_others = (None if one is None else Said.by(one) for one in (self.left, self.backed, self.noted))
+        of_others = (None if one is None else Statement.by(one) for one in (self.left, self.backed, self.noted))
         told = [pair for pair in zip(Source, (*of_others, of_files), strict=True) if pair[1] is not None]
         return (
             *((Fact("name", self.names),) if self.names else ()),
