@@ -10,14 +10,18 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from .descriptors import Descriptor
 from .disk import Folder
+from .errors import DocumentError
 from .files import INDEX_NAME
-from .index import ImageIndex
+from .index import EMPTY_INDEX, ImageIndex
 
 if TYPE_CHECKING:
     from .edits import Edit
@@ -181,5 +185,13 @@ def new_index(raws: Iterable[bytes]) -> bytes:
 
     Raises DocumentError where the daemon would refuse a descriptor.
     """
+    head, _, tail = EMPTY_INDEX.partition(b"[]")
+    descriptors = [*raws]
+    data = b"%b[%b]%b" % (head, b",".join(descriptors), tail)
+    with suppress(ValueError, RecursionError, DocumentError):
+        # All at once, unless one of them is odd: then each is looked at alone.
+        data = msgspec.json.format(data, indent=2) + b"\n"
+        if len(ImageIndex.parse(data)) == len(descriptors):
+            return data
     index = ImageIndex.empty()
-    return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in raws]).to_bytes()
+    return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in descriptors]).to_bytes()

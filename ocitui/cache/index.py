@@ -322,11 +322,14 @@ class ImageIndex:
         return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.columns.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
-        """A descriptor's JSON, white space alone changed, as the others of this index are written."""
+        """A descriptor's JSON, white space alone changed, as the others of this index are written; as it is where it
+        has a text that is no Unicode, which the daemon ignores."""
         _, newline, indent = self._brackets()[0].rpartition(b"\n")
-        if not newline:
-            return msgspec.json.format(raw, indent=0)
-        return msgspec.json.format(raw, indent=2).replace(b"\n", b"\n" + indent)
+        try:
+            laid_out = msgspec.json.format(raw, indent=2 if newline else 0)
+        except (ValueError, RecursionError):
+            return raw
+        return laid_out.replace(b"\n", b"\n" + indent) if newline else laid_out
 
     def _brackets(self) -> tuple[bytes, bytes]:
         """The white space inside the brackets; where they are empty, what the head's indentation asks for."""

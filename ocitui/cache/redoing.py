@@ -113,7 +113,7 @@ def expect_entries(
         for one in transaction.added:
             removed.pop(identity_of(one.descriptor), None)
         noted.update((d.key, d) for one in (*transaction.removed, *transaction.added) if (d := one.descriptor))
-    for descriptor in descriptors:
+    for descriptor in descriptors if removed else ():
         removed.pop(identity_of(descriptor), None)
     return ExpectedEntries(tuple(descriptors), removed, noted)
 

@@ -39,6 +39,8 @@ from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
+from .check.history import known_history
+from .check.index_checks import shrunk
 from .loop_devices import users_by_name
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class TimelineFacts:
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
+    ``fuller`` is the backup of which entries are gone without a transaction of ours (None: there is none).
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
     as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
     answers, which only the operator can tell: None where nobody did.
@@ -86,6 +89,7 @@ class TimelineFacts:
     transactions: tuple[Transaction, ...] = ()
     complete: int = 0
     free: int | None = None
+    fuller: Backup | None = None
     full: bool = False
     pull: str = ""
     process: ProcessState = ProcessState()
@@ -112,6 +116,8 @@ def gather(
     daemon, backups = find_daemon(directory, proc), _backups(directory)
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
+    history = judge.history if judge is not None and known else None
+    history = history or known_history(directory, seen.index)
     room = room_for_index(directory, seen.signature.size if seen.signature else 0)
     return TimelineFacts(
         directory,
@@ -122,6 +128,7 @@ def gather(
         _transactions(directory),
         listing.complete,
         None if room is None else room[1],
+        history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),
@@ -272,9 +279,8 @@ def _case(facts: TimelineFacts) -> Told:
         return Case.HUNG, Confidence.UNSURE, [trouble, "see whether `kratactl zone list` answers"]
     if not facts.verdict.sound or facts.missing:
         return _damaged(facts)
-    fuller = fuller_backup(facts)
-    if fuller is not None or _is_emptied(facts):
-        return _shrunk(facts, fuller)
+    if facts.fuller is not None or _is_emptied(facts):
+        return _shrunk(facts, facts.fuller)
     return (
         Case.IN_STEP,
         Confidence.LIKELY,
@@ -284,8 +290,8 @@ def _case(facts: TimelineFacts) -> Told:
 
 def _stopped(facts: TimelineFacts) -> Told:
     reasons = ["no kratad runs, as far as this process sees", f"on this index {facts.verdict.consequence}"]
-    if (fuller := fuller_backup(facts)) is not None:
-        reasons.append(_has_more(facts, fuller))
+    if facts.fuller is not None:
+        reasons.append(_has_more(facts, facts.fuller))
     if facts.daemon.ours:
         reasons.append("its socket is there: it was ended roughly, or it runs outside this container")
         return Case.STOPPED, Confidence.UNSURE, reasons
@@ -308,7 +314,7 @@ def _damaged(facts: TimelineFacts) -> Told:
     if after is None:
         return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
     reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
-    if before is not None and _lost(facts, before, after.entries, after):
+    if before is not None and _lost(facts, before, after):
         reasons.append(
             f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one"
         )
@@ -340,23 +346,16 @@ def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
     return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
 
 
-def fuller_backup(facts: TimelineFacts) -> Backup | None:
-    """The newest backup with entries that are gone from today's index without a transaction of ours."""
-    return next((one for one in facts.backups if _lost(facts, one, facts.verdict.entries)), None)
-
-
-def _lost(facts: TimelineFacts, backup: Backup, entries: int, until: Backup | None = None) -> bool:
-    """Whether an index of so many entries lacks some of a backup's that no transaction took out in between: since then,
-    or up to a later backup. In the order of their numbers, whatever the clock said."""
-    between = [one for one in facts.transactions if one.order >= backup.order]
-    if until is not None:
-        between = [one for one in between if one.order < until.order]
+def _lost(facts: TimelineFacts, backup: Backup, until: Backup) -> bool:
+    """Whether a later backup lacks entries of an earlier one that no transaction took out in between, in the order of
+    their numbers, whatever the clock said."""
+    between = [one for one in facts.transactions if backup.order <= one.order < until.order]
     before: int | None = backup.entries
     replaced = next((at for at, one in enumerate(between) if one.swap is not None), None)
     if replaced is not None:
         before, between = _put_there(facts, between[replaced]), between[:replaced]
     taken = sum(len(one.removed) + len(one.absent) - len(one.added) for one in between)
-    return before is not None and before - max(0, taken) > entries
+    return before is not None and before - max(0, taken) > until.entries
 
 
 def _put_there(facts: TimelineFacts, replacement: Transaction) -> int | None:
@@ -441,7 +440,7 @@ def _hung(facts: TimelineFacts) -> Procedure:
 
 
 def _start(facts: TimelineFacts) -> Procedure:
-    if facts.verdict.outcome is IndexOutcome.LOADED and fuller_backup(facts) is None and not _is_emptied(facts):
+    if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
         return [Command("systemctl start kratad", "the index is sound")], []
     refused = facts.verdict.outcome is IndexOutcome.ERROR
     commands = [

@@ -3,7 +3,6 @@ sources of a lost index, which copy of it is good."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +14,7 @@ from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.finding_texts import entry_text
 from ocitui.doctor.findings import Finding, Way
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.salvage.sources import JoinedEntry, Source, sources_shown
+from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, Source, sources_shown
 from ocitui.text import counted, human_size, short_digest, short_digests
 
 from .findings import SHORT_ID, text_of
@@ -202,15 +201,14 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
     return [*lines, *(Line(thing, "beware", "bad") for thing in assessment.never)]
 
 
-def sources_title(entries: Sequence[JoinedEntry]) -> str:
-    named = sum(entry.name is not None for entry in entries)
-    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry')}, {named} with a name"
+def sources_title(entries: JoinedEntries) -> str:
+    held = counted(len(entries), "entry")
+    return f"What {INDEX_NAME} held: {held}, {entries.with_names} with a name"
 
 
-def sources_tally(entries: Sequence[JoinedEntry]) -> str:
+def sources_tally(entries: JoinedEntries) -> str:
     """How many entries each source tells of."""
-    counts = Counter(source for entry in entries for source in entry.sources)
-    return f"told of by: {', '.join(f'{source} {counts[source]}' for source in sources_shown(entries))}"
+    return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in sources_shown(entries))}"
 
 
 def source_cells(entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cache import keep_backup
 from tests.bench.terminal import TerminalRun, python
 from tests.bench.test_doctor import SOUND_SQUASHFS, make_cache
 from tests.tools import ROOT
@@ -105,7 +106,7 @@ def test_what_a_shell_waits_for(count: int, many: bool, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("count", [10_000, 100_000])
 def test_what_looks_at_all_files(count: int, many: bool, tmp_path: Path) -> None:
-    """The repair's index is cut in the middle: its second half is to be told from the files."""
+    """The repair's index is cut in the middle: its second half is to be told from the files, then from a backup."""
     count, rounds = (count, 3) if many else (count // 1000, 1)
     cache = cache_of(tmp_path / "cache", count)
     bare, _ = least(rounds, "-c", _BARE_LOOK, cache)
@@ -116,7 +117,10 @@ def test_what_looks_at_all_files(count: int, many: bool, tmp_path: Path) -> None
     index = cache / "index.json"
     whole = index.read_bytes()
     index.write_bytes(whole[: len(whole) // 2])
+    show("check of half an index", least(rounds, "-m", "ocitui", "check", "-C", cache), bare)
     show("repair plan of half an index", least(rounds, "-m", "ocitui", "repair", "-C", cache), bare)
+    assert keep_backup(cache, whole)
+    show("repair plan with a backup", least(rounds, "-m", "ocitui", "repair", "-C", cache), bare)
 
 
 @pytest.mark.parametrize("count", [10_000, 100_000])

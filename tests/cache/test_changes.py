@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -333,3 +334,14 @@ async def test_no_more_is_synced_than_has_to_be(name: str, memory_path: Path) ->
     done = (await PackerCache(scene.directory).transactions())[0]
     await PackerCache(scene.directory, disk=disks[1]).undo(done.id)
     assert tuple(disk.synced for disk in disks) == SYNCED[name]
+
+
+def test_a_new_index_keeps_what_no_unicode_can_say_and_lays_out_the_rest() -> None:
+    usual = index_bytes([entry(0), entry(1)])
+    assert new_index(json.dumps(entry(number)).encode() for number in range(2)) == usual
+    odd = json.dumps({**entry(1), "note": "\ud800"}).encode()
+    made = new_index([json.dumps(entry(0)).encode(), odd])
+    assert odd in made
+    assert [one.image_name for one in ImageIndex.parse(made).descriptors] == ["image0:1", "image1:1"]
+    with pytest.raises(DocumentError):
+        new_index([odd, b"{}"])

@@ -13,7 +13,8 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, rebuild
+from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Statement, rebuild
+from ocitui.doctor.salvage.sources import join
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
 
@@ -55,6 +56,14 @@ def test_what_the_files_tell_is_what_the_daemon_wrote_but_the_name(krata_cache: 
         assert made.image_name is None
 
 
+def test_what_the_judge_read_is_what_the_documents_tell(krata_cache: Path, sample: Sample) -> None:
+    entries = [*rebuilt(krata_cache), *rebuilt(sample.directory)]
+    assert all(entry.described for entry in entries)
+    told = [entry.told.descriptor for entry in entries]
+    assert [entry.descriptor for entry in entries] == told
+    assert [entry.said for entry in entries] == [Statement.by(one) for one in told if one is not None]
+
+
 def test_a_sound_entry(sample: Sample) -> None:
     found = rebuilt(sample.directory)
     assert len(found) == 4
@@ -82,7 +91,7 @@ def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
 
 def test_the_oldest_manifest_comes_first(sample: Sample) -> None:
     os.utime(sample.other_file("manifest.json"), (1000, 1000))
-    assert rebuilt(sample.directory)[0].digest == sample.other
+    assert join([], [], rebuilt(sample.directory))[0].digest == sample.other
 
 
 def damage_digest(sample: Sample) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth
+from ocitui.doctor.repair.copies import read_document
 from ocitui.doctor.repair.plan import RepairPlan, StepKind
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
@@ -70,6 +72,21 @@ async def test_a_missing_file_from_the_trash_of_a_journal_that_was_lost(sample: 
     assert [file.recorded for file in await PackerCache(sample.directory).trash()] == [False]
     _, plan = await planned(sample.directory)
     await check_restored(sample.directory, plan, whole)
+
+
+async def test_no_document_is_read_on_the_event_loop(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = set[int]()
+
+    def read(path: Path | str) -> bytes:
+        readers.add(threading.get_ident())
+        return read_document(path)
+
+    monkeypatch.setattr("ocitui.doctor.repair.file_steps.read_document", read)
+    for path in (sample.other_file("config.json"), sample.file("squashfs")):
+        path.write_bytes(path.read_bytes()[:-5000])
+    await planned(sample.directory)
+    assert readers
+    assert threading.get_ident() not in readers
 
 
 async def test_all_three_files_from_the_trash_at_once(sample: Sample) -> None:

@@ -34,10 +34,10 @@ def on_disk(number: int, modified: float = 0.0, **fields: Any) -> FoundEntry:
     made = entry(number)
     made["annotations"] = {"dev.krata.oci.packer.format": "squashfs"}
     one = Descriptor.from_dict({**made, **fields})
-    return FoundEntry(one.digest, PackedFormat.SQUASHFS, (), 1, modified, modified, lambda: Told(one))
+    return FoundEntry(one.digest, PackedFormat.SQUASHFS, (), 1, modified, modified, lambda *_: Told(one))
 
 
-def names(entries: list[JoinedEntry]) -> list[str | None]:
+def names(entries: Iterable[JoinedEntry]) -> list[str | None]:
     return [one.name for one in entries]
 
 

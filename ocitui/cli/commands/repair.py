@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
     from ocitui.doctor.report import Report
-    from ocitui.doctor.salvage.sources import JoinedEntry
+    from ocitui.doctor.salvage.sources import JoinedEntries
 
 _FILE = click.Path(path_type=Path)
 
@@ -322,18 +322,19 @@ def _plan_lines(plan: RepairPlan) -> Iterator[str]:
         )
 
 
-def _source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
+def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
     from ocitui.doctor.salvage.sources import sources_shown
     from ocitui.words.lines import OPTIONS
     from ocitui.words.plans import remarks, source_cells, sources_tally, sources_title
 
-    sources, shown = sources_shown(entries), list(enumerate(entries, 1))
+    sources, positions = sources_shown(entries), list(range(len(entries)))
     if len(entries) > _MOST_ROWS:
-        shown = [pair for pair in shown if pair[1].problems or pair[1].name is None][:_MOST_ROWS]
-    if len(entries) > _MOST_ROWS > len(shown):
-        # Only where few say at once that something is wrong all documents are read, to find what is told differently.
-        shown = list(islice((pair for pair in enumerate(entries, 1) if remarks(pair[1], OPTIONS)), _MOST_ROWS))
+        positions = list(islice(entries.bad(), _MOST_ROWS))
+    if len(entries) > _MOST_ROWS > len(positions):
+        # Only where few say at once that something is wrong it is looked for what is told differently.
+        positions = list(islice(entries.remarkable(), _MOST_ROWS))
+    shown = [(at + 1, entries[at]) for at in positions]
     columns = (*_FIRST_COLUMNS, *(Column(source.upper()) for source in sources), Column("TAKEN FROM"))
     rows = [[str(number), *source_cells(entry, sources)] for number, entry in shown]
     yield sources_title(entries)
@@ -346,13 +347,14 @@ def _source_lines(entries: Sequence[JoinedEntry]) -> Iterator[str]:
     yield from paragraph(sources_tally(entries), "  ")
 
 
-async def _assess(settings: Settings, asked: AskedRepair) -> Assessment:
+async def _assess(settings: Settings, asked: AskedRepair, report: Report) -> Assessment:
     """Which copy of the index is good; the operator may say that the daemon answers no more."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
 
-    return assess(await asyncio.to_thread(gather, settings.directory, answers=False if asked.daemon_hangs else None))
+    answers = False if asked.daemon_hangs else None
+    return assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
 
 
 def look(settings: Settings, asked: AskedRepair) -> Looked:
@@ -370,11 +372,8 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
 
     async def work() -> Looked:
-        report, assessment, _ = await asyncio.gather(
-            examine(settings.directory, options, show),
-            _assess(settings, asked),
-            keep_index_aside(settings),
-        )
+        report, _ = await asyncio.gather(examine(settings.directory, options, show), keep_index_aside(settings))
+        assessment = await _assess(settings, asked, report)
         if not settings.read_only:
             remember_told(settings.directory, report.findings)
         plan = await _plan(settings, asked, report, assessment, refusing=True)
@@ -388,7 +387,7 @@ def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked
     """A plan for what a check has found meanwhile."""
 
     async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await _assess(settings, asked))
+        return await _plan(settings, asked, report, await _assess(settings, asked, report))
 
     return Looked(report, run_async(work()), None)
 
@@ -400,7 +399,8 @@ async def _plan(
     from ocitui.doctor.repair.plan import plan_repair
 
     digests = [finding.digest for finding in report.findings if finding.digest]
-    digests += [digest for digest, _ in keys_of_files(settings.directory)]
+    if asked.adopt or asked.names:
+        digests += [digest for digest, _ in keys_of_files(settings.directory)]
     index = ImageIndex.empty()
     if asked.only:
         with suppress(CorruptIndexError):

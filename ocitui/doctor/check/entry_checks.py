@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -27,6 +28,22 @@ _SOUND_AT = {PLACES[format_]: sound for format_, sound in SOUND.items()}
 Expected = tuple[int, int, Platform | None]
 """What an entry says: the place of its packed file in the listing, the size of its manifest in bytes, its platform."""
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
+
+
+class Described(NamedTuple):
+    """What the two documents of a digest say of the image; ``manifest_type`` is None where the manifest does not."""
+
+    manifest_type: str | None
+    config_type: str
+    platform: Platform
+
+
+@lru_cache(1024)
+def _described(
+    manifest_type: str | None, config_type: str, architecture: str, system: str, variant: str | None
+) -> Described:
+    """The same one for all images that are alike."""
+    return Described(manifest_type, config_type, Platform(architecture, system, variant=variant))
 
 
 class PackedFile(NamedTuple):
@@ -57,10 +74,17 @@ class DigestCheck(NamedTuple):
 
 
 def look_usually(
-    files: CacheFiles, listing: Listing, digest: str, row: int, entries: list[Expected], *, headers: bool
+    files: CacheFiles,
+    listing: Listing,
+    digest: str,
+    row: int,
+    entries: list[Expected],
+    *,
+    headers: bool,
+    described: dict[str, Described] | None = None,
 ) -> int:
     """Look at a digest's files in few steps: how far was looked, a bit for each place of the listing. 0 where something
-    is not as usual, so that `check_digest` has to tell.
+    is not as usual, so that `check_digest` has to tell. What the documents say goes into ``described``.
 
     Few calls, because this goes over every entry of the largest caches.
     """
@@ -104,6 +128,9 @@ def look_usually(
                 looked |= 1 << place
     except (OSError, DocumentError):
         return 0
+    if described is not None:
+        types = said.media_type, said.config.media_type
+        described[digest] = _described(*types, config.architecture, config.os, config.variant)
     return looked
 
 

@@ -75,7 +75,7 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
                 continue  # nothing of it is gone
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
-                yield History(descriptors, transactions_since(directory, backup))
+                yield History(descriptors, transactions_since(directory, backup), backup)
 
 
 def _undone_replacements(directory: Path) -> list[tuple[int, int]]:

@@ -25,19 +25,26 @@ from ..catalogue import CATALOGUE, REFUSES, WIPES
 from ..findings import Answer, Finding, Severity
 
 if TYPE_CHECKING:
+    from ocitui.cache import Backup
     from ocitui.cache.redoing import Overwritten  # which writes
 
 
 class History(msgspec.Struct, frozen=True):
-    """``backup`` holds the descriptors of the newest backup that is not today's index, and ``since`` the transactions
-    done here after it; ``overwritten`` is what another writer's rewrite undid of those of the whole journal. ``late``
-    are indexes that a program went on writing after they had been displaced, by the name of the file, each with what
-    was done since."""
+    """``backup`` holds the descriptors of the newest backup that is not today's index, ``copy`` is that backup, and
+    ``since`` the transactions done here after it; ``overwritten`` is what another writer's rewrite undid of those of
+    the whole journal. ``late`` are indexes that a program went on writing after they had been displaced, by the name of
+    the file, each with what was done since."""
 
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()
+    copy: Backup | None = None
     overwritten: Sequence[Overwritten] = ()
     late: Mapping[str, History] = msgspec.field(default_factory=dict)
+
+    @property
+    def kept(self) -> float:
+        """When the backup was made, in seconds since the epoch; 0 where there is none."""
+        return self.copy.kept if self.copy is not None else 0.0
 
 
 NO_HISTORY = History()

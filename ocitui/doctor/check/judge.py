@@ -45,7 +45,15 @@ from .cache_checks import (
 )
 from .descriptor_checks import DescriptorChecks
 from .document_checks import Carriers
-from .entry_checks import DOCUMENTS_LOOKED, Expected, PackedFile, check_digest, first_of_formats, look_usually
+from .entry_checks import (
+    DOCUMENTS_LOOKED,
+    Described,
+    Expected,
+    PackedFile,
+    check_digest,
+    first_of_formats,
+    look_usually,
+)
 from .index_checks import NO_HISTORY, History, IndexReading, came_back, check_index, explained_keys, read_index
 from .remembered import Remembered
 
@@ -85,8 +93,12 @@ class Judge:
         self.accepted = Accepted(directory)
         self.about_cache: Findings = ()
         """What is wrong beside the entries, as `look_at_cache` saw it last."""
+        self.history: History | None = None
+        """What the index was compared with then."""
         self.complete = False
         """Whether every entry was looked into once."""
+        self.described: dict[str, Described] = {}
+        """Where the index does not tell of entries, what the documents of a digest say whose files are as usual."""
         self._checks = DescriptorChecks()
         self.late = False
         """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
@@ -266,9 +278,11 @@ class Judge:
         self._of_index = {position: tuple(findings) for position, findings in found.items()}
 
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
-        row = self.listing.rows.get(digest)
+        row, described = self.listing.rows.get(digest), None if self.named else self.described
+        self.described.pop(digest, None)
         if row is not None and only is None and not self.remembered.knows(digest):
-            looked = look_usually(files, self.listing, digest, row, self._expected(digest, row), headers=self._headers)
+            expected, headers = self._expected(digest, row), self._headers
+            looked = look_usually(files, self.listing, digest, row, expected, headers=headers, described=described)
             if looked:
                 self._looked[row] = looked
                 self._of_files.pop(digest, None)
@@ -346,6 +360,7 @@ class Judge:
             reading, listing = self.reading, self.listing
             if reading is not read:
                 history = NO_HISTORY
+            self.history = history
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
             self._came_back = came_back(history)

@@ -56,14 +56,16 @@ class WantedFiles:
             manifest = _parsed(copy.data) if copy is not None else None
             yield wanted, about.pop(manifest_name), copy
         else:
-            manifest = _parsed(self._right(manifest_name, self.digest))
+            manifest = _parsed(await asyncio.to_thread(self._right, manifest_name, self.digest))
         wanted = self._config(config_name, manifest)
         config = None
         if config_name in about:
             copy = await self._copy_of(wanted) if wanted.content else None
             config = copy.data if copy is not None else None
             yield wanted, about.pop(config_name), copy
-        program = _program(config or self._right(config_name, wanted.content)) if about else ""
+        if about and not config:
+            config = await asyncio.to_thread(self._right, config_name, wanted.content)
+        program = _program(config) if about else ""
         for name, concerned in about.items():
             wanted = self._packed(name, concerned, program)
             yield wanted, concerned, await self.restorer.find(wanted) if wanted.format else None
@@ -86,7 +88,7 @@ class WantedFiles:
 
     async def _copy_of(self, wanted: WantedFile) -> Copy | None:
         """None too where the document has the right bytes already: no copy would be any better."""
-        if self._right(wanted.name, wanted.content) is not None:
+        if await asyncio.to_thread(self._right, wanted.name, wanted.content) is not None:
             return None
         return await self.restorer.find(wanted)
 
@@ -200,7 +202,6 @@ class FileMends:
             by_digest.setdefault(finding.digest, []).append(finding)
         for digest, found in by_digest.items():
             outcome += await self._plan_digest(digest, found)
-            await asyncio.sleep(0)  # where nothing is to be waited for, others have their turn all the same
         return outcome
 
     async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
@@ -255,7 +256,7 @@ class FileMends:
         if not keys:
             outcome.leave(concerned, "no descriptor names these files")
             return outcome
-        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)], [])
+        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)])
 
     def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
         why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)

@@ -16,7 +16,7 @@ from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
 from ..findings import Finding, Severity, Way
-from ..salvage.sources import Joined, Source
+from ..salvage.sources import JoinedEntries, Source
 from .snapshot import Snapshot
 from .steps import Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind, WholeIndex
 
@@ -42,7 +42,7 @@ def is_about_index(finding: Finding) -> bool:
 
 
 def plan_index(
-    snapshot: Snapshot, findings: Sequence[Finding], joined: Joined | None, known: Sequence[Finding]
+    snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries | None, known: Sequence[Finding]
 ) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
     outcome = Outcome()
@@ -59,9 +59,10 @@ def plan_index(
 
 
 def _replace(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
 ) -> None:
-    data = _whole_data(snapshot, joined)
+    proposed, sources = joined.proposed
+    data = _whole_data(snapshot, proposed)
     if snapshot.seen is None:
         outcome.leave(findings, "what cannot be read cannot be kept", f"mv {snapshot.directory / INDEX_NAME} elsewhere")
         return
@@ -74,13 +75,13 @@ def _replace(
     outcome.steps.append(
         RepairStep(
             StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(joined.proposed)}",
+            f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(sources)}",
             findings,
             (file,),
             len(data),
             then=f"it loads {counted(len(index), 'entry')} at its next start",
             loses=_lost(joined),
-            source=_origins(joined.proposed),
+            source=_origins(sources),
             leaves=leaves(snapshot, index, known),
             change=StepChange(
                 replacement=IndexReplacement(snapshot.seen, data), whole=WholeIndex(index, (None,) * len(index))
@@ -89,9 +90,8 @@ def _replace(
     )
 
 
-def _whole_data(snapshot: Snapshot, joined: Joined) -> bytes | str:
+def _whole_data(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> bytes | str:
     """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
-    proposed = [descriptor for descriptor, _ in joined.proposed]
     if snapshot.index is not None and snapshot.data is not None and proposed == snapshot.descriptors:
         return snapshot.data
     try:
@@ -101,17 +101,21 @@ def _whole_data(snapshot: Snapshot, joined: Joined) -> bytes | str:
 
 
 def _refill(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: Joined, known: Sequence[Finding], outcome: Outcome
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
 ) -> None:
     index = snapshot.index
     assert index is not None
-    added = [pair for pair in joined.proposed if pair[1] is not Source.INDEX]
+    proposed, sources = joined.proposed
+    added = [source for source in sources if source is not Source.INDEX]
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
         return
     position = itertools.count()
-    origins = tuple(next(position) if source is Source.INDEX else None for _, source in joined.proposed)
-    laid_out = (one.raw if source is Source.INDEX else index.laid_out(one.raw) for one, source in joined.proposed)
+    origins = tuple(next(position) if source is Source.INDEX else None for source in sources)
+    laid_out = (
+        one.raw if source is Source.INDEX else index.laid_out(one.raw)
+        for one, source in zip(proposed, sources, strict=True)
+    )
     whole = ImageIndex.parse(new_index(laid_out))
     outcome.steps.append(
         RepairStep(
@@ -161,11 +165,11 @@ def _would(finding: Finding) -> str:
     return Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN
 
 
-def _lost(joined: Joined) -> str:
+def _lost(joined: JoinedEntries) -> str:
     nameless = some_of(map(short_digest, joined.nameless))
     return f"the name of {nameless}, which nothing tells: give it with {Way.NAME}" if nameless else ""
 
 
-def _origins(proposed: Sequence[tuple[Descriptor, Source]]) -> str:
-    counts = Counter(source for _, source in proposed)
+def _origins(sources: Sequence[Source]) -> str:
+    counts = Counter(sources)
     return ", ".join(f"{counts[source]} of the {source}" for source in Source if counts[source]) or "empty"

@@ -42,7 +42,7 @@ from ..check.history import known_history
 from ..findings import Depth, Finding, Severity, Way
 from ..loop_devices import users_of
 from ..report import Report
-from ..salvage.sources import Joined, JoinedEntry, join_sources
+from ..salvage.sources import JoinedEntries, join_sources
 from . import descriptor_steps, file_steps, index_steps, orphan_steps
 from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users
 from .file_steps import FileMends, Holders
@@ -145,7 +145,7 @@ class Made:
     snapshot: Snapshot
     outcome: Outcome
     notes: tuple[str, ...]
-    joined: Joined | None
+    joined: JoinedEntries | None
 
 
 def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
@@ -173,7 +173,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
-    joined: Joined | None = None
+    joined: JoinedEntries | None = None
     outcome = Outcome()
     if about_index:
         history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
@@ -213,7 +213,7 @@ def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions
     for at, step in enumerate(outcome.steps):
         if step.change.whole is not None:
             found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
-            leaves = tuple(left for left in step.leaves if left.finding not in found)
+            leaves = tuple(left for left in step.leaves if not _is_wanted(left.finding, options))
             outcome.steps[at] = replace(step, leaves=leaves)
             return snapshot.with_index(step.change.whole.index), found
     return snapshot, []
@@ -245,7 +245,7 @@ def _content(ledger: Ledger, name: str) -> str:
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     """What no step is about and no family has spoken of; what is only worth knowing is not said again."""
     covered = {finding for step in outcome.steps for finding in step.findings}
-    covered |= {left.finding for left in outcome.left}
+    covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
             outcome.leave([finding], _NONE, finding.mend)
@@ -396,7 +396,7 @@ class RepairPlan:
     chosen: frozenset[int]
     notes: tuple[str, ...] = ()
     depth: Depth = Depth.QUICK
-    joined: tuple[JoinedEntry, ...] = field(default=(), repr=False)
+    joined: JoinedEntries = field(default_factory=JoinedEntries, repr=False)
     index: ImageIndex | None = field(default=None, repr=False, compare=False)
     access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
 
@@ -517,12 +517,12 @@ async def plan_repair(
     )
     return RepairPlan(
         steps,
-        tuple(made.outcome.left),
+        tuple(made.outcome.left.values()),
         made.snapshot.seen,
         frozenset(step.number for step in steps if step.default),
         made.notes,
         report.depth,
-        made.joined.entries if made.joined is not None else (),
+        made.joined if made.joined is not None else JoinedEntries(),
         None if made.snapshot.replaced else made.snapshot.index,
         options.access,
     )

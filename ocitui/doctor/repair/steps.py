@@ -189,19 +189,21 @@ DONE_AGAIN = (
 
 @dataclass(slots=True)
 class Outcome:
-    """Steps have no number yet."""
+    """Steps have no number yet; ``left`` has each finding once, as it was left first."""
 
     steps: list[RepairStep] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    left: dict[Finding, Left] = field(default_factory=dict)
 
     def leave(self, findings: Iterable[Finding], why: str, would: str = "") -> None:
-        """Each finding once, as it was left first."""
-        there = {left.finding for left in self.left}
-        self.left += [Left(finding, why, would) for finding in dict.fromkeys(findings) if finding not in there]
+        """They stay: why, and what would mend them."""
+        for finding in findings:
+            if finding not in self.left:
+                self.left[finding] = Left(finding, why, would)
 
     def __iadd__(self, other: Outcome) -> Outcome:
         self.steps += other.steps
-        self.left += other.left
+        for finding, left in other.left.items():
+            self.left.setdefault(finding, left)
         return self
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from ocitui.cache import Descriptor
 
 _SPACE = rb"[ \t\r\n]*+"
@@ -80,8 +82,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True, gc=False):
     """A whole object from ``start`` to ``end``, or an entry written as an array. ``keys`` are the telling ones that it
     has, for `is_descriptive` and `is_indexing`; ``descriptor`` is there where it is known."""
 

@@ -6,11 +6,13 @@ and the daemon never looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
@@ -26,9 +28,10 @@ from ocitui.cache import (
 )
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
-from ocitui.importing.sources.images import describe_image
+from ocitui.importing.sources.images import describe, describe_image, manifest_type
 
 from ..check.document_checks import has_digest
+from ..check.entry_checks import Described
 from ..check.index_checks import IndexReading
 from ..check.judge import Judge
 from ..finding_texts import seen_text
@@ -61,12 +64,29 @@ class Told:
     hints: tuple[NameHint, ...] = ()
 
 
-@dataclass(frozen=True)
-class FoundEntry:
+class Statement(NamedTuple):
+    """What a source says of an entry: its size in bytes, its media type, its platform (empty: it does not say)."""
+
+    size: int
+    media_type: str
+    platform: str
+
+    @classmethod
+    def by(cls, descriptor: Descriptor) -> Statement:
+        return cls(descriptor.size, descriptor.media_type, str(descriptor.platform) if descriptor.platform else "")
+
+
+def _tells_nothing(digest: str, format: PackedFormat) -> Told:
+    return Told()
+
+
+class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
-    ``packed_size`` is in bytes, ``modified`` and ``manifest_modified`` are the files' mtimes in seconds since the epoch
-    (None: there is no manifest). The documents are read by ``read`` when somebody asks what they tell.
+    ``packed_size`` and ``manifest_size`` are in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
+    seconds since the epoch (None: there is no manifest), ``changed_ns`` is when the packed file came to its place, in
+    nanoseconds. The documents are read by ``read`` when somebody asks what they tell beside what the judge
+    ``described``.
     """
 
     digest: str
@@ -75,16 +95,35 @@ class FoundEntry:
     packed_size: int
     modified: float
     manifest_modified: float | None = None
-    read: Callable[[], Told] = Told
+    read: Callable[[str, PackedFormat], Told] = _tells_nothing
+    changed_ns: int = 0
+    manifest_size: int = 0
+    described: Described | None = None
+    known: Told | None = None
 
-    @cached_property
+    @property
     def told(self) -> Told:
         """What the documents tell, as they are when this is first asked."""
-        return self.read()
+        known = self.known or self.read(self.digest, self.format)
+        msgspec.structs.force_setattr(self, "known", known)
+        return known
 
     @property
     def descriptor(self) -> Descriptor | None:
-        return self.told.descriptor
+        """The one that the daemon would have written, without a name; None where the documents do not tell."""
+        if self.described is None:
+            return self.told.descriptor
+        annotations = {ANNOTATION_PACKED_FORMAT: self.format.value}
+        media_type = manifest_type(self.described.manifest_type, self.described.config_type)
+        return describe(self.digest, media_type, self.manifest_size, self.described.platform, annotations)
+
+    @property
+    def said(self) -> Statement | None:
+        """What is in the descriptor, without reading the documents again."""
+        if self.described is None:
+            return Statement.by(self.descriptor) if self.descriptor is not None else None
+        manifest, config, platform = self.described
+        return Statement(self.manifest_size, manifest_type(manifest, config), str(platform))
 
     @property
     def sound(self) -> bool:
@@ -104,43 +143,44 @@ class FoundEntry:
 
 
 def rebuild(judge: Judge) -> list[FoundEntry]:
-    """Every packed file of the cache, by the manifests' times, the oldest first. The judge has looked at them.
+    """Every packed file of the cache. The judge has looked at them.
 
     Raises CacheDirectoryError; what a file's faults are stands in its entry.
     """
     listing, index = judge.listing, judge.reading.index if judge.named else None
     known = set(index.digests) if index is not None else set()
-    orphans = [digest for digest in listing.held() if index is not None and digest not in known]
+    orphans = {digest for digest in listing.held() if digest not in known} if index is not None else set()
     of_orphans = Judge(judge.directory)
     if orphans:
         of_orphans.look_at(IndexReading.none(), orphans)
-    found: list[FoundEntry] = []
-    for digest in listing.held():
-        judged = of_orphans if index is not None and digest not in known else judge
-        found += _entries(judged, digest)
-    return sorted(found, key=lambda one: (one.manifest_modified or one.modified, one.digest, one.format))
+    named = (digest for digest in listing.digests if digest not in orphans)
+    return [*_entries(judge, named), *_entries(of_orphans, of_orphans.listing.digests)]
 
 
-def _entries(judge: Judge, digest: str) -> Iterable[FoundEntry]:
-    row = judge.listing.rows[digest] * WIDTH
-    manifest = judge.listing.fact(row + MANIFEST)
-    for format_ in judge.listing.formats(digest):
-        fact = judge.listing.fact(row + PLACES[format_])
-        if fact is not None:
+def _entries(judge: Judge, digests: Iterable[str]) -> Iterator[FoundEntry]:
+    listing, read = judge.listing, partial(read_told, judge.directory)
+    for digest in digests:
+        at = listing.rows[digest] * WIDTH
+        manifest = at + MANIFEST
+        for format_ in listing.formats(digest):
+            place = at + PLACES[format_]
             yield FoundEntry(
                 digest,
                 format_,
                 _problems(judge, digest, format_),
-                fact.size,
-                fact.modified_ns / 1e9,
-                manifest.modified_ns / 1e9 if manifest is not None else None,
-                partial(read_told, judge.directory, digest, format_),
+                listing.sizes[place],
+                listing.modified[place] / 1e9,
+                listing.modified[manifest] / 1e9 if listing.has(manifest) else None,
+                read,
+                listing.changed[place],
+                listing.sizes[manifest],
+                judge.described.get(digest),
             )
 
 
 def _problems(judge: Judge, digest: str, format_: PackedFormat) -> tuple[str, ...]:
-    found = [one for one in judge.findings_of(digest, format_) if one.severity.rank >= Severity.HIGH.rank]
-    problems = tuple(seen_text(one) for one in found)
+    found = judge.findings_of(digest, format_)
+    problems = tuple(seen_text(one) for one in found if one.severity.rank >= Severity.HIGH.rank) if found else ()
     if not digest.startswith("sha256:") and has_digest(b"", digest) is None:
         return (*problems, f"its manifest cannot be checked: {digest} is of an algorithm that is not known here")
     return problems

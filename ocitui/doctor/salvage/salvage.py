@@ -231,8 +231,10 @@ class Salvage(msgspec.Struct, frozen=True):
         """The sound descriptors in the order of an index: the stale ones first, as far as no other has the same
         digest, format and name, so that they win no name from a newer one."""
         current = [item.descriptor for item in self.items if item.descriptor is not None and not item.stale]
-        known = {identity_of(descriptor) for descriptor in current}
         stale = [item.descriptor for item in self.items if item.descriptor is not None and item.stale]
+        if not stale:
+            return current
+        known = {identity_of(descriptor) for descriptor in current}
         return [descriptor for descriptor in stale if identity_of(descriptor) not in known] + current
 
 

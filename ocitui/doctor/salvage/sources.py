@@ -18,11 +18,14 @@ proposed.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
+from itertools import chain
+from typing import overload
 
 import msgspec
 
@@ -34,7 +37,6 @@ from ocitui.cache import (
     ImageName,
     InvalidNameError,
     Transaction,
-    list_backups,
 )
 from ocitui.cache.entries import entry_keys
 from ocitui.cache.records import Identity, identity_of
@@ -42,7 +44,7 @@ from ocitui.cache.redoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
 from ..repair.snapshot import Snapshot
-from .rebuild import FoundEntry, NameHint, rebuild
+from .rebuild import FoundEntry, NameHint, Statement, rebuild
 from .salvage import Salvage, readable, salvage
 
 FileKey = tuple[str, str]
@@ -58,10 +60,9 @@ class Source(StrEnum):
     FILES = "files"
 
 
-def sources_shown(entries: Iterable[JoinedEntry]) -> list[Source]:
+def sources_shown(entries: JoinedEntries) -> list[Source]:
     """The sources to put side by side: the journal only where an entry is told of by it."""
-    journal = any(Source.JOURNAL in entry.sources for entry in entries)
-    return [source for source in Source if journal or source is not Source.JOURNAL]
+    return [source for source in Source if source is not Source.JOURNAL or entries.counts[source]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,16 @@ class JoinedEntry:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """What each source tells; the documents are read for it."""
-        of_files = self.found.descriptor if self.found is not None else None
-        of_others = {Source.INDEX: self.left, Source.BACKUP: self.backed, Source.JOURNAL: self.noted}
-        tellers = {**of_others, Source.FILES: of_files}
-        return (*((Fact("name", self.names),) if self.names else ()), *_facts(tellers))
+        """What each source tells."""
+        of_files = self.found.said if self.found is not None else None
+        of_others = (None if one is None else Statement.by(one) for one in (self.left, self.backed, self.noted))
+        told = [pair for pair in zip(Source, (*of_others, of_files), strict=True) if pair[1] is not None]
+        return (
+            *((Fact("name", self.names),) if self.names else ()),
+            Fact("size", tuple((source, str(said.size)) for source, said in told if said)),
+            Fact("media type", tuple((source, said.media_type) for source, said in told if said)),
+            Fact("platform", tuple((source, said.platform) for source, said in told if said and said.platform)),
+        )
 
     @property
     def hints(self) -> tuple[NameHint, ...]:
@@ -140,78 +146,191 @@ class JoinedEntry:
 def join(
     salvaged: Salvage | Sequence[Descriptor],
     backup: Sequence[Descriptor],
-    files: Sequence[FoundEntry],
+    files: Iterable[FoundEntry],
     names: Mapping[FileKey, ImageName] | None = None,
     expected: ExpectedEntries | None = None,
-) -> list[JoinedEntry]:
+) -> JoinedEntries:
     """Join the sources, in the order of the new index.
 
     ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
     are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
     of the backup.
     """
-    return _Join(salvaged, backup, files, names or {}, expected or ExpectedEntries(tuple(backup))).run()
+    names, expected = names or {}, expected or ExpectedEntries(tuple(backup))
+    removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in names}
+    there = {found.key: found for found in files}
+    if isinstance(salvaged, Salvage):
+        # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
+        left = [
+            one
+            for one in _once(salvaged.descriptors)
+            if not removed or identity_of(one) not in removed or (one.digest, one.format) in there
+        ]
+        return JoinedEntries(left, backup, there, names, replace(expected, removed=removed), _hints_of(salvaged))
+    return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
 
 
-class _Join:
+class JoinedEntries(Sequence[JoinedEntry]):
+    """The entries in the order of the new index, those that no descriptor can be made for included.
+
+    There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without.
+    """
+
     def __init__(
         self,
-        salvaged: Salvage | Sequence[Descriptor],
-        backup: Sequence[Descriptor],
-        files: Sequence[FoundEntry],
-        names: Mapping[FileKey, ImageName],
-        expected: ExpectedEntries,
+        left: Sequence[Descriptor] = (),
+        backup: Sequence[Descriptor] = (),
+        files: Mapping[FileKey, FoundEntry] | None = None,
+        given: Mapping[FileKey, ImageName] | None = None,
+        expected: ExpectedEntries | None = None,
+        hints: Mapping[str, Sequence[NameHint]] | None = None,
     ) -> None:
-        self._files = {found.key: found for found in files}
-        self._given = names
+        expected = expected or ExpectedEntries()
+        self._files, self._given, self._hints = files or {}, given or {}, hints or {}
         self._noted = expected.noted
-        self._removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in names}
-        left = self._without_removed(_once(salvaged.descriptors)) if isinstance(salvaged, Salvage) else salvaged
         self._index = dict(zip(entry_keys(left), left, strict=True))
         self._expected = dict(zip(entry_keys(expected.descriptors), expected.descriptors, strict=True))
-        self._backup = dict(zip(entry_keys(backup), backup, strict=True))
-        self._hints = _hints_of(salvaged) if isinstance(salvaged, Salvage) else {}
-        self._names: dict[FileKey, dict[Source, list[str]]] = defaultdict(lambda: defaultdict(list))
-
-    def _without_removed(self, left: Sequence[Descriptor]) -> list[Descriptor]:
-        """What was taken out on purpose, and another program's memory wrote back without its files, is out again."""
-        return [one for one in left if identity_of(one) not in self._removed or (one.digest, one.format) in self._files]
-
-    def run(self) -> list[JoinedEntry]:
-        journal = {key: one for key, one in self._expected.items() if key not in self._backup}
-        for source, entries in ((Source.INDEX, self._index), (Source.BACKUP, self._backup), (Source.JOURNAL, journal)):
-            for digest, format_, name, _ in entries:
-                self._names[digest, format_][source].append(name)
-        joined = [self._named(key) for key in merged(list(self._index), list(self._expected))]
-        named = {key[:2] for key in (*self._index, *self._expected)}
+        same = tuple(backup) == expected.descriptors
+        self._backup = self._expected if same else dict(zip(entry_keys(backup), backup, strict=True))
+        # Of those that have a name: the keys in order, what is proposed, and where that is taken from.
+        self._keys = merged(list(self._index), list(self._expected))
+        self._descriptors = [self._index.get(key) or self._expected[key] for key in self._keys]
+        self._origins = [
+            Source.INDEX if key in self._index else Source.BACKUP if key in self._backup else Source.JOURNAL
+            for key in self._keys
+        ]
+        named = {(digest, format_) for digest, format_, _, _ in self._keys}
+        self._single = len(named) == len(self._keys)
         nameless = [found for key, found in self._files.items() if key not in named]
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
-        joined += [self._nameless(found) for found in nameless]
-        return joined + [self._left_out(*one) for one in self._removed.items() if self._is_told(one[0], named)]
+        left_out = (
+            self._left_out(identity, by)
+            for identity, by in expected.removed.items()
+            if (key := (identity[0], identity[1] or "")) not in named and key not in self._files
+        )
+        self._others = [*map(self._nameless, nameless), *left_out]
 
-    def _is_told(self, identity: Identity, named: Collection[FileKey]) -> bool:
-        """Whether to say of an entry that was taken out that it stays out: nothing else of its files is an entry."""
-        key = (identity[0], identity[1] or "")
-        return key not in named and key not in self._files
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._others)
 
-    def _named(self, key: EntryKey) -> JoinedEntry:
+    def __iter__(self) -> Iterator[JoinedEntry]:
+        return chain(map(self._named, range(len(self._keys))), self._others)
+
+    @overload
+    def __getitem__(self, at: int) -> JoinedEntry: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[JoinedEntry]: ...
+
+    def __getitem__(self, at: int | slice) -> JoinedEntry | list[JoinedEntry]:
+        if isinstance(at, slice):
+            return [self[position] for position in range(len(self))[at]]
+        position, named = range(len(self))[at], len(self._keys)
+        return self._named(position) if position < named else self._others[position - named]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JoinedEntries) and [*self] == [*other]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # What is asked of all
+
+    @property
+    def proposed(self) -> tuple[list[Descriptor], list[Source]]:
+        """The descriptors of the new index, and where each is taken from."""
+        others = [(one.descriptor, one.taken_from) for one in self._others if one.descriptor and one.taken_from]
+        return (
+            [*self._descriptors, *(descriptor for descriptor, _ in others)],
+            [*self._origins, *(source for _, source in others)],
+        )
+
+    @property
+    def nameless(self) -> list[str]:
+        """The digests of entries whose name nothing tells any more."""
+        lost = [
+            one.digest
+            for key, one in zip(self._keys, self._descriptors, strict=True)
+            if one.image_name is None and key not in self._index
+        ]
+        return list(dict.fromkeys([*lost, *(one.digest for one in self._others if one.descriptor and one.lost)]))
+
+    @property
+    def with_names(self) -> int:
+        """How many have a name."""
+        of_sources = sum(one.image_name is not None for one in self._descriptors)
+        return of_sources + sum(one.name is not None for one in self._others)
+
+    @cached_property
+    def counts(self) -> Counter[Source]:
+        """How many entries each source tells of."""
+        index, backup, files = self._index, self._backup, self._files
+        counts = Counter(source for entry in self._others for source in entry.sources)
+        counts[Source.INDEX] += len(index)
+        counts[Source.BACKUP] += sum(key in backup for key in self._keys)
+        counts[Source.JOURNAL] += sum(key in self._expected and key not in backup for key in self._keys)
+        counts[Source.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
+        return counts
+
+    def bad(self) -> Iterator[int]:
+        """The positions of those whose files are not whole, or that have no name."""
+        for at, (digest, format_, _, _) in enumerate(self._keys):
+            found = self._files.get((digest, format_))
+            if found is None or found.problems or self._descriptors[at].image_name is None:
+                yield at
+        yield from (at for at, one in enumerate(self._others, len(self._keys)) if one.problems or one.name is None)
+
+    def remarkable(self) -> Iterator[int]:
+        """The positions of those of which there is something to be said."""
+        for at, key in enumerate(self._keys):
+            found = self._files.get(key[:2])
+            if found is None or found.problems or self._descriptors[at].image_name is None or self._differs(at, found):
+                yield at
+        for at, one in enumerate(self._others, len(self._keys)):
+            if one.problems or one.name is None or one.removed_by or one.conflicts:
+                yield at
+
+    def _differs(self, at: int, found: FoundEntry) -> bool:
+        """Whether the sources tell different things of an entry."""
+        key, one = self._keys[at], self._descriptors[at]
+        if not self._single or one != self._expected.get(key, one) or one != self._backup.get(key, one):
+            return bool(self._named(at).conflicts)
+        said, platform = found.said, str(one.platform) if one.platform else ""
+        return said is not None and (
+            said[:2] != (one.size, one.media_type) or (said.platform != platform and bool(said.platform and platform))
+        )
+
+    def _names_of(self, key: EntryKey) -> tuple[tuple[Source, str], ...]:
+        """The names that each source has for an entry's digest and format."""
+        if self._single:
+            known = (self._index, self._backup, {} if key in self._backup else self._expected)
+            return tuple((source, key[2]) for source, keys in zip(Source, known, strict=False) if key in keys)
+        return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
+
+    @cached_property
+    def _names(self) -> dict[Source, dict[FileKey, str]]:
+        """The names of each digest and format by source, where some have several."""
+        journal = (key for key in self._expected if key not in self._backup)
+        told = (Source.INDEX, self._index), (Source.BACKUP, self._backup), (Source.JOURNAL, journal)
+        return {source: _names_by_file(keys) for source, keys in told}
+
+    # One of them
+
+    def _named(self, at: int) -> JoinedEntry:
         """An entry of the index, of the backup, of the journal, or of several."""
-        left, backed, found = self._index.get(key), self._backup.get(key), self._files.get(key[:2])
-        noted = self._expected.get(key) if backed is None else None
-        told = zip(Source, (left, backed, noted), strict=False)
-        source, descriptor = next((source, one) for source, one in told if one is not None)
+        key, descriptor = self._keys[at], self._descriptors[at]
+        backed, found = self._backup.get(key), self._files.get(key[:2])
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
             descriptor.image_name,
             descriptor,
-            source,
+            self._origins[at],
             found.problems if found else ("there is no packed file",),
-            left,
+            self._index.get(key),
             backed,
-            noted,
+            self._expected.get(key) if backed is None else None,
             found,
-            tuple((source, ", ".join(names)) for source, names in self._names[key[:2]].items()),
+            self._names_of(key),
             tuple(self._hints.get(key[0], ())),
         )
 
@@ -240,10 +359,24 @@ class _Join:
         return JoinedEntry(digest, format_, name, None, None, (), noted=noted, removed_by=by.id)
 
 
+def _names_by_file(keys: Iterable[EntryKey]) -> dict[FileKey, str]:
+    """The names of each digest and format, in order."""
+    names: dict[FileKey, str] = {}
+    several: dict[FileKey, list[str]] = {}
+    for digest, format_, name, _ in keys:
+        file = digest, format_
+        if file in names:
+            several.setdefault(file, [names[file]]).append(name)
+        else:
+            names[file] = name
+    names.update((file, ", ".join(some)) for file, some in several.items())
+    return names
+
+
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
     """Each entry once, at its last place: what repeats another is none more, as where an index was written twice."""
     last = {identity_of(descriptor): at for at, descriptor in enumerate(salvaged)}
-    return [descriptor for at, descriptor in enumerate(salvaged) if last[identity_of(descriptor)] == at]
+    return [salvaged[at] for at in sorted(last.values())] if len(last) < len(salvaged) else [*salvaged]
 
 
 def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryKey]:
@@ -258,7 +391,8 @@ def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryK
             before[limit].append(key)
     result: list[EntryKey] = []
     for at in range(len(index) + 1):
-        result += reversed(before[at])
+        if at in before:
+            result += reversed(before[at])
         result += index[at : at + 1]
     return result
 
@@ -275,15 +409,6 @@ def _stored_since(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> int:
     return len(index)
 
 
-def _facts(tellers: Mapping[Source, Descriptor | None]) -> tuple[Fact, ...]:
-    told = [(source, one) for source, one in tellers.items() if one is not None]
-    return (
-        Fact("size", tuple((source, str(one.size)) for source, one in told)),
-        Fact("media type", tuple((source, one.media_type) for source, one in told)),
-        Fact("platform", tuple((source, str(one.platform)) for source, one in told if one.platform)),
-    )
-
-
 def _hints_of(salvaged: Salvage) -> dict[str, list[NameHint]]:
     """Names by digest where one of each can be read in the same piece of what was not salvaged."""
     pieces = [(gap.digests, gap.names, f"what is left of a descriptor at byte {gap.offset}") for gap in salvaged.gaps]
@@ -296,24 +421,7 @@ def _hints_of(salvaged: Salvage) -> dict[str, list[NameHint]]:
     return hints
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """``entries`` in the order of the new index, those that no descriptor can be made for included."""
-
-    entries: tuple[JoinedEntry, ...]
-
-    @property
-    def proposed(self) -> list[tuple[Descriptor, Source]]:
-        """The descriptors of the new index, and where each is taken from."""
-        return [(one.descriptor, one.taken_from) for one in self.entries if one.descriptor and one.taken_from]
-
-    @property
-    def nameless(self) -> list[str]:
-        """The digests of entries whose name nothing tells any more."""
-        return list(dict.fromkeys(one.digest for one in self.entries if one.descriptor and one.lost))
-
-
-def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str]) -> Joined:
+def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str]) -> JoinedEntries:
     """Join what is left of the index, the newest backup and the files; ``names`` are what the operator gives.
 
     Raises CacheDirectoryError.
@@ -322,19 +430,21 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     expected = ExpectedEntries(tuple(history.backup))
     with suppress(CacheError):
         expected = expect_entries(snapshot.directory, history.backup, history.since)
-    there = {identity_of(one) for one in expected.descriptors}
-    whole = left.descriptors if isinstance(left, Salvage) else left
-    told = {identity_of(one) for one in (*whole, *history.backup)}
-    # Of what was taken out, however long ago, only that matters of which something else tells.
-    removed = {
-        one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing
-    }
-    expected = replace(expected, removed=removed)
-    backup = [descriptor for descriptor in history.backup if identity_of(descriptor) in there]
-    known = {*expected.descriptors, *whole}
+    backup, whole = history.backup, left.descriptors if isinstance(left, Salvage) else left
+    if tuple(backup) != expected.descriptors:
+        there = {identity_of(one) for one in expected.descriptors}
+        backup = [descriptor for descriptor in backup if identity_of(descriptor) in there]
+    if expected.removed:
+        told = {identity_of(one) for one in (*whole, *history.backup)}
+        # Of what was taken out, however long ago, only that matters of which something else tells.
+        removed = {
+            one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing
+        }
+        expected = replace(expected, removed=removed)
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
-    files = _told_by_files(snapshot, {one.key for one in known}, _kept(snapshot, history), names, expected)
-    return Joined(tuple(join(left, backup, files, _by_key(files, given), expected)))
+    named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
+    files = _told_by_files(snapshot, named, history.kept, names, expected)
+    return join(left, backup, files, _by_key(files, given) if given else {}, expected)
 
 
 def _told_by_files(
@@ -347,30 +457,15 @@ def _told_by_files(
     """What the files tell, less what would not be whole, what was an orphan when the backup was made, and what is of an
     entry that was taken out on purpose since."""
     since = {(digest, format_): by.started for (digest, format_, _), by in expected.removed.items()}
-    there = {one.key for one in expected.descriptors}
+    there = {one.key for one in expected.descriptors} if since else set()
 
     def is_told(found: FoundEntry) -> bool:
-        if found.key in since and found.key not in there:
+        if (key := found.key) in since and key not in there:
             # Not by when it came to its place: a file that comes back from the trash was not stored again.
-            return found.digest in names or (found.sound and found.modified > since[found.key])
-        return found.key in named or (found.sound and (found.digest in names or _changed(snapshot, found) > kept * 1e9))
+            return found.digest in names or (found.sound and found.modified > since[key])
+        return key in named or (found.sound and (found.digest in names or found.changed_ns > kept * 1e9))
 
     return [found for found in rebuild(snapshot.judge) if is_told(found)]
-
-
-def _changed(snapshot: Snapshot, found: FoundEntry) -> int:
-    """When its packed file came to its place, in nanoseconds since the epoch."""
-    fact = snapshot.listing.get(f"{found.digest}.{found.format}")
-    return fact.changed_ns if fact is not None else 0
-
-
-def _kept(snapshot: Snapshot, history: History) -> float:
-    """When the backup was made, in seconds since the epoch; 0 where there is none."""
-    with suppress(CacheError):
-        for backup in list_backups(snapshot.directory):
-            if history.backup and backup.entries == len(history.backup):
-                return backup.kept
-    return 0.0
 
 
 def _names_of(left: Salvage) -> dict[str, str]:

@@ -307,6 +307,11 @@ def _kind(media_type: str) -> str:
     return f"{media_type[:80]!r}" if media_type else "a document of an unknown kind"
 
 
+def manifest_type(said: str | None, config_type: str) -> str:
+    """The media type of a manifest, by what it says of itself, else by its config's."""
+    return said or (DOCKER_MANIFEST if config_type == DOCKER_CONFIG else OCI_MANIFEST)
+
+
 def describe_image(
     digest: str,
     manifest: Document[ImageManifest],
@@ -314,15 +319,22 @@ def describe_image(
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
     """The descriptor of a manifest, with its platform (OCI image-spec, descriptor.md and image-index.md)."""
-    by_config = DOCKER_MANIFEST if manifest.value.config.media_type == DOCKER_CONFIG else OCI_MANIFEST
-    platform = {"architecture": config.architecture, "os": config.os}
-    if config.variant is not None:
-        platform["variant"] = config.variant
+    media_type = manifest_type(manifest.value.media_type, manifest.value.config.media_type)
+    return describe(digest, media_type, len(manifest.raw), config.platform, annotations)
+
+
+def describe(
+    digest: str, media_type: str, size: int, on: Platform, annotations: Mapping[str, str] | None = None
+) -> Descriptor:
+    """The descriptor of a manifest of ``size`` bytes whose image runs ``on`` a platform."""
+    platform = {"architecture": on.architecture, "os": on.os}
+    if on.variant is not None:
+        platform["variant"] = on.variant
     return Descriptor.from_dict(
         {
-            "mediaType": manifest.value.media_type or by_config,
+            "mediaType": media_type,
             "digest": digest,
-            "size": len(manifest.raw),
+            "size": size,
             **({} if annotations is None else {"annotations": annotations}),
             "platform": platform,
         }

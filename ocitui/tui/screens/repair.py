@@ -19,7 +19,7 @@ from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
 from ocitui.doctor.repair.source_copies import copies_named
 from ocitui.doctor.report import Report
-from ocitui.doctor.salvage.sources import JoinedEntry, sources_shown
+from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
 from ocitui.text import counted, human_size, short_digests
@@ -141,7 +141,7 @@ def _left(left: Sequence[Left]) -> list[Line]:
     return short_lines([heading(title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
 
 
-def _sources(entries: Sequence[JoinedEntry], width: int) -> list[Line]:
+def _sources(entries: JoinedEntries, width: int) -> list[Line]:
     """The sources side by side, an entry a line in the order of the new index, and remarks below."""
     sources = sources_shown(entries)
     room = max(width - len(" ".join(sources)) - 37, 16)
