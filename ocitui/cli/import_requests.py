@@ -21,8 +21,8 @@ from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import PackedFiles, find_packed_files, home_path, recognise
 from ocitui.importing.sources.references import is_host
 
-from .failures import UsageProblemError
 from .import_options import AskedImport, AskedSource
+from .output import UsageProblemError
 
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20

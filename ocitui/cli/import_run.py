@@ -39,9 +39,8 @@ from ocitui.importing.staging import remove_abandoned
 from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
 
-from .failures import InterruptedBySignalError
 from .json_values import entry_json, transaction_json
-from .output import can_ask, say
+from .output import InterruptedBySignalError, can_ask, say
 from .progress import progress_shown
 from .running import agree, cache_of, run_async
 from .settings import Settings

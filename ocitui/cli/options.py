@@ -106,7 +106,7 @@ def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
 def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        from .failures import reported
+        from .output import reported
 
         settings = _take_settings(kwargs)
         return reported(settings, lambda: function(settings, *args, **kwargs))

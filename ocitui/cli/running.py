@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ocitui.cache import PlanChangedError
 from ocitui.text import timestamp
 
-from .failures import CancelledError, InterruptedBySignalError, NotAskedError, refuse_read_only
-from .output import ask, can_ask, say
+from .output import CancelledError, InterruptedBySignalError, NotAskedError, ask, can_ask, refuse_read_only, say
 from .prose import paragraph
 from .settings import Settings
 

@@ -19,9 +19,8 @@ from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
 from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
 
-from .failures import UsageProblemError
 from .options import FORMATS
-from .output import say
+from .output import UsageProblemError, say
 from .prose import short_digest
 from .settings import Settings
 

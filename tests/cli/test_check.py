@@ -17,7 +17,7 @@ from ocitui.cache import list_backups, list_corrupt, read_corrupt
 from ocitui.cli import options
 from ocitui.cli.commands import check as checking
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
-from ocitui.cli.failures import InterruptedBySignalError
+from ocitui.cli.output import InterruptedBySignalError
 from ocitui.doctor.findings import Depth, Severity
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 

@@ -12,10 +12,10 @@ import pytest
 from ocitui.cache import PackedFormat
 from ocitui.cli import import_options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
-from ocitui.cli.failures import UsageProblemError
 from ocitui.cli.import_options import AskedImport, AskedSource
 from ocitui.cli.import_requests import import_request, read_request
 from ocitui.cli.options import ByteSize
+from ocitui.cli.output import UsageProblemError
 from ocitui.importing.errors import SourceError
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import COMPRESSIONS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
-from ocitui.cli.failures import status_of
+from ocitui.cli.output import status_of
 from ocitui.cli.selectors import whole_digest
 from ocitui.cli.settings import ExitCode
 from ocitui.cli.tables import Column, cell_width, lay_out

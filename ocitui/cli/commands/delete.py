@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..failures import NotAskedError
 from ..json_values import transaction_json
 from ..options import FORMATS, writing, yes_option
-from ..output import emit, fail, say
+from ..output import NotAskedError, emit, fail, say
 from ..running import agree, agree_to_drop_used, as_agreed, run_async, writing_cache
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 from ..settings import ExitCode, Settings

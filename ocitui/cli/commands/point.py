@@ -10,10 +10,9 @@ import click
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
 
-from ..failures import NotAskedError
 from ..json_values import transaction_json
 from ..options import FORMATS, writing, yes_option
-from ..output import emit, fail, say
+from ..output import NotAskedError, emit, fail, say
 from ..prose import paragraph, shortened
 from ..running import agree, as_agreed, run_async, writing_cache
 from ..selectors import complete_digest, complete_entry

@@ -15,11 +15,10 @@ from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
 from ocitui.cache.names import find_entry
 from ocitui.text import counted
 
-from ..failures import NotAskedError, UsageProblemError
 from ..import_options import AskedSource, SourceText
 from ..json_values import assessment_json, counts_json, finding_json, plan_json, transaction_json, verdict_json
 from ..options import depth_option, with_options, writing, yes_option
-from ..output import emit, fail, say
+from ..output import NotAskedError, UsageProblemError, emit, fail, say
 from ..progress import check_text, line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
 from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache

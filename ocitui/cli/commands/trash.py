@@ -14,10 +14,9 @@ from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..failures import NotAskedError, UsageProblemError
 from ..json_values import transaction_json
 from ..options import Span, directory_option, json_option, read_only_option, reading, wait_option, writing, yes_option
-from ..output import emit, fail, say
+from ..output import NotAskedError, UsageProblemError, emit, fail, say
 from ..prose import paragraph, shortened
 from ..running import agree, cache_of, run_async, writing_cache
 from ..selectors import complete_trashed
