@@ -40,9 +40,9 @@ from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
 
 from .json_values import entry_json, transaction_json
+from .options import agree, cache_of, run_async
 from .output import InterruptedBySignalError, can_ask, say
 from .progress import progress_shown
-from .running import agree, cache_of, run_async
 from .settings import Settings
 
 _LATEST_NOTE = (

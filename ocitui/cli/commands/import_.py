@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from ..import_options import AskedImport, import_options, source_argument
-from ..options import writing
+from ..options import writing, writing_cache
 from ..output import emit, is_terminal, say
-from ..running import writing_cache
 from ..settings import ExitCode, Settings
 
 

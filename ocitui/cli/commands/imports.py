@@ -12,9 +12,8 @@ from ocitui.cache import CacheError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..options import writing, yes_option
+from ..options import agree, writing, writing_cache, yes_option
 from ..output import CancelledError, NoSuchImportError, UsageProblemError, complain, emit, say, status_of
-from ..running import agree, writing_cache
 from ..selectors import complete_import
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width

@@ -12,9 +12,8 @@ from ocitui.cache import CacheError
 from ocitui.text import human_size
 
 from ..import_options import AskedSource, source_argument, source_options
-from ..options import FORMATS, reading
+from ..options import FORMATS, cache_of, reading, run_async
 from ..output import emit, say
-from ..running import cache_of, run_async
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 

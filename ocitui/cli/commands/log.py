@@ -10,9 +10,8 @@ from ocitui.cache.files import check_directory
 from ocitui.text import human_size, timestamp
 
 from ..json_values import transaction_json
-from ..options import reading
+from ..options import cache_of, reading, run_async, tell_notes
 from ..output import emit, say
-from ..running import cache_of, run_async, tell_notes
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 from ..transactions import entry_count, file_count

@@ -11,10 +11,9 @@ from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
 
 from ..json_values import transaction_json
-from ..options import FORMATS, writing, yes_option
+from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
 from ..output import NotAskedError, emit, fail, say
 from ..prose import paragraph, shortened
-from ..running import agree, as_agreed, run_async, writing_cache
 from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
 

@@ -17,11 +17,23 @@ from ocitui.text import counted
 
 from ..import_options import AskedSource, SourceText
 from ..json_values import assessment_json, counts_json, finding_json, plan_json, transaction_json, verdict_json
-from ..options import depth_option, with_options, writing, yes_option
+from ..options import (
+    TRIES,
+    agree,
+    agree_to_drop_used,
+    cache_of,
+    depth_option,
+    keep_index_aside,
+    place,
+    run_async,
+    with_options,
+    writing,
+    writing_cache,
+    yes_option,
+)
 from ..output import NotAskedError, UsageProblemError, emit, fail, say
 from ..progress import check_text, line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
-from ..running import TRIES, agree, agree_to_drop_used, cache_of, keep_index_aside, place, run_async, writing_cache
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out

@@ -12,9 +12,8 @@ import click
 from ocitui.cache import DocumentError
 from ocitui.cache.files import check_directory
 
-from ..options import reading
+from ..options import cache_of, reading, run_async
 from ..output import NoSuchDocumentError, complain, emit, emit_bytes, is_terminal, say
-from ..running import cache_of, run_async
 from ..selectors import chosen_keys, complete_entry, filter_option, find_named, need_entries, whole_digest
 from ..settings import ExitCode, Settings
 

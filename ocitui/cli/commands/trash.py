@@ -15,10 +15,22 @@ from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..json_values import transaction_json
-from ..options import Span, directory_option, json_option, read_only_option, reading, wait_option, writing, yes_option
+from ..options import (
+    Span,
+    agree,
+    cache_of,
+    directory_option,
+    json_option,
+    read_only_option,
+    reading,
+    run_async,
+    wait_option,
+    writing,
+    writing_cache,
+    yes_option,
+)
 from ..output import NotAskedError, UsageProblemError, emit, fail, say
 from ..prose import paragraph, shortened
-from ..running import agree, cache_of, run_async, writing_cache
 from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
 

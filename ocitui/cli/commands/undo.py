@@ -10,9 +10,8 @@ from ocitui.cache.actor import whoami
 from ocitui.text import timestamp
 
 from ..json_values import transaction_json
-from ..options import writing, yes_option
+from ..options import agree, run_async, writing, writing_cache, yes_option
 from ..output import emit, say
-from ..running import agree, run_async, writing_cache
 from ..selectors import complete_transaction
 from ..settings import ExitCode, Settings
 from ..transactions import extent

@@ -10,10 +10,9 @@ import click
 from ocitui.cache import PackedFormat
 from ocitui.cache.files import check_directory, known_format
 
-from ..options import FORMATS, reading
+from ..options import FORMATS, cache_of, place, reading, run_async
 from ..output import emit, say
 from ..prose import paragraph
-from ..running import cache_of, place, run_async
 from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
