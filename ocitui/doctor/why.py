@@ -40,8 +40,7 @@ from ocitui.text import timestamp
 from .check.document_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
-from .finding_texts import found_text
-from .findings import Answer, Finding
+from .findings import Answer, Finding, found_text
 from .salvage.salvage import salvage
 
 REPAIR = "`ocitui repair` shows what can be brought back"

@@ -51,8 +51,7 @@ class DeepCheck:
         Cancelled, it ends once its threads have.
         """
         from ocitui.doctor.check.examine import ExamineOptions, examine
-        from ocitui.doctor.finding_texts import tally
-        from ocitui.doctor.findings import Depth
+        from ocitui.doctor.findings import Depth, tally
 
         context, waiting = copy_context(), set[asyncio.Future[None]]()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ocitui.doctor.finding_texts import clean_text, entry_text, seen_text, tally
-from ocitui.doctor.findings import Finding, Severity
+from ocitui.doctor.findings import Finding, Severity, clean_text, entry_text, seen_text, tally
 from ocitui.text import counted, human_size, human_span
 
 from .lines import Kind, Line, heading

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ocitui.cache.files import INDEX_NAME
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
-from ocitui.doctor.finding_texts import entry_text
-from ocitui.doctor.findings import Finding, Way
+from ocitui.doctor.findings import Finding, Way, entry_text
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, Source, sources_shown
 from ocitui.text import counted, human_size, short_digest, short_digests

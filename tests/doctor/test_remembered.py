@@ -20,8 +20,7 @@ from ocitui.cache import PackerCache
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.finding_texts import seen_text
-from ocitui.doctor.findings import Depth, Finding
+from ocitui.doctor.findings import Depth, Finding, seen_text
 from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.repair.plan import RepairOptions, plan_repair
 from ocitui.doctor.report import Report

@@ -379,7 +379,7 @@ class TextOutput(CheckOutput):
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
     """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
-    from ocitui.doctor.finding_texts import entry_text, kind_of, seen_text, together
+    from ocitui.doctor.findings import entry_text, kind_of, seen_text, together
     from ocitui.words.findings import SHORT_ID, shared_lines, title
 
     for _, group in groupby(together(findings), key=kind_of):
@@ -436,8 +436,7 @@ def _repair(report: Report) -> str:
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
-    from ocitui.doctor.finding_texts import clean_text, tally
-    from ocitui.doctor.findings import Severity
+    from ocitui.doctor.findings import Severity, clean_text, tally
 
     problems = report.shown(Severity.LOW)
     seen = set(shown)

@@ -513,8 +513,7 @@ def _state(report: Report) -> dict[str, Any]:
 
 
 def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.finding_texts import clean_text, tally
-    from ocitui.doctor.findings import Severity
+    from ocitui.doctor.findings import Severity, clean_text, tally
 
     found = report.shown(Severity.LOW)
     yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")

@@ -34,8 +34,7 @@ from ..check.document_checks import has_digest
 from ..check.entry_checks import Described
 from ..check.index_checks import IndexReading
 from ..check.judge import Judge
-from ..finding_texts import seen_text
-from ..findings import Severity
+from ..findings import Severity, seen_text
 from ..repair.copies import read_document
 
 T = TypeVar("T")

@@ -15,8 +15,7 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition
 from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.finding_texts import entry_text, kind_of, tally, together
-from ocitui.doctor.findings import Depth, Finding, state_of
+from ocitui.doctor.findings import Depth, Finding, entry_text, kind_of, state_of, tally, together
 from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 from ocitui.words.lines import short_lines

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
-from ocitui.doctor.finding_texts import clean_text, entry_text, tally
+from ocitui.doctor.findings import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
 from ocitui.doctor.repair.source_copies import copies_named
