@@ -19,7 +19,7 @@ from ..check.document_checks import has_digest
 from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way
 from .copies import read_document
-from .descriptor_steps import name_annotations
+from .index_steps import name_annotations
 from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,

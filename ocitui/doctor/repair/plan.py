@@ -43,7 +43,7 @@ from ..findings import Depth, Finding, Severity, Way
 from ..loop_devices import users_of
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
-from . import descriptor_steps, file_steps, index_steps, orphan_steps
+from . import file_steps, index_steps, orphan_steps
 from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
@@ -186,7 +186,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
-    outcome += descriptor_steps.plan_descriptors(later, _of(findings, descriptor_steps.CODES), names)
+    outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
     outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
     rest = _of(findings, orphan_steps.CODES)
     outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
