@@ -44,11 +44,10 @@ from ..loop_devices import users_of
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps, orphan_steps
-from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users
+from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
-from .source_copies import RegistryCopies, copies_named
 from .steps import (
     BRING_ENTRIES,
     DONE_AGAIN,

@@ -16,8 +16,8 @@ from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.findings import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
+from ocitui.doctor.repair.copies import copies_named
 from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
-from ocitui.doctor.repair.source_copies import copies_named
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
