@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .deleting import DeletePlan
     from .journal import RefusedFiles
     from .records import Identity
-    from .redoing import Overwritten
     from .trash import EmptiedTrash, TrashedFile
+    from .undoing import Overwritten
     from .workspace import Workspace
 
 
@@ -385,7 +385,7 @@ class PackerCache(CacheAccess):
 
         Raises NoSuchTransactionError, and ConflictError where it still stands or an entry's files are gone.
         """
-        from .redoing import redo
+        from .undoing import redo
 
         return await self._write(
             "do a transaction again", lambda space: redo(space, space.journal.read(transaction_id)), needs_index=True
@@ -397,7 +397,7 @@ class PackerCache(CacheAccess):
         Of the whole journal, or of what was begun ``since``, in seconds since the epoch: since the daemon started.
         Newest first. Raises CorruptIndexError, StorageError.
         """
-        from .redoing import find_overwritten
+        from .undoing import find_overwritten
 
         return await self._look_up(lambda index: find_overwritten(self.directory, index, since))
 

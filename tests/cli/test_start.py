@@ -92,7 +92,7 @@ def test_a_command_imports_none_of_the_others(words: list[str]) -> None:
 @pytest.mark.parametrize("command", READERS)
 def test_a_reader_imports_no_event_loop_and_nothing_that_writes(command: str, demo: Path) -> None:
     imported = imported_by(command, *READERS[command], "-C", demo)
-    writing = ("backups", "cache", "changes", "redoing", "transactions", "workspace")
+    writing = ("backups", "cache", "changes", "transactions", "undoing", "workspace")
     assert "ocitui.cache.index" in imported
     assert not imported & {f"ocitui.cache.{name}" for name in writing}
     # What each of these costs is a part of the start that can be seen.

@@ -29,7 +29,7 @@ from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.redoing import Overwritten, find_overwritten
+from ocitui.cache.undoing import Overwritten, find_overwritten
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
 

@@ -26,7 +26,7 @@ from ..findings import Answer, Finding, Severity
 
 if TYPE_CHECKING:
     from ocitui.cache import Backup
-    from ocitui.cache.redoing import Overwritten  # which writes
+    from ocitui.cache.undoing import Overwritten  # which writes
 
 
 class History(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ from ocitui.cache import (
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
 from ocitui.cache.records import Identity, identity_of
-from ocitui.cache.redoing import Overwritten, edit_again, find_overwritten
+from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
 from ocitui.importing.sources.opening import SourceOptions
 
 from ..assessment import Assessment

@@ -40,7 +40,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.entries import entry_keys
 from ocitui.cache.records import Identity, identity_of
-from ocitui.cache.redoing import ExpectedEntries, expect_entries
+from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
 from ..repair.snapshot import Snapshot
