@@ -37,7 +37,7 @@ from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
 from ocitui.cache.names import NamedEntry, find_entry, stem_of
 from ocitui.text import timestamp
 
-from .check.document_checks import has_digest
+from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
 from .findings import Answer, Finding, found_text

@@ -25,8 +25,7 @@ from ocitui.threads import Stop
 from ..catalogue import CATALOGUE
 from ..findings import Depth, Finding
 from ..report import Reach
-from .entry_checks import PackedFile
-from .file_checks import unreadable
+from .entry_checks import PackedFile, unreadable
 from .pacing import Brake, Meter
 from .remembered import damage_finding
 from .tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache

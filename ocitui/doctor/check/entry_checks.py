@@ -3,22 +3,180 @@ where nothing is wrong, else with care."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ocitui.cache import Descriptor, DocumentError, FileKind, PackedFormat
-from ocitui.cache.documents import Platform, read_config, read_manifest
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, is_plain
-from ocitui.cache.packed_file import SOUND, check_packed_file
+import msgspec
 
-from ..catalogue import CATALOGUE
-from ..findings import Finding
+from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
+from ocitui.cache.documents import read_config, read_manifest
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, manifest_name
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
+from ocitui.cache.packed_file import SOUND, PackedCheck, check_packed_file
+
+from ..catalogue import CATALOGUE, GUEST_FAILS
+from ..findings import Answer, Finding
 from .descriptor_checks import Where, where
-from .document_checks import Carriers, DocumentChecks, document_place, platform_disagrees
-from .file_checks import look_at_header, packed_standing
+
+Carriers = Sequence[tuple[int | None, Descriptor]]
+"""The descriptors of one digest, each with its position; None where no index names it."""
+_ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+_INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+
+
+def document_place(carriers: Carriers) -> Where:
+    """Where a fault of a shared document lies: its digest's first entry, without a format where there are several."""
+    _, descriptor = carriers[0]
+    at = where(descriptor)
+    if any(other.format != descriptor.format for _, other in carriers):
+        at["format"] = ""
+    return at
+
+
+class DocumentChecks:
+    """The documents of one digest; ``findings`` and ``missing`` once `run` was called."""
+
+    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, at: Where) -> None:
+        self._files, self._listing, self._digest, self._carriers, self._at = files, listing, digest, carriers, at
+        self.findings: list[Finding] = []
+        self.missing: list[Finding] = []
+
+    def run(self) -> DocumentChecks:
+        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(self._digest))
+        raw_config = self._raw(FileKind.CONFIG, config_name(self._digest))
+        manifest = None if raw_manifest is None else self._manifest(raw_manifest)
+        expected = None if manifest is None else manifest.config.digest
+        config = None if raw_config is None else self._config(raw_config, expected)
+        if manifest is not None and config is not None:
+            self._compare(manifest, config)
+        return self
+
+    def _raw(self, kind: FileKind, name: str) -> bytes | None:
+        """The bytes of a document; None, and a finding, where they are not to be had."""
+        fact = self._listing.get(name)
+        if fact is not None and fact.plain and fact.size <= MOST_DOCUMENT_BYTES:
+            return self._read(kind, name, fact.size)
+        found = standing(self._files, fact, name, kind, self._at)
+        if found.size is None or found.size > MOST_DOCUMENT_BYTES:
+            self._refuse(found, kind)
+            return None
+        return self._read(kind, name, found.size)
+
+    def _read(self, kind: FileKind, name: str, size: int) -> bytes | None:
+        try:
+            return self._files.read(name, size)
+        except FileNotFoundError:
+            self._refuse(standing(self._files, None, name, kind, self._at), kind)
+        except OSError as error:
+            self.findings.append(unreadable(error, kind, self._at))
+        return None
+
+    def _refuse(self, found: FileLook, kind: FileKind) -> None:
+        if found.finding is not None:
+            (self.missing if found.missing else self.findings).append(found.finding)
+        else:
+            self._say(f"{kind}-unparsable", f"it has {found.size} bytes, which no document has: it was not read", kind)
+
+    def _say(self, code: str, seen: str, kind: FileKind) -> None:
+        self.findings.append(CATALOGUE[code].finding(seen, kind=kind, **self._at))
+
+    def _manifest(self, raw: bytes) -> ImageManifest | None:
+        """The manifest, if it is what its digest says."""
+        matches = has_digest(raw, self._digest)
+        try:
+            value = read_manifest(raw)
+        except DocumentError as error:
+            code = "manifest-is-index" if _is_index(raw) else "manifest-unparsable"
+            self._say(code, _unparsable(error, matches), FileKind.MANIFEST)
+            return None
+        if matches is False:
+            self._say("manifest-digest", f"its content is not that of {self._digest}", FileKind.MANIFEST)
+            return None
+        if any(d.size != len(raw) for _, d in self._carriers):
+            sizes = sorted({d.size for _, d in self._carriers} - {len(raw)})
+            seen = f"it has {len(raw)} bytes where the descriptor says {', '.join(map(str, sizes))}"
+            self._say("size-mismatch", seen, FileKind.MANIFEST)
+        return value
+
+    def _config(self, raw: bytes, expected: str | None) -> ImageConfiguration | None:
+        matches = None if expected is None else has_digest(raw, expected)
+        try:
+            value = read_config(raw)
+        except DocumentError as error:
+            code = "config-no-history" if _lacks_history(raw, error) else "config-unparsable"
+            self._say(code, _unparsable(error, matches), FileKind.CONFIG)
+            return None
+        if matches is False:
+            self._say(
+                "config-digest", f"its content is not that of {expected}, which the manifest names", FileKind.CONFIG
+            )
+            return None
+        return value
+
+    def _compare(self, manifest: ImageManifest, config: ImageConfiguration) -> None:
+        layers, diff_ids = len(manifest.layers), len(config.rootfs.diff_ids)
+        if layers != diff_ids:
+            seen = f"the manifest has {layers} layers, the config {diff_ids} diff_ids"
+            self._say("layers-disagree", seen, FileKind.CONFIG)
+        for _, descriptor in self._carriers:
+            platform = descriptor.platform
+            if platform is not None and platform_disagrees(platform, config):
+                seen = f"the descriptor says {platform}, the config {config.platform}"
+                fault = CATALOGUE["platform-disagrees"]
+                self.findings.append(fault.finding(seen, kind=FileKind.CONFIG, **where(descriptor)))
+
+
+def has_digest(data: bytes, digest: str) -> bool | None:
+    """Whether these bytes have this digest; None for an algorithm that is not known here."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    hashing = _ALGORITHMS.get(algorithm)
+    return None if hashing is None else hashing(data).hexdigest() == hexadecimal.lower()
+
+
+def _unparsable(error: DocumentError, matches: bool | None) -> str:
+    content = {
+        True: "; its content is what its digest says",
+        False: "; its content is not what its digest says",
+        None: "",
+    }
+    return f"the daemon's types refuse it: {error.placed}{content[matches]}"
+
+
+def _tree(raw: bytes) -> dict[str, Any]:
+    try:
+        tree = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _is_index(raw: bytes) -> bool:
+    tree = _tree(raw)
+    return tree.get("mediaType") in _INDEX_TYPES or ("manifests" in tree and "config" not in tree)
+
+
+def _lacks_history(raw: bytes, error: DocumentError) -> bool:
+    """Whether that is all that is wrong: the daemon looks for missing fields last, and for this one last of them."""
+    return error.message == "missing field `history`" and bool(_tree(raw))
+
+
+def platform_disagrees(platform: Platform, config: ImageConfiguration) -> bool:
+    """Whether a descriptor's platform is not the config's."""
+    variants = platform.variant, config.variant
+    return (
+        platform.os != config.os
+        or platform.architecture != config.architecture
+        or (variants[0] != variants[1] and all(variants))
+    )
+
 
 _LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
@@ -175,3 +333,105 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
 
 def _nothing_there(at: Where) -> Finding:
     return CATALOGUE["file-missing"].finding("none of its three files is there", kind=FileKind.PACKED, **at)
+
+
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+class FileLook(NamedTuple):
+    """What there is of a file: its size where it can be read, None where it cannot; and what is wrong with it."""
+
+    size: int | None
+    finding: Finding | None = None
+    missing: bool = False
+
+
+def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> FileLook:
+    """Look at one file's fact, and through a link that stays in the cache."""
+    if fact is None:
+        seen = f"the {kind} file is not there"
+        return FileLook(None, CATALOGUE["file-missing"].finding(seen, kind=kind, **at), missing=True)
+    if fact.failed:
+        return FileLook(None, unreadable(OSError(fact.failed, ""), kind, at))
+    if fact.regular:
+        return FileLook(fact.size)
+    if fact.link:
+        return _through_link(files, name, kind, at)
+    return FileLook(None, CATALOGUE["file-not-regular"].finding(f"it is {fact.word}", kind=kind, **at))
+
+
+def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> FileLook:
+    fault, target = CATALOGUE["file-not-regular"], files.target(name)
+    if target is not None and target.regular:
+        return FileLook(target.size)
+    if target is not None:
+        return FileLook(None, fault.finding(f"it is a link to {target.word}", kind=kind, **at))
+    if not (files.directory / name).exists():
+        return FileLook(None, fault.finding("it is a link to nothing", kind=kind, **at))
+    followed = "it follows the link out of the cache"
+    finding = fault.finding("it is a link out of the cache", kind=kind, answer=Answer.HIT, daemon=followed, **at)
+    return FileLook(None, finding)
+
+
+def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
+    """A file that the disk does not give, or that this user may not read."""
+    reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
+    if error.errno in _DENIED:
+        return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", kind=kind, **at)
+    seen = f"it cannot be read: {reason}"
+    fault = CATALOGUE["read-error"]
+    if kind is FileKind.PACKED:
+        return fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=GUEST_FAILS, **at)
+    return fault.finding(seen, kind=kind, **at)
+
+
+# No file of the format is smaller, so what is, was cut.
+_SMALLEST = {PackedFormat.SQUASHFS: 96, PackedFormat.EROFS: 1024 + 128, PackedFormat.TAR: 1024}
+_CUT = ("it is cut short", "it ends within", "the zero block")
+
+
+class HeaderLook(NamedTuple):
+    """What a look into a packed file came to: whether it was read, and why that does not tell whether it is whole."""
+
+    findings: list[Finding]
+    read: bool = True
+    unchecked: str = ""
+
+
+def packed_standing(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> FileLook:
+    """Whether a packed file is there and holds anything."""
+    found = standing(files, fact, name, FileKind.PACKED, at)
+    if found.size == 0:
+        return FileLook(None, CATALOGUE["packed-empty"].finding("it has no bytes", kind=FileKind.PACKED, **at))
+    return found
+
+
+def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where) -> HeaderLook:
+    """Look into a packed file that is there."""
+    try:
+        with files.open(name) as file:
+            size = files.size(file)
+            check = check_packed_file(file.fileno(), size)
+    except OSError as error:
+        return HeaderLook([unreadable(error, FileKind.PACKED, at)], read=False)
+    return HeaderLook([*_judged(check, size, format, at)], unchecked=check.unchecked)
+
+
+def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> Iterator[Finding]:
+    """The finding of a look into a packed file, if any."""
+    found, problem, code = check.found, check.problem or "", ""
+    if size == 0:
+        code, seen = "packed-empty", "it has no bytes"
+    elif found is None and size < _SMALLEST[format]:
+        least = f"{size} bytes, where the smallest {format} has {_SMALLEST[format]}"
+        code, seen = "packed-truncated", f"it is cut short: {least}"
+    elif found is None:
+        code, seen = "packed-magic", problem
+    elif found is not format:
+        code, seen = "packed-magic", f"it is {found} by its magic, and the entry says {format}"
+    elif problem:
+        code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
+    elif check.tail:
+        code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
+    if code:
+        yield CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)

@@ -44,9 +44,9 @@ from .cache_checks import (
     strangers,
 )
 from .descriptor_checks import DescriptorChecks
-from .document_checks import Carriers
 from .entry_checks import (
     DOCUMENTS_LOOKED,
+    Carriers,
     Described,
     Expected,
     PackedFile,

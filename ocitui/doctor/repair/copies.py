@@ -39,7 +39,7 @@ from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough
-from ..check.document_checks import has_digest
+from ..check.entry_checks import has_digest
 from ..check.tools import ToolOptions
 from ..check.trees import has_program
 from ..loop_devices import LoopUse

@@ -17,7 +17,7 @@ from ocitui.cache.index import Key
 
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
-from ..check.document_checks import has_digest
+from ..check.entry_checks import has_digest
 from ..findings import Finding, Way
 from .copies import Copy, Restorer, WantedFile, read_document
 from .snapshot import Snapshot, entry_of, file_of

@@ -15,7 +15,7 @@ from ocitui.cache.packed_file import check_packed
 from ocitui.importing.sources.images import describe_image
 from ocitui.text import short_digest
 
-from ..check.document_checks import has_digest
+from ..check.entry_checks import has_digest
 from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way
 from .copies import read_document
