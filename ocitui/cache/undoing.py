@@ -1,6 +1,8 @@
-"""Undo: the change that reverses a transaction.
+"""Undo, the change that reverses a transaction; redo, which makes again what another program's rewrite undid.
 
-Its files come back first, the index last; what it had brought in goes to the trash.
+An undo's files come back first, the index last; what had been brought in goes to the trash. A daemon holds its index in
+memory and writes it whole at each store, so what was changed on disk meanwhile is gone. The newest transaction that
+touched an entry says how it should stand; the order of entries counts where one was moved.
 """
 
 from __future__ import annotations

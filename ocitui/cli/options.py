@@ -1,4 +1,5 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share, and how a command does its work by them: the cache, the question before what
+cannot be taken back lightly (the host is named, and only the whole word yes confirms), and what is asynchronous."""
 
 from __future__ import annotations
 

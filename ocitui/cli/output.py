@@ -1,4 +1,5 @@
-"""The one place that writes: lines for people, JSON for programs, errors for both."""
+"""The one place that writes: lines for people, JSON for programs, errors for both; and what goes wrong in a command,
+said in one line, with the status it exits with."""
 
 from __future__ import annotations
 

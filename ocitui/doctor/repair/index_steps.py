@@ -1,4 +1,5 @@
-"""An index that the daemon would not load, or that lost entries: replaced whole, or given them back."""
+"""An index that the daemon would not load, or that lost entries: replaced whole, or given them back. Descriptors of a
+sound one: what they say is mended, or they leave it."""
 
 from __future__ import annotations
 
