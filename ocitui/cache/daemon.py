@@ -9,11 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from .files import read_bounded
+from .files import read_kernel_file
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME = "daemon.socket"
-_MOST_KERNEL_BYTES = 16 << 20
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
@@ -66,11 +65,3 @@ def _started(proc: Path, process: int) -> float | None:
     if boot is None or len(fields) <= _START_TIME_FIELD:
         return None
     return int(boot) + int(fields[_START_TIME_FIELD]) / os.sysconf("SC_CLK_TCK")
-
-
-def read_kernel_file(path: Path, errors: str = "replace") -> str:
-    """A file of /proc or /sys as text; empty where there is none, as once a process or a device is gone."""
-    try:
-        return read_bounded(path, _MOST_KERNEL_BYTES).decode(errors=errors)
-    except OSError:
-        return ""

@@ -25,6 +25,7 @@ MOST_INDEX_BYTES = 1 << 30
 """The largest index that is read: of two million entries."""
 ANY_SIZE = 1 << 62
 """For what is only read piece by piece."""
+_MOST_KERNEL_BYTES = 16 << 20
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
@@ -161,6 +162,14 @@ def read_to_end(file: BinaryIO, limit: int) -> bytes:
 
 def _too_large(limit: int) -> OSError:
     return OSError(errno.EFBIG, f"it has more than {limit} bytes")
+
+
+def read_kernel_file(path: Path, errors: str = "replace") -> str:
+    """A file of /proc or /sys as text; empty where there is none, as once a process or a device is gone."""
+    try:
+        return read_bounded(path, _MOST_KERNEL_BYTES).decode(errors=errors)
+    except OSError:
+        return ""
 
 
 def read_regular(path: Path, limit: int = MOST_DOCUMENT_BYTES) -> bytes:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from .backups import keep_again, keep_backup
-from .daemon import read_kernel_file
 from .disk import Folder
 from .edits import EditCall
 from .errors import ConflictError
-from .files import INDEX_NAME
+from .files import INDEX_NAME, read_kernel_file
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
 from .ledger import hash_file

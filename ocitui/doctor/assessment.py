@@ -29,8 +29,9 @@ from ocitui.cache import (
     examine_index,
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
-from ocitui.cache.daemon import DaemonState, find_daemon, read_kernel_file
+from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.disk import storage_errors
+from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import Descriptor, StorageError
-from ocitui.cache.daemon import read_kernel_file
 from ocitui.cache.entries import packed_file
+from ocitui.cache.files import read_kernel_file
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
-from ocitui.cache.daemon import find_daemon, read_kernel_file
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME
+from ocitui.cache.daemon import find_daemon
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kernel_file
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
