@@ -8,6 +8,8 @@ The house, for who comes new. Each room may import from those below it, and none
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
     importing   sources, registry, layers, packing: an image from elsewhere to a packed file
+    contents    inside a packed file: its tree, read here or by squashfs-tools and erofs-utils
+    host        what the host knows beside the cache: its daemon, its loop devices
     cache       one directory, one index, the daemon's rules; every change. A library of its own
     text, threads, directory, last_resort: the ground
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from ocitui.cache import list_backups
-from ocitui.cache.daemon import DaemonState
 from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.host.daemon import DaemonState
 from ocitui.tui.widgets.bars import KeyBar
 from ocitui.tui.widgets.document_view import DocumentView
 from tests.tools import ROOT

@@ -130,7 +130,7 @@ def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
     """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
     if "used:" not in filter_text.lower():
         return {}
-    from ocitui.doctor.loop_devices import users_by_name
+    from ocitui.host.loop_devices import users_by_name
 
     return users_by_name(settings.directory)
 

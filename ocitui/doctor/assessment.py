@@ -29,7 +29,6 @@ from ocitui.cache import (
     examine_index,
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
-from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
@@ -37,12 +36,13 @@ from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.own_folder import open_journal
 from ocitui.directory import DEFAULT_DIRECTORY
+from ocitui.host.daemon import DaemonState, find_daemon
+from ocitui.host.loop_devices import users_by_name
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
 from .check.history import known_history
 from .check.index_checks import shrunk
-from .loop_devices import users_by_name
 
 if TYPE_CHECKING:
     from .check.judge import Judge

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
-from ocitui.cache.daemon import DaemonState, daemon_socket, is_daemon
 from ocitui.cache.files import identity_of
+from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
 from ocitui.threads import giving_way
 
 from .deep_check import DeepCheck
@@ -588,7 +588,7 @@ class LiveCache:
         """Which loop devices hold packed files."""
         if self.entries is None:
             return
-        from ocitui.doctor.loop_devices import users_by_name
+        from ocitui.host.loop_devices import users_by_name
 
         users = await asyncio.to_thread(users_by_name, self._directory)
         if users != self.entries.users:

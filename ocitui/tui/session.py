@@ -21,8 +21,8 @@ from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
 from ocitui.cache import Condition
-from ocitui.cache.daemon import DaemonState, find_daemon
 from ocitui.cache.files import OWN_NAME
+from ocitui.host.daemon import DaemonState, find_daemon
 
 from .actions import BY_NAME
 from .live import LiveCache, LiveChange

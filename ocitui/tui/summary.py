@@ -24,7 +24,7 @@ from ocitui.cache.entries import names_of
 from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.loop_devices import users_of
+from ocitui.host.loop_devices import users_of
 from ocitui.text import human_size, short_digest, short_digests, timestamp
 
 from .widgets.lines import Kind, Line, heading

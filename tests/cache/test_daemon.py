@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache.daemon import DaemonState, find_daemon
+from ocitui.host.daemon import DaemonState, find_daemon
 from tests.tools import wait_for
 
 

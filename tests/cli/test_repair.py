@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache.daemon import DaemonState
 from ocitui.cli.commands import repair as repairing
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from ocitui.doctor.repair.plan import RepairPlan
+from ocitui.host.daemon import DaemonState
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 

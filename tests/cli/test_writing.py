@@ -218,9 +218,9 @@ def test_a_plan_that_no_longer_holds_is_shown_and_asked_again(
 
 
 def test_the_daemon_is_named_in_the_question(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ocitui.cache.daemon import DaemonState
+    from ocitui.host.daemon import DaemonState
 
-    monkeypatch.setattr("ocitui.cache.daemon.find_daemon", lambda _: DaemonState(7, 0.0, True))
+    monkeypatch.setattr("ocitui.host.daemon.find_daemon", lambda _: DaemonState(7, 0.0, True))
     assert "kratad runs here since 1970-01-01" in ocitui("delete", ALPINE.digest, "-C", demo).out
 
 

@@ -12,8 +12,8 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
+from ocitui.contents.tools import ToolOptions
 from ocitui.doctor.check import pacing
-from ocitui.doctor.check.tools import ToolOptions
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS

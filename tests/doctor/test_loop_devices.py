@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.cache import StorageError
 from ocitui.cache.packed_file import check_packed
-from ocitui.doctor.loop_devices import Kernel, LoopUse, read_back, users_of
+from ocitui.host.loop_devices import Kernel, LoopUse, read_back, users_of
 from tests.doctor.examine_support import Sample
 from tests.doctor.loops import loop_device
 

@@ -14,7 +14,6 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
 from ocitui.cache.backups import Backup, keep_backup
-from ocitui.cache.daemon import DaemonState
 from ocitui.cache.records import RecordedDescriptor, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor.assessment import (
@@ -27,6 +26,7 @@ from ocitui.doctor.assessment import (
     gather,
     process_state,
 )
+from ocitui.host.daemon import DaemonState
 from tests.cache.support import SQUASHFS, entry, index_bytes, write_cache
 
 START = 1_000_000.0

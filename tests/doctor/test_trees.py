@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
+from ocitui.contents.tools import NotCheckedError, ToolOptions
+from ocitui.contents.trees import Node, Tree, _block_entries, has_program, lacking
 from ocitui.doctor.check.deep import ReadThrough
-from ocitui.doctor.check.tools import NotCheckedError, ToolOptions
-from ocitui.doctor.check.trees import Node, Tree, _block_entries, has_program, lacking
 from ocitui.threads import Stop
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR
 from tests.importing.sources import pack

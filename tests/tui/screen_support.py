@@ -14,7 +14,7 @@ from textual.keys import key_to_character
 from textual.pilot import Pilot
 
 from ocitui.cache import Condition
-from ocitui.cache.daemon import DaemonState
+from ocitui.host.daemon import DaemonState
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen

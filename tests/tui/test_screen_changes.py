@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Condition
-from ocitui.cache.daemon import DaemonState
+from ocitui.host.daemon import DaemonState
 from tests.doctor.loops import loop_device
 from tests.tui.cache_support import (
     ALPINE,

@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Input
 
 from ocitui.cache import Condition
-from ocitui.cache.daemon import DaemonState
+from ocitui.host.daemon import DaemonState
 from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, Image, make_cache, packed_path, tree, write_index
 from tests.tui.screen_support import SMALL, Desk, desk
 

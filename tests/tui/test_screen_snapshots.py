@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from ocitui.cache import list_backups
-from ocitui.cache.daemon import DaemonState
+from ocitui.host.daemon import DaemonState
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
 from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
 from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME

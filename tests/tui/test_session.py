@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache.daemon import DaemonState
 from ocitui.cache.verdict import Condition, Health
+from ocitui.host.daemon import DaemonState
 from ocitui.tui.live import LiveChange
 from ocitui.tui.screens.answers import VerdictScreen
 from ocitui.tui.screens.changes import DeleteScreen, JournalScreen, TrashScreen

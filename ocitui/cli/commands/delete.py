@@ -33,7 +33,7 @@ def delete_command(
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
-    from ocitui.doctor.loop_devices import users_of_any
+    from ocitui.host.loop_devices import users_of_any
 
     cache = writing_cache(settings, "delete entries")
     need_entries(words, filter_text)

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
-from ocitui.cache.daemon import find_daemon
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kernel_file
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
 from ocitui.cache.lock import LOCK_NAME
 from ocitui.cache.own_folder import open_journal
+from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
 
 from ..catalogue import CATALOGUE

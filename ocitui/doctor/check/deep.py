@@ -19,6 +19,8 @@ from ocitui.cache.files import config_name, packed_name
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.records import some_of
+from ocitui.contents.tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
+from ocitui.contents.trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
 from ocitui.text import timestamp
 from ocitui.threads import Stop
 
@@ -28,8 +30,6 @@ from ..report import Reach
 from .entry_checks import PackedFile, unreadable
 from .pacing import Brake, Meter
 from .remembered import damage_finding
-from .tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
-from .trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
 
 # Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
 _MOST_ARGUMENTS = 100_000

@@ -14,6 +14,7 @@ from ocitui.cache import CacheError
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import CacheFiles
+from ocitui.contents.tools import ToolOptions, be_idle
 from ocitui.threads import Stop, in_thread
 
 from ..findings import Depth, Finding, in_order
@@ -23,7 +24,6 @@ from .entry_checks import PackedFile
 from .index_checks import History, read_index, same_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
-from .tools import ToolOptions, be_idle
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3

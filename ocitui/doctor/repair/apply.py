@@ -13,6 +13,7 @@ from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, Tran
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import hash_file, record_stored
+from ocitui.host.loop_devices import read_back, users_of
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
 from ocitui.importing.packing.packing import FlattenOptions
@@ -26,7 +27,6 @@ from ocitui.threads import Stop, in_thread, on_loop
 from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
-from ..loop_devices import read_back, users_of
 from ..report import Report
 from .copies import WantedFile, good_packed
 from .plan import RepairPlan

@@ -25,6 +25,9 @@ from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
 from ocitui.cache.workspace import TRASH_NAME
+from ocitui.contents.tools import ToolOptions
+from ocitui.contents.trees import has_program
+from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ocitui.importing.sources.images import Source, SourceImage, SourceKind
 from ocitui.importing.sources.opening import (
@@ -40,9 +43,6 @@ from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough
 from ..check.entry_checks import has_digest
-from ..check.tools import ToolOptions
-from ..check.trees import has_program
-from ..loop_devices import LoopUse
 from .snapshot import Snapshot
 from .steps import Fetch, FetchKind
 

@@ -35,12 +35,12 @@ from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
 from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
+from ocitui.host.loop_devices import users_of
 from ocitui.importing.sources.opening import SourceOptions
 
 from ..assessment import Assessment
 from ..check.history import known_history
 from ..findings import Depth, Finding, Severity, Way
-from ..loop_devices import users_of
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps, orphan_steps

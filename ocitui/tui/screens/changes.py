@@ -33,8 +33,8 @@ from ocitui.cache.index import Key
 from ocitui.cache.records import some_of
 from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
-from ocitui.doctor.loop_devices import users_of_any
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
+from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words.lines import short_lines
 from ocitui.words.plans import Section, delete_sections, delete_title, entry_line, point_lines, undo_sections

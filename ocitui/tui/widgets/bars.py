@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
-from ocitui.cache.daemon import DaemonState
+from ocitui.host.daemon import DaemonState
 from ocitui.text import clean, counted, human_size, timestamp
 from ocitui.words.lines import capital
 

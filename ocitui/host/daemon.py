@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from .files import read_kernel_file
+from ocitui.cache.files import read_kernel_file
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME = "daemon.socket"

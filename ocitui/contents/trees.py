@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 from ocitui.cache.packed_file import EROFS_READ_FEATURES
+from ocitui.contents.tools import NotCheckedError, Said, Tool
 from ocitui.threads import Stop
-
-from .tools import NotCheckedError, Said, Tool
 
 _MOST_LINKS = 40
 # What is mounted over these in a guest, the image does not tell.

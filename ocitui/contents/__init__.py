@@ -1,0 +1,1 @@
+"""What is inside packed files: their trees, read here or by the tools that make them."""

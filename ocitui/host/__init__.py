@@ -1,0 +1,1 @@
+"""What the host knows beside the cache: its daemon, its loop devices."""
