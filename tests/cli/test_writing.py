@@ -22,7 +22,7 @@ from tests import krata
 from tests.cache.scenes import interrupted_delete
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
-from tests.doctor.loops import loop_device
+from tests.host.loops import loop_device
 
 COMMON = {"schema", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64

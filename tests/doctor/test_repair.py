@@ -33,7 +33,6 @@ from ocitui.doctor.salvage.sources import Source
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
-from tests.doctor.loops import loop_device
 from tests.doctor.repair_support import (
     bytes_in,
     nobody_else_writes,
@@ -43,6 +42,7 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
+from tests.host.loops import loop_device
 from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}

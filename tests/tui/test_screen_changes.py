@@ -12,7 +12,7 @@ import pytest
 
 from ocitui.cache import Condition
 from ocitui.host.daemon import DaemonState
-from tests.doctor.loops import loop_device
+from tests.host.loops import loop_device
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,

@@ -12,7 +12,7 @@ from ocitui.cache import StorageError
 from ocitui.cache.packed_file import check_packed
 from ocitui.host.loop_devices import Kernel, LoopUse, read_back, users_of
 from tests.doctor.examine_support import Sample
-from tests.doctor.loops import loop_device
+from tests.host.loops import loop_device
 
 NAME = "sha256:abc.squashfs"
 
