@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ocitui.cache import daemon
 from ocitui.cache.actor import SYSLOG_VARIABLE
+from ocitui.host import daemon
 from tests.krata import make_krata_cache
 from tests.tools import IN_CI, LONG, examples
 

@@ -85,7 +85,7 @@ class RootFs(msgspec.Struct, frozen=True, gc=False):
     diff_ids: list[str]
 
 
-class History(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     created: str | None = None
     author: str | None = None
     created_by: str | None = None
@@ -105,7 +105,7 @@ class ImageConfiguration(msgspec.Struct, frozen=True, kw_only=True, omit_default
     variant: str | None = None
     config: ContainerConfig | None = None
     rootfs: RootFs
-    history: list[History]
+    history: list[HistoryItem]
 
     @property
     def platform(self) -> Platform:

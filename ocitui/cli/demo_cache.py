@@ -25,7 +25,7 @@ Files = dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class DemoLayer:
     """One step of a build and the files it adds; none is an empty layer."""
 
     created_by: str
@@ -40,7 +40,7 @@ class Layer:
 class DemoImage:
     """An image as it was built: ``config`` is how a container of it runs."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[DemoLayer, ...]
     config: dict[str, Any]
     platform: dict[str, str] = field(default_factory=lambda: {"architecture": "amd64", "os": "linux"})
 
@@ -129,8 +129,8 @@ def _encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _base(system: str, version: str, size: int) -> Layer:
-    return Layer(
+def _base(system: str, version: str, size: int) -> DemoLayer:
+    return DemoLayer(
         f"ADD {system}-minirootfs-{version}.tar.gz / # buildkit",
         {
             "etc/os-release": f'ID={system}\nVERSION_ID={version}\nPRETTY_NAME="{system.title()} {version}"\n'.encode(),
@@ -141,17 +141,17 @@ def _base(system: str, version: str, size: int) -> Layer:
     )
 
 
-def _service(base: Layer, name: str, size: int, port: int) -> DemoImage:
+def _service(base: DemoLayer, name: str, size: int, port: int) -> DemoImage:
     return DemoImage(
         (
             base,
-            Layer(f"COPY {name} /usr/local/bin/ # buildkit", {f"usr/local/bin/{name}": program(name, size)}),
-            Layer(
+            DemoLayer(f"COPY {name} /usr/local/bin/ # buildkit", {f"usr/local/bin/{name}": program(name, size)}),
+            DemoLayer(
                 f"COPY {name}.conf /etc/ # buildkit",
                 {f"etc/{name}.conf": f"listen {port}\nlog /dev/stdout\n".encode() * 8},
             ),
-            Layer(f"EXPOSE map[{port}/tcp:{{}}]"),
-            Layer(f'ENTRYPOINT ["/usr/local/bin/{name}"]'),
+            DemoLayer(f"EXPOSE map[{port}/tcp:{{}}]"),
+            DemoLayer(f'ENTRYPOINT ["/usr/local/bin/{name}"]'),
         ),
         {
             "User": "nobody",
@@ -169,9 +169,9 @@ def _service(base: Layer, name: str, size: int, port: int) -> DemoImage:
     )
 
 
-def _plain(base: Layer, platform: dict[str, str] | None = None) -> DemoImage:
+def _plain(base: DemoLayer, platform: dict[str, str] | None = None) -> DemoImage:
     config = {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"], "Labels": {"org.opencontainers.image.vendor": "demo"}}
-    layers = (base, Layer('CMD ["/bin/sh"]'))
+    layers = (base, DemoLayer('CMD ["/bin/sh"]'))
     return DemoImage(layers, config, platform) if platform else DemoImage(layers, config)
 
 

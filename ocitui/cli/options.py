@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Seconds: TypeAlias = click.ParamType[float]
     Number: TypeAlias = click.ParamType[int]
     from ocitui.cache import PackerCache
+else:
+    Seconds = Number = click.ParamType  # not generic before click 8.4
 
 
 P = ParamSpec("P")

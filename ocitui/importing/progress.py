@@ -64,7 +64,7 @@ class ImportProgress(msgspec.Struct, frozen=True, omit_defaults=True):
 ProgressCall = Callable[[ImportProgress], None]
 
 
-class Meter:
+class RecentRate:
     """The rate of the last few seconds; what was there at the first look does not count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +89,7 @@ class Tracker:
     def __init__(self, call: ProgressCall | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._call = call
         self._clock = clock
-        self._meter = Meter(clock)
+        self._meter = RecentRate(clock)
         self._phase: ImportPhase | None = None
         self._layers: dict[str, LayerProgress] = {}
         self._fetch_phase = ImportPhase.DOWNLOAD
@@ -148,7 +148,7 @@ class Tracker:
     def _tell(self, now: ImportProgress) -> None:
         new = now.phase is not self._phase
         if new:
-            self._phase, self._meter, self._at_end = now.phase, Meter(self._clock), False
+            self._phase, self._meter, self._at_end = now.phase, RecentRate(self._clock), False
         self._meter.add(now.done)
         at_end = 0 < now.total == now.done and not self._at_end
         if self._call is None or not (new or at_end or self._clock() - self._told >= _EVERY_SECONDS):

@@ -315,7 +315,7 @@ class LiveCache:
 
         judge, names = self.judge or Judge(self._directory), self._names
         if self.judge is None:
-            self._memory = _memory_of(judge)
+            self._memory = judge.memory
         try:
             with giving_way():
                 with CacheFiles(self._directory) as files:
@@ -492,7 +492,7 @@ class LiveCache:
     async def follow_memory(self) -> None:
         """Read the ledger and the acknowledgements when they change, whoever wrote them. Has no end."""
         while True:
-            if self.judge is not None and _memory_of(self.judge) != self._memory:
+            if self.judge is not None and self.judge.memory != self._memory:
                 await self.remember()
             await asyncio.sleep(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic()))
 
@@ -502,7 +502,7 @@ class LiveCache:
         if judge is None:
             return
         async with self._turn:
-            self._memory = _memory_of(judge)
+            self._memory = judge.memory
             if await asyncio.to_thread(judge.remember):
                 self._looked.clear()
                 self._looking = judge.look()
@@ -594,8 +594,3 @@ class LiveCache:
         if users != self.entries.users:
             self.entries.users = users
             self._tell(LiveChange(rows=range(self.total)))
-
-
-def _memory_of(judge: Judge) -> tuple[object, ...]:
-    """What changes with the ledger and the acknowledgements; costs microseconds."""
-    return tuple(identity_of(path) for path in judge.memory)

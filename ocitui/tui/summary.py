@@ -19,7 +19,7 @@ from ocitui.cache import (
     ImageManifest,
     StorageError,
 )
-from ocitui.cache.documents import BlobDescriptor, ContainerConfig, History
+from ocitui.cache.documents import BlobDescriptor, ContainerConfig, HistoryItem
 from ocitui.cache.entries import names_of
 from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
@@ -156,7 +156,7 @@ def _layers(manifest: ImageManifest | None, config: ImageConfiguration | None) -
     yield from (_layer_line(layer, None) for layer in rest)
 
 
-def _layer_line(layer: BlobDescriptor | None, step: History | None) -> Line:
+def _layer_line(layer: BlobDescriptor | None, step: HistoryItem | None) -> Line:
     made_by = (step.created_by or step.comment or "") if step else ""
     if layer is None:
         return Line(made_by, "-", "muted")

@@ -13,7 +13,7 @@ from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.findings import Finding, Way, entry_text
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
-from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, Source, sources_shown
+from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, sources_shown
 from ocitui.text import counted, human_size, short_digest, short_digests
 
 from .findings import SHORT_ID, text_of
@@ -210,11 +210,11 @@ def sources_tally(entries: JoinedEntries) -> str:
     return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in sources_shown(entries))}"
 
 
-def source_cells(entry: JoinedEntry, sources: Sequence[Source]) -> list[str]:
+def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str]:
     """An entry in a row: its name, digest and format, whether each source has it, and where it is taken from."""
     cells = ["yes" if source in entry.sources else "no" for source in sources]
-    if entry.problems and Source.FILES in entry.sources:
-        cells[sources.index(Source.FILES)] = "bad"
+    if entry.problems and IndexSource.FILES in entry.sources:
+        cells[sources.index(IndexSource.FILES)] = "bad"
     name, format_ = entry.name or "(lost)", entry.format or "none"
     return [
         name,

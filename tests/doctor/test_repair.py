@@ -29,7 +29,7 @@ from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import RepairProgress, apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.salvage.sources import Source
+from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
@@ -296,7 +296,7 @@ async def test_the_journal_knows_what_came_after_the_backup(sample: Sample) -> N
     whole = ImageIndex.parse(sample.index.read_bytes())
     sample.index.write_bytes(sample.index.read_bytes()[:100])
     _, plan = await planned(sample.directory)
-    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", IndexSource.JOURNAL, False)
     done = await repaired(sample.directory, plan)
     assert (len(done.transactions), done.remaining) == (1, ())
     mended = ImageIndex.parse(sample.index.read_bytes())
@@ -309,7 +309,7 @@ async def test_the_journal_alone_names_what_was_imported(sample: Sample) -> None
     shutil.rmtree(sample.directory / ".ocitui" / "backups")
     sample.index.write_bytes(b"{")
     _, plan = await planned(sample.directory)
-    assert (OTHER_NAME, "squashfs", Source.JOURNAL, False) in sources(plan)
+    assert (OTHER_NAME, "squashfs", IndexSource.JOURNAL, False) in sources(plan)
     assert "1 of the journal" in plan.steps[0].title
 
 
@@ -341,7 +341,7 @@ async def test_what_was_stored_again_after_its_deletion_is_salvaged_under_its_na
         shutil.copy(path, sample.directory)
     sample.index.write_bytes(b"{")
     _, plan = await planned(sample.directory)
-    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", Source.JOURNAL, False)
+    assert sources(plan)[-1] == (OTHER_NAME, "squashfs", IndexSource.JOURNAL, False)
 
 
 async def test_an_edit_that_the_daemon_would_overwrite_is_left_out(sample: Sample) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
 from ocitui.doctor.salvage.salvage import salvage
-from ocitui.doctor.salvage.sources import JoinedEntry, Source, join, merged
+from ocitui.doctor.salvage.sources import IndexSource, JoinedEntry, join, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt
 
-INDEX, BACKUP, FILES = Source.INDEX, Source.BACKUP, Source.FILES
+INDEX, BACKUP, FILES = IndexSource.INDEX, IndexSource.BACKUP, IndexSource.FILES
 
 
 def proposed(entries: Iterable[JoinedEntry]) -> list[Descriptor]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.progress import ImportPhase, ImportProgress, Meter, Tracker
+from ocitui.importing.progress import ImportPhase, ImportProgress, RecentRate, Tracker
 from tests.cache.support import SQUASHFS
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
@@ -170,7 +170,7 @@ def test_nobody_listens() -> None:
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 1 << 40)), min_size=1, max_size=50))
 def test_no_rate_is_below_nothing(steps: list[tuple[float, int]]) -> None:
     clock, done = Clock(), 0
-    meter = Meter(clock)
+    meter = RecentRate(clock)
     for seconds, more in steps:
         clock.now += seconds
         done += more

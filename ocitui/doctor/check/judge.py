@@ -24,7 +24,7 @@ from ocitui.cache import (
     ImageIndex,
     PackedFormat,
 )
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, known_format, manifest_name, valid_digest
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import look
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
@@ -221,10 +221,9 @@ class Judge:
         return changed
 
     @property
-    def memory(self) -> tuple[Path, ...]:
-        """The files that hold what is remembered: `remember` is to be called when one of them changed."""
-        own = self.directory / OWN_NAME
-        return own / LEDGER_NAME, own / ACKNOWLEDGED_NAME
+    def memory(self) -> tuple[object, ...]:
+        """Changes with the files that hold what is remembered: `remember` is to be called then. Costs microseconds."""
+        return tuple(identity_of(self.directory / OWN_NAME / name) for name in (LEDGER_NAME, ACKNOWLEDGED_NAME))
 
     @property
     def notes(self) -> list[str]:

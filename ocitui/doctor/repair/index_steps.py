@@ -30,7 +30,7 @@ from ..check.cache_checks import inferred_formats, orphans
 from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
 from ..findings import Finding, Severity, Way
-from ..salvage.sources import JoinedEntries, Source
+from ..salvage.sources import IndexSource, JoinedEntries
 from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
@@ -132,14 +132,14 @@ def _refill(
     index = snapshot.index
     assert index is not None
     proposed, sources = joined.proposed
-    added = [source for source in sources if source is not Source.INDEX]
+    added = [source for source in sources if source is not IndexSource.INDEX]
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
         return
     position = itertools.count()
-    origins = tuple(next(position) if source is Source.INDEX else None for source in sources)
+    origins = tuple(next(position) if source is IndexSource.INDEX else None for source in sources)
     laid_out = (
-        one.raw if source is Source.INDEX else index.laid_out(one.raw)
+        one.raw if source is IndexSource.INDEX else index.laid_out(one.raw)
         for one, source in zip(proposed, sources, strict=True)
     )
     whole = ImageIndex.parse(new_index(laid_out))
@@ -196,9 +196,9 @@ def _lost(joined: JoinedEntries) -> str:
     return f"the name of {nameless}, which nothing tells: give it with {Way.NAME}" if nameless else ""
 
 
-def _origins(sources: Sequence[Source]) -> str:
+def _origins(sources: Sequence[IndexSource]) -> str:
     counts = Counter(sources)
-    return ", ".join(f"{counts[source]} of the {source}" for source in Source if counts[source]) or "empty"
+    return ", ".join(f"{counts[source]} of the {source}" for source in IndexSource if counts[source]) or "empty"
 
 
 DESCRIPTOR_CODES = frozenset(

@@ -51,7 +51,7 @@ FileKey = tuple[str, str]
 """Digest and format."""
 
 
-class Source(StrEnum):
+class IndexSource(StrEnum):
     """INDEX: today's index, or what was salvaged of it."""
 
     INDEX = "index"
@@ -60,18 +60,18 @@ class Source(StrEnum):
     FILES = "files"
 
 
-def sources_shown(entries: JoinedEntries) -> list[Source]:
+def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
     """The sources to put side by side: the journal only where an entry is told of by it."""
-    return [source for source in Source if source is not Source.JOURNAL or entries.counts[source]]
+    return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class ToldFact:
     """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
     out."""
 
     what: str
-    told: tuple[tuple[Source, str], ...]
+    told: tuple[tuple[IndexSource, str], ...]
 
     @property
     def conflicting(self) -> bool:
@@ -92,44 +92,44 @@ class JoinedEntry:
     format: str | None
     name: str | None
     descriptor: Descriptor | None
-    taken_from: Source | None
+    taken_from: IndexSource | None
     problems: tuple[str, ...]
     left: Descriptor | None = None
     backed: Descriptor | None = None
     noted: Descriptor | None = None
     found: FoundEntry | None = field(default=None, compare=False)
-    names: tuple[tuple[Source, str], ...] = ()
+    names: tuple[tuple[IndexSource, str], ...] = ()
     more_hints: tuple[NameHint, ...] = ()
     removed_by: str = ""
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[IndexSource, ...]:
         """Those that know of it."""
         told = (self.left, self.backed, self.noted, self.found)
-        return tuple(source for source, known in zip(Source, told, strict=True) if known is not None)
+        return tuple(source for source, known in zip(IndexSource, told, strict=True) if known is not None)
 
     @property
-    def facts(self) -> tuple[Fact, ...]:
+    def facts(self) -> tuple[ToldFact, ...]:
         """What each source tells."""
         of_files = self.found.said if self.found is not None else None
         of_others = (None if one is None else Statement.by(one) for one in (self.left, self.backed, self.noted))
-        told = [pair for pair in zip(Source, (*of_others, of_files), strict=True) if pair[1] is not None]
+        told = [pair for pair in zip(IndexSource, (*of_others, of_files), strict=True) if pair[1] is not None]
         return (
-            *((Fact("name", self.names),) if self.names else ()),
-            Fact("size", tuple((source, str(said.size)) for source, said in told if said)),
-            Fact("media type", tuple((source, said.media_type) for source, said in told if said)),
-            Fact("platform", tuple((source, said.platform) for source, said in told if said and said.platform)),
+            *((ToldFact("name", self.names),) if self.names else ()),
+            ToldFact("size", tuple((source, str(said.size)) for source, said in told if said)),
+            ToldFact("media type", tuple((source, said.media_type) for source, said in told if said)),
+            ToldFact("platform", tuple((source, said.platform) for source, said in told if said and said.platform)),
         )
 
     @property
     def hints(self) -> tuple[NameHint, ...]:
         """What it may have been called, where no name is known."""
-        if self.name is not None and Source.FILES is not self.taken_from:
+        if self.name is not None and IndexSource.FILES is not self.taken_from:
             return ()
         return (*self.more_hints, *self.found.told.hints) if self.found is not None else ()
 
     @property
-    def conflicts(self) -> tuple[Fact, ...]:
+    def conflicts(self) -> tuple[ToldFact, ...]:
         """What the sources tell differently."""
         return tuple(fact for fact in self.facts if fact.conflicting)
 
@@ -140,7 +140,7 @@ class JoinedEntry:
             return ()
         if self.descriptor is None:
             return ("name", "descriptor")
-        return ("name",) if self.name is None and Source.INDEX not in self.sources else ()
+        return ("name",) if self.name is None and IndexSource.INDEX not in self.sources else ()
 
 
 def join(
@@ -196,7 +196,11 @@ class JoinedEntries(Sequence[JoinedEntry]):
         self._keys = merged(list(self._index), list(self._expected))
         self._descriptors = [self._index.get(key) or self._expected[key] for key in self._keys]
         self._origins = [
-            Source.INDEX if key in self._index else Source.BACKUP if key in self._backup else Source.JOURNAL
+            IndexSource.INDEX
+            if key in self._index
+            else IndexSource.BACKUP
+            if key in self._backup
+            else IndexSource.JOURNAL
             for key in self._keys
         ]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
@@ -236,7 +240,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
     # What is asked of all
 
     @property
-    def proposed(self) -> tuple[list[Descriptor], list[Source]]:
+    def proposed(self) -> tuple[list[Descriptor], list[IndexSource]]:
         """The descriptors of the new index, and where each is taken from."""
         others = [(one.descriptor, one.taken_from) for one in self._others if one.descriptor and one.taken_from]
         return (
@@ -261,14 +265,14 @@ class JoinedEntries(Sequence[JoinedEntry]):
         return of_sources + sum(one.name is not None for one in self._others)
 
     @cached_property
-    def counts(self) -> Counter[Source]:
+    def counts(self) -> Counter[IndexSource]:
         """How many entries each source tells of."""
         index, backup, files = self._index, self._backup, self._files
         counts = Counter(source for entry in self._others for source in entry.sources)
-        counts[Source.INDEX] += len(index)
-        counts[Source.BACKUP] += sum(key in backup for key in self._keys)
-        counts[Source.JOURNAL] += sum(key in self._expected and key not in backup for key in self._keys)
-        counts[Source.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
+        counts[IndexSource.INDEX] += len(index)
+        counts[IndexSource.BACKUP] += sum(key in backup for key in self._keys)
+        counts[IndexSource.JOURNAL] += sum(key in self._expected and key not in backup for key in self._keys)
+        counts[IndexSource.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
         return counts
 
     def bad(self) -> Iterator[int]:
@@ -299,18 +303,18 @@ class JoinedEntries(Sequence[JoinedEntry]):
             said[:2] != (one.size, one.media_type) or (said.platform != platform and bool(said.platform and platform))
         )
 
-    def _names_of(self, key: EntryKey) -> tuple[tuple[Source, str], ...]:
+    def _names_of(self, key: EntryKey) -> tuple[tuple[IndexSource, str], ...]:
         """The names that each source has for an entry's digest and format."""
         if self._single:
             known = (self._index, self._backup, {} if key in self._backup else self._expected)
-            return tuple((source, key[2]) for source, keys in zip(Source, known, strict=False) if key in keys)
+            return tuple((source, key[2]) for source, keys in zip(IndexSource, known, strict=False) if key in keys)
         return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
 
     @cached_property
-    def _names(self) -> dict[Source, dict[FileKey, str]]:
+    def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
         journal = (key for key in self._expected if key not in self._backup)
-        told = (Source.INDEX, self._index), (Source.BACKUP, self._backup), (Source.JOURNAL, journal)
+        told = (IndexSource.INDEX, self._index), (IndexSource.BACKUP, self._backup), (IndexSource.JOURNAL, journal)
         return {source: _names_by_file(keys) for source, keys in told}
 
     # One of them
@@ -339,7 +343,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
         journal last knew it."""
         given, noted = self._given.get(found.key), self._noted.get(found.key)
         descriptor = found.named(given) if given is not None else noted or found.descriptor
-        source = Source.FILES if noted is None or given is not None else Source.JOURNAL
+        source = IndexSource.FILES if noted is None or given is not None else IndexSource.JOURNAL
         return JoinedEntry(
             found.digest,
             found.format.value,

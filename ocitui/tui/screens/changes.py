@@ -339,7 +339,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         self._draw_detail()
         self.say(said or (f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty"))
 
-    @on(PickList.Moved)
+    @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         row = self.row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])

@@ -100,7 +100,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self._ended = ended
             self._look()
 
-    @on(PickList.Moved)
+    @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:

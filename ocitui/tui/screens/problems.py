@@ -158,7 +158,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             parts = [condition_text(live.health).partition(";")[0], f"last seen: {parts[0]}", *parts[1:]]
         return "; ".join(parts)
 
-    @on(PickList.Moved)
+    @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         row, live = self.row, self.session.live
         lines = (

@@ -215,7 +215,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.show_rows(rows)
         self._draw_detail()
 
-    @on(PickList.Moved)
+    @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         self.show_lines([Line(_SWITCHES[self.key][1] if self.key in _SWITCHES else _OF_SOURCES)])
 
@@ -327,7 +327,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         lines += [Line(f"{headline}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 
-    @on(PickList.Moved)
+    @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         row = self.row
         if row is None or self._plan is None or self._acting or self._repaired is not None:

@@ -76,7 +76,7 @@ def row_values(entries: Entries, position: int) -> RowValues:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
     stays the same; ``roomy`` is the width it grows to on a wide screen."""
 
@@ -126,14 +126,16 @@ def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[
 
 
 COLUMNS = (
-    Column("name", "Name", 0, lambda row: row.name, _name_order),
-    Column("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
-    Column("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
-    Column("digest", "Digest", 12, lambda row: short_digest(row.digest), _text_order(lambda entries: entries.digests)),
-    Column("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
-    Column("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
-    Column("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
-    Column("state", "State", 13, lambda row: row.state.word, _state_order, roomy=26, changes=True),
+    TableColumn("name", "Name", 0, lambda row: row.name, _name_order),
+    TableColumn("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
+    TableColumn("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
+    TableColumn(
+        "digest", "Digest", 12, lambda row: short_digest(row.digest), _text_order(lambda entries: entries.digests)
+    ),
+    TableColumn("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
+    TableColumn("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
+    TableColumn("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
+    TableColumn("state", "State", 13, lambda row: row.state.word, _state_order, roomy=26, changes=True),
 )
 
 

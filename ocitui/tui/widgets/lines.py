@@ -283,7 +283,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
     }
     """
 
-    class Moved(Message):
+    class CursorMoved(Message):
         """The cursor is on another row, or on none."""
 
     class Picked(Message):
@@ -312,7 +312,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             pairs = zip(old, self.rows, strict=True)
             self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
         if self.key != before:
-            self.post_message(self.Moved())
+            self.post_message(self.CursorMoved())
 
     def move_to(self, key: str) -> None:
         keys = [row.key for row in self.rows]
@@ -326,7 +326,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         self._repaint({self._cursor, number})
         self._cursor = number
         self._show_cursor()
-        self.post_message(self.Moved())
+        self.post_message(self.CursorMoved())
 
     def _show_cursor(self) -> None:
         top, height = int(self.scroll_offset.y), max(self.size.height, 1)
