@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+from tests.doctor.conftest import made_sample as made_sample
 from tests.doctor.conftest import sample as sample
