@@ -51,4 +51,4 @@ def log_to_host(text: str) -> None:
 
 def _printable(text: str) -> str:
     """Without what moves a terminal's cursor, or is no text: names of hosts, users and programs may be any bytes."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)

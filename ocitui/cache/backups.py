@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from .disk import Disk, Folder, is_trusted
@@ -91,6 +92,7 @@ class Backup:
         return replace(new, name=f"{place}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}")
 
 
+@lru_cache(MOST_BACKUPS)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None or bool(match["number"]) != bool(match["version"]):
@@ -372,12 +374,11 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> int:
 
 
 def _keep(directory: Path, copies: Backups, index: ImageIndex, number: int) -> Backup | None:
-    data = index.to_bytes()
-    content = hashlib.sha256(data).hexdigest()[:32]
+    content = index.sha256[:32]
     there = keep_again(directory, copies, index, content, number, by_entries=True)
     if there is not None:
         return there
-    kept = copies.put(copies.new(number, len(index), content), data, regular_file(directory / INDEX_NAME))
+    kept = copies.put(copies.new(number, len(index), content), index.data, regular_file(directory / INDEX_NAME))
     if kept is not None:
         copies.prune()
     return kept

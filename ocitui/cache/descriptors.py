@@ -313,7 +313,7 @@ class Columns:
                 self.offsets.append(offset + ranges[at][2])
         for column, values in zip(self.lists(), other.lists(), strict=True):
             for start, stop, _ in ranges:
-                column.extend(values[start:stop])
+                column.extend(values if stop - start == len(values) else values[start:stop])
 
     def read(self, text: bytes, offset: int) -> bool:
         """Append the descriptors of a list in JSON that is UTF-8 and not empty; the first stands at ``offset``.

@@ -6,10 +6,12 @@ An index that is read and written unchanged is byte-identical, whatever wrote it
 from __future__ import annotations
 
 import codecs
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice, pairwise
 from typing import NamedTuple, overload
 
@@ -100,6 +102,8 @@ class ImageIndex:
         self._lookups = 0
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
         self._names: dict[str | None, int] | None = None
+        # How many bytes at the beginning are hashed, and the hash of these.
+        self._hashed = 0, hashlib.sha256()
 
     @classmethod
     def parse(cls, data: bytes, previous: ImageIndex | None = None) -> ImageIndex:
@@ -199,6 +203,16 @@ class ImageIndex:
         """Its very bytes."""
         return self.data
 
+    @cached_property
+    def sha256(self) -> str:
+        """That of its bytes, in hexadecimal digits; an edit of the end has only the end hashed again."""
+        (known, beginning), view = self._hashed, memoryview(self.data)
+        hashing, end = beginning.copy(), self.end(len(self) - 1) if self else self.columns.first
+        hashing.update(view[known:end])
+        self._hashed = end, hashing.copy()
+        hashing.update(view[end:])
+        return hashing.hexdigest()
+
     def matches(self, data: bytes) -> bool:
         """Whether these bytes are this very index."""
         return self.data == data
@@ -249,7 +263,7 @@ class ImageIndex:
             return None
         return self.data[self.end(position) : self.start(position + 1)]
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """The bytes around the descriptors."""
         data, first, last = self.data, self.columns.first, self.columns.last
@@ -385,6 +399,8 @@ class ImageIndex:
         new = ImageIndex(columns)
         if self._even and even and columns:
             new._gap, new._even = self._gap, True
+        if splices and splices[0].start >= self._hashed[0]:
+            new._hashed = self._hashed
         return new
 
 

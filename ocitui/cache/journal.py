@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -274,6 +275,7 @@ def _name(transaction_id: str, label: str) -> str:
     return f"{transaction_id}.{label}.json"
 
 
+@lru_cache(1 << 12)
 def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
     if len(parts) != 3 or parts[2] != "json" or not TRANSACTION_ID.fullmatch(parts[0]):

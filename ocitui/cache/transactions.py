@@ -159,7 +159,7 @@ def _bound(edit: IndexEdit, base: IndexFile) -> Edit:
     if base.index is None:
         raise PlanChangedError("index.json is gone")
     index = base.index
-    if edit.seen is not None and IndexSeen.of_bytes(index.to_bytes()) != edit.seen:
+    if edit.seen is not None and IndexSeen(index.sha256) != edit.seen:
         raise PlanChangedError("index.json has changed since the plan was shown")
     for removal in edit.remove:
         there = index.descriptors[removal.position : removal.position + 1] if removal.position >= 0 else []

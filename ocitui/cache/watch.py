@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocitui.threads import to_the_second
+
 from .descriptors import Descriptor
 from .entries import EntryKey
 from .errors import CacheDirectoryError
@@ -53,7 +55,8 @@ class DirectoryEvents:
     async def wait(self, seconds: float) -> frozenset[str] | None:
         """The names that changed, that of the index among them, after at most ``seconds``; None when any may have."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         self._wake.clear()
         if self._identity() != self._inode:
             # Removed, or made again: the old watch stays silent for ever.
@@ -260,7 +263,7 @@ class _Watch:
                     difference = await asyncio.to_thread(self._look, names, events.trouble)
                     if difference is not None:
                         yield difference
-                names = await events.wait(POLL_SECONDS if self._settled else _LOOK_AGAIN_SECONDS)
+                names = await events.wait(to_the_second(POLL_SECONDS) if self._settled else _LOOK_AGAIN_SECONDS)
                 if self._folder_changed() and names == frozenset():
                     # A name came or went; most probably an event is on its way that says which.
                     names = await events.wait(_EVENT_SECONDS) or None

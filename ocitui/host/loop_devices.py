@@ -74,9 +74,11 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
     A deleted file stands under the name that it had. What cannot be read is left out.
     """
     kernel = kernel or Kernel()
-    place, mounts = _Place(directory), _mounts(kernel.proc)
     users: dict[str, list[LoopUse]] = defaultdict(list)
-    for block in _loops(kernel.sys):
+    if not (loops := _loops(kernel.sys)):
+        return users
+    place, mounts = _Place(directory), _mounts(kernel.proc)
+    for block in loops:
         use = _use(block, kernel, mounts)
         name = None if use is None else place.name_of(use)
         if use is not None and name is not None:
@@ -187,9 +189,10 @@ def _stat(path: str) -> os.stat_result | None:
 
 
 def _loops(sys: Path) -> list[Path]:
-    """The loop devices in the order of their numbers."""
-    numbers = sorted(int(found[1]) for name in _names(sys / "block") if (found := _LOOP.fullmatch(name)))
-    return [sys / "block" / f"loop{number}" for number in numbers]
+    """The loop devices that hold something, in the order of their numbers."""
+    blocks = os.path.join(sys, "block")
+    numbers = sorted(int(found[1]) for name in _names(blocks) if (found := _LOOP.fullmatch(name)))
+    return [Path(f"{blocks}/loop{at}") for at in numbers if os.path.exists(f"{blocks}/loop{at}/loop/backing_file")]
 
 
 def _use(block: Path, kernel: Kernel, mounts: dict[str, list[str]]) -> LoopUse | None:
@@ -231,7 +234,7 @@ def _mounts(proc: Path) -> dict[str, list[str]]:
     return mounts
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path | str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
 from ocitui.cache.files import identity_of
 from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
-from ocitui.threads import giving_way
+from ocitui.threads import giving_way, to_the_second
 
 from .deep_check import DeepCheck
 
@@ -494,7 +494,7 @@ class LiveCache:
         while True:
             if self.judge is not None and self.judge.memory != self._memory:
                 await self.remember()
-            await asyncio.sleep(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic()))
+            await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
 
     async def remember(self) -> None:
         """What was acknowledged, or found by a deep check, is to be shown."""
@@ -582,7 +582,7 @@ class LiveCache:
                     self._tell(LiveChange())
                     self._news.set()
             await self.look_at_users()
-            await asyncio.sleep(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE))
+            await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""

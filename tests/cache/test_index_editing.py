@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -195,6 +196,18 @@ def test_an_edited_index_goes_on_as_one_that_was_read(
             added = read.appended(new).gap(len(read) - 1)
             assert added is not None
             assert gaps.count(added) == max(map(gaps.count, gaps))
+
+
+@given(indexes(), st.lists(st.tuples(st.integers(0, 8), st.booleans(), st.booleans()), max_size=6))
+def test_the_hash_is_that_of_the_bytes_whatever_was_hashed_before(
+    drawn: Drawn, edits: list[tuple[int, bool, bool]]
+) -> None:
+    index, new = ImageIndex.parse(drawn.data), Descriptor.from_dict(entry(9))
+    for at, is_appended, is_hashed in [(0, True, True), *edits, (8, False, True)]:
+        if is_hashed:
+            assert index.sha256 == hashlib.sha256(index.to_bytes()).hexdigest()
+        index = index.appended(new) if is_appended else index.without_at({at}).inserted([(at, new, None)])
+    assert index.sha256 == hashlib.sha256(index.to_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("gap", [b" , ", b",\n  "])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -67,11 +66,7 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
     newest = backups[:1]
     for backup in [*newest, *(one for one in backups[1:] if one.before_shrink)][:2]:
         with suppress(CacheError):
-            if (
-                index is not None
-                and len(index) == backup.entries
-                and sha256(index.to_bytes()).hexdigest().startswith(backup.content)
-            ):
+            if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
                 continue  # nothing of it is gone
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
