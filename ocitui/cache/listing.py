@@ -349,9 +349,10 @@ class Listing:
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
-        row = self.rows.get(digest)
-        at = 0 if row is None else row * WIDTH
-        return [] if row is None else [kind for place, kind in _FORMATS if self.modes[at + place] or at + place in self.odd]
+        if (row := self.rows.get(digest)) is None:
+            return []
+        at, modes, odd = row * WIDTH, self.modes, self.odd
+        return [kind for place, kind in _FORMATS if modes[at + place] or at + place in odd]
 
     def has_packed(self, digest: str, format: str | None) -> bool:
         """Whether its packed file of a format is there."""
