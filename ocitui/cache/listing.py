@@ -32,7 +32,8 @@ MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
-_USUAL_LENGTH = 71
+_USUAL_DIGEST = re.compile("sha256:[0-9a-f]{64}").fullmatch
+_USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
@@ -197,7 +198,7 @@ class Listing:
             self.rows.setdefault(digest, len(self.rows))
         self.digests: list[str] = list(self.rows)
         self.others: dict[str, Fact] = {}
-        # One value for each place of each row; a mode of 0 is a name that is not there.
+        # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
         places = len(self.digests) * WIDTH
         self.modes, self.sizes = array("H", bytes(2 * places)), array("q", bytes(8 * places))
         self.modified, self.changed = array("q", bytes(8 * places)), array("q", bytes(8 * places))
@@ -218,7 +219,7 @@ class Listing:
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
-        rows, places = listing.rows, PLACES
+        rows, places, is_usual = listing.rows, PLACES, _USUAL_DIGEST
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
         likely = len(rows) * _FILES_OF_ONE
@@ -229,6 +230,8 @@ class Listing:
             try:
                 found = lstat(item)
                 other = found.st_nlink != 1 or found.st_dev != device
+                if row is None and place is not None and is_usual(name, 0, _USUAL_LENGTH):
+                    row = listing.add_row(name[:_USUAL_LENGTH])
                 if row is None or place is None or other or name[_USUAL_LENGTH] != ".":
                     put(name, Fact.of(found))
                 else:
@@ -297,8 +300,7 @@ class Listing:
 
     def __len__(self) -> int:
         """How many names there are."""
-        columns = len(self.modes) - self.modes.count(0) + sum(not fact.mode for fact in self.odd.values())
-        return columns + len(self.others)
+        return self.files + len(self.others)
 
     def __iter__(self) -> Iterator[str]:
         for place in range(len(self.modes)):
@@ -314,18 +316,22 @@ class Listing:
     @property
     def files(self) -> int:
         """How many files of entries there are."""
-        return len(self) - len(self.others)
+        return self.there().count(1)
 
     @property
     def complete(self) -> int:
         """How many packed files have both documents beside them."""
-        has = self.has
-        return sum(
-            has(at + place)
-            for at in range(0, len(self.modes), WIDTH)
-            if has(at + MANIFEST) and has(at + CONFIG)
-            for place in range(FIRST_PACKED, WIDTH)
-        )
+        there = self.there()
+        rows = [int.from_bytes(there[place::WIDTH]) for place in range(WIDTH)]
+        whole = rows[MANIFEST] & rows[CONFIG]
+        return sum((whole & packed).bit_count() for packed in rows[FIRST_PACKED:])
+
+    def there(self) -> bytearray:
+        """A 1 for each place where there is a file, else a 0."""
+        there = bytearray(map(bool, self.modes))
+        for place in self.odd:
+            there[place] = 1
+        return there
 
     @property
     def packed_bytes(self) -> int:
@@ -334,7 +340,8 @@ class Listing:
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
-        return (digest for row, digest in enumerate(self.digests) if self._holds(row))
+        there = self.there()
+        return (digest for row, digest in enumerate(self.digests) if 1 in there[row * WIDTH : row * WIDTH + WIDTH])
 
     def _holds(self, row: int) -> bool:
         at = row * WIDTH
@@ -342,8 +349,10 @@ class Listing:
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
-        row = self.rows.get(digest)
-        return [] if row is None else [format_ for place, format_ in _FORMATS if self.has(row * WIDTH + place)]
+        if (row := self.rows.get(digest)) is None:
+            return []
+        at, modes, odd = row * WIDTH, self.modes, self.odd
+        return [kind for place, kind in _FORMATS if modes[at + place] or at + place in odd]
 
     def has_packed(self, digest: str, format: str | None) -> bool:
         """Whether its packed file of a format is there."""
@@ -397,15 +406,15 @@ class Listing:
         """A row for a digest that has none yet."""
         row = self.rows[digest] = len(self.digests)
         self.digests.append(digest)
-        for column in (self.modes, self.sizes, self.modified, self.changed, self.inodes):
-            column.extend(_NOTHING)
+        if row * WIDTH >= len(self.modes):
+            for column in (self.modes, self.sizes, self.modified, self.changed, self.inodes):
+                column.frombytes(bytes(_MORE_ROWS * WIDTH * column.itemsize))
         return row
 
 
 _SUFFIX_AT = list(SUFFIXES)
 _FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
 _DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
-_NOTHING = (0,) * WIDTH
 _NOT_ODD = [None] * WIDTH
 
 

@@ -3,9 +3,10 @@ sources of a lost index, which copy of it is good."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
@@ -124,6 +125,16 @@ def sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[Repai
         yield f"would not last, and done only {ways[Way.CHOOSE_FUTILE]}", plan.futile
 
 
+def first_steps(steps: Sequence[RepairStep], most: int) -> tuple[list[RepairStep], list[str]]:
+    """Of steps the first of each kind, and how many more there are of which kind."""
+    counts, shown = Counter[str](), list[RepairStep]()
+    for step in steps:
+        counts[step.kind] += 1
+        if counts[step.kind] <= most:
+            shown.append(step)
+    return shown, [f"and {count - most} more of the kind {kind}" for kind, count in counts.items() if count > most]
+
+
 def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
     """All there is to know of one step, beneath its title."""
     for code, group in groupby(step.findings, key=lambda finding: finding.code):
@@ -140,8 +151,10 @@ def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
     yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
     if step.used_by:
         yield Line(f"{', '.join(step.used_by)}: dropping it is asked twice", "in use", "bad")
-    for left in step.leaves:
+    for left in step.leaves[:most_files]:
         yield Line(f"{left.finding.code}: {entry_text(left.finding)}: {left.why}", "leaves", "bad")
+    if len(step.leaves) > most_files:
+        yield Line(f"and {counted(len(step.leaves) - most_files, 'more finding')}")
 
 
 def _named(same: Sequence[Finding]) -> str:
@@ -151,12 +164,15 @@ def _named(same: Sequence[Finding]) -> str:
     return f"{ids}  {entry_text(same[0])}" if len(same) == 1 and same[0].digest else f"{ids}{more}"
 
 
-def grouped_left(plan: RepairPlan) -> list[tuple[Left, ...]]:
-    """What stays, by code and reason; what a name would mend stands alone, as each has one of its own."""
-    groups: dict[tuple[str, ...], list[Left]] = {}
-    for left in plan.left:
-        own = left.finding.digest if takes_name(left) else ""
-        groups.setdefault((left.finding.code, left.why, own), []).append(left)
+def grouped_left(plan: RepairPlan, most: int) -> list[tuple[Left, ...]]:
+    """What stays, by code and reason; what a name would mend stands alone, as each has one of its own, unless there are
+    more than ``most`` of them."""
+    left, groups = plan.left, dict[tuple[str, ...], list[Left]]()
+    counts = Counter((one.finding.code, one.why) for one in left)
+    for one in left:
+        code, why = one.finding.code, one.why
+        own = one.finding.digest if counts[code, why] <= most and takes_name(one) else ""
+        groups.setdefault((code, why, own), []).append(one)
     return [tuple(group) for group in groups.values()]
 
 
@@ -167,17 +183,16 @@ def takes_name(left: Left) -> bool:
 
 def left_lines(left: Sequence[Left], ways: Ways, most: int) -> Iterator[Line]:
     """Findings that stay for one reason: which, why, and what would mend them; for all at once where it is the same."""
-    would = [advice(one, ways) for one in left]
-    shared = len(set(would)) == 1
+    shared = len({one.would for one in left}) == 1
     yield Line(left[0].why, "stays", "bad")
-    for one, text in zip(left[:most], would, strict=False):
+    for one in left[:most]:
         yield Line(text_of(one.finding), one.finding.fingerprint[:SHORT_ID])
-        if text and not shared:
-            yield Line(text, "you can")
+        if one.would and not shared:
+            yield Line(advice(one, ways), "you can")
     if len(left) > most:
         yield Line(f"and {len(left) - most} more")
-    if shared and would[0]:
-        yield Line(would[0], "you can")
+    if shared and left[0].would:
+        yield Line(said(left[0].would, ways) if len(left) > 1 else advice(left[0], ways), "you can")
 
 
 def advice(left: Left, ways: Ways) -> str:
@@ -208,6 +223,15 @@ def sources_title(entries: JoinedEntries) -> str:
 def sources_tally(entries: JoinedEntries) -> str:
     """How many entries each source tells of."""
     return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in sources_shown(entries))}"
+
+
+def shown_positions(entries: JoinedEntries, most: int) -> list[int]:
+    """The positions of entries to put side by side: of all, and of many those with something to be said of them."""
+    if len(entries) <= most:
+        return list(range(len(entries)))
+    positions = list(islice(entries.bad(), most))
+    # Only where few say at once that something is wrong it is looked for what is told differently.
+    return positions if len(positions) == most else list(islice(entries.remarkable(), most))
 
 
 def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,20 +307,22 @@ class Looked:
 def _plan_lines(plan: RepairPlan) -> Iterator[str]:
     """What would be done, what is only offered, what stays as it is."""
     from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import balance, grouped_left, left_lines, sections, step_lines
+    from ocitui.words.plans import balance, first_steps, grouped_left, left_lines, sections, step_lines
 
     if plan.joined:
         yield from _source_lines(plan.joined)
         yield ""
     for title, steps in sections(plan, OPTIONS):
         yield f"{title}:"
-        for step in steps:
+        shown, more = first_steps(steps, _MOST_STEPS)
+        for step in shown:
             yield from paragraph(step.title, f"{step.number:>3} ")
             yield from laid_out(step_lines(step, OPTIONS, _MOST_FILES))
+        yield from (f"    {text}; --json lists each" for text in more)
         yield ""
     if plan.left:
         yield "what stays as it is:"
-    for same in grouped_left(plan):
+    for same in grouped_left(plan, _MOST_FILES):
         yield f"  - {same[0].finding.code}" + (f"  ({counted(len(same), 'finding')})" if len(same) > 1 else "")
         yield from laid_out(left_lines(same, OPTIONS, _MOST_FILES))
         yield ""
@@ -337,15 +338,10 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
     from ocitui.doctor.salvage.sources import sources_shown
     from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import remarks, source_cells, sources_tally, sources_title
+    from ocitui.words.plans import remarks, shown_positions, source_cells, sources_tally, sources_title
 
-    sources, positions = sources_shown(entries), list(range(len(entries)))
-    if len(entries) > _MOST_ROWS:
-        positions = list(islice(entries.bad(), _MOST_ROWS))
-    if len(entries) > _MOST_ROWS > len(positions):
-        # Only where few say at once that something is wrong it is looked for what is told differently.
-        positions = list(islice(entries.remarkable(), _MOST_ROWS))
-    shown = [(at + 1, entries[at]) for at in positions]
+    sources = sources_shown(entries)
+    shown = [(at + 1, entries[at]) for at in shown_positions(entries, _MOST_ROWS)]
     columns = (*_FIRST_COLUMNS, *(Column(source.upper()) for source in sources), Column("TAKEN FROM"))
     rows = [[str(number), *source_cells(entry, sources)] for number, entry in shown]
     yield sources_title(entries)
@@ -423,7 +419,7 @@ async def _plan(
     return plan.narrowed(options.only) if options.only else plan
 
 
-_MOST, _MOST_FILES, _MOST_ROWS = 10, 8, 40
+_MOST, _MOST_FILES, _MOST_ROWS, _MOST_STEPS = 10, 8, 40, 20
 _FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("DIGEST"), Column("FORMAT"))
 
 

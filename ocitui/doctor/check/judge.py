@@ -28,7 +28,7 @@ from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, kn
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import look
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
+from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
@@ -94,7 +94,7 @@ class Judge:
         self.about_cache: Findings = ()
         """What is wrong beside the entries, as `look_at_cache` saw it last."""
         self.history: History | None = None
-        """What the index was compared with then."""
+        """What the index, if it is still the same, was compared with then."""
         self.complete = False
         """Whether every entry was looked into once."""
         self.described: dict[str, Described] = {}
@@ -182,6 +182,8 @@ class Judge:
         self.listing.put(INDEX_NAME, reading.fact)
         before, had = self.reading, self._told
         self.reading = reading
+        if reading.signature != before.signature:
+            self.history = None
         self.__dict__.pop("named", None)
         if reading.index is before.index and self.named and had:
             return
@@ -291,9 +293,10 @@ class Judge:
 
     def _expected(self, digest: str, row: int) -> list[Expected]:
         """What each entry of a digest says of itself; where the index does not tell, what the files tell of."""
-        index, size = self.reading.index, self.listing.sizes[row * WIDTH + MANIFEST]
+        index, at = self.reading.index, row * WIDTH
         if not self.named or index is None:
-            return [(PLACES[format_], size, None) for format_ in self.listing.formats(digest)]
+            size, modes = self.listing.sizes[at + MANIFEST], self.listing.modes
+            return [(place, size, None) for place in range(FIRST_PACKED, WIDTH) if modes[at + place]]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
             for position in index.positions(digest)
@@ -359,7 +362,7 @@ class Judge:
             reading, listing = self.reading, self.listing
             if reading is not read:
                 history = NO_HISTORY
-            self.history = history
+            self.history = None if history is NO_HISTORY else history
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
             self._came_back = came_back(history)

@@ -175,7 +175,9 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     joined: JoinedEntries | None = None
     outcome = Outcome()
     if about_index:
-        history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
+        history = snapshot.judge.history
+        if history is None:
+            history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
         joined = await asyncio.to_thread(join_sources, snapshot, history, names)
         outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.

@@ -34,6 +34,7 @@ _BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE 
 _MEMBER = re.compile(_SPACE + _KEY + _VALUE)
 _ELEMENT = re.compile(_VALUE)
 _COMMA = re.compile(_SPACE + b",")
+_FOLLOWING = re.compile(_SPACE + b"," + _SPACE + rb"(?=\{)")
 _OBJECT = ord("{")
 _CLOSING = {_OBJECT: re.compile(_SPACE + rb"\}"), ord("["): re.compile(_SPACE + rb"\]")}
 _BETWEEN = b" \t\r\n,"
@@ -195,14 +196,26 @@ class _Steps:
                 return False
             self._passed[start] = 1
             if role is Role.ENTRY and (descriptor := self._shortcut(start)) is not None:
-                self._at, self._after_value = start + len(descriptor.raw), True
-                self._inner.append(Whole(start, self._at, NO_KEYS, descriptor))
+                self._take(start, descriptor)
                 return True
         for column, value in ((self._kinds, kind), (self._roles, role), (self._keys, 0)):
             column.append(value)
         self._starts.append(start)
         self._at, self._after_value = start + 1, False
         return True
+
+    def _take(self, start: int, descriptor: Descriptor | None) -> None:
+        """Take an entry, and those that follow it as usual."""
+        data, passed, shortcut, inner = self._data, self._passed, self._shortcut, self._inner
+        self._after_value = True
+        while descriptor is not None:
+            self._at = end = start + len(descriptor.raw)
+            inner.append(Whole(start, end, NO_KEYS, descriptor))
+            following = _FOLLOWING.match(data, end)
+            if following is None or passed[start := following.end()]:
+                return
+            descriptor = shortcut(start)
+            passed[start] = descriptor is not None
 
     def _close(self) -> bool:
         kind = self._kinds[-1]

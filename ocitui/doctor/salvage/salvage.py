@@ -241,9 +241,12 @@ class Salvage(msgspec.Struct, frozen=True):
 Piece = TypeVar("Piece", Salvaged, Gap)
 
 
-def salvage(data: bytes) -> Salvage:
-    """Search the bytes of an index, whatever they are; the time grows with their length. Never raises."""
-    result = _search(data, scan(data))
+def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
+    """Search the bytes of an index, whatever they are; the time grows with their length. Never raises.
+
+    ``known`` are descriptors of sound indexes: one that stands here too is held once.
+    """
+    result = _search(data, scan(data, {one.raw: one for one in known}))
     left = list(result.left)
     for at, part in enumerate(result.left):
         if (text := Utf16Text.find(data, *part)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from enum import Enum
@@ -111,6 +112,7 @@ _DIGEST = b'"digest"'
 _KEYS = (_DIGEST, b'"mediaType"', b'"size"')
 # A list of millions of broken ones is no list of entries: after so many the strict reader is asked no more.
 _MOST_REFUSED = 200_000
+_NONE_KNOWN: Mapping[bytes, Descriptor] = {}
 
 
 class Salvaged(msgspec.Struct, frozen=True, gc=False):
@@ -133,16 +135,17 @@ class Scan:
     elsewhere: list[tuple[int, int]] = field(default_factory=list)
 
 
-def scan(data: bytes) -> Scan:
-    """Search a text; the time it takes grows with its length, whatever is in it."""
-    return _Search(data).run()
+def scan(data: bytes, known: Mapping[bytes, Descriptor] = _NONE_KNOWN) -> Scan:
+    """Search a text; the time it takes grows with its length, whatever is in it. ``known`` are descriptors of sound
+    indexes, by their bytes: one that stands here too is held once."""
+    return _Search(data, known).run()
 
 
 class _Search:
     """A search under way. ``_ends`` tells where values end that were taken out of broken objects."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor]) -> None:
+        self._data, self._known = data, known
         self._walker = Walker(data, self._shortcut)
         self._result = Scan()
         self._ends: dict[int, int] = {}
@@ -209,9 +212,10 @@ class _Search:
         self._take(one, elsewhere=not listed)
 
     def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
-        raw = self._data[one.start : one.end]
-        strictly = self._refused < _MOST_REFUSED
-        descriptor, refusal = (one.descriptor, "") if one.descriptor else _judge(raw, strictly=strictly)
+        descriptor, refusal = one.descriptor, ""
+        raw = descriptor.raw if descriptor is not None else self._data[one.start : one.end]
+        if descriptor is None:
+            descriptor, refusal = _judge(raw, strictly=self._refused < _MOST_REFUSED)
         if elsewhere:
             if descriptor is not None:
                 self._result.elsewhere.append((one.start, one.end))
@@ -231,6 +235,8 @@ class _Search:
             if not end:
                 return None
             raw = data[start:end]
+            if (descriptor := self._known.get(raw)) is not None:
+                return descriptor
             if (descriptor := sound_descriptor(raw)) is not None:
                 return descriptor if is_utf8(raw) else None
         return None

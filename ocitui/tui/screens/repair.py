@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 from textual import on, work
@@ -29,11 +30,13 @@ from ocitui.words.plans import (
     assessment_lines,
     balance,
     entry_word,
+    first_steps,
     grouped_left,
     joined_lines,
     left_lines,
     remarks,
     sections,
+    shown_positions,
     source_cells,
     sources_tally,
     sources_title,
@@ -72,8 +75,9 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> l
         title_ = sources_title(joined)
         rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
     rows += [_step(plan, step, ascii) for step in plan.steps]
-    rows += [_nameless(entry) for entry in plan.joined if entry.name is None]
-    for number, left in enumerate(grouped_left(plan)):
+    lost = (joined[at] for at in joined.bad())
+    rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
+    for number, left in enumerate(grouped_left(plan, _MOST)):
         first, many = left[0], f" (+{len(left) - 1})" if len(left) > 1 else ""
         text = f"    {first.finding.code}: {entry_text(first.finding)}{many}"
         naming: Naming | None = None
@@ -117,13 +121,16 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
     if not plan.made:
         lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
-    for step in plan.made:
+    shown, more = first_steps(plan.made, _MOST)
+    for step in shown:
         lines += [Line(), *_step_lines(step, chosen=True)]
+    lines += [Line(), *map(Line, more)] if more else []
     for name, steps in sections(plan, KEYS):
         if steps[0].number in plan.chosen:
             continue
         lines += [Line(), heading(capital(name)), *([Line(steps[0].futile)] if steps[0].futile else [])]
-        lines += [Line(short_digests(step.title), str(step.number)) for step in steps]
+        shown, more = first_steps(steps, _MOST)
+        lines += [Line(short_digests(step.title), str(step.number)) for step in shown] + [*map(Line, more)]
     if plan.left:
         lines += [Line(), heading(f"What stays: {tally([left.finding for left in plan.left])}")]
     return [*lines, *(Line(note, "note") for note in plan.notes)]
@@ -153,10 +160,13 @@ def _sources(entries: JoinedEntries, width: int) -> list[Line]:
 
     titles = row("Name", "Digest", "Format", *(source.capitalize() for source in sources), "From")
     lines = [heading(sources_title(entries)), Line(sources_tally(entries)), Line(), heading(titles)]
-    for entry in entries:
+    shown = [entries[at] for at in shown_positions(entries, _MOST)]
+    for entry in shown:
         lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
         lines.append(Line(row(*source_cells(entry, sources)), kind="bad" if lost else "plain"))
-    told = [Line(text, entry_word(entry), "bad") for entry in entries for text in remarks(entry, KEYS)]
+    if len(entries) > len(shown):
+        lines.append(Line(counted(len(entries) - len(shown), "more entry", "more entries"), kind="muted"))
+    told = [Line(text, entry_word(entry), "bad") for entry in shown for text in remarks(entry, KEYS)]
     return [*lines, *([Line(), heading("To be known of them"), *told] if told else [])]
 
 
