@@ -41,6 +41,7 @@ from .transactions import About, make
 from .workspace import Workspace
 
 _REVERSIBLE = frozenset(TransactionKind) - {TransactionKind.UNDO, TransactionKind.RESET}
+_MENDS = frozenset({TransactionKind.REPAIR, TransactionKind.REDO})
 
 
 def latest_undoable(transactions: Iterable[Transaction]) -> Transaction:
@@ -284,6 +285,24 @@ def _replacement(space: Workspace, target: Transaction) -> IndexReplacement:
     return IndexReplacement(seen, trash=swap.old.trash if swap.old else None)
 
 
+def taken_back(transactions: Iterable[Transaction]) -> list[list[Transaction]]:
+    """The repairs that were undone, each behind its undo and what lies between: an undo, and the undo of that.
+
+    What such a repair brought into the index is missing as it was before; an undo of anything else takes entries out on
+    purpose.
+    """
+    known, found = {one.id: one for one in transactions}, list[list[Transaction]]()
+    for one in known.values():
+        chain = [one]
+        while chain[-1].kind == TransactionKind.UNDO and (of := known.get(chain[-1].of or "")):
+            if of.order >= chain[-1].order:
+                break
+            chain.append(of)
+        if one.state is not TransactionState.UNDONE and len(chain) % 2 == 0 and chain[-1].kind in _MENDS:
+            found.append(chain)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Overwritten:
     """A transaction of which something no longer stands: descriptors that are in the index again, that are missing
@@ -316,14 +335,16 @@ def find_overwritten(directory: Path, index: ImageIndex, since: float | None = N
     # Whatever the clock said later on: what has a greater number came later.
     first = min(begun, default=(LARGEST_SEQUENCE + 1, ""))
     state, touched, found = _State(directory, index), set[Identity](), list[Overwritten]()
+    mends = {one.id for chain in taken_back(transactions) for one in chain}
     for transaction in transactions:
         if transaction.replaces_index or transaction.order < first:
             # The index was another one before; what it held says nothing of this one.
             break
         if transaction.state is not TransactionState.UNDONE:
             found.append(state.compare(transaction, touched))
-        touched.update(identity_of(one.descriptor) for one in (*transaction.removed, *transaction.added))
-        touched.update(transaction.absent)
+        if transaction.id not in mends:
+            touched.update(identity_of(one.descriptor) for one in (*transaction.removed, *transaction.added))
+            touched.update(transaction.absent)
     return [one for one in found if one]
 
 
@@ -352,15 +373,18 @@ def expect_entries(
     Raises StorageError.
     """
     journal, noted, removed = _changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
+    mends = {one.id for chain in taken_back(journal) for one in chain}
     # What was there before an index that was replaced whole is no source of today's order.
     last = max((at for at, one in enumerate(journal) if one.replaces_index), default=-1)
     descriptors = list(backup)
     for transaction in sorted(since, key=lambda one: one.order) if backup else journal[last + 1 :]:
-        descriptors = _rolled_forward(descriptors, transaction)
+        if transaction.id not in mends:
+            descriptors = _rolled_forward(descriptors, transaction)
     for transaction in journal:
-        removed.update(dict.fromkeys(transaction.taken_out, transaction))
-        for one in transaction.added:
-            removed.pop(identity_of(one.descriptor), None)
+        if transaction.id not in mends:
+            removed.update(dict.fromkeys(transaction.taken_out, transaction))
+            for one in transaction.added:
+                removed.pop(identity_of(one.descriptor), None)
         noted.update((d.key, d) for one in (*transaction.removed, *transaction.added) if (d := one.descriptor))
     for descriptor in descriptors if removed else ():
         removed.pop(identity_of(descriptor), None)

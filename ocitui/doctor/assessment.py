@@ -35,6 +35,7 @@ from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.own_folder import open_journal
+from ocitui.cache.undoing import taken_back
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.host.loop_devices import users_by_name
@@ -368,7 +369,8 @@ def _put_there(facts: TimelineFacts, replacement: Transaction) -> int | None:
 def _is_emptied(facts: TimelineFacts) -> bool:
     """Whether entries are gone without a backup to tell of them, and not by the last transaction."""
     last = next(iter(facts.transactions), None)
-    by_us = last is not None and len(last.removed) > len(last.added)
+    undone = {one.id for chain in taken_back(facts.transactions) for one in chain}
+    by_us = last is not None and len(last.removed) > len(last.added) and last.id not in undone
     return facts.verdict.entries == 0 and facts.complete > 0 and not by_us
 
 

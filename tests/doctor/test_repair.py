@@ -283,6 +283,68 @@ async def test_a_wipe_is_one_finding_whatever_was_imported_before(sample: Sample
     assert len(plan.joined) == 4
 
 
+def shrink(sample: Sample) -> bytes:
+    """The index was seen whole; another program leaves one entry of it. Gives what it left."""
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    sample.edit_index(lambda fields: fields.update(manifests=fields["manifests"][:1]))
+    return sample.index.read_bytes()
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_repair_that_was_undone_is_offered_again(sample: Sample, seen: bool) -> None:
+    shrunk = shrink(sample)
+    assert not seen or keep_backup(sample.directory, shrunk)
+    report, plan = await planned(sample.directory)
+    await repaired(sample.directory, plan)
+    mended, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    undo = await cache.undo()
+    for _ in range(2):
+        assert sample.index.read_bytes() == shrunk
+        again, plan_again = await planned(sample.directory)
+        assert all_codes(again.findings) == all_codes(report.findings) == {"index-shrunk"}
+        assert [step.title for step in plan_again.made] == [step.title for step in plan.made]
+        # An undo of that undo, and one of that, change nothing of it.
+        back = await cache.undo(undo.id)
+        assert sample.index.read_bytes() == mended
+        assert all_codes((await found(sample.directory)).findings) == set()
+        undo = await cache.undo(back.id)
+    await repaired(sample.directory, plan_again)
+    assert sample.index.read_bytes() == mended
+
+
+async def test_an_undo_of_a_repair_explains_what_the_repair_alone_had_made(sample: Sample) -> None:
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    shrunk = shrink(sample)
+    report, plan = await planned(sample.directory, adopt=((sample.other, OTHER_NAME),))
+    assert {step.kind for step in plan.made} == {StepKind.ADD_ENTRIES, StepKind.ADOPT}
+    await undone(sample.directory, await repaired(sample.directory, plan))
+    assert sample.index.read_bytes() == shrunk
+    again, plan_again = await planned(sample.directory)
+    assert [one.seen for one in again.findings] == [one.seen for one in report.findings]
+    assert [len(plan.joined), len(plan_again.joined)] == [3, 3]
+
+
+async def test_an_edit_that_was_done_again_and_undone_is_told_again(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    report, plan = await planned(sample.directory)
+    done = await repaired(sample.directory, plan)
+    assert [one.kind for one in done.transactions] == [TransactionKind.REDO]
+    await undone(sample.directory, done)
+    again, plan_again = await planned(sample.directory)
+    assert [one.seen for one in again.findings] == [one.seen for one in report.findings]
+    assert [step.title for step in plan_again.made] == [step.title for step in plan.made]
+
+
+async def test_an_undo_of_what_was_no_repair_is_a_deletion(sample: Sample) -> None:
+    cache = PackerCache(sample.directory)
+    restored = await cache.undo((await cache.delete([(sample.other, "squashfs")])).id)
+    assert keep_backup(sample.directory, sample.index.read_bytes())
+    await cache.undo(restored.id)
+    assert all_codes((await found(sample.directory)).findings) == set()
+
+
 def sources(plan: RepairPlan) -> list[tuple[str | None, str | None, str | None, bool]]:
     """Of each entry: its name, its format, what it is taken from, and whether it was taken out on purpose."""
     return [(one.name, one.format, one.taken_from, bool(one.removed_by)) for one in plan.joined]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tarfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
+from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.copies import read_document
@@ -22,7 +25,7 @@ from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
-from tests.doctor.examine_support import Sample, codes, copied
+from tests.doctor.examine_support import Sample, codes, copied, flipped
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
@@ -307,14 +310,67 @@ async def test_a_copy_that_cannot_be_read_through_is_never_stored(
     assert place != "other cache" or str(other) in note
 
 
-async def test_a_copy_without_what_the_image_runs_is_refused(sample: Sample, tmp_path: Path) -> None:
-    other, lacking = copied(sample, tmp_path / "other").directory, make_root(tmp_path)
-    (lacking / "bin" / "sh").unlink()
-    pack("squashfs", lacking, other / sample.file("squashfs").name)
+def lacking(sample: Sample, tmp_path: Path, path: str) -> Path:
+    """Another cache's squashfs, packed without this path; that of the sample's own cache is gone."""
+    other, root = copied(sample, tmp_path / "other"), make_root(tmp_path)
+    (root / "bin" / "tool").symlink_to("sh")
+    (root / path).unlink()
+    pack("squashfs", root, other.file("squashfs"))
     sample.file("squashfs").unlink()
-    _, plan = await planned(sample.directory, sources=(str(other),))
+    return other.file("squashfs")
+
+
+async def test_a_copy_without_what_the_image_runs_is_refused(sample: Sample, tmp_path: Path) -> None:
+    copy = lacking(sample, tmp_path, "bin/sh")
+    for suffix in ("erofs", "tar"):
+        sample.file(suffix).unlink()
+    _, plan = await planned(sample.directory, sources=(f"packed:{copy}",))
     assert plan.steps == ()
     assert "it lacks /bin/sh, which the image is to run" in plan.notes[0]
+
+
+async def test_a_copy_without_what_another_format_holds_is_refused(sample: Sample, tmp_path: Path) -> None:
+    """As a deep check would find it; what has a sha256 on record is taken for what it is."""
+    copy = lacking(sample, tmp_path, "etc/hosts")
+    _, plan = await planned(sample.directory, sources=(str(copy.parent),))
+    assert plan.steps == ()
+    (note,) = plan.notes
+    assert note == f"{copy} is refused: it lacks etc/hosts, which the erofs holds"
+    record_stored(copy.parent, copy)
+    _, plan = await planned(sample.directory, sources=(str(copy.parent),))
+    assert [step.kind for step in plan.steps] == [StepKind.RESTORE_FILE]
+
+
+async def test_what_is_packed_anew_and_lacks_what_another_format_holds_is_refused(imported: Imported) -> None:
+    tar = imported.file("tar")
+    with tarfile.open(tar, "a") as archive:
+        archive.addfile(tarfile.TarInfo("more"))
+    imported.file("squashfs").unlink()
+    _, plan = await planned(imported.directory, sources=(f"oci:{imported.layout}",))
+    with pytest.raises(SourceError, match=r"is not stored: .* it lacks more, which the tar holds"):
+        await repaired(imported.directory, plan)
+    assert not imported.file("squashfs").exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "rotten", "found damaged", "a link"])
+async def test_a_copy_is_held_against_what_is_sound_alone(sample: Sample, tmp_path: Path, harm: str) -> None:
+    copy, tar = lacking(sample, tmp_path, "etc/hosts"), sample.file("tar")
+    sample.file("erofs").unlink()
+    content = tar.read_bytes()
+    if harm == "cut":
+        os.truncate(tar, -(-len(content.rstrip(b"\0")) // 512) * 512)
+    elif harm == "rotten":
+        record_stored(sample.directory, tar)
+        tar.write_bytes(flipped(content, 8 * 100_000))
+    elif harm == "a link":
+        tar.symlink_to(tar.rename(tmp_path / "elsewhere"))
+    else:
+        ledger = Ledger.open(sample.directory)
+        ledger.note_damage(tar.name, tar.stat(), "packed-damaged", "it was")
+        ledger.flush()
+    _, plan = await planned(sample.directory, sources=(f"packed:{copy}",))
+    (step,) = (one for one in plan.steps if one.kind is StepKind.RESTORE_FILE)
+    assert step.files[0].name == copy.name
 
 
 async def test_without_the_tool_a_copy_is_not_called_read_through(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
@@ -137,6 +138,15 @@ def test_where_its_start_is_not_known_nothing_is_stopped() -> None:
 
 def test_an_index_that_our_last_transaction_emptied_is_no_loss() -> None:
     assert assess(facts(EMPTY, transactions=(deleted(START + 60, 5),))).case is Case.IN_STEP
+
+
+def test_an_index_that_an_undo_of_a_repair_emptied_again_is_as_lost_as_before() -> None:
+    undo = msgspec.structs.replace(deleted(START + 60, 5), id="000002-0000", sequence=2, kind=TransactionKind.UNDO)
+    undo = msgspec.structs.replace(undo, of="000001-0000")
+    repair = Transaction(id="000001-0000", sequence=1, kind=TransactionKind.REPAIR, started=START + 50, by="me")
+    assert assess(facts(EMPTY, transactions=(undo, repair))).case is Case.MEMORY_GOOD
+    restore = msgspec.structs.replace(repair, kind=TransactionKind.RESTORE)
+    assert assess(facts(EMPTY, transactions=(undo, restore))).case is Case.IN_STEP
 
 
 def test_in_step() -> None:

@@ -6,18 +6,20 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
 from ocitui.cache.documents import read_config
-from ocitui.cache.files import config_name, packed_name
+from ocitui.cache.files import config_name, open_bounded, packed_name
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
 from ocitui.cache.listing import CacheFiles
+from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.records import some_of
 from ocitui.contents.tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
 from ocitui.contents.trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
@@ -281,18 +283,10 @@ class DeepChecks:
     def _compare(self, readings: Sequence[Reading]) -> None:
         """What one format holds and another lacks; and the program of the image, where it must be in the tree."""
         trees = [(one, one.tree) for one in readings if one.tree is not None and not one.findings]
+        program = self._program(trees[0][0].file.digest) if trees else ""
         for reading, tree in trees:
-            for other, other_tree in trees:
-                missing = lacking(tree, other_tree) if other is not reading else []
-                if missing:
-                    reading.find(
-                        "packed-incomplete", f"it lacks {_some_of(missing)}, which the {other.file.format} holds"
-                    )
-                    break
-        for reading, tree in trees:
-            program = self._program(reading.file.digest) if not reading.findings else ""
-            if program and has_program(tree, program.encode()) is False:
-                reading.find("packed-incomplete", f"it lacks {program}, which the image is to run")
+            if seen := incomplete(tree, [(one.file.format, other) for one, other in trees], program):
+                reading.find("packed-incomplete", seen)
 
     def _program(self, digest: str) -> str:
         """What the image runs; empty where that is not known."""
@@ -332,6 +326,39 @@ class DeepChecks:
         known = reading.known
         whole = reading.tree is not None or (known is not None and known.whole)
         self._ledger.record(reading.file.name, found, reading.sha256, read_through=reading.read_through, whole=whole)
+
+
+def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:
+    """What a packed file lacks that another format of its image holds, or that the image is to run; empty for nothing.
+
+    ``program`` is empty where that is not known.
+    """
+    for format, other in others:
+        if missing := lacking(tree, other):
+            return f"it lacks {_some_of(missing)}, which the {format} holds"
+    lacks_program = program and has_program(tree, program.encode()) is False
+    return f"it lacks {program}, which the image is to run" if lacks_program else ""
+
+
+def sound_trees(
+    directory: Path, digest: str, formats: Iterable[PackedFormat], ledger: Ledger, stop: Stop
+) -> Iterator[tuple[PackedFormat, Tree]]:
+    """The trees of an image's packed files in a cache, of those that are sound as far as a deep check of each tells.
+
+    Raises AbandonedError.
+    """
+    for format in formats:
+        name = packed_name(digest, format)
+        with suppress(OSError), open_bounded(directory / name, follow=False) as opened:
+            found, known = os.fstat(opened.fileno()), ledger.look(name)
+            check = check_packed_file(opened.fileno(), found.st_size)
+            if check.problem or check.found is not format or ledger.damage(name, found) is not None:
+                continue
+            if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
+                continue
+            through = ReadThrough(opened, format, ToolOptions(), stop).run()
+            if through.tree is not None and not through.problem:
+                yield format, through.tree
 
 
 def program_of(config: ImageConfiguration) -> str:

@@ -13,6 +13,7 @@ from ocitui.cache import (
     CacheError,
     Descriptor,
     ImageIndex,
+    Transaction,
     TransactionState,
     examine_index,
     keep_backup,
@@ -28,9 +29,11 @@ from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.undoing import Overwritten, find_overwritten
+from ocitui.cache.undoing import Overwritten, find_overwritten, taken_back
 
 from .index_checks import NO_HISTORY, History, read_index, shrunk
+
+Repairs = list[list[Transaction]]
 
 
 def known_history(directory: Path, index: ImageIndex | None) -> History:
@@ -39,28 +42,28 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     Of the newest backup and the last one before a shrink it is that which holds an entry that today's index lacks: the
     newest may be of the shrunken index itself.
     """
-    histories = list(_histories(directory, index))
+    undone = _undone_repairs(directory)
+    histories = list(_histories(directory, index, undone))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    overwritten, late = _overwritten(directory, index), _late(directory)
+    overwritten, late = _overwritten(directory, index), _late(directory, undone)
     known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
     return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
 
 
-def _late(directory: Path) -> dict[str, History]:
+def _late(directory: Path, undone: Repairs) -> dict[str, History]:
     found: dict[str, History] = {}
     with suppress(CacheError):
         for one in late_updates(directory):
             if one.index is not None:
                 file = f"{OWN_NAME}/{BACKUPS_NAME}/{one.backup.name}"
-                found[file] = History(list(one.index.descriptors), transactions_since(directory, one.backup))
+                found[file] = History(list(one.index.descriptors), _since(directory, one.backup, undone))
     return found
 
 
-def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
+def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> Iterator[History]:
     try:
-        undone = _undone_replacements(directory)
-        backups = [b for b in list_backups(directory) if not any(first < b.number <= last for first, last in undone)]
+        backups = [b for b in list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
     except CacheError:
         return
     newest = backups[:1]
@@ -70,19 +73,28 @@ def _histories(directory: Path, index: ImageIndex | None) -> Iterator[History]:
                 continue  # nothing of it is gone
             descriptors = _descriptors(directory, backup, index)
             if descriptors:
-                yield History(descriptors, transactions_since(directory, backup), backup)
+                yield History(descriptors, _since(directory, backup, undone), backup)
 
 
-def _undone_replacements(directory: Path) -> list[tuple[int, int]]:
-    """From which transaction to which an index stood that had replaced another, with entries dropped on purpose, and
-    was taken back: its backups lack these, which are to come back again."""
+def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction]:
+    """What was done since a backup, less the repairs that were undone, and their undos: these explain nothing."""
+    passed = {one.id for chain in undone for one in chain}
+    return [one for one in transactions_since(directory, backup) if one.id not in passed]
+
+
+def _undone_repairs(directory: Path) -> Repairs:
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        undone = journal.list([TransactionState.UNDONE]) if journal is not None else []
-        dropping = {one.id: one.sequence for one in undone if one.swap is not None and one.absent}
-        if journal is not None and dropping:
-            done = journal.list([TransactionState.DONE])
-            return [(dropping[one.of], one.sequence) for one in done if one.of in dropping]
+        if journal is not None and journal.list([TransactionState.UNDONE]):
+            return taken_back(journal.since((0, "")))
     return []
+
+
+def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
+    """Whether a backup is of the index as a repair made it, that was undone: it has what was adopted, or lacks what was
+    given up. A pinned one was made before, and may have a later place as the repair made the same of the index."""
+    repair = others[-1]
+    differs = bool(repair.absent) if repair.swap is not None else not backup.before_shrink
+    return differs and repair.sequence < backup.number <= undo.sequence
 
 
 def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import hash_file, record_stored
+from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.host.loop_devices import read_back, users_of
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
@@ -28,7 +28,7 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import WantedFile, good_packed
+from .copies import OtherFormats, WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, StepKind
 
@@ -54,7 +54,7 @@ class Fetcher:
         output = self.folder / f"{number}.{fetch.format}"
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)
-            await in_thread(lambda stop: require_good(fetch, output, stop))
+            await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
         else:
             # Read through when the plan was made: it is the same by its sha256.
             await self._copy(fetch, output)
@@ -98,9 +98,11 @@ class Fetcher:
         await asyncio.to_thread(clear_blobs, blobs, image)
 
 
-def require_good(fetch: Fetch, output: Path, stop: Stop) -> None:
-    """Raises SourceError where what was packed is not whole, or cannot be read through."""
-    wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format)
+def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> None:
+    """Raises SourceError where what was packed is not whole, cannot be read through, or lacks what another format of
+    the image holds."""
+    others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
+    wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     refused: list[str] = []
     if good_packed(output, wanted, refused.append, stop) is None:
         raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")

@@ -26,7 +26,7 @@ from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
 from ocitui.cache.workspace import TRASH_NAME
 from ocitui.contents.tools import ToolOptions
-from ocitui.contents.trees import has_program
+from ocitui.contents.trees import Tree
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ocitui.importing.sources.images import Source, SourceImage, SourceKind
@@ -41,10 +41,28 @@ from ocitui.importing.sources.opening import (
 from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
-from ..check.deep import ReadThrough
+from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
 from .snapshot import Snapshot
 from .steps import Fetch, FetchKind
+
+
+@dataclass(slots=True)
+class OtherFormats:
+    """The packed files that a cache has of an image, but that of ``format``; ``ledger`` is the cache's."""
+
+    directory: Path
+    digest: str
+    format: PackedFormat | None
+    ledger: Ledger
+    _trees: list[tuple[PackedFormat, Tree]] | None = None
+
+    def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, Tree]]:
+        """The trees of those that are sound, read when they are first asked for. Raises AbandonedError."""
+        if self._trees is None:
+            formats = [one for one in PackedFormat if one is not self.format]
+            self._trees = list(sound_trees(self.directory, self.digest, formats, self.ledger, stop))
+        return self._trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +70,10 @@ class WantedFile:
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``.
 
     ``content`` is the digest that its bytes must have; empty for a packed file of which no sha256 was recorded. One is
-    then taken that could be read through and holds ``program`` (empty where that is not known), unless ``strictly``:
-    its bytes must be known, or be made of the image's layers. ``size`` in bytes is that of a document where it is known
-    (else 0). ``carriers`` are the descriptors of the entry's digest.
+    then taken that could be read through, lacks nothing that the sound ``others`` of the image's formats hold, and
+    holds ``program`` (empty where that is not known), unless ``strictly``: its bytes must be known, or be made of the
+    image's layers. ``size`` in bytes is that of a document where it is known (else 0). ``carriers`` are the descriptors
+    of the entry's digest.
     """
 
     name: str
@@ -66,6 +85,7 @@ class WantedFile:
     strictly: bool = False
     program: str = ""
     carriers: tuple[Descriptor, ...] = ()
+    others: OtherFormats | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +340,9 @@ def _looked_through(opened: BinaryIO, size: int, wanted: WantedFile, stop: Stop,
         return Goodness("", hashed)
     if (wants or wanted.strictly) and hashed != recorded:
         raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
-    unread = read_through(opened, wanted, stop)
-    if hashed == recorded:
+    known = hashed == recorded
+    unread = read_through(opened, wanted, stop, None if known else wanted.others)
+    if known:
         # Another packing of the same image, which is as it was when it was recorded.
         return Goodness(" (packed another time)" if wants else "", hashed)
     return Goodness(f" ({unread or 'read through'}; no sha256 of it was recorded)", hashed)
@@ -334,17 +355,19 @@ def require_whole(opened: BinaryIO, size: int, format: PackedFormat | None) -> N
         raise NotGoodError(check.problem or f"it is {check.found}, not {format}")
 
 
-def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop) -> str:
+def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
     """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was.
 
-    Raises NotGoodError where it is damaged or lacks its program, OSError, AbandonedError.
+    Raises NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError.
     """
     assert wanted.format is not None
     through = ReadThrough(opened, wanted.format, ToolOptions(), stop).run()
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
-    if wanted.program and through.tree is not None and has_program(through.tree, wanted.program.encode()) is False:
-        raise NotGoodError(f"it lacks {wanted.program}, which the image is to run")
+    if through.tree is not None:
+        trees = others.trees(stop) if others is not None else ()
+        if seen := incomplete(through.tree, trees, wanted.program):
+            raise NotGoodError(seen)
     return f"not read through: {through.unchecked}" if through.unchecked else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,20 +14,19 @@ from ocitui.cache.disk import Folder
 from ocitui.cache.entries import packed_file
 from ocitui.cache.files import known_format
 from ocitui.cache.index import Key
+from ocitui.cache.ledger import Ledger
 
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
 from ..check.entry_checks import has_digest
 from ..findings import Finding, Way
-from .copies import Copy, Restorer, WantedFile, read_document
+from .copies import Copy, OtherFormats, Restorer, WantedFile, read_document
 from .snapshot import Snapshot, entry_of, file_of
 from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
 
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Holders = Mapping[str, tuple[str, ...]]
 """The loop devices that hold packed files, by the file's name."""
-Content = Callable[[str], str]
-"""The digest that a packed file's bytes should have, by its name; empty where nobody recorded it."""
 
 _STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
 
@@ -38,7 +37,7 @@ class WantedFiles:
 
     snapshot: Snapshot
     restorer: Restorer
-    content: Content
+    ledger: Ledger
     digest: str
 
     async def find(self, findings: Sequence[Finding]) -> AsyncIterator[Found]:
@@ -108,15 +107,17 @@ class WantedFiles:
         )
 
     def _packed(self, name: str, findings: Sequence[Finding], program: str) -> WantedFile:
+        record, format = self.ledger.look(name), known_format(os.path.splitext(name)[1][1:])
         return WantedFile(
             name,
             self.digest,
             FileKind.PACKED,
-            known_format(os.path.splitext(name)[1][1:]),
-            self.content(name),
+            format,
+            f"sha256:{record.sha256}" if record is not None else "",
             strictly=any(finding.code in _STRICTLY for finding in findings),
             program=program,
             carriers=self._carriers,
+            others=OtherFormats(self.snapshot.directory, self.digest, format, self.ledger),
         )
 
 
@@ -191,7 +192,7 @@ class FileMends:
     snapshot: Snapshot
     restorer: Restorer
     holders: Holders
-    content: Content = lambda name: ""
+    ledger: Ledger
     drop: bool = False
 
     async def plan(self, findings: Sequence[Finding]) -> Outcome:
@@ -206,7 +207,7 @@ class FileMends:
 
     async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
         outcome, lost = Outcome(), list[tuple[WantedFile, tuple[Finding, ...]]]()
-        files = WantedFiles(self.snapshot, self.restorer, self.content, digest)
+        files = WantedFiles(self.snapshot, self.restorer, self.ledger, digest)
         async for wanted, concerned, copy in files.find(findings):
             if copy is not None:
                 outcome.steps.append(self._restore(wanted, concerned, copy))

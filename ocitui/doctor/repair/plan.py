@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,7 +182,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
     later, found_later = _on_whole_index(snapshot, outcome, options)
     findings += found_later
-    mends = FileMends(later, restorer, holders, partial(_content, ledger), options.drop)
+    mends = FileMends(later, restorer, holders, ledger, options.drop)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
@@ -235,12 +234,6 @@ def _places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Co
     places: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
     places += [copies_named(text, options.access) for text in options.sources]
     return [*places, RegistryCopies(options.access)] if options.registry else places
-
-
-def _content(ledger: Ledger, name: str) -> str:
-    """The digest that a packed file should have; empty where nobody recorded it."""
-    record = ledger.look(name)
-    return f"sha256:{record.sha256}" if record is not None else ""
 
 
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
