@@ -266,6 +266,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("command_palette", ("colon",), "Commands", "Find a command by its name.", Group.PROGRAM),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi.", Group.PROGRAM),
     Action(
+        "redraw",
+        ("ctrl+l",),
+        "Redraw",
+        "Write the whole screen again, where another program wrote over it.",
+        Group.PROGRAM,
+    ),
+    Action(
         "interrupt",
         ("ctrl+c",),
         "Interrupt",

@@ -42,7 +42,8 @@ R = TypeVar("R")
 class ScreenOptions:
     """What the command line asks of the screen.
 
-    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock.
+    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock;
+    ``whole_frames`` has Textual's own driver write, not only the cells that changed.
     """
 
     directory: Path
@@ -50,6 +51,7 @@ class ScreenOptions:
     theme: str | None = None
     mouse: bool = True
     wait: float = 0.0
+    whole_frames: bool = False
 
 
 class Session:

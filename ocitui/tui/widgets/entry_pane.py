@@ -28,7 +28,7 @@ Tab = Literal["summary", "manifest", "config", "problems"]
 TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
 _OF_LINES: tuple[Tab, ...] = ("summary", "problems")
 # A key held down moves through many entries: what the cursor only passes is not read.
-_REST_SECONDS = 0.12
+_REST_SECONDS = 0.08
 
 
 class EntryPane(Vertical):
