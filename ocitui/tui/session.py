@@ -170,6 +170,13 @@ class SessionScreen(Screen[R]):
     def session(self) -> Session:
         return self.app.session
 
+    @property
+    def is_current(self) -> bool:
+        """Whether any of it is seen. Textual has the screen above drawn again for each change of one right below it."""
+        stack = self.app.screen_stack
+        above = stack[stack.index(self) + 1 :] if self in stack else []
+        return super().is_current and all(screen.styles.background.a < 1 for screen in above)
+
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """End the screen. Keys typed ahead may ask for it again; what it waited for may end while help stands above."""
         stack = self.app.screen_stack

@@ -367,6 +367,8 @@ class Shadow:
         for y, (new, old) in enumerate(zip(self._drawn, shown, strict=True)):
             if new != old:
                 output.write_row(y, new, old, erases_in_colour=self._erases_in_colour)
+        # No terminal is left with a colour at rest: what it adds at a resize, or another program writes, would have it.
+        output.set_pen(("", _PLAIN))
         output.move(*self._cursor)
         return output
 
@@ -385,10 +387,8 @@ class Shadow:
         if len(places.get(down, ())) < 2 * _FEWEST_SCROLLED:
             return None
         top, bottom, by = min(places[down]), max(places[down]) + 1, abs(down)
-        output = _Output(self._size, self._output.y, self._output.x, self._output.pen)
-        output.set_pen(("", _PLAIN))
+        output = _Output(self._size, pen=self._output.pen)
         output.parts.append(f"\x1b[{top + 1};{bottom}r\x1b[{top + 1}H\x1b[{by}{'L' if down > 0 else 'M'}\x1b[r")
-        output.y = None
         blank: list[Row] = [[_BLANK] * self._size[0] for _ in range(by)]
         region = self._shown[top:bottom]
         region = [*blank, *region[:-by]] if down > 0 else [*region[by:], *blank]

@@ -16,7 +16,7 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.cell_driver import CellDriver
 from ocitui.tui.session import ScreenOptions, Session
 from tests.tui.cache_support import SEVEN, Image, make_cache, many, packed_path
-from tests.tui.line_support import ASK, Line, RecordedCells, Size, cost, line_of, others
+from tests.tui.line_support import ASK, Line, RecordedCells, Size, Terminal, cost, line_of, others
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -118,6 +118,36 @@ async def test_ctrl_l_repairs_what_another_program_wrote(tmp_path: Path, line: L
         assert line.terminal.seen != whole
         line.type("\x0c")
         await one.until(lambda: line.terminal.seen == whole, "all is drawn again")
+
+
+async def test_ctrl_l_writes_all_with_textuals_own_driver_too(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", many(60))) as one:
+        await one.rest()
+        before = len(one.driver.written)
+        await one.press("ctrl+l")
+        await one.rest()
+        whole, again = Terminal(SMALL), Terminal(SMALL)
+        whole.feed(one.driver.written)
+        again.feed(one.driver.written[before:])
+        assert again.seen == whole.seen
+
+
+async def test_a_covered_screen_is_left_alone(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", many(60))) as one:
+        await one.open("question_mark", "HelpScreen")
+        await one.rest()
+        before = one.driver.written
+        one.main.refresh(layout=True)
+        one.table.refresh()
+        await one.rest()
+        assert one.driver.written == before
+        await one.press("escape")
+        await one.open("s", "SortScreen")
+        await one.rest()
+        before = one.driver.written
+        one.table.refresh()
+        await one.rest()
+        assert one.driver.written != before, "around a box it is seen"
 
 
 async def test_suspended_and_back(tmp_path: Path, line: Line) -> None:

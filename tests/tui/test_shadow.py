@@ -77,6 +77,7 @@ def test_any_screen_becomes_any_other(
         terminal.feed(shadow.update())
         stock.feed(frame)
         assert terminal.seen == stock.seen
+        assert terminal.screen.cursor.attrs == stock.screen.cursor.attrs, "no colour stays set"
         assert shadow.update() == "", "nothing is written twice"
 
 
@@ -94,7 +95,7 @@ def test_after_it_was_voided_all_is_written(screens: tuple[Lines, Lines], garbag
     assert terminal.seen == stock.seen
 
 
-@pytest.mark.parametrize(("shown", "most"), [("b" * 14, 22), ("aaabaaaaaaaaaa", 10), ("a" * 14, 0)])
+@pytest.mark.parametrize(("shown", "most"), [("b" * 14, 28), ("aaabaaaaaaaaaa", 17), ("a" * 14, 0)])
 def test_few_bytes_for_few_cells(shown: str, most: int) -> None:
     """For a line, for a cell in it, for nothing."""
     shadow = _shadow()
