@@ -97,6 +97,13 @@ BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose 
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
 theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
 no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+whole_frames_option = click.option(
+    "--whole-frames",
+    is_flag=True,
+    envvar="OCITUI_WHOLE_FRAMES",
+    show_envvar=True,
+    help="Write whole frames, not only the cells that changed.",
+)
 
 
 class NoTerminalError(click.UsageError):
@@ -114,11 +121,12 @@ class GivenLook:
 
     theme: str | None = None
     no_mouse: bool = False
+    whole_frames: bool = False
 
 
 def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that open the screen."""
-    for option in (wait_option, no_mouse_option, theme_option, read_only_option, directory_option):
+    for option in (wait_option, whole_frames_option, no_mouse_option, theme_option, read_only_option, directory_option):
         function = option(function)
     return function
 
@@ -133,13 +141,13 @@ def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @screen_options
 @json_option
 @click.pass_context
-def cli(context: click.Context, /, theme: str | None, no_mouse: bool, **shared: Any) -> int:
+def cli(context: click.Context, /, theme: str | None, no_mouse: bool, whole_frames: bool, **shared: Any) -> int:
     """See, understand and change krata's image cache.
 
     Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
     """
     context.obj = Given(**shared)
-    context.meta[GivenLook.__name__] = GivenLook(theme, no_mouse)
+    context.meta[GivenLook.__name__] = GivenLook(theme, no_mouse, whole_frames)
     return ExitCode.CLEAN if context.invoked_subcommand else _open(context, Given(), GivenLook(), None)
 
 
@@ -148,10 +156,16 @@ def cli(context: click.Context, /, theme: str | None, no_mouse: bool, **shared: 
 @screen_options
 @click.pass_context
 def open_command(
-    context: click.Context, /, directory_word: Path, theme: str | None, no_mouse: bool, **shared: Any
+    context: click.Context,
+    /,
+    directory_word: Path,
+    theme: str | None,
+    no_mouse: bool,
+    whole_frames: bool,
+    **shared: Any,
 ) -> int:
     """Open the screen on DIR."""
-    return _open(context, Given(**shared), GivenLook(theme, no_mouse), directory_word)
+    return _open(context, Given(**shared), GivenLook(theme, no_mouse, whole_frames), directory_word)
 
 
 cli.opener = open_command
@@ -172,6 +186,7 @@ def _open(context: click.Context, given: Given, look: GivenLook, word: Path | No
             theme=look.theme or earlier.theme,
             mouse=not (look.no_mouse or earlier.no_mouse),
             wait=settings.wait,
+            whole_frames=look.whole_frames or earlier.whole_frames,
         )
     )
 

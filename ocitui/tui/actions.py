@@ -210,6 +210,12 @@ _OF_PROGRAM = (
     Action("command_palette", ("colon",), "Commands", "Find a command by its name."),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
     Action(
+        "redraw",
+        ("ctrl+l",),
+        "Redraw",
+        "Write the whole screen again, where another program wrote over it.",
+    ),
+    Action(
         "interrupt",
         ("ctrl+c",),
         "Interrupt",

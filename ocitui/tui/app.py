@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.app import SystemCommand
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
-from .actions import ACTIONS
+from .actions import ACTIONS, BY_NAME
 from .screens.main import MainScreen
 from .session import ScreenOptions, Session, SessionApp, SessionScreen
 from .terminal import THEMES, AsciiOnly
@@ -48,7 +48,10 @@ class OcituiApp(SessionApp):
     ENABLE_COMMAND_PALETTE = False
     ESCAPE_TO_MINIMIZE = False
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
-    BINDINGS: ClassVar[list[BindingType]] = []
+    # On every screen, and in inputs.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(",".join(BY_NAME["redraw"].keys), "redraw", show=False, priority=True)
+    ]
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -64,6 +67,17 @@ class OcituiApp(SessionApp):
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
         filters = [NoColor()] if self.no_color else [*super().get_line_filters()]
         return [*filters, AsciiOnly()] if self.session.terminal.ascii else filters
+
+    def get_driver_class(self) -> type[Driver]:
+        """Only the cells that changed are written, where Textual's usual driver writes to a terminal itself."""
+        driver = super().get_driver_class()
+        if self.session.options.whole_frames:
+            return driver
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from .cell_driver import CellDriver
+
+        return CellDriver if driver is LinuxDriver else driver
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()
@@ -137,6 +151,10 @@ class OcituiApp(SessionApp):
     @on(Driver.SignalResume)
     def _draw_again(self) -> None:
         """The shell's own screen was there meanwhile."""
+        self.refresh(layout=True)
+
+    def action_redraw(self) -> None:
+        """Write the whole screen again; what another program wrote over it goes."""
         self.refresh(layout=True)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

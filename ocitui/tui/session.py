@@ -41,7 +41,8 @@ R = TypeVar("R")
 class ScreenOptions:
     """What the command line asks of the screen.
 
-    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock.
+    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock;
+    ``whole_frames`` has Textual's own driver write, not only the cells that changed.
     """
 
     directory: Path
@@ -49,6 +50,7 @@ class ScreenOptions:
     theme: str | None = None
     mouse: bool = True
     wait: float = 0.0
+    whole_frames: bool = False
 
 
 class Session:
@@ -166,6 +168,13 @@ class SessionScreen(Screen[R]):
     @property
     def session(self) -> Session:
         return self.app.session
+
+    @property
+    def is_current(self) -> bool:
+        """Whether any of it is seen. Textual has the screen above drawn again for each change of one right below it."""
+        stack = self.app.screen_stack
+        above = stack[stack.index(self) + 1 :] if self in stack else []
+        return super().is_current and all(screen.styles.background.a < 1 for screen in above)
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """End the screen. Keys typed ahead may ask for it again; what it waited for may end while help stands above."""

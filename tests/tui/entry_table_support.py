@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 from textual.app import App, ComposeResult
+from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.message import Message
 from textual.pilot import Pilot
@@ -60,10 +61,14 @@ def change(entries: Entries, position: int, made: Made) -> None:
     judge.put(made)
 
 
-class WritingDriver(HeadlessDriver):
-    """A driver that is written to as a terminal's is, and keeps what it was given."""
+class Recording(Driver):
+    """A driver that keeps what Textual gave it to write."""
 
     written = ""
+
+
+class WritingDriver(Recording, HeadlessDriver):
+    """A driver that is written to as a terminal's is."""
 
     @property
     def is_headless(self) -> bool:

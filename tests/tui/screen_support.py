@@ -24,7 +24,7 @@ from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBa
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines import LinesView
-from tests.tui.entry_table_support import WritingDriver
+from tests.tui.entry_table_support import Recording, WritingDriver
 
 # Only a test that fails waits so long.
 LIMIT_SECONDS = 30.0
@@ -134,9 +134,9 @@ class Desk:
         return screen_text(self.app)
 
     @property
-    def driver(self) -> WritingDriver:
+    def driver(self) -> Recording:
         driver = self.app._driver
-        assert isinstance(driver, WritingDriver)
+        assert isinstance(driver, Recording)
         return driver
 
     async def press(self, *keys: str) -> None:
@@ -201,7 +201,8 @@ def make_app(directory: Path, **options: Any) -> TestedApp:
     """The application, of a fixed host and without a daemon, its output kept by the driver."""
     terminal = Terminal(ascii=options.pop("ascii", False), theme="dark")
     daemon = options.pop("daemon", DaemonState())
-    return TestedApp(FixedSession(ScreenOptions(directory, **options), terminal, daemon))
+    driver = options.pop("driver", WritingDriver)
+    return TestedApp(FixedSession(ScreenOptions(directory, **options), terminal, daemon), driver)
 
 
 class FixedSession(Session):
@@ -219,9 +220,9 @@ class FixedSession(Session):
 class TestedApp(OcituiApp):
     """The application, its output kept by the driver."""
 
-    def __init__(self, session: FixedSession) -> None:
+    def __init__(self, session: FixedSession, driver: type[Recording]) -> None:
         super().__init__(session)
-        self.driver_class = WritingDriver
+        self.driver_class = driver
 
 
 @asynccontextmanager

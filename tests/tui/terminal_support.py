@@ -11,11 +11,13 @@ import struct
 import sys
 import termios
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from tests.tools import ROOT
+from tests.tui.line_support import Terminal
 
 LIMIT_SECONDS = 60.0
 _ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
@@ -26,6 +28,7 @@ class ProgramInPty:
 
     def __init__(self, *arguments: str) -> None:
         self.output = b""
+        self._terminal, self._decoder = Terminal((80, 24)), getincrementaldecoder("utf-8")()
         self.status: int | None = None
         self.process, self.fd = pty.fork()
         if self.process == 0:
@@ -44,9 +47,15 @@ class ProgramInPty:
         """Take what was written, waiting a moment for it."""
         if select.select([self.fd], [], [], 0.02)[0]:
             try:
-                self.output += os.read(self.fd, 1 << 16)
+                read = os.read(self.fd, 1 << 16)
             except OSError:
                 return
+            self.output += read
+            self._terminal.feed(self._decoder.decode(read))
+
+    def wait_to_see(self, text: str) -> None:
+        """Read until the screen, still of its first size, shows this, whatever of it was written last."""
+        self.until(lambda: any(text in row for row in self._terminal.screen.display), text)
 
     def wait_for(self, text: str) -> None:
         """Read until this was written; what was written up to it is dropped."""

@@ -115,7 +115,7 @@ def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: in
             program.press("g")
             program.until(lambda: not unfinished(cache) and blob_store(cache).size() == 0, "it is brought in")
             program.press("\x1b")
-            program.wait_for("8 entries")
+            program.wait_to_see("8 entries")
             program.press("q")
             program.until(program.ended, "the end")
             assert program.status == 0

@@ -117,7 +117,7 @@ async def test_a_key_does_what_the_table_says(tmp_path: Path, action: str, key: 
 
 
 def test_every_action_is_tried() -> None:
-    tried_elsewhere = {"back", "suspend"} | {action.name for action in ACTIONS if action.handled_by_widget}
+    tried_elsewhere = {"back", "redraw", "suspend"} | {action.name for action in ACTIONS if action.handled_by_widget}
     assert _DOES.keys() | tried_elsewhere == BY_NAME.keys()
 
 

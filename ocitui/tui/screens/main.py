@@ -264,6 +264,9 @@ class MainScreen(EntriesScreen):
     async def action_suspend(self) -> None:
         await self.app.run_action("suspend")
 
+    async def action_redraw(self) -> None:
+        await self.app.run_action("redraw")
+
     async def action_next_theme(self) -> None:
         await self.app.run_action("next_theme")
 

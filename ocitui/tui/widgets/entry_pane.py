@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Tab = Literal["summary", "manifest", "config", "problems"]
 TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
 # A key held down moves through many entries: what the cursor only passes is not read.
-_REST_SECONDS = 0.12
+_REST_SECONDS = 0.08
 
 
 class EntryPane(Vertical):

@@ -1,0 +1,162 @@
+"""The driver that writes only the cells that changed, and no frame that the line has no room for yet."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+import sys
+from collections import deque
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
+from textual.messages import TerminalSupportsSynchronizedOutput
+
+from .actions import BY_NAME
+from .shadow import Shadow, UnknownSequenceError
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+_BEGIN, _END, _ASK = "\x1b[?2026h", "\x1b[?2026l", "\x1b[?2026$p"
+_FRAME = re.compile(r"\x1b\[\d+;\d+H")
+# Modes, the bell, the clipboard, the cursor's shape: they change no cell.
+_HARMLESS = re.compile(r"(\x1b\[[<>?][\d;]*\$?[hlpu]|\x1b\[\d q|\x1b\]\d+;[^\x07\x1b]*(\x07|\x1b\\)|\x07)*")
+_REDRAWN_BY = BY_NAME["redraw"].keys
+PATIENCE, LONGEST = 0.2, 3.0  # seconds that an answer may take: over the shortest, and at all
+
+
+def erases_in_colour() -> bool:
+    """Whether what this terminal erases takes the background that is set."""
+    try:
+        import curses
+
+        curses.setupterm(fd=sys.__stdout__.fileno() if sys.__stdout__ else -1)
+        return curses.tigetflag("bce") == 1
+    except (ImportError, ValueError, OSError, curses.error):
+        return False
+
+
+class CellDriver(LinuxDriver):
+    """A frame that Textual writes goes into a shadow screen; what the terminal does not show yet is written. All else
+    is written as it comes. ``raw_frames``: how many had to be written as they were. ``paced``: answers are waited for.
+
+    Behind each frame the terminal is asked something, in a way that Textual itself asks at the start. While an answer
+    is out for longer than it takes, frames are left out: the next that is written holds all of them.
+    """
+
+    def __init__(
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self.raw_frames = 0
+        self._shadow = Shadow(erases_in_colour=erases_in_colour())
+        self._events: asyncio.AbstractEventLoop | None = None
+        self._synchronizes = False
+        self.paced = False
+        self._asked = deque[float]()
+        self._shortest = LONGEST
+        self._later: asyncio.TimerHandle | None = None
+
+    def write(self, data: str) -> None:
+        if data in (_BEGIN, _END):
+            # They stand around what is written, which may be later or nothing.
+            self._synchronizes = True
+        elif not _FRAME.match(data):
+            if data == _ASK:
+                self._asked.append(monotonic())
+            if not _HARMLESS.fullmatch(data):
+                self._shadow.forget()
+            super().write(data)
+        else:
+            self._shadow.resize(shutil.get_terminal_size())
+            try:
+                self._shadow.draw(data)
+            except UnknownSequenceError:
+                self.raw_frames += 1
+                self._shadow.forget()
+                super().write(data)
+            else:
+                self._write_cells()
+
+    def _write_cells(self) -> None:
+        """Write what the terminal does not show yet, or see to it that this is done once it has answered."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        # Nothing is written between an end and a new start: the shell has the terminal.
+        if self._events is None:
+            return
+        self._shadow.resize(shutil.get_terminal_size())
+        now = monotonic()
+        oldest = next(iter(self._asked), now)
+        if now - oldest >= LONGEST:
+            self.paced = False
+        elif self.paced and now - oldest > self._shortest + PATIENCE:
+            self._later = self._events.call_later(oldest + LONGEST - now, self._write_cells)
+            return
+        cells = self._shadow.update()
+        while self._shadow.lost:
+            # A signal came meanwhile.
+            cells = self._shadow.update()
+        if not cells:
+            return
+        if self._synchronizes:
+            cells = f"{_BEGIN}{cells}{_END}"
+        if self.paced:
+            self._asked.append(now)
+            cells += _ASK
+        super().write(cells)
+
+    def redraw(self) -> None:
+        """Write every cell again, whatever the terminal shows; from any thread, or a signal's handler."""
+        self._shadow.void()
+        self._soon()
+
+    def _soon(self) -> None:
+        if self._events is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._events.call_soon_threadsafe(self._write_cells)
+
+    def process_message(self, message: Message) -> None:
+        """Called in the thread that reads what is typed and answered."""
+        if isinstance(message, TerminalSupportsSynchronizedOutput):
+            known = self.paced
+            if self._asked:
+                self._shortest = min(self._shortest, monotonic() - self._asked.popleft())
+                self.paced = True
+            if known:
+                if self._later is not None:
+                    self._soon()
+                return
+        elif isinstance(message, events.Resize) or (isinstance(message, events.Key) and message.key in _REDRAWN_BY):
+            self.redraw()
+        super().process_message(message)
+
+    def start_application_mode(self) -> None:
+        self._shadow.void()
+        self._asked.clear()
+        self.paced, self._shortest = False, LONGEST
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        self._events = asyncio.get_running_loop()
+        resized = signal.getsignal(signal.SIGWINCH)
+
+        def redraw(number: int, frame: Any) -> None:
+            # A size that comes back at once is none that Textual draws for, but what was shown is cut.
+            self.redraw()
+            if callable(resized):
+                resized(number, frame)
+
+        signal.signal(signal.SIGWINCH, redraw)
+        # What was drawn while the shell had the terminal.
+        self._soon()
+
+    def stop_application_mode(self) -> None:
+        self._events = None
+        self._shadow.void()
+        super().stop_application_mode()
