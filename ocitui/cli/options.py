@@ -221,7 +221,8 @@ def cache_of(settings: Settings) -> PackerCache:
 
 
 def writing_cache(settings: Settings, doing: str) -> PackerCache:
-    """The cache, for a command that writes: what is pending is finished before it looks at anything else.
+    """The cache, for a command that writes: what is pending is finished before it looks at anything else, apart from
+    what click refuses: of words that are no command it is not known which cache they are about.
 
     Raises ReadOnlyError, and what `PackerCache.prepare` raises.
     """

@@ -20,7 +20,7 @@ from .tables import cell_width, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.repair.apply import RepairProgress
+    from ocitui.doctor.repair.steps import RepairProgress
     from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
 
 T = TypeVar("T")
@@ -100,10 +100,11 @@ def check_text(now: Progress, _: int) -> str:
     return check_progress(now)
 
 
-def repair_text(now: RepairProgress, _: int) -> str:
+def repair_text(now: Progress | RepairProgress, width: int) -> str:
+    from ocitui.doctor.repair.steps import RepairProgress
     from ocitui.words.findings import repair_progress
 
-    return shortened(repair_progress(now))
+    return shortened(repair_progress(now)) if isinstance(now, RepairProgress) else check_text(now, width)
 
 
 # A step that takes less does not say how long it lasts.

@@ -12,7 +12,7 @@ from .lines import Kind, Line, heading
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.repair.apply import RepairProgress
+    from ocitui.doctor.repair.steps import RepairProgress
     from ocitui.doctor.report import Coverage, Report
 
 SHORT_ID = 8

@@ -41,6 +41,19 @@ def ended(child: pexpect.spawn[str]) -> tuple[str, int | None]:
     return left, child.exitstatus
 
 
+def test_what_a_plan_reads_is_told_and_an_interrupt_ends_it(demo: Path) -> None:
+    [file], trash = demo.glob(f"{ALPINE.digest}.[!mc]*"), demo / ".ocitui" / "trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    os.truncate(file, 1 << 38)
+    file.rename(trash / f"000001-0000~{file.name}")
+    child = spawn("repair", "-C", demo)
+    child.expect(rf"reading a copy of [^ ]*{ALPINE.digest[7:19]}[^ ]*  [0-9.]+[MG] of 256G")
+    child.sendintr()
+    text, status = ended(child)
+    assert status == 130
+    assert "interrupted by SIGINT" in text
+
+
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 def test_list_fits_the_terminal(columns: int, demo: Path) -> None:
     text, status = ended(spawn("list", "-C", demo, columns=columns))

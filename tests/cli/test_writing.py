@@ -77,6 +77,17 @@ def test_what_is_pending_is_finished_before_anything_is_looked_at(words: str, de
     assert (demo / "index.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("words", ["point nonsense", "undo --nonsense", "import", "delete --wait never"])
+def test_what_is_no_command_leaves_what_is_pending_to_the_next(words: str, demo: Path, ocitui: Ocitui) -> None:
+    pending = asyncio.run(interrupted_delete(demo))
+    before = {path: path.lstat().st_mtime_ns for path in demo.rglob("*")}
+    assert ocitui(*words.split(), "-C", demo).status == 2
+    assert {path: path.lstat().st_mtime_ns for path in demo.rglob("*")} == before
+    safety = " ".join(ocitui("help", "safety").out.split())
+    assert "status 2) touches nothing, and leaves that to the one after it" in safety
+    assert f", {pending}, which was interrupted, is rolled back" in ocitui("undo", "nonsense", "-C", demo).err
+
+
 def test_log_says_what_is_not_acted_on(demo: Path, ocitui: Ocitui) -> None:
     ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
     odd = demo / ".ocitui" / "journal" / "000900-abcd.done.json"

@@ -27,8 +27,9 @@ from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.findings import Depth, Severity
-from ocitui.doctor.repair.apply import RepairProgress, apply_plan
+from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -19,13 +20,14 @@ from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.copies import read_document
-from ocitui.doctor.repair.plan import RepairPlan, StepKind
+from ocitui.doctor.repair.plan import RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
-from tests.doctor.examine_support import Sample, codes, copied, flipped
+from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
@@ -371,6 +373,31 @@ async def test_a_copy_is_held_against_what_is_sound_alone(sample: Sample, tmp_pa
     _, plan = await planned(sample.directory, sources=(f"packed:{copy}",))
     (step,) = (one for one in plan.steps if one.kind is StepKind.RESTORE_FILE)
     assert step.files[0].name == copy.name
+
+
+async def test_what_is_read_of_copies_is_told(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    size = path.stat().st_size
+    await to_trash(sample.directory, path.name)
+    told: list[RepairProgress] = []
+    await plan_repair(PackerCache(sample.directory), await found(sample.directory), progress=told.append)
+    *reading, through = told
+    assert {one.doing for one in reading} == {f"reading a copy of {path.name}"}
+    assert through.doing == f"reading what is in a copy of {path.name}"
+    assert [one.done for one in reading] == sorted({one.done for one in reading})
+    assert (reading[-1].done, {one.total for one in reading}) == (size, {size})
+
+
+async def test_a_plan_that_is_cancelled_reads_no_further(sample: Sample) -> None:
+    path, began = sample.other_file("squashfs"), asyncio.Event()
+    os.truncate(path, 1 << 38)
+    await to_trash(sample.directory, path.name)
+    report = await found(sample.directory)
+    making = asyncio.ensure_future(plan_repair(PackerCache(sample.directory), report, progress=lambda now: began.set()))
+    await began.wait()
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
 
 
 async def test_without_the_tool_a_copy_is_not_called_read_through(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,21 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         await mended(one)
         assert "the cache is clean" in one.lines
     assert (cache / f"{TEA.digest}.config.json").read_bytes() == TEA.config
+
+
+async def test_what_the_plan_reads_is_told_and_esc_ends_it(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA,))
+    trash, packed = cache / ".ocitui" / "trash", packed_path(cache, TEA)
+    trash.mkdir(parents=True)
+    os.truncate(packed, 1 << 38)
+    packed.rename(trash / f"000001-0000~{packed.name}")
+    async with desk(cache) as one:
+        await one.open("m", "RepairScreen")
+        told = f"reading a copy of {packed.name[:19]}….squashfs"
+        await one.until(lambda: told in one.status and "of 256G; esc cancels" in one.status)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.until(lambda: not any(thread.name == "ocitui-look" for thread in threading.enumerate()), "the end")
 
 
 async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Path) -> None:

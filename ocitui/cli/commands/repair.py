@@ -31,7 +31,7 @@ from ..options import (
     yes_option,
 )
 from ..output import NotAskedError, UsageProblemError, emit, fail, say
-from ..progress import check_text, line_shown, repair_text
+from ..progress import line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
+    from ocitui.doctor.repair.steps import ProgressCall
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
@@ -383,10 +384,10 @@ def look(settings: Settings, asked: AskedRepair) -> Looked:
         assessment = await _assess(settings, asked, report)
         if not settings.read_only:
             remember_told(settings.directory, report.findings)
-        plan = await _plan(settings, asked, report, assessment, refusing=True)
+        plan = await _plan(settings, asked, report, assessment, show, refusing=True)
         return Looked(report, plan, assessment if bears_on(assessment, report) else None)
 
-    with line_shown(check_text) as show:
+    with line_shown(repair_text) as show:
         return run_async(work())
 
 
@@ -394,13 +395,20 @@ def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked
     """A plan for what a check has found meanwhile."""
 
     async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await _assess(settings, asked, report))
+        return await _plan(settings, asked, report, await _assess(settings, asked, report), show)
 
-    return Looked(report, run_async(work()), None)
+    with line_shown(repair_text) as show:
+        return Looked(report, run_async(work()), None)
 
 
 async def _plan(
-    settings: Settings, asked: AskedRepair, report: Report, assessment: Assessment, *, refusing: bool = False
+    settings: Settings,
+    asked: AskedRepair,
+    report: Report,
+    assessment: Assessment,
+    progress: ProgressCall,
+    *,
+    refusing: bool = False,
 ) -> RepairPlan:
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.plan import plan_repair
@@ -415,7 +423,7 @@ async def _plan(
     options = repair_request(asked, report.findings, digests, index)
     if refusing:
         refuse_idle(options, report.findings)
-    plan = await plan_repair(cache_of(settings), report, options, assessment)
+    plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
     return plan.narrowed(options.only) if options.only else plan
 
 

@@ -28,9 +28,9 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import OtherFormats, WantedFile, good_packed
+from .copies import Hearer, OtherFormats, WantedFile, good_packed
 from .plan import RepairPlan
-from .steps import Fetch, FetchKind, StepKind
+from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
 
 _KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.REDO}
 FetchProgress = Callable[[str, int, int], None]
@@ -104,7 +104,7 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> Non
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     refused: list[str] = []
-    if good_packed(output, wanted, refused.append, stop) is None:
+    if good_packed(output, wanted, Hearer(refused.append), stop) is None:
         raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
 
 
@@ -136,18 +136,6 @@ def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], N
         raise SourceError(f"{fetch.origin} ends {left} bytes too early")
     if hashed.hexdigest() != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
-
-
-@dataclass(frozen=True, slots=True)
-class RepairProgress:
-    """``doing`` in words; bytes done and in all where they are known (else 0)."""
-
-    doing: str
-    done: int = 0
-    total: int = 0
-
-
-ProgressCall = Callable[[RepairProgress], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -44,7 +44,7 @@ from ocitui.threads import Stop, in_thread
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
 from .snapshot import Snapshot
-from .steps import Fetch, FetchKind
+from .steps import Fetch, FetchKind, ProgressCall, RepairProgress
 
 
 @dataclass(slots=True)
@@ -116,8 +116,12 @@ class Copy:
         return Fetch(wanted.name, there, self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256)
 
 
-Refuse = Callable[[str], object]
-"""Called with what was found in a copy's place and is not good, and why; from any thread."""
+class Hearer(NamedTuple):
+    """Who is told, from any thread: ``refuse`` what was found in a copy's place and is not good, and why; ``progress``
+    how much of a copy was read."""
+
+    refuse: Callable[[str], object]
+    progress: ProgressCall = lambda now: None
 
 
 class Copies(Protocol):
@@ -127,7 +131,7 @@ class Copies(Protocol):
     def label(self) -> str:
         """The place in words, as in "not found in LABEL"."""
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is
         written.
 
@@ -141,12 +145,14 @@ class Restorer:
 
     places: Sequence[Copies]
     notes: list[str] = field(default_factory=list)
+    progress: ProgressCall = lambda now: None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         """The first good copy. Never raises for what a place holds."""
+        told = Hearer(self._note, self.progress)
         for place in self.places:
             try:
-                copy = await place.find(wanted, self._note)
+                copy = await place.find(wanted, told)
             except CacheError as error:
                 self._note(f"{place.label}: {error.message}")
                 continue
@@ -177,16 +183,16 @@ class DeviceCopies:
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         if wanted.name not in self._users:
             return None
-        return await in_thread(lambda stop: self._find(wanted, refuse, stop))
+        return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         for use in self._users.get(wanted.name, ()):
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
                 continue
-            known = good_packed(use.device, wanted, refuse, stop, size=use.readable_size)
+            known = good_packed(use.device, wanted, told, stop, size=use.readable_size)
             if known is not None:
                 return Copy(
                     f"{use.device}, which still holds the deleted file{known.words}",
@@ -208,23 +214,21 @@ class TrashCopies:
         self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         if self._names is None:
             self._names = {}  # It is listed once, though it may fail.
             self._names = await asyncio.to_thread(self._listed)
             self._ledger = await asyncio.to_thread(Ledger.open, self._directory)
         names = self._names.get(wanted.name)
         # A thread for each of 100,000 files that nobody trashed would take minutes.
-        return await in_thread(lambda stop: self._find(wanted, names, refuse, stop)) if names else None
+        return await in_thread(lambda stop: self._find(wanted, names, told, stop)) if names else None
 
-    def _find(self, wanted: WantedFile, names: list[str], refuse: Refuse, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, names: list[str], told: Hearer, stop: Stop) -> Copy | None:
         for name in names:
             path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
-                if wanted.format is None:
-                    copy = self._document(path, wanted)
-                else:
-                    copy = self._packed(path, wanted, refuse, stop)
+                packed = wanted.format is not None
+                copy = self._packed(path, wanted, told, stop) if packed else self._document(path, wanted)
                 if copy is not None:
                     return copy
         return None
@@ -241,11 +245,11 @@ class TrashCopies:
         raw = read_document(path)
         return Copy(self.label, len(raw), data=raw) if has_digest(raw, wanted.content) else None
 
-    def _packed(self, path: Path, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
+    def _packed(self, path: Path, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return None
-        known = good_packed(path, wanted, refuse, stop, self._ledger)
+        known = good_packed(path, wanted, told, stop, self._ledger)
         if known is None:
             return None
         return Copy(self.label + known.words, found.st_size, trash=path.name, source=Seen.of(found))
@@ -260,7 +264,7 @@ class SiblingCopies:
         self._snapshot = snapshot
         self._by_size: dict[int, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
         if self._by_size is None:
@@ -304,7 +308,7 @@ class NotGoodError(Exception):
 
 
 def good_packed(
-    path: Path, wanted: WantedFile, refuse: Refuse, stop: Stop, ledger: Ledger | None = None, size: int = 0
+    path: Path, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None = None, size: int = 0
 ) -> Goodness | None:
     """What makes a packed file good, all of which is read; None where it is refused, or there is none.
 
@@ -312,16 +316,18 @@ def good_packed(
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as opened:
-            return _looked_through(opened, size, wanted, stop, ledger)
+            return _looked_through(opened, size, wanted, told, stop, ledger)
     except FileNotFoundError:
         return None
     except (NotGoodError, OSError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        refuse(f"{path} is refused: {reason}")
+        told.refuse(f"{path} is refused: {reason}")
         return None
 
 
-def _looked_through(opened: BinaryIO, size: int, wanted: WantedFile, stop: Stop, ledger: Ledger | None) -> Goodness:
+def _looked_through(
+    opened: BinaryIO, size: int, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None
+) -> Goodness:
     """Raises NotGoodError, OSError, AbandonedError."""
     found = os.fstat(opened.fileno())
     if not size and not stat.S_ISREG(found.st_mode):
@@ -335,11 +341,20 @@ def _looked_through(opened: BinaryIO, size: int, wanted: WantedFile, stop: Stop,
     recorded = record.sha256 if record is not None else ""
     if wanted.strictly and not (wants or recorded):
         raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")
-    hashed = hash_file(opened, lambda _: stop.check())
+    now = RepairProgress(f"reading a copy of {wanted.name}", 0, size or found.st_size)
+
+    def passed(read: int) -> None:
+        nonlocal now
+        stop.check()
+        now = replace(now, done=now.done + read)
+        told.progress(now)
+
+    hashed = hash_file(opened, passed)
     if hashed == wants:
         return Goodness("", hashed)
     if (wants or wanted.strictly) and hashed != recorded:
         raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
+    told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
     known = hashed == recorded
     unread = read_through(opened, wanted, stop, None if known else wanted.others)
     if known:
@@ -381,26 +396,26 @@ class FilesCopies:
     def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
         self.label, self._files, self._ledger = text, files, ledger
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
-        return await in_thread(lambda stop: self._find(wanted, refuse, stop))
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+        return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         files = self._files(wanted.digest, wanted.format)
         if wanted.format is not None:
-            return self._packed(files, wanted, refuse, stop)
+            return self._packed(files, wanted, told, stop)
         path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
         raw = _document(path)
         if raw is None or has_digest(raw, wanted.content):
             return Copy(self.label, len(raw), data=raw) if raw is not None else None
-        refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
+        told.refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
         return None
 
-    def _packed(self, files: PackedFiles, wanted: WantedFile, refuse: Refuse, stop: Stop) -> Copy | None:
+    def _packed(self, files: PackedFiles, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         # A file of that name is this image only where the manifest beside it has the digest.
         manifest = _document(files.manifest)
         if manifest is None or not has_digest(manifest, wanted.digest) or files.format not in (None, wanted.format):
             return None
-        known = good_packed(files.packed, wanted, refuse, stop, self._ledger)
+        known = good_packed(files.packed, wanted, told, stop, self._ledger)
         if known is None:
             return None
         return Copy(
@@ -456,7 +471,7 @@ class LayerCopies:
         self._access = access
         self._images: dict[str, tuple[str, SourceImage | None]] = {}
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         if not is_digest(wanted.digest):
             return None
         if wanted.digest not in self._images:
@@ -494,7 +509,7 @@ class RegistryCopies:
         self._access = access
         self._images: dict[str, SourceImage | None] = {}
 
-    async def find(self, wanted: WantedFile, refuse: Refuse) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
         """Every registry is asked before the failure of one is raised."""
         failure: CacheError | None = None
         for origin in registry_origins(wanted):

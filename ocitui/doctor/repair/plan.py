@@ -36,6 +36,7 @@ from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
 from ocitui.host.loop_devices import users_of
 from ocitui.importing.sources.opening import SourceOptions
+from ocitui.threads import on_loop
 
 from ..assessment import Assessment
 from ..check.history import known_history
@@ -55,6 +56,7 @@ from .steps import (
     FetchKind,
     Left,
     Outcome,
+    ProgressCall,
     RepairOptions,
     RepairStep,
     StepChange,
@@ -158,7 +160,9 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
     )
 
 
-async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) -> Made:
+async def make_plan(
+    cache: PackerCache, report: Report, options: RepairOptions, progress: ProgressCall | None = None
+) -> Made:
     """Raises CacheDirectoryError."""
     snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report.judge)
     findings = [finding for finding in report.findings if _is_wanted(finding, options)]
@@ -166,7 +170,7 @@ async def make_plan(cache: PackerCache, report: Report, options: RepairOptions) 
         return Made(snapshot, orphan_steps.finish_first(findings), (), None)
     notes: list[str] = []
     users = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes)
+    restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
@@ -493,12 +497,19 @@ def _passed_over(step: RepairStep, finding: Finding) -> Left:
 
 
 async def plan_repair(
-    cache: PackerCache, report: Report, options: RepairOptions | None = None, assessment: Assessment | None = None
+    cache: PackerCache,
+    report: Report,
+    options: RepairOptions | None = None,
+    assessment: Assessment | None = None,
+    progress: ProgressCall | None = None,
 ) -> RepairPlan:
     """What would mend these findings; nothing is written. Edits of the index that by the ``assessment`` would not last
-    are no defaults. Raises CacheDirectoryError where the directory is gone, SourceError for a source that is none."""
+    are no defaults. ``progress`` is told of the copies that are read, on the event loop.
+
+    Raises CacheDirectoryError where the directory is gone, SourceError for a source that is none.
+    """
     options = options or RepairOptions()
-    made = await make_plan(cache, report, options)
+    made = await make_plan(cache, report, options, progress)
     futile = assessment.futile if assessment is not None else ""
     steps = tuple(
         replace(

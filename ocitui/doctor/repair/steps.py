@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,6 +10,19 @@ from ocitui.cache import ChangeMode, Discard, ImageIndex, IndexReplacement, Inse
 from ocitui.importing.sources.opening import SourceOptions
 
 from ..findings import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class RepairProgress:
+    """How far a plan is made, or carried out. ``doing`` in words; bytes done and in all where they are known (else
+    0)."""
+
+    doing: str
+    done: int = 0
+    total: int = 0
+
+
+ProgressCall = Callable[[RepairProgress], None]
 
 
 class StepKind(StrEnum):

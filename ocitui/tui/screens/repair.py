@@ -16,9 +16,10 @@ from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.findings import clean_text, entry_text, tally
-from ocitui.doctor.repair.apply import Repaired, RepairProgress, apply_plan
+from ocitui.doctor.repair.apply import Repaired, apply_plan
 from ocitui.doctor.repair.copies import copies_named
 from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
+from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
@@ -304,14 +305,31 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
-        plan = await run_beside(lambda: self._make_plan(report, assessment))
+        try:
+            plan = await run_beside(lambda: self._make_plan(report, assessment))
+        finally:
+            self._progress = None
         self._list(plan)
         return self._lines(plan)
 
     async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
         """In a thread and a loop of its own."""
-        plan = await plan_repair(self.session.cache, report, self._options, assessment)
+        plan = await plan_repair(self.session.cache, report, self._options, assessment, self._tell)
         return plan.narrowed(self._options.only) if self._options.only else plan
+
+    def _tell(self, now: RepairProgress) -> None:
+        """May be called in any thread."""
+        waiting, self._progress = self._progress, now
+        # However long nobody reads the terminal, one call waits at most.
+        if waiting is None:
+            with suppress(RuntimeError):
+                self.call_later(self._throttle.ask)
+
+    def _draw_progress(self) -> None:
+        now, self._progress = self._progress, None
+        if now is not None and (self._acting or not self._ready):
+            end = "it is finished even if this window goes" if self._acting else "esc cancels"
+            self.say(f"{short_digests(repair_progress(now))}; {end}")
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # A note on the plan as a whole stands above it.
@@ -409,26 +427,13 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         return self._plan.used_by if self._plan is not None else ()
 
     async def act(self) -> str:
-        plan = self._plan
+        plan, judge = self._plan, self.session.live.judge
         assert plan is not None
-
-        def tell(now: RepairProgress) -> None:
-            waiting, self._progress = self._progress, now
-            # However long nobody reads the terminal, one call waits at most.
-            if waiting is None:
-                with suppress(RuntimeError):
-                    self.call_later(self._throttle.ask)
-
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, tell, judge=self.session.live.judge))
+        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, self._tell, judge=judge))
         self._repaired = repaired
         await self.session.live.look_over()
         return _outcome(repaired)
-
-    def _draw_progress(self) -> None:
-        now, self._progress = self._progress, None
-        if now is not None and self._acting:
-            self.say(f"{short_digests(repair_progress(now))}; it is finished even if this window goes")
 
     def done(self, message: str) -> None:
         """Stay, to show what the second check found."""
