@@ -158,5 +158,4 @@ class CellDriver(LinuxDriver):
 
     def stop_application_mode(self) -> None:
         self._events = None
-        self._shadow.void()
         super().stop_application_mode()

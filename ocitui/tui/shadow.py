@@ -216,8 +216,6 @@ class _Output:
                 self.set_pen(new[x] or _BLANK)
                 self.parts.append("\x1b[K")
                 return
-            if (new[x] or _BLANK)[0] == "":
-                x -= 1
             if x != self.x or y != self.y:
                 self._go_on_at(y, x, new)
             self.put(new[x] or _BLANK, _width(new, x))

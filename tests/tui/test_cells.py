@@ -205,6 +205,7 @@ async def test_frames_are_left_out_while_answers_are_late(
     tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = _Clock(monkeypatch)
+    monkeypatch.setattr(cell_driver, "LONGEST", 1e6)
     async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
         await _paced(one, line)
         await one.press("j")

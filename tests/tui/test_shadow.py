@@ -123,8 +123,13 @@ def test_what_scrolls_is_scrolled(down: int) -> None:
 
 
 @pytest.mark.parametrize("row", ["a👩\u200d👩\u200d👧b", "a🇩🇪b", "a👍🏽b", "a❤\ufe0fb", "a⌚b", "a\u200bb", "aकिb"])
-def test_what_terminals_measure_differently_keeps_the_rest_in_its_place(row: str) -> None:
-    """Pyte takes none of these as they are meant, as many terminals do not."""
+@pytest.mark.parametrize("narrow", [False, True])
+def test_what_terminals_measure_differently_keeps_the_rest_in_its_place(
+    row: str, narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pyte takes few of these as they are meant, as many terminals do; an old one takes each to be of one cell."""
+    if narrow:
+        monkeypatch.setattr("pyte.screens.wcwidth", lambda _: 1)
     shadow, terminal = _shadow(), Terminal((_WIDTH, _HEIGHT))
     for end in ("c", "d", "e"):
         width = cell_len(row)
