@@ -14,7 +14,7 @@ from .descriptors import Descriptor
 from .disk import Folder, storage_errors
 from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
-from .files import reachable_files
+from .files import config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import ImageIndex, Key
 from .names import PackedFormat
 
@@ -44,7 +44,7 @@ class PlannedFiles(Sequence[PlannedFile]):
         for name in names:
             if (found := root.lstat(name)) is not None:
                 self.names.append(name)
-                self._kinds.append(stat.S_IFMT(found.st_mode))
+                self._kinds.append(found.st_mode)
                 self._sizes.append(found.st_size)
                 self._modified.append(found.st_mtime_ns)
                 self._inodes.append(found.st_ino)
@@ -56,7 +56,8 @@ class PlannedFiles(Sequence[PlannedFile]):
 
     def seen(self) -> Iterator[tuple[str, Seen]]:
         """Each name with what it was when the plan was made."""
-        return zip(self.names, map(Seen, self._kinds, self._sizes, self._modified, self._inodes), strict=True)
+        kinds = map(stat.S_IFMT, self._kinds)
+        return zip(self.names, map(Seen, kinds, self._sizes, self._modified, self._inodes), strict=True)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -148,16 +149,16 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     kept: dict[str, None] = {}
     is_there = _presence(root, len(keys))
     for digest, format_ in keys:
-        packed, *documents = reachable_files(digest, format_).values() or [""]
-        if not packed:
+        if (known := known_format(format_)) is None or not usable_digest(digest):
             continue
-        gone[packed] = None
+        gone[packed_name(digest, known)] = None
         named = [index.formats[at] for at in index.positions(digest)]
         others = [one for one in _FORMATS if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
-        shared = bool(others) and any((digest, other) not in keys for other in others)
-        for document in documents:
-            (kept if shared else gone)[document] = None
-    return [name for name in gone if name not in kept and is_there(name)], [name for name in kept if is_there(name)]
+        into = kept if others and any((digest, other) not in keys for other in others) else gone
+        into[manifest_name(digest)] = into[config_name(digest)] = None
+    for name in kept:
+        gone.pop(name, None)
+    return [*filter(is_there, gone)], [*filter(is_there, kept)]
 
 
 def _presence(root: Folder, entries: int) -> Callable[[str], bool]:

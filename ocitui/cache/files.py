@@ -45,7 +45,9 @@ class FileKind(StrEnum):
 
 def usable_digest(digest: str) -> bool:
     """Whether a digest may become part of a file name: anything else could leave the directory, and is a miss."""
-    if not usual_digest(digest) and (not digest or "/" in digest or "\\" in digest or "\0" in digest or ".." in digest):
+    if usual_digest(digest):
+        return True
+    if not digest or "/" in digest or "\\" in digest or "\0" in digest or ".." in digest:
         return False
     return len(digest.encode(errors="surrogatepass")) <= _LONGEST_DIGEST
 
