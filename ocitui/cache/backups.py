@@ -284,9 +284,10 @@ def keep_backup(
     return None
 
 
-def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Backup | None:
-    """Copy aside the bytes of a corrupt index, once; gives the copy, None where it could not be made."""
-    if examine_index(data)[1] is not None:
+def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, examined: bool = False) -> Backup | None:
+    """Copy aside the bytes of a corrupt index, once; gives the copy, None where it could not be made, or they are of a
+    sound one, unless they are ``examined`` already."""
+    if not examined and examine_index(data)[1] is not None:
         return None
     content = hashlib.sha256(data).hexdigest()[:32]
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:

@@ -181,7 +181,12 @@ class Change:
 
 
 def new_index(raws: Iterable[bytes]) -> bytes:
-    """The bytes of an index with these descriptors, in order, as the daemon lays one out.
+    """The bytes of `index_of` these descriptors. Raises DocumentError."""
+    return index_of(raws).to_bytes()
+
+
+def index_of(raws: Iterable[bytes]) -> ImageIndex:
+    """An index with these descriptors, in order, as the daemon lays one out.
 
     Raises DocumentError where the daemon would refuse a descriptor.
     """
@@ -191,7 +196,8 @@ def new_index(raws: Iterable[bytes]) -> bytes:
     with suppress(ValueError, RecursionError, DocumentError):
         # All at once, unless one of them is odd: then each is looked at alone.
         data = msgspec.json.format(data, indent=2) + b"\n"
-        if len(ImageIndex.parse(data)) == len(descriptors):
-            return data
+        index = ImageIndex.parse(data)
+        if len(index) == len(descriptors):
+            return index
     index = ImageIndex.empty()
-    return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in descriptors]).to_bytes()
+    return index.inserted([(0, Descriptor.parse(index.laid_out(raw)), None) for raw in descriptors])

@@ -359,6 +359,15 @@ class Listing:
         row, place = self.rows.get(digest), PLACES.get(format or "", 0)
         return row is not None and place >= FIRST_PACKED and self.has(row * WIDTH + place)
 
+    def incomplete(self, keys: Iterable[tuple[str, str | None]]) -> Iterator[int]:
+        """Which of these digests and formats, by their number, lack one of their three files."""
+        there, rows = self.there(), self.rows
+        for number, (digest, format_) in enumerate(keys):
+            row, place = rows.get(digest), PLACES.get(format_ or "", MANIFEST)
+            of_row = b"" if row is None else there[row * WIDTH : row * WIDTH + WIDTH]
+            if place < FIRST_PACKED or not (of_row and of_row[MANIFEST] and of_row[CONFIG] and of_row[place]):
+                yield number
+
     def documents(self, digest: str) -> list[FileKind]:
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]

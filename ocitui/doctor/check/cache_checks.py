@@ -46,11 +46,13 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
     for digest, format_ in keys:
         if (row := rows.get(digest)) is not None:
             named[row] |= bits.get(format_, _ALL_FORMATS) | 1
-    others = [[place for place in range(FIRST_PACKED, WIDTH) if not by >> place & 1] for by in range(1 << WIDTH)]
-    for row, by in enumerate(named):
-        unnamed = [place for place in others[by] if listing.has(row * WIDTH + place)]
-        if unnamed or not by:
-            yield from _orphans_of(listing, listing.digests[row], named=bool(by), unnamed=unnamed)
+    there, unnamed = listing.there(), {row: list[int]() for row, by in enumerate(named) if not by}
+    for place in range(FIRST_PACKED, WIDTH):
+        for row, (is_there, by) in enumerate(zip(there[place::WIDTH], named, strict=False)):
+            if is_there and not by >> place & 1:
+                unnamed.setdefault(row, []).append(place)
+    for row, places in sorted(unnamed.items()):
+        yield from _orphans_of(listing, listing.digests[row], named=bool(named[row]), unnamed=places)
 
 
 def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:

@@ -442,8 +442,7 @@ class Judge:
         looked = self._looked[row] if row is not None and row < len(self._looked) else 0
         if not looked:
             return None
-        place = _PACKED_PLACES.get(format, 0)
-        if not place or not looked & 1 << place:
+        if not looked >> _PACKED_PLACES.get(format, WIDTH) & 1:
             return Depth.QUICK
         return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
 
@@ -503,14 +502,17 @@ class Judge:
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
         index, listing = self.reading.index, self.listing
-        keys: Iterable[Key] = ((one, str(format_)) for one in listing.held() for format_ in listing.formats(one))
+        keys: Iterable[Key] = ((one, format_.value) for one in listing.held() for format_ in listing.formats(one))
         if self.named and index is not None:
             keys = zip(index.digests, index.formats, strict=True)
+        rows, looked, places = listing.rows, self._looked, _PACKED_PLACES
+        # What was read through before is told apart from what was read now.
+        depths = (Depth.QUICK, Depth.HEADER)
         for digest, format_ in keys:
-            if (only is None or (digest, format_) in only) and (digest in listing.rows or valid_digest(digest)):
-                depth = self.depth_of(digest, format_) or Depth.QUICK
-                # What was read through before is told apart from what was read now.
-                yield digest, format_, Depth.HEADER if depth is Depth.DEEP else depth
+            row = rows.get(digest)
+            if (only is None or (digest, format_) in only) and (row is not None or valid_digest(digest)):
+                far = looked[row] if row is not None and row < len(looked) else 0
+                yield digest, format_, depths[far >> places.get(format_, WIDTH) & 1]
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""

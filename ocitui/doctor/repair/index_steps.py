@@ -19,8 +19,8 @@ from ocitui.cache import (
     IndexReplacement,
     InvalidNameError,
     PackedFormat,
-    new_index,
 )
+from ocitui.cache.changes import index_of
 from ocitui.cache.files import INDEX_NAME, packed_name, valid_digest
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.records import some_of
@@ -88,14 +88,14 @@ def _replace(
     snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
 ) -> None:
     proposed, sources = joined.proposed
-    data = _whole_data(snapshot, proposed)
+    index = _whole_index(snapshot, proposed)
     if snapshot.seen is None:
         outcome.leave(findings, "what cannot be read cannot be kept", f"mv {snapshot.directory / INDEX_NAME} elsewhere")
         return
-    if isinstance(data, str):
-        outcome.leave(findings, data, "give a good index.json")
+    if isinstance(index, str):
+        outcome.leave(findings, index, "give a good index.json")
         return
-    there, index = snapshot.seen_at(INDEX_NAME), ImageIndex.parse(data)
+    there, data = snapshot.seen_at(INDEX_NAME), index.to_bytes()
     size = there.size if there is not None else 0
     file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
     outcome.steps.append(
@@ -116,12 +116,12 @@ def _replace(
     )
 
 
-def _whole_data(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> bytes | str:
-    """The new index's bytes, or why there can be none: that of a link which is sound is copied as it is."""
-    if snapshot.index is not None and snapshot.data is not None and proposed == snapshot.descriptors:
-        return snapshot.data
+def _whole_index(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> ImageIndex | str:
+    """The new index, or why there can be none: that of a link which is sound is copied as it is."""
+    if snapshot.index is not None and proposed == snapshot.descriptors:
+        return snapshot.index
     try:
-        return new_index(descriptor.raw for descriptor in proposed)
+        return index_of(descriptor.raw for descriptor in proposed)
     except DocumentError as error:
         return f"no index can be made of what is left: {error.message}"
 
@@ -142,7 +142,7 @@ def _refill(
         one.raw if source is IndexSource.INDEX else index.laid_out(one.raw)
         for one, source in zip(proposed, sources, strict=True)
     )
-    whole = ImageIndex.parse(new_index(laid_out))
+    whole = index_of(laid_out)
     outcome.steps.append(
         RepairStep(
             StepKind.ADD_ENTRIES,
@@ -173,18 +173,20 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
     """What there is to find once the index reads again: files that are all there were judged without it, or with the
     entries that it has now."""
     listing = snapshot.listing
-    judged = None if snapshot.index is None else {one.key for one in snapshot.index.descriptors}
+    keys = [*zip(index.digests, index.formats, strict=True)]
     findings = DescriptorChecks().check(index, inferred_formats(listing, index))
+    looked_at = {*listing.incomplete(keys)}
+    if snapshot.index is not None:
+        judged = {*zip(snapshot.index.digests, snapshot.index.formats, strict=True)}
+        looked_at.update(position for position, key in enumerate(keys) if key not in judged)
     groups: dict[str, list[tuple[int | None, Descriptor]]] = {}
-    for position, (digest, format_) in enumerate(zip(index.digests, index.formats, strict=True)):
-        whole = listing.has_documents(digest) and listing.has_packed(digest, format_)
-        whole = whole and (judged is None or (digest, format_) in judged)
-        if valid_digest(digest) and not whole:
+    for position in sorted(looked_at):
+        if valid_digest(digest := index.digests[position]):
             groups.setdefault(digest, []).append((position, index.descriptors[position]))
     with CacheFiles(snapshot.directory) as files:
         for digest, carriers in groups.items():
             findings += check_digest(files, listing, digest, carriers).findings
-    return [*findings, *orphans(listing, zip(index.digests, index.formats, strict=True))]
+    return [*findings, *orphans(listing, keys)]
 
 
 def _would(finding: Finding) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -74,6 +74,15 @@ class Statement(NamedTuple):
         return cls(descriptor.size, descriptor.media_type, str(descriptor.platform) if descriptor.platform else "")
 
 
+_WORDS = {format_: format_.value for format_ in PackedFormat}
+
+
+@lru_cache(1024)
+def _texts(described: Described) -> tuple[str, str]:
+    """The media type and the platform."""
+    return manifest_type(described.manifest_type, described.config_type), str(described.platform)
+
+
 def _tells_nothing(digest: str, format: PackedFormat) -> Told:
     return Told()
 
@@ -120,8 +129,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
         """What is in the descriptor, without reading the documents again."""
         if self.described is None:
             return Statement.by(self.descriptor) if self.descriptor is not None else None
-        manifest, config, platform = self.described
-        return Statement(self.manifest_size, manifest_type(manifest, config), str(platform))
+        return Statement(self.manifest_size, *_texts(self.described))
 
     @property
     def sound(self) -> bool:
@@ -130,7 +138,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     @property
     def key(self) -> tuple[str, str]:
         """The digest and format it is recalled by."""
-        return self.digest, self.format.value
+        return self.digest, _WORDS[self.format]
 
     def named(self, name: ImageName) -> Descriptor | None:
         """The descriptor under a name that the operator gives."""

@@ -77,7 +77,8 @@ def find_gaps(data: bytes, left: list[Part]) -> list[Gap]:
         framed: list[Gap] = []
     else:
         framed = [*_head_gaps(data, *first), *_tail_gaps(data, *last)]
-    return sorted([*framed, *(gap for part in middle for gap in _plain_gaps(data, *part))], key=by_offset)
+    odd = [(start, end) for start, end in middle if data[start:end].strip(_SEPARATOR)]
+    return sorted([*framed, *(gap for part in odd for gap in _plain_gaps(data, *part))], key=by_offset)
 
 
 def by_offset(gap: Gap | Salvaged) -> int:

@@ -230,10 +230,12 @@ class _Search:
         end = data.find(_DIGEST, start, most)
         if end < 0:
             return None
-        for _ in range(_BRACES_TRIED):
+        for closed in range(1, _BRACES_TRIED + 1):
             end = data.find(b"}", end, most) + 1
             if not end:
                 return None
+            if data.count(b"{", start, end) > closed:
+                continue
             raw = data[start:end]
             if (descriptor := self._known.get(raw)) is not None:
                 return descriptor

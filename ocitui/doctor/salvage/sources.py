@@ -296,12 +296,14 @@ class JoinedEntries(Sequence[JoinedEntry]):
     def _differs(self, at: int, found: FoundEntry) -> bool:
         """Whether the sources tell different things of an entry."""
         key, one = self._keys[at], self._descriptors[at]
-        if not self._single or one != self._expected.get(key, one) or one != self._backup.get(key, one):
+        others = self._expected.get(key, one), self._backup.get(key, one)
+        if not self._single or any(other is not one and other != one for other in others):
             return bool(self._named(at).conflicts)
-        said, platform = found.said, str(one.platform) if one.platform else ""
-        return said is not None and (
-            said[:2] != (one.size, one.media_type) or (said.platform != platform and bool(said.platform and platform))
-        )
+        if (said := found.said) is None:
+            return False
+        size, media_type, platform = said
+        told = one.platform is None or platform in ("", str(one.platform))
+        return size != one.size or media_type != one.media_type or not told
 
     def _names_of(self, key: EntryKey) -> tuple[tuple[IndexSource, str], ...]:
         """The names that each source has for an entry's digest and format."""
