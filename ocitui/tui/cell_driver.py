@@ -35,11 +35,13 @@ def erases_in_colour() -> bool:
     """Whether what this terminal erases takes the background that is set."""
     try:
         import curses
-
-        curses.setupterm(fd=sys.__stdout__.fileno() if sys.__stdout__ else -1)
-        return curses.tigetflag("bce") == 1
-    except (ImportError, ValueError, OSError, curses.error):
+    except ImportError:
         return False
+    try:
+        curses.setupterm(fd=sys.__stdout__.fileno() if sys.__stdout__ else -1)
+    except (curses.error, OSError, ValueError):
+        return False
+    return curses.tigetflag("bce") == 1
 
 
 class CellDriver(LinuxDriver):
@@ -93,8 +95,9 @@ class CellDriver(LinuxDriver):
         if self._events is None:
             return
         self._shadow.resize(shutil.get_terminal_size())
-        now = monotonic()
-        oldest = next(iter(self._asked), now)
+        oldest = now = monotonic()
+        with suppress(IndexError):  # the other thread takes out what was answered
+            oldest = self._asked[0]
         if now - oldest >= LONGEST:
             self.paced = False
         elif self.paced and now - oldest > self._shortest + PATIENCE:
