@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,12 +34,6 @@ class Stop:
         """Raises AbandonedError once the work is to end."""
         if self._event.is_set():
             raise AbandonedError
-
-
-def to_the_second(seconds: float) -> float:
-    """About so many seconds, to a full one of the clock: all that looks now and then does so in one waking."""
-    now = time.monotonic()
-    return seconds if seconds < 1 else round(now + seconds) - now
 
 
 async def in_thread(work: Callable[[Stop], T]) -> T:

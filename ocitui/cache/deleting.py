@@ -44,7 +44,7 @@ class PlannedFiles(Sequence[PlannedFile]):
         for name in names:
             if (found := root.lstat(name)) is not None:
                 self.names.append(name)
-                self._kinds.append(found.st_mode)
+                self._kinds.append(stat.S_IFMT(found.st_mode))
                 self._sizes.append(found.st_size)
                 self._modified.append(found.st_mtime_ns)
                 self._inodes.append(found.st_ino)
@@ -56,8 +56,7 @@ class PlannedFiles(Sequence[PlannedFile]):
 
     def seen(self) -> Iterator[tuple[str, Seen]]:
         """Each name with what it was when the plan was made."""
-        kinds = map(stat.S_IFMT, self._kinds)
-        return zip(self.names, map(Seen, kinds, self._sizes, self._modified, self._inodes), strict=True)
+        return zip(self.names, map(Seen, self._kinds, self._sizes, self._modified, self._inodes), strict=True)
 
     def __len__(self) -> int:
         return len(self.names)

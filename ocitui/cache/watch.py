@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.threads import to_the_second
-
 from .descriptors import Descriptor
 from .entries import EntryKey
 from .errors import CacheDirectoryError
@@ -136,6 +134,12 @@ def _cause(error: BaseException) -> str:
 
 POLL_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS, _EVENT_SECONDS = 0.05, 0.3
+
+
+def to_the_second(seconds: float) -> float:
+    """About so many seconds, to a full one of the clock: all that looks now and then does so in one waking."""
+    now = time.monotonic()
+    return seconds if seconds < 1 else round(now + seconds) - now
 
 
 class Difference:

@@ -74,10 +74,10 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
     A deleted file stands under the name that it had. What cannot be read is left out.
     """
     kernel = kernel or Kernel()
-    users: dict[str, list[LoopUse]] = defaultdict(list)
     if not (loops := _loops(kernel.sys)):
-        return users
+        return {}
     place, mounts = _Place(directory), _mounts(kernel.proc)
+    users: dict[str, list[LoopUse]] = defaultdict(list)
     for block in loops:
         use = _use(block, kernel, mounts)
         name = None if use is None else place.name_of(use)

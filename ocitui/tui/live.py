@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
 from ocitui.cache.files import identity_of
 from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
-from ocitui.threads import giving_way, to_the_second
+from ocitui.threads import giving_way
 
 from .deep_check import DeepCheck
 
@@ -491,6 +491,8 @@ class LiveCache:
 
     async def follow_memory(self) -> None:
         """Read the ledger and the acknowledgements when they change, whoever wrote them. Has no end."""
+        from ocitui.cache.watch import to_the_second
+
         while True:
             if self.judge is not None and self.judge.memory != self._memory:
                 await self.remember()
@@ -570,6 +572,8 @@ class LiveCache:
 
     async def follow_host(self) -> None:
         """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
+        from ocitui.cache.watch import to_the_second
+
         walked, socket = float("-inf"), None
         while True:
             seen, now = identity_of(daemon_socket(self._directory)), time.monotonic()

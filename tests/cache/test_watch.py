@@ -14,6 +14,7 @@ import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
 from ocitui.cache.index_file import Signature, look
+from ocitui.cache.watch import to_the_second
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, stored, until, write_cache
 
@@ -339,3 +340,12 @@ async def test_a_cancelled_wait_loses_nothing(directory: Path) -> None:
             await waiting
         (directory / "unknown").touch()
         assert (await anext(stream)).health.sound
+
+
+@pytest.mark.parametrize(("now", "seconds", "end"), [(7.1, 1.0, 8), (7.6, 1.0, 9), (7.999, 1.0, 9), (7.2, 2.0, 9)])
+def test_what_looks_each_second_does_so_at_a_full_one(
+    now: float, seconds: float, end: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.cache.watch.time.monotonic", lambda: now)
+    assert now + to_the_second(seconds) == pytest.approx(end)
+    assert to_the_second(0.05) == 0.05
