@@ -195,7 +195,8 @@ def index_of(raws: Iterable[bytes]) -> ImageIndex:
     data = b"%b[%b]%b" % (head, b",".join(descriptors), tail)
     with suppress(ValueError, RecursionError, DocumentError):
         # All at once, unless one of them is odd: then each is looked at alone.
-        data = msgspec.json.format(data, indent=2) + b"\n"
+        data = msgspec.json.format(data, indent=2)
+        data += b"\n"
         index = ImageIndex.parse(data)
         if len(index) == len(descriptors):
             return index

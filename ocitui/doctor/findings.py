@@ -27,7 +27,7 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """For comparing: strings would sort by their letters."""
-        return tuple(Severity).index(self)
+        return _RANKS[self]
 
 
 class Depth(StrEnum):
@@ -188,7 +188,7 @@ def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
     )
 
 
-_RANKS = {severity: severity.rank for severity in Severity}
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class EntryState(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from ocitui.cli.commands import repair as repairing
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.host.daemon import DaemonState
+from tests.bench.test_doctor import SOUND_SQUASHFS, make_cache
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 
@@ -341,3 +342,25 @@ def _damage(index: Path, damage: str) -> None:
             index.write_bytes(b'{"schemaVersion":2,"manifests":[]}')
         case _:
             index.write_bytes(b"\xef\xbb\xbf" + data)
+
+
+def test_many_entries_without_a_name_are_one_thing_to_be_said_and_json_has_each(tmp_path: Path, ocitui: Ocitui) -> None:
+    make_cache(tmp_path / "cache", 20, lambda _: SOUND_SQUASHFS, "squashfs")
+    (tmp_path / "cache/index.json").write_bytes(b"")
+    done = ocitui("repair", "-C", tmp_path / "cache")
+    assert "name-missing  (20 findings)" in done.out
+    assert "and 12 more" in done.out
+    assert done.out.count("it has no name") == 8
+    assert "give it one: --name DIGEST=NAME" in done.out
+    assert left(ocitui("repair", "--json", "-C", tmp_path / "cache")) == ["name-missing"] * 20
+
+
+def test_many_steps_of_a_kind_are_shown_by_the_first_of_them_and_json_has_each(tmp_path: Path, ocitui: Ocitui) -> None:
+    cache = make_cache(tmp_path / "cache", 25, lambda _: SOUND_SQUASHFS, "squashfs")
+    for path in cache.glob("*.squashfs"):
+        path.write_bytes(b"")
+    done = ocitui("repair", "-C", cache)
+    assert "\n 20 " in done.out
+    assert "\n 21 " not in done.out
+    assert "and 5 more of the kind move-aside; --json lists each" in done.out
+    assert len(kinds(ocitui("repair", "--json", "-C", cache))) == 25

@@ -307,6 +307,15 @@ def test_two_whole_indexes_are_both_current() -> None:
     assert not any(item.stale for item in found.items)
 
 
+def test_what_is_known_is_salvaged_as_it_would_be_anyway_and_held_once() -> None:
+    data = index_bytes([entry(number) for number in range(40)])
+    known = [*ImageIndex.parse(data).descriptors]
+    for broken in (data[:-100], data[: len(data) // 2] + b"\xff" + data[len(data) // 2 + 1 :], b"[" + data):
+        found = salvage(broken, known)
+        assert found == salvage(broken)
+        assert {*map(id, found.descriptors)} <= {*map(id, known)}
+
+
 def test_duplicates_are_all_salvaged() -> None:
     found = salvage(index_bytes([THREE[0], THREE[0]]) + b"x")
     assert raws(found) == [RAWS[0], RAWS[0]]

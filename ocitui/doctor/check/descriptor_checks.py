@@ -54,25 +54,26 @@ class DescriptorChecks:
             if name not in usual and name is not None and _USUAL_NAME(name):
                 usual.add(name)
             if name not in usual or format_ not in _FORMATS or not usual_digest(digest):
-                findings += self._single(index.descriptors[position], position, inferred)
+                at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+                findings += self._single(at, format_, name, inferred)
         winners = dict(zip(index.names, index.digests, strict=True))
         if len(winners) < len(index):
             findings += _repeated(index, winners)
         return sorted(findings, key=lambda finding: finding.position or 0)
 
-    def _single(self, descriptor: Descriptor, position: int, inferred: dict[str, str]) -> Iterator[Finding]:
-        at = where(descriptor, position)
-        if not valid_digest(descriptor.digest):
-            yield _digest_fault(descriptor.digest, at)
+    def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
+        digest = at["digest"]
+        if not valid_digest(digest):
+            yield _digest_fault(digest, at)
             return
-        if known_format(descriptor.format) is None:
-            yield _format_fault(descriptor, at, inferred.get(descriptor.digest, ""))
-        if descriptor.image_name is None:
+        if known_format(format) is None:
+            yield _format_fault(format, at, inferred.get(digest, ""))
+        if name is None:
             yield CATALOGUE["name-missing"].finding("it has no name", **at)
-        elif problem := _name_problem(descriptor.image_name):
+        elif problem := _name_problem(name):
             yield CATALOGUE[problem[0]].finding(problem[1], **at)
         else:
-            self._usual.add(descriptor.image_name)
+            self._usual.add(name)
 
 
 def _digest_fault(digest: str, at: Where) -> Finding:
@@ -83,8 +84,8 @@ def _digest_fault(digest: str, at: Where) -> Finding:
     return fault.finding(f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has", **at)
 
 
-def _format_fault(descriptor: Descriptor, at: Where, inferred: str) -> Finding:
-    seen = "it has no format" if descriptor.format is None else f"the format {descriptor.format!r} is none there is"
+def _format_fault(format: str | None, at: Where, inferred: str) -> Finding:
+    seen = "it has no format" if format is None else f"the format {format!r} is none there is"
     hint = f"; the one packed file beside it is {inferred}" if inferred else ""
     return CATALOGUE["format-unknown"].finding(seen + hint, **at)
 
