@@ -13,8 +13,8 @@ import click
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.text import counted, human_size, human_span
+from ocitui.words.json_values import finding_json, summary_json
 
-from ..json_values import finding_json, summary_json
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, place, run_async, with_options, writing
 from ..output import InterruptedBySignalError, JsonLines, UsageProblemError, refuse_read_only, say, status_of
 from ..progress import check_text, line_shown
