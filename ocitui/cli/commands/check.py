@@ -150,9 +150,10 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.prometheus import refuse_inside, write_prometheus
+    from ocitui.doctor.prometheus import write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
