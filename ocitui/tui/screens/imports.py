@@ -59,7 +59,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         Binding("x", "cancel", "Cancel", show=False),
         Binding("Y", "rename", "Rename", show=False),
         Binding("r", "again", "Again", show=False),
-        Binding("g", "go_on", "Go on", show=False),
+        Binding("g", "go_on", "Go on", show=False, priority=True),
         Binding("f", "forget", "Forget", show=False),
         Binding("D", "downloads", "Downloads", show=False),
         Binding("i", "import_image", "Import", show=False),
@@ -133,7 +133,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        self.say(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+        self.stand(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
 
     @property
