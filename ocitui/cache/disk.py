@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .errors import ConflictError, ReadOnlyError, StorageError
+from .errors import ConflictError, FileTakenError, ReadOnlyError, StorageError
 from .files import MOST_INDEX_BYTES, open_bounded, read_to_end
 
 if TYPE_CHECKING:
@@ -449,6 +449,44 @@ def _make_alike(fd: int, like: os.stat_result) -> None:
     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
         with suppress(PermissionError):
             os.fchown(fd, like.st_uid, like.st_gid)
+
+
+def refuse_inside(directory: Path, path: Path) -> None:
+    """Raises ConflictError for a file of the cache itself."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise ConflictError(f"{path} is in the cache", hint="name a file elsewhere")
+
+
+def write_outside(directory: Path, path: Path, text: str, *, replace: bool) -> None:
+    """Write a file that is none of the cache in ``directory``: whole, or not at all.
+
+    Raises ConflictError for one of the cache; FileTakenError for one that is there, unless it is to be replaced;
+    StorageError, also for what is no regular file; ReadOnlyError.
+    """
+    import secrets
+
+    refuse_inside(directory, path)
+    # A collector takes every name that ends with .prom, which a temporary one must not.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
+    with storage_errors(f"write {path}"):
+        if path.exists() and not path.is_file():
+            raise StorageError(f"cannot write {path}: it is no regular file")
+        try:
+            with open(draft, "x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.chmod(0o644)
+            if replace:
+                draft.replace(path)
+            else:
+                _rename_noreplace(_AT_FDCWD, str(draft), _AT_FDCWD, str(path))
+        except BaseException as error:
+            with suppress(OSError):
+                draft.unlink()
+            if isinstance(error, FileExistsError):
+                raise FileTakenError(f"{path} is there already") from error
+            raise
 
 
 @contextmanager

@@ -111,6 +111,10 @@ class ConflictError(CacheError):
     default_hint = "look at what stands there; move it or delete it first, then try again"
 
 
+class FileTakenError(ConflictError):
+    """A file of that name is there already."""
+
+
 class PlanChangedError(CacheError):
     code = "plan-changed"
     default_hint = "look at the new plan and confirm it again"

@@ -38,8 +38,8 @@ from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
 from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
+from ocitui.words.json_values import entry_json, transaction_json
 
-from .json_values import entry_json, transaction_json
 from .options import agree, cache_of, run_async
 from .output import InterruptedBySignalError, can_ask, say
 from .progress import progress_shown

@@ -5,15 +5,12 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from ocitui.cache import ConflictError, IndexOutcome
-from ocitui.cache.disk import storage_errors
+from ocitui.cache import IndexOutcome
+from ocitui.cache.disk import write_outside
 
 from .findings import Depth, Severity
 from .report import Report
@@ -28,32 +25,12 @@ def prometheus(report: Report) -> str:
     return "".join(f"{line}\n" for line in _lines(report))
 
 
-def refuse_inside(directory: Path, path: Path) -> None:
-    """Raises ConflictError for a file of the cache itself."""
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
-        raise ConflictError(f"{path} is in the cache", hint="name a file in the collector's directory")
-
-
 def write_prometheus(report: Report, path: Path) -> None:
     """Put the metrics in a file's place at once, so that the collector never reads half of them.
 
     Raises ConflictError for a file of the cache itself, StorageError, ReadOnlyError.
     """
-    refuse_inside(report.directory, path)
-    # The collector takes every name that ends with .prom, which a temporary one must not.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
-    with storage_errors(f"write {path}"):
-        try:
-            with open(draft, "x", encoding="utf-8", newline="\n") as file:
-                file.write(prometheus(report))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.chmod(0o644)
-            draft.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink()
-            raise
+    write_outside(report.directory, path, prometheus(report), replace=True)
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -14,7 +14,7 @@ from itertools import chain
 class Action:
     """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode
     switches it off, and so does an index that is not sound, unless it ``mends``. ``in_footer`` is for what an operator
-    needs to see without asking."""
+    needs to see without asking, ``in_wide_footer`` for what is seen where there is room."""
 
     name: str
     keys: tuple[str, ...]
@@ -23,6 +23,7 @@ class Action:
     writes: bool = False
     mends: bool = False
     in_footer: bool = False
+    in_wide_footer: bool = False
     handled_by_widget: bool = False
 
     @property
@@ -53,6 +54,35 @@ _KEY_LABELS = {
 
 def key_label(key: str) -> str:
     return _KEY_LABELS.get(key, key)
+
+
+_ALIASES = {
+    "delete": "rm remove",
+    "mend": "repair fix",
+    "import_image": "pull add",
+    "journal": "timeline log transactions",
+    "trash": "restore",
+    "problems": "check findings",
+    "filter": "search find",
+    "quit": "exit",
+}
+
+
+def commands(text: str) -> list[Action]:
+    """What a typed command may mean, the best first: a key, a name or an alias in full, then what begins so or has it
+    within."""
+    wanted = text.strip()
+
+    def rank(action: Action) -> int:
+        names = [action.label.lower(), *_ALIASES.get(action.name, "").split()]
+        if wanted in map(key_label, action.keys) or wanted.lower() in names:
+            return 0
+        if any(name.startswith(wanted.lower()) for name in names):
+            return 1
+        return 2 if any(wanted.lower() in name for name in names) else 3
+
+    able = [action for action in ACTIONS if not action.handled_by_widget and action.name != "commands"]
+    return sorted((action for action in able if rank(action) < 3), key=rank)
 
 
 _OF_CACHE = (
@@ -143,12 +173,13 @@ _OF_ENTRY = (
         writes=True,
     ),
     Action(
-        "copy_digest",
+        "copy",
         ("c",),
-        "Copy digest",
-        "Send the digest to the terminal's clipboard (OSC 52, works over SSH where the terminal allows it).",
+        "Copy",
+        "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a capital "
+        "into a file: name, digest, path, JSON; on other screens the finding, the plan, the transaction.",
+        in_wide_footer=True,
     ),
-    Action("copy_name", ("C",), "Copy name", "Send the name, in krata's spelling, to the terminal's clipboard."),
 )
 _OF_TABLE = (
     Action(
@@ -159,9 +190,24 @@ _OF_TABLE = (
         "size>100M age>30d. In a document it searches.",
         in_footer=True,
     ),
-    Action("sort", ("s",), "Sort", "Choose the column to sort by; a click on its header does it too."),
+    Action(
+        "sort",
+        ("s",),
+        "Sort",
+        "Choose the column to sort by, the largest or oldest first; again, or a capital, reverses. A click on its "
+        "header does it too.",
+    ),
+    Action(
+        "bad_row(1)",
+        ("n",),
+        "Next bad",
+        "Go to the next bad row, past the last to the first; after a search in a document, to its next match.",
+        in_wide_footer=True,
+    ),
+    Action("bad_row(-1)", ("N",), "Previous bad", "Go to the bad row before, or to the match before."),
     Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
-    Action("page", ("pageup", "pagedown"), "Page", "Move by a page.", handled_by_widget=True),
+    Action("page", ("pageup", "pagedown", "ctrl+f"), "Page", "Move by a page.", handled_by_widget=True),
+    Action("half_page", ("ctrl+u", "ctrl+d"), "Half page", "Move by half a page, up or down.", handled_by_widget=True),
     Action(
         "ends",
         ("home", "end", "g", "G"),
@@ -178,7 +224,7 @@ _OF_TABLE = (
         handled_by_widget=True,
     ),
     Action("mark_all", ("a",), "Mark all", "Mark every row that is shown."),
-    Action("clear_marks", ("A",), "Unmark", "Take every mark away, hidden ones too."),
+    Action("clear_marks", ("A",), "Unmark", "Take every mark away, also those that the filter hides."),
     Action(
         "open",
         ("enter",),
@@ -196,18 +242,17 @@ _OF_PANE = (
     Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab."),
     Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before."),
     Action("switch_focus", ("tab", "shift+tab"), "Other side", "Give the keys to the pane, or back to the table."),
-    Action(
-        "matches",
-        ("n", "N"),
-        "Matches",
-        "Go to the next match of a search in a document, or the one before.",
-        handled_by_widget=True,
-    ),
 )
 _OF_PROGRAM = (
     Action("back", ("escape",), "Back", "Clear the filter, or go back; never quits."),
     Action("help", ("question_mark", "f1"), "Help", "These pages.", in_footer=True),
-    Action("command_palette", ("colon",), "Commands", "Find a command by its name."),
+    Action(
+        "commands",
+        ("colon",),
+        "Commands",
+        "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
+        in_wide_footer=True,
+    ),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
     Action(
         "redraw",
@@ -246,7 +291,9 @@ GROUPS = {
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
-FOOTER = [action for action in ACTIONS if action.in_footer]
+_ALWAYS = [action for action in ACTIONS if action.in_footer]
+FOOTER = [*_ALWAYS[:-2], *(action for action in ACTIONS if action.in_wide_footer), *_ALWAYS[-2:]]
+"""What the line of keys has, as far as there is room; help and quit stand at its end."""
 
 
 def keys_text() -> str:
@@ -256,6 +303,6 @@ def keys_text() -> str:
         lines += ["", f"## {title}", ""]
         for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
-            text = textwrap.wrap(f"{action.label}. {action.help}", 58)
-            lines += [f"    {keys if not at else '':<15} {line}" for at, line in enumerate(text)]
+            text = textwrap.wrap(f"{action.label}. {action.help}", 57)
+            lines += [f"    {keys if not at else '':<16} {line}" for at, line in enumerate(text)]
     return "\n".join(lines) + "\n"

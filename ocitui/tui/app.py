@@ -10,22 +10,21 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
-from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
+from textual.keys import key_to_character
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
-from .actions import ACTIONS, BY_NAME
+from .actions import BY_NAME, key_label
 from .screens.main import MainScreen
 from .session import ScreenOptions, Session, SessionApp, SessionScreen
 from .terminal import THEMES, AsciiOnly
@@ -44,7 +43,7 @@ class OcituiApp(SessionApp):
     """Shows one cache. Every action calls the core; screens only ask it and show what it says."""
 
     TITLE = "ocitui"
-    # Textual would bind the palette's key above every input: no colon could be typed.
+    # Textual's own takes what was found for an earlier letter where enter follows at once.
     ENABLE_COMMAND_PALETTE = False
     ESCAPE_TO_MINIMIZE = False
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
@@ -57,7 +56,6 @@ class OcituiApp(SessionApp):
         self.session = session
         theme = THEMES[session.options.theme or session.terminal.theme]
         super().__init__(ansi_color=True if theme.startswith("ansi") else None)
-        self.use_command_palette = True
         self.theme = theme
         self.animation_level = "none"
         self._suspending = False
@@ -121,6 +119,16 @@ class OcituiApp(SessionApp):
         """Be ended by what another thread raised."""
         self._handle_exception(fault)
 
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """Every key comes by here: first before a widget has it, and once more where none took it."""
+        if priority and isinstance(self.screen, SessionScreen):
+            self.screen.key_came()
+        taken = await super()._check_bindings(key, priority)
+        if not (taken or priority) and isinstance(self.screen, SessionScreen):
+            character = key_to_character(key)
+            self.screen.key_unknown(character if character and character.isprintable() else key_label(key))
+        return taken
+
     def action_next_theme(self) -> None:
         names = list(THEMES)
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
@@ -156,15 +164,6 @@ class OcituiApp(SessionApp):
     def action_redraw(self) -> None:
         """Write the whole screen again; what another program wrote over it goes."""
         self.refresh(layout=True)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The command palette: the same table as the keys."""
-        main = self.screen_stack[0]
-        return [
-            SystemCommand(f"{action.label} ({action.key_label})", action.help, partial(main.run_action, action.name))
-            for action in ACTIONS
-            if not action.handled_by_widget and action.name != "command_palette"
-        ]
 
 
 def run_screen(options: ScreenOptions) -> int:

@@ -163,6 +163,8 @@ class SessionScreen(Screen[R]):
     """A screen that asks the session for all that it shows, and is dismissed once, when no other stands above it."""
 
     app: SessionApp
+    message = ""
+    """What was said last; it goes with the next key."""
     _outcome: tuple[R | None] | None = None
 
     @property
@@ -175,6 +177,23 @@ class SessionScreen(Screen[R]):
         stack = self.app.screen_stack
         above = stack[stack.index(self) + 1 :] if self in stack else []
         return super().is_current and all(screen.styles.background.a < 1 for screen in above)
+
+    def say(self, message: str) -> None:
+        """Put a message in the status line, until the next key."""
+        self.message = message
+        self.draw_status()
+
+    def draw_status(self) -> None:
+        """Show the message, or what stands there without one."""
+
+    def key_came(self) -> None:
+        """Called for each key, before anything has it."""
+        if self.message:
+            self.say("")
+
+    def key_unknown(self, key: str) -> None:
+        """Called for a key that nothing took; ``key`` is as it is printed on a keyboard."""
+        self.say(f"no key {key} here")
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """End the screen. Keys typed ahead may ask for it again; what it waited for may end while help stands above."""

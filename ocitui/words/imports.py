@@ -65,7 +65,7 @@ def end_text(job: ImportJob) -> str:
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
     """What an interrupted import was to do."""
     return [
-        Line("interrupted: g goes on with it, f forgets it", "state", "bad"),
+        Line("interrupted: r goes on with it, f forgets it", "state", "bad"),
         Line(timestamp(unfinished.started), "begun"),
         *_request_lines(unfinished.request),
         Line("what was downloaded is kept; D shows how much, and removes it", "download", "muted"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ocitui.doctor.findings import Way
 from ocitui.text import short_digests
 
+_MARKS = re.compile(r"[\\`*<\[]")
 Kind = Literal["plain", "heading", "good", "bad", "muted"]
 
 
@@ -33,6 +35,18 @@ def heading(text: str) -> Line:
 def short_lines(lines: Iterable[Line]) -> list[Line]:
     """Lines with every digest cut."""
     return [replace(line, text=short_digests(line.text)) for line in lines]
+
+
+def markdown(lines: Iterable[Line]) -> Iterator[str]:
+    """The lines for a ticket: headings, labels in bold, commands as code."""
+    for line in lines:
+        text = _MARKS.sub(r"\\\g<0>", line.text)
+        if isinstance(line, CommandLine):
+            yield f"    {line.text}"
+        elif line.kind == "heading":
+            yield from (f"### {text}", "")
+        else:
+            yield f"- **{line.label}**: {text}" if line.label else f"- {text}" if text else ""
 
 
 def capital(text: str) -> str:

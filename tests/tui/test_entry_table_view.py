@@ -39,7 +39,7 @@ async def test_each_column_sorts_and_ties_go_by_digest() -> None:
     ]
     app = TableApp(entries)
     async with app.run_test(size=(120, 24)):
-        orders: dict[str | None, str] = {"name": "2134", "size": "2143", "age": "4312", "state": "1423"}
+        orders: dict[str | None, str] = {"name": "2134", "size": "2143", "age": "2431", "state": "1423"}
         orders |= {"tag": "3124", "format": "2134", "platform": "4123", "digest": "1234", None: "1234"}
         for column, order in orders.items():
             app.table.sort_by(column)

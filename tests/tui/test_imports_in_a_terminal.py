@@ -112,7 +112,7 @@ def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: in
             program.wait_for("1 import was interrupted")
             program.press("I")
             program.wait_for("goes on with it")
-            program.press("g")
+            program.press("r")
             program.until(lambda: not unfinished(cache) and blob_store(cache).size() == 0, "it is brought in")
             program.press("\x1b")
             program.wait_to_see("8 entries")

@@ -122,9 +122,9 @@ async def test_an_interrupted_import_is_gone_on_with(tmp_path: Path) -> None:
         await one.until(lambda: "2 imports were interrupted: I goes on with them" in one.status)
         assert not killed.exists()
         await one.open("I", "ImportsScreen")
-        await one.until(lambda: "g goes on with it" in one.lines, "what it was")
+        await one.until(lambda: "r goes on with it" in one.lines, "what it was")
         assert one.app.screen.query_one(PickList).rows[0].right.strip() == "interrupted"
-        await one.press("g")
+        await one.press("r")
         await one.until(lambda: _states(one) == [JobState.DONE], "it went on")
         await one.press("home", "f")
         await one.until(lambda: "forgotten" in one.status or unfinished(cache) == [], "the other one is forgotten")
@@ -142,7 +142,7 @@ async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Pa
         await one.until(lambda: "1 import was interrupted: I goes on with it" in one.status)
         await one.open("I", "ImportsScreen")
         await one.until(lambda: bool(one.app.screen.query_one(PickList).rows))
-        await one.press("g")
+        await one.press("r")
         await one.until(lambda: _states(one) == [JobState.FAILED])
         await one.until(lambda: len(one.app.screen.query_one(PickList).rows) == 2, "its record is still there")
         (tmp_path / "away").rename(layout)
@@ -218,8 +218,8 @@ async def test_reading_only_changes_nothing(tmp_path: Path) -> None:
     async with desk(cache, read_only=True) as one:
         assert "interrupted" not in one.status
         await one.open("I", "ImportsScreen")
-        await one.until(lambda: "g goes on with it" in one.lines)
-        for key in ("g", "f", "D", "i"):
+        await one.until(lambda: "r goes on with it" in one.lines)
+        for key in ("r", "f", "D", "i"):
             await one.press(key)
             await one.until(lambda: "not done: started with --read-only" in one.status)
             one.app.screen.query_one(PickList).focus()

@@ -47,17 +47,11 @@ def _comes_true(condition: Callable[[Desk], bool]) -> Check:
     return check
 
 
-async def _copies(one: Desk, text: str) -> None:
+async def _copies(one: Desk, letter: str, text: str) -> None:
+    await one.open("c", "MenuScreen")
+    await one.press(letter)
     await one.until(lambda: "sent to the terminal" in one.status)
     assert f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a" in one.driver.written
-
-
-async def _copies_digest(one: Desk) -> None:
-    await _copies(one, BUSYBOX.digest)
-
-
-async def _copies_name(one: Desk) -> None:
-    await _copies(one, BUSYBOX.name)
 
 
 async def _asks_for_a_filter(one: Desk) -> None:
@@ -85,10 +79,11 @@ _DOES: dict[str, Check] = {
     "verdict": _opens("VerdictScreen"),
     "refresh": _says("read again"),
     "delete": _opens("DeleteScreen"),
-    "copy_digest": _copies_digest,
-    "copy_name": _copies_name,
+    "copy": _opens("MenuScreen"),
+    "bad_row(1)": _says("no bad row is shown"),
+    "bad_row(-1)": _says("no bad row is shown"),
     "filter": _asks_for_a_filter,
-    "sort": _opens("SortScreen"),
+    "sort": _opens("MenuScreen"),
     "mark_all": _says("7 marked"),
     "clear_marks": _comes_true(lambda one: not one.table.rows.marked),
     "show_tab('summary')": _comes_true(lambda one: one.pane.tab == "summary"),
@@ -99,7 +94,7 @@ _DOES: dict[str, Check] = {
     "previous_tab": _comes_true(lambda one: one.pane.tab == "problems"),
     "switch_focus": _comes_true(lambda one: isinstance(one.app.focused, LinesView)),
     "help": _opens("HelpScreen"),
-    "command_palette": _opens("CommandPalette"),
+    "commands": _opens("CommandScreen"),
     "next_theme": _comes_true(lambda one: one.app.theme == "textual-light"),
     "interrupt": _says("nothing is running"),
     "quit": _quits,
@@ -124,10 +119,10 @@ def test_every_action_is_tried() -> None:
 async def test_moving_marking_and_opening(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         rows: list[int | None] = []
-        for key in ("down", "j", "up", "k", "end", "home", "G", "g", "pagedown", "pageup"):
+        for key in ("down", "j", "up", "k", "end", "home", "G", "g", "pagedown", "pageup", "ctrl+f", "home"):
             await one.press(key)
             rows.append(one.table.cursor_row)
-        assert rows == [1, 2, 1, 0, 6, 0, 6, 0, 6, 0]
+        assert rows == [1, 2, 1, 0, 6, 0, 6, 0, 6, 0, 6, 0]
         await one.press("space")
         assert one.table.cursor_row == 1
         assert "1 marked" in one.status
@@ -197,7 +192,7 @@ async def test_escape_in_the_filter_takes_it_back(tmp_path: Path) -> None:
 
 
 async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
-    typed = "ritvRdcCsaAg1[]:?qTjknN y"
+    typed = "ritvRdcsaAg1[]:?qTjknN y"
     keys = {":": "colon", "?": "question_mark", " ": "space", "[": "left_square_bracket", "]": "right_square_bracket"}
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.press(
@@ -275,25 +270,32 @@ async def test_the_filter_narrows_as_it_is_typed(tmp_path: Path) -> None:
 
 async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image"), SMALL) as one:
-        await one.open("s", "SortScreen")
+        await one.open("s", "MenuScreen")
         await one.press("n")
         await one.until(lambda: one.table.rows.sort_column == "name")
         assert "Name▴" in one.text
         assert one.names[0].startswith("docker.io/library/alpine")
-        await one.open("s", "SortScreen")
-        assert "name, now" in one.text
+        await one.open("s", "MenuScreen")
+        assert "name, now: again reverses" in one.text
         await one.press("n")
         await one.until(lambda: "Name▾" in one.text)
-        await one.open("s", "SortScreen")
+        await one.open("s", "MenuScreen")
         await one.press("end", "enter")
         await one.until(lambda: one.table.rows.sort_column == "state")
         header = one.text.split("\n")[1]
         await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
         await one.until(lambda: one.table.rows.sort_column == "size")
-        await one.open("s", "SortScreen")
+        assert "Size▾" in one.text, "the largest first"
+        sorts = (("a", "age", True), ("A", "age", False), ("S", "size", False), ("s", "size", True))
+        for letter, column, reverse in sorts:
+            await one.open("s", "MenuScreen")
+            await one.press(letter)
+            await one.until(lambda: one.top == "MainScreen")
+            assert (one.table.rows.sort_column, one.table.rows.view.reverse) == (column, reverse)
+        await one.open("s", "MenuScreen")
         await one.press("i")
         await one.until(lambda: one.table.rows.sort_column is None)
-        await one.open("s", "SortScreen")
+        await one.open("s", "MenuScreen")
         await one.press("escape")
         await one.until(lambda: one.top == "MainScreen")
 
@@ -309,13 +311,34 @@ async def test_themes_go_round(tmp_path: Path) -> None:
         assert "theme dark" in one.status
 
 
-async def test_the_command_palette_runs_actions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "screen"),
+    [("delete", "DeleteScreen"), ("d", "DeleteScreen"), ("rm", "DeleteScreen"), ("I", "ImportsScreen"),
+     ("Import", "ImportScreen"), ("prob", "ProblemsScreen"), ("timeline", "JournalScreen")],
+)  # fmt: skip
+async def test_a_command_is_run_by_name_alias_or_key_however_quickly_it_is_typed(
+    tmp_path: Path, typed: str, screen: str
+) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
-        await one.open("colon", "CommandPalette")
-        await one.press(*"journal")
-        await one.until(lambda: "Journal (t)" in one.text)
-        await one.press("down", "enter")
-        await one.until(lambda: one.top == "JournalScreen")
+        await one.open("colon", "CommandScreen")
+        await one.press(*typed, "enter")
+        await one.until(lambda: one.top == screen, screen)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        one.send_at_once("colon", *typed, "enter")
+        await one.until(lambda: one.top == screen, screen)
+
+
+async def test_commands_are_found_and_chosen(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("colon", "CommandScreen")
+        await one.press(*"nosuch", "enter")
+        assert one.top == "CommandScreen"
+        assert "there is no such command" in one.text
+        await one.press(*["backspace"] * 6, *"summ", "down", "up", "enter")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.press("2", "colon", *"q", "enter")
+        await one.until(lambda: one.app._exit)
 
 
 async def test_every_bound_key_is_in_the_table(tmp_path: Path) -> None:
@@ -345,8 +368,7 @@ async def test_keys_typed_ahead_end_a_screen_once(keys: str, tmp_path: Path) -> 
 async def test_what_is_copied_commands_no_shell(tmp_path: Path) -> None:
     hostile = Image("docker.io/library/tea:1\r\x1b[201~id\n", ("tar",))
     async with desk(make_cache(tmp_path / "image", [hostile])) as one:
-        await one.press("C")
-        await _copies(one, "docker.io/library/tea:1\ufffd\ufffd[201~id\ufffd")
+        await _copies(one, "n", "docker.io/library/tea:1\ufffd\ufffd[201~id\ufffd")
         assert "without the characters" in one.status
 
 
@@ -356,8 +378,11 @@ async def test_a_name_that_is_none_is_not_copied(tmp_path: Path) -> None:
     del nameless["annotations"]["io.containerd.image.name"]
     (cache / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [nameless]}))
     async with desk(cache) as one:
-        await one.press("C")
-        await one.until(lambda: "the entry has no name" in one.status)
+        await one.open("c", "MenuScreen")
+        assert "d  digest" in one.text
+        assert "n  name" not in one.text
+        await one.press("n")
+        assert "no key n here" in one.text
         assert "\x1b]52;c;" not in one.driver.written
 
 
@@ -368,7 +393,7 @@ async def test_help_shows_every_key_and_finds_them(tmp_path: Path) -> None:
             assert f"{action.label}. {action.help[:30]}" in one.text
         await one.press(*"clipboard")
         await one.until(lambda: "Delete." not in one.text)
-        assert "Copy digest." in one.text
+        assert "Copy." in one.text
         await one.press(*"xyz")
         await one.until(lambda: "nothing is said about that" in one.text)
 

@@ -51,7 +51,7 @@ async def test_an_empty_cache(tmp_path: Path, make: str) -> None:
     async with desk(cache) as one:
         assert one.condition is Condition.SOUND
         assert ("there is no index.json" if make == "no index" else "the cache is empty") in one.text
-        for key in ("d", "u", "enter", "space", "c", "C", "2", "3", "a", "end", "pagedown"):
+        for key in ("d", "u", "enter", "space", "c", "n", "2", "3", "a", "end", "pagedown"):
             await one.press(key)
         await one.press("escape", "escape", "escape")
     assert tree(tmp_path) == before

@@ -69,7 +69,7 @@ async def _help(one: Desk, _: Path) -> None:
 
 
 async def _sort(one: Desk, _: Path) -> None:
-    await one.open("s", "SortScreen")
+    await one.open("s", "MenuScreen")
 
 
 async def _filter(one: Desk, _: Path) -> None:

@@ -13,8 +13,8 @@ import click
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.text import counted, human_size, human_span
+from ocitui.words.json_values import finding_json, summary_json
 
-from ..json_values import finding_json, summary_json
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, place, run_async, with_options, writing
 from ..output import InterruptedBySignalError, JsonLines, UsageProblemError, refuse_read_only, say, status_of
 from ..progress import check_text, line_shown
@@ -150,9 +150,10 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+    from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.prometheus import refuse_inside, write_prometheus
+    from ocitui.doctor.prometheus import write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..json_values import transaction_json
+from ocitui.words.json_values import transaction_json
+
 from ..options import FORMATS, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
 from ..output import NotAskedError, emit, fail, say
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries

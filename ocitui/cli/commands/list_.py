@@ -10,8 +10,8 @@ import click
 
 from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size
+from ocitui.words.json_values import entry_json
 
-from ..json_values import entry_json
 from ..options import reading
 from ..output import emit_list, say, say_lines
 from ..prose import short_digest

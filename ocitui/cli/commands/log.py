@@ -8,8 +8,8 @@ import click
 
 from ocitui.cache.files import check_directory
 from ocitui.text import human_size, timestamp
+from ocitui.words.json_values import transaction_json
 
-from ..json_values import transaction_json
 from ..options import cache_of, reading, run_async, tell_notes
 from ..output import emit, say
 from ..settings import ExitCode, Settings

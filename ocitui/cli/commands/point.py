@@ -9,8 +9,8 @@ import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
+from ocitui.words.json_values import transaction_json
 
-from ..json_values import transaction_json
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
 from ..output import NotAskedError, emit, fail, say
 from ..prose import paragraph, shortened

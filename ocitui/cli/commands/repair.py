@@ -13,9 +13,16 @@ import click
 from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
 from ocitui.cache.names import find_entry
 from ocitui.text import counted
+from ocitui.words.json_values import (
+    assessment_json,
+    counts_json,
+    finding_json,
+    plan_json,
+    transaction_json,
+    verdict_json,
+)
 
 from ..import_options import AskedSource, SourceText
-from ..json_values import assessment_json, counts_json, finding_json, plan_json, transaction_json, verdict_json
 from ..options import (
     TRIES,
     agree,

@@ -13,8 +13,8 @@ import click
 from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
+from ocitui.words.json_values import transaction_json
 
-from ..json_values import transaction_json
 from ..options import (
     Span,
     agree,

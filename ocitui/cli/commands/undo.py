@@ -8,8 +8,8 @@ import click
 
 from ocitui.cache.actor import whoami
 from ocitui.text import timestamp
+from ocitui.words.json_values import transaction_json
 
-from ..json_values import transaction_json
 from ..options import agree, run_async, writing, writing_cache, yes_option
 from ..output import emit, say
 from ..selectors import complete_transaction

@@ -14,11 +14,13 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
+from ocitui.words.lines import markdown
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
 from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
+from .popups import Copyable, offer_copies
 
 R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
@@ -29,7 +31,8 @@ class FullScreen(SessionScreen[R]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
-        Binding("f1", "app.show_help", "Help", show=False),
+        Binding("f1,question_mark", "app.show_help", "Help", show=False),
+        Binding("c", "copy", "Copy", show=False),
         Binding("pageup", "scroll(-1)", "Page up", show=False),
         Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
@@ -38,6 +41,9 @@ class FullScreen(SessionScreen[R]):
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
     keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
+    shown_as: ClassVar[str] = "what is shown"
+    """What its lines are, where they are copied."""
+    _stands = ""
 
     def compose(self) -> ComposeResult:
         yield HeaderBar()
@@ -79,9 +85,27 @@ class FullScreen(SessionScreen[R]):
         for view in self.query(LinesView):
             view.set_lines(lines)
 
-    def say(self, message: str) -> None:
+    def stand(self, text: str) -> None:
+        """Put a text in the status line that stays there; another one than before is news, and goes over what was
+        said."""
+        self.message, self._stands = self.message if text == self._stands else "", text
+        self.draw_status()
+
+    def draw_status(self) -> None:
         for bar in self.query(StatusBar):
-            bar.show([f" {clean(message)}"])
+            bar.show([f" {clean(self.message or self._stands)}"])
+
+    def copied_lines(self) -> Iterable[Line | LongList]:
+        """What is copied as Markdown."""
+        return [line for view in self.query(LinesView) for line in view.lines]
+
+    def copies(self) -> list[Copyable]:
+        """What can be copied from here."""
+        lines = list(self.copied_lines())
+        return [Copyable("m", f"{self.shown_as}, as Markdown", lambda: markdown(every_line(lines)))] if lines else []
+
+    def action_copy(self) -> None:
+        offer_copies(self, self.copies())
 
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""
@@ -180,6 +204,7 @@ class ConfirmScreen(FullScreen[str | None]):
         Binding("Y", "confirm_used", "All the same", show=False),
         Binding("w", "confirm_once_free", "Wait for the lock", show=False),
     ]
+    shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
     more_keys: ClassVar[Sequence[tuple[str, str]]] = ()
@@ -198,18 +223,18 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = self._waiting = False
-        self.say(f"on {self.session.host}: making the plan; esc cancels")
+        self.stand(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:
             self.show_lines(error_lines(error))
-            self.say("enter or esc goes back")
+            self.stand("enter or esc goes back")
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
         wait = [("w", "Wait for the lock")] if self._locked else []
         self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
-        self.say(f"on {self.session.host}: {self.asked()}")
+        self.stand(f"on {self.session.host}: {self.asked()}")
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -251,7 +276,7 @@ class ConfirmScreen(FullScreen[str | None]):
         if used_by := self.used_by():
             self._asked_twice = True
             devices = ", ".join(used_by)
-            self.say(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+            self.stand(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             self._act()
 
@@ -267,7 +292,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def _act(self) -> None:
         self._acting, self._locked = True, False
         self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
-        self.say(self.acting())
+        self.stand(self.acting())
         self._run_act()
 
     @work(group="act")
@@ -288,7 +313,7 @@ class ConfirmScreen(FullScreen[str | None]):
             except LockedError as error:
                 if not self._waiting:
                     raise
-                self.say(f"waiting: {error.message}; esc stops waiting")
+                self.stand(f"waiting: {error.message}; esc stops waiting")
             await asyncio.sleep(_LOCK_SECONDS)
 
     def done(self, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,10 +12,7 @@ from typing import Any, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from ocitui.cache import (
     CacheError,
@@ -36,11 +34,13 @@ from ocitui.cache.undoing import can_be_undone
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
+from ocitui.words.json_values import transaction_json
 from ocitui.words.lines import short_lines
 from ocitui.words.plans import Section, delete_sections, delete_title, entry_line, point_lines, undo_sections
 
 from ..widgets.lines import Line, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
+from .popups import Copyable, texts_to_copy
 
 # Past this many entries a digest's first digits have to do.
 WHOLE_DIGESTS = 3
@@ -54,9 +54,10 @@ class DeleteScreen(ConfirmScreen):
     subject: ClassVar[str] = "delete"
     verb: ClassVar[str] = "Move to the trash"
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], hidden: int = 0) -> None:
+        """``hidden`` is how many of them the filter hides."""
         super().__init__()
-        self._keys = keys
+        self._keys, self._hidden = keys, hidden
         self._plan: DeletePlan | None = None
         self._used_by: Sequence[str] = ()
 
@@ -66,6 +67,7 @@ class DeleteScreen(ConfirmScreen):
         lines = self.opening(delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
         lines += [Line(what, device, "bad") for device in self._used_by]
+        lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
 
     def used_by(self) -> Sequence[str]:
@@ -152,28 +154,16 @@ class PointScreen(ConfirmScreen):
 class JournalScreen(FullScreen[str | None]):
     """Dismissed with the id of a transaction to undo, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "step('down')", "Down", show=False),
-        Binding("k", "step('up')", "Up", show=False),
-        Binding("g", "step('first')", "First", show=False),
-        Binding("G", "step('last')", "Last", show=False),
-    ]
-    AUTO_FOCUS = "OptionList"
-    CSS = """
-    JournalScreen OptionList {
-        height: 1fr;
-        border: none;
-        text-wrap: nowrap;
-        text-overflow: ellipsis;
-    }
-    """
+    AUTO_FOCUS = "PickList"
+    CSS = "JournalScreen PickList { height: 1fr; }"
     subject: ClassVar[str] = "journal"
-    keys = (("enter", "Undo that one: a plan first"), ("esc", "Back"))
+    keys = (("enter", "Undo that one: a plan first"), ("c", "Copy"), ("esc", "Back"))
 
     def compose_body(self) -> Iterable[Widget]:
-        yield OptionList()
+        yield PickList()
 
     def begin(self) -> None:
+        self._transactions: dict[str, Transaction] = {}
         self._read()
 
     @work
@@ -184,19 +174,25 @@ class JournalScreen(FullScreen[str | None]):
             self.say(error.one_line)
             return
         self._transactions = {one.id: one for one in transactions}
-        options = self.query_one(OptionList)
-        options.add_options([Option(Content(row_text(one)), id=one.id) for one in transactions])
-        options.action_first()
+        self.query_one(PickList).set_rows([PickRow(one.id, row_text(one), start=True) for one in transactions])
         size = human_size(sum(one.bytes_in_trash for one in transactions))
         count = counted(len(transactions), "transaction")
-        self.say(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
 
-    async def action_step(self, where: str) -> None:
-        await self.query_one(OptionList).run_action(f"cursor_{where}" if where in ("down", "up") else where)
+    def action_scroll(self, pages: int) -> None:
+        self.query_one(PickList).action_page(pages)
 
-    @on(OptionList.OptionSelected)
-    def _chosen(self, event: OptionList.OptionSelected) -> None:
-        transaction = self._transactions[event.option.id or ""]
+    def copies(self) -> list[Copyable]:
+        one = self._transactions.get(self.query_one(PickList).key or "")
+        if one is None:
+            return []
+        texts = {"id": [one.id], "names": one.image_names, "digests": one.image_digests}
+        line = Copyable("e", "transaction as a JSON line", lambda: [json.dumps(transaction_json(one))])
+        return [*texts_to_copy(texts), line]
+
+    @on(PickList.Picked)
+    def _chosen(self) -> None:
+        transaction = self._transactions[self.query_one(PickList).key or ""]
         if not can_be_undone(transaction):
             self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")
         else:
@@ -337,7 +333,8 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             return
         self.show_rows(trash_rows(files, transactions))
         self._draw_detail()
-        self.say(said or (f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty"))
+        self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
+        self.say(said)
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:

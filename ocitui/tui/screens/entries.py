@@ -43,7 +43,7 @@ class EntriesScreen(SessionScreen[None]):
         super().__init__()
         self._condition = Condition.SOUND
         self._asking: Literal["", "filter", "search"] = ""
-        self._message = self._imports_text = ""
+        self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
@@ -89,8 +89,8 @@ class EntriesScreen(SessionScreen[None]):
         table.placeholder = self._placeholder()
         if live.health.condition is not self._condition:
             # What was refused or said under the old one may no longer be true.
-            self._condition, self._message = live.health.condition, ""
-        self._message = self._said_of(change) or self._message
+            self._condition, self.message = live.health.condition, ""
+        self.message = self._said_of(change) or self.message
         self._draw_header()
         self.draw_status()
         self._draw_keys()
@@ -175,11 +175,6 @@ class EntriesScreen(SessionScreen[None]):
 
     # Bars
 
-    def say(self, message: str) -> None:
-        """Put a message in the status line; it stays until the next one."""
-        self._message = message
-        self.draw_status()
-
     def _draw_header(self) -> None:
         live = self.session.live
         self.query_one(HeaderBar).show(
@@ -195,14 +190,14 @@ class EntriesScreen(SessionScreen[None]):
         if text:
             parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
         if marks:
-            parts.append((f"  {marks} marked{f' ({hidden} hidden)' if hidden else ''}", "bold"))
+            parts.append((f"  {marks} marked{f', {hidden} hidden' if hidden else ''}", "bold"))
         if self._imports_text:
             parts.append((f"  {self._imports_text}", "bold"))
         if (deep := self.session.live.deep).running:
             from ocitui.words.findings import check_progress
 
             parts.append((f"  deep check: {check_progress(deep.progress)}", "bold"))
-        self.query_one(StatusBar).show([*parts, f"  {clean(self._message)}" if self._message else ""])
+        self.query_one(StatusBar).show([*parts, f"  {clean(self.message)}" if self.message else ""])
 
     def _draw_keys(self) -> None:
         off = {action.name for action in FOOTER if self.session.refusal(action.name)}

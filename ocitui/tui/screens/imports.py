@@ -59,7 +59,6 @@ class ImportsScreen(ListScreen[None, PickRow]):
         Binding("x", "cancel", "Cancel", show=False),
         Binding("Y", "rename", "Rename", show=False),
         Binding("r", "again", "Again", show=False),
-        Binding("g", "go_on", "Go on", show=False),
         Binding("f", "forget", "Forget", show=False),
         Binding("D", "downloads", "Downloads", show=False),
         Binding("i", "import_image", "Import", show=False),
@@ -118,7 +117,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         if job is not None and job.state in _AGAIN:
             keys.append(("Y", "Rename") if isinstance(job.error, NamedOtherwiseError) else ("r", "Again"))
         if old is not None:
-            keys += [("g", "Go on"), ("f", "Forget")]
+            keys += [("r", "Go on"), ("f", "Forget")]
         if self._downloaded:
             keys.append(("D", "Downloads"))
         return [*keys, ("esc", "Back")]
@@ -133,7 +132,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        self.say(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+        self.stand(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
 
     @property
@@ -161,19 +160,17 @@ class ImportsScreen(ListScreen[None, PickRow]):
     action_interrupt = action_cancel
 
     def action_again(self) -> None:
-        job = self._job
+        """Try it once more, or go on with what was interrupted."""
+        job, old = self._job, self._old
         if job is not None and job.state in _AGAIN and self.may("import_image"):
             self._begun(self.session.imports.try_again(job))
+        elif old is not None and self.may("import_image"):
+            self._begun(self.session.imports.go_on(old))
 
     def action_rename(self) -> None:
         job = self._job
         if job is not None and isinstance(job.error, NamedOtherwiseError) and self.may("import_image"):
             self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
-
-    def action_go_on(self) -> None:
-        old = self._old
-        if old is not None and self.may("import_image"):
-            self._begun(self.session.imports.go_on(old))
 
     def action_forget(self) -> None:
         old = self._old

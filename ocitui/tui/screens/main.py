@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
-from textual.app import ComposeResult
+from textual import work
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from ocitui.cache import CacheError
+from ocitui.cache.entries import packed_file
 from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
-from ..session import SessionScreen
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
+from .popups import CommandScreen, Copyable, MenuScreen, offer_copies, texts_to_copy
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import JudgedEntry
@@ -99,7 +98,7 @@ class MainScreen(EntriesScreen):
         self._own_deletions = frozenset(keys)
         from .changes import DeleteScreen
 
-        self.app.push_screen(DeleteScreen(keys), self._deleted)
+        self.app.push_screen(DeleteScreen(keys, self.query_one(EntryTable).rows.hidden_marks), self._deleted)
 
     def _deleted(self, message: str | None) -> None:
         if message:
@@ -222,12 +221,19 @@ class MainScreen(EntriesScreen):
         self.say("read again")
 
     def action_sort(self) -> None:
-        def chosen(choice: tuple[str | None, bool] | None) -> None:
+        def chosen(choice: tuple[str, bool] | None) -> None:
             if choice is not None:
-                self.query_one(EntryTable).sort_by(*choice)
+                self.query_one(EntryTable).choose_sort(_COLUMNS[choice[0]], other_way=choice[1])
 
-        table = self.query_one(EntryTable)
-        self.app.push_screen(SortScreen(table.rows.sort_column, table.rows.view.reverse), chosen)
+        now = self.query_one(EntryTable).rows.sort_column
+        rows = {letter: f"{column or 'index order'}{_FIRST.get(letter, '')}" for letter, column in _COLUMNS.items()}
+        rows |= {letter: f"{now}, now: again reverses" for letter, column in _COLUMNS.items() if now and column == now}
+        self.app.push_screen(MenuScreen("sort by", rows, "a capital: the other way"), chosen)
+
+    def action_bad_row(self, step: int) -> None:
+        if not self.query_one(EntryTable).to_bad_row(step):
+            looking = "" if self.session.live.complete else "; not everything was looked into yet"
+            self.say(f"no bad row is shown{looking}")
 
     def action_mark_all(self) -> None:
         self.query_one(EntryTable).mark_all_shown()
@@ -235,28 +241,18 @@ class MainScreen(EntriesScreen):
     def action_clear_marks(self) -> None:
         self.query_one(EntryTable).clear_marks()
 
-    def action_copy_digest(self) -> None:
-        self._copy("digest", lambda entry: entry.digest)
-
-    def action_copy_name(self) -> None:
-        self._copy("name", lambda entry: entry.descriptor.image_name)
-
-    def _copy(self, what: str, of: Callable[[JudgedEntry], str | None]) -> None:
-        """Send it as it is shown: what it lands in may be a shell."""
+    def action_copy(self) -> None:
         entry = self.query_one(EntryTable).cursor_entry
-        if entry is None:
-            return
-        if not (text := of(entry)):
-            self.say(f"the entry has no {what}")
-            return
-        self.app.copy_to_clipboard(clean(text))
-        unlike = "" if clean(text) == text else ", without the characters that a terminal would obey"
-        self.say(f"{what} sent to the terminal{unlike}")
+        offer_copies(self, _copies(self.session.directory, entry) if entry is not None else [])
 
     # What the application does
 
-    def action_command_palette(self) -> None:
-        self.app.action_command_palette()
+    def action_commands(self) -> None:
+        async def run(name: str | None) -> None:
+            if name:
+                await self.run_action(name)
+
+        self.app.push_screen(CommandScreen(), run)
 
     async def action_help(self) -> None:
         await self.app.run_action("show_help")
@@ -332,50 +328,21 @@ class MainScreen(EntriesScreen):
             self.app.exit(0)
 
 
-_Choice = tuple[str | None, bool] | None
 # By its letter each column that can be sorted by; the first letter of state is that of size.
 _COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
+_FIRST = {"s": ", largest first", "a": ", oldest first", "x": ", bad ones first"}
 
 
-class SortScreen(ModalScreen[_Choice], SessionScreen[_Choice]):
-    """Dismissed with the column and whether to reverse it; the column in force, chosen again, is reversed."""
+def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:
+    def line() -> list[str]:
+        from ocitui.words.json_values import entry_json
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
-    DEFAULT_CSS = """
-    SortScreen {
-        align: center middle;
-        & > OptionList { width: 30; height: auto; border: solid $primary; }
+        return [json.dumps(entry_json(entry))]
+
+    file = packed_file(entry.descriptor)
+    texts: dict[str, list[str | None]] = {
+        "name": [entry.descriptor.image_name],
+        "digest": [entry.digest],
+        "path of the packed file": [file and str(directory.absolute() / file)],
     }
-    """
-
-    def __init__(self, column: str | None, reverse: bool) -> None:
-        super().__init__()
-        self._now = (column, reverse)
-
-    def compose(self) -> ComposeResult:
-        options = [Option(self._label(letter, column), id=letter) for letter, column in _COLUMNS.items()]
-        yield OptionList(*options, markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(OptionList).border_title = "sort by"
-
-    def _label(self, letter: str, column: str | None) -> str:
-        mark = "" if column != self._now[0] or column is None else (", reversed" if self._now[1] else ", now")
-        return f"{letter}  {column or 'index order'}{mark}"
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key in _COLUMNS:
-            event.stop()
-            self._choose(event.key)
-
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self._choose(event.option.id or "")
-
-    def _choose(self, letter: str) -> None:
-        column = _COLUMNS[letter]
-        again = column is not None and column == self._now[0]
-        self.dismiss((column, again and not self._now[1]))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
+    return [*texts_to_copy(texts), Copyable("e", "entry as a JSON line", line)]

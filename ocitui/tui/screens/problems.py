@@ -25,6 +25,7 @@ from ..live import LiveChange
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
 from .base import ListScreen
+from .popups import Copyable, texts_to_copy
 
 _INDENT = "  "
 _MOST = 1000
@@ -82,13 +83,14 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         Binding("x", "cancel", "Cancel", show=False),
     ]
     subject: ClassVar[str] = "problems"
+    shown_as = "the finding"
     CSS = "ProblemsScreen #coverage { background: $panel; }"
 
     def __init__(self) -> None:
         super().__init__()
         self._findings: tuple[Finding, ...] | None = None
         self._hidden = 0
-        self._tally = self._said = ""
+        self._tally = ""
         self._everything = self._filling = self._changed = False
         self._throttle = Throttle(self, DRAW_SECONDS, self._fill)
 
@@ -141,10 +143,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             bar.show([f" {self._coverage}"])
         if not self.rows:
             self._draw_detail()
-        if live.deep.running:
-            self.say(f"deep check: {check_progress(live.deep.progress)}")
-        else:
-            self.say(live.deep.error or self._said or live.deep.said)
+        running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
+        self.stand(running or live.deep.error or live.deep.said)
         self._draw_keys()
 
     @property
@@ -169,6 +169,14 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self.show_lines(lines)
         self._draw_keys()
 
+    def copies(self) -> list[Copyable]:
+        if (row := self.row) is None or row.heading:
+            return super().copies()
+        one = row.findings[0]
+        path = str(self.session.directory.absolute() / one.file) if one.file else ""
+        texts = {"name": [one.name], "digest": [one.digest], "path of the file": [path], "id": [one.fingerprint]}
+        return [*super().copies(), *texts_to_copy(texts)]
+
     def _draw_keys(self) -> None:
         keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
         row = self.row
@@ -184,7 +192,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def action_check(self, depth: str) -> None:
         """Look again; names, documents and headers are looked at always, so only the deep check is another one."""
-        live, self._said = self.session.live, ""
+        live = self.session.live
         if live.deep.running:
             self.say("a deep check is under way; x cancels it")
         elif depth == Depth.DEEP:
@@ -231,7 +239,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self.app.push_screen(RepairScreen(only), self._repaired)
 
     def _repaired(self, message: str | None) -> None:
-        self._said = message or self._said
+        self.say(message or "")
         self._throttle.ask()
 
     def action_acknowledge(self) -> None:
@@ -257,5 +265,5 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             self.say(error.one_line)
             return
         what = "finding is" if len(findings) == 1 else "findings are"
-        self._said = f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}"
+        self.say(f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}")
         await self.session.live.remember()

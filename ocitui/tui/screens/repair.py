@@ -215,7 +215,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     def begin(self) -> None:
         self._draw()
-        self.say("nothing is done by this: the plan is made anew, and shown")
+        self.stand("nothing is done by this: the plan is made anew, and shown")
 
     def _draw(self) -> None:
         rows = [
@@ -329,7 +329,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         now, self._progress = self._progress, None
         if now is not None and (self._acting or not self._ready):
             end = "it is finished even if this window goes" if self._acting else "esc cancels"
-            self.say(f"{short_digests(repair_progress(now))}; {end}")
+            self.stand(f"{short_digests(repair_progress(now))}; {end}")
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # A note on the plan as a whole stands above it.
@@ -355,6 +355,9 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         lines += [Line(f"{headline}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 
+    def copied_lines(self) -> Iterable[Line | LongList]:
+        return super().copied_lines() if self._plan is None or self._repaired is not None else self._lines(self._plan)
+
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         row = self.row
@@ -375,7 +378,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
-        self.say(f"on {self.session.host}: {self.asked()}")
+        self.stand(f"on {self.session.host}: {self.asked()}")
 
     # Naming, and what may be done
 
@@ -445,7 +448,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.show_lines(repaired_lines(repaired))
         more = [("m", "Plan what remains")] if repaired.remaining else []
         self.show_keys([*more, ("esc", "Back")])
-        self.say(message)
+        self.stand(message)
 
     def action_go_on(self) -> None:
         """A plan for what remains, such as entries that could not be mended before the index was."""

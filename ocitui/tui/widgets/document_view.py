@@ -259,13 +259,16 @@ class DocumentView(ReadingView):
         self.refresh()
         self._show_match()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a search its keys are the screen's."""
+        return action != "match" or self._matches is not None
+
     def action_match(self, step: int) -> None:
         """Go to the next match or the one before; past either end it goes on at the other."""
-        if not self._matches or not self._matches.found:
-            return
-        self._refresh_match()
-        self._matches = self._matches.moved(step)
-        self._show_match()
+        if self._matches:
+            self._refresh_match()
+            self._matches = self._matches.moved(step)
+            self._show_match()
 
     def _show_match(self) -> None:
         matches = self._matches

@@ -102,7 +102,7 @@ def _size_order(entries: Entries) -> SortValueAt:
 
 def _age_order(entries: Entries) -> SortValueAt:
     modified = entries.modified
-    return lambda position: inf if (found := modified(position)) is None else -found
+    return lambda position: -inf if (found := modified(position)) is None else -found
 
 
 def _state_order(entries: Entries) -> SortValueAt:
@@ -140,6 +140,8 @@ COLUMNS = (
 
 
 BY_NAME = {column.name: column for column in COLUMNS}
+LARGEST_FIRST = ("size", "age")
+"""What is sorted downwards first; what is not known comes last then."""
 DROP_ORDER = ("platform", "age", "tag", "size", "format")
 _GROW_ORDER = ("state", "tag")
 

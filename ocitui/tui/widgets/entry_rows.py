@@ -118,6 +118,13 @@ class EntryRows:
                     return self.row_of(position, row)
         return 0 if len(self.view) else None
 
+    def next_bad(self, row: int, step: int) -> int | None:
+        """The nearest bad row after a row, or before it with a step of -1; past either end from the other."""
+        shown = len(self.view)
+        others = ((row + step * away) % shown for away in range(1, shown + 1))
+        entries = self.entries
+        return None if entries is None else next((at for at in others if entries.state(self.view.at(at)).bad), None)
+
     # Marks
 
     @property

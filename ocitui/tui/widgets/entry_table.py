@@ -18,8 +18,20 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from .entry_columns import ASCII, UNICODE, RowText, age_text, column_at, fit, header_text, row_text, row_values
+from .entry_columns import (
+    ASCII,
+    LARGEST_FIRST,
+    UNICODE,
+    RowText,
+    age_text,
+    column_at,
+    fit,
+    header_text,
+    row_text,
+    row_values,
+)
 from .entry_rows import EntryRows, View
+from .lines import moving
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries, JudgedEntry, Moves
@@ -76,10 +88,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     # The application's table of actions describes the keys.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move_cursor(-1)", "Up", show=False),
-        Binding("down,j", "move_cursor(1)", "Down", show=False),
-        Binding("home,g", "first", "First", show=False),
-        Binding("end,G", "last", "Last", show=False),
+        *moving("move_cursor", "move_page"),
         Binding("pageup", "move_page(-1)", "Page up", show=False),
         Binding("pagedown", "move_page(1)", "Page down", show=False),
         Binding("space", "toggle_mark", "Mark", show=False),
@@ -318,6 +327,12 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._before_filter = None
         self._settle()
 
+    def choose_sort(self, column: str | None, *, other_way: bool = False) -> None:
+        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed."""
+        again = column == self.rows.sort_column
+        way = not self.rows.view.reverse if again else other_way ^ (column in LARGEST_FIRST)
+        self.sort_by(column, column is not None and way)
+
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
         """Sort by a column, or as the index has it."""
         if (column, reverse) == (self.rows.sort_column, self.rows.view.reverse):
@@ -360,8 +375,17 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     def action_last(self) -> None:
         self._move_to(self.shown - 1)
 
-    def action_move_page(self, direction: int) -> None:
-        step = direction * self.page
+    def to_bad_row(self, step: int) -> bool:
+        """Move to the next bad row, or with -1 to the one before; past either end it goes on at the other. False where
+        none is shown."""
+        row = self.rows.next_bad(self.cursor_row or 0, step)
+        if row is not None:
+            self._move_to(row)
+        return row is not None
+
+    def action_move_page(self, direction: int, parts: int = 1) -> None:
+        """Move by a page, or by half of one with two ``parts``."""
+        step = direction * max(self.page // parts, 1)
         self._set_top(self.top + step)
         self._move_to((self.cursor_row or 0) + step)
 
@@ -395,8 +419,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         if at is None:
             return
         if at.y < HEADER:
-            column = column_at(at.x, self.size.width)
-            self.sort_by(column, reverse=column == self.rows.sort_column and not self.rows.view.reverse)
+            self.choose_sort(column_at(at.x, self.size.width))
         elif (index := self.top + at.y - HEADER) < self.shown:
             self._click_row(index, event.chain)
 

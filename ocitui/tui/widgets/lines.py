@@ -36,6 +36,15 @@ class LongList:
     make: Callable[[int], Line]
 
 
+def every_line(lines: Iterable[Line | LongList]) -> Iterator[Line]:
+    """The lines, those of long lists one by one."""
+    for line in lines:
+        if isinstance(line, LongList):
+            yield from map(line.make, range(line.count))
+        else:
+            yield line
+
+
 class _Row(NamedTuple):
     label: str
     text: str
@@ -80,17 +89,22 @@ class _Rows:
         return _Row(label, set_cell_size(clean(line.text), max(self._width - len(label), 0)).rstrip(), line.kind)
 
 
+def moving(by_line: str, by_page: str) -> Iterator[Binding]:
+    """The keys that move in every table, list and view; the actions by line and by page take a count, that by page also
+    into how many parts it cuts it."""
+    keys = {"up,k": f"{by_line}(-1)", "down,j": f"{by_line}(1)", "home,g": "first", "end,G": "last"}
+    keys |= {"ctrl+u": f"{by_page}(-1, 2)", "ctrl+d": f"{by_page}(1, 2)", "ctrl+f": f"{by_page}(1)"}
+    return (Binding(key, action, "Move", show=False) for key, action in keys.items())
+
+
 class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
     """A view of lines, here or of a document, that the keys scroll."""
 
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "lines(-1)", "Line up", show=False),
-        Binding("down,j", "lines(1)", "Line down", show=False),
+        *moving("lines", "pages"),
         Binding("pageup", "pages(-1)", "Page up", show=False),
         Binding("pagedown", "pages(1)", "Page down", show=False),
-        Binding("home,g", "top", "First line", show=False),
-        Binding("end,G", "bottom", "Last line", show=False),
     ]
 
     @property
@@ -105,14 +119,15 @@ class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
     def action_lines(self, count: int) -> None:
         self.go(y=self.scroll_offset.y + count)
 
-    def action_pages(self, count: int) -> None:
+    def action_pages(self, count: int, parts: int = 1) -> None:
+        """Scroll by pages, or by a half of one with two ``parts``."""
         # One line stays in view, to read on from.
-        self.go(y=self.scroll_offset.y + count * max(self.page - 1, 1))
+        self.go(y=self.scroll_offset.y + count * max((self.page - 1) // parts, 1))
 
-    def action_top(self) -> None:
+    def action_first(self) -> None:
         self.go(x=0, y=0)
 
-    def action_bottom(self) -> None:
+    def action_last(self) -> None:
         self.go(x=0, y=self.max_scroll_y)
 
 
@@ -137,13 +152,13 @@ class LinesView(ReadingView):
 
     def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._lines: tuple[Line | LongList, ...] = tuple(lines)
+        self.lines: tuple[Line | LongList, ...] = tuple(lines)
         self._rows = _Rows()
         self._coming: Iterator[_Row | LongList] = iter(())
 
     def set_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         """Show other lines, from the top unless ``keep_place``."""
-        self._lines = tuple(lines)
+        self.lines = tuple(lines)
         if not keep_place:
             self.scroll_to(y=0, animate=False, immediate=True)
         self._lay_out()
@@ -156,8 +171,8 @@ class LinesView(ReadingView):
         if width <= 0:
             return
         top, height = int(self.scroll_offset.y), self.size.height
-        column = _label_column(self._lines, width)
-        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self._lines, column, width)
+        column = _label_column(self.lines, width)
+        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self.lines, column, width)
         self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
         self.virtual_size = Size(width, len(self._rows))
         changed = [y for y in range(top, top + height) if old.at(y) != self._rows.at(y)]
@@ -258,10 +273,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "step(-1)", "Up", show=False),
-        Binding("down,j", "step(1)", "Down", show=False),
-        Binding("home", "first", "First", show=False),
-        Binding("end", "last", "Last", show=False),
+        *moving("step", "page"),
         Binding("enter", "pick", "Pick", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"pick-list--{name}" for name in (*get_args(Kind), "cursor")}
@@ -355,6 +367,9 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_step(self, by: int) -> None:
         self._go(self._cursor + by)
+
+    def action_page(self, count: int, parts: int = 1) -> None:
+        self._go(self._cursor + count * max(self.size.height // parts, 1))
 
     def action_first(self) -> None:
         self._go(0)

@@ -1,0 +1,228 @@
+"""What stands over a screen for a moment: a menu, the commands by name, and the file that a copy goes into."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from ocitui.cache import CacheError
+from ocitui.cache.disk import write_outside
+from ocitui.cache.errors import FileTakenError
+from ocitui.text import clean, human_size
+
+from ..actions import commands
+from ..session import SessionScreen
+from ..widgets.inputs import PathSuggester, Question
+from ..widgets.lines import PickList, PickRow
+
+R = TypeVar("R")
+MOST_TO_TERMINAL = 64 << 10
+"""Bytes; terminals that take more are few, and the others say nothing."""
+
+
+class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
+    """Framed; `esc` ends it. The frame says what it is about, and what there is to say."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+c", "leave", "Back", show=False)]
+    DEFAULT_CSS = """
+    PopUp {
+        align: center middle;
+        & > Vertical { width: 66; max-width: 100%; height: auto; max-height: 13; border: solid $primary; }
+        PickList { max-height: 11; }
+    }
+    """
+
+    def __init__(self, title: str, hint: str) -> None:
+        super().__init__()
+        self._title, self._hint = title, hint
+
+    def on_mount(self) -> None:
+        self.query_one(Vertical).border_title = self._title
+        self.draw_status()
+
+    def draw_status(self) -> None:
+        for frame in self.query(Vertical):
+            frame.border_subtitle = clean(self.message or self._hint)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+class MenuScreen(PopUp[tuple[str, bool]]):
+    """A letter takes its row, and its capital does the same otherwise, as the ``hint`` says; enter takes the row under
+    the cursor. Dismissed with the letter, and whether it was a capital."""
+
+    def __init__(self, title: str, rows: Mapping[str, str], hint: str) -> None:
+        super().__init__(title, hint)
+        self._rows = rows
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield PickList()
+
+    def on_mount(self) -> None:
+        self.query_one(PickList).set_rows([PickRow(letter, f"{letter}  {text}") for letter, text in self._rows.items()])
+
+    def key_unknown(self, key: str) -> None:
+        if key.lower() in self._rows:
+            self.dismiss((key.lower(), key.isupper()))
+        else:
+            super().key_unknown(key)
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        self.dismiss((self.query_one(PickList).key or "", False))
+
+
+class CommandScreen(PopUp[str]):
+    """What is typed narrows the list; the arrows choose. Dismissed with the name of an action."""
+
+    AUTO_FOCUS = "Question"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "step(-1)", "Up", show=False),
+        Binding("down", "step(1)", "Down", show=False),
+        Binding("enter", "take", "Take", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__("command", "")
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Question(placeholder="a name, as delete; or a key, as d")
+            yield PickList()
+
+    def on_mount(self) -> None:
+        self._narrow("")
+
+    def key_unknown(self, key: str) -> None:
+        """Typed ahead, before there was a field for it."""
+        if len(key) == 1:
+            self.query_one(Question).insert_text_at_cursor(key)
+        else:
+            super().key_unknown(key)
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        self._narrow(event.value)
+
+    def _narrow(self, text: str) -> None:
+        self._text, actions = text, commands(text)
+        rows = self.query_one(PickList)
+        lines = {one.name: f"{one.key_label:<6} {one.label:<12} {one.help}" for one in actions}
+        rows.set_rows([PickRow(name, line, start=True) for name, line in lines.items()])
+        rows.action_first()
+        self._hint = "enter runs it, esc goes back" if actions else "there is no such command"
+        self.draw_status()
+
+    def action_step(self, by: int) -> None:
+        self.query_one(PickList).action_step(by)
+
+    @on(PickList.Picked)
+    @on(Input.Submitted)
+    def action_take(self) -> None:
+        # What was typed ahead may not have narrowed the list yet.
+        if (text := self.query_one(Question).value) != self._text:
+            self._narrow(text)
+        if name := self.query_one(PickList).key:
+            self.dismiss(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Copyable:
+    """What a screen can give away: its letter in the menu, what it is, and what makes its lines, in a thread."""
+
+    letter: str
+    what: str
+    make: Callable[[], Iterable[str]]
+
+
+def texts_to_copy(texts: Mapping[str, Iterable[str | None]]) -> list[Copyable]:
+    """Lines by what they are, the first letter of that is theirs; what has none is left out."""
+    found = {what: list(filter(None, lines)) for what, lines in texts.items()}
+    return [Copyable(what[0], what, partial(list, lines)) for what, lines in found.items() if lines]
+
+
+def offer_copies(screen: SessionScreen[R], copies: Sequence[Copyable]) -> None:
+    """Ask which of these is to go to the terminal, or with a capital into a file."""
+    known = {one.letter: one for one in copies}
+
+    def chosen(answer: tuple[str, bool] | None) -> None:
+        if answer is not None:
+            screen.run_worker(_copy(screen, known[answer[0]], into_file=answer[1]), group="copy", exclusive=True)
+
+    if known:
+        rows = {one.letter: one.what for one in copies}
+        screen.app.push_screen(MenuScreen("send to the terminal", rows, "a capital: into a file"), chosen)
+    else:
+        screen.say("there is nothing to copy here")
+
+
+async def _copy(screen: SessionScreen[R], wanted: Copyable, *, into_file: bool) -> None:
+    """Copy it as it is shown: what it lands in may be a shell."""
+    lines = await asyncio.to_thread(lambda: list(wanted.make()))
+    safe = "\n".join(map(clean, lines))
+    unlike = "" if safe == "\n".join(lines) else ", without the characters that a terminal would obey"
+    size, capital = len(safe.encode()), wanted.letter.upper()
+    if into_file:
+        screen.app.push_screen(
+            FileNameScreen(wanted.what, safe), lambda said: screen.say(f"{said}{unlike}" if said else "")
+        )
+    elif size > MOST_TO_TERMINAL:
+        screen.say(f"not sent: {human_size(size)} are too much for most terminals; c {capital} writes a file")
+    else:
+        screen.app.copy_to_clipboard(safe)
+        screen.say(f"{wanted.what} sent to the terminal{unlike}")
+
+
+class FileNameScreen(PopUp[str]):
+    """Asks for a file and writes it; one that is there is replaced after a question only. Dismissed with what was
+    done."""
+
+    AUTO_FOCUS = "Question"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "replace", "Replace", show=False)]
+
+    def __init__(self, what: str, text: str) -> None:
+        super().__init__(f"write into a file: {what}", "enter writes it, esc goes back")
+        self._text = text
+        self._taken: Path | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Question(placeholder="its name", suggester=PathSuggester())
+
+    @on(Input.Submitted)
+    def _named(self, event: Input.Submitted) -> None:
+        if event.value.strip():
+            self._write(Path(os.path.abspath(os.path.expanduser(event.value.strip()))))
+
+    def action_replace(self) -> None:
+        if self._taken is not None:
+            self._write(self._taken, replace=True)
+
+    @work(group="write", exclusive=True)
+    async def _write(self, path: Path, *, replace: bool = False) -> None:
+        text = f"{self._text}\n"
+        try:
+            await asyncio.to_thread(write_outside, self.session.directory, path, text, replace=replace)
+        except FileTakenError:
+            # No field has the keys: y is an answer now, and no letter of a name.
+            self._taken, self._hint = path, "it is there already: y replaces it, esc keeps it"
+            self.set_focus(None)
+            self.draw_status()
+        except CacheError as error:
+            self.say(error.message.replace(str(path), "it"))
+        else:
+            self.dismiss(f"written: {path}, {human_size(len(text.encode()))}")
