@@ -354,11 +354,6 @@ class Listing:
         at, modes, odd = row * WIDTH, self.modes, self.odd
         return [kind for place, kind in _FORMATS if modes[at + place] or at + place in odd]
 
-    def has_packed(self, digest: str, format: str | None) -> bool:
-        """Whether its packed file of a format is there."""
-        row, place = self.rows.get(digest), PLACES.get(format or "", 0)
-        return row is not None and place >= FIRST_PACKED and self.has(row * WIDTH + place)
-
     def incomplete(self, keys: Iterable[tuple[str, str | None]]) -> Iterator[int]:
         """Which of these digests and formats, by their number, lack one of their three files."""
         there, rows = self.there(), self.rows
