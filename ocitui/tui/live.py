@@ -143,11 +143,6 @@ class LiveCache:
         return self.judge is not None and self.judge.complete and self._looked_at_cache
 
     @property
-    def standing(self) -> tuple[str, int]:
-        """How deep entries were looked into, and how much is wrong: what a message about all of it rests on."""
-        return str(self.coverage), self.problems
-
-    @property
     def looking(self) -> bool:
         """Whether something was not looked at yet."""
         return not self._looked.is_set()
@@ -530,7 +525,7 @@ class LiveCache:
         finally:
             self._tell(LiveChange(said=f"{deep.said}: p shows it" if deep.said else ""))
         await self.settle()
-        deep.standing = self.standing
+        deep.standing = str(self.coverage), self.problems
 
     async def _settled_judge(self) -> Judge | None:
         await self.settle()

@@ -51,8 +51,7 @@ from ocitui.words.plans import (
     undo_sections,
 )
 
-from ..widgets.entry_columns import MARK, cut
-from ..widgets.lines import Line, LongList, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, cut, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
 
 # Past this many entries a digest's first digits have to do.

@@ -26,9 +26,8 @@ from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
 
 from ..background import run_beside
-from ..widgets.entry_columns import MARK
 from ..widgets.inputs import Choice, PathSuggester, Question
-from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
 from .base import FullScreen, error_lines
 
 

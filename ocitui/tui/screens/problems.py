@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 from textual import on, work
@@ -18,21 +18,16 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, Condition
 from ocitui.cache.undoing import expect_entries
 from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.check.index_checks import NO_HISTORY
 from ocitui.doctor.findings import Depth, Finding, entry_text, kind_of, state_of, tally, together
 from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 from ocitui.words.lines import short_lines
 
 from ..background import DRAW_SECONDS, Throttle
-from ..live import LiveChange
+from ..live import LiveCache, LiveChange
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
 from .base import ListScreen
-
-if TYPE_CHECKING:
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.entries import Entries
 
 _INDENT = "  "
 _MOST = 1000
@@ -62,16 +57,18 @@ def _named(finding: Finding, names: Mapping[str, str]) -> Finding:
     return msgspec.structs.replace(finding, name=name) if name else finding
 
 
-def names_of_before(judge: Judge | None, entries: Entries | None) -> dict[str, str]:
+def names_of_before(live: LiveCache) -> dict[str, str]:
     """Of an index that does not read, the names by their digests, and by what is left of it each is known."""
+    judge, entries = live.judge, live.entries
     if judge is None or judge.reading.index is not None:
         return {}
     if entries is not None and len(entries):
         known, told = zip(entries.digests, entries.names, strict=True), "last good index"
         return {digest: f"{name} ({told})" for digest, name in known if name}
-    history = judge.history or NO_HISTORY
-    expected = expect_entries(judge.directory, history.backup, history.since)
-    by = {"journal": expected.noted.values(), "backup": expected.descriptors if history.backup else ()}
+    history = judge.history
+    backup, since = (history.backup, history.since) if history is not None else ((), ())
+    expected = expect_entries(judge.directory, backup, since)
+    by = {"journal": expected.noted.values(), "backup": expected.descriptors if backup else ()}
     return {one.digest: f"{one.image_name} ({told})" for told, some in by.items() for one in some if one.image_name}
 
 
@@ -166,9 +163,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             return None
         self._findings, listed = findings, [one for one in findings if self._everything or one.is_problem]
         self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
-        live, names = self.session.live, dict[str, str]()
+        names: dict[str, str] = {}
         with suppress(CacheError):
-            names = names_of_before(live.judge, live.entries)
+            names = names_of_before(self.session.live)
         return problem_rows(listed, names)
 
     def _draw(self) -> None:
@@ -180,7 +177,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         if live.deep.running:
             self.say(f"deep check: {check_progress(live.deep.progress)}")
         else:
-            if live.deep.standing not in (None, live.standing):
+            if live.deep.standing not in (None, (str(live.coverage), live.problems)):
                 live.deep.said = ""
             self.say(live.deep.error or self._said or live.deep.said)
         self._draw_keys()

@@ -42,8 +42,7 @@ from ocitui.words.plans import (
 )
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
-from ..widgets.entry_columns import MARK, fit
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, fit, heading
 from .base import AskingScreen, ConfirmScreen
 
 PLAN = "plan"

@@ -17,8 +17,7 @@ from textual.timer import Timer
 from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, TabBar
-from .entry_columns import cut
-from .lines import Line, LinesView
+from .lines import Line, LinesView, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError

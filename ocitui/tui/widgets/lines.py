@@ -23,7 +23,10 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
-from .entry_columns import CURSOR, cut, fit
+from .entry_columns import CURSOR
+from .entry_columns import MARK as MARK
+from .entry_columns import cut as cut
+from .entry_columns import fit as fit
 
 _WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
