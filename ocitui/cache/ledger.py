@@ -71,13 +71,14 @@ class Recorded(_OfFile, frozen=True, gc=False):
     """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch.
 
     ``read_through``: its format's own tool read all of it. ``whole``: its tree was held against another format's and
-    the image's program.
+    the image's program. ``first_seen``: there was no earlier hash to compare with.
     """
 
     sha256: str
     checked: int
     read_through: bool = False
     whole: bool = False
+    first_seen: bool = False
 
 
 class Damage(_OfFile, frozen=True, gc=False):
@@ -99,7 +100,8 @@ Damaged = dict[str, tuple[Damage, ...]]
 
 
 def sound_line(name: str, one: Recorded) -> bytes:
-    flags = ("r" if one.read_through else "") + ("w" if one.whole else "") or "-"
+    known = {"r": one.read_through, "w": one.whole, "f": one.first_seen}
+    flags = "".join(flag for flag, so in known.items() if so) or "-"
     return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}")
 
 
@@ -152,7 +154,7 @@ def no_longer_damaged(damaged: Damaged, name: str, record: Recorded) -> None:
 def _recorded(found: re.Match[bytes]) -> tuple[str, Recorded]:
     device, inode, size, modified, sha256, at, flags, name = found.groups()
     stat = int(device), int(inode), int(size), int(modified)
-    return _text(name), Recorded(*stat, sha256.decode(), int(at), b"r" in flags, b"w" in flags)
+    return _text(name), Recorded(*stat, sha256.decode(), int(at), b"r" in flags, b"w" in flags, b"f" in flags)
 
 
 def _damage(found: re.Match[bytes]) -> tuple[str, Damage]:
@@ -238,18 +240,12 @@ class Ledger:
         checked: float | None = None,
         read_through: bool = False,
         whole: bool = False,
+        first_seen: bool = False,
     ) -> Recorded:
         """Note a sound file; `flush` writes it down."""
-        record = Recorded(
-            found.st_dev,
-            found.st_ino,
-            found.st_size,
-            found.st_mtime_ns,
-            sha256,
-            int(time.time() if checked is None else checked),
-            read_through,
-            whole,
-        )
+        stat = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        at = int(time.time() if checked is None else checked)
+        record = Recorded(*stat, sha256, at, read_through, whole, first_seen)
         with self._lock:
             self.sound[name] = record
             no_longer_damaged(self.damaged, name, record)
@@ -320,9 +316,9 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk
     with suppress(OSError, CacheError):
         with open_bounded(packed) as file:
             found = os.fstat(file.fileno())
-            sha256 = sha256 or hash_file(file, lambda size: None)
+            known = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
-        ledger.record(packed.name, found, sha256.removeprefix("sha256:"))
+        ledger.record(packed.name, found, known.removeprefix("sha256:"), first_seen=sha256 is None)
         ledger.flush()
 
 

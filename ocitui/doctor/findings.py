@@ -195,13 +195,15 @@ class EntryState(msgspec.Struct, frozen=True):
     """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet.
 
     ``depth`` is how deep that rests, None where it was not looked into; ``checked`` when all bytes of the packed file
-    were last read and found sound, in seconds since the epoch.
+    were last read and found sound, in seconds since the epoch, and ``first_seen`` whether there was no earlier hash to
+    compare them with.
     """
 
     word: str
     bad: bool = False
     depth: Depth | None = None
     checked: int | None = None
+    first_seen: bool = False
 
     @property
     def ok(self) -> bool:
@@ -248,19 +250,21 @@ def problems_of(findings: Iterable[Finding]) -> list[Finding]:
     return sorted((one for one in findings if one.is_problem), key=lambda one: -one.severity.rank)
 
 
-def state_of(findings: Sequence[Finding], depth: Depth | None, checked: int | None = None) -> EntryState:
+def state_of(
+    findings: Sequence[Finding], depth: Depth | None, checked: int | None = None, first_seen: bool = False
+) -> EntryState:
     """The state of an entry with these findings, by the worst of them; only a look at the header says that it is ok."""
     if findings and (problems := problems_of(findings)):
         return _state(_word(problems), True, depth, checked)
     if depth in (None, Depth.QUICK):
         return NOT_LOOKED if depth is None else _state("-", False, depth, None)
-    return _state("ok", False, depth, checked)
+    return _state("ok", False, depth, checked, first_seen)
 
 
 @lru_cache(maxsize=4096)
-def _state(word: str, bad: bool, depth: Depth | None, checked: int | None) -> EntryState:
+def _state(word: str, bad: bool, depth: Depth | None, checked: int | None, first_seen: bool = False) -> EntryState:
     """One shared object for each, as there may be 100,000 entries."""
-    return EntryState(word, bad, depth, checked)
+    return EntryState(word, bad, depth, checked, first_seen)
 
 
 def _word(problems: list[Finding]) -> str:

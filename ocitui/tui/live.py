@@ -526,6 +526,8 @@ class LiveCache:
             )
         finally:
             self._tell(LiveChange(said=f"{deep.said}: p shows it" if deep.said else ""))
+        await self.settle()
+        deep.standing = str(self.coverage), self.problems
 
     async def _settled_judge(self) -> Judge | None:
         await self.settle()

@@ -87,7 +87,10 @@ def _state(entry: JudgedEntry) -> Line:
     if state.depth is None:
         return Line("not looked into yet", "state", "muted")
     if state.depth is Depth.DEEP and state.checked is not None:
-        return Line(f"{state.word}: all bytes were read and found sound, {timestamp(state.checked)}", "state", "good")
+        read = f"all bytes were read and found sound, {timestamp(state.checked)}"
+        if state.first_seen:
+            read = f"first seen: no earlier hash to compare with; all bytes were read, {timestamp(state.checked)}"
+        return Line(f"{state.word}: {read}", "state", "plain" if state.first_seen else "good")
     depth = "its header was not looked at" if state.depth is Depth.QUICK else "its header was looked at"
     kind: Kind = "bad" if state.bad else "good" if state.ok else "muted"
     return Line(state.word if state.bad else f"{state.word}: {depth}", "state", kind)

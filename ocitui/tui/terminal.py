@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,15 +54,18 @@ _SIGNS = {
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
     **dict.fromkeys("▂▃▄▅▆▇▀", " "),
     **dict.fromkeys("█▓▒░", "#"),
-    **dict.fromkeys("…·", "."),
-    **dict.fromkeys("•●✱", "*"),
-    "↑": "^",
-    "↓": "v",
+    "·": ".",
+    **dict.fromkeys("•●", "*"),
+    **dict.fromkeys("↑▴", "^"),
+    **dict.fromkeys("↓▾", "v"),
     "←": "<",
     "→": ">",
     "✓": "+",
-    "❯": ">",
+    **dict.fromkeys("❯▸", ">"),
+    "✗": "x",
 }
+# The mark of what was cut is two cells wide: it takes the sign before it, or the one after it where it stands first.
+_CUT = re.compile(".…|….|…")
 
 
 class AsciiOnly(LineFilter):
@@ -77,4 +81,6 @@ class AsciiOnly(LineFilter):
 @lru_cache(maxsize=512)
 def to_ascii(text: str) -> str:
     """The text in ASCII, as wide as before; ``?`` for what has no likeness."""
-    return "".join(sign if sign.isascii() else _SIGNS.get(sign, "?") * cell_len(sign) for sign in text)
+    known = {"…": "…", **_SIGNS}
+    text = "".join(sign if sign.isascii() else known.get(sign, "?") * cell_len(sign) for sign in text)
+    return _CUT.sub(lambda found: "." * len(found[0]), text)

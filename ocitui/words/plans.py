@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
+from ocitui.cache.records import identity_of, some_of
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.findings import Finding, Way, entry_text
@@ -59,17 +60,41 @@ def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
     )
 
 
-def undo_sections(target: Transaction) -> Iterator[Section[Any]]:
-    """What comes back and what goes when a transaction is undone."""
+def undo_sections(
+    target: Transaction, old: Sequence[Descriptor] = (), now: Sequence[Descriptor] = ()
+) -> Iterator[Section[Any]]:
+    """What comes back and what goes when a transaction is undone; ``old`` and ``now`` are what can be read of the index
+    that comes back as a whole, and of the one that is there."""
     swap = [target.swap] if target.swap is not None else []
+    back, out = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
+    there, before = {identity_of(one) for one in now}, {identity_of(one) for one in old}
+    back += [one for one in old if identity_of(one) not in there]
+    out += [one for one in now if identity_of(one) not in before]
+    names = names_of_files(target, (*old, *now))
+
+    def line(file: Moved | Placed) -> Line:
+        of = some_of(names.get(file.name.partition(".")[0], ()))
+        return replace(_file_line(file), text=f"{file.name}  {of}" if of else file.name)
+
     yield from _filled(
-        Section("Back into the index", [one.descriptor for one in target.removed], entry_line),
-        Section("Out of the index", [one.descriptor for one in target.added], entry_line),
-        Section("index.json as a whole", swap, _swap_line),
+        Section("index.json as a whole", swap, lambda one: _swap_line(one, len(old))),
+        Section("Back into the index", back, entry_line),
+        Section("Out of the index", out, entry_line),
         Section("Modes as they were", target.modes, lambda mode: Line(mode.name, "mode")),
-        Section("Back from the trash", target.trashed, _file_line),
-        Section("To the trash, unless another entry needs them", target.placed, _file_line),
+        Section("Back from the trash", target.trashed, line),
+        Section("To the trash, unless another entry needs them", target.placed, line),
     )
+
+
+def names_of_files(transaction: Transaction, more: Sequence[Descriptor] = ()) -> dict[str, list[str]]:
+    """The names of images by their digests, as a transaction and ``more`` descriptors tell them, each once."""
+    names: dict[str, dict[str, None]] = {}
+    for one in (*(one.descriptor for one in (*transaction.removed, *transaction.added)), *more):
+        if one.image_name:
+            names.setdefault(one.digest, {})[one.image_name] = None
+    if not names and len(transaction.digests) == 1:
+        names = {transaction.digests[0]: dict.fromkeys(transaction.names)}
+    return {digest: list(known) for digest, known in names.items()}
 
 
 def _filled(*sections: Section[Any]) -> Iterator[Section[Any]]:
@@ -89,8 +114,9 @@ def _uncovered_line(descriptor: Descriptor) -> Line:
     return Line(f"{descriptor.image_name} {descriptor.digest}", descriptor.format or "", "bad")
 
 
-def _swap_line(swap: Swap) -> Line:
-    return Line("comes back as it was before, byte for byte" if swap.old else "goes: there was none")
+def _swap_line(swap: Swap, entries: int) -> Line:
+    text = f"comes back as it was before, byte for byte; {counted(entries, 'entry')} can be read in it"
+    return Line(text if swap.old else "goes: there was none")
 
 
 def point_lines(plan: PointPlan) -> Iterator[Line]:

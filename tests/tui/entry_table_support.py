@@ -81,9 +81,9 @@ class WritingDriver(Recording, HeadlessDriver):
 class TableApp(App[None]):
     """A table that fills the screen, and the messages it sent."""
 
-    def __init__(self, made: Iterable[Made] = (), *, ascii: bool = False) -> None:
+    def __init__(self, made: Iterable[Made] = ()) -> None:
         super().__init__(driver_class=WritingDriver)
-        self.table = EntryTable(ascii=ascii, placeholder="No entries.")
+        self.table = EntryTable(placeholder="No entries.")
         self.made = [*made]
         self.messages: list[Message] = []
 

@@ -97,7 +97,7 @@ class Desk:
 
     @property
     def trouble(self) -> str:
-        return self.main.query_one(TroubleBar).content.plain
+        return self.main.query_one(TroubleBar).content.plain.replace("\n", "")
 
     @property
     def status(self) -> str:

@@ -8,6 +8,7 @@ from textual.events import MouseScrollDown
 from textual.message import Message
 
 from ocitui.doctor.findings import EntryState
+from ocitui.tui.terminal import to_ascii
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import NOT_LOOKED, entries_of
 from tests.tui.entry_table_support import (
@@ -88,10 +89,10 @@ async def test_an_empty_table_shows_its_placeholder() -> None:
         assert app.messages == []
 
 
-async def test_long_names_lose_their_beginning() -> None:
+async def test_long_names_are_cut_in_their_middle() -> None:
     app = TableApp([make_entry(1, "registry.example.com:5000/team/application")])
     async with app.run_test(size=(80, 24)):
-        assert " …com:5000/team/application " in line(app.table, 1)
+        assert " registry…/team/application " in line(app.table, 1)
 
 
 # Text that comes from the disk
@@ -121,19 +122,20 @@ async def test_wide_characters_keep_the_columns_aligned(name: str, width: int) -
         assert cell_len(wide[: wide.index(digests[1])]) == plain.index(digests[0])
 
 
-async def test_ascii_mode_draws_nothing_else() -> None:
+async def test_every_sign_has_its_like_in_ascii() -> None:
     odd = make_entry(2, "映像" * 30, state=NOT_LOOKED)
-    app = TableApp([make_entry(1, "long" * 30), odd, make_entry(3, state=NO_CONFIG)], ascii=True)
+    app = TableApp([make_entry(1, "long" * 30), odd, make_entry(3, state=NO_CONFIG)])
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("space")
         app.table.sort_by("name")
-        assert "".join(lines(app.table)).isascii()
-        assert "Name^" in line(app.table, 0)
-        assert any(text.startswith(" * ..long") for text in lines(app.table))
-        assert any(text.startswith(">  ") for text in lines(app.table))
-        assert any("? -" in text for text in lines(app.table))
+        assert to_ascii("".join(lines(app.table))).isascii()
+        assert "Name^" in to_ascii(line(app.table, 0))
+        assert any(text.startswith(" * longlong") for text in map(to_ascii, lines(app.table)))
+        assert any(".." in text.split()[1] for text in map(to_ascii, lines(app.table)))
+        assert any(text.startswith(">  ") for text in map(to_ascii, lines(app.table)))
+        assert any("? -" in text for text in map(to_ascii, lines(app.table)))
         app.table.sort_by("name", reverse=True)
-        assert "Namev" in line(app.table, 0)
+        assert "Namev" in to_ascii(line(app.table, 0))
 
 
 # Keys

@@ -186,7 +186,7 @@ async def test_an_orphan_is_adopted_under_a_name(tmp_path: Path) -> None:
         await one.press(*["j"] * number, "n")
         await one.until(lambda: one.focused == "OneLineQuestion")
         await one.press(*"tea", "enter")
-        await one.until(lambda: any(row.startswith("[✱]") for row in rows(one)))
+        await one.until(lambda: any(row.startswith("[●]") for row in rows(one)))
         await planned(one)
         await mended(one)
         assert "the cache is clean" in one.lines

@@ -104,7 +104,8 @@ async def test_headers_are_looked_at_and_what_they_show_holds_until_the_file_is_
 
 async def test_what_a_deep_check_of_another_program_finds_is_shown_and_never_forgotten(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (NGINX,))
-    await examine(cache, ExamineOptions(Depth.DEEP))
+    for _ in range(2):
+        await examine(cache, ExamineOptions(Depth.DEEP))
     async with desk(cache) as one:
         assert one.live.coverage.deep == 1
         await one.until(lambda: "all bytes were read and found sound" in one.lines)

@@ -105,7 +105,7 @@ async def test_why_follows_the_name_to_what_the_daemon_answers(tmp_path: Path) -
     async with desk(cache) as one:
         await one.open("w", "WhyScreen")
         await one.until(lambda: "In erofs" in one.lines)
-        for word in ("+ index", "a hit: sha256", "a miss: a launch", "x packed"):
+        for word in ("✓ index", "a hit: sha256", "a miss: a launch", "✗ packed"):
             assert word in one.lines
         await one.press("home", *["delete"] * 60, *"no/such", "enter")
         await one.until(lambda: "no entry carries this name" in one.lines)

@@ -323,9 +323,11 @@ class DeepChecks:
         return there <= compared
 
     def _record(self, reading: Reading, found: os.stat_result) -> None:
-        known = reading.known
+        name, known = reading.file.name, reading.known
         whole = reading.tree is not None or (known is not None and known.whole)
-        self._ledger.record(reading.file.name, found, reading.sha256, read_through=reading.read_through, whole=whole)
+        self._ledger.record(
+            name, found, reading.sha256, read_through=reading.read_through, whole=whole, first_seen=known is None
+        )
 
 
 def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:

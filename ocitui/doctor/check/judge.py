@@ -420,7 +420,7 @@ class Judge:
     def _state(self, digest: str, format: str | None, found: Findings) -> EntryState:
         depth = self.depth_of(digest, format)
         sound = depth is Depth.DEEP and not any(one.is_problem for one in found)
-        return state_of(found, depth, self.checked(digest, format) if sound else None)
+        return state_of(found, depth, *((self.checked(digest, format) if sound else None) or ()))
 
     def state_by_files(self, digest: str, format: str) -> tuple[EntryState, Findings]:
         """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
@@ -446,8 +446,9 @@ class Judge:
             return Depth.QUICK
         return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
 
-    def checked(self, digest: str, format: str | None) -> int | None:
-        """When all bytes of its packed file were last found sound, in seconds since the epoch."""
+    def checked(self, digest: str, format: str | None) -> tuple[int, bool] | None:
+        """When all bytes of its packed file were last found sound, in seconds since the epoch, and whether that was the
+        first time that they were seen."""
         place = self.listing.place(digest, _PACKED_PLACES.get(format, 0))
         return None if place is None or not place % WIDTH else self.remembered.checked(self.listing, place)
 

@@ -41,7 +41,8 @@ class Remembered:
         self._signature: Identity | None = None
         self._damaged: Damaged = {}
         self._digests: frozenset[str] = frozenset()
-        # By a hash of name and identity: a ledger has a line for each of 100,000 files.
+        # By a hash of name and identity: a ledger has a line for each of 100,000 files. Twice the time, and one more
+        # where there was no earlier hash to compare with.
         self._checked: dict[int, int] = {}
         # What was found here and could not be written down.
         self._here: Damaged = {}
@@ -70,7 +71,7 @@ class Remembered:
         return self._know(ledger.sound, ledger.damaged)
 
     def _know(self, sound: Sound, damaged: Damaged) -> set[str]:
-        self._checked = {hash((name, one.identity)): one.checked for name, one in sound.items()}
+        self._checked = {hash((name, one.identity)): one.checked << 1 | one.first_seen for name, one in sound.items()}
         before, self._damaged = self._damaged, damaged
         self._digests = frozenset(part[0] for name in damaged if (part := part_of(name)))
         changed = [name for name in {*before, *damaged} if before.get(name) != damaged.get(name)]
@@ -85,12 +86,12 @@ class Remembered:
         known = self._damaged.get(file.name, ())
         yield from [damage_finding(one, file) for one in known if one.identity == fact.identity][:1]
 
-    def checked(self, listing: Listing, place: int) -> int | None:
-        """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch."""
-        if not self._checked:
-            return None
-        fact = listing.fact(place)
-        return None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
+    def checked(self, listing: Listing, place: int) -> tuple[int, bool] | None:
+        """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch, and
+        whether that was the first time that they were seen."""
+        fact = listing.fact(place) if self._checked else None
+        known = None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
+        return None if known is None else (known >> 1, bool(known & 1))
 
     def _look(self) -> Identity:
         try:

@@ -180,13 +180,13 @@ def explanation_lines(explanation: Explanation) -> list[Line]:
         first = Line("MISS: the daemon would pull the image", kind="bad")
     found = [Line(explanation.descriptor.digest)] if explanation.descriptor else []
     reasons = [
-        Line(short_digests(reason.text), "+" if reason.ok else "x", "plain" if reason.ok else "bad")
+        Line(short_digests(reason.text), "✓" if reason.ok else "✗", "plain" if reason.ok else "bad")
         for reason in explanation.reasons
     ]
     return [first, *found, Line(), heading("Why"), *reasons]
 
 
-_MARKS = {LinkState.OK: "+", LinkState.BAD: "x", LinkState.UNKNOWN: "?"}
+_MARKS = {LinkState.OK: "✓", LinkState.BAD: "✗", LinkState.UNKNOWN: "?"}
 _KINDS: dict[LinkState, Kind] = {LinkState.OK: "plain", LinkState.BAD: "bad", LinkState.UNKNOWN: "muted"}
 
 

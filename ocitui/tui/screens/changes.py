@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -21,24 +23,34 @@ from ocitui.cache import (
     Descriptor,
     ImageName,
     NoSuchEntryError,
+    StorageError,
     Transaction,
     TransactionState,
     TrashedFile,
 )
 from ocitui.cache.actor import whoami
-from ocitui.cache.files import known_format
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, known_format, read_regular
 from ocitui.cache.index import Key
-from ocitui.cache.records import some_of
 from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
+from ocitui.cache.workspace import TRASH_NAME
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
+from ocitui.doctor.salvage.salvage import salvage
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words.json_values import transaction_json
 from ocitui.words.lines import short_lines
-from ocitui.words.plans import Section, delete_sections, delete_title, entry_line, point_lines, undo_sections
+from ocitui.words.plans import (
+    Section,
+    delete_sections,
+    delete_title,
+    entry_line,
+    names_of_files,
+    point_lines,
+    undo_sections,
+)
 
-from ..widgets.lines import Line, LongList, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, cut, heading
 from .base import ConfirmScreen, FullScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
@@ -117,11 +129,25 @@ class UndoScreen(ConfirmScreen):
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
         lines += [Line(target.about, "of")] if target.about else []
-        return lines + await asyncio.to_thread(section_lines, undo_sections(target))
+        return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *self._indexes(target))))
+
+    def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
+        """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
+        swap, directory = target.swap, self.session.directory
+        if swap is None:
+            return (), ()
+        old = directory / OWN_NAME / TRASH_NAME / swap.old.trash if swap.old is not None else Path()
+        return _entries_in(old), _entries_in(directory / INDEX_NAME)
 
     async def act(self) -> str:
         done = await self.session.cache.undo(self._id)
         return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
+
+
+def _entries_in(path: Path) -> Sequence[Descriptor]:
+    with suppress(StorageError):
+        return salvage(read_regular(path, MOST_INDEX_BYTES)).descriptors
+    return ()
 
 
 class PointScreen(ConfirmScreen):
@@ -211,18 +237,21 @@ def row_text(transaction: Transaction) -> str:
     )
 
 
+_NAME_CELLS = 26
+
+
 def _about(transaction: Transaction) -> str:
-    """The first entry's name without its registry, and how many there are besides."""
+    """The first entry's name, and how many there are besides."""
     if transaction.swap is not None:
         return "index.json as a whole"
     entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if not entries:
         files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
         names = transaction.image_names
-        what = names[0].rpartition("/")[2] if names else short_digests(files[0] if files else "")
+        what = cut(names[0], _NAME_CELLS, middle=True) if names else short_digests(files[0] if files else "")
         return f"{what} {counted(len(files), 'file')}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
-    name = (entries[0].image_name or "no name").rpartition("/")[2]
+    name = cut(entries[0].image_name or "no name", _NAME_CELLS, middle=True)
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
     return f"{name} {entries[0].format or 'no format'}{more}"
 
@@ -258,34 +287,50 @@ class RestoreScreen(ConfirmScreen):
 
 
 class EmptyTrashScreen(ConfirmScreen):
-    """Removes for good what the trash holds, and with that the undo of what it came by."""
+    """Removes these files of the trash for good, and with that the undo of what they came by."""
 
     subject: ClassVar[str] = "empty the trash"
     verb: ClassVar[str] = "Remove for good"
 
+    def __init__(self, files: Sequence[TrashedFile]) -> None:
+        super().__init__()
+        self._chosen = frozenset(file.trash for file in files)
+        self._ids = {file.transaction for file in files if file.transaction}
+
     async def plan(self) -> Iterable[Line | LongList]:
         cache = self.session.cache
         transactions = {one.id: one for one in await cache.transactions()}
-        files = files_that_go(await cache.trash(), transactions)
+        going = files_that_go(await cache.trash(), transactions, ids=self._ids)
+        files = [file for file in going if file.trash in self._chosen]
         # What comes into the trash while the question stands was not agreed to.
         self._agreed = [file.trash for file in files]
         if not files:
-            raise ConflictError("nothing in the trash is to go", hint="what no transaction is known of stays")
+            raise ConflictError("nothing of that is to go", hint="what no transaction is known of stays")
         undone = len({file.transaction for file in files if file.undoable})
         lines = self.opening(f"{_total(files)}, go for good")
-        of = dict.fromkeys(file.transaction for file in files if file.transaction in transactions)
-        if names := some_of(name for one in of for name in transactions[one].image_names):
-            lines.append(Line(names, "of"))
         if undone:
             lines.append(Line(f"{counted(undone, 'transaction')} can then no longer be undone", kind="bad"))
-        return [*lines, Line(), *_lines(files)]
+        for transaction_id, group in groupby(files, key=lambda file: file.transaction):
+            lines += [Line(), *_lost(tuple(group), transaction_id, transactions.get(transaction_id))]
+        return lines
 
     async def act(self) -> str:
-        removed = await self.session.cache.empty_trash(names=self._agreed)
+        removed = await self.session.cache.empty_trash(ids=self._ids, names=self._agreed)
         return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
 
     def asked(self) -> str:
         return "nothing brings them back after y"
+
+
+def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction | None) -> list[Line]:
+    """What goes of one transaction: of which images, who took it out and when, and the files."""
+    if known is None:
+        return [heading(f"{_total(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
+    names = names_of_files(known)
+    told = (names.get(file.name.partition(".")[0], ()) for file in files)
+    of = dict.fromkeys(name for some in told for name in some) or known.image_names
+    lines = [heading(f"{_total(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]
+    return [*lines, *(Line(name, "of") for name in list(of)[:_MOST]), *_lines(files)]
 
 
 def _total(files: Sequence[TrashedFile]) -> str:
@@ -315,12 +360,17 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         Binding("r", "restore", "Restore", show=False),
         Binding("e", "empty", "Empty", show=False),
         Binding("u", "undo", "Undo", show=False),
+        Binding("space", "mark", "Mark", show=False),
+        Binding("a", "mark_all(True)", "Mark all", show=False),
+        Binding("A", "mark_all(False)", "Unmark", show=False),
     ]
     CSS = "TrashScreen PickList { height: 2fr; }"
     subject: ClassVar[str] = "trash"
-    keys = (("r", "Restore"), ("u", "Undo its transaction"), ("e", "Empty"), ("esc", "Back"))
+    keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"), ("esc", "Back"))
 
     def begin(self) -> None:
+        self._listed: tuple[Sequence[TrashedFile], dict[str, Transaction]] = (), {}
+        self._marked: frozenset[str] = frozenset()
         self._read()
 
     @work(group="read", exclusive=True)
@@ -331,8 +381,8 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        self.show_rows(trash_rows(files, transactions))
-        self._draw_detail()
+        self._listed = files, transactions
+        self._mark(self._marked.intersection(file.trash for file in files))
         self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
         self.say(said)
 
@@ -341,13 +391,37 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         row = self.row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
 
-    def action_restore(self) -> None:
+    def _mark(self, marked: frozenset[str]) -> None:
+        """Have these marked, by their names in the trash, and no others."""
+        self._marked = marked
+        self.show_rows(trash_rows(*self._listed, marked))
+        self._draw_detail()
+        chosen = [file for file in self._listed[0] if file.trash in marked]
+        self.say(f"marked: {_total(chosen)}" if chosen else "nothing is marked: a key is for the row under the cursor")
+
+    def action_mark(self) -> None:
+        """Mark the row's files, or take their marks away where all have one, and go on to the next row."""
         if (row := self.row) is not None:
-            self.app.push_screen(RestoreScreen(row.files), self._changed)
+            names = frozenset(file.trash for file in row.files)
+            self._mark(self._marked - names if names <= self._marked else self._marked | names)
+            self.query_one(PickList).action_step(1)
+
+    def action_mark_all(self, marked: bool) -> None:
+        self._mark(frozenset(file.trash for file in self._listed[0] if marked))
+
+    @property
+    def _chosen(self) -> Sequence[TrashedFile]:
+        """What is marked, else what the row under the cursor stands for."""
+        marked = [file for file in self._listed[0] if file.trash in self._marked]
+        return marked or (self.row.files if self.row is not None else ())
+
+    def action_restore(self) -> None:
+        if chosen := self._chosen:
+            self.app.push_screen(RestoreScreen(chosen), self._changed)
 
     def action_empty(self) -> None:
-        if self.rows:
-            self.app.push_screen(EmptyTrashScreen(), self._changed)
+        if chosen := self._chosen:
+            self.app.push_screen(EmptyTrashScreen(chosen), self._changed)
         else:
             self.say("the trash is empty")
 
@@ -365,8 +439,14 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             self.dismiss(row.transaction.id)
 
 
-def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction]) -> Iterator[TrashRow]:
-    """Transaction by transaction, the newest first, and the files of each."""
+def trash_rows(
+    files: Sequence[TrashedFile], transactions: dict[str, Transaction], marked: frozenset[str]
+) -> Iterator[TrashRow]:
+    """Transaction by transaction, the newest first, and the files of each, those with a mark that are ``marked``."""
+
+    def mark(*same: TrashedFile) -> str:
+        return MARK if marked.issuperset(file.trash for file in same) else " "
+
     for transaction_id, group in groupby(files, key=lambda file: file.transaction):
         same = tuple(group)
         transaction = transactions.get(transaction_id)
@@ -375,13 +455,13 @@ def trash_rows(files: Sequence[TrashedFile], transactions: dict[str, Transaction
             names = f" {transaction.about}" if transaction.about else ""
             what = f"{transaction.kind} {transaction_id}{names}"
         fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
-        text = f"{timestamp(max(file.when for file in same))} {what}"
+        text = f"{mark(*same)} {timestamp(max(file.when for file in same))} {what}"
         key = f"of {transaction_id}"
         yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
         for file in same:
             name = short_digests(file.name or file.trash)
             kind = "" if file.kind == "file" else f" ({file.kind})"
-            key, text = f"file {file.trash}", f"  {name}{kind}"
+            key, text = f"file {file.trash}", f"{mark(file)}   {name}{kind}"
             yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
 
 

@@ -52,7 +52,7 @@ class EntriesScreen(SessionScreen[None]):
         yield HeaderBar()
         yield TroubleBar()
         with Container(id="body"):
-            yield EntryTable(ascii=self.session.terminal.ascii, placeholder="reading the cache")
+            yield EntryTable(placeholder="reading the cache")
             yield EntryPane(self.session.directory, self.session.live.findings_of)
         yield KeyBar()
         yield OneLineQuestion(self.end_asking)
@@ -177,10 +177,9 @@ class EntriesScreen(SessionScreen[None]):
 
     def _draw_header(self) -> None:
         live = self.session.live
-        self.query_one(HeaderBar).show(
-            header_parts(self.session.host, self.session.directory, live, self.size.width or 80)
-        )
-        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment))
+        width = self.size.width or 80
+        self.query_one(HeaderBar).show(header_parts(self.session.host, self.session.directory, live, width))
+        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment, width))
 
     def draw_status(self) -> None:
         """Show where the cursor is, the filter, the marks and what was said last."""

@@ -27,7 +27,7 @@ from ocitui.text import counted, human_size, parse_size, short_digest, short_dig
 
 from ..background import run_beside
 from ..widgets.inputs import Choice, PathSuggester, Question
-from ..widgets.lines import Line, LinesView, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
 from .base import FullScreen, error_lines
 
 
@@ -345,7 +345,7 @@ def image_rows(sight: Sight) -> list[PickRow]:
     taken = sight.image
     rows = []
     for number, image in enumerate(sight.images):
-        sign = "*" if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
+        sign = MARK if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
         right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
         rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", right))
     return rows

@@ -186,8 +186,15 @@ class MainScreen(EntriesScreen):
     def action_why(self) -> None:
         from .answers import WhyScreen
 
-        entry = self.query_one(EntryTable).cursor_entry
-        self.app.push_screen(WhyScreen(clean(entry.descriptor.image_name or entry.digest) if entry else ""))
+        entries, entry = self.session.live.entries, self.query_one(EntryTable).cursor_entry
+        asked = ""
+        if entry is not None and entries is not None:
+            name = entry.descriptor.image_name
+            winner = entries.index.by_name(name) if name else None
+            # Its name would lead to another entry, and from there on be about that one.
+            wins = winner is not None and winner.digest == entry.digest
+            asked = name if name and wins else entry.digest
+        self.app.push_screen(WhyScreen(clean(asked)))
 
     def action_point(self) -> None:
         entry = self.query_one(EntryTable).cursor_entry

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar
 
+import msgspec
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition
+from ocitui.cache.undoing import expect_entries
 from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.findings import Depth, Finding, entry_text, kind_of, state_of, tally, together
 from ocitui.text import counted
@@ -21,7 +24,7 @@ from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_
 from ocitui.words.lines import short_lines
 
 from ..background import DRAW_SECONDS, Throttle
-from ..live import LiveChange
+from ..live import LiveCache, LiveChange
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
 from .base import ListScreen
@@ -38,23 +41,50 @@ class ProblemRow(PickRow):
 
     findings: tuple[Finding, ...] = field(compare=False)
     heading: bool = False
+    names: Mapping[str, str] = field(compare=False)
 
     @property
     def lines(self) -> list[Line]:
-        return short_lines(kind_lines(self.findings)) if self.heading else finding_lines(self.findings[0])
+        if self.heading:
+            return short_lines(kind_lines([_named(one, self.names) for one in self.findings]))
+        named = _named(self.findings[0], self.names)
+        name = [Line(named.name, "name")] if named is not self.findings[0] else []
+        return [*finding_lines(self.findings[0]), *name]
 
 
-def problem_rows(findings: Sequence[Finding]) -> list[ProblemRow]:
-    """The rows for findings that are in order: a heading for each kind, and below it what was found."""
+def _named(finding: Finding, names: Mapping[str, str]) -> Finding:
+    """The finding with the name that its digest has in ``names``, where it has none; its fingerprint is another."""
+    name = "" if finding.name else names.get(finding.digest, "")
+    return msgspec.structs.replace(finding, name=name) if name else finding
+
+
+def names_of_before(live: LiveCache) -> dict[str, str]:
+    """Of an index that does not read, the names by their digests, and by what is left of it each is known."""
+    judge, entries = live.judge, live.entries
+    if judge is None or judge.reading.index is not None:
+        return {}
+    if entries is not None and len(entries):
+        known, told = zip(entries.digests, entries.names, strict=True), "last good index"
+        return {digest: f"{name} ({told})" for digest, name in known if name}
+    history = judge.history
+    backup, since = (history.backup, history.since) if history is not None else ((), ())
+    expected = expect_entries(judge.directory, backup, since)
+    by = {"journal": expected.noted.values(), "backup": expected.descriptors if backup else ()}
+    return {one.digest: f"{one.image_name} ({told})" for told, some in by.items() for one in some if one.image_name}
+
+
+def problem_rows(findings: Sequence[Finding], names: Mapping[str, str]) -> list[ProblemRow]:
+    """The rows for findings that are in order: a heading for each kind, and below it what was found; ``names`` are
+    those of digests that findings have no name for."""
     seen: Counter[str] = Counter()
-    return [row for kind, group in groupby(together(findings), kind_of) for row in _rows(tuple(group), seen)]
+    return [row for _, group in groupby(together(findings), kind_of) for row in _rows(tuple(group), seen, names)]
 
 
-def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]:
+def _rows(same: tuple[Finding, ...], seen: Counter[str], names: Mapping[str, str]) -> Iterator[ProblemRow]:
     first, kind = same[0], "\0".join(kind_of(same[0]))
     many = counted(len(same), "finding")
     title = f"{first.severity.upper()}  {first.code}"
-    yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True)
+    yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True, names=names)
     for one in same[:_MOST]:
         # The same may be found of two entries that are equal.
         fingerprint = one.fingerprint
@@ -62,11 +92,11 @@ def _rows(same: tuple[Finding, ...], seen: Counter[str]) -> Iterator[ProblemRow]
         # The code of most says what was seen.
         seen_word = state_of([one], None).word if one.code in ("file-missing", "file-not-regular") else ""
         right = "acknowledged" if one.acknowledged else seen_word
-        key = f"{fingerprint} {seen[fingerprint]}"
-        yield ProblemRow(key, f"{_INDENT}{entry_text(one)}", right, tone(one), findings=(one,))
+        key, text = f"{fingerprint} {seen[fingerprint]}", f"{_INDENT}{entry_text(_named(one, names))}"
+        yield ProblemRow(key, text, right, tone(one), findings=(one,), names=names)
     if rest := same[_MOST:]:
         more, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
-        yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True)
+        yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True, names=names)
 
 
 class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
@@ -135,7 +165,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             return None
         self._findings, listed = findings, [one for one in findings if self._everything or one.is_problem]
         self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
-        return problem_rows(listed)
+        names: dict[str, str] = {}
+        with suppress(CacheError):
+            names = names_of_before(self.session.live)
+        return problem_rows(listed, names)
 
     def _draw(self) -> None:
         live = self.session.live
@@ -143,6 +176,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             bar.show([f" {self._coverage}"])
         if not self.rows:
             self._draw_detail()
+        if not live.deep.running and live.deep.standing not in (None, (str(live.coverage), live.problems)):
+            live.deep.said = ""
         running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
         self.stand(running or live.deep.error or live.deep.said)
         self._draw_keys()

@@ -46,7 +46,7 @@ from ocitui.words.plans import (
 )
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, fit, heading
 from .base import AskingScreen, ConfirmScreen
 
 PLAN = "plan"
@@ -66,7 +66,7 @@ class PlanRow(PickRow):
     hint: str = ""
 
 
-def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> list[PlanRow]:
+def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
     """The rows of a plan, in the order in which they are to be looked at."""
     rows = [PlanRow(PLAN, balance(plan), kind="heading", lines=_fixed([]))]
     if assessment is not None:
@@ -75,7 +75,7 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> l
     if joined := plan.joined:
         title_ = sources_title(joined)
         rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
-    rows += [_step(plan, step, ascii) for step in plan.steps]
+    rows += [_step(plan, step) for step in plan.steps]
     lost = (joined[at] for at in joined.bad())
     rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
     for number, left in enumerate(grouped_left(plan, _MOST)):
@@ -89,13 +89,12 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None, ascii: bool) -> l
     return rows
 
 
-def _step(plan: RepairPlan, step: RepairStep, ascii: bool) -> PlanRow:
+def _step(plan: RepairPlan, step: RepairStep) -> PlanRow:
     chosen = step.number in plan.chosen
-    mark = "x" if ascii else "✱"
     size = step.bytes_trashed or step.bytes_placed
     return PlanRow(
         f"step {step.number}",
-        f"[{mark if chosen else ' '}] {step.number} {short_digests(step.title)}",
+        f"[{MARK if chosen else ' '}] {step.number} {short_digests(step.title)}",
         human_size(size) if size else "",
         "plain" if chosen else "muted",
         start=True,
@@ -155,9 +154,8 @@ def _sources(entries: JoinedEntries, width: int) -> list[Line]:
     room = max(width - len(" ".join(sources)) - 37, 16)
 
     def row(name: str, digest: str, format_: str, *told: str) -> str:
-        name = name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
         told_of = " ".join(f"{text:{len(source)}}" for text, source in zip(told, sources, strict=False))
-        return f"{name:{room}} {digest:12} {format_:8} {told_of} {told[-1]}"
+        return f"{fit(name, room, middle=True)} {digest:12} {format_:8} {told_of} {told[-1]}"
 
     titles = row("Name", "Digest", "Format", *(source.capitalize() for source in sources), "From")
     lines = [heading(sources_title(entries)), Line(sources_tally(entries)), Line(), heading(titles)]
@@ -219,7 +217,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     def _draw(self) -> None:
         rows = [
-            PickRow(name, f"[{'x' if getattr(self._options, name) else ' '}] {label}")
+            PickRow(name, f"[{MARK if getattr(self._options, name) else ' '}] {label}")
             for name, (label, _) in _SWITCHES.items()
         ]
         rows += [PickRow(f"{_SOURCE} {text}", f"    Restore from {text}") for text in self._options.sources]
@@ -345,7 +343,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def _list(self, plan: RepairPlan) -> None:
         self._plan = plan
-        self.show_rows(plan_rows(plan, self._assessment, self.session.terminal.ascii))
+        self.show_rows(plan_rows(plan, self._assessment))
 
     def _lines(self, plan: RepairPlan) -> list[Line | LongList]:
         """The plan as a whole: what matters most stands first."""

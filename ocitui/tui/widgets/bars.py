@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,6 +17,7 @@ from ocitui.text import clean, counted, human_size, timestamp
 from ocitui.words.lines import capital
 
 from ..actions import Action
+from .entry_columns import cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 Part = tuple[str, str] | str
+_TROUBLE_LINES = 3
 
 
 class Bar(Widget):
@@ -72,7 +75,6 @@ class TroubleBar(Bar):
     DEFAULT_CSS = """
     TroubleBar {
         height: auto;
-        max-height: 3;
         background: $error;
         color: $text;
         text-style: bold;
@@ -133,11 +135,11 @@ def _state(live: LiveCache) -> str:
 
 
 def title_parts(host: str, directory: Path, rest: str, width: int) -> list[Part]:
-    """Host, directory and the rest; the directory gives way, from its beginning, where the line is narrow."""
+    """Host, directory and the rest; the directory gives way, in its middle, where the line is narrow."""
     host, path = clean(host), clean(str(directory))
     room = width - cell_len(host) - cell_len(rest) - 5
     if cell_len(path) > room:
-        path = f"..{path[-(room - 2) :]}" if room > 4 else ""
+        path = cut(path, room, middle=True) if room > 4 else ""
     return [f" {host} ", f"{path} " if path else "", f" {rest} "]
 
 
@@ -170,24 +172,28 @@ def condition_text(health: Health) -> str:
     return f"{_CONDITIONS[health.condition]}{message}"
 
 
-def trouble_parts(health: Health, alarm: str, assessment: Assessment | None) -> list[Part]:
-    """What is wrong, what to do, what the daemon would do; empty where all is well.
+def trouble_parts(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[Part]:
+    """What is wrong, in a line of this width, then which keys help, what to do, what the daemon would do; empty where
+    all is well. What is said last is cut first.
 
     ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
     """
     what = condition_text(health) or alarm
     if not what:
         return []
-    parts: list[Part] = [f" ! {clean(what)}."]
-    if assessment is not None and assessment.headline:
-        parts.append(f" {capital(assessment.headline)}.")
-    if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
-        parts.append(f" If it started now, {health.verdict.consequence}.")
+    parts: list[str] = []
     if health.condition is Condition.CORRUPT:
-        parts.append(" v shows where, m mends it.")
+        parts.append("m mends it, v shows where.")
     elif health.sound or health.condition is Condition.MISSING:
-        parts.append(" p shows what is known, m mends it.")
-    return parts
+        parts.append("m mends it, p shows what is known.")
+    if assessment is not None and assessment.headline:
+        parts.append(f"{capital(assessment.headline)}.")
+    if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
+        parts.append(f"If it started now, {health.verdict.consequence}.")
+    room = max(width - 2, 10)
+    rest = wrap(" ".join(parts), room, max_lines=_TROUBLE_LINES - 1, placeholder=" …")
+    fact = wrap(f"! {clean(what)}.", room, max_lines=_TROUBLE_LINES - len(rest), placeholder=" …")
+    return ["\n".join(f" {line}" for line in (*fact, *rest))]
 
 
 def key_parts(actions: Sequence[Action], off: Collection[str], width: int) -> list[Part]:

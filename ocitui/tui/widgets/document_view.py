@@ -135,16 +135,23 @@ class DocumentView(ReadingView):
             self._show_error(self._text.place)
 
     def watch_show_vertical_scrollbar(self, shown: bool) -> None:
-        """One that comes after the view was scrolled would show where it was before."""
+        """One that comes after the view was scrolled would show where it was before; it takes a column from its end."""
         if shown:
             self.vertical_scrollbar.position = self.scroll_y
+        if shown and self.scroll_offset.x:
+            at_error = self.scroll_offset == self._at_error
+            self.go(x=self.scroll_offset.x + self.scrollbar_size_vertical)
+            self._at_error = self.scroll_offset if at_error else None
 
     def on_unmount(self) -> None:
         self._supersede()
         self._search_generation += 1
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        # The scroll bar stands beside the text, where there is one.
+        return self._draw(y, self.scrollable_content_region.width).extend_cell_length(self.size.width)
+
+    def _draw(self, y: int, width: int) -> Strip:
         if not self._text:
             return self._note(self._placeholder if y == 0 else "", "placeholder", width)
         if y < len(self._banner_rows):
@@ -215,7 +222,7 @@ class DocumentView(ReadingView):
         if not text:
             self._banner_rows, self.virtual_size = [], Size(0, 0)
             return
-        width = max(self.size.width, 1)
+        width = max(self.scrollable_content_region.width, 1)
         rows = wrap(text.banner, width, max_lines=_BANNER_ROWS, placeholder="..." if width > 3 else "")
         self._banner_rows = rows
         self.virtual_size = Size(self._gutter_width + text.width, len(rows) + text.line_count)
@@ -230,7 +237,7 @@ class DocumentView(ReadingView):
 
     @property
     def _columns(self) -> int:
-        return max(self.size.width - self._gutter_width, 0)
+        return max(self.scrollable_content_region.width - self._gutter_width, 0)
 
     def _reveal(self, start: int, end: int) -> None:
         """Scroll only as far as it takes to see these bytes; wait for a size if there is none yet."""

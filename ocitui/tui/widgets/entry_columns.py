@@ -22,33 +22,11 @@ GUTTER = 3  # cursor glyph, mark glyph, a space
 NAME_WANTED = 24  # columns are dropped until the name has this much
 NAME_PLENTY = 40  # beyond this, other columns grow first
 NAME_LEAST = 8
+_HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
-    """The signs a table is drawn with."""
-
-    cursor: str
-    mark: str
-    ascending: str
-    descending: str
-    ellipsis: str
-    good: str
-    bad: str
-    unknown: str
-    ascii_only: bool = False
-
-    def text(self, text: str) -> str:
-        """Text from an entry, made safe for the terminal it goes to."""
-        text = clean(text)
-        if not self.ascii_only or text.isascii():
-            return text
-        return text.replace("…", self.ellipsis).encode("ascii", "replace").decode("ascii")
-
-
-# None of these is of ambiguous width, but the ellipsis; CJK terminals draw such signs two cells wide.
-UNICODE = Glyphs("▸", "✱", "▴", "▾", "…", "✓", "!", "?")
-ASCII = Glyphs(">", "*", "^", "v", "..", "+", "!", "?", ascii_only=True)
+# The signs of every screen; a terminal that has ASCII only gets others by its filter.
+CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓!?"
 
 
 class RowValues(NamedTuple):
@@ -176,26 +154,28 @@ def _left(widths: dict[str, int], width: int) -> int:
     return width - GUTTER - sum(widths.values()) - (len(widths) - 1)
 
 
-def fit(text: str, width: int, ellipsis: str, right: bool = False) -> str:
-    """The text in exactly ``width`` cells, cut with an ellipsis where it is longer."""
-    if text.isascii():
-        if len(text) > width:
-            return (text[: max(0, width - len(ellipsis))] + ellipsis)[:width]
-        return text.rjust(width) if right else text.ljust(width)
-    if cell_len(text) > width:
-        return set_cell_size(text, max(0, width - len(ellipsis))) + ellipsis[:width]
-    padding = " " * (width - cell_len(text))
+def cut(text: str, width: int, ellipsis: str = "…", *, middle: bool = False) -> str:
+    """The text in at most ``width`` cells; where it is longer an ellipsis stands for its end, or for its ``middle``: up
+    to a slash where one leaves its beginning in sight (``registry.c…/team-beta/web``), else for what is in between."""
+    if (len(text) if text.isascii() else cell_len(text)) <= width:
+        return text
+    room, end = width - len(ellipsis), ""
+    if room < 1:
+        return ellipsis[: max(width, 0)]
+    if middle:
+        ends = (text[at:] for at, sign in enumerate(text) if sign == "/")
+        end = next((one for one in ends if cell_len(one) <= room - _HEAD_LEAST), "")
+        end = end or text[len(text) - (room + 1) // 2 :]
+        while cell_len(end) > max(room - _HEAD_LEAST, 0):
+            end = end[1:]
+    return set_cell_size(text, room - cell_len(end)) + ellipsis + end
+
+
+def fit(text: str, width: int, ellipsis: str = "…", right: bool = False, *, middle: bool = False) -> str:
+    """The text in exactly ``width`` cells, cut where it is longer."""
+    text = cut(text, width, ellipsis, middle=middle)
+    padding = " " * (width - (len(text) if text.isascii() else cell_len(text)))
     return padding + text if right else text + padding
-
-
-def fit_end(text: str, width: int, ellipsis: str) -> str:
-    """The end of the text in exactly ``width`` cells: of a long name, the registry matters least."""
-    room = width - len(ellipsis)
-    if cell_len(text) <= width or room < 1:
-        return fit(text, width, ellipsis)
-    while cell_len(text) > room:
-        text = text[max(1, len(text) - room) :] if text.isascii() else text[1:]
-    return fit(ellipsis + text, width, "")
 
 
 class RowText(NamedTuple):
@@ -207,17 +187,17 @@ class RowText(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def row_text(row: RowValues, width: int, glyphs: Glyphs) -> RowText:
+def row_text(row: RowValues, width: int) -> RowText:
     """The cells of one row of a table this wide, cleaned and fitted."""
     widths, cells = widths_for(width), []
     for name, room in widths.items():
         if name == "name":
-            cells.append(fit_end(glyphs.text(_name_text(row, widths)), room, glyphs.ellipsis))
+            cells.append(fit(clean(_name_text(row, widths)), room, middle=True))
         elif name not in ("age", "state"):
             column = BY_NAME[name]
-            cells.append(fit(glyphs.text(column.text(row)), room, glyphs.ellipsis, column.right))
-    tone, glyph = _tone(row.state, glyphs)
-    state = fit(f"{glyph} {glyphs.text(row.state.word)}", widths["state"], glyphs.ellipsis)
+            cells.append(fit(clean(column.text(row)), room, right=column.right, middle=name == "tag"))
+    tone, sign = _tone(row.state)
+    state = fit(f"{sign} {clean(row.state.word)}", widths["state"])
     return RowText(" ".join(cells), state, tone)
 
 
@@ -226,10 +206,10 @@ def _name_text(row: RowValues, widths: dict[str, int]) -> str:
     return row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
 
 
-def _tone(state: EntryState, glyphs: Glyphs) -> tuple[str, str]:
+def _tone(state: EntryState) -> tuple[str, str]:
     if state.unknown:
-        return "unknown", glyphs.unknown
-    return ("", glyphs.good) if state.ok else ("bad", glyphs.bad)
+        return "unknown", UNKNOWN
+    return ("", GOOD) if state.ok else ("bad", BAD)
 
 
 def age_text(modified: int | None, now: float, width: int) -> str:
@@ -242,11 +222,11 @@ def age_text(modified: int | None, now: float, width: int) -> str:
     return fit(human_age(age), room, "", right=True) + " "
 
 
-def header_text(width: int, glyphs: Glyphs, sorted_by: str | None, reverse: bool) -> str:
+def header_text(width: int, sorted_by: str | None, reverse: bool) -> str:
     """The header line of a table this wide, an arrow at the column the rows are sorted by."""
     labels = []
     for name, room in widths_for(width).items():
         column = BY_NAME[name]
-        arrow = (glyphs.descending if reverse else glyphs.ascending) if name == sorted_by else ""
+        arrow = (DESCENDING if reverse else ASCENDING) if name == sorted_by else ""
         labels.append(fit(column.label + arrow, room, "", column.right))
     return " " * GUTTER + " ".join(labels)

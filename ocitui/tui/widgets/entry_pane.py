@@ -14,8 +14,10 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from .bars import Part, TabBar
-from .lines import Line, LinesView
+from ocitui.text import clean, short_digest
+
+from .bars import Bar, Part, TabBar
+from .lines import Line, LinesView, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
@@ -36,6 +38,7 @@ class EntryPane(Vertical):
     DEFAULT_CSS = """
     EntryPane {
         background: $background;
+        & > #which { display: none; background: $panel; text-style: bold; }
         & > DocumentView { height: 1fr; display: none; }
         & > LinesView { display: none; }
         &.-summary > #summary { display: block; }
@@ -67,6 +70,7 @@ class EntryPane(Vertical):
         self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
+        yield Bar(id="which")
         yield TabBar()
         yield LinesView(id="summary")
         yield LinesView(id="problems")
@@ -79,6 +83,7 @@ class EntryPane(Vertical):
         if entry is not None and self.entry is not None and entry.key != self.entry.key:
             self._shown.clear()
         self.entry = entry
+        self._draw_which()
         if self._rest is not None:
             self._rest.stop()
             self._rest = None
@@ -95,6 +100,7 @@ class EntryPane(Vertical):
     def refresh_entry(self, entry: JudgedEntry | None) -> None:
         """The same entry, whose files may have changed: read it again, without moving what is seen."""
         self.entry = entry
+        self._draw_which()
         self._shown.clear()
         self._show(keep_place=True)
 
@@ -128,6 +134,16 @@ class EntryPane(Vertical):
             name = f" {number} {tab.capitalize()} "
             parts.append((name, "bold reverse") if tab == self.tab else name)
         self.query_one(TabBar).show([*parts, "─" * 200])
+
+    def on_resize(self) -> None:
+        self._draw_which()
+
+    def _draw_which(self) -> None:
+        """Which entry it is, where no table beside it says so: the digest gives way first."""
+        entry, width = self.entry, max(self.size.width - 2, 1)
+        about = f"{entry.format or 'no format'} {short_digest(entry.digest)}" if entry else ""
+        name = clean(entry.descriptor.image_name or "no name") if entry else "no entry"
+        self.query_one("#which", Bar).show([f" {cut(name, width - len(about) - 1, middle=True)} ", (clean(about), "")])
 
     def _show(self, *, keep_place: bool = False) -> None:
         if self.entry is not None and self._shown.get(self.tab) == self.entry:

@@ -18,10 +18,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ocitui.text import clean
+
 from .entry_columns import (
-    ASCII,
+    CURSOR,
     LARGEST_FIRST,
-    UNICODE,
+    MARK,
     RowText,
     age_text,
     column_at,
@@ -112,10 +114,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     placeholder: var[str] = var("")
     """The hint shown in place of the rows where there are none."""
 
-    def __init__(self, *, ascii: bool = False, placeholder: str = "") -> None:
-        """``ascii``: draw with ASCII signs only, for terminals without UTF-8."""
+    def __init__(self, *, placeholder: str = "") -> None:
         super().__init__()
-        self._glyphs = ASCII if ascii else UNICODE
         self.rows = EntryRows()
         self.cursor_row: int | None = None
         """The cursor's row, counted from 0 at the top of the view."""
@@ -235,16 +235,15 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     def _row_segments(self, index: int) -> list[Segment]:
         view, width = self.rows.view, self.size.width
         if index >= len(view):
-            hint, name = ("", "plain") if index else (f" {self._glyphs.text(self.placeholder)}", "placeholder")
-            return [Segment(fit(hint, width, self._glyphs.ellipsis), self._style(name))]
+            hint, name = ("", "plain") if index else (f" {clean(self.placeholder)}", "placeholder")
+            return [Segment(fit(hint, width), self._style(name))]
         position = view.at(index)
         marked, text = self.rows.is_marked(position), self._text(position)
         if index == self.cursor_row:
             style, tone = self._style("cursor"), ""
         else:
             style, tone = self._style("marked" if marked else "plain"), text.tone
-        glyphs = self._glyphs
-        signs = (glyphs.cursor if index == self.cursor_row else " ") + (glyphs.mark if marked else " ")
+        signs = (CURSOR if index == self.cursor_row else " ") + (MARK if marked else " ")
         start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), width)}"
         if not tone:
             return [Segment(fit(start + text.state, width, ""), style)]
@@ -252,13 +251,13 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _text(self, position: int) -> RowText:
         assert self.rows.entries is not None
-        return row_text(row_values(self.rows.entries, position), self.size.width, self._glyphs)
+        return row_text(row_values(self.rows.entries, position), self.size.width)
 
     def _modified(self, position: int) -> int | None:
         return None if self.rows.entries is None else self.rows.entries.modified(position)
 
     def _header(self) -> str:
-        return header_text(self.size.width, self._glyphs, self.rows.sort_column, self.rows.view.reverse)
+        return header_text(self.size.width, self.rows.sort_column, self.rows.view.reverse)
 
     def _style(self, name: str = "plain") -> Style:
         return self.get_component_rich_style(f"entry-table--{name}")

@@ -23,6 +23,11 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
+from .entry_columns import CURSOR
+from .entry_columns import MARK as MARK
+from .entry_columns import cut as cut
+from .entry_columns import fit as fit
+
 _WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
@@ -85,8 +90,8 @@ class _Rows:
         if not isinstance(rows, LongList):
             return rows[number]
         line = rows.make(number)
-        label = set_cell_size(clean(line.label), self._column + 2) if self._column else ""
-        return _Row(label, set_cell_size(clean(line.text), max(self._width - len(label), 0)).rstrip(), line.kind)
+        label = _label(line, self._column, self._column + 2) if self._column else ""
+        return _Row(label, cut(clean(line.text), max(self._width - cell_len(label), 0)), line.kind)
 
 
 def moving(by_line: str, by_page: str) -> Iterator[Binding]:
@@ -220,13 +225,16 @@ def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator
         room = max(width - indent, 1)
         # Nearly every line, at a tenth of the cost; a character takes two cells at most.
         if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
-            yield _Row(clean(line.label)[:column].ljust(indent) if indent else "", line.text, line.kind)
+            yield _Row(_label(line, column, indent), line.text, line.kind)
             continue
         parts = (clean(part.expandtabs()) for part in line.text.split("\n"))
         pieces = [piece for part in parts for piece in (_wrap(part, room) or [""])]
         for number, piece in enumerate(pieces):
-            label = clean(line.label)[:column] if number == 0 else ""
-            yield _Row(label.ljust(indent) if indent else "", piece, line.kind)
+            yield _Row(" " * indent if number else _label(line, column, indent), piece, line.kind)
+
+
+def _label(line: Line, column: int, indent: int) -> str:
+    return set_cell_size(cut(clean(line.label), min(column, indent), middle=True), indent)
 
 
 def _indent(line: Line, column: int, width: int) -> int:
@@ -258,8 +266,8 @@ def _wrap(text: str, width: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PickRow:
-    """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it: at its
-    beginning, or at its end where its ``start`` says more."""
+    """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it: in its middle,
+    or at its end where its ``start`` says more."""
 
     key: str
     text: str
@@ -282,6 +290,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         height: auto;
         overflow: hidden auto;
         scrollbar-size: 0 1;
+        scrollbar-gutter: stable;
         background: $background;
         color: $foreground;
         & > .pick-list--good { color: $text-success; }
@@ -362,8 +371,10 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             return Strip.blank(width, self.get_component_rich_style("pick-list--plain"))
         row = self.rows[number]
         kind = "cursor" if number == self._cursor else row.kind
-        text = row_text(row, width, pointed=number == self._cursor)
-        return Strip([Segment(text, self.get_component_rich_style(f"pick-list--{kind}"))])
+        # The scroll bar stands beside it.
+        text = row_text(row, self.scrollable_content_region.width, pointed=number == self._cursor)
+        style = self.get_component_rich_style(f"pick-list--{kind}")
+        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
 
     def action_step(self, by: int) -> None:
         self._go(self._cursor + by)
@@ -391,12 +402,6 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
 def row_text(row: PickRow, width: int, *, pointed: bool) -> str:
     """A row as it is drawn: as wide as asked, its text cut where it is too long."""
-    right = clean(row.right)[:width]
-    room = max(width - cell_len(right) - 3, 0)
-    text = clean(row.text)
-    if cell_len(text) > room and row.start:
-        text = f"{set_cell_size(text, room - 1)}…" if room > 1 else ""
-    elif cell_len(text) > room:
-        text = f"…{text[len(text) - room + 1 :]}" if room > 1 else ""
-    line = f"{'>' if pointed else ' '} {set_cell_size(text, room)} {right}"
-    return set_cell_size(line, width)
+    right = cut(clean(row.right), max(width - 3, 0))
+    text = fit(clean(row.text), max(width - cell_len(right) - 3, 0), middle=not row.start)
+    return set_cell_size(f"{CURSOR if pointed else ' '} {text} {right}", width)

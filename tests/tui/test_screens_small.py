@@ -1,0 +1,296 @@
+"""What a screen of 80x24 must not hide: columns, ends of names, what helps, and what a key is about to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import Condition, PackerCache, TransactionState
+from ocitui.cache.files import OWN_NAME
+from ocitui.doctor.check.examine import ExamineOptions, examine
+from ocitui.doctor.findings import Depth
+from ocitui.host.daemon import DaemonState
+from ocitui.tui.terminal import to_ascii
+from ocitui.tui.widgets.bars import Bar, TroubleBar
+from ocitui.tui.widgets.entry_columns import cut
+from ocitui.tui.widgets.lines import LinesView, PickList
+from tests.tui.cache_support import (
+    ALPINE,
+    BUSYBOX,
+    MODIFIED,
+    NGINX,
+    TEA,
+    Image,
+    flip,
+    make_cache,
+    many,
+    packed_path,
+    replace_index,
+)
+from tests.tui.screen_support import Desk, desk, text_of
+
+pytestmark = pytest.mark.slow
+
+OTHER = Image(TEA.name, ("squashfs",), size=1_040_384, steps=("another layer",))
+"""An image of the same name, which wins it."""
+LONG = Image(f"registry.corp.example.com/platform/team-beta/{'web' * 4}:2024.06", labels={f"{'x.' * 20}end": "value"})
+RUNNING = DaemonState(process=812, since=MODIFIED, ours=True)
+
+
+def rows(one: Desk) -> list[str]:
+    return [row.text for row in one.app.screen.query_one(PickList).rows]
+
+
+def drawn(one: Desk) -> list[str]:
+    return one.text.split("\n")
+
+
+def beside_the_bar(one: Desk, view: PickList | LinesView) -> list[str]:
+    """What is drawn of a view that scrolls, row by row, without the column of its bar."""
+    assert view.show_vertical_scrollbar
+    region = view.region
+    return [line[region.x : region.right - 1] for line in drawn(one)[region.y : region.bottom]]
+
+
+async def break_index(one: Desk, cache: Path) -> None:
+    data = (cache / "index.json").read_bytes()
+    replace_index(cache, data[: len(data) // 2])
+    await one.until_corrupt()
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("registry.corp.example.com/team-beta/web", 25, "registry.c…/team-beta/web"),
+        ("registry.corp.example.com/team-beta/web", 12, "registr…/web"),
+        ("ghcr.io/acme/notification-dispatcher", 24, "ghcr.io/acm…n-dispatcher"),
+        ("ghcr.io/acme", 12, "ghcr.io/acme"),
+        ("漢" * 9, 9, "漢漢…漢漢"),
+        ("abcdef", 1, "…"),
+        ("abcdef", 0, ""),
+    ],
+)
+def test_a_name_is_cut_in_the_middle_at_a_slash(text: str, width: int, shown: str) -> None:
+    assert cut(text, width, middle=True) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [("registry.c…/web", "registry.../web"), ("…/web", "..web"), ("漢字…", "???.."), ("…", ".")]
+)
+def test_the_mark_of_what_is_cut_is_two_dots_in_ascii_and_no_wider(text: str, plain: str) -> None:
+    assert to_ascii(text) == plain
+
+
+async def test_a_list_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", many(30))
+    for image in many(30):
+        packed_path(cache, image).unlink()
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: len(rows(one)) == 31)
+        lines = beside_the_bar(one, one.app.screen.query_one(PickList))
+        assert all(line.endswith(" no packed") for line in lines if "image0" in line), lines
+
+
+async def test_a_long_document_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", [LONG])
+    (cache / f"{LONG.digest}.config.json").write_text('["%s"]' % ('a" , "' * 400))
+    async with desk(cache) as one:
+        await one.press("3")
+        await one.until(lambda: one.pane.document_view is not None and '"a"' in one.text)
+        view = one.pane.document_view
+        assert view is not None
+        assert view._columns + view._gutter_width == view.size.width - 1
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+async def test_names_and_labels_are_cut_with_a_mark(tmp_path: Path, ascii: bool) -> None:
+    mark = ".." if ascii else "…"
+    async with desk(make_cache(tmp_path / "image", [LONG, BUSYBOX]), ascii=ascii) as one:
+        row = drawn(one)[2]
+        assert f"{mark}/webwebwebweb" in row
+        assert row.strip(" >▸").startswith("reg")
+        assert "x.x.x.x.x." in text_of(one.pane.query_one("#summary", LinesView))
+        label = next(line for line in text_of(one.pane.query_one("#summary", LinesView)).split("\n") if "value" in line)
+        assert "…" in label
+        assert "end" in label.split()[0]
+        await one.press("d")
+        await one.until(lambda: one.top == "DeleteScreen" and "before y" in one.status)
+        path = drawn(one)[0]
+        assert f"{mark}/" in path or str(one.session.directory) in path
+        assert "image" in path
+
+
+async def test_one_sign_is_the_mark_everywhere(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", [TEA, BUSYBOX])
+    (cache / f"sha256:{'0' * 64}.squashfs").write_bytes(b"hsqs")
+    packed_path(cache, TEA).unlink()
+    for ascii, mark in ((False, "●"), (True, "*")):
+        async with desk(cache, ascii=ascii) as one:
+            await one.press("space")
+            assert f" {mark} registry" in one.text
+            await one.open("p", "ProblemsScreen")
+            await one.press("M")
+            await one.until(lambda: one.top == "RepairScreen" and "o offers more" in one.status)
+            await one.press("o")
+            await one.until(lambda: one.top == "RepairOptionsScreen")
+            await one.press("space")
+            await one.until(lambda mark=mark: f"[{mark}] Ask registries" in one.text)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("daemon", [RUNNING, DaemonState()])
+async def test_the_banner_shows_what_helps_whole(tmp_path: Path, daemon: DaemonState) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache, daemon=daemon) as one:
+        await break_index(one, cache)
+        await one.until(lambda: one.live.assessment is not None and one.live.assessment.headline[1:] in one.trouble)
+        bar = one.main.query_one(TroubleBar).region
+        shown = " ".join(" ".join(drawn(one)[bar.y : bar.bottom]).split())
+        assert bar.height <= 3
+        assert "! index.json is corrupt: EOF while parsing" in shown
+        assert "m mends it, v shows where." in shown
+        assert one.live.assessment is not None
+        assert one.live.assessment.headline[1:] in shown
+        assert not shown.endswith("…") or "If it started now" in shown
+
+
+async def test_the_full_pane_says_which_entry_it_shows(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", [LONG, BUSYBOX])) as one:
+        await one.press("4")
+        await one.settle()
+        assert not one.pane.query_one("#which").display
+        await one.press("enter")
+        await one.settle()
+        assert "/webwebwebweb:2024.06 squashfs" in " ".join(drawn(one)[1].split())
+        await one.press("escape", "j", "enter")
+        await one.settle()
+        assert BUSYBOX.name in drawn(one)[1]
+        assert "erofs" not in one.pane.query_one("#which", Bar).content.plain
+
+
+async def test_only_what_is_marked_or_under_the_cursor_goes_for_good(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        first = await one.session.cache.delete([(TEA.digest, "squashfs")])
+        second = await one.session.cache.delete([(NGINX.digest, "squashfs")])
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: len(rows(one)) == 8)
+        await one.open("e", "EmptyTrashScreen")
+        await one.until(lambda: "nothing brings them back" in one.status)
+        said = one.lines
+        assert "3 files, 68M, go for good" in said
+        for words in (f"delete of {'2'}", NGINX.name, second.by):
+            assert words in said
+        assert TEA.name not in said
+        await one.press("enter")
+        await one.until(lambda: one.top == "TrashScreen")
+        assert one.text.split("\n")[-2].rstrip().endswith("esc Back")
+        await one.press("j", "space")
+        await one.until(lambda: "marked: 1 file" in one.status)
+        await one.press("home", "e", "y")
+        await one.until(lambda: "removed 1 file" in one.status or one.top == "EmptyTrashScreen")
+        await one.press("y")
+        await one.until(lambda: "removed 1 file" in one.status)
+        assert len(await one.session.cache.trash()) == 5
+        await one.press("a", "e")
+        await one.until(lambda: "nothing brings them back" in one.status)
+        assert TEA.name in one.lines
+        assert NGINX.name in one.lines
+        await one.press("y")
+        await one.until(lambda: "removed 5 files" in one.status)
+        states = {record.id: record.state for record in await one.session.cache.transactions()}
+        assert states == dict.fromkeys((first.id, second.id), TransactionState.EMPTIED)
+
+
+async def test_an_undo_names_the_files_that_come_back(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs"), (NGINX.digest, "squashfs")])
+        await one.open("u", "UndoScreen")
+        await one.until(lambda: "before y" in one.status)
+        back = one.lines.partition("Back from the trash")[2]
+        assert back.count(TEA.name) == back.count(NGINX.name) == 3
+
+
+async def test_the_undo_of_a_replaced_index_names_what_comes_and_goes(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", [TEA, NGINX, BUSYBOX])
+    data = (cache / "index.json").read_bytes()
+    async with desk(cache) as one:
+        await one.until((cache / OWN_NAME / "backups").is_dir)
+        replace_index(cache, data[: data.index(NGINX.digest.encode()) - 20])
+        await one.until_corrupt()
+        await one.open("m", "RepairScreen")
+        await one.until(lambda: "before y" in one.status)
+        await one.press("y")
+        await one.until(lambda: "mended in" in one.status)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen" and one.condition is Condition.SOUND)
+        await one.open("u", "UndoScreen")
+        await one.until(lambda: "before y" in one.status)
+        assert "byte for byte; 1 entry can be read in it" in " ".join(one.lines.split())
+        out = one.lines.partition("Out of the index")[2]
+        assert NGINX.name in out
+        assert BUSYBOX.name in out
+        assert TEA.name not in out
+
+
+@pytest.mark.parametrize("known", ["last good index", "backup"])
+async def test_under_a_corrupt_index_problems_have_the_names_of_before(tmp_path: Path, known: str) -> None:
+    cache = make_cache(tmp_path / "image", [TEA, NGINX, BUSYBOX])
+    if known == "backup":
+        async with await PackerCache.open(cache) as opened, desk(cache) as one:
+            assert len(await opened.list()) == 4
+            await one.until(lambda: (cache / OWN_NAME / "backups").is_dir() and not one.live.looking)
+        replace_index(cache, b'{"schemaVersion":2,')
+    (cache / f"{NGINX.digest}.config.json").write_text("{")
+    async with desk(cache) as one:
+        if known == "backup":
+            await one.until_corrupt()
+        else:
+            await break_index(one, cache)
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: any(f"{NGINX.name} ({known})" in row for row in rows(one)), known)
+        number = next(at for at, row in enumerate(rows(one)) if NGINX.name in row)
+        await one.press("home", *["j"] * number)
+        await one.until(lambda: f"{NGINX.name} ({known})" in one.lines)
+
+
+async def test_why_is_about_the_entry_under_the_cursor_though_another_wins_its_name(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", (TEA, OTHER))) as one:
+        await one.open("w", "WhyScreen")
+        await one.until(lambda: "= daemon" in one.lines)
+        said = " ".join(one.lines.split())
+        assert TEA.digest[7:19] in said
+        assert f"entry 1, squashfs, carries '{TEA.name}', which {OTHER.digest[:19]}… wins" in said
+        assert f"a hit: {TEA.digest[:19]}" in said
+        await one.press("escape", "j")
+        await one.open("w", "WhyScreen")
+        await one.until(lambda: f"a hit: {OTHER.digest[:19]}" in one.lines)
+
+
+async def test_bytes_that_were_never_seen_before_are_not_found_sound(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, ALPINE))
+    flip(packed_path(cache, TEA))
+    summary = "first seen: no earlier hash to compare with"
+    async with desk(cache) as one:
+        for number in range(2):
+            await one.open("p", "ProblemsScreen")
+            await one.press("3")
+            await one.until(lambda: not one.live.deep.running and "deep check: " in one.live.deep.said)
+            await one.press("escape")
+            await one.rest()
+            said = " ".join(text_of(one.pane.query_one("#summary", LinesView)).split())
+            assert (summary in said) is (number == 0), said
+            assert ("found sound" in said) is (number == 1), said
+
+
+async def test_what_a_deep_check_said_goes_once_it_is_no_longer_so(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.press("3")
+        await one.until(lambda: "deep check: 2 entries" in one.status and one.live.deep.standing is not None)
+        packed_path(cache, NGINX).unlink()
+        await one.until(lambda: "1 high" in one.bar_at("#coverage"))
+        await one.until(lambda: "deep check" not in one.status)
