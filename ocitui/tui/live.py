@@ -592,11 +592,9 @@ class LiveCache:
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""
-        if self.entries is None:
-            return
         from ocitui.host.loop_devices import users_by_name
 
         users = await asyncio.to_thread(users_by_name, self._directory)
-        if users != self.entries.users:
+        if self.entries is not None and users != self.entries.users:
             self.entries.users = users
             self._tell(LiveChange(rows=range(self.total)))
