@@ -142,7 +142,7 @@ async def test_a_covered_screen_is_left_alone(tmp_path: Path) -> None:
         await one.rest()
         assert one.driver.written == before
         await one.press("escape")
-        await one.open("s", "SortScreen")
+        await one.open("s", "MenuScreen")
         await one.rest()
         before = one.driver.written
         one.table.refresh()

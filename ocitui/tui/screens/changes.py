@@ -237,7 +237,7 @@ def row_text(transaction: Transaction) -> str:
     )
 
 
-_NAME_CELLS = 26
+_NAME_CELLS = 24
 
 
 def _about(transaction: Transaction) -> str:
