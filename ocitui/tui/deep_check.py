@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
 
 
+P_SHOWS_IT = ": p shows it"
+
+
 @dataclass(slots=True)
 class DeepCheck:
     """One that runs or ran.
 
     ``found`` is what it found so far, ``error`` why it ended early, ``said`` what came of it. ``passing`` is what it
-    found and could not be noted, by the file that each is about; it holds while that is the same. ``standing`` is what
-    was known of the cache when it ended: once that is something else, what it said is of before.
+    found and could not be noted, by the file that each is about; it holds while that is the same.
     """
 
     running: bool = False
@@ -33,7 +35,6 @@ class DeepCheck:
     error: str = ""
     said: str = ""
     passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
-    standing: tuple[str, int] | None = None
 
     def passing_in(self, directory: Path) -> list[Finding]:
         """What could not be noted, of files that are what they were; while it runs, what it found so far."""

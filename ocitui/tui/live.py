@@ -19,7 +19,7 @@ from ocitui.cache.files import identity_of
 from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
 from ocitui.threads import giving_way
 
-from .deep_check import DeepCheck
+from .deep_check import P_SHOWS_IT, DeepCheck
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
@@ -525,9 +525,7 @@ class LiveCache:
                 tell=lambda: self._tell(LiveChange(only_progress=True)),
             )
         finally:
-            self._tell(LiveChange(said=f"{deep.said}: p shows it" if deep.said else ""))
-        await self.settle()
-        deep.standing = str(self.coverage), self.problems
+            self._tell(LiveChange(said=f"{deep.said}{P_SHOWS_IT}" if deep.said else ""))
 
     async def _settled_judge(self) -> Judge | None:
         await self.settle()

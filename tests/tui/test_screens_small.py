@@ -291,7 +291,9 @@ async def test_what_a_deep_check_said_goes_once_it_is_no_longer_so(tmp_path: Pat
     async with desk(cache) as one:
         await one.open("p", "ProblemsScreen")
         await one.press("3")
-        await one.until(lambda: "deep check: 2 entries" in one.status and one.live.deep.standing is not None)
+        await one.until(lambda: "deep check: 2 entries" in one.status)
+        assert "p shows it" not in one.status
+        await one.press("escape", "p")
         packed_path(cache, NGINX).unlink()
         await one.until(lambda: "1 high" in one.bar_at("#coverage"))
-        await one.until(lambda: "deep check" not in one.status)
+        assert "deep check" not in one.status

@@ -24,6 +24,7 @@ from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_
 from ocitui.words.lines import short_lines
 
 from ..background import DRAW_SECONDS, Throttle
+from ..deep_check import P_SHOWS_IT
 from ..live import LiveCache, LiveChange
 from ..widgets.bars import Bar, condition_text
 from ..widgets.lines import Line, PickList, PickRow
@@ -132,7 +133,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._throttle.ask()
 
     def live_changed(self, change: LiveChange) -> None:
-        """Something is to be drawn, at most four times a second."""
+        """Something is to be drawn, at most four times a second. What came of a deep check is told once: soon it is of
+        before, and the rows say what is so."""
+        if change.said:
+            self.say(change.said.removesuffix(P_SHOWS_IT))
         self._throttle.ask()
 
     def on_screen_resume(self) -> None:
@@ -176,10 +180,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             bar.show([f" {self._coverage}"])
         if not self.rows:
             self._draw_detail()
-        if not live.deep.running and live.deep.standing not in (None, (str(live.coverage), live.problems)):
-            live.deep.said = ""
         running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
-        self.stand(running or live.deep.error or live.deep.said)
+        self.stand(running or live.deep.error)
         self._draw_keys()
 
     @property
@@ -233,7 +235,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         elif depth == Depth.DEEP:
             self.app.check_deep()
         else:
-            live.deep.error = live.deep.said = ""
+            live.deep.error = ""
             live.read_again()
             self._throttle.ask()
 
