@@ -8,8 +8,9 @@ import shutil
 import signal
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from textual import events
@@ -29,6 +30,7 @@ _FRAME = re.compile(r"\x1b\[\d+;\d+H")
 _HARMLESS = re.compile(r"(\x1b\[[<>?][\d;]*\$?[hlpu]|\x1b\[\d q|\x1b\]\d+;[^\x07\x1b]*(\x07|\x1b\\)|\x07)*")
 _REDRAWN_BY = BY_NAME["redraw"].keys
 PATIENCE, LONGEST = 0.2, 3.0  # seconds that an answer may take: over the shortest, and at all
+_WAIT = 0.01
 
 
 def erases_in_colour() -> bool:
@@ -72,19 +74,26 @@ class CellDriver(LinuxDriver):
         elif not _FRAME.match(data):
             if data == _ASK:
                 self._asked.append(monotonic())
-            if not _HARMLESS.fullmatch(data):
-                self._shadow.forget()
-            super().write(data)
+            if _HARMLESS.fullmatch(data):
+                super().write(data)
+            else:
+                self._write_as_it_is(data)
         else:
             self._shadow.resize(shutil.get_terminal_size())
             try:
                 self._shadow.draw(data)
             except UnknownSequenceError:
                 self.raw_frames += 1
-                self._shadow.forget()
-                super().write(data)
+                self._write_as_it_is(data)
             else:
                 self._write_cells()
+
+    def _write_as_it_is(self, data: str) -> None:
+        """Write what nobody knows the cells of, behind what the frames hold that were left out."""
+        if self._events is not None:
+            super().write(self._shadow.update())
+        self._shadow.forget()
+        super().write(data)
 
     def _write_cells(self) -> None:
         """Write what the terminal does not show yet, or see to it that this is done once it has answered."""
@@ -94,10 +103,8 @@ class CellDriver(LinuxDriver):
         # Nothing is written between an end and a new start: the shell has the terminal.
         if self._events is None:
             return
-        self._shadow.resize(shutil.get_terminal_size())
-        oldest = now = monotonic()
-        with suppress(IndexError):  # the other thread takes out what was answered
-            oldest = self._asked[0]
+        now = monotonic()
+        oldest = self._asked[0] if self._asked else now
         if now - oldest >= LONGEST:
             self.paced = False
         elif self.paced and now - oldest > self._shortest + PATIENCE:
@@ -119,27 +126,33 @@ class CellDriver(LinuxDriver):
     def redraw(self) -> None:
         """Write every cell again, whatever the terminal shows; from any thread, or a signal's handler."""
         self._shadow.void()
-        self._soon()
+        self._soon(self._write_cells)
 
-    def _soon(self) -> None:
+    def _soon(self, call: Callable[[], None]) -> None:
         if self._events is not None:
             with suppress(RuntimeError):  # it has ended
-                self._events.call_soon_threadsafe(self._write_cells)
+                self._events.call_soon_threadsafe(call)
 
     def process_message(self, message: Message) -> None:
         """Called in the thread that reads what is typed and answered."""
         if isinstance(message, TerminalSupportsSynchronizedOutput):
             known = self.paced
-            if self._asked:
-                self._shortest = min(self._shortest, monotonic() - self._asked.popleft())
-                self.paced = True
+            if self._events is None:
+                self._answered()
+            else:
+                self._soon(self._answered)
             if known:
-                if self._later is not None:
-                    self._soon()
                 return
-        elif isinstance(message, events.Resize) or (isinstance(message, events.Key) and message.key in _REDRAWN_BY):
+        elif isinstance(message, events.Key) and message.key in _REDRAWN_BY:
             self.redraw()
         super().process_message(message)
+
+    def _answered(self) -> None:
+        if self._asked:
+            self._shortest = min(self._shortest, monotonic() - self._asked.popleft())
+            self.paced = True
+        if self._later is not None:
+            self._write_cells()
 
     def start_application_mode(self) -> None:
         self._shadow.void()
@@ -157,8 +170,13 @@ class CellDriver(LinuxDriver):
 
         signal.signal(signal.SIGWINCH, redraw)
         # What was drawn while the shell had the terminal.
-        self._soon()
+        self._soon(self._write_cells)
 
     def stop_application_mode(self) -> None:
         self._events = None
+        # Answers that come later would be typed into the shell.
+        for _ in range(int((self._shortest + PATIENCE) / _WAIT) if self.paced else 0):
+            if not self._asked:
+                break
+            sleep(_WAIT)
         super().stop_application_mode()

@@ -6,9 +6,11 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import termios
+import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -123,6 +125,12 @@ class Line:
 
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
+
+    @property
+    def typed_ahead(self) -> bool:
+        """Whether something was typed that the next who reads the terminal would have."""
+        tty.setraw(self._slave, termios.TCSANOW)  # no line need have ended
+        return bool(select.select([self._slave], [], [], 0)[0])
 
     def same(self, driver: Recording) -> bool:
         """Whether the terminal shows what it would show if all that Textual wrote had come down the line."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,13 +98,18 @@ async def test_sizes(tmp_path: Path, line: Line) -> None:
             await _assert_same(one, line, str(size))
 
 
-async def test_a_size_that_comes_back_at_once(tmp_path: Path, line: Line) -> None:
-    """Textual draws nothing for it, though the terminal has cut what it showed."""
+@pytest.mark.parametrize("told", [1, 2])
+@pytest.mark.parametrize("smaller", [(70, 24), (80, 20)])
+async def test_a_size_that_comes_back_at_once(tmp_path: Path, line: Line, smaller: Size, told: int) -> None:
+    """Textual draws nothing for it, though the terminal has cut what it showed; once, or for each size, it is told."""
     async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
         whole = line.terminal.seen
-        for size in ((70, 24), (80, 24)):
-            line.resize(size)
-            assert line.terminal.seen != whole
+        line.resize(smaller)
+        assert line.terminal.seen != whole
+        if told > 1:
+            os.kill(os.getpid(), signal.SIGWINCH)
+            await asyncio.sleep(0)
+        line.resize((80, 24))
         os.kill(os.getpid(), signal.SIGWINCH)
         await one.until(lambda: line.terminal.seen == whole, "all is drawn again")
 
@@ -182,6 +189,23 @@ async def test_what_is_not_known_is_written_as_it_is(tmp_path: Path, line: Line)
         assert line.same(driver)
 
 
+async def test_frames_that_were_left_out_are_written_before_what_is_not_known(
+    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock(monkeypatch)
+    async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
+        await _paced(one, line)
+        await one.press("j")
+        await one.rest()
+        clock.now += 0.3
+        await one.press("j")
+        await one.rest()
+        assert "3/60" in one.text
+        assert "2/60" in line.terminal.screen.display[-1]
+        one.driver.write("\x1b[3;3H\x1b[5n")
+        assert "3/60" in line.terminal.screen.display[-1]
+
+
 # Pacing
 
 
@@ -259,6 +283,23 @@ async def test_a_terminal_that_never_answers_is_asked_once(tmp_path: Path, line:
             await one.press(key)
             await _assert_same(one, line, key)
         assert line.asked == 1
+
+
+async def test_no_answer_is_left_to_the_shell(tmp_path: Path, line: Line) -> None:
+    late = threading.Timer(0.1, lambda: line.answer(line.asked))
+
+    class Ending(RecordedCells):
+        def stop_application_mode(self) -> None:
+            late.start()
+            super().stop_application_mode()
+
+    async with desk(make_cache(tmp_path / "image", many(60)), driver=Ending) as one:
+        await _paced(one, line)
+        await one.press("j")
+        await one.rest()
+        assert line.asked
+    late.join()
+    assert not line.typed_ahead
 
 
 # Which driver
