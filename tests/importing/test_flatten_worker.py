@@ -69,15 +69,6 @@ def slow_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return said
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process is there, and not only its status for a parent that does not ask."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def has_ended(pidfd: int) -> bool:
     """Whether a process ends within half a minute; its descriptor is closed."""
     poll = select.poll()
@@ -155,13 +146,12 @@ async def test_cancelling_leaves_no_process_and_no_file(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
     task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
-    packer = await pid_from(slow_packer)
-    assert is_running(packer)
+    packer = os.pidfd_open(await pid_from(slow_packer))
     assert (place / "out").exists()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not is_running(packer)
+    assert has_ended(packer)
     assert list(place.iterdir()) == []
 
 
@@ -189,11 +179,12 @@ async def test_a_killed_worker_is_said_and_takes_its_packer_along(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
     task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
-    packer = await pid_from(slow_packer)
-    os.kill(parent_of(packer), signal.SIGKILL)
+    pid = await pid_from(slow_packer)
+    packer = os.pidfd_open(pid)
+    os.kill(parent_of(pid), signal.SIGKILL)
     with pytest.raises(WorkerError, match="ended with signal SIGKILL"):
         await task
-    assert not is_running(packer)
+    assert has_ended(packer)
     assert list(place.iterdir()) == []
 
 
