@@ -14,7 +14,12 @@ _UNSAFE = re.compile(
 _DIGEST = re.compile(r"\b([a-z0-9]+:[0-9a-f]{12})[0-9a-f]{20,116}\b")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = ("K", "M", "G", "T", "P", "E")
-_AGES = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_DAY = 86_400
+# From how many seconds on a span is told in a unit, and how many that has.
+_AGES = (
+    *((730 * _DAY, 365 * _DAY, "y"), (63 * _DAY, 30.4 * _DAY, "mo"), (14 * _DAY, 7 * _DAY, "w"), (_DAY, _DAY, "d")),
+    *((3_600, 3_600, "h"), (60, 60, "m"), (1, 1, "s")),
+)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -46,11 +51,11 @@ def parse_size(text: str) -> int | None:
 
 
 def human_age(seconds: float | None) -> str:
-    """A span in its largest unit: ``45s``, ``3h``, ``12d``; ``-`` for None."""
+    """A span in four cells, as ``45s``, ``3h``, ``12d``, ``5w``, ``14mo``, ``2y``; ``-`` for None."""
     if seconds is None:
         return "-"
-    for length, unit in _AGES:
-        if seconds >= length:
+    for least, length, unit in _AGES:
+        if seconds >= least:
             return f"{int(seconds // length)}{unit}"
     return "0s"
 

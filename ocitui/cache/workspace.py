@@ -13,7 +13,7 @@ from pathlib import Path
 from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
-from .files import OWN_NAME, check_directory
+from .files import OWN_NAME, check_directory, identity_of
 from .index_file import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .lock import LOCK_NAME, hold_lock
@@ -216,6 +216,16 @@ def what_frees(directory: Path) -> str:
         TRASH_NAME: f"the trash holds {size} bytes: `ocitui trash empty` removes them for good",
         _IMPORTS: f"imports keep {size} bytes that they downloaded: `ocitui imports --clear` removes them",
     }.get(name, f"{own / name} holds {size} bytes: remove the oldest of what lies there")
+
+
+def trash_identity(directory: Path) -> object:
+    """Changes with what lies in the trash. Costs microseconds."""
+    return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
+
+
+def trash_size(directory: Path) -> int:
+    """The bytes of all that lies in the trash."""
+    return _bytes_in(directory / OWN_NAME / TRASH_NAME)
 
 
 def _bytes_in(folder: Path) -> int:

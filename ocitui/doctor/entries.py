@@ -40,11 +40,12 @@ _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
 class JudgedEntry(Entry, frozen=True, gc=False):
-    """An entry with its state, and the loop devices that hold its packed file; empty where none does or nobody
-    looked."""
+    """An entry with its state, the loop devices that hold its packed file, empty where none does or nobody looked, and
+    whether its name leads to it, as `Entries.resolves` tells."""
 
     state: EntryState
     used: str = ""
+    resolves: str = "wins"
 
 
 class Judged(Protocol):
@@ -124,6 +125,7 @@ class Entries:
             self.index.descriptors[position],
             self.state(position),
             self.used(position),
+            self.resolves(position),
         )
 
     def __iter__(self) -> Iterator[JudgedEntry]:
@@ -155,6 +157,15 @@ class Entries:
         if not self.users:
             return ""
         return self.users.get(f"{self.digests[position]}.{self.formats[position]}", "")
+
+    def resolves(self, position: int) -> str:
+        """Whether its name leads to its digest: it ``wins``, is ``overruled`` by a later entry, or is ``never`` found,
+        as it has no name."""
+        name = self.names[position]
+        if not name:
+            return "never"
+        at = self.index.position_of_name(name)
+        return "wins" if at is not None and self.digests[at] == self.digests[position] else "overruled"
 
     def packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""

@@ -13,8 +13,7 @@ from itertools import chain
 @dataclass(frozen=True, slots=True)
 class Action:
     """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode
-    switches it off, and so does an index that is not sound, unless it ``mends``. ``in_footer`` is for what an operator
-    needs to see without asking, ``in_wide_footer`` for what is seen where there is room."""
+    switches it off, and so does an index that is not sound, unless it ``mends``."""
 
     name: str
     keys: tuple[str, ...]
@@ -22,8 +21,6 @@ class Action:
     help: str
     writes: bool = False
     mends: bool = False
-    in_footer: bool = False
-    in_wide_footer: bool = False
     handled_by_widget: bool = False
 
     @property
@@ -37,6 +34,9 @@ _KEY_LABELS = {
     "slash": "/",
     "colon": ":",
     "escape": "esc",
+    "backslash": "\\",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "f1": "F1",
@@ -91,7 +91,6 @@ _OF_CACHE = (
         ("r",),
         "Resolve",
         "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss.",
-        in_footer=True,
     ),
     Action(
         "import_image",
@@ -99,7 +98,6 @@ _OF_CACHE = (
         "Import",
         "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is shown first.",
         writes=True,
-        in_footer=True,
     ),
     Action(
         "imports",
@@ -113,7 +111,6 @@ _OF_CACHE = (
         "Undo",
         "Reverse the newest transaction; what it moved comes back from the trash.",
         writes=True,
-        in_footer=True,
     ),
     Action("journal", ("t",), "Journal", "Every transaction: when, what, by whom; any one can be undone from there."),
     Action(
@@ -133,7 +130,6 @@ _OF_CACHE = (
         ("p",),
         "Problems",
         "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
-        in_footer=True,
     ),
     Action(
         "refresh",
@@ -149,7 +145,6 @@ _OF_ENTRY = (
         "Delete",
         "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you confirm.",
         writes=True,
-        in_footer=True,
     ),
     Action(
         "mend",
@@ -178,7 +173,6 @@ _OF_ENTRY = (
         "Copy",
         "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a capital "
         "into a file: name, digest, path, JSON; on other screens the finding, the plan, the transaction.",
-        in_wide_footer=True,
     ),
 )
 _OF_TABLE = (
@@ -188,7 +182,6 @@ _OF_TABLE = (
         "Filter",
         "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
         "size>100M age>30d. In a document it searches.",
-        in_footer=True,
     ),
     Action(
         "sort",
@@ -202,7 +195,6 @@ _OF_TABLE = (
         ("n",),
         "Next bad",
         "Go to the next bad row, past the last to the first; after a search in a document, to its next match.",
-        in_wide_footer=True,
     ),
     Action("bad_row(-1)", ("N",), "Previous bad", "Go to the bad row before, or to the match before."),
     Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
@@ -220,7 +212,6 @@ _OF_TABLE = (
         ("space",),
         "Mark",
         "Mark the row, and go on to the next; actions apply to what is marked.",
-        in_footer=True,
         handled_by_widget=True,
     ),
     Action("mark_all", ("a",), "Mark all", "Mark every row that is shown."),
@@ -230,7 +221,6 @@ _OF_TABLE = (
         ("enter",),
         "Open",
         "Give the pane the whole screen, and the keys; esc goes back.",
-        in_footer=True,
         handled_by_widget=True,
     ),
 )
@@ -238,20 +228,23 @@ _OF_PANE = (
     Action("show_tab('summary')", ("1",), "Summary", "Show the summary."),
     Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest."),
     Action("show_tab('config')", ("3",), "Config", "Show the config."),
-    Action("show_tab('problems')", ("4",), "Problems", "Show what is wrong with the entry."),
+    Action("show_tab('problems')", ("5",), "Its problems", "Show what is wrong with the entry."),
+    Action("show_tab('history')", ("6",), "Its history", "Show what was done to the entry, and when it was checked."),
     Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab."),
     Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before."),
+    Action("layout", ("backslash",), "Layout", "Table and pane, the table alone, the pane alone."),
+    Action("move_split(5)", ("greater_than_sign",), "Wider table", "Give the table more of the room."),
+    Action("move_split(-5)", ("less_than_sign",), "Wider pane", "Give the pane more of the room."),
     Action("switch_focus", ("tab", "shift+tab"), "Other side", "Give the keys to the pane, or back to the table."),
 )
 _OF_PROGRAM = (
     Action("back", ("escape",), "Back", "Clear the filter, or go back; never quits."),
-    Action("help", ("question_mark", "f1"), "Help", "These pages.", in_footer=True),
+    Action("help", ("question_mark", "f1"), "Help", "These pages."),
     Action(
         "commands",
         ("colon",),
         "Commands",
         "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
-        in_wide_footer=True,
     ),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
     Action(
@@ -277,7 +270,6 @@ _OF_PROGRAM = (
         ("q",),
         "Quit",
         "Leave; a transaction under way is finished first, and imports under way are asked about.",
-        in_footer=True,
     ),
 )
 GROUPS = {
@@ -291,9 +283,28 @@ GROUPS = {
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
-_ALWAYS = [action for action in ACTIONS if action.in_footer]
-FOOTER = [*_ALWAYS[:-2], *(action for action in ACTIONS if action.in_wide_footer), *_ALWAYS[-2:]]
-"""What the line of keys has, as far as there is room; help and quit stand at its end."""
+_USUAL = (
+    "resolve",
+    "import_image",
+    "delete",
+    "filter",
+    "mark",
+    "open",
+    "undo",
+    "sort",
+    "problems",
+    "copy",
+    "bad_row(1)",
+)
+
+
+def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
+    """What the line of keys has, as far as there is room: first what helps where the index is in ``trouble``, or where
+    the cursor is on a ``bad`` row."""
+    first = ["mend", "verdict", "problems"] if trouble else ["mend", "why"] if bad else []
+    if marks:
+        first.append("clear_marks")
+    return [BY_NAME[name] for name in dict.fromkeys((*first, *_USUAL))]
 
 
 def keys_text() -> str:

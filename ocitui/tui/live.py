@@ -6,6 +6,7 @@ Rows, header, banner and problems are drawn from what was published here, so tha
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
 from ocitui.cache.files import identity_of
 from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
+from ocitui.text import human_size
 from ocitui.threads import giving_way
 
 from .deep_check import P_SHOWS_IT, DeepCheck
@@ -92,11 +94,16 @@ class LiveCache:
         self.health = Health(Condition.SOUND)
         self.loaded = False
         """Whether the cache was read, however it is."""
+        self.as_of = 0.0
+        """When the index was read last and was sound, in seconds since the epoch."""
         self.read_only = ""
         self.daemon = DaemonState()
         self.entries: Entries | None = None
-        self.bad = self.size = 0
-        """How many entries are bad, and what all packed files hold, in bytes."""
+        self.size = self.trash = 0
+        """What all packed files hold, and what lies in the trash, in bytes."""
+        self.disk: tuple[int, int] | None = None
+        """The bytes of the file system, and how many are free to others than root; None where it does not tell."""
+        self._bad = Counter[str]()
         self.about_cache: Findings = ()
         """What is wrong beside the entries."""
         self.assessment: Assessment | None = None
@@ -119,6 +126,7 @@ class LiveCache:
         self._cache_stale = self._looked_at_cache = self._reading_again = False
         self._cache_due = self._remember_due = 0.0
         self._told_overwritten: frozenset[str] = frozenset()
+        self._trash_seen: object = None
 
     # What screens ask for
 
@@ -129,7 +137,12 @@ class LiveCache:
     @property
     def problems(self) -> int:
         """How many entries are bad, and how many other things."""
-        return self.bad + sum(one.is_problem for one in self.about_cache)
+        return sum(self.severities.values())
+
+    @property
+    def severities(self) -> Counter[str]:
+        """How many entries are bad, and other things, by the severity of what is worst about each."""
+        return +self._bad + Counter[str](one.severity for one in self.about_cache if one.is_problem)
 
     @property
     def alarm(self) -> str:
@@ -261,10 +274,12 @@ class LiveCache:
             if difference.health.condition is not self.health.condition:
                 self._cache_due = 0.0
             self.health, self.loaded = difference.health, True
+            if difference.health.sound:
+                self.as_of = time.time()
             change = LiveChange()
             if laid_out is not None:
                 self.entries, self._published, change = laid_out
-                self.bad = sum(state.bad for state in self._published.states)
+                self._bad = Counter(state.severity for state in self._published.states if state.severity)
             self._tell(change)
         health = difference.health
         loaded = health.verdict is not None and health.verdict.outcome is IndexOutcome.LOADED
@@ -423,7 +438,10 @@ class LiveCache:
         if published is None or not states:
             return
         for position, state in states.items():
-            self.bad += state.bad - published.states[position].bad
+            before = published.states[position]
+            if state.severity is not before.severity:
+                self._bad.update(filter(None, [state.severity]))
+                self._bad.subtract(filter(None, [before.severity]))
             published.states[position] = state
         self._tell(LiveChange(rows=states.keys()))
 
@@ -586,6 +604,7 @@ class LiveCache:
                     self._tell(LiveChange())
                     self._news.set()
             await self.look_at_users()
+            await self.look_at_room()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def look_at_users(self) -> None:
@@ -596,3 +615,30 @@ class LiveCache:
         if self.entries is not None and users != self.entries.users:
             self.entries.users = users
             self._tell(LiveChange(rows=range(self.total)))
+
+    async def look_at_room(self) -> None:
+        """How much room the disk has, and how much the trash takes."""
+        disk, trash = await asyncio.to_thread(self._room)
+        if (_rounded(disk), trash) != (_rounded(self.disk), self.trash):
+            self.disk, self.trash = disk, trash
+            self._tell(LiveChange())
+
+    def _room(self) -> tuple[tuple[int, int] | None, int]:
+        from ocitui.cache.workspace import trash_identity, trash_size
+
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            return None, self.trash
+        size = found.f_frsize
+        used = found.f_blocks - found.f_bfree
+        trash = trash_identity(self._directory)
+        if trash != self._trash_seen:
+            self._trash_seen = trash
+            return ((used + found.f_bavail) * size, found.f_bavail * size), trash_size(self._directory)
+        return ((used + found.f_bavail) * size, found.f_bavail * size), self.trash
+
+
+def _rounded(disk: tuple[int, int] | None) -> tuple[str, int] | None:
+    """What is shown of it."""
+    return disk and (human_size(disk[1]), round(100 * disk[1] / (disk[0] or 1)))

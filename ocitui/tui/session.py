@@ -23,6 +23,7 @@ from textual.screen import Screen
 from ocitui.cache import Condition
 from ocitui.cache.files import OWN_NAME
 from ocitui.host.daemon import DaemonState, find_daemon
+from ocitui.words.lines import Line
 
 from .actions import BY_NAME
 from .live import LiveCache, LiveChange
@@ -30,6 +31,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
+    from ocitui.doctor.entries import JudgedEntry
     from ocitui.importing.jobs import ImportJob, ImportQueue
     from ocitui.importing.progress import LayerProgress
     from ocitui.importing.requests import ImportRequest, UnfinishedImport
@@ -112,6 +114,18 @@ class Session:
             return f"nothing is written while {what} is {health.condition}"
         return self.live.read_only
 
+    async def history_of(self, entry: JudgedEntry) -> list[Line]:
+        """What was done to an entry, as the journal tells it, the newest first."""
+        from ocitui.cache import CacheError
+
+        from .summary import history
+
+        try:
+            transactions = await self.cache.transactions()
+        except CacheError as error:
+            return [Line(error.one_line, kind="bad")]
+        return history([one for one in transactions if entry.digest in one.image_digests], entry)
+
     def daemon_state(self, known: int | None = None) -> DaemonState:
         """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
         return find_daemon(self.directory, known=known)
@@ -150,6 +164,16 @@ class SessionApp(App[int], inherit_bindings=False):
 
     session: Session
 
+    async def action_on_main(self, action: str) -> None:
+        """Leave every screen but the lowest, and do there what its table of keys has."""
+        stack = self.screen_stack
+        if busy := next((one.busy for one in stack if isinstance(one, SessionScreen) and one.busy), ""):
+            self.session.say(busy)
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        await stack[0].run_action(action)
+
     def check_deep(self) -> None:
         """Read all bytes; it goes on whatever screen is shown."""
         self.run_worker(self.session.live.check_deep(), group="check", exclusive=True)
@@ -177,6 +201,11 @@ class SessionScreen(Screen[R]):
         stack = self.app.screen_stack
         above = stack[stack.index(self) + 1 :] if self in stack else []
         return super().is_current and all(screen.styles.background.a < 1 for screen in above)
+
+    @property
+    def busy(self) -> str:
+        """Why it cannot be left now; empty where it can."""
+        return ""
 
     def say(self, message: str) -> None:
         """Put a message in the status line, until the next key."""

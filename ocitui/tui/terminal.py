@@ -1,20 +1,96 @@
-"""What the terminal can show: characters, colours, and the theme that suits it."""
+"""What the terminal can show: characters, and the colours of each theme by what they are for."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from rich.cells import cell_len
+from rich.color import Color as RichColor
 from rich.segment import Segment
+from rich.style import Style
+from textual.app import App
 from textual.color import Color
 from textual.filter import LineFilter
+from textual.theme import BUILTIN_THEMES, Theme
 
-THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}
+THEMES = {"dark": "ocitui-dark", "light": "ocitui-light", "ansi": "ocitui-ansi"}
 """The themes by the names an operator uses; ansi is the terminal's own sixteen colours."""
+
+Role = Literal[
+    "plain", "strong", "muted", "faint", "key", "good", "warn", "bad", "critical", "mark", "zone", "gauge", "host",
+    "strip", "banner", "cursor", "blurred",
+]  # fmt: skip
+"""What a text is drawn for. The last four are surfaces, which the others stand on."""
+# In dark, light, ansi and without colours. Text is the terminal's own: it stands out from its ground, whatever that is.
+_ROLES: dict[Role, tuple[str, str, str, str]] = {
+    "plain": ("", "", "", ""),
+    "strong": ("bold", "bold", "bold", "bold"),
+    "muted": ("#8b949e", "#5f6872", "dim", "dim"),
+    "faint": ("#474f59", "#b4bcc5", "dim", "dim"),
+    "key": ("#79c0ff", "#0550ae", "cyan", "bold"),
+    "good": ("#7ebd8a", "#116329", "green", ""),
+    "warn": ("#e3b341", "#7d4e00", "yellow", ""),
+    "bad": ("bold #ff8a80", "bold #b3261e", "bold red", "bold"),
+    "critical": ("bold #0d1117 on #ff8a80", "bold #ffffff on #b3261e", "bold black on red", "bold reverse"),
+    "mark": ("bold #f2cc60", "bold #7d4e00", "bold yellow", "bold"),
+    "zone": ("#c4a7f5", "#6639ba", "magenta", ""),
+    "gauge": ("#5b7ea6", "#6a9bd1", "blue", ""),
+    "host": ("bold #0d1117 on #79c0ff", "bold #ffffff on #0550ae", "bold reverse", "bold reverse"),
+    "strip": ("#c9d1d9 on #161c24", "#24292f on #eef1f5", "", ""),
+    "banner": ("#f0f6fc on #35191b", "#24292f on #fde7e5", "", ""),
+    "cursor": ("#f0f6fc on #1f3450", "#000000 on #cfe3fa", "reverse", "reverse"),
+    "blurred": ("#c9d1d9 on #1c222b", "#24292f on #e6eaef", "underline", "underline"),
+}
+Palette = Mapping[Role, Style]
+
+
+@lru_cache(maxsize=8)
+def _palette(look: int) -> Palette:
+    return {role: Style.parse(looks[look]) for role, looks in _ROLES.items()}
+
+
+def palette(app: App[object]) -> Palette:
+    """The styles of the theme in force, by what they are for."""
+    names = [*THEMES.values()]
+    return _palette(3 if app.no_color else names.index(app.theme) if app.theme in names else 0)
+
+
+def textual_themes() -> Iterator[Theme]:
+    """What Textual is to know of the themes, for what it draws itself: inputs, scroll bars, rules."""
+    for look, (name, theme) in enumerate(THEMES.items()):
+        if name == "ansi":
+            ansi = BUILTIN_THEMES["ansi-dark"]
+            yield replace(ansi, name=theme, variables={**ansi.variables, "rule": "ansi_bright_black"})
+            continue
+        styles = _palette(look)
+        ground, rule, muted = _hex(styles["strip"].bgcolor), _hex(styles["faint"].color), _hex(styles["muted"].color)
+        yield Theme(
+            name=theme,
+            dark=name == "dark",
+            primary=_hex(styles["key"].color),
+            foreground="ansi_default",
+            background="ansi_default",
+            surface=ground,
+            panel=ground,
+            variables={
+                "rule": rule,
+                "text-muted": muted,
+                "text-disabled": muted,
+                "input-selection-background": _hex(styles["cursor"].bgcolor),
+                "scrollbar": rule,
+                "scrollbar-background": "ansi_default",
+            },
+        )
+
+
+def _hex(color: RichColor | None) -> str:
+    assert color is not None
+    return color.name
+
 
 _COERCED = "C.UTF-8"
 
@@ -32,7 +108,10 @@ class Terminal:
         many_colours = "256" in environment.get("TERM", "") or bool(environment.get("COLORTERM"))
         # Without colours, only the ansi theme still tells what is chosen from what is not.
         plain = "NO_COLOR" in environment
-        return cls(ascii=not _shows_utf8(environment), theme="dark" if many_colours and not plain else "ansi")
+        # Set by some terminals: the numbers of their foreground, and last of their background (7 and 15 are white).
+        ground = environment.get("COLORFGBG", "").rpartition(";")[2]
+        coloured = "light" if ground in ("7", "15") else "dark"
+        return cls(ascii=not _shows_utf8(environment), theme=coloured if many_colours and not plain else "ansi")
 
 
 def _shows_utf8(environment: Mapping[str, str]) -> bool:
@@ -49,23 +128,27 @@ def _shows_utf8(environment: Mapping[str, str]) -> bool:
 
 
 _SIGNS = {
-    **dict.fromkeys("─━═╌╍┄┅┈┉▔▁", "-"),
+    **dict.fromkeys("─═╌╍┄┅┈┉▔▁–−", "-"),
+    "━": "=",
     **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
     **dict.fromkeys("▂▃▄▅▆▇▀", " "),
     **dict.fromkeys("█▓▒░", "#"),
     "·": ".",
     **dict.fromkeys("•●", "*"),
-    **dict.fromkeys("↑▴", "^"),
-    **dict.fromkeys("↓▾", "v"),
+    "○": "o",
+    **dict.fromkeys("↑▴▲", "^"),
+    **dict.fromkeys("↓▾▽", "v"),
     "←": "<",
     "→": ">",
     "✓": "+",
+    "…": "~",
     **dict.fromkeys("❯▸", ">"),
-    "✗": "x",
+    **dict.fromkeys("✗×", "x"),
+    "✖": "X",
+    "↻": "r",
+    "↩": "u",
 }
-# The mark of what was cut is two cells wide: it takes the sign before it, or the one after it where it stands first.
-_CUT = re.compile(".…|….|…")
 
 
 class AsciiOnly(LineFilter):
@@ -81,6 +164,4 @@ class AsciiOnly(LineFilter):
 @lru_cache(maxsize=512)
 def to_ascii(text: str) -> str:
     """The text in ASCII, as wide as before; ``?`` for what has no likeness."""
-    known = {"…": "…", **_SIGNS}
-    text = "".join(sign if sign.isascii() else known.get(sign, "?") * cell_len(sign) for sign in text)
-    return _CUT.sub(lambda found: "." * len(found[0]), text)
+    return "".join(sign if sign.isascii() else _SIGNS.get(sign, "?") * cell_len(sign) for sign in text)

@@ -45,7 +45,9 @@ def tone(finding: Finding) -> Kind:
     """How it is coloured."""
     if finding.acknowledged or finding.severity is Severity.INFO:
         return "muted"
-    return "bad" if finding.severity.rank >= Severity.MEDIUM.rank else "plain"
+    if finding.severity.rank >= Severity.HIGH.rank:
+        return "bad"
+    return "warn" if finding.severity.rank >= Severity.WARNING.rank else "plain"
 
 
 def text_of(finding: Finding) -> str:

@@ -11,7 +11,7 @@ from ocitui.doctor.findings import Way
 from ocitui.text import short_digests
 
 _MARKS = re.compile(r"[\\`*<\[]")
-Kind = Literal["plain", "heading", "good", "bad", "muted"]
+Kind = Literal["plain", "heading", "good", "warn", "bad", "muted"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.doctor.findings import Depth, EntryState
+from ocitui.doctor.findings import Depth, EntryState, Severity
 from tests.doctor.entries_support import NOT_LOOKED, Made, entries_of
 
 DIGEST = "sha256:" + "ab" * 32
 ENTRY = Made(DIGEST, "Registry.io/team/Web:v1", reference="v1", platform="linux/arm64", size=3 * 2**20)
-BROKEN = ENTRY.but(size=None, state=EntryState("no packed", True, Depth.HEADER))
+BROKEN = ENTRY.but(size=None, state=EntryState("no packed", Severity.HIGH, Depth.HEADER))
 UNKNOWN = ENTRY.but(size=None, state=NOT_LOOKED)
 WORDS = st.text(alphabet="!:<>size0189.kmgtbadweo²٣", min_size=1, max_size=12) | st.text(min_size=1, max_size=12)
 

@@ -14,11 +14,11 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from ocitui.doctor.entries import Entries
-from ocitui.doctor.findings import Depth, EntryState
+from ocitui.doctor.findings import Depth, EntryState, Severity
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import OK, FakeJudge, Made, digest_of, entries_of
 
-NO_CONFIG = EntryState("no config", True, Depth.HEADER)
+NO_CONFIG = EntryState("no config", Severity.HIGH, Depth.HEADER)
 
 
 def make_entry(

@@ -69,7 +69,7 @@ async def test_the_name_carries_the_tag_where_that_has_no_column() -> None:
 
 
 async def test_state_shows_a_glyph_and_a_word() -> None:
-    states = [NO_CONFIG, NOT_LOOKED, EntryState("no packed, no config", True)]
+    states = [NO_CONFIG, NOT_LOOKED, EntryState("no packed, no config", Severity.HIGH)]
     app = TableApp([make_entry(n, state=state, size=None) for n, state in enumerate(states)])
     async with app.run_test(size=(140, 24)):
         assert "! no config" in line(app.table, 1)
@@ -100,7 +100,7 @@ async def test_long_names_are_cut_in_their_middle() -> None:
 
 async def test_control_characters_never_reach_the_terminal() -> None:
     evil = "a\x1b]0;b\x07\x9b\u202ec"
-    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, True))
+    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, Severity.HIGH))
     app = TableApp([entry.but(digest=f"sha256:{evil}")])
     async with app.run_test(size=(200, 24), headless=False) as pilot:
         assert not set("\x1b\x07\x9b\u202e") & set(line(app.table, 1))

@@ -149,7 +149,7 @@ class ResolveScreen(AnswerScreen):
         Binding("down", "next_format(1)", "Format", show=False, priority=True),
     ]
     subject: ClassVar[str] = "resolve"
-    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"))
 
     def __init__(self, name: str, format: str) -> None:
         super().__init__(name)
@@ -194,7 +194,7 @@ class WhyScreen(AnswerScreen):
     """Follows a name or digest to the daemon's answer."""
 
     subject: ClassVar[str] = "why"
-    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"))
     label = "Name, digest"
 
     async def answer(self, asked: str) -> list[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -17,10 +17,13 @@ from ocitui.text import clean
 from ocitui.words.lines import markdown
 
 from ..session import SessionScreen
-from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
+from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
 from .popups import Copyable, offer_copies
+
+if TYPE_CHECKING:
+    from ..live import LiveChange
 
 R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
@@ -33,6 +36,8 @@ class FullScreen(SessionScreen[R]):
         Binding("escape", "leave", "Back", show=False),
         Binding("f1,question_mark", "app.show_help", "Help", show=False),
         Binding("c", "copy", "Copy", show=False),
+        Binding("colon", "app.commands", "Commands", show=False),
+        Binding("q", "app.on_main('quit')", "Quit", show=False),
         Binding("pageup", "scroll(-1)", "Page up", show=False),
         Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
@@ -40,16 +45,20 @@ class FullScreen(SessionScreen[R]):
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
-    keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
+    keys: ClassVar[Keys] = ()
+    always: ClassVar[Keys] = ((":", "all"), ("?", "help"), ("esc", "back"))
+    """Those at the right end: what is typed into a screen's field is no key."""
     shown_as: ClassVar[str] = "what is shown"
     """What its lines are, where they are copied."""
     _stands = ""
+    _keys_now: Keys = ()
 
     def compose(self) -> ComposeResult:
         yield HeaderBar()
+        yield HealthBar()
         yield from self.compose_body()
-        yield KeyBar()
         yield StatusBar()
+        yield KeyBar()
 
     def compose_body(self) -> Iterable[Widget]:
         """What stands between header and keys."""
@@ -65,20 +74,18 @@ class FullScreen(SessionScreen[R]):
 
     def on_resize(self) -> None:
         self.draw_header()
+        self.show_keys(self._keys_now)
 
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
-        width = self.app.size.width
-        daemon = daemon_text(self.session.live.daemon, short=width < 110)
-        title = title_parts(self.session.host, self.session.directory, f"{self.subject}  {daemon}", width)
-        self.query_one(HeaderBar).show(title)
+        draw_frame(self, self.subject)
 
-    def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
-        parts: list[Part] = []
-        for key, label in keys:
-            parts.extend([(f" {key}", "bold"), f" {label} "])
-        for bar in self.query(KeyBar):
-            bar.show(parts)
+    def live_changed(self, change: LiveChange) -> None:
+        self.draw_header()
+
+    def show_keys(self, keys: Keys) -> None:
+        self._keys_now = keys
+        show_keys(self, keys, self.always)
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # None is left for an answer that comes when the screen was just closed.
@@ -132,7 +139,7 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     DEFAULT_CSS = """
     ListScreen {
         PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
+        LinesView { height: 1fr; border-top: solid $rule; }
     }
     """
 
@@ -207,7 +214,7 @@ class ConfirmScreen(FullScreen[str | None]):
     shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
-    more_keys: ClassVar[Sequence[tuple[str, str]]] = ()
+    more_keys: ClassVar[Keys] = ()
     """What else can be pressed while it waits for an answer."""
     writes: ClassVar[bool] = True
     """Whether it changes the cache, and so waits until that may be done."""
@@ -216,7 +223,7 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def begin(self) -> None:
         self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
-        self.show_keys([("esc", "Cancel")])
+        self.show_keys([])
         self.make_plan()
 
     @work(group="plan", exclusive=True)
@@ -250,6 +257,10 @@ class ConfirmScreen(FullScreen[str | None]):
     async def act(self) -> str:
         """Do what was planned; gives the message for the status line. Raises CacheError."""
         raise AssertionError("a screen of its own says this")
+
+    @property
+    def busy(self) -> str:
+        return "at work; it is finished first" if self._acting else ""
 
     def used_by(self) -> Sequence[str]:
         """The loop devices that hold what the plan drops: who does that is asked twice."""

@@ -183,7 +183,7 @@ class JournalScreen(FullScreen[str | None]):
     AUTO_FOCUS = "PickList"
     CSS = "JournalScreen PickList { height: 1fr; }"
     subject: ClassVar[str] = "journal"
-    keys = (("enter", "Undo that one: a plan first"), ("c", "Copy"), ("esc", "Back"))
+    keys = (("enter", "Undo that one: a plan first"), ("c", "Copy"))
 
     def compose_body(self) -> Iterable[Widget]:
         yield PickList()
@@ -366,7 +366,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
     ]
     CSS = "TrashScreen PickList { height: 2fr; }"
     subject: ClassVar[str] = "trash"
-    keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"), ("esc", "Back"))
+    keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"))
 
     def begin(self) -> None:
         self._listed: tuple[Sequence[TrashedFile], dict[str, Transaction]] = (), {}

@@ -10,12 +10,23 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ocitui.cache import Condition, IndexOutcome
-from ocitui.text import clean
+from ocitui.text import clean, timestamp
 
-from ..actions import FOOTER
+from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
-from ..widgets.bars import Bar, HeaderBar, KeyBar, Part, StatusBar, TroubleBar, header_parts, key_parts, trouble_parts
+from ..widgets.bars import (
+    Bar,
+    HeaderBar,
+    HealthBar,
+    KeyBar,
+    Part,
+    StatusBar,
+    TroubleBar,
+    draw_frame,
+    show_keys,
+    trouble_lines,
+)
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
@@ -45,18 +56,21 @@ class EntriesScreen(SessionScreen[None]):
         self._asking: Literal["", "filter", "search"] = ""
         self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
+        self.split = {False: 50, True: 61}
+        """The table's share of the room in percent, by whether the pane is beside it."""
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
         yield Bar(id="tiny")
         yield HeaderBar()
+        yield HealthBar()
         yield TroubleBar()
         with Container(id="body"):
             yield EntryTable(placeholder="reading the cache")
-            yield EntryPane(self.session.directory, self.session.live.findings_of)
-        yield KeyBar()
+            yield EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
         yield OneLineQuestion(self.end_asking)
         yield StatusBar()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._draw_header()
@@ -150,6 +164,7 @@ class EntriesScreen(SessionScreen[None]):
     @on(EntryTable.Opened)
     def action_open_pane(self) -> None:
         """Give the pane the whole screen, and the keys."""
+        self.remove_class("-table")
         self.add_class("-whole")
         self.query_one(EntryPane).focus_view()
 
@@ -173,34 +188,93 @@ class EntriesScreen(SessionScreen[None]):
             table.filter_text = ""
             self.draw_status()
 
+    # How the room is shared out
+
+    def action_layout(self) -> None:
+        """Table and pane, the table alone, the pane alone."""
+        if self.has_class("-whole"):
+            self.remove_class("-whole")
+        elif self.has_class("-table"):
+            self.remove_class("-table")
+            self.action_open_pane()
+            return
+        else:
+            self.add_class("-table")
+        self.query_one(EntryTable).focus()
+
+    def action_move_split(self, by: int) -> None:
+        """Give the table more of the room, or with less than none the pane; for this width of the screen."""
+        wide = self.has_class("-wide")
+        self.split[wide] = min(max(self.split[wide] + by, 20), 80)
+        self._share_out()
+
+    def _share_out(self) -> None:
+        wide = self.has_class("-wide")
+        share = self.split[wide]
+        for widget, part in ((self.query_one(EntryTable), share), (self.query_one(EntryPane), 100 - share)):
+            widget.styles.width, widget.styles.height = (f"{part}fr", "1fr") if wide else ("1fr", f"{part}fr")
+
     # Bars
 
     def _draw_header(self) -> None:
         live = self.session.live
-        width = self.size.width or 80
-        self.query_one(HeaderBar).show(header_parts(self.session.host, self.session.directory, live, width))
-        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment, width))
+        draw_frame(self)
+        bar, table = self.query_one(TroubleBar), self.query_one(EntryTable)
+        before = len(bar.lines)
+        bar.show(*trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
+        if len(bar.lines) != before:
+            self.call_after_refresh(table.cover, len(bar.lines) - before)
+        table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
 
     def draw_status(self) -> None:
-        """Show where the cursor is, the filter, the marks and what was said last."""
+        """Show the filter, the marks, what goes on, and what was said last, or what helps on the cursor's row."""
         table = self.query_one(EntryTable)
         shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
-        parts: list[Part] = [f" {0 if table.cursor_row is None else table.cursor_row + 1}/{shown}"]
+        place = f"{0 if table.cursor_row is None else table.cursor_row + 1} of {shown}"
+        parts: list[Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
         if text:
-            parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
+            parts.append((f" filter {clean(text)!r}: {shown}/{table.total} ", "strong"))
         if marks:
-            parts.append((f"  {marks} marked{f', {hidden} hidden' if hidden else ''}", "bold"))
+            parts.append((f" {marks} marked{f', {hidden} hidden' if hidden else ''} ", "mark"))
         if self._imports_text:
-            parts.append((f"  {self._imports_text}", "bold"))
+            parts.append((f" {self._imports_text} ", "strong"))
         if (deep := self.session.live.deep).running:
             from ocitui.words.findings import check_progress
 
-            parts.append((f"  deep check: {check_progress(deep.progress)}", "bold"))
-        self.query_one(StatusBar).show([*parts, f"  {clean(self.message)}" if self.message else ""])
+            parts.append((f" deep check: {check_progress(deep.progress)} ", "strong"))
+        if self.message:
+            parts.append(f" {clean(self.message)}")
+        else:
+            parts += self._hint()
+        self.query_one(StatusBar).show(parts)
+        self.query_one(EntryPane).show_place(place)
+        self._draw_keys()
+
+    def _hint(self) -> list[Part]:
+        """What helps on the cursor's row."""
+        if not self.session.live.health.sound:
+            return [" ", ("rows of the last good index", "warn"), "; nothing is written until it is sound"]
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is None or entry.state.unknown:
+            return []
+        if entry.state.bad:
+            return [" ", ("m", "key"), " plans what mends it, ", ("w", "key"), " says what kratad does about it"]
+        if entry.resolves == "overruled":
+            return [" a later entry has its name: ", ("P", "key"), " points it here"]
+        return []
 
     def _draw_keys(self) -> None:
-        off = {action.name for action in FOOTER if self.session.refusal(action.name)}
-        self.query_one(KeyBar).show(key_parts(FOOTER, off, self.size.width or 80))
+        live, table = self.session.live, self.query_one(EntryTable)
+        entry = table.cursor_entry
+        actions = footer(
+            trouble=not live.health.sound or bool(live.alarm),
+            bad=entry is not None and entry.state.bad,
+            marks=bool(table.rows.marks),
+        )
+        off = [one.label for one in actions if self.session.refusal(one.name)]
+        wide = self.app.size.width >= 100
+        always = ((":", "commands" if wide else "all"), ("?", "help"), ("q", "quit"))
+        show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
 
     @on(EntryTable.Highlighted)
     def _highlighted(self) -> None:
@@ -217,6 +291,7 @@ class EntriesScreen(SessionScreen[None]):
         # What had the keys was hidden, and lost them.
         self.call_after_refresh(self._give_keys)
         self.set_class(width >= _WIDE, "-wide")
+        self._share_out()
         self._draw_header()
         self._draw_keys()
 

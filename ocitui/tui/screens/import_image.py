@@ -126,7 +126,7 @@ def _size(text: str) -> int | None:
 
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
-_KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"), ("esc", "Back"))
+_KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
 class ImportScreen(FullScreen[str | None]):
@@ -264,7 +264,7 @@ class ImportScreen(FullScreen[str | None]):
         if not sight.can_be_taken:
             if rows:
                 self.query_one(PickList).focus()
-                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
+                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields")])
             self.stand("choose one of them: enter takes it" if rows else "not to be imported as it is")
         elif request.name is None:
             self.query_one("#name").focus()
@@ -277,7 +277,7 @@ class ImportScreen(FullScreen[str | None]):
         self._request = request
         self.query_one(PickList if several else LinesView).focus()
         other = self._standing.is_other(request.name or "")
-        keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields"), ("esc", "Back")]
+        keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields")]
         self.show_keys([*keys, ("enter", "Take another")] if several else keys)
         self.stand(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 

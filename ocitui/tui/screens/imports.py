@@ -120,7 +120,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             keys += [("r", "Go on"), ("f", "Forget")]
         if self._downloaded:
             keys.append(("D", "Downloads"))
-        return [*keys, ("esc", "Back")]
+        return [*keys]
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:

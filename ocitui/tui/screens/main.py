@@ -21,7 +21,7 @@ from ..background import STATUS_SECONDS, Throttle
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
-from .popups import CommandScreen, Copyable, MenuScreen, offer_copies, texts_to_copy
+from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import JudgedEntry
@@ -254,12 +254,8 @@ class MainScreen(EntriesScreen):
 
     # What the application does
 
-    def action_commands(self) -> None:
-        async def run(name: str | None) -> None:
-            if name:
-                await self.run_action(name)
-
-        self.app.push_screen(CommandScreen(), run)
+    async def action_commands(self) -> None:
+        await self.app.run_action("commands")
 
     async def action_help(self) -> None:
         await self.app.run_action("show_help")
@@ -337,7 +333,7 @@ class MainScreen(EntriesScreen):
 
 # By its letter each column that can be sorted by; the first letter of state is that of size.
 _COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
-_FIRST = {"s": ", largest first", "a": ", oldest first", "x": ", bad ones first"}
+_FIRST = {"s": ", largest first", "a": ", oldest first", "c": ", the longest ago first", "x": ", bad ones first"}
 
 
 def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:

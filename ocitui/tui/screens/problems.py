@@ -115,7 +115,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     ]
     subject: ClassVar[str] = "problems"
     shown_as = "the finding"
-    CSS = "ProblemsScreen #coverage { background: $panel; }"
+    CSS = "ProblemsScreen #coverage { }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         keys.append(("A", "Fewer" if self._everything else "All"))
         if row is not None and not row.heading and row.findings[0].digest:
             keys.append(("enter", "Go to"))
-        self.show_keys([*keys, ("esc", "Back")])
+        self.show_keys([*keys])
 
     # What can be done
 

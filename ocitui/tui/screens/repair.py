@@ -205,7 +205,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
     ]
     CSS = "RepairOptionsScreen PickList { height: auto; }"
     subject: ClassVar[str] = "repair: what is allowed"
-    keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"), ("esc", "Back"))
+    keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"))
 
     def __init__(self, options: RepairOptions) -> None:
         super().__init__()
@@ -445,7 +445,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
         more = [("m", "Plan what remains")] if repaired.remaining else []
-        self.show_keys([*more, ("esc", "Back")])
+        self.show_keys([*more])
         self.stand(message)
 
     def action_go_on(self) -> None:
