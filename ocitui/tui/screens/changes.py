@@ -203,7 +203,7 @@ class JournalScreen(FullScreen[str | None]):
         self.query_one(PickList).set_rows([PickRow(one.id, row_text(one), start=True) for one in transactions])
         size = human_size(sum(one.bytes_in_trash for one in transactions))
         count = counted(len(transactions), "transaction")
-        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+        self.conclude(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
 
     def action_scroll(self, pages: int) -> None:
         self.query_one(PickList).action_page(pages)

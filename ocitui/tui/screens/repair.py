@@ -376,7 +376,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
-        self.stand(f"on {self.session.host}: {self.asked()}")
+        self.conclude(f"on {self.session.host}: {self.asked()}")
 
     # Naming, and what may be done
 
@@ -446,7 +446,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.show_lines(repaired_lines(repaired))
         more = [("m", "Plan what remains")] if repaired.remaining else []
         self.show_keys([*more, ("esc", "Back")])
-        self.stand(message)
+        self.conclude(message)
 
     def action_go_on(self) -> None:
         """A plan for what remains, such as entries that could not be mended before the index was."""
