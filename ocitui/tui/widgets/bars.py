@@ -186,6 +186,8 @@ def trouble_parts(health: Health, alarm: str, assessment: Assessment | None, wid
         parts.append("m mends it, v shows where.")
     elif health.sound or health.condition is Condition.MISSING:
         parts.append("m mends it, p shows what is known.")
+    elif health.condition in (Condition.GONE, Condition.UNREADABLE):
+        parts.append("See that it is mounted; it is shown again by itself once it is back. p shows what is known.")
     if assessment is not None and assessment.headline:
         parts.append(f"{capital(assessment.headline)}.")
     if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
