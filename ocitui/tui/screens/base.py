@@ -235,9 +235,19 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        wait = [("w", "Wait for the lock")] if self._locked else []
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
+        self.wait_for_answer()
+
+    def wait_for_answer(self) -> None:
+        """Say what can be answered to the plan as it is shown."""
+        keys = [("y", self.verb)] if self.has_steps else []
+        keys += [("w", "Wait for the lock")] if self._locked else []
+        self.show_keys([(f"[ {self.stay} ]", "enter"), *keys, *self.more_keys])
         self.conclude(f"on {self.session.host}: {self.asked()}")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is anything to do in the plan."""
+        return True
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
