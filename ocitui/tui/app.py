@@ -49,7 +49,7 @@ class OcituiApp(SessionApp):
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
     # On every screen, and in inputs.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(",".join(BY_NAME["redraw"].keys), "redraw", show=False, priority=True),
+        Binding(",".join(BY_NAME[name].keys), name, show=False, priority=True) for name in ("redraw", "suspend")
     ]
 
     def __init__(self, session: Session) -> None:

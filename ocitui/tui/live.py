@@ -512,9 +512,14 @@ class LiveCache:
         from ocitui.cache.watch import to_the_second
 
         while True:
-            if self.judge is not None and self.judge.memory != self._memory:
+            if await asyncio.to_thread(self._is_told):
                 await self.remember()
             await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
+
+    def _is_told(self) -> bool:
+        """Whether there is more to remember than what is shown."""
+        judge = self.judge
+        return judge is not None and judge.memory != self._memory
 
     async def remember(self) -> None:
         """What was acknowledged, or found by a deep check, is to be shown."""
@@ -522,12 +527,15 @@ class LiveCache:
         if judge is None:
             return
         async with self._turn:
-            self._memory = judge.memory
-            if await asyncio.to_thread(judge.remember):
+            if await asyncio.to_thread(self._remember, judge):
                 self._looked.clear()
                 self._looking = judge.look()
             await self._publish_all()
         self._remember_due = time.monotonic() + (time.monotonic() - began) / _SHARE
+
+    def _remember(self, judge: Judge) -> set[str]:
+        self._memory = judge.memory
+        return judge.remember()
 
     # The check of all bytes
 
@@ -594,9 +602,8 @@ class LiveCache:
 
         walked, socket = float("-inf"), None
         while True:
-            seen, now = identity_of(daemon_socket(self._directory)), time.monotonic()
-            same = self.daemon.process is not None and is_daemon(self.daemon.process)
-            if seen != socket or now > walked + _WALK_SECONDS or not (same or self.daemon.process is None):
+            now, (seen, same) = time.monotonic(), await asyncio.to_thread(self._glance_at_daemon)
+            if seen != socket or now > walked + _WALK_SECONDS or not same:
                 socket, walked = seen, now
                 state = await asyncio.to_thread(self._find_daemon, self.daemon.process)
                 if state != self.daemon:
@@ -606,6 +613,11 @@ class LiveCache:
             await self.look_at_users()
             await self.look_at_room()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
+
+    def _glance_at_daemon(self) -> tuple[object, bool]:
+        """Its socket as it stands, and whether the process that is known, if any, is one still."""
+        process = self.daemon.process
+        return identity_of(daemon_socket(self._directory)), process is None or is_daemon(process)
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""

@@ -207,6 +207,24 @@ async def test_a_step_is_taken_out(tmp_path: Path) -> None:
         assert not (cache / f"{NGINX.digest}.manifest.json").exists()
 
 
+async def test_a_plan_without_a_step_offers_no_mending(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, TEA).unlink()
+    async with desk(cache) as one:
+        await mend_all(one)
+        await one.until(lambda: "there is nothing to do" in one.status)
+        assert "y Mend" not in one.keys
+        await one.press("escape", "escape")
+        break_config(cache)
+        await one.until(lambda: one.live.bad > 1, "what can be mended is found")
+        await mend_all(one)
+        await planned(one)
+        for shown in (False, True):
+            await one.press(*(() if shown else ("j",)), "space")
+            await one.until(lambda shown=shown: ("nothing to do" not in one.status) is shown)  # type: ignore[misc]
+            assert ("y Mend" in one.keys) is shown
+
+
 async def test_only_the_chosen_finding_is_mended(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     break_config(cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, StorageError
 from ocitui.host.daemon import DaemonState
 from tests.host.loops import loop_device
 from tests.tui.cache_support import (
@@ -139,6 +140,41 @@ async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path
         await one.until(lambda: "undone by" in one.status)
     assert files(cache).keys() == before.keys()
     assert files(cache)["index.json"][3] == before["index.json"][3]
+
+
+async def test_what_is_said_during_a_change_promises_no_undo_and_goes_with_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        held = asyncio.Event()
+
+        async def empty_trash(**_: object) -> None:
+            await held.wait()
+            raise StorageError("the disk is gone")
+
+        monkeypatch.setattr(one.session.cache, "empty_trash", empty_trash)
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: "3 files" in one.status)
+        await one.open("e", "EmptyTrashScreen")
+        await one.until(lambda: "nothing brings them back" in one.status)
+        await one.press("y", "ctrl+c")
+        assert one.status == " at work; it is finished first"
+        held.set()
+        await one.until(lambda: "Not done: the disk is gone" in one.lines)
+        await one.until(lambda: "nothing brings them back" in one.status)
+
+
+async def test_what_others_delete_is_told_though_it_was_asked_about_here_and_not_done(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.press("a")
+        await one.open("d", "DeleteScreen")
+        await plan_shown(one)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        write_index(cache, (TEA,))
+        await one.until(lambda: "6 entries left the index" in one.status)
 
 
 async def test_nothing_to_undo(tmp_path: Path) -> None:

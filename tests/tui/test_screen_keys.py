@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from ocitui.tui.actions import ACTIONS, BY_NAME, keys_text
+from ocitui.tui.app import OcituiApp
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines import LinesView
@@ -186,6 +187,9 @@ async def test_escape_in_the_filter_takes_it_back(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.press("slash", *"tea", "escape")
         assert one.table.shown == 7
+        await one.press("slash", *"tea", "enter", "slash", *" erofs", "escape")
+        assert (one.table.filter_text, one.table.shown) == ("tea", 1), "the filter that was in force is again"
+        await one.press("escape")
         # Keys that come at once, as over a slow link.
         await one.press("slash", "escape", "slash", *"ngi", "enter")
         assert one.table.shown == 1
@@ -220,7 +224,7 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         assert one.table.filter_text == "tea"
         assert len(one.table.rows.marked) == 1
         await one.press("escape")
-        one.send_at_once("slash", "escape", "slash", *"ngi", "enter", "d")
+        one.send_at_once("slash", "escape", "escape", "slash", *"ngi", "enter", "d")
         await one.until(lambda: one.top == "DeleteScreen")
         await one.press("escape")
         assert one.table.shown == 1
@@ -247,6 +251,8 @@ async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
         await one.until(lambda: one.app.focused is one.table)
         assert one.table.filter_text == "busy"
         await one.press("slash", "escape")
+        assert one.table.filter_text == "busy"
+        await one.press("escape")
         assert one.table.shown == 7
 
 
@@ -295,9 +301,32 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.open("s", "MenuScreen")
         await one.press("i")
         await one.until(lambda: one.table.rows.sort_column is None)
+        first = one.names[0]
+        for letter, reverse in (("I", True), ("I", True), ("i", False), ("i", False)):
+            await one.open("s", "MenuScreen")
+            await one.press(letter)
+            await one.until(lambda: one.top == "MainScreen")
+            assert (one.table.rows.sort_column, one.table.rows.view.reverse) == (None, reverse)
+            assert one.names[-1 if reverse else 0] == first
         await one.open("s", "MenuScreen")
         await one.press("escape")
         await one.until(lambda: one.top == "MainScreen")
+
+
+async def test_the_shell_is_to_be_had_on_every_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(OcituiApp, "action_suspend_process", lambda self: given.append(type(self.screen).__name__))
+    opened = {"MainScreen": (), "DeleteScreen": ("d",), "MenuScreen": ("s",), "CommandScreen": ("colon",)}
+    async with desk(make_cache(tmp_path / "image")) as one:
+        for number, (screen, keys) in enumerate(opened.items()):
+            await one.press(*keys)
+            await one.until(lambda screen=screen: one.top == screen, screen)  # type: ignore[misc]
+            await one.press("ctrl+z")
+            await one.until(lambda number=number: len(given) > number, f"{screen} gives it")  # type: ignore[misc]
+            await one.until(lambda: not one.app._suspending)
+            await one.press("escape")
+            await one.until(lambda: one.top == "MainScreen")
+    assert given == [*opened]
 
 
 async def test_themes_go_round(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ocitui.doctor.findings import Depth
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.terminal import to_ascii
 from ocitui.tui.widgets.bars import Bar, TroubleBar
+from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_columns import cut
 from ocitui.tui.widgets.lines import LinesView, PickList
 from tests.tui.cache_support import (
@@ -46,7 +48,7 @@ def drawn(one: Desk) -> list[str]:
     return one.text.split("\n")
 
 
-def beside_the_bar(one: Desk, view: PickList | LinesView) -> list[str]:
+def beside_the_bar(one: Desk, view: PickList | LinesView | DocumentView) -> list[str]:
     """What is drawn of a view that scrolls, row by row, without the column of its bar."""
     assert view.show_vertical_scrollbar
     region = view.region
@@ -95,13 +97,17 @@ async def test_a_list_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
 
 async def test_a_long_document_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", [LONG])
-    (cache / f"{LONG.digest}.config.json").write_text('["%s"]' % ('a" , "' * 400))
+    (cache / f"{LONG.digest}.config.json").write_text(json.dumps(["a" * 100] * 400))
     async with desk(cache) as one:
         await one.press("3")
-        await one.until(lambda: one.pane.document_view is not None and '"a"' in one.text)
+        await one.until(lambda: one.pane.document_view is not None and '"aaa' in one.text)
         view = one.pane.document_view
         assert view is not None
-        await one.until(lambda: view._columns + view._gutter_width == view.size.width - 1)
+        await one.until(lambda: view.show_vertical_scrollbar)
+        await one.rest()
+        cut_rows = [line for line in beside_the_bar(one, view) if line.startswith('  "aaa')]
+        assert len(cut_rows) > 1
+        assert all(line.endswith("a>") for line in cut_rows), cut_rows
 
 
 @pytest.mark.parametrize("ascii", [False, True])

@@ -41,7 +41,6 @@ class FullScreen(SessionScreen[R]):
         Binding("pageup", "scroll(-1)", "Page up", show=False),
         Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
-        Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
@@ -93,10 +92,14 @@ class FullScreen(SessionScreen[R]):
             view.set_lines(lines)
 
     def stand(self, text: str) -> None:
-        """Put a text in the status line that stays there; another one than before is news, and goes over what was
-        said."""
-        self.message, self._stands = self.message if text == self._stands else "", text
+        """Put a text in the status line that stays there; what was said covers it until the next key."""
+        self._stands = text
         self.draw_status()
+
+    def conclude(self, text: str) -> None:
+        """Put a text there that goes over what was said: what came of it."""
+        self.message = ""
+        self.stand(text)
 
     def draw_status(self) -> None:
         for bar in self.query(StatusBar):
@@ -230,18 +233,28 @@ class ConfirmScreen(FullScreen[str | None]):
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = self._waiting = False
-        self.stand(f"on {self.session.host}: making the plan; esc cancels")
+        self.conclude(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:
             self.show_lines(error_lines(error))
-            self.stand("enter or esc goes back")
+            self.conclude("enter or esc goes back")
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        wait = [("w", "Wait for the lock")] if self._locked else []
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
-        self.stand(f"on {self.session.host}: {self.asked()}")
+        self.wait_for_answer()
+
+    def wait_for_answer(self) -> None:
+        """Say what can be answered to the plan as it is shown."""
+        keys = [("y", self.verb)] if self.has_steps else []
+        keys += [("w", "Wait for the lock")] if self._locked else []
+        self.show_keys([(f"[ {self.stay} ]", "enter"), *keys, *self.more_keys])
+        self.conclude(f"on {self.session.host}: {self.asked()}")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is anything to do in the plan."""
+        return True
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -287,7 +300,7 @@ class ConfirmScreen(FullScreen[str | None]):
         if used_by := self.used_by():
             self._asked_twice = True
             devices = ", ".join(used_by)
-            self.stand(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+            self.conclude(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             self._act()
 
@@ -303,7 +316,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def _act(self) -> None:
         self._acting, self._locked = True, False
         self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
-        self.stand(self.acting())
+        self.conclude(self.acting())
         self._run_act()
 
     @work(group="act")
@@ -348,7 +361,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def action_interrupt(self) -> None:
         """A change under way is never cut in two; before it, this cancels."""
         if self._acting and not self._waiting:
-            self.say("at work; it is finished first, u undoes it")
+            self.say("at work; it is finished first")
         else:
             self.action_leave()
 

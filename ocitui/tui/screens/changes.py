@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -203,7 +203,7 @@ class JournalScreen(FullScreen[str | None]):
         self.query_one(PickList).set_rows([PickRow(one.id, row_text(one), start=True) for one in transactions])
         size = human_size(sum(one.bytes_in_trash for one in transactions))
         count = counted(len(transactions), "transaction")
-        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+        self.conclude(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
 
     def action_scroll(self, pages: int) -> None:
         self.query_one(PickList).action_page(pages)
@@ -369,7 +369,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
     keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"))
 
     def begin(self) -> None:
-        self._listed: tuple[Sequence[TrashedFile], dict[str, Transaction]] = (), {}
+        self._files: Sequence[TrashedFile] = ()
         self._marked: frozenset[str] = frozenset()
         self._read()
 
@@ -381,8 +381,9 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        self._listed = files, transactions
-        self._mark(self._marked.intersection(file.trash for file in files))
+        self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
+        self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
+        self._draw_detail()
         self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
         self.say(said)
 
@@ -393,10 +394,13 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
 
     def _mark(self, marked: frozenset[str]) -> None:
         """Have these marked, by their names in the trash, and no others."""
+        changed = [self.rows[f"file {name}"] for name in self._marked ^ marked]
         self._marked = marked
-        self.show_rows(trash_rows(*self._listed, marked))
-        self._draw_detail()
-        chosen = [file for file in self._listed[0] if file.trash in marked]
+        for key in {key for row in changed for key in (row.key, f"of {row.files[0].transaction}")}:
+            row = self.rows[key]
+            self.rows[key] = replace(row, text=f"{_mark(row.files, marked)}{row.text[1:]}")
+        self.show_rows(self.rows.values())
+        chosen = [file for file in self._files if file.trash in marked]
         self.say(f"marked: {_total(chosen)}" if chosen else "nothing is marked: a key is for the row under the cursor")
 
     def action_mark(self) -> None:
@@ -407,12 +411,12 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             self.query_one(PickList).action_step(1)
 
     def action_mark_all(self, marked: bool) -> None:
-        self._mark(frozenset(file.trash for file in self._listed[0] if marked))
+        self._mark(frozenset(file.trash for file in self._files if marked))
 
     @property
     def _chosen(self) -> Sequence[TrashedFile]:
         """What is marked, else what the row under the cursor stands for."""
-        marked = [file for file in self._listed[0] if file.trash in self._marked]
+        marked = [file for file in self._files if file.trash in self._marked]
         return marked or (self.row.files if self.row is not None else ())
 
     def action_restore(self) -> None:
@@ -443,10 +447,6 @@ def trash_rows(
     files: Sequence[TrashedFile], transactions: dict[str, Transaction], marked: frozenset[str]
 ) -> Iterator[TrashRow]:
     """Transaction by transaction, the newest first, and the files of each, those with a mark that are ``marked``."""
-
-    def mark(*same: TrashedFile) -> str:
-        return MARK if marked.issuperset(file.trash for file in same) else " "
-
     for transaction_id, group in groupby(files, key=lambda file: file.transaction):
         same = tuple(group)
         transaction = transactions.get(transaction_id)
@@ -455,14 +455,18 @@ def trash_rows(
             names = f" {transaction.about}" if transaction.about else ""
             what = f"{transaction.kind} {transaction_id}{names}"
         fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
-        text = f"{mark(*same)} {timestamp(max(file.when for file in same))} {what}"
+        text = f"{_mark(same, marked)} {timestamp(max(file.when for file in same))} {what}"
         key = f"of {transaction_id}"
         yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
         for file in same:
             name = short_digests(file.name or file.trash)
             kind = "" if file.kind == "file" else f" ({file.kind})"
-            key, text = f"file {file.trash}", f"{mark(file)}   {name}{kind}"
+            key, text = f"file {file.trash}", f"{_mark((file,), marked)}   {name}{kind}"
             yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
+
+
+def _mark(files: Iterable[TrashedFile], marked: frozenset[str]) -> str:
+    return MARK if marked.issuperset(file.trash for file in files) else " "
 
 
 def _detail(row: TrashRow) -> list[Line]:

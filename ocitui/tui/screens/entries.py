@@ -54,7 +54,7 @@ class EntriesScreen(SessionScreen[None]):
         super().__init__()
         self._condition = Condition.SOUND
         self._asking: Literal["", "filter", "search"] = ""
-        self._imports_text = ""
+        self._filter_before = self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
         self.split = {False: 50, True: 61}
         """The table's share of the room in percent, by whether the pane is beside it."""
@@ -301,6 +301,7 @@ class EntriesScreen(SessionScreen[None]):
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
+        self._filter_before = table.filter_text
         self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -312,13 +313,15 @@ class EntriesScreen(SessionScreen[None]):
         return self.query_one(OneLineQuestion)
 
     def on_key(self, event: events.Key) -> None:
-        """Keys that were sent to another widget before the question was open."""
-        if not self._asking and event.key == "slash":
+        """Keys that were sent to another widget before the question was open, and those around it, in their order."""
+        if event.key == "escape":
+            self.action_back()
+        elif not self._asking and event.key == "slash":
             self.action_filter()
         elif self._asking and event.is_printable and event.character:
             self._question.insert_text_at_cursor(event.character)
-        elif self._asking and event.key in ("enter", "escape"):
-            self.end_asking(event.key == "enter")
+        elif self._asking and event.key == "enter":
+            self.end_asking(True)
         else:
             return
         event.stop()
@@ -345,12 +348,12 @@ class EntriesScreen(SessionScreen[None]):
         self.say("")
 
     def end_asking(self, keep: bool, *, focus: bool = True) -> None:
-        """Close the question; ``keep`` takes what was typed, else it was never asked."""
+        """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         if asking == "filter":
-            self._filter(self._question.value if keep else "")
+            self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
             view.search(self._question.value)
         if focus:

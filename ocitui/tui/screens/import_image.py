@@ -204,7 +204,7 @@ class ImportScreen(FullScreen[str | None]):
         if self._request is not None:
             self._request = None
             self.show_keys(_KEYS)
-            self.stand("changed: enter looks again")
+            self.conclude("changed: enter looks again")
 
     def action_more(self) -> None:
         more = self.query_one("#more", Choice)
@@ -238,7 +238,7 @@ class ImportScreen(FullScreen[str | None]):
             request = make_request(typed)
             seen = tuple(typed[field] for field in SOURCE_FIELDS)
             if self._sight is None or seen != self._seen or self._request is not None:
-                self.stand(f"looking at {request.source}; ctrl+c stops it")
+                self.conclude(f"looking at {request.source}; ctrl+c stops it")
                 self._sight, self._seen = None, seen
                 self._sight = await run_beside(lambda: look(request, self._note))
             sight = self._sight
@@ -251,7 +251,7 @@ class ImportScreen(FullScreen[str | None]):
             self._show_images([])
             self.show_lines(error_lines(error, with_fields(error.hint)))
             self.show_keys(_KEYS)
-            self.stand("nothing was changed")
+            self.conclude("nothing was changed")
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
@@ -265,11 +265,11 @@ class ImportScreen(FullScreen[str | None]):
             if rows:
                 self.query_one(PickList).focus()
                 self.show_keys([("enter", "Take it"), ("shift+tab", "Fields")])
-            self.stand("choose one of them: enter takes it" if rows else "not to be imported as it is")
+            self.conclude("choose one of them: enter takes it" if rows else "not to be imported as it is")
         elif request.name is None:
             self.query_one("#name").focus()
             self.show_keys(_KEYS)
-            self.stand("the source says no name: type the one it is to have")
+            self.conclude("the source says no name: type the one it is to have")
         else:
             self._wait_for_start(request, several=bool(rows))
 
@@ -279,7 +279,7 @@ class ImportScreen(FullScreen[str | None]):
         other = self._standing.is_other(request.name or "")
         keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields")]
         self.show_keys([*keys, ("enter", "Take another")] if several else keys)
-        self.stand(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
+        self.conclude(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
         images = self.query_one(PickList)
@@ -314,7 +314,7 @@ class ImportScreen(FullScreen[str | None]):
         looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
         for worker in looking:
             worker.cancel()
-        self.stand("stopped looking" if looking else "nothing is running; esc goes back")
+        self.conclude("stopped looking" if looking else "nothing is running; esc goes back")
 
 
 def _label(text: str) -> Static:

@@ -132,7 +132,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         except CacheError as error:
             self.say(error.one_line)
             return
-        self.stand(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+        self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
 
     @property

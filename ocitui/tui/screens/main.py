@@ -104,6 +104,8 @@ class MainScreen(EntriesScreen):
         if message:
             self.query_one(EntryTable).clear_marks()
             self.say(message)
+        else:
+            self._own_deletions = frozenset()
 
     def action_undo(self) -> None:
         if self._may("undo"):

@@ -205,14 +205,18 @@ class FileNameScreen(PopUp[str]):
 
     @on(Input.Submitted)
     def _named(self, event: Input.Submitted) -> None:
-        if event.value.strip():
+        if event.value.strip() and not self._is_writing:
             self._write(Path(os.path.abspath(os.path.expanduser(event.value.strip()))))
 
     def action_replace(self) -> None:
-        if self._taken is not None:
+        if self._taken is not None and not self._is_writing:
             self._write(self._taken, replace=True)
 
-    @work(group="write", exclusive=True)
+    @property
+    def _is_writing(self) -> bool:
+        return any(worker.group == "write" and not worker.is_finished for worker in self.workers)
+
+    @work(group="write")
     async def _write(self, path: Path, *, replace: bool = False) -> None:
         text = f"{self._text}\n"
         try:

@@ -335,6 +335,10 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         for view in self.query(PickList):
             view.move_to(PLAN)
 
+    @property
+    def has_steps(self) -> bool:
+        return self._plan is not None and bool(self._plan.made)
+
     def asked(self) -> str:
         if self._plan is not None and not self._plan.made:
             marking = "space marks a step that is offered, " if self._plan.steps else ""
@@ -376,7 +380,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
-        self.stand(f"on {self.session.host}: {self.asked()}")
+        self.wait_for_answer()
 
     # Naming, and what may be done
 
@@ -445,8 +449,8 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
         more = [("m", "Plan what remains")] if repaired.remaining else []
-        self.show_keys([*more])
-        self.stand(message)
+        self.show_keys(more)
+        self.conclude(message)
 
     def action_go_on(self) -> None:
         """A plan for what remains, such as entries that could not be mended before the index was."""

@@ -271,6 +271,8 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
         keys = [("m", "mends it"), ("v", "shows where it breaks")]
     elif health.sound or health.condition is Condition.MISSING:
         keys = [("m", "mends it")]
+    elif health.condition in (Condition.GONE, Condition.UNREADABLE):
+        act = "See that it is mounted; it is shown again by itself once it is back"
     keys.append(("p", "shows what is known"))
     room = max(width - 2, 10)
     line: list[Part] = [" "]

@@ -327,10 +327,11 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def choose_sort(self, column: str | None, *, other_way: bool = False) -> None:
-        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed."""
-        again = column == self.rows.sort_column
+        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed. None is the
+        index's own order."""
+        again = column is not None and column == self.rows.sort_column
         way = not self.rows.view.reverse if again else other_way ^ (column in LARGEST_FIRST)
-        self.sort_by(column, column is not None and way)
+        self.sort_by(column, way)
 
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
         """Sort by a column, or as the index has it."""

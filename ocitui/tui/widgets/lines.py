@@ -319,7 +319,10 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh(layout=True)
         else:
             pairs = zip(old, self.rows, strict=True)
-            self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
+            self._repaint(
+                {y for y, (one, other) in enumerate(pairs) if one is not other and one != other}
+                | ({was, self._cursor} - {was})
+            )
         if self.key != before:
             self.post_message(self.CursorMoved())
 
