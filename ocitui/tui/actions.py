@@ -60,7 +60,7 @@ _ALIASES = {
     "delete": "rm remove",
     "mend": "repair fix",
     "import_image": "pull add",
-    "journal": "timeline log transactions",
+    "journal": "journal log transactions history",
     "trash": "restore",
     "problems": "check findings",
     "filter": "search find",
@@ -112,7 +112,12 @@ _OF_CACHE = (
         "Reverse the newest transaction; what it moved comes back from the trash.",
         writes=True,
     ),
-    Action("journal", ("t",), "Journal", "Every transaction: when, what, by whom; any one can be undone from there."),
+    Action(
+        "journal",
+        ("t",),
+        "Timeline",
+        "What was done: when, what, by whom, and the index before and after; / filters it, and any one can be undone.",
+    ),
     Action(
         "trash",
         ("X",),

@@ -156,7 +156,7 @@ async def test_what_other_screens_copy(tmp_path: Path) -> None:
         assert BUSYBOX.digest in plan
         await one.press("y")
         await one.until(lambda: one.top == "MainScreen" and "deleted" in one.status)
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "1 transaction" in one.status)
         assert json.loads(await _copy(one, "e"))["digests"] == [BUSYBOX.digest]
         assert await _copy(one, "d") == BUSYBOX.digest

@@ -188,7 +188,7 @@ async def test_nothing_to_undo(tmp_path: Path) -> None:
 async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "no transaction yet" in one.status)
         await one.press("enter", "escape")
         for number, entries in ((1, 6), (2, 5)):
@@ -197,7 +197,7 @@ async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
             await plan_shown(one)
             await one.press("y")
             await one.until(lambda entries=entries: one.table.total == entries, f"deletion {number}")  # type: ignore[misc]
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "2 transactions" in one.status)
         assert "nginx:1.25.3 squashfs" in one.text
         assert "alpine:3.19 tar" in one.text
@@ -207,7 +207,7 @@ async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
         await one.press("y")
         await one.until(lambda: one.table.total == 6)
         assert packed_path(cache, NGINX).exists()
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "3 transactions" in one.status)
         await one.press("G", "enter")
         await one.until(lambda: "cannot be undone: it is undone" in one.status)

@@ -71,7 +71,7 @@ _DOES: dict[str, Check] = {
     "import_image": _opens("ImportScreen"),
     "imports": _opens("ImportsScreen"),
     "undo": _opens("UndoScreen"),
-    "journal": _opens("JournalScreen"),
+    "journal": _opens("TimelineScreen"),
     "trash": _opens("TrashScreen"),
     "problems": _opens("ProblemsScreen"),
     "mend": _says("nothing is known to be wrong with it"),
@@ -343,7 +343,7 @@ async def test_themes_go_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "screen"),
     [("delete", "DeleteScreen"), ("d", "DeleteScreen"), ("rm", "DeleteScreen"), ("I", "ImportsScreen"),
-     ("Import", "ImportScreen"), ("prob", "ProblemsScreen"), ("timeline", "JournalScreen")],
+     ("Import", "ImportScreen"), ("prob", "ProblemsScreen"), ("timeline", "TimelineScreen")],
 )  # fmt: skip
 async def test_a_command_is_run_by_name_alias_or_key_however_quickly_it_is_typed(
     tmp_path: Path, typed: str, screen: str

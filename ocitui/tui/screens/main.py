@@ -117,9 +117,9 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(UndoScreen(transaction_id), self._said)
 
     def action_journal(self) -> None:
-        from .changes import JournalScreen
+        from .changes import TimelineScreen
 
-        self.app.push_screen(JournalScreen(), self._undo_chosen)
+        self.app.push_screen(TimelineScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
         from .changes import TrashScreen

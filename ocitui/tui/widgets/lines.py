@@ -363,12 +363,11 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             return Strip.blank(width, styles["plain"])
         row, pointed = self.rows[number], number == self._cursor
         # The scroll bar stands beside it.
-        text = row_text(row, self.scrollable_content_region.width, pointed=pointed)
-        style = styles[role_of(row.kind)]
-        if pointed:
-            ground = styles["cursor" if self.has_focus else "blurred"]
-            style = ground if row.kind == "muted" else ground + style
-        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
+        text, right = row_text(row, self.scrollable_content_region.width, pointed=pointed)
+        ground = styles["cursor" if self.has_focus else "blurred"] if pointed else styles["plain"]
+        style = ground if row.kind == "muted" and pointed else ground + styles[role_of(row.kind)]
+        aside = ground if pointed else styles["muted"]
+        return Strip([Segment(text, style), Segment(right, aside)]).adjust_cell_length(width, ground)
 
     def action_step(self, by: int) -> None:
         self._go(self._cursor + by)
@@ -394,8 +393,8 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self._go(number)
 
 
-def row_text(row: PickRow, width: int, *, pointed: bool) -> str:
-    """A row as it is drawn: as wide as asked, its text cut where it is too long."""
+def row_text(row: PickRow, width: int, *, pointed: bool) -> tuple[str, str]:
+    """A row as it is drawn, and what stands at its right end: as wide as asked, its text cut where it is too long."""
     right = cut(clean(row.right), max(width - 3, 0))
     text = fit(clean(row.text), max(width - cell_len(right) - 3, 0), middle=not row.start)
-    return set_cell_size(f"{CURSOR if pointed else ' '} {text} {right}", width)
+    return set_cell_size(f"{CURSOR if pointed else ' '} {text} ", max(width - cell_len(right), 0)), right
