@@ -252,6 +252,13 @@ _OF_PROGRAM = (
         "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
     ),
     Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
+    Action("host_colour", ("H",), "Host colour", "Change the colour behind the host's name, to tell windows apart."),
+    Action(
+        "keep_settings",
+        ("K",),
+        "Keep",
+        "Have the next start look like this: theme, layout, split, sort, and the colour of the host's name.",
+    ),
     Action(
         "redraw",
         ("ctrl+l",),

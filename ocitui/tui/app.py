@@ -58,7 +58,7 @@ class OcituiApp(SessionApp):
         super().__init__(ansi_color=True)
         for theme in textual_themes():
             self.register_theme(theme)
-        self.theme = THEMES[session.options.theme or session.terminal.theme]
+        self.theme = THEMES[session.options.theme or session.settings.theme or session.terminal.theme]
         self.animation_level = "none"
         self._suspending = False
         session.live_changed, session.imports_changed = self._tell_live, self._tell_imports
@@ -136,7 +136,8 @@ class OcituiApp(SessionApp):
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
         following = names[(names.index(current) + 1) % len(names)]
         self.theme = THEMES[following]
-        self.session.say(f"theme {following}; start with --theme {following} to keep it")
+        self.session.settings.theme = following
+        self.session.say(f"theme {following}; K keeps it for the next start")
 
     def action_commands(self) -> None:
         """Ask for a command by its name; it is done on the main screen."""

@@ -27,6 +27,7 @@ from ocitui.words.lines import Line
 
 from .actions import BY_NAME
 from .live import LiveCache, LiveChange
+from .settings import Settings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -59,8 +60,12 @@ class Session:
     """One cache as it is worked on. ``live_changed`` and ``imports_changed`` are for whoever shows it to set: the first
     is called on the event loop, the second from the thread of the imports."""
 
-    def __init__(self, options: ScreenOptions, terminal: Terminal | None = None) -> None:
+    def __init__(
+        self, options: ScreenOptions, terminal: Terminal | None = None, settings: Settings | None = None
+    ) -> None:
+        """Without ``settings`` those that were kept are read."""
         self.options = options
+        self.settings, self.odd_settings = (settings, "") if settings else read_settings(settings_path())
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
         self.host = socket.gethostname()
@@ -137,6 +142,12 @@ class Session:
         if self.directory.is_dir() and not os.access(self.directory, os.W_OK):
             return "this user may not write to the directory"
         return ""
+
+    def keep_settings(self) -> Path:
+        """Have the next start look so; gives the file. Not on the event loop. Raises StorageError, ConflictError."""
+        path = settings_path()
+        keep_settings(self.directory, path, self.settings)
+        return path
 
     def take_stock(self) -> int:
         """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop.

@@ -21,8 +21,8 @@ THEMES = {"dark": "ocitui-dark", "light": "ocitui-light", "ansi": "ocitui-ansi"}
 """The themes by the names an operator uses; ansi is the terminal's own sixteen colours."""
 
 Role = Literal[
-    "plain", "strong", "muted", "faint", "key", "good", "warn", "bad", "critical", "mark", "zone", "gauge", "host",
-    "strip", "banner", "cursor", "blurred",
+    "plain", "strong", "muted", "faint", "key", "good", "warn", "bad", "critical", "mark", "zone", "gauge",
+    "host", "host-red", "host-yellow", "host-green", "host-violet", "strip", "banner", "cursor", "blurred",
 ]  # fmt: skip
 """What a text is drawn for. The last four are surfaces, which the others stand on."""
 # In dark, light, ansi and without colours. Text is the terminal's own: it stands out from its ground, whatever that is.
@@ -40,11 +40,23 @@ _ROLES: dict[Role, tuple[str, str, str, str]] = {
     "zone": ("#c4a7f5", "#6639ba", "magenta", ""),
     "gauge": ("#5b7ea6", "#6a9bd1", "blue", ""),
     "host": ("bold #0d1117 on #79c0ff", "bold #ffffff on #0550ae", "bold reverse", "bold reverse"),
+    "host-red": ("bold #0d1117 on #ff8a80", "bold #ffffff on #b3261e", "bold black on red", "bold reverse"),
+    "host-yellow": ("bold #0d1117 on #e3b341", "bold #ffffff on #7d4e00", "bold black on yellow", "bold reverse"),
+    "host-green": ("bold #0d1117 on #7ebd8a", "bold #ffffff on #116329", "bold black on green", "bold reverse"),
+    "host-violet": ("bold #0d1117 on #c4a7f5", "bold #ffffff on #6639ba", "bold black on magenta", "bold reverse"),
     "strip": ("#c9d1d9 on #161c24", "#24292f on #eef1f5", "", ""),
     "banner": ("#f0f6fc on #35191b", "#24292f on #fde7e5", "", ""),
     "cursor": ("#f0f6fc on #1f3450", "#000000 on #cfe3fa", "reverse", "reverse"),
     "blurred": ("#c9d1d9 on #1c222b", "#24292f on #e6eaef", "underline", "underline"),
 }
+HOST_COLOURS: dict[str, Role] = {
+    "blue": "host",
+    "red": "host-red",
+    "yellow": "host-yellow",
+    "green": "host-green",
+    "violet": "host-violet",
+}
+"""What the host's name may stand on, so that the wrong window is seen."""
 Palette = Mapping[Role, Style]
 
 

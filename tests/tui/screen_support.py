@@ -19,8 +19,9 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
 from ocitui.tui.session import ScreenOptions, Session
+from ocitui.tui.settings import Settings
 from ocitui.tui.terminal import Terminal
-from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
+from ocitui.tui.widgets.bars import Bar, HeaderBar, HealthBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines import LinesView
@@ -85,19 +86,20 @@ class Desk:
 
     def bar_at(self, place: str) -> str:
         """The whole text of the bar at a place of the screen on top."""
-        return self.app.screen.query_one(place, Bar).content.plain
+        return self.app.screen.query_one(place, Bar).plain
 
     def bar(self, kind: type[Bar]) -> str:
         """The whole text of a bar of the screen on top."""
-        return self.app.screen.query_one(kind).content.plain
+        return self.app.screen.query_one(kind).plain
 
     @property
     def header(self) -> str:
-        return self.bar(HeaderBar)
+        """The two lines on top."""
+        return f"{self.bar(HeaderBar)}\n{self.bar(HealthBar)}"
 
     @property
     def trouble(self) -> str:
-        return self.main.query_one(TroubleBar).content.plain.replace("\n", "")
+        return self.main.query_one(TroubleBar).plain.replace("\n", "")
 
     @property
     def status(self) -> str:
@@ -108,10 +110,9 @@ class Desk:
         return self.bar(KeyBar)
 
     def key_styles(self, label: str) -> str:
-        """The styles a label of the footer is drawn in."""
-        content = self.main.query_one(KeyBar).content
-        start = content.plain.index(label)
-        return " ".join(str(span.style) for span in content.spans if span.start <= start < span.end)
+        """What a label of the footer is drawn for."""
+        cells = self.main.query_one(KeyBar).lines[0]
+        return next(role for text, role in ((one, "plain") if isinstance(one, str) else one for one in cells) if label in text)
 
     @property
     def lines(self) -> str:
@@ -209,7 +210,7 @@ class FixedSession(Session):
     """A session that is told what the daemon's state and the host are."""
 
     def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
-        super().__init__(options, terminal)
+        super().__init__(options, terminal, Settings())
         self.host = "host7"
         self.daemon = daemon
 

@@ -15,6 +15,7 @@ from ocitui.text import clean, timestamp
 from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
+from ..settings import LAYOUTS
 from ..widgets.bars import (
     Bar,
     HeaderBar,
@@ -56,8 +57,6 @@ class EntriesScreen(SessionScreen[None]):
         self._asking: Literal["", "filter", "search"] = ""
         self._filter_before = self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
-        self.split = {False: 50, True: 61}
-        """The table's share of the room in percent, by whether the pane is beside it."""
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
@@ -73,10 +72,16 @@ class EntriesScreen(SessionScreen[None]):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self._draw_header()
+        self.draw_header()
         self.draw_status()
         self._draw_keys()
         self.query_one("#tiny", Bar).show(["too small; q quits"])
+        settings = self.session.settings
+        self.query_one(EntryTable).sort_by(settings.sort or None, settings.reverse)
+        if settings.layout != "split":
+            self._lay_out()
+        if self.session.odd_settings:
+            self.say(self.session.odd_settings)
         # The first frame is painted before anything is read.
         self.call_after_refresh(self._begin)
 
@@ -105,7 +110,7 @@ class EntriesScreen(SessionScreen[None]):
             # What was refused or said under the old one may no longer be true.
             self._condition, self.message = live.health.condition, ""
         self.message = self._said_of(change) or self.message
-        self._draw_header()
+        self.draw_header()
         self.draw_status()
         self._draw_keys()
         self._follow_cursor(change)
@@ -192,31 +197,37 @@ class EntriesScreen(SessionScreen[None]):
 
     def action_layout(self) -> None:
         """Table and pane, the table alone, the pane alone."""
-        if self.has_class("-whole"):
-            self.remove_class("-whole")
-        elif self.has_class("-table"):
-            self.remove_class("-table")
-            self.action_open_pane()
-            return
+        layouts = self.session.settings
+        layouts.layout = LAYOUTS[(LAYOUTS.index(layouts.layout) + 1) % len(LAYOUTS)]
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        layout = self.session.settings.layout
+        self.set_class(layout == "table", "-table")
+        self.set_class(layout == "pane", "-whole")
+        if layout == "pane":
+            self.query_one(EntryPane).focus_view()
         else:
-            self.add_class("-table")
-        self.query_one(EntryTable).focus()
+            self.query_one(EntryTable).focus()
 
     def action_move_split(self, by: int) -> None:
         """Give the table more of the room, or with less than none the pane; for this width of the screen."""
-        wide = self.has_class("-wide")
-        self.split[wide] = min(max(self.split[wide] + by, 20), 80)
+        settings, name = self.session.settings, self._split
+        setattr(settings, name, min(max(getattr(settings, name) + by, 20), 80))
         self._share_out()
 
+    @property
+    def _split(self) -> str:
+        return "wide_split" if self.has_class("-wide") else "split"
+
     def _share_out(self) -> None:
-        wide = self.has_class("-wide")
-        share = self.split[wide]
+        wide, share = self.has_class("-wide"), getattr(self.session.settings, self._split)
         for widget, part in ((self.query_one(EntryTable), share), (self.query_one(EntryPane), 100 - share)):
             widget.styles.width, widget.styles.height = (f"{part}fr", "1fr") if wide else ("1fr", f"{part}fr")
 
     # Bars
 
-    def _draw_header(self) -> None:
+    def draw_header(self) -> None:
         live = self.session.live
         draw_frame(self)
         bar, table = self.query_one(TroubleBar), self.query_one(EntryTable)
@@ -292,7 +303,7 @@ class EntriesScreen(SessionScreen[None]):
         self.call_after_refresh(self._give_keys)
         self.set_class(width >= _WIDE, "-wide")
         self._share_out()
-        self._draw_header()
+        self.draw_header()
         self._draw_keys()
 
     # A filter, or a search in the document that has the keys

@@ -18,6 +18,7 @@ from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
+from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
@@ -253,6 +254,24 @@ class MainScreen(EntriesScreen):
     def action_copy(self) -> None:
         entry = self.query_one(EntryTable).cursor_entry
         offer_copies(self, _copies(self.session.directory, entry) if entry is not None else [])
+
+    def action_host_colour(self) -> None:
+        """So that the window of one host is told from that of another."""
+        settings, colours = self.session.settings, [*HOST_COLOURS]
+        settings.host_colour = colours[(colours.index(settings.host_colour) + 1) % len(colours)]
+        self.draw_header()
+        self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
+
+    @work(group="settings", exclusive=True)
+    async def action_keep_settings(self) -> None:
+        rows = self.query_one(EntryTable).rows
+        self.session.settings.sort, self.session.settings.reverse = rows.sort_column or "", rows.view.reverse
+        try:
+            path = await asyncio.to_thread(self.session.keep_settings)
+        except CacheError as error:
+            self.say(error.one_line)
+        else:
+            self.say(f"the next start looks like this: {path}")
 
     # What the application does
 

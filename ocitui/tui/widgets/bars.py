@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -17,14 +16,14 @@ from ocitui.host.daemon import DaemonState
 from ocitui.text import clean, counted, human_age, human_size, timestamp
 from ocitui.words.lines import capital
 
-from ..terminal import Role, palette
+from ..terminal import HOST_COLOURS, Role, palette
 from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
 
     from ..live import LiveCache
-    from ..session import SessionScreen
+    from ..session import Session, SessionScreen
 
 R = TypeVar("R")
 
@@ -133,29 +132,29 @@ def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
     """The two lines on top of every screen."""
     session, width = screen.session, screen.app.size.width
     for bar in screen.query(HeaderBar):
-        left, right = header_parts(session.host, session.directory, session.live, subject, width)
+        left, right = header_parts(session, subject, width)
         bar.show(left, right=right)
     for health in screen.query(HealthBar):
         health.show(health_parts(session.live, width))
 
 
-def header_parts(
-    host: str, directory: Path, live: LiveCache, subject: str, width: int
-) -> tuple[list[Part], list[Part]]:
+def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part], list[Part]]:
     """Host, directory and screen, and at the right end what the cache holds and the daemon; the directory gives way, in
     its middle, where the line is narrow."""
+    live = session.live
     held: list[Part] = ["reading"]
     if live.loaded:
         held = [counted(live.total, "entry"), (f" {human_size(live.size)}", "muted")]
     right = [*held, "   ", *daemon_parts(live.daemon, long=width >= _WIDER), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
-    host, path = clean(host), clean(str(directory))
+    host, path = clean(session.host), clean(str(session.directory))
     room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 3
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
     parent, slash, last = path.rpartition("/")
-    left: list[Part] = [(f" {host} ", "host"), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
+    chip = HOST_COLOURS[session.settings.host_colour]
+    left: list[Part] = [(f" {host} ", chip), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
     return left, right
 
 
