@@ -330,7 +330,7 @@ class LiveCache:
 
         judge, names = self.judge or Judge(self._directory), self._names
         if self.judge is None:
-            self._memory = judge.memory
+            self._memory = judge.memory()
         try:
             with giving_way():
                 with CacheFiles(self._directory) as files:
@@ -512,14 +512,10 @@ class LiveCache:
         from ocitui.cache.watch import to_the_second
 
         while True:
-            if await asyncio.to_thread(self._is_told):
+            judge = self.judge
+            if judge is not None and await asyncio.to_thread(judge.memory) != self._memory:
                 await self.remember()
             await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
-
-    def _is_told(self) -> bool:
-        """Whether there is more to remember than what is shown."""
-        judge = self.judge
-        return judge is not None and judge.memory != self._memory
 
     async def remember(self) -> None:
         """What was acknowledged, or found by a deep check, is to be shown."""
@@ -527,15 +523,12 @@ class LiveCache:
         if judge is None:
             return
         async with self._turn:
-            if await asyncio.to_thread(self._remember, judge):
+            self._memory = await asyncio.to_thread(judge.memory)
+            if await asyncio.to_thread(judge.remember):
                 self._looked.clear()
                 self._looking = judge.look()
             await self._publish_all()
         self._remember_due = time.monotonic() + (time.monotonic() - began) / _SHARE
-
-    def _remember(self, judge: Judge) -> set[str]:
-        self._memory = judge.memory
-        return judge.remember()
 
     # The check of all bytes
 
@@ -602,7 +595,9 @@ class LiveCache:
 
         walked, socket = float("-inf"), None
         while True:
-            now, (seen, same) = time.monotonic(), await asyncio.to_thread(self._glance_at_daemon)
+            seen, now = await asyncio.to_thread(identity_of, daemon_socket(self._directory)), time.monotonic()
+            known = self.daemon.process
+            same = known is None or await asyncio.to_thread(is_daemon, known)
             if seen != socket or now > walked + _WALK_SECONDS or not same:
                 socket, walked = seen, now
                 state = await asyncio.to_thread(self._find_daemon, self.daemon.process)
@@ -613,11 +608,6 @@ class LiveCache:
             await self.look_at_users()
             await self.look_at_room()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
-
-    def _glance_at_daemon(self) -> tuple[object, bool]:
-        """Its socket as it stands, and whether the process that is known, if any, is one still."""
-        process = self.daemon.process
-        return identity_of(daemon_socket(self._directory)), process is None or is_daemon(process)
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""

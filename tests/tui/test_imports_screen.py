@@ -11,13 +11,23 @@ from textual.app import App
 
 from ocitui.cache import PackedFormat
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.jobs import JobState
+from ocitui.importing.errors import RegistryError
+from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.requests import ImportRequest, blob_store, unfinished
 from ocitui.tui.background import Throttle
+from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
-from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
+from tests.tui.import_support import (
+    ALPINE,
+    BUSYBOX,
+    StillQueue,
+    begin,
+    layout_with_names,
+    leave_interrupted,
+    stalled,
+)
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -150,6 +160,38 @@ async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Pa
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.FAILED, JobState.DONE])
     assert unfinished(cache) == []
+
+
+async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tmp_path: Path) -> None:
+    request = ImportRequest(
+        source="registry.example.com/team/app:1",
+        name="app:1",
+        format=PackedFormat.EROFS,
+        compression="lz4hc",
+        level=3,
+        max_bytes=5 << 30,
+        tls_ca="/srv/ca.pem",
+        again=True,
+    )
+    hint = "give --plain-http if it is meant to speak plain http"
+    job = ImportJob(1, request, state=JobState.FAILED, error=RegistryError("it does not speak TLS", hint=hint))
+    async with desk(make_cache(tmp_path / "image")) as one:
+        one.session.imports.queue = StillQueue(job)  # type: ignore[assignment]
+        await one.open("I", "ImportsScreen")
+        await one.until(lambda: "it does not speak TLS" in one.lines)
+        advice = 'give "Plain http" (F2) if it is meant to speak plain http; i opens the form, filled as it was'
+        assert advice in " ".join(one.lines.split())
+        await one.open("i", "ImportScreen")
+        await one.pilot.pause()
+        screen = one.app.screen
+        assert isinstance(screen, ImportScreen)
+        assert make_request(screen._typed()) == request
+        assert screen._typed()["level"] == "3"
+        await one.press("escape")
+        job = ImportJob(1, request, state=JobState.FAILED, error=RegistryError("it sent nothing"))
+        one.session.imports.queue = StillQueue(job)  # type: ignore[assignment]
+        one.app.imports_changed()
+        await one.until(lambda: "; r tries it again" in " ".join(one.lines.split()))
 
 
 async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Condition, StorageError
+from ocitui.cache import Condition, LockedError, StorageError
 from ocitui.host.daemon import DaemonState
 from tests.host.loops import loop_device
 from tests.tui.cache_support import (
@@ -285,6 +285,23 @@ async def test_a_lock_says_who_holds_it(tmp_path: Path) -> None:
             assert files(cache) == before
         await one.press("y")
         await one.until(lambda: one.table.total == 6)
+
+
+async def test_a_lock_in_the_way_of_a_key_is_told_without_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LockedError("the cache is locked by ocitui (process 77, eve@host8)")
+
+    monkeypatch.setattr("ocitui.tui.screens.problems.acknowledge", refuse)
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, TEA).unlink()
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "a Acknowledge" in one.keys)
+        await one.press("a")
+        await one.until(lambda: "eve@host8" in one.status)
+        assert one.status.endswith("(wait for it and try again, or end that program)")
 
 
 async def test_a_lock_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

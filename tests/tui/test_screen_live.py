@@ -242,7 +242,7 @@ async def test_no_file_is_looked_at_where_the_keys_are_handled(tmp_path: Path, m
 
     monkeypatch.setattr("ocitui.tui.live.identity_of", noting("socket", identity_of))
     monkeypatch.setattr("ocitui.tui.live.is_daemon", noting("daemon", lambda _: True))
-    monkeypatch.setattr(Judge, "memory", property(noting("memory", Judge.memory.fget)))  # type: ignore[attr-defined]
+    monkeypatch.setattr(Judge, "memory", noting("memory", Judge.memory))
     async with desk(make_cache(tmp_path / "image"), daemon=DaemonState(process=812)) as one:
         await one.live.remember()
         looked.clear()

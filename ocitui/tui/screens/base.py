@@ -14,7 +14,7 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
-from ocitui.words.lines import markdown
+from ocitui.words.lines import Ways, markdown, said
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
@@ -116,6 +116,9 @@ class FullScreen(SessionScreen[R]):
 
     def action_copy(self) -> None:
         offer_copies(self, self.copies())
+
+    def say_error(self, error: CacheError, what: str = "") -> None:
+        self.say(f"{what}{said(error.one_line, WAYS)}")
 
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""
@@ -366,7 +369,11 @@ class ConfirmScreen(FullScreen[str | None]):
             self.action_leave()
 
 
-def error_lines(error: CacheError, hint: str | None = None) -> list[Line]:
-    """An error as lines: what, and what to do; ``hint`` stands for its own."""
-    hint = error.hint if hint is None else hint
+WAYS = {"with --wait SECONDS": "and try again"}
+"""What an operator of the screen does instead of giving an option."""
+
+
+def error_lines(error: CacheError, ways: Ways = WAYS) -> list[Line]:
+    """An error as lines: what, and what to do, in the words of ``ways``."""
+    hint = said(error.hint, ways)
     return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]

@@ -199,7 +199,7 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
         try:
             transactions = await self.session.cache.transactions()
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         self._transactions = {one.id: one for one in transactions}
         self._show()
@@ -449,7 +449,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             files = await self.session.cache.trash()
             transactions = {one.id: one for one in await self.session.cache.transactions()}
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
         self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,11 +23,12 @@ from ocitui.importing.sources.images import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
+from ocitui.words.lines import said
 
 from ..background import run_beside
 from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
-from .base import FullScreen, error_lines
+from .base import WAYS, FullScreen, error_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,8 @@ _LABELS = {
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
 }
-_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
-
-
-def with_fields(hint: str) -> str:
-    """A hint that names options, as one that names the form's fields."""
-    return _OPTION.sub(lambda option: _LABELS.get(option[1].replace("-", "_"), option[0]), hint)
+FIELDS = WAYS | {f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}
+"""What the form calls each option that a hint names."""
 
 
 class FormError(CacheError):
@@ -130,7 +126,8 @@ _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "M
 
 
 class ImportScreen(FullScreen[str | None]):
-    """Enter looks, and writes nothing; `y` puts the import of what was shown into the queue."""
+    """Enter looks, and writes nothing; `y` puts the import of what was shown into the queue. The fields are filled as
+    an import was ``asked`` for, where there is one to go on from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "start(False)", "Import", show=False),
@@ -144,8 +141,9 @@ class ImportScreen(FullScreen[str | None]):
     subject: ClassVar[str] = "import"
     keys = _KEYS
 
-    def __init__(self) -> None:
+    def __init__(self, asked: ImportRequest | None = None) -> None:
         super().__init__()
+        self._asked = asked
         self._sight: Sight | None = None
         self._seen: tuple[str, ...] = ()
         self._request: ImportRequest | None = None
@@ -172,6 +170,14 @@ class ImportScreen(FullScreen[str | None]):
     def begin(self) -> None:
         text = "enter looks at the source: what it holds is shown before anything is written"
         self.show_lines([Line(text, kind="muted")])
+        if self._asked is not None:
+            for field in _FIELDS:
+                value = getattr(self._asked, field.id)
+                self._fill(field.id, "" if value is None else str(value))
+            self.query_one("#format", Choice).value = self._asked.format
+            for id, _ in SWITCHES:
+                self.query_one(f"#{id}", Choice).value = "yes" if getattr(self._asked, id) else "no"
+            self._name_is_ours = not self._asked.name
         self._look_for_packers()
 
     @work
@@ -249,7 +255,7 @@ class ImportScreen(FullScreen[str | None]):
         except CacheError as error:
             self._request = None
             self._show_images([])
-            self.show_lines(error_lines(error, with_fields(error.hint)))
+            self.show_lines(error_lines(error, FIELDS))
             self.show_keys(_KEYS)
             self.conclude("nothing was changed")
 
@@ -364,7 +370,9 @@ def preview_lines(
         lines += _image_lines(sight.image)
     if sight.refusal is not None:
         lines += [Line(sight.refusal.message, kind="bad")]
-        lines.append(Line("choose one above: enter takes it" if len(sight.images) > 1 else sight.refusal.hint))
+        lines.append(
+            Line("choose one above: enter takes it" if len(sight.images) > 1 else said(sight.refusal.hint, FIELDS))
+        )
     if sight.can_be_taken:
         lines += _cache_lines(sight, standing, request)
         if sight.packed is None and (what := missing.get(request.format)):

@@ -23,6 +23,7 @@ from ocitui.words.lines import Kind
 from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen
+from .import_image import FIELDS, ImportScreen
 
 
 class DownloadsScreen(ConfirmScreen):
@@ -103,7 +104,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = [*job_lines(job), *_layer_lines(self.session.imports.layers(job.id))]
+            lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
         for view in self.query(LinesView):
@@ -130,7 +131,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
@@ -182,7 +183,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         try:
             await asyncio.to_thread(self.session.imports.forget, old)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
         else:
             self.say("forgotten; what it downloaded is still there, D removes it")
             self._throttle.ask()
@@ -202,10 +203,11 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self.say(message)
 
     def action_import_image(self) -> None:
+        """The form, filled with what did not come about where the cursor is on that."""
         if self.may("import_image"):
-            from .import_image import ImportScreen
-
-            self.app.push_screen(ImportScreen(), self._imported)
+            job = self._job
+            asked = job.request if job is not None and job.state in _AGAIN else None
+            self.app.push_screen(ImportScreen(asked), self._imported)
 
     def _imported(self, message: str | None) -> None:
         if message:

@@ -185,7 +185,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         if not self.rows:
             self._draw_detail()
         running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
-        self.stand(running or live.deep.error)
+        if live.deep.error not in ("", self._stands):
+            self.conclude(live.deep.error)
+        else:
+            self.stand(running or live.deep.error)
         self._draw_keys()
 
     def _first(self) -> Iterator[list[Part]]:
@@ -315,7 +318,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             else:
                 await asyncio.to_thread(acknowledge, directory, findings)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         what = "finding is" if len(findings) == 1 else "findings are"
         self.say(f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}")

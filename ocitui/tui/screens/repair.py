@@ -245,7 +245,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         try:
             await asyncio.to_thread(copies_named, text, self._options.access)
         except SourceError as error:
-            self.say(f"not a source: {error.one_line}")
+            self.say_error(error, "not a source: ")
             return
         self._options = replace(self._options, sources=(*self._options.sources, text))
         self._draw()
@@ -398,7 +398,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         try:
             pair = (digest, str(ImageName.parse(text)))
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         options = self._options
         if how == "adopt":
