@@ -6,7 +6,6 @@ Rows, header, banner and problems are drawn from what was published here, so tha
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
-from ocitui.cache.files import identity_of
-from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
-from ocitui.text import human_size
+from ocitui.host.daemon import DaemonState
 from ocitui.threads import giving_way
 
 from .deep_check import P_SHOWS_IT, DeepCheck
+from .live_host import LiveHost
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
@@ -38,7 +36,7 @@ Findings = tuple["Finding", ...]
 _STEP_SECONDS, _WATCH_SECONDS = 0.2, 1.0
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
-_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
+_REMEMBER_SECONDS, _HOST_SECONDS = 1.0, 2.0
 ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
@@ -90,19 +88,17 @@ class LiveCache:
         tell: Callable[[LiveChange], object],
     ) -> None:
         self._directory, self._open_cache = directory, open_cache
-        self._find_daemon, self._why_read_only, self._tell = find_daemon, why_read_only, tell
+        self._why_read_only, self._tell = why_read_only, tell
         self.health = Health(Condition.SOUND)
         self.loaded = False
         """Whether the cache was read, however it is."""
         self.as_of = 0.0
         """When the index was read last and was sound, in seconds since the epoch."""
         self.read_only = ""
-        self.daemon = DaemonState()
+        self.host = LiveHost(directory, find_daemon)
         self.entries: Entries | None = None
-        self.size = self.trash = 0
-        """What all packed files hold, and what lies in the trash, in bytes."""
-        self.disk: tuple[int, int] | None = None
-        """The bytes of the file system, and how many are free to others than root; None where it does not tell."""
+        self.size = 0
+        """What all packed files hold, in bytes."""
         self._bad = Counter[str]()
         self.about_cache: Findings = ()
         """What is wrong beside the entries."""
@@ -126,9 +122,12 @@ class LiveCache:
         self._cache_stale = self._looked_at_cache = self._reading_again = False
         self._cache_due = self._remember_due = 0.0
         self._told_overwritten: frozenset[str] = frozenset()
-        self._trash_seen: object = None
 
     # What screens ask for
+
+    @property
+    def daemon(self) -> DaemonState:
+        return self.host.daemon
 
     @property
     def total(self) -> int:
@@ -590,57 +589,23 @@ class LiveCache:
         return keep_backup(self._directory, entries.index) is not None
 
     async def follow_host(self) -> None:
-        """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
+        """Notice when the daemon comes or goes, who holds packed files, and what room there is. Has no end."""
         from ocitui.cache.watch import to_the_second
 
-        walked, socket = float("-inf"), None
         while True:
-            seen, now = await asyncio.to_thread(identity_of, daemon_socket(self._directory)), time.monotonic()
-            known = self.daemon.process
-            same = known is None or await asyncio.to_thread(is_daemon, known)
-            if seen != socket or now > walked + _WALK_SECONDS or not same:
-                socket, walked = seen, now
-                state = await asyncio.to_thread(self._find_daemon, self.daemon.process)
-                if state != self.daemon:
-                    self.daemon, self._cache_stale = state, True
-                    self._tell(LiveChange())
-                    self._news.set()
+            now = time.monotonic()
+            if await self.host.daemon_changed():
+                self._cache_stale = True
+                self._tell(LiveChange())
+                self._news.set()
             await self.look_at_users()
-            await self.look_at_room()
+            if await self.host.room_changed():
+                self._tell(LiveChange())
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""
-        from ocitui.host.loop_devices import users_by_name
-
-        users = await asyncio.to_thread(users_by_name, self._directory)
-        if self.entries is not None and users != self.entries.users:
-            self.entries.users = users
+        await self.host.users_changed()
+        if self.entries is not None and self.host.users != self.entries.users:
+            self.entries.users = self.host.users
             self._tell(LiveChange(rows=range(self.total)))
-
-    async def look_at_room(self) -> None:
-        """How much room the disk has, and how much the trash takes."""
-        disk, trash = await asyncio.to_thread(self._room)
-        if (_rounded(disk), trash) != (_rounded(self.disk), self.trash):
-            self.disk, self.trash = disk, trash
-            self._tell(LiveChange())
-
-    def _room(self) -> tuple[tuple[int, int] | None, int]:
-        from ocitui.cache.workspace import trash_identity, trash_size
-
-        try:
-            found = os.statvfs(self._directory)
-        except OSError:
-            return None, self.trash
-        size = found.f_frsize
-        used = found.f_blocks - found.f_bfree
-        trash = trash_identity(self._directory)
-        if trash != self._trash_seen:
-            self._trash_seen = trash
-            return ((used + found.f_bavail) * size, found.f_bavail * size), trash_size(self._directory)
-        return ((used + found.f_bavail) * size, found.f_bavail * size), self.trash
-
-
-def _rounded(disk: tuple[int, int] | None) -> tuple[str, int] | None:
-    """What is shown of it."""
-    return disk and (human_size(disk[1]), round(100 * disk[1] / (disk[0] or 1)))

@@ -220,9 +220,9 @@ _SHORT = {"critical": "crit", "medium": "med", "warning": "warn"}
 
 
 def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
-    if live.disk is None:
+    if live.host.disk is None:
         return []
-    total, free = live.disk
+    total, free = live.host.disk
     share, cells = 1 - free / total if total else 0.0, 12 if wide else 4
     full = cells if not free else min(round(share * cells), cells - 1)
     role: Role = "warn" if share >= _NEARLY_FULL else "gauge"
@@ -232,7 +232,7 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
 
 
 def _trash_slot(live: LiveCache) -> list[Part]:
-    return [_key("t", False), (" trash ", "muted"), human_size(live.trash)] if live.loaded else []
+    return [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
 
 
 _CONDITIONS = {
