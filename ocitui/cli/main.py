@@ -109,7 +109,10 @@ whole_frames_option = click.option(
 class NoTerminalError(click.UsageError):
     """There is nothing to draw the screen on."""
 
-    hint = "ocitui list, verdict and show need none; ocitui --help has them all"
+    hint = (
+        "these need none: ocitui check (what is wrong), list, why NAME, repair, delete NAME, undo, log, import SOURCE; "
+        "ocitui help keys has one for each key"
+    )
 
     def __init__(self, message: str = "there is no terminal to draw on") -> None:
         super().__init__(message)

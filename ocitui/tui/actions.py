@@ -34,6 +34,7 @@ _KEY_LABELS = {
     "slash": "/",
     "colon": ":",
     "escape": "esc",
+    "exclamation_mark": "!",
     "backslash": "\\",
     "less_than_sign": "<",
     "greater_than_sign": ">",
@@ -201,6 +202,7 @@ _OF_TABLE = (
         "Next bad",
         "Go to the next bad row, past the last to the first; after a search in a document, to its next match.",
     ),
+    Action("worst_first", ("exclamation_mark",), "Worst first", "Sort by the state, what is worst first."),
     Action("bad_row(-1)", ("N",), "Previous bad", "Go to the bad row before, or to the match before."),
     Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
     Action("page", ("pageup", "pagedown", "ctrl+f"), "Page", "Move by a page.", handled_by_widget=True),
@@ -296,17 +298,8 @@ ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
 _USUAL = (
-    "resolve",
-    "import_image",
-    "delete",
-    "filter",
-    "mark",
-    "open",
-    "undo",
-    "sort",
-    "problems",
-    "copy",
-    "bad_row(1)",
+    *("resolve", "import_image", "delete", "filter", "mark", "open"),
+    *("undo", "sort", "problems", "copy", "bad_row(1)"),
 )
 
 
@@ -319,6 +312,36 @@ def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
     return [BY_NAME[name] for name in dict.fromkeys((*first, *_USUAL))]
 
 
+COMMANDS = {
+    "resolve": "resolve NAME",
+    "import_image": "import SOURCE",
+    "imports": "imports",
+    "undo": "undo",
+    "journal": "log",
+    "trash": "trash",
+    "verdict": "verdict",
+    "problems": "check",
+    "delete": "delete NAME",
+    "mend": "repair",
+    "why": "why NAME",
+    "point": "point NAME DIGEST",
+    "copy": "list --json",
+    "filter": "list --filter TEXT",
+    "bad_row(1)": "list --filter state:bad",
+    "mark": "delete NAME NAME",
+    "mark_all": "delete --filter TEXT",
+    "show_tab('summary')": "list --json",
+    "show_tab('manifest')": "show NAME manifest",
+    "show_tab('config')": "show NAME config",
+    "show_tab('problems')": "check --entry NAME",
+    "show_tab('history')": "log",
+    "help": "help",
+    "next_theme": "--theme NAME",
+}
+"""What does on the command line what an action does. The others move on the screen, or arrange it: where there is none,
+`list`, `check` and `show` print it all."""
+
+
 def keys_text() -> str:
     """The help's topic about keys, in Markdown."""
     lines = ["# The keys of the screen"]
@@ -326,6 +349,8 @@ def keys_text() -> str:
         lines += ["", f"## {title}", ""]
         for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
+            command = COMMANDS.get(action.name)
             text = textwrap.wrap(f"{action.label}. {action.help}", 57)
+            text += [f"`ocitui {command}`"] if command else []
             lines += [f"    {keys if not at else '':<16} {line}" for at, line in enumerate(text)]
     return "\n".join(lines) + "\n"

@@ -34,7 +34,7 @@ from ..background import run_beside
 from ..widgets.document_view import DocumentView
 from ..widgets.inputs import Question
 from ..widgets.lines import Kind, Line, LinesView, heading
-from .base import FullScreen, error_lines
+from .base import TYPED_INTO, FullScreen, error_lines
 
 
 class VerdictScreen(FullScreen[None]):
@@ -102,6 +102,7 @@ class AnswerScreen(FullScreen[None]):
     """Answers while it stands: enter asks again. What is ``asked`` at first is answered at once, unless it is empty."""
 
     AUTO_FOCUS = "Input"
+    always = TYPED_INTO
     label: ClassVar[str] = "Name"
 
     def __init__(self, asked: str) -> None:

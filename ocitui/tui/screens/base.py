@@ -25,6 +25,8 @@ from .popups import Copyable, offer_copies
 if TYPE_CHECKING:
     from ..live import LiveChange
 
+TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
+"""The keys at the right end where the others would be typed into a field."""
 R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
 

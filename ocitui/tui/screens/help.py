@@ -29,6 +29,7 @@ class HelpScreen(FullScreen[None]):
     ]
     AUTO_FOCUS = "Input"
     subject: ClassVar[str] = "help"
+    always = (("esc", "back"),)
     keys = (("type", "Search"), ("↑ ↓", "Scroll"))
 
     def compose_body(self) -> Iterable[Widget]:

@@ -28,7 +28,7 @@ from ocitui.words.lines import said
 from ..background import run_beside
 from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
-from .base import WAYS, FullScreen, error_lines
+from .base import TYPED_INTO, WAYS, FullScreen, error_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class ImportScreen(FullScreen[str | None]):
     ]
     AUTO_FOCUS = "#source"
     subject: ClassVar[str] = "import"
-    keys = _KEYS
+    keys, always = _KEYS, TYPED_INTO
 
     def __init__(self, asked: ImportRequest | None = None) -> None:
         super().__init__()

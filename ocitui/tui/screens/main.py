@@ -240,6 +240,9 @@ class MainScreen(EntriesScreen):
         rows |= {letter: f"{now}, now: again reverses" for letter, column in _COLUMNS.items() if now and column == now}
         self.app.push_screen(MenuScreen("sort by", rows, "a capital: the other way"), chosen)
 
+    def action_worst_first(self) -> None:
+        self.query_one(EntryTable).sort_by("state")
+
     def action_bad_row(self, step: int) -> None:
         if not self.query_one(EntryTable).to_bad_row(step):
             looking = "" if self.session.live.complete else "; not everything was looked into yet"
