@@ -12,7 +12,7 @@ import pytest
 from textual.keys import key_to_character
 
 from ocitui.tui.actions import ACTIONS
-from tests.tui.cache_support import many, make_cache, replace_index
+from tests.tui.cache_support import make_cache, many, replace_index
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on
 
 pytestmark = pytest.mark.slow
