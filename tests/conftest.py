@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,9 @@ settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 # pytest, whose readline sets it for all that it starts.
 for name in ("OCITUI_CACHE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+# Nor are the operator's own settings read or written.
+os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), f"ocitui-tests-{os.getpid()}")
 
 # Nor does the log of the host get lines of tests, or a record the user who started them.
 os.environ[SYSLOG_VARIABLE] = ""
