@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _WIDE = 120
 _SMALLEST = (40, 10)
+_COUNTED = 20_000
+"""From so many entries on a filter that hides all is not tried without its last word: that takes too long for a key."""
 
 
 class EntriesScreen(SessionScreen[None]):
@@ -129,11 +131,19 @@ class EntriesScreen(SessionScreen[None]):
         if not self.session.live.loaded:
             return "reading the cache"
         if self.session.live.total:
-            return "no entry matches the filter"
+            return self._nothing_matches()
         if not health.sound:
             return "no entries can be shown"
         absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
         return "there is no index.json: is this a cache?" if absent else "the cache is empty"
+
+    def _nothing_matches(self) -> str:
+        """Which filter hides all, how many there were without its last word, and the way out."""
+        entries, words = self.session.live.entries, self.query_one(EntryTable).filter_text.split()
+        without = ""
+        if len(words) > 1 and entries is not None and len(entries) <= _COUNTED:
+            without = f"; {len(entries.passing(' '.join(words[:-1])))} without {words[-1]!r}"
+        return f"0 of {self.session.live.total} match{without}; esc shows all"
 
     def _said_of(self, change: LiveChange) -> str:
         """What there is to say; who did not delete what went away is told how much that was."""
@@ -264,7 +274,8 @@ class EntriesScreen(SessionScreen[None]):
     def _hint(self) -> list[Part]:
         """What helps on the cursor's row."""
         if not self.session.live.health.sound:
-            return [" ", ("rows of the last good index", "warn"), "; nothing is written until it is sound"]
+            rows = "rows of the last good index" if self.session.live.total else "no entry is known"
+            return [" ", (rows, "warn"), "; nothing is written until it is sound"]
         entry = self.query_one(EntryTable).cursor_entry
         if entry is None or entry.state.unknown:
             return []
@@ -294,6 +305,9 @@ class EntriesScreen(SessionScreen[None]):
     @on(EntryPane.Rested)
     @on(EntryTable.CountsChanged)
     def _counts_changed(self) -> None:
+        table = self.query_one(EntryTable)
+        if not table.shown:
+            table.placeholder = self._placeholder()
         self.draw_status()
 
     def on_resize(self, event: events.Resize) -> None:
