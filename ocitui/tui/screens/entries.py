@@ -305,9 +305,6 @@ class EntriesScreen(SessionScreen[None]):
     @on(EntryPane.Rested)
     @on(EntryTable.CountsChanged)
     def _counts_changed(self) -> None:
-        table = self.query_one(EntryTable)
-        if not table.shown:
-            table.placeholder = self._placeholder()
         self.draw_status()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -369,7 +366,10 @@ class EntriesScreen(SessionScreen[None]):
         if entries is not None and (refused := entries.misunderstood(text)):
             self.say(f"Filter: {refused[0]}; {refused[1]}")
             return
-        self.query_one(EntryTable).filter_text = text
+        table = self.query_one(EntryTable)
+        table.filter_text = text
+        if not table.shown:
+            table.placeholder = self._placeholder()
         self.say("")
 
     def end_asking(self, keep: bool, *, focus: bool = True) -> None:
