@@ -110,20 +110,23 @@ def _state(entry: JudgedEntry) -> Line:
 
 
 def _files(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
-    """Their sizes in a line, and what is odd about one in a line of its own."""
+    """When the packed file came, or what is odd about it, and the sizes of all three in a line; what there is to say of
+    the documents was said by who read them."""
     sizes = []
     for kind, name in names.items():
-        called = name.rpartition(".")[2] if kind is FileKind.PACKED else str(kind)
+        packed = kind is FileKind.PACKED
+        called = name.rpartition(".")[2] if packed else str(kind)
         try:
             found = os.lstat(directory / name)
         except OSError:
-            yield Line(f"missing: {short_digests(name)}", called, "bad")
+            if packed:
+                yield Line(f"missing: {short_digests(name)}", called, "bad")
             continue
         if stat.S_ISREG(found.st_mode):
             sizes.append(f"{called} {human_size(found.st_size)}")
-        else:
+        elif packed:
             yield Line(_file_type(found.st_mode), called, "bad")
-        if kind is FileKind.PACKED:
+        if packed:
             yield Line(f"{human_age(max(0.0, time() - found.st_mtime))} ago, {timestamp(found.st_mtime)}", "came")
     if sizes:
         yield Line("   ".join(sizes), "files")
