@@ -90,10 +90,8 @@ class LiveCache:
         self._directory, self._open_cache = directory, open_cache
         self._why_read_only, self._tell = why_read_only, tell
         self.health = Health(Condition.SOUND)
-        self.loaded = False
-        """Whether the cache was read, however it is."""
-        self.as_of = 0.0
-        """When the index was read last and was sound, in seconds since the epoch."""
+        self.loaded, self.as_of = False, 0.0
+        """Whether the cache was read, however it is; when its index was sound last, in seconds since the epoch."""
         self.read_only = ""
         self.host = LiveHost(directory, find_daemon)
         self.entries: Entries | None = None
@@ -126,17 +124,8 @@ class LiveCache:
     # What screens ask for
 
     @property
-    def daemon(self) -> DaemonState:
-        return self.host.daemon
-
-    @property
     def total(self) -> int:
         return 0 if self.entries is None else len(self.entries)
-
-    @property
-    def problems(self) -> int:
-        """How many entries are bad, and how many other things."""
-        return sum(self.severities.values())
 
     @property
     def severities(self) -> Counter[str]:

@@ -225,7 +225,7 @@ def test_the_screen_looks_like_this(
 
     async def arrange(pilot: Pilot[int]) -> None:
         one = Desk(app, pilot)
-        await one.until(lambda: one.live.loaded and one.live.daemon == app.session.daemon_state(), "the first reading")
+        await one.until(lambda: one.live.loaded and one.live.host.daemon == app.session.daemon_state(), "the first reading")
         await one.settle()
         await prepare(one, _DIRECTORY)
         await one.settle()

@@ -268,7 +268,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def opening(self, title: str, memory: str = "") -> list[Line | LongList]:
         """A plan's first lines: on which host; and what a daemon that runs there would do from memory, if anything."""
         lines: list[Line | LongList] = [heading(f"On {self.session.host}: {title}")]
-        if memory and self.session.live.daemon.running:
+        if memory and self.session.live.host.daemon.running:
             lines.append(Line(f"{memory_warning(memory)}.", kind="bad"))
         return lines
 

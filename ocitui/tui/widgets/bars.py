@@ -145,7 +145,7 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     held: list[Part] = ["reading"]
     if live.loaded:
         held = [counted(live.total, "entry"), (f" {human_size(live.size)}", "muted")]
-    right = [*held, "   ", *daemon_parts(live.daemon, long=width >= _WIDER), " "]
+    right = [*held, "   ", *daemon_parts(live.host.daemon, long=width >= _WIDER), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
     host, path = clean(session.host), clean(str(session.directory))
