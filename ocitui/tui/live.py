@@ -476,7 +476,7 @@ class LiveCache:
             facts = gather(self._directory, judge=self.judge)
         except CacheDirectoryError:
             return None
-        return assess(replace(facts, daemon=self.daemon))
+        return assess(replace(facts, daemon=self.host.daemon))
 
     async def assess(self) -> Assessment | None:
         """Which copy of the index is good, as it is now; None where the directory is gone."""
