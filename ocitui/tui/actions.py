@@ -253,7 +253,7 @@ _OF_PROGRAM = (
         "Commands",
         "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
     ),
-    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
+    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi; K keeps it."),
     Action("host_colour", ("H",), "Host colour", "Change the colour behind the host's name, to tell windows apart."),
     Action(
         "keep_settings",
