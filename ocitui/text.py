@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from time import time
 
 # C0 and C1 controls, surrogates, line and paragraph separators, and what reorders or hides text around it.
 _UNSAFE = re.compile(
@@ -58,6 +59,11 @@ def human_age(seconds: float | None) -> str:
         if seconds >= least:
             return f"{int(seconds // length)}{unit}"
     return "0s"
+
+
+def age_of(at: float | None) -> str:
+    """How long ago a time is, in seconds since the epoch; nothing is of the future."""
+    return human_age(None if at is None else max(0.0, time() - at))
 
 
 def timestamp(seconds: float | None) -> str:

@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import time
 from typing import TypeVar
 
 from ocitui.cache import (
@@ -28,7 +27,7 @@ from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
 from ocitui.doctor.findings import Depth
 from ocitui.host.loop_devices import users_of
-from ocitui.text import human_age, human_size, short_digest, short_digests, timestamp
+from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 
 from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
 from .widgets.lines import Line, heading
@@ -127,7 +126,7 @@ def _files(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
         elif packed:
             yield Line(_file_type(found.st_mode), called, "bad")
         if packed:
-            yield Line(f"{human_age(max(0.0, time() - found.st_mtime))} ago, {timestamp(found.st_mtime)}", "came")
+            yield Line(f"{age_of(found.st_mtime)} ago, {timestamp(found.st_mtime)}", "came")
     if sizes:
         yield Line("   ".join(sizes), "files")
 

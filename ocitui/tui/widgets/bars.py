@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from time import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
@@ -13,7 +12,7 @@ from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
 from ocitui.host.daemon import DaemonState
-from ocitui.text import clean, counted, human_age, human_size, timestamp
+from ocitui.text import age_of, clean, counted, human_size
 from ocitui.words.lines import capital
 
 from ..terminal import HOST_COLOURS, Role, palette
@@ -145,7 +144,7 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     held: list[Part] = ["reading"]
     if live.loaded:
         held = [counted(live.total, "entry"), (f" {human_size(live.size)}", "muted")]
-    right = [*held, "   ", *daemon_parts(live.host.daemon, long=width >= _WIDER), " "]
+    right = [*held, "   ", *daemon_parts(live.host.daemon), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
     host, path = clean(session.host), clean(str(session.directory))
@@ -158,14 +157,13 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     return left, right
 
 
-def daemon_parts(daemon: DaemonState, *, long: bool = False) -> list[Part]:
+def daemon_parts(daemon: DaemonState) -> list[Part]:
     """Whether kratad runs, and for how long."""
     if not daemon.running:
         return [("○", "muted"), " kratad down"]
     if daemon.since is None:
         return [("●", "good"), " kratad up"]
-    since = f" since {timestamp(daemon.since)}" if long else f" {human_age(time() - daemon.since)}"
-    return [("●", "good"), f" kratad up{since}"]
+    return [("●", "good"), f" kratad up {age_of(daemon.since)}"]
 
 
 def health_parts(live: LiveCache, width: int) -> list[Part]:

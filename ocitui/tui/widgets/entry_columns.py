@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from ocitui.text import clean, human_age, human_size, short_digest
+from ocitui.text import age_of, clean, human_size, short_digest
 
 from ..terminal import Role
 
@@ -248,7 +247,7 @@ def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterato
     if state.ok and "resolves" not in widths and row.resolves != "wins":
         (sign, word), role = _RESOLVES[row.resolves], "muted"
     elif state.ok and "checked" not in widths and state.checked is not None:
-        word = f"deep {human_age(max(0.0, time() - state.checked))}"
+        word = f"deep {age_of(state.checked)}"
     yield sign, role
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
 
@@ -257,7 +256,7 @@ def _draw_checked(row: RowValues, room: int, _: object) -> Iterator[Cell]:
     state = row.state
     text = state.depth or "-"
     if state.checked is not None:
-        text = f"deep {human_age(max(0.0, time() - state.checked))}"
+        text = f"deep {age_of(state.checked)}"
     yield fit(text, room, right=True), "muted"
 
 
@@ -290,14 +289,13 @@ def _devices(used: str) -> str:
     return f"{first} +{len(others)}" if others else first
 
 
-def age_text(modified: int | None, now: float, width: int, used: bool = False) -> str:
+def age_text(modified: int | None, width: int, used: bool = False) -> str:
     """The age cell of a table this wide and the space after it; empty where the column was dropped. ``modified`` is in
     nanoseconds."""
     room = widths_for(width, used).get("age")
     if room is None:
         return ""
-    age = None if modified is None else max(0.0, now - modified / 1e9)
-    return fit(human_age(age), room, "", right=True) + " "
+    return fit(age_of(None if modified is None else modified / 1e9), room, "", right=True) + " "
 
 
 def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = False) -> list[Cell]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from time import time
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -231,7 +230,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         """The ground a row stands on, and its cells."""
         position, pointed = self.rows.view.at(index), index == self.cursor_row
         marked, text = self.rows.is_marked(position), self._text(position)
-        age = age_text(self._modified(position), time(), self.size.width, self._used)
+        age = age_text(self._modified(position), self.size.width, self._used)
         sign = CURSOR if pointed else " "
         cells: list[Cell] = [(sign, "key"), (f"{MARK if marked else ' '} ", "mark"), *text.before]
         cells += [(age, "muted"), *text.behind]
