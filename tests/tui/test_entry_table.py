@@ -100,7 +100,9 @@ async def test_long_names_are_cut_in_their_middle() -> None:
 
 async def test_control_characters_never_reach_the_terminal() -> None:
     evil = "a\x1b]0;b\x07\x9b\u202ec"
-    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, Severity.HIGH))
+    entry = make_entry(
+        1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, Severity.HIGH)
+    )
     app = TableApp([entry.but(digest=f"sha256:{evil}")])
     async with app.run_test(size=(200, 24), headless=False) as pilot:
         assert not set("\x1b\x07\x9b\u202e") & set(line(app.table, 1))
