@@ -167,6 +167,25 @@ def test_one_entry_is_checked_by_digest_or_name(words: list[str], demo: Path, oc
     assert lines_of(done)[-1]["coverage"]["entries"] == 1
 
 
+def test_of_some_entries_it_never_says_that_the_cache_is_clean(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--entry", "debian:12")
+    assert (done.status, "nothing wrong with what was looked at" in done.out) == (0, True)
+    assert "the cache is clean" not in done.out
+
+
+@pytest.mark.parametrize("kept", [-100, 0])
+def test_an_index_that_is_lost_is_told_whatever_is_looked_at(kept: int, demo: Path, ocitui: Ocitui) -> None:
+    data, code = (demo / "index.json").read_bytes(), "index-unparsable"
+    (demo / "index.json").write_bytes(data[:kept])
+    whole = by_code(ocitui, demo)[code]
+    done = ocitui("check", "-C", demo, "--json", "--entry", ALPINE.digest)
+    assert {one["code"]: one for one in findings_of(done)} == {code: whole}
+    assert (done.status, lines_of(done)[-1]["clean"]) == (1, False)
+    said = ocitui("check", "-C", demo, "--entry", ALPINE.digest).out
+    assert f"CRITICAL  {code}" in said
+    assert "nothing wrong" not in said
+
+
 def test_an_entry_that_is_not_there(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("check", "-C", demo, "--entry", "nowhere:1")
     assert (done.status, done.out) == (1, "")

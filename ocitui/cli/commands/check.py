@@ -445,7 +445,8 @@ def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str
     accepted = sum(finding.acknowledged for finding in hidden)
     parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
     parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
-    found = f"found       {tally(problems) or f'nothing wrong: {clean_text(report.depth)}'}"
+    clean = " with what was looked at" if asked.entries else f": {clean_text(report.depth)}"
+    found = f"found       {tally(problems) or f'nothing wrong{clean}'}"
     return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
 
 
