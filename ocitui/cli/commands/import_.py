@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
+
+from ocitui.cache import CacheError
 
 from ..import_options import AskedImport, import_options, source_argument
 from ..options import writing, writing_cache
@@ -51,7 +54,9 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
 def _mention_interrupted(settings: Settings) -> None:
     from ocitui.importing.requests import unfinished
 
-    count = len(unfinished(settings.directory))
+    count = 0
+    with suppress(CacheError):
+        count = len(unfinished(settings.directory))
     if count and (is_terminal(sys.stderr) or not settings.as_json):
         what = "1 import was" if count == 1 else f"{count} imports were"
         say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)

@@ -90,7 +90,7 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
         except CancelledError:
             raise
         except CacheError as error:
-            complain(f"{one.request.source}: {error.message}", error.hint)
+            complain(f"{_what(one)}: {error.message}" if not one.problem else error.message, error.hint)
             failure = {"code": error.code, "message": error.message, "hint": error.hint}
             results.append(_record_json(one) | {"error": failure})
             status = status or status_of(error)
@@ -102,21 +102,28 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
 
 def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
-    """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
+    """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
+    the status. Raises NoSuchImportError, StorageError."""
+    from ocitui.importing.errors import SourceError
     from ocitui.importing.requests import forget
 
     writing_cache(settings, "forget an import")
-    chosen = _chosen(settings, import_ids)
+    status, chosen, forgotten = ExitCode.CLEAN, _chosen(settings, import_ids), []
     for one in chosen:
-        forget(settings.directory, one.id)
+        try:
+            forget(settings.directory, one.id)
+            forgotten.append(one)
+        except SourceError as error:
+            complain(error.message, error.hint)
+            status = status_of(error)
     if settings.as_json:
-        emit(settings, forgotten=[_record_json(one) for one in chosen])
-        return ExitCode.CLEAN
-    for one in chosen:
-        say(f"forgotten: {one.request.source}")
+        emit(settings, forgotten=[_record_json(one) for one in forgotten])
+        return status
+    for one in forgotten:
+        say(f"forgotten: {_what(one)}")
     if not chosen:
         say("no import was interrupted")
-    return ExitCode.CLEAN
+    return status
 
 
 def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
@@ -169,6 +176,7 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
 def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
     from ..import_run import go_on, imported_json, tell_imported
 
+    one.require_readable()
     if not settings.as_json:
         say(f"{one.request.source} as {one.request.format}")
     done = go_on(settings, one.request, one.id)
@@ -178,10 +186,10 @@ def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:
-    request = one.request
-    return {
-        "id": one.id,
-        "started": datetime.fromtimestamp(one.started, UTC).isoformat(),
+    request, told = one.request, {"id": one.id, "started": datetime.fromtimestamp(one.started, UTC).isoformat()}
+    if one.problem:
+        return told | {"source": None, "problem": one.problem}
+    return told | {
         "source": request.source,
         "name": request.name,
         "format": request.format.value,
@@ -191,4 +199,9 @@ def _record_json(one: UnfinishedImport) -> dict[str, Any]:
 
 def _row(one: UnfinishedImport) -> list[str]:
     request = one.request
-    return [one.id, timestamp(one.started), request.format, request.name or "", request.source]
+    format_ = "" if one.problem else request.format
+    return [one.id, timestamp(one.started), format_, request.name or "", _what(one)]
+
+
+def _what(one: UnfinishedImport) -> str:
+    return f"cannot be read: {one.problem}" if one.problem else one.request.source
