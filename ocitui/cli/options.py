@@ -138,7 +138,7 @@ class ByteSize(Number):
         if isinstance(value, int):
             return value
         size = parse_size(str(value))
-        if size is None:
+        if not size:
             self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
         return size
 

@@ -177,6 +177,7 @@ def test_several_are_shown(demo: Path, ocitui: Ocitui) -> None:
         ("name=web", "name:web may be meant"),
         ("!stat=bad", "state:bad may be meant"),
         ("tier>3", "only size and age are compared"),
+        ("!arch:amd64", "the fields are name, tag"),
     ],
 )
 def test_a_filter_that_is_none_is_refused(command: str, text: str, meant: str, demo: Path, ocitui: Ocitui) -> None:
