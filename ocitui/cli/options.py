@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -265,9 +266,8 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
             if loop.remove_signal_handler(each):
                 signal.signal(each, signal.SIG_DFL)
 
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
-            loop.add_signal_handler(number, stop, number)
+    for number in _heeded():
+        loop.add_signal_handler(number, stop, number)
     try:
         result = await task
     except asyncio.CancelledError:
@@ -279,6 +279,26 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             return result
     raise InterruptedBySignalError(caught[0], caught[0].name)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """What only reads, here and now: a signal ends it at once. Raises InterruptedBySignalError."""
+
+    def stop(number: int, _: object) -> None:
+        raise InterruptedBySignalError(number, signal.Signals(number).name, hint="nothing was changed")
+
+    before = {each: signal.signal(each, stop) for each in _heeded()}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """The signals that end a command; nohup(1) has one of them ignored."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def keep_index_aside(settings: Settings) -> tuple[str, ...]:

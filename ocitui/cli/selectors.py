@@ -19,7 +19,7 @@ from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
 from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
 
-from .options import FORMATS
+from .options import FORMATS, ended_by_signals, run_async
 from .output import UsageProblemError, say
 from .prose import short_digest
 from .settings import Settings
@@ -69,16 +69,22 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ())
 
 
 def chosen_keys(
-    settings: Settings, index: ImageIndex, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
+    settings: Settings,
+    cache: PackerCache,
+    words: Sequence[str],
+    filter_text: str | None,
+    formats: Collection[str] = (),
 ) -> list[Key]:
     """The entries that words name, or that pass a filter, in these formats or in all; each once.
 
-    Raises UsageProblemError where neither or both are given, NoSuchEntryError, AmbiguousDigestError.
+    Raises NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError, and what `judged_entries` raises.
     """
     if filter_text is None:
+        index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
-    judge, entries = judged_entries(settings, filter_text)
-    keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
+    with ended_by_signals():
+        judge, entries = judged_entries(settings, filter_text)
+        keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
     if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
         return chosen
     raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")

@@ -16,6 +16,7 @@ from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import DeletePlan, PackerCache, Transaction
+    from ocitui.cache.index import Key
 
 
 @click.command("delete")
@@ -40,7 +41,7 @@ def delete_command(
     need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(settings, cache, words, filter_text, formats))
+        plan, lost_names = run_async(_make_plan(cache, chosen_keys(settings, cache, words, filter_text, formats)))
         used_by = users_of_any(settings.directory, plan.entries)
         try:
             agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
@@ -54,12 +55,10 @@ def delete_command(
     return as_agreed(agreed, carry_out)
 
 
-async def _make_plan(
-    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Sequence[str]
-) -> tuple[DeletePlan, list[str]]:
+async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeletePlan, list[str]]:
     """The plan, and the names that no entry carries afterwards."""
+    plan = await cache.plan_delete(chosen)
     index = await cache.index()
-    plan = await cache.plan_delete(chosen_keys(settings, index, words, filter_text, formats))
     keys = zip(index.digests, index.formats, strict=True)
     gone, left = set(plan.keys), set[str | None]()
     left.update(name for key, name in zip(keys, index.names, strict=True) if key not in gone)
