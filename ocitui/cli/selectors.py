@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ocitui.cache.index import Key
     from ocitui.doctor.check.judge import Judge
     from ocitui.doctor.entries import Entries
-    from ocitui.doctor.findings import Finding
 
 _WHOLE = re.compile(rf"(sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
 _MOST_ALIKE = 5
@@ -187,11 +186,11 @@ class NoSuchFindingError(NoSuchEntryError):
     default_hint = "ocitui check shows the findings with their ids; --only also takes codes, digests and names"
 
 
-def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:
-    """The fingerprints that begin so. Raises UsageProblemError where these are several."""
-    found = list(dict.fromkeys(one.fingerprint for one in findings if one.fingerprint.startswith(word)))
+def fingerprints(word: str, known: Iterable[str]) -> list[str]:
+    """The one fingerprint that begins so, or none. Raises UsageProblemError where these are several."""
     if len(word) < LEAST_DIGITS:
         return []
+    found = list(dict.fromkeys(one for one in known if one.startswith(word)))
     if len(found) > 1:
         raise UsageProblemError(f"{word} begins the ids of {len(found)} findings", hint="give more of its digits")
     return found

@@ -18,6 +18,8 @@ from ocitui.cli import options
 from ocitui.cli.commands import check as checking
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.output import InterruptedBySignalError
+from ocitui.doctor import acknowledged
+from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.findings import Depth, Severity
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 
@@ -224,6 +226,24 @@ def test_no_such_finding_can_be_acknowledged(demo: Path, ocitui: Ocitui) -> None
     assert (done.status, done.out) == (1, "")
     assert "no finding has the id" in done.err
     assert not (demo / ".ocitui" / "acknowledged.json").exists()
+
+
+def test_an_id_is_understood_alike_wherever_it_is_typed(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few digits name nothing, and those of several are for the one who typed them to tell apart."""
+    fingerprint = id_of(ocitui, demo, "orphan-entry")
+    accepted = ocitui("check", "-C", demo, "--acknowledge", fingerprint[:3], "--json")
+    assert accepted.status == 1
+    assert not any(line["acknowledged"] for line in findings_of(accepted))
+    ocitui("check", "-C", demo, "--acknowledge", fingerprint)
+    forgotten = ocitui("check", "-C", demo, "--forget", fingerprint[:3])
+    assert forgotten.status == 1
+    assert "no acknowledged finding has the id" in forgotten.err
+    known = load_acknowledged(demo)
+    monkeypatch.setattr(acknowledged, "load_acknowledged", lambda _: known | {f"{fingerprint[:8]}{'0' * 8}": None})
+    several = ocitui("check", "-C", demo, "--forget", fingerprint[:8])
+    assert (several.status, "begins the ids of 2 findings" in several.err) == (2, True)
 
 
 def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, ocitui: Ocitui) -> None:

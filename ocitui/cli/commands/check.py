@@ -257,14 +257,16 @@ class Acceptance:
             if asked.forget:
                 raise
             known = []  # the examination says so, and shows every finding
-        gone = known if asked.forget_all else [_one(word, known) for word in asked.forget]
+        gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
         if gone:
             withdraw(settings.directory, gone)
         return cls(settings.directory, frozenset(known).difference(gone), asked.acknowledge)
 
     def accepts(self, finding: Finding) -> bool:
         """Whether it is acknowledged, or about to be."""
-        return finding.fingerprint in self.known or any(finding.fingerprint.startswith(word) for word in self.words)
+        return finding.fingerprint in self.known or any(
+            fingerprints(word, [finding.fingerprint]) for word in self.words
+        )
 
     def end(self, report: Report) -> Report:
         """Accept what is to be, and mark all such findings.
@@ -273,24 +275,16 @@ class Acceptance:
         """
         from ocitui.doctor.acknowledged import acknowledge
 
-        wanted = {_found(word, report.findings) for word in self.words}
+        wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in self.words}
         if wanted:
             acknowledge(self.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
         return report.with_acknowledged(self.known | wanted)
 
 
-def _one(word: str, known: Iterable[str]) -> str:
-    found = [fingerprint for fingerprint in known if fingerprint.startswith(word)]
-    if len(found) != 1:
-        which = f"{len(found)} acknowledged findings have" if found else "no acknowledged finding has"
-        raise NoSuchFindingError(f"{which} the id {word}", hint="ocitui check --all shows them")
-    return found[0]
-
-
-def _found(word: str, findings: Sequence[Finding]) -> str:
-    found = fingerprints(word, findings)
+def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
+    found = fingerprints(word, known)
     if not found:
-        raise NoSuchFindingError(f"no finding has the id {word}", hint="ocitui check --all shows each with its id")
+        raise NoSuchFindingError(f"no {what} has the id {word}", hint="ocitui check --all shows each with its id")
     return found[0]
 
 

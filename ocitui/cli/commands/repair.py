@@ -271,7 +271,7 @@ def _chosen(word: str, findings: Sequence[Finding], index: ImageIndex) -> Sequen
 
     if word in CATALOGUE:
         return [word]
-    if found := fingerprints(word, findings):
+    if found := fingerprints(word, (one.fingerprint for one in findings)):
         return found
     known = [one for one in findings if one.digest]
     digests, names = [one.digest for one in known], [one.name or None for one in known]
