@@ -30,15 +30,18 @@ if TYPE_CHECKING:
     from ocitui.doctor.check.judge import Judge
     from ocitui.doctor.entries import Entries
 
-_WHOLE = re.compile(rf"(sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
+_WHOLE = re.compile(rf"((?:sha256:)?[0-9a-f]{{64}}|(?:sha512:)?[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
 _MOST_ALIKE = 5
 _HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more"
 
 
 def whole_digest(word: str) -> str:
-    """The digest that this is, with or without a format, and that needs no index to be understood; empty for others."""
+    """The digest that this is, with or without its algorithm and a format, and that needs no index to be understood;
+    empty for others."""
     found = _WHOLE.fullmatch(word)
-    return found[1] if found else ""
+    if found is None or ":" in found[1]:
+        return found[1] if found else ""
+    return f"{'sha256' if len(found[1]) == 64 else 'sha512'}:{found[1]}"
 
 
 def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> NamedEntry:
@@ -201,6 +204,10 @@ _JSON_TEXT = rb'"\s*:\s*"([^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+)"'
 _TOLD = rb'"(?:digest' + _JSON_TEXT + rb"|io\.containerd\.image\.name" + _JSON_TEXT + rb")"
 _FILE = r"([^.]+:[^.]+)\.(?:squashfs|erofs|tar|manifest\.json|config\.json)"
 _BEGUN_DIGEST = rf"(?:sha(?:256|384|512):)?[0-9a-f]{{{LEAST_DIGITS},}}"
+_ALGORITHM = "sha256:"
+# Whose words may name a digest that no entry has; of `check` where the daemon would not load the index.
+_TAKE_ORPHANS = ("show", "why", "check")
+DOCUMENTS = ("manifest", "config")
 _MOST_INDEX_BYTES = 1 << 27
 _MOST_DIGESTS = 50
 # The doctor's own names for these are a heavy import; a test holds them together.
@@ -222,14 +229,28 @@ def completer(offered: Callable[[Path, str, click.Context], Collection[str]]) ->
     return complete
 
 
-@completer
-def complete_entry(directory: Path, word: str, context: click.Context) -> Collection[str]:
-    """Names; digests for who begins one; formats behind either."""
+def _entries(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Names; digests for who begins one, also such as no entry has where that is understood; formats behind either."""
     told = _told(directory)
     stem, dot, _ = word.rpartition(".")
     names = {name for _, name in told if name}
     begun = sorted(name for name in names if name.startswith(word))
-    return [*begun, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
+    digests = _digests(directory, word, told, held=context.info_name in _TAKE_ORPHANS)
+    return [*begun, *digests, *_with_formats(stem, names if dot else (), told)]
+
+
+complete_entry = completer(_entries)
+
+
+@completer
+def complete_shown(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Entries, and behind one, or a filter, which of their documents."""
+    before: Sequence[str] = context.params.get("words") or ()
+    filtered = context.params.get("filter_text") is not None
+    if len(before) > (not filtered) and before[-1] in DOCUMENTS:
+        return ()
+    entries = () if filtered else _entries(directory, word, context)
+    return [*(DOCUMENTS if before or filtered else ()), *entries]
 
 
 @completer
@@ -238,7 +259,7 @@ def complete_digest(directory: Path, word: str, context: click.Context) -> Colle
     told = _told(directory)
     if (name := context.params.get("name")) and (own := [pair for pair in told if pair[1] == spelled(name)]):
         return [digest if word.startswith("sha") else digest.rpartition(":")[2] for digest, _ in own]
-    return _digests(directory, word, told)
+    return _digests(directory, word, told, held=False)
 
 
 @completer
@@ -361,20 +382,22 @@ def _text(raw: bytes) -> str:
         return ""
 
 
-def _digests(directory: Path, word: str, told: Collection[tuple[str, str]]) -> Collection[str]:
-    """The digests that begin so, written as the word is; of many only for who begins one."""
-    if word and "sha256:".startswith(word):
-        return ["sha256:"]
-    if not word and len(told) > _MOST_DIGESTS:
+def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, held: bool = True) -> Collection[str]:
+    """The digests that begin so, written as the word is; of many only for who begins one. ``held``: also those that
+    only files tell of, as all do where there is no index."""
+    if word and word != _ALGORITHM and _ALGORITHM.startswith(word):
+        return [_ALGORITHM]
+    few = len(told) <= _MOST_DIGESTS
+    if not word and not few:
         return ()
 
     def written(digest: str) -> str:
         return digest if ":" in word else digest.rpartition(":")[2]
 
-    found = [one for digest, _ in told if (one := written(digest)).startswith(word)]
-    if not told or (not found and re.fullmatch(_BEGUN_DIGEST, word)):
+    found = {one for digest, _ in told if (one := written(digest)).startswith(word)}
+    if not told or (held and (few or re.fullmatch(_BEGUN_DIGEST, word))):
         files = [name for name in os.listdir(directory) if written(name).startswith(word)]
-        found = [written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name))]
+        found.update(written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name)))
     return sorted(found)
 
 

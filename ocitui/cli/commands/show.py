@@ -14,7 +14,7 @@ from ocitui.cache.files import check_directory
 
 from ..options import cache_of, reading, run_async
 from ..output import NoSuchDocumentError, complain, emit, emit_bytes, is_terminal, say
-from ..selectors import chosen_keys, complete_entry, filter_option, find_named, need_entries, whole_digest
+from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Kind = Literal["manifest", "config"]
 
 
 @click.command("show")
-@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_entry)
+@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_shown)
 @filter_option
 @reading
 def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
@@ -34,7 +34,7 @@ def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | 
     """
     *entries, last = words or ("",)
     kind: Kind = "config" if last == "config" else "manifest"
-    if last not in ("manifest", "config") or (not entries and filter_text is None):
+    if last not in DOCUMENTS or (not entries and filter_text is None):
         entries, kind = list(words), "manifest"
     need_entries(entries, filter_text)
     cache = cache_of(settings)
