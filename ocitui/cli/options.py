@@ -36,7 +36,7 @@ F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
 DEPTHS = ("quick", "header", "deep")
 _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGNORECASE)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
 
 
 class Span(Seconds):
@@ -50,7 +50,7 @@ class Span(Seconds):
         match = _SPAN.fullmatch(str(value))
         if match is None:
             self.fail(f"{value!r} is not a span of time like 30d or 12h", param, ctx)
-        return float(match[1]) * _SECONDS[match[2].lower()]
+        return float(match[1]) * _UNITS[match[2].lower()]
 
 
 depth_option = click.option(
@@ -88,14 +88,13 @@ directory_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 read_only_option = click.option("--read-only", is_flag=True, help="Refuse whatever would write.")
-# For those who always type it: a command that only reads has nothing to refuse.
+# For those who always type it: a command that only reads has nothing to refuse, and no lock to wait for.
 _read_only_anyway_option = click.option("--read-only", is_flag=True, hidden=True)
+_SECONDS = click.FloatRange(min=0, max=86_400)
 wait_option = click.option(
-    "--wait",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0, max=86_400),
-    help="Wait for the lock of another ocitui [default: 0].",
+    "--wait", metavar="SECONDS", type=_SECONDS, help="Wait for the lock of another ocitui [default: 0]."
 )
+_wait_anyway_option = click.option("--wait", type=_SECONDS, hidden=True)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
@@ -105,6 +104,11 @@ yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without a
 def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command -C and --json, and the function its Settings."""
     return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
+
+
+def keeping(function: Callable[Concatenate[Settings, P], int]) -> F:
+    """Give a command that writes nothing but notes in `.ocitui`, for which it needs no lock, --read-only besides."""
+    return directory_option(json_option(read_only_option(_wait_anyway_option(_with_settings(function)))))
 
 
 def writing(function: Callable[Concatenate[Settings, P], int]) -> F:

@@ -356,7 +356,7 @@ def test_the_doctor_imports_nothing_of_the_screen(words: list[str], demo: Path) 
     assert not set(done.stderr.split()) & {"textual", "rich", "watchfiles", "httpx"}
 
 
-@pytest.mark.parametrize("words", [["check"], ["repair"], ["point"], ["trash", "restore"], ["trash", "empty"]])
+@pytest.mark.parametrize("words", [["repair"], ["point"], ["trash", "restore"], ["trash", "empty"]])
 def test_what_writes_can_be_refused_and_can_wait(words: list[str], ocitui: Ocitui) -> None:
     help_text = ocitui(*words, "--help").out
     assert "--read-only" in help_text

@@ -15,7 +15,7 @@ from ocitui.cache import CacheError, StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
-from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, place, run_async, with_options, writing
+from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
 from ..output import InterruptedBySignalError, JsonLines, UsageProblemError, refuse_read_only, say, status_of
 from ..progress import check_text, line_shown
 from ..prose import paragraph
@@ -120,7 +120,7 @@ check_options = with_options(
 
 @click.command("check")
 @check_options
-@writing
+@keeping
 def check_command(settings: Settings, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
