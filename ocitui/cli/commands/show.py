@@ -103,7 +103,7 @@ def _print(raw: bytes, kind: Kind) -> None:
 
 def _show_on_terminal(raw: bytes, kind: Kind) -> None:
     from ocitui.cache import Document
-    from ocitui.tui.widgets.document_text import NotIndentedError, indent
+    from ocitui.words.documents import NotIndentedError, indent
 
     text = raw
     with suppress(ValueError, NotIndentedError):
