@@ -7,14 +7,13 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ocitui.text import clean
+from ocitui.text import clean, short_digest
 
 from .tables import ELLIPSIS, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.words.lines import Line
 
-SHORT_DIGEST = 12
 _DIGEST = re.compile(r"\b(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})(\.[a-z][.a-z]*[a-z])?")
 _USUAL_WIDTH, _WIDEST = 80, 100
 
@@ -27,11 +26,6 @@ def text_width() -> int:
 def shortened(text: str) -> str:
     """The text with every digest cut to twelve digits; of a file's name the ending is kept."""
     return _DIGEST.sub(_short, text)
-
-
-def short_digest(digest: str) -> str:
-    """Twelve digits of a digest; of what is none, as much."""
-    return digest.rpartition(":")[2][:SHORT_DIGEST]
 
 
 def paragraph(text: str, first: str = "", rest: str | None = None) -> list[str]:

@@ -18,10 +18,10 @@ import click
 from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
 from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
+from ocitui.text import short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
 from .output import UsageProblemError, say
-from .prose import short_digest
 from .settings import Settings
 
 if TYPE_CHECKING:

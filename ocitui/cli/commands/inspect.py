@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import CacheError
-from ocitui.text import human_size
+from ocitui.text import human_size, short_digest
 
 from ..import_options import AskedSource, source_argument, source_options
 from ..options import FORMATS, cache_of, reading, run_async
@@ -63,7 +63,6 @@ _COLUMNS = (
     Column("LAYERS", right=True, rank=5),
     Column("CACHED AS", rank=3),
 )
-_SHORT_DIGEST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _row(image: ListedImage, chosen: SourceImage | None, cached: Cached) -> list
         ">" if chosen is not None and _is_chosen(image, chosen) else " ",
         ", ".join(image.names),
         str(image.platform or ""),
-        image.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
+        short_digest(image.digest),
         human_size(image.size),
         "" if image.layers is None else str(image.layers),
         " ".join(one.format or "?" for one in cached.of(image.digest)),

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ocitui.cache.files import INDEX_NAME
-from ocitui.text import human_age, human_size
+from ocitui.text import human_age, human_size, short_digest
 from ocitui.words.json_values import entry_json
 
 from ..options import ended_by_signals, reading
 from ..output import emit_list, say, say_lines
-from ..prose import short_digest
 from ..selectors import filter_option, judged_entries, passing
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
