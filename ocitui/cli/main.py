@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,15 +114,6 @@ class NoTerminalError(click.UsageError):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class GivenLook:
-    """How the screen is to look, as typed."""
-
-    theme: str | None = None
-    no_mouse: bool = False
-    whole_frames: bool = False
-
-
 def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that open the screen."""
     for option in (wait_option, whole_frames_option, no_mouse_option, theme_option, read_only_option, directory_option):
@@ -141,52 +131,42 @@ def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @screen_options
 @json_option
 @click.pass_context
-def cli(context: click.Context, /, theme: str | None, no_mouse: bool, whole_frames: bool, **shared: Any) -> int:
+def cli(context: click.Context, /, **typed: Any) -> int:
     """See, understand and change krata's image cache.
 
     Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
     """
-    context.obj = Given(**shared)
-    context.meta[GivenLook.__name__] = GivenLook(theme, no_mouse, whole_frames)
-    return ExitCode.CLEAN if context.invoked_subcommand else _open(context, Given(), GivenLook(), None)
+    context.obj = Given(**typed)
+    return ExitCode.CLEAN if context.invoked_subcommand else _open(context.obj, None)
 
 
 @click.command("open", hidden=True)
 @click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @screen_options
 @click.pass_context
-def open_command(
-    context: click.Context,
-    /,
-    directory_word: Path,
-    theme: str | None,
-    no_mouse: bool,
-    whole_frames: bool,
-    **shared: Any,
-) -> int:
+def open_command(context: click.Context, /, directory_word: Path, **typed: Any) -> int:
     """Open the screen on DIR."""
-    return _open(context, Given(**shared), GivenLook(theme, no_mouse, whole_frames), directory_word)
+    return _open(Given(**typed).over(context.find_object(Given) or Given()), directory_word)
 
 
 cli.opener = open_command
 
 
-def _open(context: click.Context, given: Given, look: GivenLook, word: Path | None) -> int:
+def _open(given: Given, word: Path | None) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     _need_terminal()
     from ocitui.tui.app import run_screen
     from ocitui.tui.session import ScreenOptions
 
-    earlier: GivenLook = context.meta[GivenLook.__name__]
-    settings = given.over(context.find_object(Given) or Given()).settings
+    settings = given.settings
     return run_screen(
         ScreenOptions(
             directory=word or settings.directory,
             read_only=settings.read_only,
-            theme=look.theme or earlier.theme,
-            mouse=not (look.no_mouse or earlier.no_mouse),
+            theme=given.theme,
+            mouse=not given.no_mouse,
             wait=settings.wait,
-            whole_frames=look.whole_frames or earlier.whole_frames,
+            whole_frames=given.whole_frames,
         )
     )
 
@@ -235,7 +215,7 @@ def _end_line() -> None:
     """Leave the line on which the terminal shows ^C."""
     from .output import say
 
-    say(err=True)
+    say("", err=True)
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:

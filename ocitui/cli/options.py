@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -154,24 +153,28 @@ TRIES = 3
 """How many plans are made where nobody is asked and the cache goes on changing."""
 
 
-def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str) -> None:
+Told: TypeAlias = Callable[[], dict[str, Any]]
+"""What programs are told of what is about to be done."""
+
+
+def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str, told: Told = dict) -> None:
     """Show what is about to be done, and ask unless it is ``agreed`` to already.
 
-    With a question the lines go where it goes, to standard error. Raises NotAskedError, CancelledError.
+    With a question the lines go where it goes, to standard error. Raises NotAskedError, with what is ``told``,
+    CancelledError.
     """
     asking = not agreed and can_ask()
     if asking or not settings.as_json:
-        for line in chain(place(settings), lines):
-            say(line, err=asking)
+        say(*place(settings), *lines, err=asking)
     if agreed:
         return
     if not asking:
-        raise NotAskedError("nothing was done: there is no terminal to ask on")
+        raise NotAskedError("nothing was done: there is no terminal to ask on", keys=told())
     if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
         raise CancelledError("cancelled")
 
 
-def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str) -> None:
+def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str, told: Told) -> None:
     """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
 
     Raises NotAskedError, CancelledError.
@@ -180,8 +183,8 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
         text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
         if not can_ask():
             hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
-            raise NotAskedError(f"nothing was done: {text}", hint=hint)
-        agree(settings, False, paragraph(text), question)
+            raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())
+        agree(settings, False, paragraph(text), question, told)
 
 
 def place(settings: Settings) -> list[str]:

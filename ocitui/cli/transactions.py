@@ -1,13 +1,29 @@
-"""How much a transaction is about, for `ocitui log` and `ocitui undo`."""
+"""A transaction in words: how much it is about, and what is said once it is done."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ocitui.text import counted
+from ocitui.words.json_values import transaction_json
+
+from .options import Told
+from .output import emit, say
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
+
+
+def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
+    """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
+    if settings.as_json:
+        emit(settings, **told(), transaction=transaction_json(done))
+        return
+    say(*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})")
+    if done.note:
+        say(f"note: {done.note}")
 
 
 def extent(transaction: Transaction) -> str:

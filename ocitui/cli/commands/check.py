@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError, StorageError
+from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
-from ..output import InterruptedBySignalError, JsonLines, UsageProblemError, refuse_read_only, say, status_of
+from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
 from ..progress import check_text, line_shown
 from ..prose import paragraph
 from ..selectors import (
@@ -137,16 +137,8 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and settings.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
-    if not settings.as_json:
-        return _check(settings, asked, metrics_only=to_stdout)
-    try:
-        return _check(settings, asked)
-    except CacheError as error:
-        JsonLines(settings).fail(error.code, error.message, error.hint)
-        return status_of(error)
-    except InterruptedBySignalError as error:
-        JsonLines(settings).fail("interrupted", error.message, error.hint)
-        return 128 + error.number
+    settings = replace(settings, as_lines=settings.as_json)
+    return reported(settings, lambda: _check(settings, asked, metrics_only=to_stdout))
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
@@ -312,7 +304,7 @@ class JsonOutput(CheckOutput):
     def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
         from ocitui.doctor.findings import Severity
 
-        self._lines = JsonLines(settings)
+        self._settings = settings
         self._minimum = Severity(asked.severity or Severity.INFO)
         self._accepts = accepts
 
@@ -320,12 +312,12 @@ class JsonOutput(CheckOutput):
         for finding in findings:
             if finding.severity.rank >= self._minimum.rank:
                 accepted = finding.acknowledged or self._accepts(finding)
-                self._lines.write("finding", **finding_json(finding, acknowledged=accepted))
+                emit_line(self._settings, "finding", **finding_json(finding, acknowledged=accepted))
 
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         summary = summary_json(report)
         summary["notes"] += kept
-        self._lines.write("summary", clean=not failed, **summary)
+        emit_line(self._settings, "summary", clean=not failed, **summary)
 
 
 class MetricsOutput(CheckOutput):
@@ -334,8 +326,7 @@ class MetricsOutput(CheckOutput):
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         from ocitui.doctor.prometheus import prometheus
 
-        for line in prometheus(report).splitlines():
-            say(line)
+        say(*prometheus(report).splitlines())
 
 
 class TextOutput(CheckOutput):
@@ -351,9 +342,7 @@ class TextOutput(CheckOutput):
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         shown = report.shown(self._minimum, acknowledged=self._whole)
         self._show(shown)
-        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
-        for line in summary:
-            say(line)
+        say(*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
         say(_outcome(report, shown, self._asked))
         if failed:
             say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
@@ -365,11 +354,7 @@ class TextOutput(CheckOutput):
             say("that is what was found so far")
 
     def _show(self, findings: Sequence[Finding]) -> None:
-        for line in place(self._settings):
-            say(line)
-        say()
-        for line in _finding_lines(findings, whole=self._whole):
-            say(line)
+        say(*place(self._settings), "", *_finding_lines(findings, whole=self._whole))
 
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:

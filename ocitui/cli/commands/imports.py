@@ -67,8 +67,7 @@ def list_interrupted(settings: Settings) -> ExitCode:
     if settings.as_json:
         emit(settings, imports=[_record_json(one) for one in found], downloaded=kept)
         return ExitCode.CLEAN
-    for line in lay_out(_COLUMNS, [_row(one) for one in found], terminal_width()) if found else []:
-        say(line)
+    say(*(lay_out(_COLUMNS, [_row(one) for one in found], terminal_width()) if found else []))
     if not found:
         say("no import was interrupted")
     else:

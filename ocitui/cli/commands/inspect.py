@@ -49,8 +49,7 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     if settings.as_json:
         _emit(settings, preview, cached)
     else:
-        for line in _describe(preview, cached):
-            say(line)
+        say(*_describe(preview, cached))
     return ExitCode.CLEAN if preview.chosen else ExitCode.PROBLEMS
 
 
@@ -187,8 +186,7 @@ def _tell_packed(settings: Settings, source: PackedSource, cached: Cached) -> Ex
     if settings.as_json:
         emit(settings, source=str(source.files.packed), kind="packed", images=[_packed_json(source, cached)], notes=[])
     else:
-        for line in _describe_packed(source, cached):
-            say(line)
+        say(*_describe_packed(source, cached))
     return ExitCode.PROBLEMS if source.problems else ExitCode.CLEAN
 
 

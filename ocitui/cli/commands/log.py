@@ -34,8 +34,7 @@ def log_command(settings: Settings) -> ExitCode:
         emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
         return ExitCode.CLEAN
     rows = [_row(transaction) for transaction in transactions]
-    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
-        say(line)
+    say(*(lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]))
     if any(transaction.state is TransactionState.PENDING for transaction in transactions):
         say(_PENDING_NOTE)
     return ExitCode.CLEAN

@@ -37,7 +37,7 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import NotAskedError, UsageProblemError, emit, fail, say
+from ..output import UsageProblemError, emit, say
 from ..progress import line_shown, repair_text
 from ..prose import laid_out, paragraph, text_width
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
@@ -159,11 +159,7 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     if not asked.apply:
         output.would()
         return ExitCode.PROBLEMS if looked.report.fails(Severity.LOW) else ExitCode.CLEAN
-    try:
-        report = _repair(settings, asked, agreed, looked, output)
-    except NotAskedError as error:
-        fail(settings, error.code, error.message, error.hint, **output.so_far())
-        return ExitCode.USAGE
+    report = _repair(settings, asked, agreed, looked, output)
     output.done(report)
     return ExitCode.REMAINING if report.fails(Severity.LOW) else ExitCode.CLEAN
 
@@ -175,7 +171,8 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         output.nothing_to_do()
     while looked.plan.made:
         try:
-            _agree(settings, agreed, looked)
+            agree(settings, agreed, looked.lines(), "repair?", output.so_far)
+            agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
             repaired = _apply(settings, looked.plan)
         except PlanChangedError as error:
             tries += 1
@@ -193,12 +190,6 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         if looked.plan.made:
             output.planned(looked)
     return looked.report
-
-
-def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
-    """Ask; twice before what is in use goes. Raises NotAskedError, CancelledError."""
-    agree(settings, agreed, list(looked.lines()), "repair?")
-    agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?")
 
 
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
@@ -460,16 +451,13 @@ class RepairOutput:
         if self._settings.as_json:
             emit(self._settings, **self.so_far(), **_state(looked.report))
             return
-        for line in (*place(self._settings), *_findings(looked.report), "", *looked.lines()):
-            say(line)
-        for line in paragraph(_next_step(looked.report, looked.plan)):
-            say(line)
+        say(*place(self._settings), *_findings(looked.report), "", *looked.lines())
+        say(*paragraph(_next_step(looked.report, looked.plan)))
 
     def nothing_to_do(self) -> None:
         """There is no step to be made, and so nothing to ask."""
         if not self._settings.as_json:
-            for line in (*place(self._settings), *self._looks[-1].lines(), "there is nothing to do"):
-                say(line)
+            say(*place(self._settings), *self._looks[-1].lines(), "there is nothing to do")
 
     def made(self, repaired: Repaired) -> None:
         """A plan was carried out."""
@@ -491,8 +479,7 @@ class RepairOutput:
             emit(self._settings, **self.so_far(), **_state(report))
             return
         say("checked again:")
-        for line in laid_out(remaining_lines(report, _MOST)):
-            say(line)
+        say(*laid_out(remaining_lines(report, _MOST)))
         if report.shown(Severity.LOW) and self._transactions:
             say("ocitui repair shows what else can be done")
 

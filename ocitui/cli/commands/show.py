@@ -108,8 +108,7 @@ def _show_on_terminal(raw: bytes, kind: Kind) -> None:
     text = raw
     with suppress(ValueError, NotIndentedError):
         text = indent(raw, lambda: True)
-    for line in text.decode(errors="replace").splitlines():
-        say(line)
+    say(*text.decode(errors="replace").splitlines())
     try:
         (Document.manifest if kind == "manifest" else Document.config)(raw)
     except DocumentError as error:

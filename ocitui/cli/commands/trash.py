@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ import click
 from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
-from ocitui.words.json_values import transaction_json
 
 from ..options import (
     Span,
@@ -29,10 +29,11 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import NotAskedError, UsageProblemError, emit, fail, say
+from ..output import UsageProblemError, emit, say
 from ..prose import paragraph, shortened
 from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
+from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, TrashedFile
@@ -60,13 +61,12 @@ def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
     files, transactions = _look(settings)
     if settings.as_json:
-        emit(settings, files=[file_json(file) for file in files], bytes=sum(file.size for file in files))
+        emit(settings, **_told(files), bytes=sum(file.size for file in files))
         return ExitCode.CLEAN
     if not files:
         say("the trash is empty")
         return ExitCode.CLEAN
-    for line in trash_lines(files, transactions):
-        say(line)
+    say(*trash_lines(files, transactions))
     say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
     return ExitCode.CLEAN
 
@@ -84,15 +84,8 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     files, _ = _look(settings)
     chosen = find_files(files, words)
     done = run_async(cache.restore([file.trash for file in chosen]))
-    if settings.as_json:
-        emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
-        return ExitCode.CLEAN
-    say(f"restored {total_text(chosen)}:")
-    for line in file_lines(chosen):
-        say(line)
-    say(f"transaction {done.id} (ocitui undo {done.id} takes them out again)")
-    for line in paragraph(_WITHOUT_ENTRY, "note: "):
-        say(line)
+    said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
+    tell_done(settings, done, "takes them out again", said, partial(_told, chosen))
     return ExitCode.CLEAN
 
 
@@ -114,16 +107,12 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     before, of = None if older_than is None else time.time() - older_than, ids or None
     chosen = files_that_go(files, transactions, before, of)
     if chosen:
-        try:
-            agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
-            return ExitCode.USAGE
+        agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?", partial(_told, chosen))
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
     if settings.as_json:
-        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
+        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, **_told(chosen))
         return ExitCode.CLEAN
     if not chosen:
         say("nothing in the trash is to go" if files else "the trash is empty")
@@ -163,6 +152,10 @@ def file_json(file: TrashedFile) -> dict[str, Any]:
         "undoable": file.undoable,
         "recorded": file.recorded,
     }
+
+
+def _told(files: Sequence[TrashedFile]) -> dict[str, Any]:
+    return {"files": [file_json(file) for file in files]}
 
 
 def trash_lines(files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]) -> Iterator[str]:

@@ -44,8 +44,7 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     if settings.as_json:
         emit(settings, **chain_json(chain))
     else:
-        for line in (*place(settings), *chain_lines(chain)):
-            say(line)
+        say(*place(settings), *chain_lines(chain))
     return _status(chain)
 
 
