@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +21,7 @@ from ocitui.words.json_values import (
     verdict_json,
 )
 
-from ..import_options import AskedSource, SourceText
+from ..import_options import AskedRegistry, SourceText, registry_options
 from ..options import (
     TRIES,
     agree,
@@ -54,15 +53,12 @@ if TYPE_CHECKING:
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
-_FILE = click.Path(path_type=Path)
-
-
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRepair:
+class AskedRepair(AskedRegistry):
     """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
 
     apply: bool = False
@@ -77,10 +73,6 @@ class AskedRepair:
     registry: bool = False
     even_if_futile: bool = False
     daemon_hangs: bool = False
-    tls_ca: Path | None = None
-    plain_http: bool = False
-    authfile: Path | None = None
-    mirror: str | None = None
 
 
 repair_options = with_options(
@@ -126,10 +118,7 @@ repair_options = with_options(
     click.option(
         "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
     ),
-    click.option("--tls-ca", metavar="FILE", type=_FILE, help="For registries: trust this authority (PEM) too."),
-    click.option("--plain-http", is_flag=True, help="For registries: speak http without TLS."),
-    click.option("--authfile", metavar="FILE", type=_FILE, help="For registries: credentials."),
-    click.option("--mirror", metavar="HOST[:PORT]", help="For Docker Hub's images: this mirror."),
+    registry_options,
 )
 
 
@@ -199,8 +188,6 @@ def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
         return run_async(apply_plan(cache_of(settings), plan, show))
 
 
-# What is asked of registries is checked as for an import from one.
-_SOME_REGISTRY = "docker://localhost/any"
 _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
@@ -213,15 +200,8 @@ def repair_request(
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from ocitui.doctor.repair.plan import RepairOptions
 
-    from ..import_requests import read_request
+    from ..import_requests import registry_access
 
-    access = AskedSource(
-        source=_SOME_REGISTRY,
-        tls_ca=asked.tls_ca,
-        plain_http=asked.plain_http,
-        authfile=asked.authfile,
-        mirror=asked.mirror,
-    )
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
         drop=asked.drop,
@@ -233,7 +213,7 @@ def repair_request(
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=read_request(access).source_options(),
+        access=registry_access(asked),
     )
 
 
