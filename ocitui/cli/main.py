@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import THEMES, directory_option, json_option, read_only_option, wait_option
+from .options import THEMES, directory_option, json_option, read_only_option, wait_option, with_options
 from .settings import ExitCode, Given, Settings
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ class NoTerminalError(click.UsageError):
         super().__init__(message)
 
 
-def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that open the screen."""
-    for option in (wait_option, whole_frames_option, no_mouse_option, theme_option, read_only_option, directory_option):
-        function = option(function)
-    return function
+screen_options = with_options(
+    directory_option, read_only_option, theme_option, no_mouse_option, whole_frames_option, wait_option
+)
 
 
 @click.group(

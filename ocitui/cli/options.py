@@ -94,6 +94,7 @@ wait_option = click.option(
     "--wait", metavar="SECONDS", type=_SECONDS, help="Wait for the lock of another ocitui [default: 0]."
 )
 _wait_anyway_option = click.option("--wait", type=_SECONDS, hidden=True)
+shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
@@ -112,7 +113,7 @@ def keeping(function: Callable[Concatenate[Settings, P], int]) -> F:
 
 def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command that writes --read-only and --wait besides."""
-    return directory_option(json_option(read_only_option(wait_option(_with_settings(function)))))
+    return shared_options(_with_settings(function))
 
 
 def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:

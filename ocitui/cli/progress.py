@@ -94,17 +94,12 @@ def fitting(text: str, width: int) -> str:
     return text if cell_width(text) <= width else cut(text, width)
 
 
-def check_text(now: Progress, _: int) -> str:
-    from ocitui.words.findings import check_progress
+def doctor_text(now: Progress | RepairProgress, _: int) -> str:
+    """How far a check is, or a repair."""
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.words.findings import check_progress, repair_progress
 
-    return check_progress(now)
-
-
-def repair_text(now: Progress | RepairProgress, width: int) -> str:
-    from ocitui.doctor.repair.steps import RepairProgress
-    from ocitui.words.findings import repair_progress
-
-    return shortened(repair_progress(now)) if isinstance(now, RepairProgress) else check_text(now, width)
+    return check_progress(now) if isinstance(now, Progress) else shortened(repair_progress(now))
 
 
 # A step that takes less does not say how long it lasts.

@@ -17,7 +17,7 @@ from ocitui.words.json_values import finding_json, summary_json
 
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
 from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
-from ..progress import check_text, line_shown
+from ..progress import doctor_text, line_shown
 from ..prose import paragraph
 from ..selectors import (
     NoSuchFindingError,
@@ -196,7 +196,7 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         )
 
     try:
-        with line_shown(check_text) as show:
+        with line_shown(doctor_text) as show:
             return run_async(work())
     except InterruptedBySignalError as error:
         output.stopped(found)
@@ -416,9 +416,9 @@ def _repair(report: Report) -> str:
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
-    from ocitui.doctor.findings import Severity, clean_text, tally
+    from ocitui.doctor.findings import clean_text, tally
 
-    problems = report.shown(Severity.LOW)
+    problems = report.shown()
     seen = set(shown)
     hidden = [finding for finding in report.findings if finding not in seen]
     accepted = sum(finding.acknowledged for finding in hidden)

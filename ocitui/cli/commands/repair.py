@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,7 @@ import click
 from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
 from ocitui.cache.names import find_entry
 from ocitui.text import counted
-from ocitui.words.json_values import (
-    assessment_json,
-    counts_json,
-    finding_json,
-    plan_json,
-    transaction_json,
-    verdict_json,
-)
+from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..import_options import AskedRegistry, SourceText, registry_options
 from ..options import (
@@ -37,7 +30,7 @@ from ..options import (
     yes_option,
 )
 from ..output import UsageProblemError, emit, say
-from ..progress import line_shown, repair_text
+from ..progress import doctor_text, line_shown
 from ..prose import laid_out, paragraph, text_width
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
@@ -46,6 +39,7 @@ from ..tables import Column, lay_out
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
     from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
@@ -137,8 +131,6 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
     it exits with 0 where nothing is wrong, else with 1.
     """
-    from ocitui.doctor.findings import Severity
-
     asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
@@ -147,10 +139,10 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     output.planned(looked)
     if not asked.apply:
         output.would()
-        return ExitCode.PROBLEMS if looked.report.fails(Severity.LOW) else ExitCode.CLEAN
+        return ExitCode.PROBLEMS if looked.report.shown() else ExitCode.CLEAN
     report = _repair(settings, asked, agreed, looked, output)
     output.done(report)
-    return ExitCode.REMAINING if report.fails(Severity.LOW) else ExitCode.CLEAN
+    return ExitCode.REMAINING if report.shown() else ExitCode.CLEAN
 
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
@@ -175,7 +167,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         rounds += 1
         if not looked.plan.brings_entries or rounds == TRIES:
             return repaired.report
-        looked = look_again(settings, asked, repaired.report)
+        looked = look(settings, asked, repaired.report)
         if looked.plan.made:
             output.planned(looked)
     return looked.report
@@ -184,7 +176,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
     from ocitui.doctor.repair.apply import apply_plan
 
-    with line_shown(repair_text) as show:
+    with line_shown(doctor_text) as show:
         return run_async(apply_plan(cache_of(settings), plan, show))
 
 
@@ -333,50 +325,39 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     yield from paragraph(sources_tally(entries), "  ")
 
 
-async def _assess(settings: Settings, asked: AskedRepair, report: Report) -> Assessment:
-    """Which copy of the index is good; the operator may say that the daemon answers no more."""
+def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) -> Looked:
+    """Check, where that was not done, and plan. Raises CacheDirectoryError, and what `repair_request` raises."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
+    from ocitui.doctor.assessment_texts import bears_on
 
+    # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
-    return assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
+
+    async def work() -> Looked:
+        report = checked or await _check(settings, asked, show)
+        assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
+        plan = await _plan(settings, asked, report, assessment, show, refusing=checked is None)
+        return Looked(report, plan, assessment if checked is None and bears_on(assessment, report) else None)
+
+    with line_shown(doctor_text) as show:
+        return run_async(work())
 
 
-def look(settings: Settings, asked: AskedRepair) -> Looked:
-    """Check, and plan. Corrupt bytes of the index are kept at once, unless nothing may be written.
-
-    Raises CacheDirectoryError, and what `repair_request` raises.
-    """
+async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Progress], None]) -> Report:
+    """Corrupt bytes of the index are kept at once, unless nothing may be written."""
     import asyncio
 
     from ocitui.doctor.acknowledged import remember_told
-    from ocitui.doctor.assessment_texts import bears_on
     from ocitui.doctor.check.examine import ExamineOptions, examine
     from ocitui.doctor.findings import Depth
 
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
-
-    async def work() -> Looked:
-        report, _ = await asyncio.gather(examine(settings.directory, options, show), keep_index_aside(settings))
-        assessment = await _assess(settings, asked, report)
-        if not settings.read_only:
-            remember_told(settings.directory, report.findings)
-        plan = await _plan(settings, asked, report, assessment, show, refusing=True)
-        return Looked(report, plan, assessment if bears_on(assessment, report) else None)
-
-    with line_shown(repair_text) as show:
-        return run_async(work())
-
-
-def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked:
-    """A plan for what a check has found meanwhile."""
-
-    async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await _assess(settings, asked, report), show)
-
-    with line_shown(repair_text) as show:
-        return Looked(report, run_async(work()), None)
+    report, _ = await asyncio.gather(examine(settings.directory, options, progress), keep_index_aside(settings))
+    if not settings.read_only:
+        remember_told(settings.directory, report.findings)
+    return report
 
 
 async def _plan(
@@ -386,7 +367,7 @@ async def _plan(
     assessment: Assessment,
     progress: ProgressCall,
     *,
-    refusing: bool = False,
+    refusing: bool,
 ) -> RepairPlan:
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.plan import plan_repair
@@ -452,7 +433,6 @@ class RepairOutput:
 
     def done(self, report: Report) -> None:
         """The check that followed."""
-        from ocitui.doctor.findings import Severity
         from ocitui.words.findings import remaining_lines
 
         if self._settings.as_json:
@@ -460,7 +440,7 @@ class RepairOutput:
             return
         say("checked again:")
         say(*laid_out(remaining_lines(report, _MOST)))
-        if report.shown(Severity.LOW) and self._transactions:
+        if report.shown() and self._transactions:
             say("ocitui repair shows what else can be done")
 
     def so_far(self) -> dict[str, Any]:
@@ -477,33 +457,29 @@ class RepairOutput:
 
 
 def _state(report: Report) -> dict[str, Any]:
-    from ocitui.doctor.findings import Severity
-
-    remaining = report.shown(Severity.LOW)
+    remaining, summary = report.shown(), summary_json(report)
     return {
         "clean": not remaining,
-        "depth": report.depth.value,
-        "counts": counts_json(report.shown(Severity.INFO)),
+        "depth": summary["depth"],
+        "counts": summary["counts"],
         "remaining": [finding_json(finding) for finding in remaining],
-        "verdict": verdict_json(report.verdict),
+        "verdict": summary["verdict"],
         "coverage": str(report.coverage),
     }
 
 
 def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.findings import Severity, clean_text, tally
+    from ocitui.doctor.findings import clean_text, tally
 
-    found = report.shown(Severity.LOW)
+    found = report.shown()
     yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
     if not report.verdict.sound:
         yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
 
 
 def _next_step(report: Report, plan: RepairPlan) -> str:
-    from ocitui.doctor.findings import Severity
-
     if plan.made:
         return "nothing was changed; the same with --apply asks, and does it"
     if plan.steps or plan.left:
         return "nothing can be done without a word from you: see above what you can do about what stays"
-    return "nothing of that kind was found" if report.shown(Severity.LOW) else "there is nothing to mend"
+    return "nothing of that kind was found" if report.shown() else "there is nothing to mend"

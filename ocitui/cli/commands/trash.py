@@ -15,20 +15,7 @@ from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..options import (
-    Span,
-    agree,
-    cache_of,
-    directory_option,
-    json_option,
-    read_only_option,
-    reading,
-    run_async,
-    wait_option,
-    writing,
-    writing_cache,
-    yes_option,
-)
+from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
 from ..output import UsageProblemError, emit, say
 from ..prose import paragraph, shortened
 from ..selectors import complete_trashed
@@ -40,10 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.group("trash", invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
-@directory_option
-@json_option
-@read_only_option
-@wait_option
+@shared_options
 @click.pass_context
 def trash_command(context: click.Context, /, **shared: Any) -> int:
     """List what transactions took out of the cache; restore files of it, or empty it.
