@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ from ocitui.words.imports import outcome_text
 from ocitui.words.json_values import entry_json, transaction_json
 
 from .options import agree, cache_of, run_async
-from .output import InterruptedBySignalError, can_ask, say
+from .output import InterruptedBySignalError, can_ask
 from .progress import progress_shown
 from .settings import Settings
 
@@ -193,15 +194,14 @@ def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
     }
 
 
-def tell_imported(done: Imported) -> None:
-    """Say what came of an import."""
+def imported_lines(done: Imported) -> Iterator[str]:
+    """What came of an import."""
     again = " (--again brings it in once more)" if done.outcome is ImportOutcome.CACHED else ""
-    say(f"{outcome_text(done.outcome, done.image)}{again}")
-    say(f"digest {done.image.digest}")
+    yield f"{outcome_text(done.outcome, done.image)}{again}"
+    yield f"digest {done.image.digest}"
     if done.transaction is not None:
-        say(f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})")
-    for note in done.notes:
-        say(f"note: {note}")
+        yield f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})"
+    yield from (f"note: {note}" for note in done.notes)
 
 
 _UNDOING = {

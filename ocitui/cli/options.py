@@ -18,7 +18,7 @@ from ocitui.cache import PlanChangedError
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from ocitui.text import parse_size, timestamp
 
-from .output import CancelledError, InterruptedBySignalError, NotAskedError, ask, can_ask, refuse_read_only, say
+from .output import CancelledError, InterruptedBySignalError, NotAskedError, Told, ask, can_ask, refuse_read_only, say
 from .prose import paragraph
 from .settings import Given, Settings
 
@@ -152,10 +152,6 @@ T = TypeVar("T")
 CONFIRMATION = "yes"
 TRIES = 3
 """How many plans are made where nobody is asked and the cache goes on changing."""
-
-
-Told: TypeAlias = Callable[[], dict[str, Any]]
-"""What programs are told of what is about to be done."""
 
 
 def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str, told: Told = dict) -> None:

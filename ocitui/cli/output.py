@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 from ocitui.cache.errors import (
     AmbiguousDigestError,
@@ -84,6 +84,18 @@ def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
         _write(f"{head}]\n}}\n", sys.stdout)
         return
     _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
+
+
+Told: TypeAlias = Callable[[], dict[str, Any]]
+"""What programs are told, worked out when it is."""
+
+
+def answer(settings: Settings, told: Told, lines: Iterable[str]) -> None:
+    """Say lines to people, or print the one document for programs."""
+    if settings.as_json:
+        emit(settings, **told())
+    else:
+        say(*lines)
 
 
 def say_lines(lines: Iterable[str]) -> int:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from ocitui.text import counted
 from ocitui.words.json_values import transaction_json
 
-from .options import Told
-from .output import emit, say
+from .output import Told, answer
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
 
 def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
     """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
-    if settings.as_json:
-        emit(settings, **told(), transaction=transaction_json(done))
-        return
-    say(*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})")
-    if done.note:
-        say(f"note: {done.note}")
+    lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
+    lines += [f"note: {done.note}"] if done.note else []
+    answer(settings, lambda: {**told(), "transaction": transaction_json(done)}, lines)
 
 
 def extent(transaction: Transaction) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import FORMATS, Told, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
+from ..options import FORMATS, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 from ..settings import ExitCode, Settings
 from ..transactions import tell_done
@@ -41,7 +41,10 @@ def delete_command(
     def carry_out() -> ExitCode:
         plan, lost_names = run_async(_make_plan(cache, chosen_keys(settings, cache, words, filter_text, formats)))
         used_by = users_of_any(settings.directory, plan.entries)
-        told: Told = lambda: {"plan": plan_json(plan, used_by)}  # noqa: E731
+
+        def told() -> dict[str, Any]:
+            return {"plan": plan_json(plan, used_by)}
+
         agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?", told)
         agree_to_drop_used(settings, used_by, "delete them all the same?", told)
         done = run_async(cache.delete(plan.keys, plan))

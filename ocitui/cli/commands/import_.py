@@ -12,7 +12,7 @@ from ocitui.cache import CacheError
 
 from ..import_options import AskedImport, import_options, source_argument
 from ..options import writing, writing_cache
-from ..output import emit, is_terminal, say
+from ..output import answer, is_terminal, say
 from ..settings import ExitCode, Settings
 
 
@@ -37,17 +37,14 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     ocitui imports.
     """
     from ..import_requests import import_request
-    from ..import_run import carry_out, imported_json, tell_imported
+    from ..import_run import carry_out, imported_json, imported_lines
 
     asked = AskedImport(**typed)
     writing_cache(settings, "import an image")
     request = import_request(asked)
     _mention_interrupted(settings)
     done = carry_out(settings, request)
-    if settings.as_json:
-        emit(settings, **imported_json(settings.directory, done))
-    else:
-        tell_imported(done)
+    answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))
     return ExitCode.CLEAN
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +15,7 @@ from ocitui.text import human_size, short_digest
 
 from ..import_options import AskedSource, source_argument, source_options
 from ..options import FORMATS, cache_of, reading, run_async
-from ..output import emit, say
+from ..output import answer
 from ..settings import ExitCode, Settings
 from ..tables import Column, lay_out, terminal_width
 
@@ -54,11 +56,9 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
         return sight, await _cached(settings)
 
     sight, cached = run_async(see())
-    if settings.as_json:
-        emit(settings, **(_packed_json(sight.packed, cached) if sight.packed else _json(sight, cached)))
-    else:
-        say(*(_describe_packed(sight.packed, cached) if sight.packed else _describe(sight, cached)))
-        say(*([f"note: whether the cache has it is not known: {cached.problem}"] if cached.problem else []))
+    lines = _describe_packed(sight.packed, cached) if sight.packed else _describe(sight, cached)
+    told = partial(_packed_json, sight.packed, cached) if sight.packed else partial(_json, sight, cached)
+    answer(settings, told, chain(lines, cached.note))
     return ExitCode.CLEAN if sight.can_be_taken else ExitCode.PROBLEMS
 
 
@@ -79,6 +79,10 @@ class Cached:
 
     descriptors: Sequence[Descriptor] = ()
     problem: str = ""
+
+    @property
+    def note(self) -> list[str]:
+        return [f"note: whether the cache has it is not known: {self.problem}"] if self.problem else []
 
     def of(self, digest: str | None) -> list[Descriptor]:
         return [one for one in self.descriptors if one.digest == digest]

@@ -10,8 +10,8 @@ import click
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
 
-from ..options import FORMATS, Told, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import emit, say
+from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
+from ..output import answer
 from ..prose import paragraph, shortened
 from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
@@ -42,15 +42,16 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
 
     def carry_out() -> ExitCode:
         plan = run_async(_plan(cache, parsed, digest, form))
-        told: Told = lambda: {"plan": _plan_json(plan)}  # noqa: E731
+
+        def told() -> dict[str, Any]:
+            return {"plan": _plan_json(plan)}
+
         if plan.needed:
             agree(settings, agreed, _explain(plan), "point the name?", told)
             done = run_async(point(cache, plan))
             tell_done(settings, done, "points it back", [shortened(plan.then)], told)
-        elif settings.as_json:
-            emit(settings, **told(), transaction=None)
         else:
-            say(f"{shortened(plan.then)}: nothing to do")
+            answer(settings, lambda: {**told(), "transaction": None}, [f"{shortened(plan.then)}: nothing to do"])
         return ExitCode.CLEAN
 
     return as_agreed(agreed, carry_out)

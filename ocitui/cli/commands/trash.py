@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +16,7 @@ from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
-from ..output import UsageProblemError, emit, say
+from ..output import UsageProblemError, answer
 from ..prose import paragraph, shortened
 from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
@@ -44,14 +44,9 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
     files, transactions = _look(settings)
-    if settings.as_json:
-        emit(settings, **_told(files), bytes=sum(file.size for file in files))
-        return ExitCode.CLEAN
-    if not files:
-        say("the trash is empty")
-        return ExitCode.CLEAN
-    say(*trash_lines(files, transactions))
-    say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
+    total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
+    lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
+    answer(settings, lambda: {**_told(files), "bytes": sum(file.size for file in files)}, lines)
     return ExitCode.CLEAN
 
 
@@ -95,17 +90,15 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
-    if settings.as_json:
-        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, **_told(chosen))
-        return ExitCode.CLEAN
+    line = f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
     if not chosen:
-        say("nothing in the trash is to go" if files else "the trash is empty")
-    else:
-        say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
+        line = "nothing in the trash is to go" if files else _EMPTY
+    told = {"removed": {"files": removed.files, "bytes": removed.bytes}, **_told(chosen)}
+    answer(settings, lambda: told, [line])
     return ExitCode.CLEAN
 
 
-_MOST_OF_ONE = 12
+_MOST_OF_ONE, _EMPTY = 12, "the trash is empty"
 NO_TRANSACTION = "no transaction"
 
 

@@ -11,7 +11,7 @@ from ocitui.cache import PackedFormat
 from ocitui.cache.files import check_directory, known_format
 
 from ..options import FORMATS, cache_of, place, reading, run_async
-from ..output import emit, say
+from ..output import answer
 from ..prose import paragraph
 from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
@@ -41,10 +41,7 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     """
     check_directory(settings.directory)
     chain = _ask(settings, text, format_)
-    if settings.as_json:
-        emit(settings, **chain_json(chain))
-    else:
-        say(*place(settings), *chain_lines(chain))
+    answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
     return _status(chain)
 
 
