@@ -49,8 +49,14 @@ def read_request(asked: AskedSource) -> ImportRequest:
     """All that was typed but for the format. Raises UsageProblemError, SourceError where there is no such path."""
     kind = recognise(asked.source).kind
     _refuse_others(asked, kind)
-    _check_platform(asked.platform)
-    _check_registry(asked)
+    if (platform := asked.platform) is not None:
+        _as_usage(lambda: parse_platform(platform))
+    if asked.tls_ca is not None:
+        _check_authority(asked.tls_ca)
+    if asked.authfile is not None:
+        _check_authfile(asked.authfile)
+    if asked.mirror is not None and not is_host(asked.mirror):
+        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
     return ImportRequest(**{name: value for name, value in asdict(asked).items() if name != "format"})
 
 
@@ -63,8 +69,10 @@ def registry_access(asked: AskedRegistry) -> SourceOptions:
 def import_request(asked: AskedImport) -> ImportRequest:
     """What an import is to do. Raises UsageProblemError, InvalidNameError, SourceError where there is no such path."""
     read = read_request(asked)
-    if asked.name is not None:
-        _check_name(asked.name)
+    if asked.name == "":
+        raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
+    if asked.name:
+        ImageName.parse(asked.name)
     return msgspec.structs.replace(read, format=_format(asked))
 
 
@@ -112,26 +120,6 @@ def _refuse_others(asked: AskedSource, kind: SourceKind) -> None:
             )
     if kind is not SourceKind.PACKED and asked.format and not isinstance(asked, AskedImport):
         raise UsageProblemError(f"{asked.source} is not packed yet, so it has no format", hint="leave out --format")
-
-
-def _check_name(text: str) -> None:
-    if not text:
-        raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
-    ImageName.parse(text)
-
-
-def _check_platform(text: str | None) -> None:
-    if text is not None:
-        _as_usage(lambda: parse_platform(text))
-
-
-def _check_registry(asked: AskedSource) -> None:
-    if asked.tls_ca is not None:
-        _check_authority(asked.tls_ca)
-    if asked.authfile is not None:
-        _check_authfile(asked.authfile)
-    if asked.mirror is not None and not is_host(asked.mirror):
-        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
 
 
 def _check_authority(path: str) -> None:

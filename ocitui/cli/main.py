@@ -15,7 +15,16 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import THEMES, directory_option, json_option, read_only_option, wait_option, with_options
+from .options import (
+    NoTerminalError,
+    directory_option,
+    json_option,
+    no_mouse_option,
+    read_only_option,
+    theme_option,
+    wait_option,
+    with_options,
+)
 from .settings import ExitCode, Given, Settings
 
 if TYPE_CHECKING:
@@ -94,8 +103,6 @@ def _refuse_mistyped(ctx: click.Context, word: str) -> None:
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
-theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
-no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
 whole_frames_option = click.option(
     "--whole-frames",
     is_flag=True,
@@ -103,15 +110,6 @@ whole_frames_option = click.option(
     show_envvar=True,
     help="Write whole frames, not only the cells that changed.",
 )
-
-
-class NoTerminalError(click.UsageError):
-    """There is nothing to draw the screen on."""
-
-    hint = "ocitui list, verdict and show need none; ocitui --help has them all"
-
-    def __init__(self, message: str = "there is no terminal to draw on") -> None:
-        super().__init__(message)
 
 
 screen_options = with_options(

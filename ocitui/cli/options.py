@@ -94,11 +94,23 @@ wait_option = click.option(
     "--wait", metavar="SECONDS", type=_SECONDS, help="Wait for the lock of another ocitui [default: 0]."
 )
 _wait_anyway_option = click.option("--wait", type=_SECONDS, hidden=True)
+theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
+no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
 shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
+
+
+class NoTerminalError(click.UsageError):
+    """There is nothing to draw the screen on."""
+
+    hint = "ocitui list, verdict and show need none; ocitui --help has them all"
+
+    def __init__(self, message: str = "there is no terminal to draw on", hint: str = hint) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def reading(function: Callable[Concatenate[Settings, P], int]) -> F:

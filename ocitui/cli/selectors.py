@@ -71,11 +71,7 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ())
 
 
 def chosen_keys(
-    settings: Settings,
-    cache: PackerCache,
-    words: Sequence[str],
-    filter_text: str | None,
-    formats: Collection[str] = (),
+    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
 ) -> list[Key]:
     """The entries that words name, or that pass a filter, in these formats or in all; each once.
 

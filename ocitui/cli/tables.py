@@ -38,10 +38,7 @@ def terminal_width() -> int | None:
 
 
 def lay_out(
-    columns: Sequence[Column],
-    rows: Iterable[Sequence[str]],
-    width: int | None,
-    widest: Sequence[int] | None = None,
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int | None, widest: Sequence[int] | None = None
 ) -> Iterator[str]:
     """The title line and a line for each row, at most ``width`` cells wide.
 

@@ -171,10 +171,7 @@ def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
     from ocitui.doctor.findings import Depth
 
     options = ExamineOptions(
-        Depth(asked.depth),
-        max_rate=asked.max_rate,
-        older_than=asked.older_than,
-        ledger_writes=not settings.read_only,
+        Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
     )
     return options if asked.jobs is None else replace(options, jobs=asked.jobs)
 
@@ -190,10 +187,7 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
         options = replace(examine_options(settings, asked), keys=keys)
-        return await asyncio.gather(
-            _follow(settings, options, output, found, show),
-            keep_index_aside(settings),
-        )
+        return await asyncio.gather(_follow(settings, options, output, found, show), keep_index_aside(settings))
 
     try:
         with line_shown(doctor_text) as show:

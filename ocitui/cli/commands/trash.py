@@ -158,10 +158,7 @@ def total_text(files: Sequence[TrashedFile]) -> str:
 
 def _find_one(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
     """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest."""
-    for same in (
-        [file for file in files if file.transaction == word],
-        [file for file in files if file.trash == word],
-    ):
+    for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same
     named = [file for file in files if file.name == word or _begins(file.name, word)]
