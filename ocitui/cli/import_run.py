@@ -122,14 +122,11 @@ def _asking(run: _Run) -> Imported:
 
 def _about_renaming(request: ImportRequest) -> list[str]:
     """What to know before an entry is named anew."""
-    name = request.image_name or _name_in_registry(request.source)
+    name, found = request.image_name, recognise(request.source)
+    if name is None and found.kind is SourceKind.REGISTRY:
+        name = ImageName.parse(found.rest)
     new = f"would be named {name} instead" if name else "would take the name of the source"
     return [f"it {new}; nothing is packed again, and the old name no longer stands for it", *_about_tag(name)]
-
-
-def _name_in_registry(source: str) -> ImageName | None:
-    found = recognise(source)
-    return ImageName.parse(found.rest) if found.kind is SourceKind.REGISTRY else None
 
 
 def _about_tag(name: ImageName | None) -> list[str]:

@@ -203,15 +203,10 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        _end_line()
+        from .output import say
+
+        say("", err=True)  # the terminal shows ^C on the line
         return ExitCode.CANCELLED
-
-
-def _end_line() -> None:
-    """Leave the line on which the terminal shows ^C."""
-    from .output import say
-
-    say("", err=True)
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:

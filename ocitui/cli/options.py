@@ -18,7 +18,17 @@ from ocitui.cache import PlanChangedError
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from ocitui.text import parse_size, timestamp
 
-from .output import CancelledError, InterruptedBySignalError, NotAskedError, Told, ask, can_ask, refuse_read_only, say
+from .output import (
+    CancelledError,
+    InterruptedBySignalError,
+    NotAskedError,
+    Told,
+    ask,
+    can_ask,
+    refuse_read_only,
+    reported,
+    say,
+)
 from .prose import paragraph
 from .settings import Given, Settings
 
@@ -131,19 +141,12 @@ def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
 def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        from .output import reported
-
-        settings = _take_settings(kwargs)
+        shared = ("directory", "as_json", "read_only", "wait")
+        typed: dict[str, Any] = {name: kwargs.pop(name) for name in shared if name in kwargs}
+        settings = Given(**typed).over(click.get_current_context().find_object(Given) or Given()).settings
         return reported(settings, lambda: function(settings, *args, **kwargs))
 
     return command
-
-
-def _take_settings(options: dict[str, Any]) -> Settings:
-    """The settings that the shared options come to; they are taken out of ``options``."""
-    typed = {name: options.pop(name) for name in ("directory", "as_json", "read_only", "wait") if name in options}
-    earlier = click.get_current_context().find_object(Given) or Given()
-    return Given(**typed).over(earlier).settings
 
 
 class ByteSize(Number):

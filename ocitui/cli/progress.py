@@ -118,11 +118,7 @@ def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
         with line_shown(_Words()) as show:
             yield show
     else:
-        yield _ignore if settings.as_json else _PhaseLines().show
-
-
-def _ignore(now: ImportProgress) -> None:
-    """Nobody wants to see it."""
+        yield (lambda _: None) if settings.as_json else _PhaseLines().show
 
 
 class _PhaseLines:
