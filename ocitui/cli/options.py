@@ -18,6 +18,7 @@ from ocitui.cache import PlanChangedError
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from ocitui.text import parse_size, timestamp
 
+from .layout import paragraph
 from .output import (
     CancelledError,
     InterruptedBySignalError,
@@ -29,7 +30,6 @@ from .output import (
     reported,
     say,
 )
-from .prose import paragraph
 from .settings import Given, Settings
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
+from .layout import cell_width, cut, shortened
 from .output import is_terminal, say
-from .prose import shortened
 from .settings import Settings
-from .tables import cell_width, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress

@@ -15,10 +15,10 @@ from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
+from ..layout import paragraph
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
 from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
 from ..progress import doctor_text, line_shown
-from ..prose import paragraph
 from ..selectors import (
     NoSuchFindingError,
     complete_acknowledged,

@@ -14,10 +14,10 @@ from ocitui.cache import CacheError
 from ocitui.text import human_size, short_digest
 
 from ..import_options import AskedSource, source_argument, source_options
+from ..layout import Column, lay_out, terminal_width
 from ..options import FORMATS, cache_of, reading, run_async
 from ..output import answer
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor

@@ -12,11 +12,11 @@ from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
 from ocitui.words.json_values import entry_json
 
+from ..layout import Column, lay_out, terminal_width
 from ..options import ended_by_signals, reading
 from ..output import emit_list, say, say_lines
 from ..selectors import filter_option, judged_entries, passing
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries

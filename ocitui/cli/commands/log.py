@@ -11,10 +11,10 @@ from ocitui.cache.files import check_directory
 from ocitui.text import human_size, timestamp
 from ocitui.words.json_values import transaction_json
 
+from ..layout import Column, lay_out, terminal_width
 from ..options import cache_of, reading, run_async, tell_notes
 from ..output import answer
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 from ..transactions import entry_count, file_count
 
 if TYPE_CHECKING:

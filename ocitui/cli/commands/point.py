@@ -10,9 +10,9 @@ import click
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
 
+from ..layout import paragraph, shortened
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
 from ..output import answer
-from ..prose import paragraph, shortened
 from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
 from ..transactions import tell_done

@@ -15,6 +15,7 @@ from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..import_options import AskedRegistry, SourceText, registry_options
+from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
     agree,
@@ -31,10 +32,8 @@ from ..options import (
 )
 from ..output import UsageProblemError, emit, say
 from ..progress import doctor_text, line_shown
-from ..prose import laid_out, paragraph, text_width
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction

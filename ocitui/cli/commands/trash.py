@@ -15,9 +15,9 @@ from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
+from ..layout import paragraph, shortened
 from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
 from ..output import UsageProblemError, answer
-from ..prose import paragraph, shortened
 from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
 from ..transactions import tell_done

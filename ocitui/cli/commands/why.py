@@ -10,9 +10,9 @@ import click
 from ocitui.cache import PackedFormat
 from ocitui.cache.files import check_directory, known_format
 
+from ..layout import paragraph
 from ..options import FORMATS, cache_of, place, reading, run_async
 from ..output import answer
-from ..prose import paragraph
 from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
