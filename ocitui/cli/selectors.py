@@ -163,6 +163,9 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
         except NoSuchEntryError:
             if corrupt is not None:
                 raise corrupt from None
+            if find_entry(word, (), (), dict(keys_of_files(cache.directory))):
+                hint = "ocitui check tells of them as orphan-entry, and ocitui why of the digest"
+                raise NoSuchEntryError(f"there are files of {word}, but no entry", hint=hint) from None
             raise
         of_it = {key for key in known if key[0] == named.digest and named.format in (None, key[1])}
         if not of_it:

@@ -194,6 +194,14 @@ def test_an_entry_that_is_not_there(demo: Path, ocitui: Ocitui) -> None:
     assert "there is no entry nowhere:1" in done.err
 
 
+@pytest.mark.parametrize("word", [FORGOTTEN.digest, FORGOTTEN.digest[7:]])
+def test_files_without_an_entry_are_none(word: str, demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--entry", word)
+    assert (done.status, done.out) == (1, "")
+    assert f"there are files of {word}, but no entry" in done.err
+    assert "orphan-entry" in done.err
+
+
 def test_a_finding_that_is_acknowledged_stays_so_until_it_changes(demo: Path, ocitui: Ocitui) -> None:
     statuses = [
         ocitui("check", "-C", demo, "--acknowledge", id_of(ocitui, demo, code)[:8]).status for code in sorted(BAD)
