@@ -13,7 +13,7 @@ _UNSAFE = re.compile(
     "\U000e0000-\U000e007f]"
 )
 _DIGEST = re.compile(r"\b([a-z0-9]+:[0-9a-f]{12})[0-9a-f]{20,116}\b")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTPE]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = ("K", "M", "G", "T", "P", "E")
 _DAY = 86_400
 # From how many seconds on a span is told in a unit, and how many that has.
@@ -46,9 +46,9 @@ def human_size(size: int | None) -> str:
 
 
 def parse_size(text: str) -> int | None:
-    """The bytes of ``500M``, ``1.5T`` or ``64GiB``, powers of 1024; None for what is no size, and for nothing."""
+    """The bytes of ``500M``, ``1.5T`` or ``64GiB``, powers of 1024; None for what is no size."""
     match = _SIZE.fullmatch(text)
-    return int(float(match[1]) * 1024 ** " KMGTP".index(match[2].upper() or " ")) or None if match else None
+    return int(float(match[1]) * 1024 ** " KMGTPE".index(match[2].upper() or " ")) if match else None
 
 
 def human_age(seconds: float | None) -> str:

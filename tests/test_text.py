@@ -36,7 +36,8 @@ def test_other_text_is_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "size"),
     [("1", 1), ("500M", 500 << 20), ("1.5t", 3 << 39), ("64GiB", 64 << 30), ("2kb", 2048)]
-    + [(text, None) for text in ("", "0", "0.1", "M", "-1", "1X", "1 G", "1e3", "1" * 16, "\u0661", "1.G")],
+    + [("0", 0), ("0.1", 0), ("8.0E", 8 << 60)]
+    + [(text, None) for text in ("", "M", "-1", "1X", "1 G", "1e3", "1" * 16, "\u0661", "1.G")],
 )
 def test_a_size_is_read_as_people_write_it(text: str, size: int | None) -> None:
     assert parse_size(text) == size

@@ -34,11 +34,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     modified: float | None
     descriptor: Descriptor
 
-    @property
-    def short_digest(self) -> str:
-        """Twelve digits of the digest, without its algorithm."""
-        return self.digest.rpartition(":")[2][:12]
-
 
 def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
     """The key of each descriptor, in order."""

@@ -217,15 +217,15 @@ def history(transactions: Sequence[Transaction], entry: JudgedEntry) -> list[Lin
     lines = [
         Line(
             f"{one.kind}, {one.state}, by {one.by}",
-            timestamp(one.started)[:17],
+            timestamp(one.started)[:16],
             "plain" if one.state is TransactionState.DONE else "muted",
         )
         for one in transactions
     ]
     if (checked := entry.state.checked) is not None:
         found = "first seen" if entry.state.first_seen else "sound"
-        lines.append(Line(f"deep check: {found}", timestamp(checked)[:17], "good"))
+        lines.append(Line(f"deep check: {found}", timestamp(checked)[:16], "good"))
     if entry.modified is not None:
-        lines.append(Line("its packed file was written", timestamp(entry.modified)[:17]))
+        lines.append(Line("its packed file was written", timestamp(entry.modified)[:16]))
     lines.sort(key=lambda line: line.label, reverse=True)
     return lines if transactions else [*lines, Line(), Line("nothing was done to it here", kind="muted")]

@@ -99,7 +99,7 @@ def no_finding_lines(coverage: Coverage, trouble: str, *, looking: bool) -> list
 def remaining_lines(report: Report, most: int) -> list[Line]:
     """What a check found after a repair."""
     lines = [Line(str(report.coverage), "looked at")]
-    remaining = report.shown(Severity.LOW)
+    remaining = report.shown()
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]
     lines.append(Line(tally(remaining), "remains", "bad"))

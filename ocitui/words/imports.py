@@ -63,7 +63,12 @@ def end_text(job: ImportJob) -> str:
 
 
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
-    """What an interrupted import was to do."""
+    """What an interrupted import was to do, or why its record does not tell."""
+    if unfinished.problem:
+        return [
+            Line(f"its record cannot be read: {unfinished.problem}", "state", "bad"),
+            Line(timestamp(unfinished.started), "begun"),
+        ]
     return [
         Line("interrupted: r goes on with it, f forgets it", "state", "bad"),
         Line(timestamp(unfinished.started), "begun"),

@@ -132,7 +132,7 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-WRITERS = ["check", "repair", "point", "delete", "undo", "trash", "import", "imports"]
+WRITERS = ["repair", "point", "delete", "undo", "trash", "import", "imports"]
 
 
 @pytest.mark.parametrize("command", WRITERS)
@@ -145,6 +145,12 @@ def test_every_command_that_writes_can_be_refused_and_can_wait(command: str, oci
 @pytest.mark.parametrize("command", [name for name in ALL_COMMANDS if name not in WRITERS])
 def test_no_other_command_waits_for_a_lock(command: str, ocitui: Ocitui) -> None:
     assert "--wait SECONDS" not in ocitui(command, "--help").out
+
+
+def test_check_refuses_and_has_no_lock_to_wait_for(demo: Path, ocitui: Ocitui) -> None:
+    assert "--read-only" in ocitui("check", "--help").out
+    waited = ocitui("check", "--wait", "60", "--severity", "critical", "-C", demo)
+    assert (waited.status, waited.err) == (1, ""), "it is taken all the same from who always types it"
 
 
 def test_version(ocitui: Ocitui) -> None:

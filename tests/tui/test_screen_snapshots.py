@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from ocitui.cache import list_backups
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.screens.changes import TimelineScreen
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
 from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
 from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME
@@ -102,6 +104,14 @@ async def _timeline(one: Desk, cache: Path) -> None:
     await _deleted(one, cache)
     await one.open("t", "TimelineScreen")
     await one.until(lambda: "2 transactions" in one.status)
+    screen = one.app.screen
+    assert isinstance(screen, TimelineScreen)
+    told = (
+        replace(done, id=f"00000{number}-5f3c", started=float(MODIFIED), by="ocitui (process 812, alice as root@host7)")
+        for number, done in enumerate(screen._transactions.values(), 1)
+    )
+    screen._transactions = {done.id: done for done in told}
+    screen._show()
     await one.press("j")
 
 

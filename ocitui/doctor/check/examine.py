@@ -21,7 +21,7 @@ from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report, Unchecked
 from .deep import DeepChecks
 from .entry_checks import PackedFile
-from .index_checks import History, read_index, same_index
+from .index_checks import NO_HISTORY, History, check_index, read_index, same_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
 
@@ -126,6 +126,7 @@ class Examination:
         self._lock = threading.Lock()
         self._reaches: dict[tuple[str, str], Reach] = {}
         self._of_bytes: list[Finding] = []
+        self._beside: list[Finding] = []
         self._began = time.time()
         self._written = time.monotonic()
 
@@ -140,7 +141,7 @@ class Examination:
             again = {file.name for file in packed}
             findings = [one for one in findings if one.found is None or one.file not in again]
             forgotten = self._deep(packed)
-        findings += [*self._of_bytes, *(judge.about_cache if keys is None else ())]
+        findings += [*self._of_bytes, *self._beside]
         return Report(
             judge.directory,
             self._options.depth,
@@ -171,8 +172,12 @@ class Examination:
                 self._tell([one for digest in digests for one in judge.findings_of_digest(digest)])
             if same_index(self._files, judge.reading):
                 break
-        if keys is None:
-            self._tell([*judge.about_cache])
+        self._beside = [*judge.about_cache]
+        if keys is not None:
+            # Where the daemon would not load the index, every entry is lost, however sound its files are.
+            listing, sound = judge.listing, judge.reading.sound
+            self._beside = [] if sound else check_index(judge.reading, listing.complete, listing.files, NO_HISTORY)
+        self._tell(self._beside)
         self._tell(judge.index_findings(keys))
 
     def _listed(self, done: int, total: int) -> None:

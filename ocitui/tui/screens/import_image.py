@@ -116,7 +116,7 @@ def _size(text: str) -> int | None:
     if not text:
         return None
     size = parse_size(text)
-    if size is None:
+    if not size:
         raise FormError(f"Most bytes: {text!r} is not a size like 500M or 64G")
     return size
 

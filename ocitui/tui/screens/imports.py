@@ -118,7 +118,8 @@ class ImportsScreen(ListScreen[None, PickRow]):
         if job is not None and job.state in _AGAIN:
             keys.append(("Y", "Rename") if isinstance(job.error, NamedOtherwiseError) else ("r", "Again"))
         if old is not None:
-            keys += [("r", "Go on"), ("f", "Forget")]
+            keys += [] if old.problem else [("r", "Go on")]
+            keys += [("f", "Forget")] if old.can_be_forgotten else []
         if self._downloaded:
             keys.append(("D", "Downloads"))
         return [*keys]
@@ -165,6 +166,8 @@ class ImportsScreen(ListScreen[None, PickRow]):
         job, old = self._job, self._old
         if job is not None and job.state in _AGAIN and self.may("import_image"):
             self._begun(self.session.imports.try_again(job))
+        elif old is not None and old.problem:
+            self.say(f"its record cannot be read: {old.problem}")
         elif old is not None and self.may("import_image"):
             self._begun(self.session.imports.go_on(old))
 
@@ -272,8 +275,9 @@ def _job_row(job: ImportJob, width: int) -> PickRow:
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:
-    request = unfinished.request
-    return PickRow(f"old{unfinished.id}", f"- {called(request)} {request.format}", f"{'interrupted':<11}", "bad")
+    request, damaged = unfinished.request, unfinished.problem
+    text = f"- {unfinished.id} cannot be read" if damaged else f"- {called(request)} {request.format}"
+    return PickRow(f"old{unfinished.id}", text, f"{'interrupted':<11}", "bad")
 
 
 def _layer_lines(layers: Sequence[LayerProgress]) -> list[Line]:

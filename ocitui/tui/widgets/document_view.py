@@ -20,10 +20,11 @@ from textual.strip import Strip
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
+from ocitui.words.documents import CHUNK, Alive, SupersededError, check
 
 from ..terminal import Role, palette
 from .document_paint import Mark, column_of, draw, window
-from .document_text import CHUNK, Alive, DocumentText, SupersededError, check, prepare
+from .document_text import DocumentText, prepare
 from .lines import ReadingView
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
