@@ -37,6 +37,7 @@ SMALL, MIDDLE, WIDE, HUGE = (80, 24), (100, 30), (120, 40), (200, 50)
 def fix_host(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
     """Have ages counted from a time, and every disk one of 80G of which 31G are free."""
     monkeypatch.setattr("ocitui.text.time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     blocks, free, size = 80 << 18, 31 << 18, 4096
     disk = os.statvfs_result((size, size, blocks, free, free, 1 << 20, 1 << 19, 1 << 19, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: disk)

@@ -98,6 +98,7 @@ async def _deleted(one: Desk, _: Path) -> None:
         await one.until(lambda: "nothing is changed" in one.status)
         await one.press("y")
         await one.until(lambda count=count: one.table.total == count, "the deletion")  # type: ignore[misc]
+    await one.until(lambda: one.live.host.trash > 2_000_000, "what lies in the trash")
 
 
 async def _timeline(one: Desk, cache: Path) -> None:
@@ -215,6 +216,7 @@ async def _problems_tab(one: Desk, cache: Path) -> None:
 
 async def _why(one: Desk, cache: Path) -> None:
     packed_path(cache, BUSYBOX, "erofs").unlink()
+    await one.until(lambda: "1 high" in one.header and not one.live.looking)
     await one.open("w", "WhyScreen")
     await one.until(lambda: "In erofs" in one.lines)
 
