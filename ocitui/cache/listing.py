@@ -12,6 +12,7 @@ import re
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import BinaryIO
 
@@ -245,6 +246,12 @@ class Listing:
             if told is not None and not at % _TOLD_EVERY:
                 told(at, max(at, likely))
         return listing
+
+    def copy(self) -> Listing:
+        """The same as it is now, for who goes on from it while this one is kept up to date."""
+        same = copy(self)
+        vars(same).update((name, copy(held)) for name, held in vars(self).items())
+        return same
 
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -22,13 +24,18 @@ from ocitui.cache import (
     new_index,
 )
 from ocitui.cache.disk import Disk
+from ocitui.cache.files import valid_digest
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
+from ocitui.doctor.check.deep import DeepChecks, Reading
+from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.index_checks import History
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.snapshot import take_snapshot
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
@@ -103,6 +110,90 @@ async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample:
         if disk.left >= 0:
             break
     assert at > 10
+
+
+def replaced_as_by_a_pull(sample: Sample, made_sample: Sample, *, writes_index: bool) -> None:
+    """A packed file that was cut gives way to the whole one; the index is written last, as the daemon does."""
+    new = sample.directory / "new"
+    shutil.copyfile(made_sample.file("erofs"), new)
+    new.replace(sample.file("erofs"))
+    if writes_index:
+        index = sample.index.read_bytes()
+        sample.index.unlink()
+        sample.index.write_bytes(index)
+
+
+@pytest.mark.parametrize("when", ["after the check", "while all is read", "a judge has taken it"])
+async def test_a_good_file_is_not_moved_aside_for_what_was_there_before(
+    when: str, sample: Sample, made_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(sample.file("erofs"), 4096)
+    judge = Judge(sample.directory)
+    if when == "while all is read":
+        really = DeepChecks.run
+
+        def run(checks: DeepChecks, group: Sequence[PackedFile]) -> list[Reading]:
+            replaced_as_by_a_pull(sample, made_sample, writes_index=True)
+            return really(checks, group)
+
+        monkeypatch.setattr(DeepChecks, "run", run)
+    report = await found(sample.directory, Depth.DEEP if when == "while all is read" else Depth.HEADER, judge=judge)
+    if when != "while all is read":
+        assert codes(report.findings) == {"packed-truncated"}
+        replaced_as_by_a_pull(sample, made_sample, writes_index=when == "after the check")
+    if when == "a judge has taken it":
+        judge.take(judge.reading, [sample.file("erofs").name])
+        assert [*judge.look()]
+        assert codes(judge.findings()) == set()
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    assert plan.steps == ()
+    assert [(left.finding.code, left.why) for left in plan.left] == [("packed-truncated", "it is no longer so")]
+
+
+async def test_what_only_a_deep_check_tells_is_of_the_file_that_it_read(
+    sample: Sample, made_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", fail)
+    report = await found(sample.directory, Depth.DEEP)
+    assert len(report.deep_only) == len(report.shown()) == 4
+    replaced_as_by_a_pull(sample, made_sample, writes_index=True)
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    assert [left.finding.file for left in plan.left if left.why == "it is no longer so"] == [sample.file("erofs").name]
+    assert [step.kind for step in plan.steps] == [StepKind.MOVE_ASIDE] * 3
+
+
+async def test_what_a_judge_takes_later_is_not_what_a_plan_is_bound_to(sample: Sample, made_sample: Sample) -> None:
+    os.truncate(sample.file("erofs"), 4096)
+    judge, name = Judge(sample.directory), sample.file("erofs").name
+    snapshot = take_snapshot(sample.directory, await found(sample.directory, Depth.HEADER, judge=judge))
+    before = snapshot.seen_at(name)
+    replaced_as_by_a_pull(sample, made_sample, writes_index=False)
+    judge.take(judge.reading, [name])
+    assert snapshot.seen_at(name) == before
+
+
+async def test_entries_that_moved_meanwhile_are_mended_where_they_stand(sample: Sample) -> None:
+    BY_NAME["digest-invalid-short"].make(sample)
+    report = await found(sample.directory)
+    sample.edit_index(lambda fields: fields["manifests"].pop(0))
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    [step] = [step for step in plan.steps if step.kind is StepKind.DROP_ENTRY]
+    [position] = step.change.remove
+    assert plan.index is not None
+    assert not valid_digest(plan.index.digests[position])
+
+
+async def test_files_that_the_index_names_meanwhile_are_no_orphans(sample: Sample) -> None:
+    index = sample.index.read_bytes()
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    report = await found(sample.directory)
+    assert codes(report.findings) == {"orphan-entry"}
+    sample.index.write_bytes(index)
+    plan = await plan_repair(PackerCache(sample.directory), report, RepairOptions(trash_orphans=True))
+    assert plan.steps == ()
 
 
 async def test_a_plan_for_positions_is_bound_to_its_index(sample: Sample) -> None:

@@ -164,8 +164,8 @@ async def make_plan(
     cache: PackerCache, report: Report, options: RepairOptions, progress: ProgressCall | None = None
 ) -> Made:
     """Raises CacheDirectoryError."""
-    snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report.judge)
-    findings = [finding for finding in report.findings if _is_wanted(finding, options)]
+    snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report)
+    findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
         return Made(snapshot, orphan_steps.finish_first(findings), (), None)
     notes: list[str] = []
@@ -177,6 +177,8 @@ async def make_plan(
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     joined: JoinedEntries | None = None
     outcome = Outcome()
+    no_more = (one for one in snapshot.gone if one.severity is not Severity.INFO and _is_wanted(one, options))
+    outcome.leave(no_more, "it is no longer so", "check again")
     if about_index:
         history = snapshot.judge.history
         if history is None:
