@@ -19,7 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from .errors import CacheDirectoryError
-from .files import FileKind, check_directory, config_name, manifest_name, valid_digest
+from .files import MOST_DOCUMENT_BYTES, FileKind, check_directory, config_name, manifest_name, valid_digest
 from .names import PackedFormat
 
 SUFFIXES: dict[str, FileKind | PackedFormat] = {
@@ -37,7 +37,6 @@ _USUAL_DIGEST = re.compile("sha256:[0-9a-f]{64}").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_CHUNK = 1 << 20
 _TOLD_EVERY = 4096
 _FILES_OF_ONE = 3
 
@@ -174,13 +173,17 @@ class CacheFiles:
         return os.fstat(file.fileno()).st_size
 
     def read(self, name: str, size: int) -> bytes:
-        """A small file whole; ``size`` is what it is thought to have."""
+        """A document whole; ``size`` is what it is thought to have. EFBIG for more than `MOST_DOCUMENT_BYTES`."""
         fd = self.open_fd(name)
         try:
-            data = os.read(fd, size + 1)
-            if len(data) == size:
+            data = os.read(fd, min(size, MOST_DOCUMENT_BYTES) + 1)
+            if len(data) == size <= MOST_DOCUMENT_BYTES:
                 return data
-            return data + _rest(fd)
+            while (left := MOST_DOCUMENT_BYTES - len(data)) >= 0 and (more := os.read(fd, left + 1)):
+                data += more
+            if left < 0:
+                raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES} bytes", name)
+            return data
         finally:
             os.close(fd)
 
@@ -439,10 +442,3 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
 
 def _suffix(kind: FileKind | PackedFormat) -> str:
     return f"{kind}.json" if isinstance(kind, FileKind) else str(kind)
-
-
-def _rest(fd: int) -> bytes:
-    chunks = []
-    while chunk := os.read(fd, _CHUNK):
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, CacheError, ConflictError, CorruptIndexError, ImageName, PackerCache
+from ocitui.cache.files import MOST_DOCUMENT_BYTES
+from ocitui.cache.listing import CacheFiles
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
 from tests.tools import ROOT, open_to_all
@@ -245,3 +248,12 @@ except CacheError as error:
     assert error.hint
     print(type(error).__name__)
 """
+
+
+@pytest.mark.parametrize("thought", [9, MOST_DOCUMENT_BYTES + 1])
+def test_what_is_larger_than_any_document_is_not_read(thought: int, directory: Path) -> None:
+    (directory / "large").touch()
+    os.truncate(directory / "large", MOST_DOCUMENT_BYTES + 1)
+    with CacheFiles(directory) as files, pytest.raises(OSError, match="has more than") as caught:
+        files.read("large", thought)
+    assert caught.value.errno == errno.EFBIG

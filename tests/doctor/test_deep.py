@@ -113,6 +113,14 @@ async def test_every_damage_is_found_with_the_ledger(sample: Sample) -> None:
     assert missed == []
 
 
+async def test_a_config_without_an_end_is_not_read(sample: Sample) -> None:
+    sample.file("config.json").unlink()
+    sample.file("config.json").symlink_to("/dev/zero")
+    report = await found(sample.directory, Depth.DEEP)
+    assert codes(report.findings) == {"file-not-regular"}
+    assert report.coverage.read_through == 4
+
+
 async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
     path = sample.other_file("squashfs")
     original = path.read_bytes()
