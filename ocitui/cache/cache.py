@@ -443,8 +443,7 @@ class PackerCache(CacheAccess):
         """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
         from .workspace import refused_files
 
-        with storage_errors("look into .ocitui"):
-            return await asyncio.to_thread(refused_files, self.directory)
+        return await asyncio.to_thread(refused_files, self.directory)
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
