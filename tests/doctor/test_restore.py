@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -222,6 +223,22 @@ async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, 
         assert imported.file(suffix).read_bytes() == whole
     await undone(imported.directory, done)
     assert standing(imported.directory) == before
+
+
+@pytest.mark.parametrize("source", ["layout", "other cache"])
+async def test_what_came_in_is_on_record_as_it_was_read(
+    imported: Imported, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the sha256 of what was read through, which is not asked of the file once more."""
+    text, path = SOURCES[source](imported, tmp_path), imported.file("squashfs")
+    path.unlink()
+    _, plan = await planned(imported.directory, sources=(text,))
+    monkeypatch.delattr("ocitui.cache.ledger.hash_file")
+    await repaired(imported.directory, plan)
+    record = Ledger.open(imported.directory).look(path.name)
+    assert record is not None
+    assert record.same_file(path.stat())
+    assert (record.sha256, record.first_seen) == (hashlib.sha256(path.read_bytes()).hexdigest(), False)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
