@@ -30,6 +30,7 @@ from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.deep import DeepChecks, Reading
 from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import ExamineOptions
+from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
@@ -38,6 +39,8 @@ from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_
 from ocitui.doctor.repair.snapshot import take_snapshot
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.salvage.sources import IndexSource
+from ocitui.host.loop_devices import LoopUse
+from ocitui.importing.errors import SourceError
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
@@ -404,6 +407,17 @@ async def test_a_repair_that_was_undone_is_offered_again(sample: Sample, seen: b
     assert sample.index.read_bytes() == mended
 
 
+async def test_the_backup_of_a_whole_index_outlives_the_undo_of_its_repair(sample: Sample) -> None:
+    shutil.rmtree(sample.directory / ".ocitui", ignore_errors=True)
+    sample.index.write_bytes(sample.index.read_bytes()[:-3])
+    _, plan = await planned(sample.directory)
+    done = await repaired(sample.directory, plan)
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert keep_backup(sample.directory, mended)
+    await undone(sample.directory, done)
+    assert [one.digest for one in known_history(sample.directory, None).backup] == mended.digests
+
+
 async def test_an_undo_of_a_repair_explains_what_the_repair_alone_had_made(sample: Sample) -> None:
     sample.edit_index(lambda fields: fields["manifests"].pop())
     shrunk = shrink(sample)
@@ -527,6 +541,31 @@ async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
         done = await repaired(sample.directory, plan)
         assert codes(done.report.findings) == set()
         assert bytes_in(sample.directory) == whole
+
+
+@pytest.mark.parametrize("harm", ["", "has let go of", "has changed since"])
+async def test_a_device_is_asked_again_when_the_plan_is_made_true(
+    sample: Sample, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, device = sample.other_file("squashfs"), tmp_path / "loop7"
+    content = path.read_bytes()
+    path.rename(device)
+    users = {path.name: [LoopUse(device, str(path), True, True, len(content))]}
+    for module in ("plan", "apply"):
+        monkeypatch.setattr(f"ocitui.doctor.repair.{module}.users_of", lambda directory: users)
+    _, plan = await planned(sample.directory)
+    before = standing(sample.directory)
+    if not harm:
+        await repaired(sample.directory, plan)
+        assert path.read_bytes() == content
+        return
+    if harm == "has let go of":
+        users.clear()
+    else:
+        device.write_bytes(flipped(content, 8 * 100))
+    with pytest.raises(SourceError, match=harm):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
 
 
 async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:

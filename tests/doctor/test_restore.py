@@ -291,13 +291,15 @@ async def test_nothing_happens_where_a_file_changed_since(sample: Sample) -> Non
     assert standing(sample.directory) == before
 
 
-async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["too early", "has changed since"])
+async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path: Path, harm: str) -> None:
     other = Path(as_other_cache(imported, tmp_path))
     imported.file("squashfs").unlink()
     _, plan = await planned(imported.directory, sources=(str(other),))
-    (other / f"{imported.image.digest}.squashfs").write_bytes(b"")
+    copy = other / f"{imported.image.digest}.squashfs"
+    copy.write_bytes(b"" if harm == "too early" else flipped(copy.read_bytes(), 8 * 100))
     before = standing(imported.directory)
-    with pytest.raises(Exception, match="too early"):
+    with pytest.raises(SourceError, match=harm):
         await repaired(imported.directory, plan)
     assert standing(imported.directory) == before
 

@@ -13,8 +13,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
+from ocitui.cache import (
+    CacheDirectoryError,
+    ImageIndex,
+    IndexOutcome,
+    PackerCache,
+    Transaction,
+    TransactionKind,
+    Verdict,
+)
 from ocitui.cache.backups import Backup, keep_backup
+from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.records import RecordedDescriptor, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor.assessment import (
@@ -25,6 +34,7 @@ from ocitui.doctor.assessment import (
     TimelineFacts,
     assess,
     gather,
+    name_to_pull,
     process_state,
 )
 from ocitui.host.daemon import DaemonState
@@ -235,6 +245,25 @@ async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert gather(tmp_path, proc=tmp_path / "nowhere").verdict.outcome is IndexOutcome.RESET
     (tmp_path / "index.json").unlink()
     assert gather(tmp_path, proc=tmp_path / "nowhere").missing
+
+
+def test_the_name_to_pull_is_the_smallest_that_nothing_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cache(tmp_path, range(3))
+    kernel = entry(3, format="tar")
+    index, users = ImageIndex.parse(index_bytes([*map(entry, range(3)), kernel])), dict[str, str]()
+    (tmp_path / f"{kernel['digest']}.tar").write_bytes(b"-")
+    monkeypatch.setattr("ocitui.doctor.assessment.users_by_name", lambda directory: users)
+    packed = [f"{digest}.{SQUASHFS}" for digest in index.digests[:3]]
+    for size, name in zip((20, 10, 30), packed, strict=True):
+        (tmp_path / name).write_bytes(bytes(size))
+    offered = list[str]()
+    for held in (packed[1], packed[0], packed[2]):
+        with CacheFiles(tmp_path) as files:
+            offered.append(name_to_pull(tmp_path, Listing.read(files), index))
+        users[held] = "loop3"
+    names = index.names
+    assert offered == [names[1], names[0], names[2]]
+    assert name_to_pull(tmp_path, Listing(), index) == name_to_pull(tmp_path, Listing(), None) == ""
 
 
 def test_gathering_where_there_is_no_cache(tmp_path: Path) -> None:
