@@ -346,6 +346,20 @@ async def test_an_import_that_went_is_one_finding_and_is_put_back(sample: Sample
     assert ImageIndex.parse(sample.index.read_bytes()).digests == ImageIndex.parse(whole).digests
 
 
+async def test_edits_made_again_are_each_of_its_own_finding(sample: Sample) -> None:
+    """Though the name of an image may be the id of another transaction."""
+    whole, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    first = (await cache.delete([(sample.other, "squashfs")])).id
+    second = (await cache.delete([(sample.digest, "tar")])).id
+    (record,) = (sample.directory / ".ocitui" / "journal").glob(f"{first}.*")
+    record.write_text(record.read_text().replace(OTHER_NAME, f"app:{second}"))
+    sample.index.write_bytes(whole.replace(OTHER_NAME.encode(), f"app:{second}".encode()))
+    _, plan = await planned(sample.directory)
+    redone = {step.findings[0].digest: step.title for step in plan.steps if step.kind is StepKind.REDO}
+    assert f"of transaction {first} " in redone[sample.other]
+    assert f"of transaction {second} " in redone[sample.digest]
+
+
 async def test_an_edit_made_again_is_of_one_transaction_with_the_rest(sample: Sample) -> None:
     daemon = Daemon(sample.index)
     await PackerCache(sample.directory).delete([(sample.other, "squashfs")])

@@ -40,6 +40,7 @@ from ocitui.threads import on_loop
 
 from ..assessment import Assessment
 from ..check.history import known_history
+from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
@@ -94,13 +95,13 @@ def _all(directory: Path) -> Iterator[Descriptor]:
 
 def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
     """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
-    outcome, by_id = Outcome(), dict[str, Overwritten]()
+    outcome, known = Outcome(), dict[str, Overwritten]()
     if findings and snapshot.index is not None:
         with suppress(CacheError):
             overwritten = find_overwritten(snapshot.directory, snapshot.index)
-            by_id = {one.transaction.id: one for one in overwritten}
+            known = {overwritten_finding(one).fingerprint: one for one in overwritten}
     for finding in findings:
-        lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
+        lost = known.get(finding.fingerprint)
         if lost is None or snapshot.index is None:
             outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
             continue
