@@ -19,7 +19,16 @@ from typing import BinaryIO
 import msgspec
 
 from .errors import CacheDirectoryError
-from .files import MOST_DOCUMENT_BYTES, FileKind, check_directory, config_name, manifest_name, valid_digest
+from .files import (
+    MOST_DOCUMENT_BYTES,
+    USUAL_DIGEST,
+    FileKind,
+    check_directory,
+    config_name,
+    manifest_name,
+    usual_digest,
+    valid_digest,
+)
 from .names import PackedFormat
 
 SUFFIXES: dict[str, FileKind | PackedFormat] = {
@@ -31,9 +40,8 @@ SUFFIXES: dict[str, FileKind | PackedFormat] = {
 PLACES = {suffix: place for place, suffix in enumerate(SUFFIXES)}
 MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-_USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
+_USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
-_USUAL_DIGEST = re.compile("sha256:[0-9a-f]{64}").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -223,7 +231,7 @@ class Listing:
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
-        rows, places, is_usual = listing.rows, PLACES, _USUAL_DIGEST
+        rows, places, is_usual = listing.rows, PLACES, usual_digest
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
         likely = len(rows) * _FILES_OF_ONE

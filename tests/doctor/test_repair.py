@@ -1,4 +1,4 @@
-"""Repairs beside a daemon that writes, from a loop device, of an edit that was overwritten, and of what was left."""
+"""Repairs beside a daemon that writes, of an edit that was overwritten, and of what was left."""
 
 from __future__ import annotations
 
@@ -39,13 +39,10 @@ from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_
 from ocitui.doctor.repair.snapshot import take_snapshot
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.salvage.sources import IndexSource
-from ocitui.host.loop_devices import LoopUse
-from ocitui.importing.errors import SourceError
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
 from tests.doctor.repair_support import (
-    bytes_in,
     nobody_else_writes,
     planned,
     repaired,
@@ -53,7 +50,6 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
-from tests.host.loops import loop_device
 from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}
@@ -541,55 +537,6 @@ async def test_an_edit_that_the_daemon_would_overwrite_is_left_out(sample: Sampl
     assert step in plan.narrowed({step.number}).made
     assert step.number in (await plan_repair(cache, report, RepairOptions(even_if_futile=True), emptied)).chosen
     assert (await plan_repair(cache, report)).futile == ()
-
-
-async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
-    path = sample.other_file("squashfs")
-    whole = bytes_in(sample.directory)
-    with loop_device(path) as device:
-        path.unlink()
-        _, plan = await planned(sample.directory)
-        (step,) = plan.steps
-        assert str(device) in step.source
-        assert step.used_by == (str(device),)
-        done = await repaired(sample.directory, plan)
-        assert codes(done.report.findings) == set()
-        assert bytes_in(sample.directory) == whole
-
-
-@pytest.mark.parametrize("harm", ["", "has let go of", "has changed since"])
-async def test_a_device_is_asked_again_when_the_plan_is_made_true(
-    sample: Sample, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, device = sample.other_file("squashfs"), tmp_path / "loop7"
-    content = path.read_bytes()
-    path.rename(device)
-    users = {path.name: [LoopUse(device, str(path), True, True, len(content))]}
-    for module in ("plan", "apply"):
-        monkeypatch.setattr(f"ocitui.doctor.repair.{module}.users_of", lambda directory: users)
-    _, plan = await planned(sample.directory)
-    before = standing(sample.directory)
-    if not harm:
-        await repaired(sample.directory, plan)
-        assert path.read_bytes() == content
-        return
-    if harm == "has let go of":
-        users.clear()
-    else:
-        device.write_bytes(flipped(content, 8 * 100))
-    with pytest.raises(SourceError, match=harm):
-        await repaired(sample.directory, plan)
-    assert standing(sample.directory) == before
-
-
-async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:
-    path = sample.other_file("squashfs")
-    sample.other_file("manifest.json").unlink()
-    with loop_device(path) as device:
-        _, plan = await planned(sample.directory, drop=True)
-        assert plan.used_by == (str(device),)
-        _, careful = await planned(sample.directory)
-        assert careful.used_by == ()
 
 
 async def test_the_ledger_says_which_copy_is_good(sample: Sample, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.copies import read_document
 from ocitui.doctor.repair.plan import RepairPlan, StepKind, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress
+from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
@@ -30,6 +31,7 @@ from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
+from tests.host.loops import loop_device
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.importing.sources import make_root, pack
@@ -289,6 +291,55 @@ async def test_nothing_happens_where_a_file_changed_since(sample: Sample) -> Non
     with pytest.raises(PlanChangedError):
         await repaired(sample.directory, plan)
     assert standing(sample.directory) == before
+
+
+async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    whole = bytes_in(sample.directory)
+    with loop_device(path) as device:
+        path.unlink()
+        _, plan = await planned(sample.directory)
+        (step,) = plan.steps
+        assert str(device) in step.source
+        assert step.used_by == (str(device),)
+        done = await repaired(sample.directory, plan)
+        assert codes(done.report.findings) == set()
+        assert bytes_in(sample.directory) == whole
+
+
+@pytest.mark.parametrize("harm", ["", "has let go of", "has changed since"])
+async def test_a_device_is_asked_again_when_the_plan_is_made_true(
+    sample: Sample, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, device = sample.other_file("squashfs"), tmp_path / "loop7"
+    content = path.read_bytes()
+    path.rename(device)
+    users = {path.name: [LoopUse(device, str(path), True, True, len(content))]}
+    for module in ("plan", "apply"):
+        monkeypatch.setattr(f"ocitui.doctor.repair.{module}.users_of", lambda directory: users)
+    _, plan = await planned(sample.directory)
+    before = standing(sample.directory)
+    if not harm:
+        await repaired(sample.directory, plan)
+        assert path.read_bytes() == content
+        return
+    if harm == "has let go of":
+        users.clear()
+    else:
+        device.write_bytes(flipped(content, 8 * 100))
+    with pytest.raises(SourceError, match=harm):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
+
+
+async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    sample.other_file("manifest.json").unlink()
+    with loop_device(path) as device:
+        _, plan = await planned(sample.directory, drop=True)
+        assert plan.used_by == (str(device),)
+        _, careful = await planned(sample.directory)
+        assert careful.used_by == ()
 
 
 @pytest.mark.parametrize("harm", ["too early", "has changed since"])
