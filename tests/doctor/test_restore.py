@@ -268,6 +268,14 @@ async def test_a_registry_is_not_asked_unless_allowed(imported: Imported) -> Non
     assert len(imported.registry.requests) == asked
 
 
+async def test_a_registry_named_as_a_source_is_refused_without_a_front_end_s_words(imported: Imported) -> None:
+    imported.file("config.json").unlink()
+    with pytest.raises(SourceError, match="is no layout, archive") as raised:
+        await planned(imported.directory, sources=(f"docker://{imported.name}",))
+    assert "registries" in raised.value.hint
+    assert "--" not in raised.value.hint
+
+
 async def test_a_registry_that_has_another_image_by_now(imported: Imported) -> None:
     imported.registry.manifests.clear()
     imported.file("config.json").unlink()

@@ -444,9 +444,6 @@ def _files_in(directory: Path) -> FilesOf:
     return files
 
 
-_NO_REGISTRY = "registries are asked for what the entries' own names give: --registry, on the screen o"
-
-
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
@@ -454,7 +451,10 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         return FilesCopies(text, _files_in(path), Ledger.open(path))
     kind = recognise(text).kind
     if kind is SourceKind.REGISTRY:
-        raise UnsupportedSourceError(f"{text} is no layout, archive, packed file or other cache", hint=_NO_REGISTRY)
+        raise UnsupportedSourceError(
+            f"{text} is no layout, archive, packed file or other cache",
+            hint="a repair that may ask registries asks those of the entries' own names",
+        )
     if kind is SourceKind.PACKED:
         files = find_packed_files(text)
         if not os.path.isfile(files.packed):
