@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
+from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import Ledger, hash_file, record_stored
@@ -199,9 +199,9 @@ def _kind(plan: RepairPlan) -> TransactionKind:
 def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
     """The digests that the steps are about, and the names that they have in the index."""
     digests = dict.fromkeys(f.digest for step in plan.made for f in step.findings if f.digest)
-    descriptors = plan.index.descriptors if plan.index is not None and digests else ()
-    names = dict.fromkeys(d.image_name for d in descriptors if d.digest in digests and d.image_name)
-    return list(digests), list(names)
+    index = plan.index if plan.index is not None and digests else ImageIndex.empty()
+    named = zip(index.digests, index.names, strict=True)
+    return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
 
 
 @asynccontextmanager

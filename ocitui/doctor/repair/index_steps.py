@@ -118,7 +118,7 @@ def _replace(
 
 def _whole_index(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> ImageIndex | str:
     """The new index, or why there can be none: that of a link which is sound is copied as it is."""
-    if snapshot.index is not None and proposed == snapshot.descriptors:
+    if snapshot.index is not None and list(proposed) == list(snapshot.descriptors):
         return snapshot.index
     try:
         return index_of(descriptor.raw for descriptor in proposed)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -52,13 +51,14 @@ class Snapshot:
         """The same, as it will be once this is the index."""
         return replace(self, index=index, mended=True)
 
-    @cached_property
-    def descriptors(self) -> list[Descriptor]:
-        return [] if self.index is None else list(self.index.descriptors)
+    @property
+    def descriptors(self) -> Sequence[Descriptor]:
+        """Each is made when it is asked for; none where the index does not read."""
+        return () if self.index is None else self.index.descriptors
 
-    def carrying(self, digest: str) -> Iterator[Descriptor]:
+    def carrying(self, digest: str) -> Iterable[Descriptor]:
         """The descriptors of a digest, in order."""
-        return (self.descriptors[at] for at in (() if self.index is None else self.index.positions(digest)))
+        return () if self.index is None else self.index.descriptors.at(self.index.positions(digest))
 
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""

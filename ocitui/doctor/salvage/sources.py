@@ -432,7 +432,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
 
     Raises CacheDirectoryError.
     """
-    left = snapshot.descriptors if snapshot.index is not None else salvage(snapshot.data or b"", history.backup)
+    left = list(snapshot.descriptors) if snapshot.index is not None else salvage(snapshot.data or b"", history.backup)
     expected = ExpectedEntries(tuple(history.backup))
     with suppress(CacheError):
         expected = expect_entries(snapshot.directory, history.backup, history.since)
