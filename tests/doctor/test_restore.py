@@ -12,12 +12,21 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
-from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
-from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.cache import (
+    Change,
+    Discard,
+    PackedFormat,
+    PackerCache,
+    PlanChangedError,
+    StorageError,
+    TransactionKind,
+    see,
+)
+from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.copies import read_document
@@ -361,6 +370,25 @@ async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path
     with pytest.raises(SourceError, match=harm):
         await repaired(imported.directory, plan)
     assert standing(imported.directory) == before
+
+
+async def test_a_copy_that_goes_while_it_is_read(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, path = copied(sample, tmp_path / "other").directory, sample.other_file("squashfs")
+    path.unlink()
+
+    def read(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        sha256 = hash_file(file, passed)
+        (other / path.name).unlink()
+        return sha256
+
+    monkeypatch.setattr("ocitui.doctor.repair.copies.hash_file", read)
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    before = standing(sample.directory)
+    with pytest.raises(StorageError, match="No such file"):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
 
 
 def spoil(path: Path) -> None:

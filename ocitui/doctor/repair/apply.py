@@ -178,17 +178,17 @@ async def apply_plan(
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
-    transactions: list[Transaction] = []
     async with _fetched(cache, plan, tell) as brought:
-        if change := plan.composed({name: path for name, (path, _) in brought.items()}):
-            tell(RepairProgress("mending"))
-            digests, names = _about(plan)
-            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
-            transactions.append(done)
-            await asyncio.to_thread(_note_brought, cache, brought)
-        if plan.made and not transactions:
-            await cache.prepare()
-    return tuple(transactions)
+        change = plan.composed({name: path for name, (path, _) in brought.items()})
+        if not change:
+            if plan.made:
+                await cache.prepare()
+            return ()
+        tell(RepairProgress("mending"))
+        digests, names = _about(plan)
+        done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+        await asyncio.to_thread(_note_brought, cache, brought)
+    return (done,)
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
