@@ -146,21 +146,27 @@ async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeyp
     assert (again.coverage.deep, again.coverage.hashed, again.coverage.read_through) == (4, 4, 1)
 
 
-async def test_a_tool_that_takes_too_long_is_ended(
-    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        ("#!/bin/sh\nexec sleep 600\n", "took too long, and was ended"),
+        ("#!/nowhere\n", "cannot be started: No such file or directory"),
+    ],
+)
+async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
+    program: str, what: str, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("unsquashfs", "fsck.erofs"):
-        (folder / name).write_text("#!/bin/sh\nexec sleep 600\n")
+        (folder / name).write_text(program)
         (folder / name).chmod(0o755)
     open_to_all(folder)  # the tools run as nobody
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.2))
+    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.0))
     assert all_codes(report.findings) == set()
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
-        "not read through: unsquashfs took too long, and was ended",
-        "not read through: fsck.erofs took too long, and was ended",
+        f"not read through: {tool} {what}" for tool in ("unsquashfs", "fsck.erofs")
     }
 
 
