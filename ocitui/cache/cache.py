@@ -224,8 +224,10 @@ class PackerCache(CacheAccess):
             (await asyncio.to_thread(read_patiently, self.directory)).require_sound(self.directory)
 
     async def close(self) -> None:
-        """Wait for a transaction under way to end."""
-        await asyncio.to_thread(self.wait_for_transaction)
+        """Wait until nothing is written any more: a transaction under way has ended, and what is compressed after it.
+
+        It may be used again."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
 
     def wait_for_transaction(self) -> None:
         """Return once no transaction of this object is under way; for a program that has to leave."""
