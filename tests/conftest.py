@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def no_daemon_of_the_host() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(daemon, "_processes", lambda proc: iter(()) if proc == Path("/proc") else listed(proc))
         yield
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that any user may enter: not below pytest's own, which every other run that begins closes to them."""
+    with tempfile.TemporaryDirectory(prefix="ocitui-open-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(scope="session")

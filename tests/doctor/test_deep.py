@@ -17,7 +17,6 @@ from ocitui.doctor.check import pacing
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
-from tests.tools import open_to_all
 
 pytestmark = pytest.mark.slow
 
@@ -154,15 +153,13 @@ async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeyp
     ],
 )
 async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
-    program: str, what: str, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, what: str, sample: Sample, open_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    # The tools run as nobody.
     for name in ("unsquashfs", "fsck.erofs"):
-        (folder / name).write_text(program)
-        (folder / name).chmod(0o755)
-    open_to_all(folder)  # the tools run as nobody
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        (open_path / name).write_text(program)
+        (open_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
     report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.0))
     assert all_codes(report.findings) == set()
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
