@@ -63,6 +63,15 @@ def no_daemon_of_the_host() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that any user may enter: not below pytest's own, which every other run that begins closes to them."""
+    with tempfile.TemporaryDirectory(prefix="ocitui-open-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
 @pytest.fixture(scope="session")
 def made_krata_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_krata_cache(tmp_path_factory.mktemp("krata"))

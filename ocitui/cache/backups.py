@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 from .disk import Disk, Folder, is_trusted
@@ -92,13 +91,13 @@ class Backup:
         return replace(new, name=f"{place}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}")
 
 
-@lru_cache(MOST_BACKUPS)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None or bool(match["number"]) != bool(match["version"]):
         return None
+    moment = match["moment"]
     try:
-        kept = datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=UTC).timestamp()
+        kept = datetime.fromisoformat(f"{moment[:15]}.{moment[15:]}").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
     if not 0 <= kept < _LATEST:
@@ -112,7 +111,7 @@ def _parsed(name: str, size: int) -> Backup | None:
         match["content"],
         int(match["number"] or 0),
         int(match["ordinal"] or 0),
-        "" if match["number"] else match["moment"],
+        "" if match["number"] else moment,
         bool(match["stalled"]),
     )
 

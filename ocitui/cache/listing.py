@@ -12,13 +12,23 @@ import re
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from .errors import CacheDirectoryError
-from .files import FileKind, check_directory, config_name, manifest_name, valid_digest
+from .files import (
+    MOST_DOCUMENT_BYTES,
+    USUAL_DIGEST,
+    FileKind,
+    check_directory,
+    config_name,
+    manifest_name,
+    usual_digest,
+    valid_digest,
+)
 from .names import PackedFormat
 
 SUFFIXES: dict[str, FileKind | PackedFormat] = {
@@ -30,13 +40,11 @@ SUFFIXES: dict[str, FileKind | PackedFormat] = {
 PLACES = {suffix: place for place, suffix in enumerate(SUFFIXES)}
 MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-_USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
+_USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
-_USUAL_DIGEST = re.compile("sha256:[0-9a-f]{64}").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_CHUNK = 1 << 20
 _TOLD_EVERY = 4096
 _FILES_OF_ONE = 3
 
@@ -173,13 +181,17 @@ class CacheFiles:
         return os.fstat(file.fileno()).st_size
 
     def read(self, name: str, size: int) -> bytes:
-        """A small file whole; ``size`` is what it is thought to have."""
+        """A document whole; ``size`` is what it is thought to have. EFBIG for more than `MOST_DOCUMENT_BYTES`."""
         fd = self.open_fd(name)
         try:
-            data = os.read(fd, size + 1)
-            if len(data) == size:
+            data = os.read(fd, min(size, MOST_DOCUMENT_BYTES) + 1)
+            if len(data) == size <= MOST_DOCUMENT_BYTES:
                 return data
-            return data + _rest(fd)
+            while (left := MOST_DOCUMENT_BYTES - len(data)) >= 0 and (more := os.read(fd, left + 1)):
+                data += more
+            if left < 0:
+                raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES} bytes", name)
+            return data
         finally:
             os.close(fd)
 
@@ -219,7 +231,7 @@ class Listing:
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
-        rows, places, is_usual = listing.rows, PLACES, _USUAL_DIGEST
+        rows, places, is_usual = listing.rows, PLACES, usual_digest
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
         likely = len(rows) * _FILES_OF_ONE
@@ -245,6 +257,12 @@ class Listing:
             if told is not None and not at % _TOLD_EVERY:
                 told(at, max(at, likely))
         return listing
+
+    def copy(self) -> Listing:
+        """The same as it is now, for who goes on from it while this one is kept up to date."""
+        same = copy(self)
+        vars(same).update((name, copy(held)) for name, held in vars(self).items())
+        return same
 
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
@@ -432,10 +450,3 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
 
 def _suffix(kind: FileKind | PackedFormat) -> str:
     return f"{kind}.json" if isinstance(kind, FileKind) else str(kind)
-
-
-def _rest(fd: int) -> bytes:
-    chunks = []
-    while chunk := os.read(fd, _CHUNK):
-        chunks.append(chunk)
-    return b"".join(chunks)

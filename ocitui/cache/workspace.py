@@ -239,7 +239,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:
-    """What lies in `.ocitui` and is not acted on, and why; what may not be read too. Raises OSError."""
+    """What lies in `.ocitui` and is not acted on, and why; what cannot be read too."""
     refused: list[RefusedFile] = []
     try:
         with open_own_folder(directory) as own:
@@ -248,7 +248,7 @@ def refused_files(directory: Path) -> list[RefusedFile]:
                 refused += _refused_in(own, name)
     except FileNotFoundError:
         return []
-    except (PermissionError, ConflictError) as error:
+    except (OSError, ConflictError) as error:
         return [RefusedFile("", reason_of(error), True)]
     return refused
 
@@ -262,7 +262,7 @@ def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
                 yield from Backups(folder).refused()
     except FileNotFoundError:
         return
-    except (PermissionError, ConflictError) as error:
+    except (OSError, ConflictError) as error:
         yield RefusedFile(name, reason_of(error), True)
 
 

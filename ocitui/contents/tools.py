@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -72,22 +72,28 @@ class Tool:
     def run(self, arguments: Sequence[str | bytes], sink: Sink | None = None) -> Said:
         """Run it to its end; its output goes to ``sink``, or with its errors.
 
-        Raises NotCheckedError where it ran out of time or memory, AbandonedError when the work is to end.
+        Raises NotCheckedError where it cannot be started, or ran out of time or memory, AbandonedError when the work is
+        to end.
         """
-        with tempfile.TemporaryDirectory(prefix="ocitui-") as private:
-            process = subprocess.Popen(
-                [self._program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if sink else subprocess.STDOUT,
-                env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
-                cwd=private if self._user is None else "/",
-                user=self._user,
-                group=self._user,
-                extra_groups=None if self._user is None else [],
-                pass_fds=(self._fd,),
-                bufsize=0,
-            )
+        with ExitStack() as stack:
+            try:
+                private = stack.enter_context(tempfile.TemporaryDirectory(prefix="ocitui-"))
+                process = subprocess.Popen(
+                    [self._program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE if sink else subprocess.STDOUT,
+                    env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
+                    cwd=private if self._user is None else "/",
+                    user=self._user,
+                    group=self._user,
+                    extra_groups=None if self._user is None else [],
+                    pass_fds=(self._fd,),
+                    bufsize=0,
+                )
+            except OSError as error:
+                # No fault of the file: too many processes, or no memory for one more.
+                raise NotCheckedError(f"{self._name} cannot be started: {error.strerror}") from error
             try:
                 _limit(process.pid, self._options.memory)
                 said = self._hear(process, sink)

@@ -90,7 +90,8 @@ _EXTENDED = struct.Struct("<4HQ2I")
 _DIRENT = struct.Struct("<QHBx")
 _SLOT = 32
 _PLAIN, _INLINE = 0, 2
-_MOST_NODES, _LARGEST_DIRECTORY, _LONGEST_TARGET = 2_000_000, 1 << 28, 1 << 16
+_MOST_NODES, _MOST_LISTED, _LARGEST_DIRECTORY, _LONGEST_TARGET = 2_000_000, 1 << 28, 1 << 28, 1 << 16
+_TOO_MANY = "it has too many files to compare"
 _DOTS = (b".", b"..")
 
 
@@ -190,7 +191,7 @@ def erofs_tree(file: BinaryIO, stop: Stop) -> Tree:
                 seen.add(child)
                 pending.append((path + b"/", child))
             if len(tree) > _MOST_NODES:
-                raise NotCheckedError("it has too many files to compare")
+                raise NotCheckedError(_TOO_MANY)
     return tree
 
 
@@ -219,13 +220,20 @@ _ARROW = b" -> "
 
 def squashfs_tree(tool: Tool) -> tuple[Said, Tree]:
     """How unsquashfs ended, and what it listed until then. Raises NotCheckedError."""
-    chunks: list[bytes] = []
-    said = tool.run(["-no-progress", "-lln", tool.path], chunks.append)
-    tree: dict[bytes, Node] = {}
-    for kind, size, path in _listed(b"".join(chunks)):
+    listed, tree = bytearray(), dict[bytes, Node]()
+
+    def keep(data: bytes) -> None:
+        listed.extend(data)
+        if len(listed) > _MOST_LISTED:
+            raise NotCheckedError(_TOO_MANY)
+
+    said = tool.run(["-no-progress", "-lln", tool.path], keep)
+    for kind, size, path in _listed(bytes(listed)):
         if path:
             name, _, target = path.partition(_ARROW) if kind == stat.S_IFLNK else (path, b"", b"")
             tree[name] = Node(kind, size if kind == stat.S_IFREG else None, target)
+        if len(tree) > _MOST_NODES:
+            raise NotCheckedError(_TOO_MANY)
     return said, tree
 
 
@@ -261,7 +269,7 @@ def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
                     tree[path] = _member_node(member)
                     _add_parents(tree, path)
                 if len(tree) > _MOST_NODES:
-                    raise NotCheckedError("it has too many files to compare")
+                    raise NotCheckedError(_TOO_MANY)
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotCheckedError(f"its members cannot be listed: {error}") from error
     return tree

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import ocitui as package
-from ocitui import directory
 from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
 from ocitui.cli import options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
@@ -159,7 +158,6 @@ def test_version(ocitui: Ocitui) -> None:
 
 def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
     assert tuple(format_.value for format_ in PackedFormat) == options.FORMATS
-    assert directory.DEFAULT_DIRECTORY == DEFAULT_DIRECTORY
     assert _COMPLETION_VARIABLE == COMPLETION_VARIABLE
 
 

@@ -251,6 +251,28 @@ def test_a_file_beside_the_cache_is_written_whole_or_not_at_all(tmp_path: Path) 
     assert sorted(os.listdir(tmp_path)) == ["image", "link", "out", "pipe"]
 
 
+@pytest.mark.parametrize(
+    ("index", "umask", "mode"),
+    [(0o600, 0o22, 0o600), (0o644, 0o77, 0o600), (0o400, 0o22, 0o600), (0o644, 0o22, 0o644), (None, 0o22, 0o644)],
+)
+def test_a_file_beside_the_cache_is_no_more_open_than_what_it_tells_of(
+    tmp_path: Path, index: int | None, umask: int, mode: int
+) -> None:
+    cache, path = tmp_path / "image", tmp_path / "out"
+    cache.mkdir()
+    if index is not None:
+        (cache / "index.json").touch(index)
+    before = os.umask(umask)
+    try:
+        write_outside(cache, path, "one", replace=False, like=cache / "index.json")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        path.chmod(0o640)
+        write_outside(cache, path, "two", replace=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_commands_that_are_meant_come_first() -> None:
     first = {text: commands(text)[0].name for text in ("d", "T", "t", "imports", "import", "REPAIR", "exit", "summ")}
     assert first == {

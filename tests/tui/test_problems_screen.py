@@ -29,11 +29,12 @@ def faulty(path: Path) -> Path:
     return cache
 
 
-def wait_while(held: list[bool], stop: Stop) -> None:
-    """Something that takes long, and ends when it is told to."""
+def wait_while(held: list[bool], stop: Stop) -> frozenset[str]:
+    """A reading of all bytes that takes long, finds nothing, and ends when it is told to."""
     while held:
         stop.check()
         time.sleep(0.01)
+    return frozenset()
 
 
 def rows(one: Desk) -> list[str]:

@@ -135,12 +135,13 @@ class Examination:
         self._look()
         for name, reason in judge.unchecked:
             self._unchecked(reason, name)
-        findings, forgotten = judge.entry_findings(keys), frozenset[str]()
+        packed, forgotten = list[PackedFile](), frozenset[str]()
         if self._options.depth is Depth.DEEP:
             packed = [file for file in judge.packed_files(keys) if self._is_whole(file)]
-            again = {file.name for file in packed}
-            findings = [one for one in findings if one.found is None or one.file not in again]
             forgotten = self._deep(packed)
+        # Only now, as the judge may have been told meanwhile of files that were replaced.
+        again = {file.name for file in packed}
+        findings = [one for one in judge.entry_findings(keys) if one.found is None or one.file not in again]
         findings += [*self._of_bytes, *self._beside]
         return Report(
             judge.directory,
