@@ -57,6 +57,12 @@ def key_label(key: str) -> str:
     return _KEY_LABELS.get(key, key)
 
 
+def key_named(label: str) -> str:
+    """Textual's name of a key, by what is printed on it; of several, the first."""
+    first = label.split()[0]
+    return next((key for key, printed in _KEY_LABELS.items() if printed == first), first)
+
+
 _ALIASES = {
     "delete": "rm remove",
     "mend": "repair fix",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual import events
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -15,6 +16,7 @@ from ocitui.host.daemon import DaemonState
 from ocitui.text import age_of, clean, counted, human_size
 from ocitui.words.lines import capital
 
+from ..actions import key_named
 from ..terminal import HOST_COLOURS, Role, palette
 from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
@@ -43,6 +45,8 @@ class Bar(Widget):
     """
     surface: ClassVar[Role] = "plain"
     ellipsis = "…"
+    letters: ClassVar[str] = ""
+    """What is a key also where it is drawn for something else."""
     lines: tuple[tuple[Part, ...], ...] = ()
     right: tuple[Part, ...] = ()
 
@@ -60,6 +64,25 @@ class Bar(Widget):
 
     def changed(self) -> None:
         self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a key, or on what stands behind it, presses it."""
+        if event.y or not self.lines:
+            return
+        left = self.size.width - cell_len(_text(self.right))
+        cells, x = (self.right, event.x - left) if event.x >= left else (self.lines[0], event.x)
+        pressed = ""
+        for text, role in map(_cell, cells):
+            if x < 0:
+                break
+            if role == "key" or text in self.letters:
+                pressed = text
+            elif role == "faint" or not text.strip(" ") and len(text) > 1:
+                # A rule, or the room between two.
+                pressed = ""
+            x -= cell_len(text)
+        if pressed:
+            self.app.simulate_key(key_named(pressed))
 
     def render_line(self, y: int) -> Strip:
         width, styles = self.size.width, palette(self.app)
@@ -93,7 +116,7 @@ class HeaderBar(Bar):
 class HealthBar(Bar):
     """How the cache is, in slots that never move, each behind the key that leads to it."""
 
-    surface = "strip"
+    surface, letters = "strip", "vpt"
 
 
 class TroubleBar(Bar):
