@@ -26,7 +26,7 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
 from ocitui.text import counted, human_size, short_digests
 from ocitui.words.findings import remaining_lines, repair_progress, title
-from ocitui.words.lines import KEYS, capital, short_lines
+from ocitui.words.lines import KEYS, capital, said, short_lines
 from ocitui.words.plans import (
     assessment_lines,
     balance,
@@ -245,7 +245,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         try:
             await asyncio.to_thread(copies_named, text, self._options.access)
         except SourceError as error:
-            self.say(f"not a source: {error.one_line}")
+            self.say(f"not a source: {said(error.one_line, KEYS)}")
             return
         self._options = replace(self._options, sources=(*self._options.sources, text))
         self._draw()
