@@ -328,7 +328,7 @@ def find_overwritten(directory: Path, index: ImageIndex, since: float | None = N
 
     Newest first; an entry counts for the newest that touched it alone. Raises StorageError.
     """
-    transactions = _changes(directory)
+    transactions = all_changes(directory)
     if not transactions:
         return []
     begun = [one.order for one in transactions if since is None or one.started >= since]
@@ -348,7 +348,7 @@ def find_overwritten(directory: Path, index: ImageIndex, since: float | None = N
     return [one for one in found if one]
 
 
-def _changes(directory: Path) -> list[Transaction]:
+def all_changes(directory: Path) -> list[Transaction]:
     """All transactions that changed the cache, newest first. Raises StorageError."""
     with storage_errors("read the journal"), open_journal(directory) as journal:
         return journal.since((0, "")) if journal is not None else []
@@ -372,7 +372,7 @@ def expect_entries(
 
     Raises StorageError.
     """
-    journal, noted, removed = _changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
+    journal, noted, removed = all_changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
     mends = {one.id for chain in taken_back(journal) for one in chain}
     # What was there before an index that was replaced whole is no source of today's order.
     last = max((at for at, one in enumerate(journal) if one.replaces_index), default=-1)

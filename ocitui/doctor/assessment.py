@@ -29,13 +29,11 @@ from ocitui.cache import (
     examine_index,
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
-from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
-from ocitui.cache.own_folder import open_journal
-from ocitui.cache.undoing import taken_back
+from ocitui.cache.undoing import all_changes, taken_back
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.host.loop_devices import users_by_name
@@ -217,8 +215,7 @@ def _backups(directory: Path) -> tuple[Backup, ...]:
 
 def _transactions(directory: Path) -> tuple[Transaction, ...]:
     try:
-        with storage_errors("read the journal"), open_journal(directory) as journal:
-            return tuple(journal.since((0, ""))) if journal else ()
+        return tuple(all_changes(directory))
     except CacheError:
         return ()
 

@@ -315,6 +315,10 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         one.app.screen.query_one(OneLineQuestion).value = f"/{'x' * 300}"
         await one.press("enter")
         await one.until(lambda: "not a source: /xxx" in one.status)
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = "docker.io/tea:1"
+        await one.press("enter")
+        await one.until(lambda: "(ask registries (o) for what" in one.status)
         assert not any("Restore from" in row for row in rows(one))
         await one.press("s", *os.fspath(other).replace("-", "-"), "enter")
         await one.until(lambda: any("Restore from" in row for row in rows(one)), "the source")

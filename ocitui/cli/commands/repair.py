@@ -370,6 +370,8 @@ async def _plan(
 ) -> RepairPlan:
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.plan import plan_repair
+    from ocitui.importing.errors import SourceError
+    from ocitui.words.lines import OPTIONS, said
 
     digests = [finding.digest for finding in report.findings if finding.digest]
     if asked.adopt or asked.names:
@@ -381,7 +383,11 @@ async def _plan(
     options = repair_request(asked, report.findings, digests, index)
     if refusing:
         refuse_idle(options, report.findings)
-    plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
+    try:
+        plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
+    except SourceError as error:
+        error.hint = said(error.hint, OPTIONS)
+        raise
     return plan.narrowed(options.only) if options.only else plan
 
 

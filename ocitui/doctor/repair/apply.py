@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import Ledger, hash_file, record_stored
+from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.host.loop_devices import read_back, users_of
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
@@ -121,26 +121,34 @@ def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: S
     use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
     if use is None:
         raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
-    with disk.writing(output) as write:
+    with _checked(fetch, output, disk, stop) as write:
         read_back(use, write, fetch.size)
-    with open(output, "rb", buffering=0) as copy:
-        sha256 = hash_file(copy, lambda _: stop.check())
-    if sha256 != fetch.sha256:
-        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
 def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], None], stop: Stop) -> None:
     """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
-    hashed, left = hashlib.sha256(), fetch.size
-    with open_bounded(fetch.origin) as original, disk.writing(output) as write:
+    left = fetch.size
+    with open_bounded(fetch.origin) as original, _checked(fetch, output, disk, stop) as write:
         while left and (chunk := original.read(min(_CHUNK, left))):
-            stop.check()
-            hashed.update(chunk)
             write(chunk)
             left -= len(chunk)
             done(fetch.size - left)
-    if left:
-        raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+        if left:
+            raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+
+
+@contextmanager
+def _checked(fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> Iterator[Callable[[bytes], object]]:
+    """What is called with all bytes that are written. Raises SourceError where they are not those of the plan."""
+    hashed = hashlib.sha256()
+    with disk.writing(output) as write:
+
+        def take(chunk: bytes) -> None:
+            stop.check()
+            hashed.update(chunk)
+            write(chunk)
+
+        yield take
     if hashed.hexdigest() != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 

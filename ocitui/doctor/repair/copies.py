@@ -43,6 +43,7 @@ from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
+from ..findings import Way
 from .snapshot import Snapshot
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress
 
@@ -455,7 +456,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(
             f"{text} is no layout, archive, packed file or other cache",
-            hint="a repair that may ask registries asks those of the entries' own names",
+            hint=f"{Way.REGISTRY} for what the entries' own names give",
         )
     if kind is SourceKind.PACKED:
         files = find_packed_files(text)

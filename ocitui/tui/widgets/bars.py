@@ -77,7 +77,7 @@ class Bar(Widget):
                 break
             if role == "key" or text in self.letters:
                 pressed = text
-            elif role == "faint" or not text.strip(" ") and len(text) > 1:
+            elif role == "faint" or (not text.strip(" ") and len(text) > 1):
                 # A rule, or the room between two.
                 pressed = ""
             x -= cell_len(text)
