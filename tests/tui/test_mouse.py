@@ -7,6 +7,7 @@ from pathlib import Path
 from textual.widget import Widget
 
 from ocitui.tui.widgets.bars import HealthBar, KeyBar, TabBar
+from ocitui.tui.widgets.entry_pane import Tab
 from tests.tui.cache_support import make_cache
 from tests.tui.screen_support import Desk, desk
 
@@ -54,3 +55,17 @@ async def test_a_slot_leads_where_its_key_does(tmp_path: Path) -> None:
         await _click(one, HealthBar, "disk")
         await one.rest()
         assert one.top == "MainScreen", "it leads nowhere"
+
+
+async def test_a_tab_that_is_left_before_it_is_filled(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        tabs: tuple[Tab, ...] = ("manifest", "problems")
+        for tab in tabs:
+            one.pane.open_tab(tab)
+            await one.settle()
+        one.pane.refresh_entry(one.pane.entry)
+        await one.settle()
+        one.pane.open_tab("manifest")
+        one.pane.open_tab("problems")
+        await one.settle()
+        assert one.app.fault is None

@@ -132,10 +132,12 @@ class EntryPane(Vertical):
     @property
     def document_view(self) -> DocumentView | None:
         """The view of the open tab, if it shows a document."""
+        return self._document_view(self.tab)
+
+    def _document_view(self, tab: Tab) -> DocumentView | None:
         from .document_view import DocumentView
 
-        views = self.query(f"#{self.tab}").results(DocumentView)
-        return next(iter(views), None)
+        return next(iter(self.query(f"#{tab}").results(DocumentView)), None)
 
     def show_place(self, text: str) -> None:
         """Where the cursor is, at the end of the rule."""
@@ -213,7 +215,8 @@ class EntryPane(Vertical):
 
         from .document_view import DocumentView
 
-        view = self.document_view
+        # Another tab may be open by now.
+        view = self._document_view(tab)
         if view is None:
             view = DocumentView(id=tab)
             await self.mount(view)
