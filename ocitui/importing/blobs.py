@@ -337,7 +337,7 @@ class BlobStore:
 
     async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress | None = None) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
-        has a share in it; where that one is cancelled, the next goes on with what came.
+        has a share in it; where that one is cancelled or fails, the next goes on with what came, by its own download.
 
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
@@ -346,12 +346,7 @@ class BlobStore:
         try:
             async with self._turns.hold(digest) as turn:
                 if turn.result is None:
-                    try:
-                        turn.result = await self._bring(digest, size, download)
-                    except CacheError as error:
-                        turn.result = error
-                if isinstance(turn.result, CacheError):
-                    raise turn.result
+                    turn.result = await self._bring(digest, size, download)
             watcher[1](digest, size, size)
             return self.directory / digest
         finally:

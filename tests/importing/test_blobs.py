@@ -108,13 +108,34 @@ async def test_last_to_leave_ends_the_download(blobs: BlobStore) -> None:
     assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
 
 
-async def test_error_reaches_all(blobs: BlobStore) -> None:
+async def test_each_has_the_error_of_its_own_source(blobs: BlobStore) -> None:
+    """Two may want the same blob of two registries, of which one is down."""
+    sources = ["mirror", "sound", "late"]
+    begun: list[tuple[str, int]] = []
+
+    def fetch(source: str) -> asyncio.Task[Path]:
+        async def download(blob: PartialBlob) -> None:
+            begun.append((source, blob.done))
+            if source == "mirror":
+                await blob.append(DATA[:10])
+                raise TransferError("the mirror is gone")
+            await append_rest(blob)
+
+        return asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download))
+
+    failed, *came = await asyncio.gather(*map(fetch, sources), return_exceptions=True)
+    assert isinstance(failed, TransferError)
+    assert came == [blobs.directory / DIGEST] * 2
+    assert begun == [("mirror", 0), ("sound", 10)]
+
+
+async def test_what_came_before_an_error_is_kept(blobs: BlobStore) -> None:
     async def download(blob: PartialBlob) -> None:
         await blob.append(DATA[:10])
         raise TransferError("gone")
 
-    tasks = [blobs.fetch(DIGEST, len(DATA), download) for _ in range(2)]
-    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [TransferError] * 2
+    with pytest.raises(TransferError):
+        await blobs.fetch(DIGEST, len(DATA), download)
     assert [(blob.size, blob.partial) for blob in blobs.stored()] == [(10, True)]
 
 
