@@ -22,7 +22,7 @@ from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.own_folder import make_own_folder
-from ocitui.threads import in_thread, settled
+from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError
 from .sources.references import is_digest
@@ -75,14 +75,19 @@ class PartialBlob:
         self._writing: asyncio.Future[None] | None = None
 
     def open(self) -> None:
-        """Open and lock the file, and hash what is there. Raises BusyError, StorageError, ConflictError."""
+        """Open and lock the file; then `resume` or `restart`. Raises BusyError, StorageError, ConflictError."""
         with storage_errors("write a blob"):
             with Folder.open(self._path.parent) as folder:
                 self._fd = self._disk.open_own(folder, self._path.name)
             self._lock()
-            if os.fstat(self._fd).st_size > self.size:
-                self._disk.truncate(self._fd, self._path.name, 0)
+
+    def resume(self, stop: Stop) -> None:
+        """Hash what is there, to go on from its end. Raises StorageError; AbandonedError once ``stop`` is set."""
+        if os.fstat(self._fd).st_size > self.size:
+            self.restart()
+        with storage_errors("read a blob"):
             while chunk := os.read(self._fd, _CHUNK):
+                stop.check()
                 self._hash.update(chunk)
                 self.done += len(chunk)
         self.resumed = self.done
@@ -302,8 +307,11 @@ class BlobStore:
             with Folder.open(parent) as folder:
                 self.disk.make_folder(folder, self.directory.name)
 
-    def find_whole(self, digest: str, size: int) -> Path | None:
-        """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError."""
+    def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
+        """The whole blob, read once more to see that it is sound; one that is not is removed.
+
+        Raises StorageError; AbandonedError once ``stop`` is set.
+        """
         path = self.directory / _checked(digest)
         with storage_errors("read a blob"):
             try:
@@ -311,7 +319,7 @@ class BlobStore:
             except FileNotFoundError:
                 return None
             with open(fd, "rb", buffering=0) as file:
-                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, lambda _: None)}" == digest:
+                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
                     return path
             self._unlink(path.name)
         return None
@@ -354,7 +362,7 @@ class BlobStore:
 
     async def _bring(self, digest: str, size: int, download: Download) -> Path:
         while True:
-            if whole := await asyncio.to_thread(self.find_whole, digest, size):
+            if whole := await in_thread(lambda stop: self.find_whole(digest, size, stop)):
                 return whole
             self.make_directory()
             try:
@@ -372,7 +380,8 @@ class BlobStore:
 
         with closing(PartialBlob(self.directory, digest, size, report, self.disk)) as blob:
             try:
-                await in_thread(lambda _: blob.open())
+                blob.open()
+                await in_thread(blob.resume)
                 if blob.done < blob.size:
                     await download(blob)
                     await blob.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,46 @@ async def test_damaged_blob_is_fetched_again(blobs: BlobStore) -> None:
     assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
 
 
+def is_open(path: Path) -> bool:
+    """Whether this process has the file open."""
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("ending", ["", ".partial"])
+async def test_cancelled_while_what_is_there_is_hashed(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """It may be a disk image of a hundred gigabytes: who cancels does not wait for its end, and nobody reads on."""
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    class Hashing:
+        blocks = 0
+
+        def update(self, block: bytes) -> None:
+            Hashing.blocks += 1
+            loop.call_soon_threadsafe(begun.set)
+
+        def hexdigest(self) -> str:
+            return "0" * 64
+
+    monkeypatch.setattr("hashlib.sha256", Hashing)
+    blobs.make_directory()
+    path, all_blocks = blobs.directory / f"{DIGEST}{ending}", 4 << 10
+    path.touch()
+    os.truncate(path, all_blocks << 20)  # a hole: nothing of it is on the disk
+    fetching = asyncio.create_task(blobs.fetch(DIGEST, all_blocks << 20, never))
+    await begun.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert Hashing.blocks < all_blocks
+    assert not is_open(path)
+
+
 @pytest.mark.parametrize("digest", ["", "sha256:..", "../x", f"sha256:{'g' * 64}", DIGEST + "\n"])
 async def test_digest_that_is_none(blobs: BlobStore, digest: str) -> None:
     with pytest.raises(UnsoundSourceError):
@@ -211,6 +252,7 @@ async def test_no_room(tmp_path: Path) -> None:
         pytest.skip("there is no /dev/full")
     blob = PartialBlob(tmp_path, DIGEST, len(DATA))
     blob.open()
+    blob.restart()
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, blob._fd)
     os.close(full)

@@ -256,7 +256,9 @@ async def _unpack(
     report = on_loop(progress)
 
     def unpack(stop: Stop) -> None:
-        missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
+        missing = {
+            members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size, stop)
+        }
         archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
 
     def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
