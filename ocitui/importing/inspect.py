@@ -45,6 +45,17 @@ class Inspection:
     def images(self) -> tuple[ListedImage, ...]:
         return self.listing.images if self.listing else ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of it, each once, but for what the refusal says itself."""
+        notes = (*(self.image.notes if self.image else ()), *(self.listing.notes if self.listing else ()))
+        said = self.refusal.message if self.refusal else ""
+        return tuple(note for note in dict.fromkeys(notes) if note not in said)
+
+    def is_taken(self, image: ListedImage) -> bool:
+        """Whether it is this one that would be taken."""
+        return self.image is not None and (image.digest, image.names) == (self.image.digest, self.image.names)
+
     def format(self, asked: PackedFormat) -> PackedFormat | None:
         """The format it would be stored in: that of packed files cannot be chosen."""
         return self.packed.format if self.packed is not None else asked
@@ -68,7 +79,7 @@ class Standing:
         return self.there and self.called != name
 
 
-async def inspect_source(request: ImportRequest, notify: Callable[[str], None]) -> Inspection:
+async def inspect_source(request: ImportRequest, notify: Callable[[str], None] = lambda message: None) -> Inspection:
     """Look at a source; ``notify`` is told why a registry is asked again. Raises SourceError."""
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise, request.source)

@@ -19,8 +19,8 @@ from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
-    from ocitui.importing.requests import ImportRequest
-    from ocitui.importing.sources.images import ListedImage, SourceImage, SourceListing
+    from ocitui.importing.inspect import Inspection
+    from ocitui.importing.sources.images import ListedImage, SourceListing
     from ocitui.importing.sources.packed import PackedSource
 
 
@@ -36,6 +36,7 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
+    from ocitui.importing.inspect import inspect_source
     from ocitui.importing.sources.packed import inspect_packed
 
     from ..import_requests import packed_files, read_request
@@ -44,14 +45,15 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     request, files = read_request(asked), packed_files(asked)
     if files is not None:
         return _tell_packed(settings, run_async(inspect_packed(files)), run_async(_cached(settings)))
-    preview = run_async(_preview(request))
+    inspection = run_async(inspect_source(request))
+    assert inspection.listing is not None
     cached = run_async(_cached(settings))
     if settings.as_json:
-        _emit(settings, preview, cached)
+        _emit(settings, inspection, inspection.listing, cached)
     else:
-        for line in _describe(preview, cached):
+        for line in _describe(inspection, cached):
             say(line)
-    return ExitCode.CLEAN if preview.chosen else ExitCode.PROBLEMS
+    return ExitCode.CLEAN if inspection.can_be_taken else ExitCode.PROBLEMS
 
 
 _COLUMNS = (
@@ -83,36 +85,6 @@ class Cached:
         return [{"format": one.format, "name": one.image_name} for one in self.of(digest)]
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """All that a source holds; ``chosen`` is what an import takes, None with the ``problem`` that keeps it from it."""
-
-    listing: SourceListing
-    chosen: SourceImage | None
-    problem: str
-
-    @property
-    def notes(self) -> list[str]:
-        notes = dict.fromkeys((*self.listing.notes, *(self.chosen.notes if self.chosen else ())))
-        return [note for note in notes if note not in self.problem]
-
-
-async def _preview(request: ImportRequest) -> Preview:
-    from ocitui.importing.errors import SourceError
-    from ocitui.importing.sources.opening import open_source
-
-    notes: list[str] = []
-    source = await open_source(request.source, request.source_options(notes.append))
-    try:
-        listing = await source.listing()
-        try:
-            return Preview(listing, await source.resolve(), "")
-        except SourceError as error:
-            return Preview(listing, None, error.one_line)
-    finally:
-        await source.close()
-
-
 async def _cached(settings: Settings) -> Cached:
     try:
         return Cached(await cache_of(settings).list())
@@ -120,20 +92,19 @@ async def _cached(settings: Settings) -> Cached:
         return Cached(problem=error.message)
 
 
-def _emit(settings: Settings, preview: Preview, cached: Cached) -> None:
-    listing, chosen = preview.listing, preview.chosen
+def _emit(settings: Settings, inspection: Inspection, listing: SourceListing, cached: Cached) -> None:
     emit(
         settings,
         source=listing.source,
         kind=listing.kind.value,
-        images=[_image_json(image, chosen, cached) for image in listing.images],
-        notes=preview.notes,
-        problems=[preview.problem] if preview.problem else [],
+        images=[_image_json(image, inspection, cached) for image in listing.images],
+        notes=list(inspection.notes),
+        problems=[inspection.refusal.one_line] if inspection.refusal else [],
     )
 
 
-def _image_json(image: ListedImage, chosen: SourceImage | None, cached: Cached) -> dict[str, Any]:
-    taken = chosen is not None and _is_chosen(image, chosen)
+def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> dict[str, Any]:
+    taken = inspection.is_taken(image)
     return {
         "names": list(image.names),
         "platform": str(image.platform) if image.platform else None,
@@ -141,32 +112,27 @@ def _image_json(image: ListedImage, chosen: SourceImage | None, cached: Cached) 
         "size": image.size,
         "layers": image.layers,
         "taken": taken,
-        "name": str(chosen.image_name) if taken and chosen and chosen.image_name else None,
+        "name": str(inspection.name) if taken and inspection.name else None,
         "cached": cached.json_of(image.digest),
     }
 
 
-def _is_chosen(image: ListedImage, chosen: SourceImage) -> bool:
-    return (image.digest, image.names) == (chosen.digest, chosen.names)
-
-
-def _describe(preview: Preview, cached: Cached) -> list[str]:
-    listing, chosen = preview.listing, preview.chosen
-    rows = [_row(image, chosen, cached) for image in listing.images]
+def _describe(inspection: Inspection, cached: Cached) -> list[str]:
+    rows = [_row(image, inspection, cached) for image in inspection.images]
     lines = list(lay_out(_COLUMNS, rows, terminal_width()))
-    if chosen is not None:
-        named = f"named {chosen.image_name}" if chosen.image_name else "which needs a --name, as the source gives none"
-        lines.append(f"an import takes {chosen.digest}, {named}")
-        lines += [f"the cache has it {text}" for text in _entries(cached.of(chosen.digest))]
+    if inspection.refusal is None:
+        named = f"named {inspection.name}" if inspection.name else "which needs a --name, as the source gives none"
+        lines.append(f"an import takes {inspection.digest}, {named}")
+        lines += [f"the cache has it {text}" for text in _entries(cached.of(inspection.digest))]
     else:
-        lines.append(f"an import takes none: {preview.problem}")
-    lines += [f"note: {note}" for note in preview.notes]
+        lines.append(f"an import takes none: {inspection.refusal.one_line}")
+    lines += [f"note: {note}" for note in inspection.notes]
     return lines + _problem_of(cached)
 
 
-def _row(image: ListedImage, chosen: SourceImage | None, cached: Cached) -> list[str]:
+def _row(image: ListedImage, inspection: Inspection, cached: Cached) -> list[str]:
     return [
-        ">" if chosen is not None and _is_chosen(image, chosen) else " ",
+        ">" if inspection.is_taken(image) else " ",
         ", ".join(image.names),
         str(image.platform or ""),
         image.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
