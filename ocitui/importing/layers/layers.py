@@ -74,7 +74,7 @@ class OpenLayer:
         try:
             self._opened = os.fstat(self._fd)
             self._check_size()
-            self.compression = compression_of(self._pread(8, 0))
+            self.compression = readable_compression(self._pread(LONGEST_MAGIC, 0))
         except BaseException:
             os.close(self._fd)
             raise
@@ -146,9 +146,15 @@ CHUNK = 1 << 20
 
 
 class Compression(StrEnum):
+    """What bytes are compressed with; layers and archives are read in the first three."""
+
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    COMPRESS = "compress"
+    ZIP = "zip"
 
 
 class _Decompressor(Protocol):
@@ -161,23 +167,32 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
 
 
-_GZIP = b"\x1f\x8b\x08"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+_MAGICS = {
+    b"\x1f\x8b\x08": Compression.GZIP,
+    b"\x28\xb5\x2f\xfd": Compression.ZSTD,
+    b"BZh": Compression.BZIP2,
+    b"\xfd7zXZ\x00": Compression.XZ,
+    b"\x1f\x9d": Compression.COMPRESS,
+    b"PK\x03\x04": Compression.ZIP,
+}
 # A frame to skip: zstd's seekable variants begin with one. The low half of the first byte is free.
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
-_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x1f\x9d": "compress", b"PK\x03\x04": "zip"}
+LONGEST_MAGIC = 6
 
 
 def compression_of(start: bytes) -> Compression:
-    """By the first 6 bytes or more. Raises LayerError for a compression that layers do not have."""
-    if start.startswith(_GZIP):
-        return Compression.GZIP
-    if start.startswith(_ZSTD) or (start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
+    """By the first bytes, `LONGEST_MAGIC` of them or more."""
+    if start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5:
         return Compression.ZSTD
-    for magic, name in _REFUSED.items():
-        if start.startswith(magic):
-            raise LayerError(f"compressed with {name}; layers are tars, plain or in gzip or zstd")
-    return Compression.NONE
+    return next((found for magic, found in _MAGICS.items() if start.startswith(magic)), Compression.NONE)
+
+
+def readable_compression(start: bytes) -> Compression:
+    """The same. Raises LayerError for a compression that layers do not have."""
+    found = compression_of(start)
+    if found not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
+        raise LayerError(f"compressed with {found}; layers are tars, plain or in gzip or zstd")
+    return found
 
 
 def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:

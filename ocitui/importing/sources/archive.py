@@ -19,7 +19,15 @@ from ocitui.threads import Stop, in_thread, on_loop
 
 from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
-from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
+from ..layers.layers import (
+    LONGEST_MAGIC,
+    Compression,
+    LayerLimits,
+    LayerSource,
+    compression_of,
+    decompressed,
+    readable_compression,
+)
 from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
@@ -27,7 +35,6 @@ _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
 _MOST_NAMES = 32 << 20  # characters, of all members
 _CHUNK = 1 << 20
-_START = 4
 _MOST_LINKS = 16
 # What is kept of a compressed archive: every document of a sound one fits.
 _MOST_KEPT = 64 << 20
@@ -132,7 +139,7 @@ class Archive:
         """Keep a file's first bytes, and all of one that may be a document: it begins with a brace or bracket."""
         if member.link is not None or not member.size:
             return 0
-        start = self._starts[member.name] = reader.read(min(_START, member.size))
+        start = self._starts[member.name] = reader.read(min(LONGEST_MAGIC, member.size))
         if start[:1] not in (b"{", b"[") or member.size > LARGEST_CONFIG:
             return 0
         self._kept[member.name] = start + reader.read(member.size - len(start))
@@ -159,17 +166,18 @@ class Archive:
             if kept is None:
                 raise UnreadableSourceError(f"{name} in {self.path} is no JSON document")
             return kept
-        with _reading(self.path), open_regular(self.path) as file:
-            file.seek(member.offset)
-            return file.read(member.size)
+        return self._beginning(member, member.size)
 
-    def start_of(self, member: Member) -> bytes:
-        """The first bytes of a file. Raises UnreadableSourceError."""
+    def compression(self, member: Member) -> Compression:
+        """What a file is compressed with. Raises UnreadableSourceError."""
         if self.compressed:
-            return self._starts.get(member.name, b"")
+            return compression_of(self._starts.get(member.name, b""))
+        return compression_of(self._beginning(member, LONGEST_MAGIC))
+
+    def _beginning(self, member: Member, most: int) -> bytes:
         with _reading(self.path), open_regular(self.path) as file:
             file.seek(member.offset)
-            return file.read(min(_START, member.size))
+            return file.read(min(most, member.size))
 
     async def fetch(
         self,
@@ -207,7 +215,7 @@ class Archive:
 def opened(path: Path, stop: Stop) -> Iterator[tuple[ByteReader, bool]]:
     """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
     with _reading(path), open_regular(path) as file:
-        compression = compression_of(file.read(8))
+        compression = readable_compression(file.read(LONGEST_MAGIC))
         size = file.seek(0, 2)
         file.seek(0)
         if compression is Compression.NONE:

@@ -18,7 +18,7 @@ from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
-from ..layers.layers import LayerSource
+from ..layers.layers import Compression, LayerSource
 from .archive import Archive, Member, digests_of
 from .image_tree import first_name, image_of
 from .images import (
@@ -39,7 +39,7 @@ from .oci_layout import OciSource, Selection
 from .references import same_image
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SUFFIXES = {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
 
 
 def make_manifest(
@@ -55,7 +55,7 @@ def make_manifest(
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [_member(archive, name) for name in layers]
-    suffixes = [_compression(archive.start_of(member)) for member in members]
+    suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
     read = digests_of(archive, [member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
     digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
     document = {
@@ -77,12 +77,6 @@ def _member(archive: Archive, name: str) -> Member:
     return member
 
 
-def _compression(start: bytes) -> str:
-    if start.startswith(_GZIP):
-        return ".gzip"
-    return ".zstd" if start == _ZSTD else ""
-
-
 def _descriptor(media_type: str, size: int, digest: str) -> dict[str, str | int]:
     return {"mediaType": media_type, "size": size, "digest": digest}
 
@@ -92,7 +86,7 @@ LOCAL_DIGEST = (
 )
 SAVED_DIGEST = "docker save wrote this manifest for uncompressed layers: a registry knows the image by another digest"
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"})
+_UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", _LAYER})
 
 
 class Saved(msgspec.Struct, frozen=True, rename="pascal"):
