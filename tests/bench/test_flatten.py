@@ -210,5 +210,5 @@ def decompress(path: Path) -> None:
 
 def chunks(path: Path) -> Iterator[bytes]:
     layer = OpenLayer(layer_source(path))
-    yield from layer.chunks(lambda _: None)
+    yield from layer.chunks()
     layer.close()

@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
@@ -28,8 +28,8 @@ _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
 
 @dataclass(slots=True)
-class PaxHeader:
-    """What a PAX header says; None where it leaves the plain header's word."""
+class ExtendedHeader:
+    """What the headers before an entry say of it, PAX's and GNU's; None where they leave the plain header's word."""
 
     path: bytes | None = None
     linkpath: bytes | None = None
@@ -39,6 +39,8 @@ class PaxHeader:
     mtime: int | None = None
     schily: dict[bytes, bytes] = field(default_factory=dict)
     libarchive: dict[bytes, bytes] = field(default_factory=dict)
+    gnu_name: bytes | None = None
+    gnu_link: bytes | None = None
 
     @property
     def xattrs(self) -> Xattrs:
@@ -46,9 +48,9 @@ class PaxHeader:
         return tuple(sorted({**self.libarchive, **self.schily}.items()))
 
 
-def parse_pax(data: bytes) -> PaxHeader:
+def parse_pax(data: bytes) -> ExtendedHeader:
     """The records of a PAX header. Raises LayerError where they are malformed, or say that the file is sparse."""
-    header = PaxHeader()
+    header = ExtendedHeader()
     at = 0
     while at < len(data):
         key, value, at = _record(data, at)
@@ -67,7 +69,7 @@ def _record(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     return key, value, end
 
 
-def _apply(header: PaxHeader, key: bytes, value: bytes) -> None:
+def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
     if key.startswith(_SCHILY):
         header.schily[_xattr_name(key.removeprefix(_SCHILY))] = value
     elif key.startswith(_LIBARCHIVE):
@@ -159,12 +161,10 @@ class ChunkReader:
             return count
         left = count
         while left:
-            there = len(self._chunk) - self._at
-            if there >= left:
-                self._at += left
-                return count
+            there = min(left, len(self._chunk) - self._at)
+            self._at += there
             left -= there
-            if not self._next():
+            if left and not self._next():
                 break
         return count - left
 
@@ -236,15 +236,6 @@ class TarEntry(NamedTuple):
     xattrs: Xattrs
 
 
-@dataclass(slots=True)
-class _Extended:
-    """What the headers before an entry say of it."""
-
-    pax: PaxHeader | None = None
-    name: bytes | None = None
-    link: bytes | None = None
-
-
 class TarReader:
     """The entries of one tar, which may lack the zeros at its end: a digest says where it ends.
 
@@ -259,7 +250,7 @@ class TarReader:
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
         reader = self._reader
-        extended: _Extended | None = None
+        extended: ExtendedHeader | None = None
         while block := reader.read(BLOCK):
             if block == _ZEROS:
                 self._end(extended)
@@ -279,24 +270,23 @@ class TarReader:
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
 
-    def _end(self, extended: _Extended | None) -> None:
+    def _end(self, extended: ExtendedHeader | None) -> None:
         """Two blocks of zeros, of which a tar that ends right there may lack the second."""
         second = self._reader.read(BLOCK)
         if extended is not None or (second and second != _ZEROS[: len(second)]):
             raise LayerError("its tar has a block of zeros between entries")
 
-    def _entry(self, block: bytes, kind: Kind, extended: _Extended | None) -> TarEntry:
-        name, link, pax = _name(block), _field(block, 157, 100), None
+    def _entry(self, block: bytes, kind: Kind, extended: ExtendedHeader | None) -> TarEntry:
+        name, link = _name(block), _field(block, 157, 100)
         if extended is not None:
-            pax = extended.pax
-            name = extended.name or (pax and pax.path) or name
-            link = extended.link or (pax and pax.linkpath) or link
+            name = extended.gnu_name or extended.path or name
+            link = extended.gnu_link or extended.linkpath or link
         try:
-            return self._fields(block, kind, name, link, pax)
+            return self._fields(block, kind, name, link, extended)
         except LayerError as error:
             raise error.placed(entry=name) from error
 
-    def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: PaxHeader | None) -> TarEntry:
+    def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: ExtendedHeader | None) -> TarEntry:
         number = self._number
         uid, gid, mtime = number(block, 108, 8), number(block, 116, 8), number(block, 136, 12)
         size = number(block, 124, 12) if kind is Kind.FILE else 0
@@ -331,7 +321,7 @@ class TarReader:
             raise LayerError(f"its device number {major}:{minor} is out of range")
         return major, minor
 
-    def _extend(self, block: bytes, extended: _Extended | None) -> _Extended | None:
+    def _extend(self, block: bytes, extended: ExtendedHeader | None) -> ExtendedHeader | None:
         """Take in a header that says something of the next entry; a global one says nothing of use."""
         flag = block[156:157]
         if flag == b"g":
@@ -342,14 +332,14 @@ class TarReader:
                 _REFUSED.get(flag, f"entries of type {flag.decode('latin-1')!r} are not supported"), entry=_name(block)
             )
         body = self._body(block)
-        extended = extended or _Extended()
+        extended = extended or ExtendedHeader()
         if flag == b"L":
-            extended.name = body.partition(b"\0")[0]
+            extended.gnu_name = body.partition(b"\0")[0]
         elif flag == b"K":
-            extended.link = body.partition(b"\0")[0]
+            extended.gnu_link = body.partition(b"\0")[0]
         else:
             try:
-                extended.pax = parse_pax(body)
+                return replace(parse_pax(body), gnu_name=extended.gnu_name, gnu_link=extended.gnu_link)
             except LayerError as error:
                 raise error.placed(entry=_name(block)) from error
         return extended

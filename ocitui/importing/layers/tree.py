@@ -379,42 +379,16 @@ class Counter:
         self.call(ImportProgress(self.phase, *numbers, layer=self.layer, layers_total=self.layers))
 
 
-class Merge:
-    """Layers on their way into a tree, counted against the limits."""
+class _Budget:
+    """What all layers together may take, counted against the limits."""
 
     def __init__(self, limits: LayerLimits) -> None:
-        self.tree = Tree()
         self._limits = limits
         self._bytes = 0
         self._metadata = 0
 
-    def add(self, layer: OpenLayer, number: int, counter: Counter) -> None:
-        """Read a layer to its end and apply it. Raises LayerError."""
-        counter.layer = number
-        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
-            reader = ChunkReader(self._counted(chunks))
-            tar = TarReader(reader, self._limits)
-            self._apply(tar, number, counter)
-            # What follows the end of the tar belongs to the digest all the same.
-            reader.drain()
-
-    def _apply(self, tar: TarReader, number: int, counter: Counter) -> None:
-        changeset = Changeset(self.tree, number, self._limits)
-        limits = self._limits
-        for entry in tar:
-            self._metadata += len(entry.name) + len(entry.link)
-            if entry.xattrs:
-                self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
-            if counter.files >= limits.entries:
-                raise LayerLimitError(
-                    f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
-                )
-            if self._metadata > limits.metadata_bytes:
-                raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
-            changeset.apply(entry)
-            counter.files += 1
-
-    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks of a layer. Raises LayerLimitError."""
         limit = self._limits.unpacked_bytes
         for chunk in chunks:
             self._bytes += len(chunk)
@@ -424,14 +398,35 @@ class Merge:
                 )
             yield chunk
 
+    def add(self, entry: TarEntry, entries: int) -> None:
+        """One more than so many. Raises LayerLimitError."""
+        limits = self._limits
+        self._metadata += len(entry.name) + len(entry.link)
+        if entry.xattrs:
+            self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
+        if entries >= limits.entries:
+            raise LayerLimitError(
+                f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
+            )
+        if self._metadata > limits.metadata_bytes:
+            raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
+
 
 def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
     """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
-    merge = Merge(limits)
+    tree, budget = Tree(), _Budget(limits)
     counter.begin(ImportPhase.READ, sum(layer.size for layer in layers))
     for number, layer in enumerate(layers, 1):
-        merge.add(layer, number, counter)
-    return merge.tree
+        counter.layer, changeset = number, Changeset(tree, number, limits)
+        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
+            reader = ChunkReader(budget.counted(chunks))
+            for entry in TarReader(reader, limits):
+                budget.add(entry, counter.files)
+                changeset.apply(entry)
+                counter.files += 1
+            # What follows the end of the tar belongs to the digest all the same.
+            reader.drain()
+    return tree
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from ocitui.cache import CacheError, StorageError
 
-from ..layers.flatten import Flattening
+from ..layers.flatten import flattening
 from ..layers.tree import ROOT, Counter
 from ..progress import ImportPhase
 from .packers import RootDirectory, die_with_parent, start_packer
@@ -50,8 +50,8 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
     Raises LayerError, PackerError, StorageError; nothing of the output is left then.
     """
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
-    with Flattening(request.layers, request.options.limits, counter) as flattening:
-        plan, tree = flattening.plan, flattening.plan.tree
+    with flattening(request.layers, request.options.limits, counter) as image:
+        plan, tree = image.plan, image.plan.tree
         about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
         root = RootDirectory(*about, tree.xattrs.get(ROOT, ()))
         counter.tell()
@@ -59,7 +59,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         counter.tell()
         packer = start_packer(request.format, request.output, root, plan.size, request.options.packing)
         try:
-            flattening.write(packer.write, counter)
+            image.write(packer.write, counter)
             counter.tell()
             counter.phase = ImportPhase.FINISH
             counter.tell()
