@@ -227,14 +227,14 @@ async def test_a_worker_that_cannot_start_says_why(
 
 
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
-    script = "import sys; from ocitui.importing.packing.worker import main; sys.exit(main(1))"
+    script = "import sys; from ocitui.importing.packing.packers import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")
     assert done.returncode == 1
 
 
 def test_the_worker_never_loads_the_screen() -> None:
     script = """
-import sys, ocitui.importing.packing.worker
+import sys, ocitui.importing.packing.packers
 print([name for name in sys.modules if name in ("textual", "rich")])
 """
     done = subprocess.run(

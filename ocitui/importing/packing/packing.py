@@ -210,7 +210,7 @@ _REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgs
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ocitui.importing.packing.worker import main; sys.exit(main(int(sys.argv[2])))"
+    "from ocitui.importing.packing.packers import main; sys.exit(main(int(sys.argv[2])))"
 )
 _LONGEST_LINE = 1 << 24
 
