@@ -12,8 +12,8 @@ import pytest
 
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
-from ocitui.importing.sources.docker_archive import LOCAL_DIGEST, SAVED_DIGEST
 from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.layouts import LOCAL_DIGEST, SAVED_DIGEST
 from ocitui.importing.sources.opening import open_source
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import (

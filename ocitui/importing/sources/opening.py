@@ -14,9 +14,8 @@ from ocitui.threads import in_thread
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
 from ..layers.layers import Compression, compression_of
 from .archive import Archive
-from .docker_archive import DockerSource
 from .images import Source, SourceKind, refuse_irregular
-from .oci_layout import DirectoryFiles, OciSource, Selection
+from .layouts import DirectoryFiles, DockerSource, OciSource, Selection
 from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
