@@ -8,7 +8,7 @@ from pathlib import Path
 from ocitui.cache import Platform
 from ocitui.importing.blobs import BlobProgress, BlobStore
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.registry.pull import RegistrySource
+from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.sources.images import SourceImage
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.image_makers import Made

@@ -10,8 +10,8 @@ import pytest
 
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import TransferError
+from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.registry.failures import PassingError, paced
-from ocitui.importing.registry.pull import RegistrySource
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.image_makers import make_image, put
 from tests.importing.pulling import AMD64, Waits, is_whole

@@ -142,7 +142,7 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         raise UnsupportedSourceError(f"{text} holds a packed image, not layers", hint="write it as packed:FILE")
     if found.kind is SourceKind.REGISTRY:
         # Its library takes a tenth of a second to load, which no other source needs.
-        from ..registry.pull import RegistrySource
+        from ..registry.client import RegistrySource
 
         return RegistrySource(found.rest, options.platform, options.registry)
     selection = Selection(found.name, found.digest, options.platform)
