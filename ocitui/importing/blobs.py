@@ -25,7 +25,7 @@ from ocitui.cache.own_folder import make_own_folder
 from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError
-from .sources.references import is_digest
+from .sources.references import checked_digest, is_digest
 
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
@@ -312,7 +312,7 @@ class BlobStore:
 
         Raises StorageError; AbandonedError once ``stop`` is set.
         """
-        path = self.directory / _checked(digest)
+        path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"):
             try:
                 fd = os.open(path, _OPEN)
@@ -349,7 +349,7 @@ class BlobStore:
 
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
-        watcher = (_checked(digest), progress or (lambda *_: None))
+        watcher = (checked_digest(digest), progress or (lambda *_: None))
         self._watchers.append(watcher)
         try:
             async with self._turns.hold(digest) as turn:
@@ -394,12 +394,6 @@ class BlobStore:
             finally:
                 with suppress(StorageError):
                     await settled(blob.flush())
-
-
-def _checked(digest: str) -> str:
-    if not is_digest(digest):
-        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
-    return digest
 
 
 def _hold(path: Path, stack: ExitStack) -> bool:

@@ -40,7 +40,17 @@ from ..sources.images import (
     digest_of,
     media_type_of,
 )
-from ..sources.references import HUB, Reference, RegistryOptions, is_digest, is_host, is_loopback, may_carry, origin_of
+from ..sources.references import (
+    HUB,
+    Reference,
+    RegistryOptions,
+    checked_digest,
+    is_digest,
+    is_host,
+    is_loopback,
+    may_carry,
+    origin_of,
+)
 from .auth import CLIENT_ID, Authorizer, parse_challenges
 from .failures import Backoff, PassingError, causes_of, media_type, paced, retried, status_failure, transport_failure
 
@@ -102,10 +112,8 @@ class RegistryClient:
 
         Raises SourceError, PassingError.
         """
-        if not is_digest(digest):
-            raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        where = _parsed(url) if url else await self._url("blobs", digest)
+        where = _parsed(url) if url else await self._url("blobs", checked_digest(digest))
         async with self.get(where, f"blob {digest}", headers) as response:
             yield response
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,6 @@ class Member:
     offset: int
     size: int
     link: str | None = None
-
-
-Take = Callable[[Member, ByteReader], None]
-"""Called where the reader stands at a wanted member's first byte; it may read the member."""
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
@@ -192,7 +188,7 @@ class Archive:
         if not self.compressed:
             found = [(layer, members[layer.digest]) for layer in layers]
             return [in_place(layer, self.path, member.offset, member.size, progress) for layer, member in found]
-        await _unpack(self, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
+        await self._unpack(members, layers, blobs, progress)
         return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
 
     def _member(self, layer: Layer) -> Member:
@@ -201,14 +197,65 @@ class Archive:
             raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
         return member
 
-    def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
-        """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
-        if not wanted:
-            return
-        with opened(self.path, stop) as (reader, _):
-            for member in read_members(reader):
-                if member in wanted:
-                    take(member, reader)
+    async def _unpack(
+        self, members: Mapping[str, Member], layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
+    ) -> None:
+        report = on_loop(progress)
+        sizes = {layer.digest: layer.size for layer in layers}
+
+        def unpack(stop: Stop) -> None:
+            missing = {
+                members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size, stop)
+            }
+            for member, chunks in self.contents(missing, stop):
+                digest = missing[member]
+                with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
+                    blob.open()
+                    blob.restart()
+                    for chunk in chunks:
+                        blob.write(chunk)
+                        report(digest, blob.done, blob.size)
+                    blob.finish()
+
+        blobs.make_directory()
+        async with blobs.unpacking:
+            while True:
+                try:
+                    return await in_thread(unpack)
+                except BusyError:
+                    await blobs.pause()
+
+    def digests(self, members: Collection[Member], stop: Stop) -> dict[Member, str]:
+        """Their digests, in one pass over the archive. Raises as `contents` does."""
+        digests = {}
+        for member, chunks in self.contents(members, stop):
+            hashed = hashlib.sha256()
+            for chunk in chunks:
+                hashed.update(chunk)
+            digests[member] = f"sha256:{hashed.hexdigest()}"
+        return digests
+
+    def contents(self, wanted: Collection[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Go through the archive once: each wanted member, and its bytes, to be read before the next member.
+
+        Raises UnreadableSourceError; AbandonedError once ``stop`` is set.
+        """
+        if wanted:
+            with opened(self.path, stop) as (reader, _):
+                for member in read_members(reader):
+                    if member in wanted:
+                        yield member, self._chunks(member, reader, stop)
+
+    def _chunks(self, member: Member, reader: ByteReader, stop: Stop) -> Iterator[bytes]:
+        left = member.size
+        while left:
+            stop.check()
+            with _reading(self.path):
+                chunk = reader.read(min(_CHUNK, left))
+            if not chunk:
+                raise UnreadableSourceError(f"{self.path}: the archive is cut")
+            left -= len(chunk)
+            yield chunk
 
 
 @contextmanager
@@ -252,63 +299,3 @@ def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobP
     if progress is not None:
         progress(layer.digest, length, length)
     return layer.at(path, offset)
-
-
-async def _unpack(
-    archive: Archive,
-    members: Mapping[str, Member],
-    sizes: Mapping[str, int],
-    blobs: BlobStore,
-    progress: BlobProgress | None,
-) -> None:
-    report = on_loop(progress)
-
-    def unpack(stop: Stop) -> None:
-        missing = {
-            members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size, stop)
-        }
-        archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
-
-    def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
-        with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
-            blob.open()
-            blob.restart()
-            for chunk in chunks_of(member, reader):
-                blob.write(chunk)
-                report(digest, blob.done, blob.size)
-            blob.finish()
-
-    blobs.make_directory()
-    async with blobs.unpacking:
-        while True:
-            try:
-                await in_thread(unpack)
-                return
-            except BusyError:
-                await blobs.pause()
-
-
-def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[Member, str]:
-    """The digests of these files of an archive, in one pass over it. Raises UnreadableSourceError."""
-    digests = {}
-
-    def take(member: Member, reader: ByteReader) -> None:
-        hashed = hashlib.sha256()
-        for chunk in chunks_of(member, reader):
-            stop.check()
-            hashed.update(chunk)
-        digests[member] = f"sha256:{hashed.hexdigest()}"
-
-    archive.pass_over(set(members), take, stop)
-    return digests
-
-
-def chunks_of(member: Member, reader: ByteReader) -> Iterator[bytes]:
-    """All bytes of the file that the reader stands at. Raises UnreadableSourceError where the archive ends before."""
-    left = member.size
-    while left:
-        chunk = reader.read(min(_CHUNK, left))
-        if not chunk:
-            raise UnreadableSourceError("the archive is cut")
-        left -= len(chunk)
-        yield chunk

@@ -17,13 +17,13 @@ import msgspec
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
 from ocitui.cache.documents import BlobDescriptor
-from ocitui.cache.files import regular_file
+from ocitui.cache.files import read_to_end, regular_file
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
-from .archive import Archive, Member, digests_of, in_place
+from .archive import Archive, Member, in_place
 from .image_tree import Leaf, choose, find_leaves, first_name, image_of, read_checked, read_image
 from .images import (
     DOCKER_CONFIG,
@@ -37,6 +37,7 @@ from .images import (
     SourceListing,
     blob_name,
     check_bytes,
+    decoded,
     digest_of,
     fields_of,
     media_type_of,
@@ -73,14 +74,11 @@ class DirectoryFiles:
         path = self.path / name
         try:
             with open_regular(path) as file:
-                raw = file.read(largest + 1)
+                return read_to_end(file, largest)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UnreadableSourceError(f"cannot read {path}: {error.strerror}") from error
-        if len(raw) > largest:
-            raise UnreadableSourceError(f"{path} has more than {largest} bytes, too many for a document")
-        return raw
 
     async def fetch(
         self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
@@ -120,8 +118,6 @@ class OciSource:
     async def _listed(self, leaf: Leaf) -> ListedImage:
         try:
             return (await self._read(leaf, None)).listed()
-        except UnsoundSourceError:
-            raise
         except NoSuchImageError:  # a layout may hold an index only in part
             return ListedImage(leaf.names, leaf.digest, leaf.platform, None, None)
 
@@ -232,7 +228,7 @@ def make_manifest(
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [_member(archive, name) for name in layers]
     suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
-    read = digests_of(archive, [member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
+    read = archive.digests([member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
     digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
     document = {
         "schemaVersion": 2,
@@ -321,10 +317,7 @@ class DockerSource:
                     hint="load it with docker load, and save it again with a newer Docker",
                 )
             raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
-        try:
-            saved = _decode_saved(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise UnsoundSourceError(f"manifest.json in {self._archive.path}: {error}") from error
+        saved = decoded(f"manifest.json in {self._archive.path}", raw, _decode_saved)
         if not saved:
             raise NoSuchImageError(f"{self._archive.path} holds no image")
         return saved

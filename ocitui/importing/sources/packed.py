@@ -207,12 +207,9 @@ def _check_format(files: PackedFiles, problems: list[str]) -> PackedFormat | Non
 
 def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems: list[str]) -> Document[T] | None:
     try:
-        _regular_size(path)
         return parse(read_bounded(path, MOST_DOCUMENT_BYTES))
-    except SourceError as error:
-        problems.append(f"the {kind}: {error.message}")
-    except OSError as error:
-        problems.append(f"the {kind}: cannot read {path}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        problems.append(f"the {kind}: cannot read {path}: {getattr(error, 'strerror', None) or error}")
     except DocumentError as error:
         problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None
