@@ -26,8 +26,7 @@ from ocitui.importing.packing.packing import (
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
-    decode_answer,
-    decode_request,
+    decode,
     encode,
     flatten_and_pack,
 )
@@ -251,12 +250,12 @@ def test_requests_come_through_whole() -> None:
         PackedFormat.EROFS,
         FlattenOptions(LayerLimits(depth=3), PackOptions(level=9)),
     )
-    assert decode_request(encode(request)) == request
+    assert decode(encode(request), FlattenRequest) == request
 
 
 @pytest.mark.parametrize("answer", [WorkerAnswer(PROGRESS), WorkerAnswer(warnings=("a", "/\udcff"))])
 def test_answers_come_through_whole(answer: WorkerAnswer) -> None:
-    assert decode_answer(encode(answer)) == answer
+    assert decode(encode(answer), WorkerAnswer) == answer
 
 
 @pytest.mark.parametrize(
@@ -271,7 +270,7 @@ def test_answers_come_through_whole(answer: WorkerAnswer) -> None:
     ],
 )
 def test_errors_come_through_whole(error: CacheError) -> None:
-    failure = decode_answer(encode(WorkerAnswer(failure=Failure.of(error)))).failure
+    failure = decode(encode(WorkerAnswer(failure=Failure.of(error))), WorkerAnswer).failure
     assert failure is not None
     back = failure.error()
     assert type(back) is type(error)

@@ -33,7 +33,7 @@ from .packing import (
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
-    decode_request,
+    decode,
     encode,
     find_tool,
     help_of,
@@ -59,7 +59,6 @@ class PackerProcess:
         command: Sequence[str],
         patience: float,
         *,
-        fed: bool,
         owner: tuple[int, int] | None = None,
         keep: int | None = None,
     ) -> None:
@@ -71,7 +70,7 @@ class PackerProcess:
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -87,18 +86,17 @@ class PackerProcess:
         finally:
             os.close(lifeline)
         self._poll = select.poll()
+        assert self._process.stdin is not None
         assert self._process.stderr is not None
-        self._errors = self._process.stderr.fileno()
+        self._pipes = self._process.stdin, self._process.stderr
+        self._input, self._errors = (pipe.fileno() for pipe in self._pipes)
         os.set_blocking(self._errors, False)
         self._poll.register(self._errors, select.POLLIN)
         self._is_heard = True
-        self._input = -1
-        if self._process.stdin is not None:
-            self._input = self._process.stdin.fileno()
-            os.set_blocking(self._input, False)
-            # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
-            with suppress(OSError):
-                fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_blocking(self._input, False)
+        # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
+        with suppress(OSError):
+            fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
     def said(self) -> list[str]:
@@ -113,14 +111,16 @@ class PackerProcess:
             while data:
                 if self._wait(self._patience, self._input):
                     data = data[os.write(self._input, data) :]
-        except BrokenPipeError:
-            self._input_refused()
+        except BrokenPipeError as error:
+            # It closed its input, so it is ending: what it says last is the reason.
+            self.finish()
+            raise PackerError(f"{self.name} ended before its input did: {self._last_words()}") from error
         finally:
             self._poll.unregister(self._input)
 
     def finish(self) -> None:
         """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
-        self._close_input()
+        self._pipes[0].close()
         deadline = time.monotonic() + self._patience
         while self._is_heard:
             self._wait(deadline - time.monotonic(), -1)
@@ -128,7 +128,7 @@ class PackerProcess:
             code = self._process.wait(max(deadline - time.monotonic(), 1))
         except subprocess.TimeoutExpired:
             self._stalled()
-        self._close_errors()
+        self._pipes[1].close()
         if code:
             raise PackerError(f"{self.name} failed with {how_ended(code)}: {self._last_words()}")
 
@@ -136,16 +136,8 @@ class PackerProcess:
         """End it at once, **before** its input ends: an input that ends between two entries is success to it."""
         self._process.kill()
         self._process.wait()
-        self._close_input()
-        self._close_errors()
-
-    def _close_input(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def _close_errors(self) -> None:
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def _wait(self, seconds: float, wanted: int) -> bool:
         """Hear what it says until ``wanted`` is ready. Raises PackerError once the time is over."""
@@ -162,11 +154,6 @@ class PackerProcess:
         if not heard:
             self._poll.unregister(self._errors)
             self._is_heard = False
-
-    def _input_refused(self) -> None:
-        """It closed its input, so it is ending: what it says last is the reason."""
-        self.finish()
-        raise PackerError(f"{self.name} ended before its input did: {self._last_words()}")
 
     def _stalled(self) -> None:
         raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")
@@ -226,7 +213,7 @@ class FedPacker(Packer):
 
     def start(self, command: Sequence[str]) -> None:
         """Raises PackerError."""
-        self._process = PackerProcess(command, self._options.patience, fed=True)
+        self._process = PackerProcess(command, self._options.patience)
 
     def write(self, data: memoryview) -> None:
         with self._explained():
@@ -280,6 +267,8 @@ def no_room(output: Path) -> StorageError:
 # What it says of ``./``, whose metadata it is told otherwise.
 _EXPECTED = "Empty tar filename"
 _LOST = "Could not resolve hardlink"
+# What it may use for buffers; a quarter of all memory by its own default, which makes it slower.
+BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
@@ -311,13 +300,13 @@ class SquashfsPacker(FedPacker):
 
     def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
         if owner is None:
-            return PackerProcess([*command, str(self._output), *arguments], self._options.patience, fed=True)
+            return PackerProcess([*command, str(self._output), *arguments], self._options.patience)
         # That owner may not enter the output's directory, so the file is handed over open.
         fd = create_file(self._output)
         try:
             os.fchown(fd, *owner)
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
-            return PackerProcess(command, self._options.patience, fed=True, owner=owner, keep=fd)
+            return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
         except BaseException:
             self._output.unlink(missing_ok=True)
             raise
@@ -339,7 +328,7 @@ class SquashfsPacker(FedPacker):
 def _compression(options: PackOptions) -> list[str]:
     compression = options.compression or "gzip"
     level = 6 if options.level is None and compression == "gzip" else options.level
-    words = ["-comp", compression, "-mem", f"{options.memory_mib}M"]
+    words = ["-comp", compression, "-mem", BUFFERS]
     return words if level is None else [*words, "-Xcompression-level", str(level)]
 
 
@@ -415,7 +404,7 @@ class _UnpackingErofsPacker(FedPacker):
     def _end(self) -> None:
         self._process.finish()
         self.warnings += self._process.said
-        self._process = PackerProcess(self._command, self._options.patience, fed=False)
+        self._process = PackerProcess(self._command, self._options.patience)
         super()._end()
 
     def _clear(self) -> None:
@@ -481,7 +470,7 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer = WorkerAnswer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
+        answer = WorkerAnswer(warnings=flatten_request(decode(sys.stdin.buffer.readline(), FlattenRequest)))
     except CacheError as error:
         answer = WorkerAnswer(failure=Failure.of(error))
     except OSError as error:

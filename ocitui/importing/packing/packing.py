@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +29,8 @@ from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolE
 from ..layers.layers import LayerLimits, LayerSource
 from ..progress import ImportProgress, ProgressCall
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
@@ -37,8 +40,6 @@ class PackOptions:
     """squashfs: gzip; erofs: not compressed."""
     level: int | None = None
     """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
-    memory_mib: int = 64
-    """What mksquashfs may use for buffers; a quarter of all memory by its own default, which makes it slower."""
     patience: float = 600
     """Seconds that a packer may take nothing, or need after its input has ended."""
 
@@ -190,13 +191,9 @@ def encode(message: FlattenRequest | WorkerAnswer) -> bytes:
     return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
 
 
-def decode_request(line: bytes) -> FlattenRequest:
-    return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
-
-
-def decode_answer(line: bytes) -> WorkerAnswer:
+def decode(line: bytes, kind: type[T]) -> T:
     """Raises ValueError where the line is something else."""
-    return msgspec.convert(json.loads(line), WorkerAnswer)
+    return msgspec.convert(json.loads(line), kind, dec_hook=_made)
 
 
 def _made(kind: type, said: str) -> object:
@@ -204,7 +201,7 @@ def _made(kind: type, said: str) -> object:
 
 
 # They read the types before there are threads, two of which may not convert to one for the first time together.
-_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(WorkerAnswer)
+_DECODERS = [msgspec.json.Decoder(kind, dec_hook=_made) for kind in (FlattenRequest, WorkerAnswer)]
 
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -241,25 +238,8 @@ async def flatten_and_pack(
 
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
-    worker = await _start()
-    assert worker.stderr is not None
-    errors = asyncio.ensure_future(worker.stderr.read())
-    try:
-        answer = await _converse(worker, request, progress)
-    finally:
-        _kill(worker)
-        # The packers hold the same error output open: its end is theirs.
-        await settled(asyncio.gather(errors, worker.wait()))
-    if answer is None:
-        raise WorkerError(_last_words(worker, errors.result()))
-    if answer.failure is not None:
-        raise answer.failure.error()
-    return answer.warnings
-
-
-async def _start() -> Process:
-    """In a session of its own, so that it can be ended with all it started, and only on purpose."""
-    return await asyncio.create_subprocess_exec(
+    # In a session of its own, so that it can be ended with all it started, and only on purpose.
+    worker = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-c",
@@ -272,6 +252,21 @@ async def _start() -> Process:
         limit=_LONGEST_LINE,
         start_new_session=True,
     )
+    assert worker.stderr is not None
+    errors = asyncio.ensure_future(worker.stderr.read())
+    try:
+        answer = await _converse(worker, request, progress)
+    finally:
+        if worker.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        # The packers hold the same error output open: its end is theirs.
+        await settled(asyncio.gather(errors, worker.wait()))
+    if answer is None:
+        raise WorkerError(_last_words(worker, errors.result()))
+    if answer.failure is not None:
+        raise answer.failure.error()
+    return answer.warnings
 
 
 async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
@@ -282,18 +277,12 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
         worker.stdin.write(encode(request))
         await worker.stdin.drain()
     async for line in worker.stdout:
-        answer = decode_answer(line)
+        answer = decode(line, WorkerAnswer)
         if answer.progress is None:
             return answer
         if progress is not None:
             progress(answer.progress)
     return None
-
-
-def _kill(worker: Process) -> None:
-    if worker.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _last_words(worker: Process, errors: bytes) -> str:
