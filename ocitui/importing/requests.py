@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,36 +202,30 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     program holds it.
     """
     check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         name = f"{os.path.basename(import_id)}{_SUFFIX}"
-        with _held(folder, name) as data:
-            yield _decoded(data, import_id)
-            _unlink(folder, name)
+        with storage_errors("go on with an import"):
+            try:
+                data = _hold(folder, name, fcntl.LOCK_EX, stack)
+            except FileNotFoundError as error:
+                raise SourceError(
+                    f"there is no interrupted import {import_id}", hint="ocitui imports lists them"
+                ) from error
+            except BlockingIOError as error:
+                raise SourceError(
+                    f"another program goes on with the import {import_id}", hint="ocitui imports lists the others"
+                ) from error
+        yield _decoded(data, import_id)
+        _unlink(folder, name)
 
 
-@contextmanager
-def _held(folder: Folder, name: str) -> Iterator[bytes]:
-    """A record that nobody else holds while this does."""
-    stem = name.removesuffix(_SUFFIX)
-    with storage_errors("go on with an import"):
-        try:
-            file = folder.open_file(name, _MOST_BYTES)
-        except FileNotFoundError as error:
-            raise _no_record(stem) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SourceError(
-                f"another program goes on with the import {stem}", hint="ocitui imports lists the others"
-            ) from error
-        if not os.fstat(file.fileno()).st_nlink:
-            raise _no_record(stem)
-        yield read_to_end(file, _MOST_BYTES)
-
-
-def _no_record(import_id: str) -> SourceError:
-    return SourceError(f"there is no interrupted import {import_id}", hint="ocitui imports lists them")
+def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
+    """A record, held as long as the stack stands. Raises OSError: BlockingIOError where another program holds it."""
+    file = stack.enter_context(folder.open_file(name, _MOST_BYTES))
+    fcntl.flock(file, lock | fcntl.LOCK_NB)
+    if not os.fstat(file.fileno()).st_nlink:
+        raise FileNotFoundError(name)
+    return read_to_end(file, _MOST_BYTES)
 
 
 def _decoded(data: bytes, import_id: str) -> ImportRequest:
@@ -271,9 +265,8 @@ def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> Unfinishe
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
     try:
-        with folder.open_file(name, _MOST_BYTES) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            started, data = os.fstat(file.fileno()).st_mtime, read_to_end(file, _MOST_BYTES)
+        with ExitStack() as stack:
+            data = _hold(folder, name, fcntl.LOCK_SH, stack)
     except (FileNotFoundError, BlockingIOError):
         return None
     try:
@@ -282,7 +275,7 @@ def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> Unfinishe
         if not damaged:
             return None
         request = ImportRequest(source="")
-    return UnfinishedImport(name.removesuffix(_SUFFIX), started, request)
+    return UnfinishedImport(name.removesuffix(_SUFFIX), found.st_mtime, request)
 
 
 def _unlink(folder: Folder, name: str) -> None:

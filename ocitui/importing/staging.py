@@ -124,7 +124,7 @@ def remove_abandoned(directory: Path) -> int:
         import_folder(directory, disk, _FOLDER) as parent,
         locked(parent),
     ):
-        return _remove_abandoned(parent, disk)
+        return sum(_remove_unheld(parent, disk, name) for name in parent.names())
 
 
 @contextmanager
@@ -152,15 +152,12 @@ def locked(folder: Folder) -> Iterator[None]:
 def _new_folder(parent: Folder, disk: Disk, name: str) -> int:
     """Make a folder, once those that nobody holds are removed; gives the descriptor that holds its lock."""
     with locked(parent):
-        _remove_abandoned(parent, disk)
+        for left in parent.names():
+            _remove_unheld(parent, disk, left)
         disk.make_folder(parent, name, 0o700)
         folder = parent.open_folder(name)
         fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return folder.fd
-
-
-def _remove_abandoned(parent: Folder, disk: Disk) -> int:
-    return sum(_remove_unheld(parent, disk, name) for name in parent.names())
 
 
 def _remove_unheld(parent: Folder, disk: Disk, name: str) -> bool:
