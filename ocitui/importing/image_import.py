@@ -26,7 +26,7 @@ from ocitui.threads import on_loop
 
 from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
-from .packing.packing import FlattenOptions, check_tool, flatten_and_pack
+from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest, blob_store
 from .sources.image_tree import check_platform
@@ -153,7 +153,7 @@ async def _bring_in(
             desk.blobs,
             output,
             request.format,
-            request.flatten_options,
+            request.pack_options,
             tracker.downloaded,
             _packing(desk.cache.directory, request.format, tracker),
         )
@@ -179,7 +179,7 @@ async def fetch_and_pack(
     blobs: BlobStore,
     output: Path,
     format: PackedFormat,
-    options: FlattenOptions,
+    options: PackOptions,
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:

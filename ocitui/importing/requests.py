@@ -27,7 +27,7 @@ from ocitui.cache.own_folder import open_own_folder
 from .blobs import BlobStore
 from .errors import SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import FlattenOptions, PackOptions
+from .packing.packing import PackOptions
 from .sources.image_tree import parse_platform
 from .sources.images import SourceKind
 from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
@@ -97,15 +97,11 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
 
     @property
-    def flatten_options(self) -> FlattenOptions:
+    def pack_options(self) -> PackOptions:
         """How to flatten and pack."""
-        limits = LayerLimits()
-        return FlattenOptions(
-            LayerLimits(
-                unpacked_bytes=self.max_bytes or limits.unpacked_bytes, entries=self.max_entries or limits.entries
-            ),
-            PackOptions(compression=self.compression, level=self.level),
-        )
+        usual = LayerLimits()
+        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
+        return PackOptions(self.compression, self.level, limits=limits)
 
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""

@@ -22,7 +22,6 @@ from ocitui.importing.errors import (
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.packing.packing import (
     Failure,
-    FlattenOptions,
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
@@ -117,7 +116,7 @@ async def test_several_at_once(image: list[LayerSource], place: Path) -> None:
 
 
 async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], place: Path) -> None:
-    options = FlattenOptions(LayerLimits(entries=20))
+    options = PackOptions(limits=LayerLimits(entries=20))
     with pytest.raises(LayerLimitError, match="more than 20 entries") as caught:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
     assert caught.value.layer == 1
@@ -248,7 +247,7 @@ def test_requests_come_through_whole() -> None:
         (LayerSource(Path("/caf\udce9"), digest, 5, digest, 7), LayerSource(Path("x"), digest, 0, digest)),
         Path("/o\udcff"),
         PackedFormat.EROFS,
-        FlattenOptions(LayerLimits(depth=3), PackOptions(level=9)),
+        PackOptions(level=9, limits=LayerLimits(depth=3)),
     )
     assert decode(encode(request), FlattenRequest) == request
 

@@ -16,7 +16,7 @@ from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.host.loop_devices import read_back, users_of
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.packing.packing import FlattenOptions
+from ocitui.importing.packing.packing import PackOptions
 from ocitui.importing.progress import ImportProgress
 from ocitui.importing.requests import blob_store
 from ocitui.importing.sources.images import Source, SourceImage
@@ -93,7 +93,7 @@ class Fetcher:
             self.report(fetch.name, said.done, said.total)
 
         await fetch_and_pack(
-            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
+            self.directory, source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed
         )
         await asyncio.to_thread(clear_blobs, blobs, image)
 

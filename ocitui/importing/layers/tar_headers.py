@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ..errors import LayerError, LayerLimitError, raised_with
@@ -118,19 +119,6 @@ def _decode_libarchive(name: bytes, value: bytes) -> tuple[bytes, bytes]:
         raise LayerError(f"its extended attribute {name[:60]!r} is not in base64") from error
 
 
-class ByteReader(Protocol):
-    """What a tar is read from, from its start to its end."""
-
-    @property
-    def position(self) -> int: ...
-
-    def read(self, count: int) -> bytes:
-        """The next bytes; fewer at the end."""
-
-    def skip(self, count: int) -> int:
-        """Pass over bytes; how many there were."""
-
-
 class ChunkReader:
     """A stream of chunks, read by the byte; what is skipped is not copied."""
 
@@ -190,6 +178,31 @@ class ChunkReader:
         self._chunk = next(self._chunks, b"")
         return bool(self._chunk)
 
+
+class FileReader:
+    """A file as it is: skipping costs nothing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; fewer at the end."""
+        return self._file.read(count)
+
+    def skip(self, count: int) -> int:
+        """Pass over bytes; how many there were."""
+        there = min(count, self._size - self.position)
+        self._file.seek(there, 1)
+        return there
+
+
+ByteReader = ChunkReader | FileReader
+"""What a tar is read from, from its start to its end."""
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)

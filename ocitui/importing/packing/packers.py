@@ -494,7 +494,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        packer = start_packer(request.format, request.output, root, plan.size, request.options.packing)
+        packer = start_packer(request.format, request.output, root, plan.size, request.options)
         try:
             image.write(packer.write, counter)
             counter.tell()

@@ -34,7 +34,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """How to pack. ``compression`` and ``level`` are the packer's own words; None leaves the format's default."""
+    """How to pack, and how much the layers may ask for. ``compression`` and ``level`` are the packer's own words; None
+    leaves the format's default."""
 
     compression: str | None = None
     """squashfs: gzip; erofs: not compressed."""
@@ -42,6 +43,7 @@ class PackOptions:
     """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
     patience: float = 600
     """Seconds that a packer may take nothing, or need after its input has ended."""
+    limits: LayerLimits = field(default_factory=LayerLimits)
 
 
 # The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).
@@ -135,19 +137,11 @@ def help_of(tool: str, option: str) -> str:
     return (said.stdout + said.stderr).decode("utf-8", "replace")
 
 
-@dataclass(frozen=True, slots=True)
-class FlattenOptions:
-    """How much the layers may ask for, and how they are packed."""
-
-    limits: LayerLimits = field(default_factory=LayerLimits)
-    packing: PackOptions = field(default_factory=PackOptions)
-
-
 class FlattenRequest(msgspec.Struct, frozen=True):
     layers: tuple[LayerSource, ...]
     output: Path
     format: PackedFormat
-    options: FlattenOptions = FlattenOptions()
+    options: PackOptions = PackOptions()
 
 
 _ERRORS: dict[str, type[CacheError]] = {
@@ -216,7 +210,7 @@ async def flatten_and_pack(
     layers: Sequence[LayerSource],
     output: Path,
     format: PackedFormat,
-    options: FlattenOptions | None = None,
+    options: PackOptions | None = None,
     progress: ProgressCall | None = None,
 ) -> tuple[str, ...]:
     """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept.
@@ -229,7 +223,7 @@ async def flatten_and_pack(
     """
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
-    request = FlattenRequest(tuple(layers), output, format, options or FlattenOptions())
+    request = FlattenRequest(tuple(layers), output, format, options or PackOptions())
     try:
         return await _run(request, progress)
     except BaseException:

@@ -52,7 +52,17 @@ from ..sources.references import (
     origin_of,
 )
 from .auth import CLIENT_ID, Authorizer, parse_challenges
-from .failures import Backoff, PassingError, causes_of, media_type, paced, retried, status_failure, transport_failure
+from .failures import (
+    Backoff,
+    PassingError,
+    causes_of,
+    host_of,
+    media_type,
+    paced,
+    retried,
+    status_failure,
+    transport_failure,
+)
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -99,7 +109,9 @@ class RegistryClient:
         url = await self._url("manifests", wanted)
         async with self.get(url, what, {"Accept": ACCEPT}) as response:
             if media_type(response) in ("text/html", "application/xhtml+xml"):
-                raise RegistryError(f"{_host(response)} answers with a web page: it is no registry, or a proxy answers")
+                raise RegistryError(
+                    f"{host_of(response.url)} answers with a web page: it is no registry, or a proxy answers"
+                )
             raw = await self._read(response, LARGEST_DOCUMENT, what)
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
         if is_digest(said) and said != digest:
@@ -203,13 +215,13 @@ class RegistryClient:
 
     def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         """The body as it comes. Raises PassingError where it comes too slowly, httpx2.TransportError."""
-        return paced(response.aiter_raw(), _host(response), self.options)
+        return paced(response.aiter_raw(), host_of(response.url), self.options)
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
         body = await self._beginning(response, largest)
         if len(body) > largest:
-            raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
+            raise UnsoundSourceError(f"{host_of(response.url)} sends more than {largest} bytes for the {what}")
         return body
 
     async def _beginning(self, response: httpx2.Response, enough: int = _LARGEST_FAULT) -> bytes:
@@ -258,7 +270,7 @@ def _check_encoding(response: httpx2.Response) -> None:
     """A blob's digest is of its bytes as they are: nobody may compress them on the way. Raises RegistryError."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise RegistryError(f"{_host(response)} sends its answer {encoding[:20]}-encoded, though asked not to")
+        raise RegistryError(f"{host_of(response.url)} sends its answer {encoding[:20]}-encoded, though asked not to")
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
@@ -288,10 +300,6 @@ def _is_no_tls(error: BaseException) -> bool:
         if isinstance(cause, ssl.SSLError | ConnectionResetError | EOFError):
             return not isinstance(cause, ssl.SSLCertVerificationError)
     return False
-
-
-def _host(response: httpx2.Response) -> str:
-    return response.url.netloc.decode("ascii", "replace")
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from ocitui.cache.files import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
@@ -28,7 +27,7 @@ from ..layers.layers import (
     decompressed,
     readable_compression,
 )
-from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
+from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarReader
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
@@ -83,26 +82,6 @@ def clean(name: str) -> str | None:
     """A name as the archive's members are looked up by: without `./` and a leading slash; None where it leads out."""
     name = posixpath.normpath(name.lstrip("/") or ".")
     return None if name == "." or name.split("/", 1)[0] == ".." else name
-
-
-class _Plain:
-    """A tar that is a file: skipping costs nothing."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
-
-    def read(self, count: int) -> bytes:
-        return self._file.read(count)
-
-    def skip(self, count: int) -> int:
-        there = min(count, self._size - self.position)
-        self._file.seek(there, 1)
-        return there
 
 
 class Archive:
@@ -263,10 +242,9 @@ def opened(path: Path, stop: Stop) -> Iterator[tuple[ByteReader, bool]]:
     """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
     with _reading(path), open_regular(path) as file:
         compression = readable_compression(file.read(LONGEST_MAGIC))
-        size = file.seek(0, 2)
         file.seek(0)
         if compression is Compression.NONE:
-            yield _Plain(file, size), False
+            yield FileReader(file), False
         else:
             yield ChunkReader(_heeding(stop, decompressed(iter(lambda: file.read(_CHUNK), b""), compression))), True
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -50,20 +49,6 @@ from .images import (
 from .references import same_image
 
 
-class LayoutFiles(Protocol):
-    """The files of a layout, by their names in it: a directory's, or an `Archive`."""
-
-    @property
-    def path(self) -> Path: ...
-
-    def read(self, name: str, largest: int) -> bytes | None:
-        """A document's bytes, None where it is not there. Raises UnreadableSourceError."""
-
-    async def fetch(
-        self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
-    ) -> list[LayerSource]: ...
-
-
 class DirectoryFiles:
     """A layout that is a directory."""
 
@@ -71,6 +56,7 @@ class DirectoryFiles:
         self.path = path
 
     def read(self, name: str, largest: int) -> bytes | None:
+        """A document's bytes, None where it is not there. Raises UnreadableSourceError."""
         path = self.path / name
         try:
             with open_regular(path) as file:
@@ -90,6 +76,10 @@ class DirectoryFiles:
                 raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
             placed.append(in_place(layer, path, 0, found.st_size, progress))
         return placed
+
+
+LayoutFiles = DirectoryFiles | Archive
+"""The files of a layout, by their names in it."""
 
 
 @dataclass(frozen=True, slots=True)
