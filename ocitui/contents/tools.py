@@ -97,7 +97,9 @@ class Tool:
                 for pipe in (process.stdout, process.stderr):
                     if pipe is not None:
                         pipe.close()
-        return self._judged(said)
+        if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
+            raise NotCheckedError(f"{self._name} ran out of memory")
+        return said
 
     def _hear(self, process: subprocess.Popen[bytes], sink: Sink | None) -> Said:
         deadline = time.monotonic() + self._options.patience(self._size)
@@ -128,11 +130,6 @@ class Tool:
         except subprocess.TimeoutExpired:
             raise NotCheckedError(f"{self._name} took too long, and was ended") from None
         return Said(code, kept.decode("utf-8", "replace").strip())
-
-    def _judged(self, said: Said) -> Said:
-        if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
-            raise NotCheckedError(f"{self._name} ran out of memory")
-        return said
 
 
 _NO_MEMORY = ("out of memory", "cannot allocate memory", "malloc failed", "enomem")

@@ -156,7 +156,8 @@ class _Place:
         name = self._by_path(use.path)
         if use.identity is None or use.deleted:
             return name
-        if name is not None and self._is(name, use.identity):
+        found = None if name is None else _stat(os.path.join(self._real, name))
+        if found is not None and (found.st_dev, found.st_ino) == use.identity:
             return name
         return self._names_by_inode().get(use.identity[1]) if use.identity[0] == self._device else None
 
@@ -167,10 +168,6 @@ class _Place:
         parent, found = _stat(os.path.dirname(path)), _stat(self._real)
         same = parent is not None and found is not None and os.path.samestat(parent, found)
         return os.path.basename(path) if same else None
-
-    def _is(self, name: str, identity: tuple[int, int]) -> bool:
-        found = _stat(os.path.join(self._real, name))
-        return found is not None and (found.st_dev, found.st_ino) == identity
 
     def _names_by_inode(self) -> dict[int, str]:
         """Every name of the directory itself; asked for only where a path does not tell."""

@@ -72,8 +72,12 @@ class OpenLayer:
         except OSError as error:
             raise LayerError(f"cannot read {source.path}: {error.strerror}") from error
         try:
-            self._opened = os.fstat(self._fd)
-            self._check_size()
+            found = self._opened = os.fstat(self._fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise LayerError(f"{source.path} is not a regular file")
+            there = found.st_size - source.offset
+            if there < self.size or (source.offset == 0 and there != self.size):
+                raise LayerDigestError(f"{source.path} has {max(there, 0)} bytes for it, not {self.size}")
             self.compression = readable_compression(self._pread(LONGEST_MAGIC, 0))
         except BaseException:
             os.close(self._fd)
@@ -114,13 +118,6 @@ class OpenLayer:
             raise LayerError(
                 f"{self.source.path} changed while it was read", hint="try again once nothing writes to it"
             )
-
-    def _check_size(self) -> None:
-        if not stat.S_ISREG(self._opened.st_mode):
-            raise LayerError(f"{self.source.path} is not a regular file")
-        there = self._opened.st_size - self.source.offset
-        if there < self.size or (self.source.offset == 0 and there != self.size):
-            raise LayerDigestError(f"{self.source.path} has {max(there, 0)} bytes for it, not {self.size}")
 
     def _blocks(self, read: Callable[[int], None]) -> Iterator[bytes]:
         for block in self.part(0, self.size):

@@ -279,7 +279,10 @@ class TarReader:
             extended = None
             yield entry
             if entry.size:
-                self._skip(entry)
+                left = entry.offset + entry.size - reader.position
+                # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
+                if reader.skip(left + -entry.size % BLOCK) < left:
+                    raise LayerError("its tar is cut in this entry", entry=entry.name)
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
 
@@ -369,12 +372,6 @@ class TarReader:
             raise LayerError("its tar is cut in an extended header")
         return body
 
-    def _skip(self, entry: TarEntry) -> None:
-        left = entry.offset + entry.size - self._reader.position
-        # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
-        if self._reader.skip(left + -entry.size % BLOCK) < left:
-            raise LayerError("its tar is cut in this entry", entry=entry.name)
-
     def _number(self, block: bytes, start: int, length: int) -> int:
         """A number in octal or base 256. Most fields of a tar repeat, so the last values are remembered."""
         field = block[start : start + length]
@@ -405,18 +402,14 @@ def _check_sum(block: bytes) -> None:
 
 def _parse_number(field: bytes) -> int:
     if field[0] & 0x80:
-        return _parse_base256(field)
+        # GNU's numbers in base 256: the top bit marks them, the next one is the sign.
+        bits = 8 * len(field) - 1
+        value = int.from_bytes(field, "big") & ((1 << bits) - 1)
+        return value - (1 << bits) if field[0] & 0x40 else value
     match = _OCTAL.fullmatch(field)
     if match is None:
         raise LayerError(f"a number in its header, {field!r}, is malformed")
     return int(match[1] or b"0", 8)
-
-
-def _parse_base256(field: bytes) -> int:
-    """GNU's numbers: the top bit marks them, the next one is the sign."""
-    bits = 8 * len(field) - 1
-    value = int.from_bytes(field, "big") & ((1 << bits) - 1)
-    return value - (1 << bits) if field[0] & 0x40 else value
 
 
 def _name(block: bytes) -> bytes:

@@ -116,7 +116,8 @@ class Tree:
                     names.pop()
                     inodes.pop()
                 continue
-            inode = self._child(inodes[-1], name)
+            above = inodes[-1]
+            inode = None if above is None else self.children.get(above, {}).get(name)
             if inode is None or self.kinds[inode] != Kind.SYMLINK:
                 names.append(name)
                 inodes.append(inode)
@@ -139,12 +140,6 @@ class Tree:
                 if self.kinds[inode] == Kind.DIRECTORY:
                     pending.append(inode)
                 yield directory, name, inode
-
-    def _child(self, directory: int | None, name: bytes) -> int | None:
-        if directory is None:
-            return None
-        children = self.children.get(directory)
-        return children.get(name) if children else None
 
     def _add(self, kind: Kind, parent: int) -> int:
         inode = len(self.kinds)
@@ -224,7 +219,10 @@ class Changeset:
             self._own_links.add((parent, name))
             return
         if entry.kind is Kind.SYMLINK:
-            _check_target(entry.link)
+            if not entry.link:
+                raise LayerError("it is a symbolic link to nothing")
+            if len(entry.link) > _MAX_TARGET:
+                raise LayerError(f"its target has more than {_MAX_TARGET} bytes")
         tree.add_entry(parent, name, entry, self._number)
 
     def _directory(self, path: bytes) -> int:
@@ -341,13 +339,6 @@ def split_path(path: bytes) -> tuple[bytes, bytes]:
 
 def _is_aufs(path: bytes, name: bytes) -> bool:
     return (name.startswith(_AUFS) and name != _OPAQUE) or (b"/" + path).find(b"/" + _AUFS) >= 0
-
-
-def _check_target(target: bytes) -> None:
-    if not target:
-        raise LayerError("it is a symbolic link to nothing")
-    if len(target) > _MAX_TARGET:
-        raise LayerError(f"its target has more than {_MAX_TARGET} bytes")
 
 
 @dataclass(slots=True)

@@ -145,15 +145,12 @@ class PackerProcess:
         if not ready:
             self._stalled()
         if any(fd == self._errors for fd, _ in ready):
-            self._hear()
+            heard = os.read(self._errors, 1 << 16)
+            self._said += heard[: _KEPT_OUTPUT - len(self._said)]
+            if not heard:
+                self._poll.unregister(self._errors)
+                self._is_heard = False
         return any(fd == wanted for fd, _ in ready)
-
-    def _hear(self) -> None:
-        heard = os.read(self._errors, 1 << 16)
-        self._said += heard[: _KEPT_OUTPUT - len(self._said)]
-        if not heard:
-            self._poll.unregister(self._errors)
-            self._is_heard = False
 
     def _stalled(self) -> None:
         raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")

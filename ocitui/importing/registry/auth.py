@@ -321,7 +321,10 @@ class Authorizer:
         key = TokenKey(parameters.get("realm", ""), parameters.get("service", ""), scope)
         known = self._tokens.get(key)
         if known is None or known == rejected:
-            known = self._tokens[key] = f"Bearer {await self._token(key)}"
+            credentials = await self._find()
+            realm = self._realm(key, credentials is not None)
+            token = await retried(self._options, lambda: self._ask(realm, key, credentials))
+            known = self._tokens[key] = f"Bearer {token}"
         return known
 
     async def _find(self) -> Credentials | None:
@@ -329,11 +332,6 @@ class Authorizer:
             self._credentials = await find_credentials(self._host, self._path, self._options)
             self._looked = True
         return self._credentials
-
-    async def _token(self, key: TokenKey) -> str:
-        credentials = await self._find()
-        realm = self._realm(key, credentials is not None)
-        return await retried(self._options, lambda: self._ask(realm, key, credentials))
 
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
         """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""

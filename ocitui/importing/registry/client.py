@@ -144,7 +144,11 @@ class RegistryClient:
             if response.status_code not in (200, 206, 416):
                 body = await self._beginning(response)
                 raise status_failure(response, body, what)
-            _check_encoding(response)
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding not in ("", "identity"):
+                # A blob's digest is of its bytes as they are: nobody may compress them on the way.
+                host = host_of(response.url)
+                raise RegistryError(f"{host} sends its answer {encoding[:20]}-encoded, though asked not to")
             yield response
         except httpx2.TransportError as error:
             raise transport_failure(error, response.url, self.options.timeout) from error
@@ -264,13 +268,6 @@ class RegistryClient:
             return _is_no_tls(error)
         await response.aclose()
         return False
-
-
-def _check_encoding(response: httpx2.Response) -> None:
-    """A blob's digest is of its bytes as they are: nobody may compress them on the way. Raises RegistryError."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise RegistryError(f"{host_of(response.url)} sends its answer {encoding[:20]}-encoded, though asked not to")
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:

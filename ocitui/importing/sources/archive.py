@@ -129,6 +129,13 @@ class Archive:
             found = self._members.get(found.link)
         return None
 
+    def member(self, name: str, what: str) -> Member:
+        """The same. Raises UnsoundSourceError where there is none: ``what`` it would have been."""
+        member = self.find(name)
+        if member is None:
+            raise UnsoundSourceError(f"{what} is not in {self.path}")
+        return member
+
     def read(self, name: str, largest: int) -> bytes | None:
         """A document's bytes; None where it is not there. Raises UnreadableSourceError for one that is too large."""
         member = self.find(name)
@@ -163,18 +170,13 @@ class Archive:
     ) -> list[LayerSource]:
         """The layers in place, or unpacked where the archive is compressed; ``members`` are their files by digest, else
         they stand where a layout has them. Raises SourceError, StorageError."""
-        members = members or {layer.digest: self._member(layer) for layer in layers}
+        if members is None:
+            members = {layer.digest: self.member(blob_name(layer.digest), f"layer {layer.digest}") for layer in layers}
         if not self.compressed:
             found = [(layer, members[layer.digest]) for layer in layers]
             return [in_place(layer, self.path, member.offset, member.size, progress) for layer, member in found]
         await self._unpack(members, layers, blobs, progress)
         return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
-
-    def _member(self, layer: Layer) -> Member:
-        member = self.find(blob_name(layer.digest))
-        if member is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return member
 
     async def _unpack(
         self, members: Mapping[str, Member], layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None

@@ -216,7 +216,7 @@ def make_manifest(
     diff_ids = parse_config(f"the config {config}", config_raw).value.rootfs.diff_ids
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
-    members = [_member(archive, name) for name in layers]
+    members = [archive.member(name, f"the layer {name}") for name in layers]
     suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
     read = archive.digests([member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
     digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
@@ -230,13 +230,6 @@ def make_manifest(
         ],
     }
     return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
-
-
-def _member(archive: Archive, name: str) -> Member:
-    member = archive.find(name)
-    if member is None:
-        raise UnsoundSourceError(f"the layer {name} is not in {archive.path}")
-    return member
 
 
 def _descriptor(media_type: str, size: int, digest: str) -> dict[str, str | int]:
