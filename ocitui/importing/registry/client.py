@@ -7,7 +7,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import httpx2
 
@@ -106,8 +106,7 @@ class RegistryClient:
 
     async def _manifest(self, wanted: str) -> tuple[bytes, str]:
         what = f"manifest {self.path}{'@' if is_digest(wanted) else ':'}{wanted}"
-        url = await self._url("manifests", wanted)
-        async with self.get(url, what, {"Accept": ACCEPT}) as response:
+        async with self.get(f"/v2/{self.path}/manifests/{wanted}", what, {"Accept": ACCEPT}) as response:
             if media_type(response) in ("text/html", "application/xhtml+xml"):
                 raise RegistryError(
                     f"{host_of(response.url)} answers with a web page: it is no registry, or a proxy answers"
@@ -118,28 +117,24 @@ class RegistryClient:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
         return raw, media_type(response)
 
-    @asynccontextmanager
-    async def blob(self, digest: str, offset: int, url: str | None = None) -> AsyncIterator[httpx2.Response]:
+    def blob(self, digest: str, offset: int, url: str | None = None) -> AbstractAsyncContextManager[httpx2.Response]:
         """A blob from an offset on, its body not read yet; ``url`` is one of its descriptor's.
 
         Raises SourceError, PassingError.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        where = _parsed(url) if url else await self._url("blobs", checked_digest(digest))
-        async with self.get(where, f"blob {digest}", headers) as response:
-            yield response
-
-    async def _url(self, kind: str, name: str) -> httpx2.URL:
-        base = await self._start()
-        return base.join(f"/v2/{self.path}/{kind}/{name}")
+        address = str(_parsed(url)) if url else f"/v2/{self.path}/blobs/{checked_digest(digest)}"
+        return self.get(address, f"blob {digest}", headers)
 
     @asynccontextmanager
-    async def get(self, url: httpx2.URL, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
-        """A response of success, logged in and redirected. Raises SourceError, PassingError.
+    async def get(self, address: str, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
+        """A response of success, logged in and redirected; a path is one at the registry.
+
+        Raises SourceError, PassingError.
 
         A range that cannot be had (416) counts as success: what is there is of no use.
         """
-        response = await self._logged_in(url, headers)
+        response = await self._logged_in(_parsed(address, await self._start()), headers)
         try:
             if response.status_code not in (200, 206, 416):
                 body = await self._beginning(response)
@@ -157,7 +152,6 @@ class RegistryClient:
 
     async def _logged_in(self, url: httpx2.URL, headers: Mapping[str, str]) -> httpx2.Response:
         """The response once the registry is content with who asks; others are told nothing. Raises SourceError."""
-        await self._start()
         assert self._authorizer is not None
         for _ in range(_MOST_LOGINS):
             sent = self._authorizer.current
@@ -188,13 +182,7 @@ class RegistryClient:
         return self._base is not None and origin_of(url) == origin_of(self._base)
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            return await self._send_raw(request)
-        except httpx2.TransportError as error:
-            raise transport_failure(error, request.url, self.options.timeout) from error
-
-    async def _send_raw(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request with the fields and the timeout that all requests have. Raises httpx2.TransportError."""
+        """Send a request with the fields and the timeout that all requests have. Raises SourceError, PassingError."""
         assert self._http is not None
         request.headers.setdefault("Accept", "*/*")
         request.headers["User-Agent"] = CLIENT_ID
@@ -205,7 +193,9 @@ class RegistryClient:
             async with asyncio.timeout(longest):
                 return await self._http.send(request, stream=True)
         except TimeoutError as error:
-            raise httpx2.ReadTimeout(f"no whole answer in {longest:g} seconds", request=request) from error
+            raise PassingError(f"{host_of(request.url)} gave no whole answer in {longest:g} seconds") from error
+        except httpx2.TransportError as error:
+            raise transport_failure(error, request.url, self.options.timeout) from error
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
@@ -263,8 +253,8 @@ class RegistryClient:
         if not is_loopback(url.host):
             return False
         try:
-            response = await self._send_raw(httpx2.Request("GET", url))
-        except httpx2.TransportError as error:
+            response = await self._send(httpx2.Request("GET", url))
+        except (SourceError, PassingError) as error:
             return _is_no_tls(error)
         await response.aclose()
         return False
@@ -275,8 +265,8 @@ def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
     if options.tls_ca is not None:
         try:
             context.load_verify_locations(options.tls_ca)
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror or error
             raise SourceError(f"{options.tls_ca} holds no certificate: {reason}", hint="give a file in PEM") from error
     return httpx2.AsyncClient(verify=context, timeout=options.timeout)
 
@@ -423,20 +413,17 @@ class RegistrySource:
 
     async def _found(self) -> list[Leaf]:
         if self._leaves is None:
-            root = await self._root()
+            what = f"the manifest of {self._asked}"
+            raw, sent_as = await self._client.manifest(self.reference.wanted)
+            if self.reference.digest:
+                check_bytes(what, raw, self.reference.digest)
+            digest = digest_of(raw)
+            self._documents[digest] = raw
+            root = BlobDescriptor(media_type_of(what, raw, sent_as), digest, len(raw))
             self._leaves = await find_leaves([(root, (self._asked,))], self._read)
             if not self._leaves:
                 raise NoSuchImageError(f"{self._asked} is an index without any image")
         return self._leaves
-
-    async def _root(self) -> BlobDescriptor:
-        what = f"the manifest of {self._asked}"
-        raw, sent_as = await self._client.manifest(self.reference.wanted)
-        if self.reference.digest:
-            check_bytes(what, raw, self.reference.digest)
-        digest = digest_of(raw)
-        self._documents[digest] = raw
-        return BlobDescriptor(media_type_of(what, raw, sent_as), digest, len(raw))
 
     async def _read(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         digest = descriptor.digest
