@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterab
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
@@ -184,13 +185,12 @@ class StoredBlob:
     path: Path
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Turn:
     """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
     those who wait, who need not do it again then."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wanted: int = 0
     result: object = None
 
 
@@ -198,22 +198,17 @@ class Turns:
     """One at a time for each thing, in the order they came."""
 
     def __init__(self) -> None:
-        self._turns: dict[Hashable, Turn] = {}
+        # A turn is there for as long as somebody has it or waits for it.
+        self._turns: WeakValueDictionary[Hashable, Turn] = WeakValueDictionary()
 
     @asynccontextmanager
     async def hold(self, key: Hashable, waits: Callable[[], None] = lambda: None) -> AsyncIterator[Turn]:
         """``waits`` is called where another has its turn."""
         turn = self._turns.setdefault(key, Turn())
-        turn.wanted += 1
-        try:
-            if turn.lock.locked():
-                waits()
-            async with turn.lock:
-                yield turn
-        finally:
-            turn.wanted -= 1
-            if not turn.wanted:
-                del self._turns[key]
+        if turn.lock.locked():
+            waits()
+        async with turn.lock:
+            yield turn
 
 
 Download = Callable[[PartialBlob], Awaitable[None]]

@@ -31,7 +31,7 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, is_loopback, may_carry
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, may_carry
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -249,7 +249,6 @@ def _credentials(entry: _Entry, file: Path, name: str) -> Credentials | None:
 
 
 CLIENT_ID = "ocitui"
-_LARGEST = 1 << 20
 
 Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
@@ -341,8 +340,7 @@ class Authorizer:
             raise RegistryError(f"{self._host} names a token server that is no address: {key.realm[:80]!r}") from error
         if not key.realm or not realm.host:
             raise RegistryError(f"{self._host} names no token server")
-        safe = realm.scheme == "https" or (realm.scheme == "http" and is_loopback(realm.host))
-        if not safe and (secret or not may_carry(realm, self._options.plain_http)):
+        if not may_carry(realm, self._options.plain_http and not secret):
             raise RegistryError(
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",
