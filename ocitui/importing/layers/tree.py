@@ -23,10 +23,6 @@ _MAX_LINKS = 255
 _MAX_STEPS = 8192
 
 
-class LinkLoopError(Exception):
-    """A path leads through too many symbolic links."""
-
-
 class Tree:
     """One root directory, 0755 and owned by 0:0, until layers say otherwise."""
 
@@ -100,7 +96,7 @@ class Tree:
 
         The inodes begin with the root's; they are None from the first name on that does not exist, or that has
         something else than a directory above it. As a name that is not there cannot be a link, ``..`` after it only
-        takes it away. Raises LinkLoopError.
+        takes it away. Raises LayerError for too many links.
         """
         names: list[bytes] = []
         inodes: list[int | None] = [ROOT]
@@ -124,7 +120,7 @@ class Tree:
                 continue
             links += 1
             if links > _MAX_LINKS or steps > _MAX_STEPS:
-                raise LinkLoopError
+                raise LayerError("its path leads through too many symbolic links")
             target = self.links[inode]
             if target.startswith(b"/"):
                 del names[:], inodes[1:]
@@ -184,8 +180,6 @@ class Changeset:
             self._apply(entry)
         except LayerError as error:
             raise error.placed(entry=entry.name) from error
-        except LinkLoopError:
-            raise LayerError("its path leads through too many symbolic links", entry=entry.name) from None
 
     def _apply(self, entry: TarEntry) -> None:
         if len(entry.name) > self._limits.path_bytes:

@@ -154,22 +154,15 @@ class Failure(msgspec.Struct, frozen=True):
     """An error as it is sent; what the worker does not raise on purpose becomes a WorkerError."""
 
     code: str
-    reason: str
+    message: str
     hint: str
-    layer: int = 0
-    entry: bytes | None = None
 
     @classmethod
     def of(cls, error: CacheError) -> Failure:
-        if isinstance(error, LayerError):
-            return cls(error.code, error.reason, error.hint, error.layer, error.entry)
         return cls(error.code, error.message, error.hint)
 
     def error(self) -> CacheError:
-        kind = _ERRORS.get(self.code, WorkerError)
-        if issubclass(kind, LayerError):
-            return kind(self.reason, layer=self.layer, entry=self.entry, hint=self.hint)
-        return kind(self.reason, hint=self.hint)
+        return _ERRORS.get(self.code, WorkerError)(self.message, hint=self.hint)
 
 
 class WorkerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -218,7 +211,7 @@ async def flatten_and_pack(
     ``progress`` is called at most about ten times a second. A cancelled call leaves no process and no file; nothing
     but ``output`` and a hidden directory beside it is ever written.
 
-    Raises LayerError (with its layer, entry and reason), LayerDigestError, LayerLimitError, PackerError,
+    Raises LayerError (which names layer and entry), LayerDigestError, LayerLimitError, PackerError,
     MissingToolError, StorageError where there is no room, WorkerError.
     """
     if os.path.lexists(output):

@@ -104,7 +104,6 @@ class SourceImage:
     """One image, its documents read and their digests checked, its layers not fetched yet.
 
     ``image_name`` is krata's spelling of what was asked or of what the source calls it, None where it says no name.
-    ``digest_is_local``: no registry knows the manifest under this digest, because the archive keeps none.
     """
 
     names: tuple[str, ...]
@@ -113,7 +112,6 @@ class SourceImage:
     manifest: Document[ImageManifest]
     config: Document[ImageConfiguration]
     layers: tuple[Layer, ...]
-    digest_is_local: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -240,6 +240,7 @@ LOCAL_DIGEST = (
     "docker save kept no manifest: one was made for this archive, and no registry knows the image by its digest"
 )
 SAVED_DIGEST = "docker save wrote this manifest for uncompressed layers: a registry knows the image by another digest"
+_LOCAL = frozenset({LOCAL_DIGEST, SAVED_DIGEST})
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", _LAYER})
 
@@ -274,7 +275,7 @@ class DockerSource:
     async def listing(self) -> SourceListing:
         """All images of the archive. Raises SourceError."""
         images = [await self._read(saved, None) for saved in self._saved()]
-        notes = dict.fromkeys(note for image in images for note in image.notes if image.digest_is_local)
+        notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
         return SourceListing(
             str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
         )
@@ -336,9 +337,9 @@ class DockerSource:
         config = read_config(f"the config {saved.config}", config_raw, manifest.value)
         image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
         if local:
-            return replace(image, digest_is_local=True, notes=(*image.notes, LOCAL_DIGEST))
+            return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
-            return replace(image, digest_is_local=True, notes=(*image.notes, SAVED_DIGEST))
+            return replace(image, notes=(*image.notes, SAVED_DIGEST))
         return image
 
     def _config(self, saved: Saved) -> bytes:
