@@ -141,6 +141,12 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
 async def _bring_in(
     desk: ImportDesk, source: Source, image: SourceImage, name: ImageName, request: ImportRequest, tracker: Tracker
 ) -> ImportResult:
+    def packing(said: ImportProgress) -> None:
+        if said.phase is ImportPhase.WRITE and not said.done and request.format is PackedFormat.TAR:
+            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
+            check_room(desk.cache.directory, said.total)
+        tracker.flattened(said)
+
     await asyncio.to_thread(check_tool, request.format, request.compression)
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
@@ -155,7 +161,7 @@ async def _bring_in(
             request.format,
             request.pack_options,
             tracker.downloaded,
-            _packing(desk.cache.directory, request.format, tracker),
+            packing,
         )
         tracker.enter(ImportPhase.STORE)
         packed = PackedImage(
@@ -193,20 +199,6 @@ async def fetch_and_pack(
             if whole:
                 return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
-
-
-def _packing(directory: Path, format: PackedFormat, tracker: Tracker) -> ProgressCall:
-    is_checked = False
-
-    def packing(said: ImportProgress) -> None:
-        nonlocal is_checked
-        if said.phase is ImportPhase.WRITE and format is PackedFormat.TAR and not is_checked:
-            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
-            is_checked = True
-            check_room(directory, said.total)
-        tracker.flattened(said)
-
-    return packing
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:

@@ -63,29 +63,20 @@ async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> 
     Raises NoRoomError then, StorageError where nobody can tell.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_until_full(directory))
     try:
-        await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        watch.result()
-        raise NoRoomError(
-            f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before the "
-            "disk was full"
-        )
+        while not task.done():
+            # The more often, the less there is.
+            spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
+            if spare < 0 and not task.done():
+                raise NoRoomError(
+                    f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before "
+                    "the disk was full"
+                )
+            await asyncio.wait([task], timeout=min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
+        return task.result()
     finally:
-        for one in (task, watch):
-            one.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _until_full(directory: Path) -> None:
-    """Look the more often, the less there is."""
-    while True:
-        spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
-        if spare < 0:
-            return
-        await asyncio.sleep(min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 _FOLDER = "import"

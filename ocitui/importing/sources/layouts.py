@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,8 +102,7 @@ class OciSource:
 
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
-        leaves = await self.leaves()
-        images = [await self._listed(leaf) for leaf in leaves]
+        images = [await self._listed(leaf) for leaf in await self._images()]
         return SourceListing(str(self._files.path), self.kind, tuple(images))
 
     async def _listed(self, leaf: Leaf) -> ListedImage:
@@ -113,7 +113,7 @@ class OciSource:
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
-        leaves = self._selected(await self.leaves())
+        leaves = self._selected(await self._images())
         if len({leaf.digest for leaf in leaves}) > 1:
             leaves = [await self._with_platform(leaf) for leaf in leaves]
         leaf = choose(leaves, self._selection.platform)
@@ -127,19 +127,25 @@ class OciSource:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def leaves(self) -> list[Leaf]:
-        """All manifests of the layout. Raises SourceError."""
-        roots = await asyncio.to_thread(read_roots, self._files)
-        leaves = await find_leaves(roots, self._blob)
+    async def _leaves(self) -> list[Leaf]:
+        """All manifests of the layout."""
+        return await find_leaves(await asyncio.to_thread(read_roots, self._files), self._blob)
+
+    async def manifests(self) -> dict[str, bytes]:
+        """The manifests that are here, by their configs' digests. Raises SourceError."""
+        found: dict[str, bytes] = {}
+        for leaf in await self._leaves():
+            what = f"the manifest {leaf.digest}"
+            with suppress(NoSuchImageError):  # a layout may hold an index only in part
+                raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, self._blob)
+                found.setdefault(read_manifest(what, raw).value.config.digest, raw)
+        return found
+
+    async def _images(self) -> list[Leaf]:
+        leaves = await self._leaves()
         if not leaves:
             raise NoSuchImageError(f"{self._files.path} holds no image")
         return leaves
-
-    async def manifests(self) -> AsyncIterator[bytes]:
-        """The bytes of all manifests that are here. Raises SourceError."""
-        for leaf in await find_leaves(await asyncio.to_thread(read_roots, self._files), self._blob):
-            if await asyncio.to_thread(self._files.read, blob_name(leaf.digest), LARGEST_DOCUMENT) is not None:
-                yield await read_checked(f"the manifest {leaf.digest}", leaf.descriptor, LARGEST_DOCUMENT, self._blob)
 
     async def _with_platform(self, leaf: Leaf) -> Leaf:
         if leaf.platform is not None:
@@ -172,7 +178,12 @@ class OciSource:
 
 def read_roots(files: LayoutFiles) -> list[tuple[BlobDescriptor, tuple[str, ...]]]:
     """What `index.json` lists, with its names. Raises UnreadableSourceError, UnsoundSourceError."""
-    _check_version(files)
+    raw = files.read("oci-layout", LARGEST_DOCUMENT)
+    if raw is None:
+        raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
+    version = fields_of(f"oci-layout in {files.path}", raw).get("imageLayoutVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")
     raw = files.read("index.json", LARGEST_DOCUMENT)
     if raw is None:
         raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no index.json")
@@ -185,15 +196,6 @@ def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     """An image's names, the whole one first, which containerd and Docker write."""
     found = [(annotations or {}).get(key) for key in (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE)]
     return tuple(dict.fromkeys(name for name in found if name))
-
-
-def _check_version(files: LayoutFiles) -> None:
-    raw = files.read("oci-layout", LARGEST_DOCUMENT)
-    if raw is None:
-        raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
-    version = fields_of(f"oci-layout in {files.path}", raw).get("imageLayoutVersion")
-    if not isinstance(version, str) or not version.startswith("1."):
-        raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")
 
 
 def _is_called(leaf: Leaf, name: str) -> bool:
@@ -354,10 +356,6 @@ class DockerSource:
     async def _kept_manifests(self) -> dict[str, bytes]:
         """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
         if self._kept is None:
-            self._kept = {}
-            if self._archive.find("index.json") and self._archive.find("oci-layout"):
-                layout = OciSource(self.kind, self._archive, Selection())
-                async for raw in layout.manifests():
-                    manifest = read_manifest("a manifest", raw).value
-                    self._kept.setdefault(manifest.config.digest, raw)
+            is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
+            self._kept = await OciSource(self.kind, self._archive, Selection()).manifests() if is_layout else {}
         return self._kept
