@@ -12,14 +12,14 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import CacheDirectoryError, ConflictError, ImageName, PackedFormat, StorageError
+from ocitui.cache import ConflictError, ImageName, PackedFormat
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME, check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
@@ -246,32 +246,23 @@ def unfinished(directory: Path) -> list[UnfinishedImport]:
 
 def forget(directory: Path, import_id: str) -> None:
     """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
-    try:
-        with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder:
-            name = f"{import_id}{_SUFFIX}"
-            if "/" not in import_id and _read_free(folder, name, damaged=True) is not None:
-                _unlink(folder, name)
-    except CacheDirectoryError as error:
-        raise StorageError(error.message) from error
+    with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
+        name = f"{import_id}{_SUFFIX}"
+        with suppress(FileNotFoundError, BlockingIOError):
+            if "/" not in import_id:
+                _hold(folder, name, fcntl.LOCK_SH, stack)
+                _DISK.unlink(folder, name)
 
 
-def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> UnfinishedImport | None:
-    """A record that nobody holds; None for others, and for a damaged one unless that is asked for."""
+def _read_free(folder: Folder, name: str) -> UnfinishedImport | None:
+    """A record that nobody holds; None for others, and for a damaged one."""
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    try:
-        with ExitStack() as stack:
-            data = _hold(folder, name, fcntl.LOCK_SH, stack)
-    except (FileNotFoundError, BlockingIOError):
-        return None
-    try:
-        request = ImportRequest.from_json(data)
-    except (ValueError, RecursionError):
-        if not damaged:
-            return None
-        request = ImportRequest(source="")
-    return UnfinishedImport(name.removesuffix(_SUFFIX), found.st_mtime, request)
+    with suppress(FileNotFoundError, BlockingIOError, ValueError, RecursionError), ExitStack() as stack:
+        request = ImportRequest.from_json(_hold(folder, name, fcntl.LOCK_SH, stack))
+        return UnfinishedImport(name.removesuffix(_SUFFIX), found.st_mtime, request)
+    return None
 
 
 def _unlink(folder: Folder, name: str) -> None:
