@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import HASH_CHUNK, hash_file
 from ocitui.threads import Stop
 
@@ -166,10 +167,9 @@ def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) 
 
     Raises OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    with open(fd, "rb", buffering=0) as file:
+    with open_bounded(path, dir_fd=directory) as file:
         with suppress(OSError):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
             direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC, dir_fd=directory)
         except OSError as error:

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import OWN_NAME, open_bounded
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.own_folder import make_own_folder
 from ocitui.threads import Stop, in_thread, settled
@@ -33,7 +33,6 @@ BlobProgress = Callable[[str, int, int], None]
 
 _SUFFIX = ".partial"
 _CHUNK = 1 << 20
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
 
@@ -310,11 +309,14 @@ class BlobStore:
         path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"):
             try:
-                fd = os.open(path, _OPEN)
+                file = open_bounded(path, follow=False)
             except FileNotFoundError:
                 return None
-            with open(fd, "rb", buffering=0) as file:
-                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
+            with file:
+                if (
+                    os.fstat(file.fileno()).st_size == size
+                    and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest
+                ):
                     return path
             self._unlink(path.name)
         return None
@@ -325,18 +327,12 @@ class BlobStore:
 
     def _remove_unlocked(self, path: Path) -> bool:
         try:
-            fd = os.open(path, _OPEN)
-        except FileNotFoundError:
+            with open_bounded(path, follow=False) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._unlink(path.name)
+        except (FileNotFoundError, BlockingIOError):
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._unlink(path.name)
-        except BlockingIOError:
-            return False
-        else:
-            return True
-        finally:
-            os.close(fd)
+        return True
 
     async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress | None = None) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
@@ -394,9 +390,8 @@ class BlobStore:
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
     try:
-        fd = os.open(path, _OPEN)
-        stack.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        return os.path.samestat(os.fstat(fd), path.lstat())
+        file = stack.enter_context(open_bounded(path, follow=False))
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
+
+from ocitui.cache.files import open_bounded
 
 from ..errors import LayerDigestError, LayerError
 
@@ -68,23 +69,21 @@ class OpenLayer:
         self.source = source
         self.size = source.size
         try:
-            self._fd = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._file = open_bounded(source.path)
         except OSError as error:
             raise LayerError(f"cannot read {source.path}: {error.strerror}") from error
         try:
-            found = self._opened = os.fstat(self._fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise LayerError(f"{source.path} is not a regular file")
-            there = found.st_size - source.offset
+            self._opened = os.fstat(self._file.fileno())
+            there = self._opened.st_size - source.offset
             if there < self.size or (source.offset == 0 and there != self.size):
                 raise LayerDigestError(f"{source.path} has {max(there, 0)} bytes for it, not {self.size}")
             self.compression = readable_compression(self._pread(LONGEST_MAGIC, 0))
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
     def chunks(self) -> Iterator[bytes]:
         """The uncompressed bytes."""
@@ -112,7 +111,7 @@ class OpenLayer:
 
     def check_unchanged(self) -> None:
         """Raises LayerError where the file was written to since it was opened."""
-        now = os.fstat(self._fd)
+        now = os.fstat(self._file.fileno())
         before = self._opened
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise LayerError(
@@ -126,7 +125,7 @@ class OpenLayer:
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
-            return os.pread(self._fd, min(count, self.size - offset), self.source.offset + offset)
+            return os.pread(self._file.fileno(), min(count, self.size - offset), self.source.offset + offset)
         except OSError as error:
             raise LayerError(f"cannot read {self.source.path}: {error.strerror}") from error
 

@@ -115,7 +115,10 @@ class OciSource:
         """The image that was asked for. Raises SourceError."""
         leaves = self._selected(await self._images())
         if len({leaf.digest for leaf in leaves}) > 1:
-            leaves = [await self._with_platform(leaf) for leaf in leaves]
+            leaves = [
+                leaf if leaf.platform else replace(leaf, platform=(await self._read(leaf, None)).platform)
+                for leaf in leaves
+            ]
         leaf = choose(leaves, self._selection.platform)
         return await self._read(leaf, self._selection.platform)
 
@@ -146,11 +149,6 @@ class OciSource:
         if not leaves:
             raise NoSuchImageError(f"{self._files.path} holds no image")
         return leaves
-
-    async def _with_platform(self, leaf: Leaf) -> Leaf:
-        if leaf.platform is not None:
-            return leaf
-        return replace(leaf, platform=(await self._read(leaf, None)).platform)
 
     async def _read(self, leaf: Leaf, wanted: Platform | None) -> SourceImage:
         return await read_image(leaf, wanted, first_name(leaf.names), self._blob)
