@@ -26,7 +26,8 @@ from ocitui.importing.packing.packing import (
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
-    decode,
+    decode_answer,
+    decode_request,
     encode,
     flatten_and_pack,
 )
@@ -250,12 +251,12 @@ def test_requests_come_through_whole() -> None:
         PackedFormat.EROFS,
         PackOptions(level=9, limits=LayerLimits(depth=3)),
     )
-    assert decode(encode(request), FlattenRequest) == request
+    assert decode_request(encode(request)) == request
 
 
 @pytest.mark.parametrize("answer", [WorkerAnswer(PROGRESS), WorkerAnswer(warnings=("a", "/\udcff"))])
 def test_answers_come_through_whole(answer: WorkerAnswer) -> None:
-    assert decode(encode(answer), WorkerAnswer) == answer
+    assert decode_answer(encode(answer)) == answer
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_answers_come_through_whole(answer: WorkerAnswer) -> None:
     ],
 )
 def test_errors_come_through_whole(error: CacheError) -> None:
-    failure = decode(encode(WorkerAnswer(failure=Failure.of(error))), WorkerAnswer).failure
+    failure = decode_answer(encode(WorkerAnswer(failure=Failure.of(error)))).failure
     assert failure is not None
     back = failure.error()
     assert type(back) is type(error)

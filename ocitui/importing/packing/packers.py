@@ -33,7 +33,7 @@ from .packing import (
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
-    decode,
+    decode_request,
     encode,
     find_tool,
     help_of,
@@ -467,7 +467,7 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer = WorkerAnswer(warnings=flatten_request(decode(sys.stdin.buffer.readline(), FlattenRequest)))
+        answer = WorkerAnswer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
     except CacheError as error:
         answer = WorkerAnswer(failure=Failure.of(error))
     except OSError as error:

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -28,8 +27,6 @@ from ocitui.threads import settled
 from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
 from ..layers.layers import LayerLimits, LayerSource
 from ..progress import ImportProgress, ProgressCall
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +175,13 @@ def encode(message: FlattenRequest | WorkerAnswer) -> bytes:
     return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
 
 
-def decode(line: bytes, kind: type[T]) -> T:
+def decode_request(line: bytes) -> FlattenRequest:
+    return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
+
+
+def decode_answer(line: bytes) -> WorkerAnswer:
     """Raises ValueError where the line is something else."""
-    return msgspec.convert(json.loads(line), kind, dec_hook=_made)
+    return msgspec.convert(json.loads(line), WorkerAnswer)
 
 
 def _made(kind: type, said: str) -> object:
@@ -188,7 +189,7 @@ def _made(kind: type, said: str) -> object:
 
 
 # They read the types before there are threads, two of which may not convert to one for the first time together.
-_DECODERS = [msgspec.json.Decoder(kind, dec_hook=_made) for kind in (FlattenRequest, WorkerAnswer)]
+_REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(WorkerAnswer)
 
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -266,7 +267,7 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
         worker.stdin.write(encode(request))
         await worker.stdin.drain()
     async for line in worker.stdout:
-        answer = decode(line, WorkerAnswer)
+        answer = decode_answer(line)
         if answer.progress is None:
             return answer
         if progress is not None:
