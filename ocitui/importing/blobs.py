@@ -31,7 +31,7 @@ from .sources.references import checked_digest, is_digest
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
-_SUFFIX = ".partial"
+_FOLDER, _SUFFIX = "blobs", ".partial"
 _CHUNK = 1 << 20
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
@@ -215,7 +215,7 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 
 
 class BlobStore:
-    """A folder of blobs; it is made when the first blob comes."""
+    """A cache's folder of blobs; it is made when the first blob comes."""
 
     def __init__(
         self,
@@ -224,8 +224,9 @@ class BlobStore:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         disk: Disk | None = None,
     ) -> None:
-        self.directory = directory
+        self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
+        self._cache = directory
         self._sleep = sleep
         self._turns = Turns()
         self._watchers: list[tuple[str, BlobProgress]] = []
@@ -293,13 +294,8 @@ class BlobStore:
 
     def make_directory(self) -> None:
         """Raises StorageError, ConflictError."""
-        parent = self.directory.parent
-        with storage_errors("make the folder for blobs"):
-            if parent.name == OWN_NAME:
-                with make_own_folder(parent.parent, self.disk, self.directory.name):
-                    return
-            with Folder.open(parent) as folder:
-                self.disk.make_folder(folder, self.directory.name)
+        with storage_errors("make the folder for blobs"), make_own_folder(self._cache, self.disk, _FOLDER):
+            pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
         """The whole blob, read once more to see that it is sound; one that is not is removed.

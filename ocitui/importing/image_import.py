@@ -28,7 +28,7 @@ from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
-from .requests import ImportRequest, blob_store
+from .requests import ImportRequest
 from .sources.image_tree import check_platform
 from .sources.images import Source, SourceImage, SourceKind, describe_image
 from .sources.opening import open_source, recognise
@@ -96,7 +96,7 @@ class ImportDesk:
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, blob_store(cache.directory, cache.disk), Turns())
+        return cls(cache, BlobStore(cache.directory, disk=cache.disk), Turns())
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:

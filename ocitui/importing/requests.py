@@ -21,10 +21,9 @@ import msgspec
 
 from ocitui.cache import ConflictError, ImageName, PackedFormat
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, check_directory, read_to_end
+from ocitui.cache.files import check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
 
-from .blobs import BlobStore
 from .errors import SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions
@@ -122,7 +121,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 _DECODER = msgspec.json.Decoder(ImportRequest)
 
 
-_FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
+_FOLDER, _SUFFIX = "imports", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
 _DISK = Disk()
@@ -135,11 +134,6 @@ class UnfinishedImport:
     id: str
     started: float
     request: ImportRequest
-
-
-def blob_store(directory: Path, disk: Disk | None = None) -> BlobStore:
-    """Where blobs of a cache's imports are kept until their image is in."""
-    return BlobStore(directory / OWN_NAME / _BLOBS, disk=disk)
 
 
 @contextmanager

@@ -214,19 +214,20 @@ async def test_link_in_the_place_of_a_blob(blobs: BlobStore, tmp_path: Path) -> 
 
 async def test_another_program_downloads_it(tmp_path: Path) -> None:
     waited = 0
-    path = tmp_path / f"{DIGEST}.partial"
-    path.write_bytes(DATA)
-    fd = os.open(path, os.O_RDWR)
-    fcntl.flock(fd, fcntl.LOCK_EX)
 
     async def sleep(seconds: float) -> None:
         nonlocal waited
         waited += 1
         if waited == 3:  # the other is done
-            path.rename(tmp_path / DIGEST)
+            path.rename(blobs.directory / DIGEST)
             os.close(fd)
 
     blobs = BlobStore(tmp_path, sleep=sleep)
+    blobs.make_directory()
+    path = blobs.directory / f"{DIGEST}.partial"
+    path.write_bytes(DATA)
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
     assert (await blobs.fetch(DIGEST, len(DATA), never)).read_bytes() == DATA
     assert waited == 3
 
