@@ -79,9 +79,7 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
     place, mounts = _Place(directory), _mounts(kernel.proc)
     users: dict[str, list[LoopUse]] = defaultdict(list)
     for block in loops:
-        use = _use(block, kernel, mounts)
-        name = None if use is None else place.name_of(use)
-        if use is not None and name is not None:
+        if (use := _use(block, kernel, mounts)) is not None and (name := place.name_of(use)) is not None:
             users[name].append(use)
     return dict(users)
 
@@ -145,7 +143,6 @@ class _Place:
     """The cache directory, known by its device and inode under whatever path."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self._real = os.path.realpath(directory)
         self._inodes: dict[int, str] | None = None
         found = _stat(self._real)

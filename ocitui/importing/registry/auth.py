@@ -23,7 +23,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import httpx2
 import msgspec
@@ -212,20 +212,14 @@ async def _find(config: _Config, file: Path, host: str, path: str) -> Credential
 
 def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:
     """The entry of the longest key that fits: a repository's before its host's."""
-    names = [f"{key}/{part}" for part in _beginnings(path) for key in keys]
+    parts = (PurePosixPath(path), *PurePosixPath(path).parents)
+    names = [f"{key}/{part}" for part in parts for key in keys]
     by_name = {_plain(key): entry for key, entry in entries.items()} | dict(entries)
     for name in (*names, *keys):
         entry = by_name.get(name)
         if entry is not None and (found := _credentials(entry, file, name)) is not None:
             return found
     return None
-
-
-def _beginnings(path: str) -> Iterator[str]:
-    """`a/b/c`, `a/b`, `a`."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
 
 
 def _plain(key: str) -> str:

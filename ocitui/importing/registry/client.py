@@ -316,22 +316,18 @@ async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | N
     while blob.done < blob.size:
         before = blob.done
         try:
-            await _once(client, blob, url)
+            async with client.blob(blob.digest, blob.done, url) as response:
+                _place(response, blob)
+                _check_length(response, blob)
+                async for chunk in client.chunks(response):
+                    await blob.append(chunk)
+            if blob.done < blob.size:
+                raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")
         except PassingError as error:
             await blob.flush()
             if blob.done - before >= _WORTH_IT:
                 backoff.made_progress()
             await backoff.wait(error)
-
-
-async def _once(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
-    async with client.blob(blob.digest, blob.done, url) as response:
-        _place(response, blob)
-        _check_length(response, blob)
-        async for chunk in client.chunks(response):
-            await blob.append(chunk)
-    if blob.done < blob.size:
-        raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")
 
 
 def _place(response: httpx2.Response, blob: PartialBlob) -> None:
