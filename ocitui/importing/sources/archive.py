@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +188,7 @@ class Archive:
             missing = {
                 members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size, stop)
             }
-            for member, chunks in self.contents(missing, stop):
+            for member, chunks in self.contents(missing.keys(), stop):
                 digest = missing[member]
                 with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
                     blob.open()
@@ -209,14 +209,14 @@ class Archive:
     def digests(self, members: Collection[Member], stop: Stop) -> dict[Member, str]:
         """Their digests, in one pass over the archive. Raises as `contents` does."""
         digests = {}
-        for member, chunks in self.contents(members, stop):
+        for member, chunks in self.contents(set(members), stop):
             hashed = hashlib.sha256()
             for chunk in chunks:
                 hashed.update(chunk)
             digests[member] = f"sha256:{hashed.hexdigest()}"
         return digests
 
-    def contents(self, wanted: Collection[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
+    def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Go through the archive once: each wanted member, and its bytes, to be read before the next member.
 
         Raises UnreadableSourceError; AbandonedError once ``stop`` is set.
