@@ -221,9 +221,7 @@ async def flatten_and_pack(
     try:
         return await _run(request, progress)
     except BaseException:
-        # What a killed worker could not remove.
-        await settled(asyncio.to_thread(shutil.rmtree, private_directory(output), ignore_errors=True))
-        output.unlink(missing_ok=True)
+        await settled(asyncio.to_thread(_clear, output))
         raise
 
 
@@ -284,6 +282,12 @@ def _last_words(worker: Process, errors: bytes) -> str:
 def how_ended(code: int) -> str:
     """What a process's return code says, in words."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+
+def _clear(output: Path) -> None:
+    """Remove what a killed worker could not."""
+    shutil.rmtree(private_directory(output), ignore_errors=True)
+    output.unlink(missing_ok=True)
 
 
 def private_directory(output: Path) -> Path:
