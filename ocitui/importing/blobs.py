@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterab
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
@@ -184,12 +183,13 @@ class StoredBlob:
     path: Path
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True)
 class Turn:
     """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
     those who wait, who need not do it again then."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
     result: object = None
 
 
@@ -197,17 +197,22 @@ class Turns:
     """One at a time for each thing, in the order they came."""
 
     def __init__(self) -> None:
-        # A turn is there for as long as somebody has it or waits for it.
-        self._turns: WeakValueDictionary[Hashable, Turn] = WeakValueDictionary()
+        self._turns: dict[Hashable, Turn] = {}
 
     @asynccontextmanager
     async def hold(self, key: Hashable, waits: Callable[[], None] = lambda: None) -> AsyncIterator[Turn]:
         """``waits`` is called where another has its turn."""
         turn = self._turns.setdefault(key, Turn())
-        if turn.lock.locked():
-            waits()
-        async with turn.lock:
-            yield turn
+        turn.wanted += 1
+        try:
+            if turn.lock.locked():
+                waits()
+            async with turn.lock:
+                yield turn
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[key]
 
 
 Download = Callable[[PartialBlob], Awaitable[None]]
@@ -309,10 +314,8 @@ class BlobStore:
             except FileNotFoundError:
                 return None
             with file:
-                if (
-                    os.fstat(file.fileno()).st_size == size
-                    and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest
-                ):
+                same_size = os.fstat(file.fileno()).st_size == size
+                if same_size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
                     return path
             self._unlink(path.name)
         return None
