@@ -99,26 +99,22 @@ def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None =
             f"{use.device} gives {use.readable_size} of {size} bytes",
             hint=f"a loop device has no last sector that is not whole: {SECTOR} bytes",
         )
+    done = 0
     try:
-        return _copy(use, write, size)
+        with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
+            status = _status(device.fileno())
+            if use.identity is not None and (status is None or status.identity != use.identity):
+                raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
+            while done < size:
+                chunk = device.read(min(_CHUNK, size - done))
+                if not chunk:
+                    raise StorageError(f"{use.device} ends after {done} of {size} bytes")
+                write(chunk)
+                done += len(chunk)
     except OSError as error:
         raise StorageError(
             f"cannot read {use.path} back from {use.device}: {error.strerror}", hint="start ocitui as root"
         ) from error
-
-
-def _copy(use: LoopUse, write: Callable[[bytes], object], size: int) -> int:
-    with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
-        status = _status(device.fileno())
-        if use.identity is not None and (status is None or status.identity != use.identity):
-            raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
-        done = 0
-        while done < size:
-            chunk = device.read(min(_CHUNK, size - done))
-            if not chunk:
-                raise StorageError(f"{use.device} ends after {done} of {size} bytes")
-            write(chunk)
-            done += len(chunk)
     return done
 
 

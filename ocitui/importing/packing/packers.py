@@ -380,13 +380,11 @@ class _UnpackingErofsPacker(FedPacker):
         tree = self._private / "root"
         self._command = [*command, str(output), str(tree)]
         try:
-            self._private.mkdir(0o700)
-            tree.mkdir()
+            with writing(self._private):
+                self._private.mkdir(0o700)
+                tree.mkdir()
             self.start([*untar, str(tree)])
-        except OSError as error:
-            self._clear()
-            raise StorageError(f"cannot unpack into {self._private}: {error.strerror}") from error
-        except PackerError:
+        except BaseException:
             self._clear()
             raise
 
