@@ -30,6 +30,11 @@ from .sources.references import checked_digest, is_digest
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
+
+def unheard(digest: str, done: int, total: int) -> None:
+    """The progress that nobody asked for."""
+
+
 _FOLDER, _SUFFIX = "blobs", ".partial"
 _CHUNK = 1 << 20
 # How often a blob is looked at that another program downloads.
@@ -333,13 +338,13 @@ class BlobStore:
             return False
         return True
 
-    async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress | None = None) -> Path:
+    async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress = unheard) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
         has a share in it; where that one is cancelled or fails, the next goes on with what came, by its own download.
 
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
-        watcher = (checked_digest(digest), progress or (lambda *_: None))
+        watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:
             async with self._turns.hold(digest) as turn:

@@ -14,7 +14,7 @@ import httpx2
 from ocitui.cache import ImageName, InvalidNameError, Platform
 from ocitui.cache.documents import BlobDescriptor
 
-from ..blobs import BlobProgress, BlobStore, PartialBlob
+from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
     DeniedError,
     InvalidReferenceError,
@@ -386,9 +386,7 @@ class RegistrySource:
         leaf = choose(await self._found(), self._platform)
         return await read_image(leaf, self._platform, _krata_name(self._asked), self._read)
 
-    async def fetch(
-        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
         slots = asyncio.Semaphore(_PARALLEL)
 

@@ -165,7 +165,7 @@ class Archive:
         self,
         layers: Sequence[Layer],
         blobs: BlobStore,
-        progress: BlobProgress | None,
+        progress: BlobProgress,
         members: Mapping[str, Member] | None = None,
     ) -> list[LayerSource]:
         """The layers in place, or unpacked where the archive is compressed; ``members`` are their files by digest, else
@@ -179,7 +179,7 @@ class Archive:
         return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
 
     async def _unpack(
-        self, members: Mapping[str, Member], layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
+        self, members: Mapping[str, Member], layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress
     ) -> None:
         report = on_loop(progress)
         sizes = {layer.digest: layer.size for layer in layers}
@@ -272,10 +272,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
+def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress) -> LayerSource:
     """The layer where it lies. Raises UnsoundSourceError for another length than its own."""
     if length != layer.size:
         raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
-    if progress is not None:
-        progress(layer.digest, length, length)
+    progress(layer.digest, length, length)
     return layer.at(path, offset)

@@ -23,7 +23,7 @@ from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import open_bounded
 
-from ..blobs import BlobProgress, BlobStore
+from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
 from .references import checked_digest, is_digest
@@ -144,9 +144,7 @@ class Source(Protocol):
     async def resolve(self) -> SourceImage:
         """The image that was asked for: by name or digest, and by platform. Raises SourceError."""
 
-    async def fetch(
-        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
         is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
 

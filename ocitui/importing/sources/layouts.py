@@ -20,7 +20,7 @@ from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import read_to_end, regular_file
 from ocitui.threads import Stop, in_thread
 
-from ..blobs import BlobProgress, BlobStore
+from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
 from .archive import Archive, Member, in_place
@@ -67,9 +67,7 @@ class DirectoryFiles:
         except OSError as error:
             raise UnreadableSourceError(f"cannot read {path}: {error.strerror}") from error
 
-    async def fetch(
-        self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress | None
-    ) -> list[LayerSource]:
+    async def fetch(self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress) -> list[LayerSource]:
         placed = []
         for layer in layers:
             path = self.path / blob_name(layer.digest)
@@ -122,9 +120,7 @@ class OciSource:
         leaf = choose(leaves, self._selection.platform)
         return await self._read(leaf, self._selection.platform)
 
-    async def fetch(
-        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._files.fetch(image.layers, blobs, progress)
 
     async def close(self) -> None:
@@ -284,9 +280,7 @@ class DockerSource:
         """The image that was asked for. Raises SourceError."""
         return await self._read(self._selected(self._saved()), self._selection.platform)
 
-    async def fetch(
-        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
 
     async def close(self) -> None:
