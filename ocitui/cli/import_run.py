@@ -21,10 +21,11 @@ from ocitui.cache.lookup import LATEST
 from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries, JudgedEntry
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.progress import ProgressCall
-from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded
+from ocitui.importing.requests import ImportRequest, forget, recorded
 from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
@@ -90,7 +91,7 @@ class _Run:
     def _what_is_kept(self, *, to_go_on: bool) -> str:
         kept = 0
         with suppress(CacheError):
-            kept = blob_store(self.cache.directory).size()
+            kept = BlobStore(self.cache.directory).size()
         said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
         said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
         return "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"

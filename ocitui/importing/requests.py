@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +21,12 @@ import msgspec
 
 from ocitui.cache import CacheDirectoryError, ConflictError, ImageName, PackedFormat, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, check_directory, read_to_end
+from ocitui.cache.files import check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
 
-from .blobs import BlobStore
 from .errors import SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import FlattenOptions, PackOptions
+from .packing.packing import PackOptions
 from .sources.image_tree import parse_platform
 from .sources.images import SourceKind
 from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
@@ -102,15 +101,11 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
 
     @property
-    def flatten_options(self) -> FlattenOptions:
+    def pack_options(self) -> PackOptions:
         """How to flatten and pack."""
-        limits = LayerLimits()
-        return FlattenOptions(
-            LayerLimits(
-                unpacked_bytes=self.max_bytes or limits.unpacked_bytes, entries=self.max_entries or limits.entries
-            ),
-            PackOptions(compression=self.compression, level=self.level),
-        )
+        usual = LayerLimits()
+        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
+        return PackOptions(self.compression, self.level, limits=limits)
 
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
@@ -131,7 +126,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 _DECODER = msgspec.json.Decoder(ImportRequest)
 
 
-_FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
+_FOLDER, _SUFFIX = "imports", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
 _DISK = Disk()
@@ -157,11 +152,6 @@ class UnfinishedImport:
             removes = f"ocitui imports --forget {self.id} removes it"
             hint = removes if self.can_be_forgotten else "that one goes on with it, or forgets it"
             raise SourceError(f"the record of the import {self.id} cannot be read: {self.problem}", hint=hint)
-
-
-def blob_store(directory: Path, disk: Disk | None = None) -> BlobStore:
-    """Where blobs of a cache's imports are kept until their image is in."""
-    return BlobStore(directory / OWN_NAME / _BLOBS, disk=disk)
 
 
 @contextmanager
@@ -220,38 +210,32 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     program holds it.
     """
     check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         name = f"{os.path.basename(import_id)}{_SUFFIX}"
-        with _held(folder, name) as data:
-            found = _decoded(import_id, 0.0, lambda: data)
-            found.require_readable()
-            yield found.request
-            _unlink(folder, name)
+        with storage_errors("go on with an import"):
+            try:
+                data = _hold(folder, name, fcntl.LOCK_EX, stack)
+            except FileNotFoundError as error:
+                raise SourceError(
+                    f"there is no interrupted import {import_id}", hint="ocitui imports lists them"
+                ) from error
+            except BlockingIOError as error:
+                raise SourceError(
+                    f"another program goes on with the import {import_id}", hint="ocitui imports lists the others"
+                ) from error
+        found = _decoded(import_id, 0.0, lambda: data)
+        found.require_readable()
+        yield found.request
+        _unlink(folder, name)
 
 
-@contextmanager
-def _held(folder: Folder, name: str) -> Iterator[bytes]:
-    """A record that nobody else holds while this does."""
-    stem = name.removesuffix(_SUFFIX)
-    with storage_errors("go on with an import"):
-        try:
-            file = folder.open_file(name, _MOST_BYTES)
-        except FileNotFoundError as error:
-            raise _no_record(stem) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SourceError(
-                f"another program goes on with the import {stem}", hint="ocitui imports lists the others"
-            ) from error
-        if not os.fstat(file.fileno()).st_nlink:
-            raise _no_record(stem)
-        yield read_to_end(file, _MOST_BYTES)
-
-
-def _no_record(import_id: str) -> SourceError:
-    return SourceError(f"there is no interrupted import {import_id}", hint="ocitui imports lists them")
+def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
+    """A record, held as long as the stack stands. Raises OSError: BlockingIOError where another program holds it."""
+    file = stack.enter_context(folder.open_file(name, _MOST_BYTES))
+    fcntl.flock(file, lock | fcntl.LOCK_NB)
+    if not os.fstat(file.fileno()).st_nlink:
+        raise FileNotFoundError(name)
+    return read_to_end(file, _MOST_BYTES)
 
 
 def _decoded(import_id: str, started: float, read: Callable[[], bytes]) -> UnfinishedImport:
@@ -296,17 +280,11 @@ def forget(directory: Path, import_id: str) -> None:
 
 def _read_free(folder: Folder, name: str) -> UnfinishedImport | None:
     """A record that nobody holds; None for others."""
-
-    def read() -> bytes:
-        with folder.open_file(name, _MOST_BYTES) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return read_to_end(file, _MOST_BYTES)
-
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    with suppress(FileNotFoundError, BlockingIOError):
-        return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, read)
+    with suppress(FileNotFoundError, BlockingIOError), ExitStack() as stack:
+        return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, lambda: _hold(folder, name, fcntl.LOCK_SH, stack))
     return None
 
 

@@ -330,9 +330,9 @@ class Imports:
 
     def downloaded(self) -> int:
         """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
-        from ocitui.importing.requests import blob_store
+        from ocitui.importing.blobs import BlobStore
 
-        return blob_store(self._cache.directory).size()
+        return BlobStore(self._cache.directory).size()
 
     def _changed(self, job: ImportJob) -> None:
         """Called from the queue's thread."""

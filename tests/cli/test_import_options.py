@@ -74,8 +74,8 @@ def test_all_of_it_is_passed_on(tmp_path: Path) -> None:
         )
     )
     assert (request.source, str(request.image_name), request.format) == (IMAGE, "a:1", PackedFormat.EROFS)
-    flatten = request.flatten_options
-    assert (flatten.packing.compression, flatten.packing.level) == ("lz4hc", 9)
+    flatten = request.pack_options
+    assert (flatten.compression, flatten.level) == ("lz4hc", 9)
     assert (flatten.limits.unpacked_bytes, flatten.limits.entries) == (1 << 20, 5)
     options = request.source_options()
     assert str(options.platform) == "linux/arm/v7"

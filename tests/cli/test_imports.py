@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat, StorageError
-from ocitui.importing.requests import ImportRequest, UnfinishedImport, blob_store, recorded
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.requests import ImportRequest, UnfinishedImport, recorded
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image
@@ -40,7 +41,7 @@ def interrupt(cache: Path, source: str, name: str | None = None) -> str:
 
 
 def keep_blob(cache: Path) -> Path:
-    store = blob_store(cache)
+    store = BlobStore(cache)
     store.make_directory()
     path = store.directory / digest_of(BLOB)
     path.write_bytes(BLOB)
@@ -152,7 +153,7 @@ def test_clearing_asks_and_leaves_what_is_in_use(cache: Path, ocitui: Ocitui) ->
     asked = ocitui("imports", "--clear", "-C", cache)
     assert asked.status == 2
     assert "9.8K that were downloaded are removed" in asked.out
-    with blob_store(cache).held([blob]):
+    with BlobStore(cache).held([blob]):
         done = ocitui("imports", "--clear", "--yes", "-C", cache, "--json")
         assert (done.json["removed"], done.json["downloaded"]) == (0, len(BLOB))
     assert ocitui("imports", "--clear", "--yes", "-C", cache).out.endswith("9.8K were removed\n")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded, resumed, unfinished
+from ocitui.importing.requests import ImportRequest, forget, recorded, resumed, unfinished
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -177,4 +178,4 @@ def test_no_such_directory(tmp_path: Path) -> None:
     with pytest.raises(CacheDirectoryError), recorded(tmp_path / "absent", REQUEST):
         pass
     assert unfinished(tmp_path / "absent") == []
-    assert blob_store(tmp_path).directory == tmp_path / OWN / "blobs"
+    assert BlobStore(tmp_path).directory == tmp_path / OWN / "blobs"

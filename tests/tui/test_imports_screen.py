@@ -11,9 +11,10 @@ from textual.app import App
 
 from ocitui.cache import PackedFormat
 from ocitui.cache.ledger import Ledger
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import RegistryError
 from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.requests import ImportRequest, blob_store, unfinished
+from ocitui.importing.requests import ImportRequest, unfinished
 from ocitui.tui.background import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow, row_text
@@ -60,13 +61,13 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.press("x")
         await one.until(lambda: _states(one) == [JobState.CANCELLED], "it is cancelled")
         await one.until(lambda: "of downloads kept" in one.status, "what is left is told")
-        assert blob_store(cache).size() > 60_000
+        assert BlobStore(cache).size() > 60_000
         registry.rules.clear()
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.CANCELLED, JobState.DONE], "it goes on")
         await one.until(lambda: "; u undoes it" in one.lines, "the outcome")
         assert any("range" in request.headers for request in registry.requests)
-        assert blob_store(cache).size() == 0
+        assert BlobStore(cache).size() == 0
         assert unfinished(cache) == []
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
@@ -118,7 +119,7 @@ async def test_quitting_asks(tmp_path: Path) -> None:
         assert _states(one) == [JobState.INTERRUPTED]
     assert one.app.return_value == 0
     assert len(unfinished(cache)) == 1
-    assert blob_store(cache).size() > 60_000
+    assert BlobStore(cache).size() > 60_000
 
 
 async def test_an_interrupted_import_is_gone_on_with(tmp_path: Path) -> None:
@@ -221,12 +222,12 @@ async def test_downloads_are_removed_after_a_question(tmp_path: Path) -> None:
         await one.until(lambda: "remove 1 downloaded blob, 4.0K" in one.lines)
         await one.press("enter")
         await one.until(lambda: one.top == "ImportsScreen")
-        assert blob_store(cache).size() == 4096
+        assert BlobStore(cache).size() == 4096
         await one.open("D", "DownloadsScreen")
         await one.until(lambda: "nothing is changed before y" in one.status)
         await one.press("y")
         await one.until(lambda: "4.0K of downloads removed" in one.status)
-    assert blob_store(cache).size() == 0
+    assert BlobStore(cache).size() == 0
 
 
 async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:

@@ -61,10 +61,11 @@ _COLUMNS = (
 
 def list_interrupted(settings: Settings) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
-    from ocitui.importing.requests import blob_store, unfinished
+    from ocitui.importing.blobs import BlobStore
+    from ocitui.importing.requests import unfinished
 
     check_directory(settings.directory)
-    found, kept = unfinished(settings.directory), blob_store(settings.directory).size()
+    found, kept = unfinished(settings.directory), BlobStore(settings.directory).size()
     lines = [_NONE]
     if found:
         lines = [*lay_out(_COLUMNS, [_row(one) for one in found], terminal_width())]
@@ -121,11 +122,12 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
     Raises NotAskedError, CancelledError, StorageError.
     """
-    from ocitui.importing.requests import blob_store, unfinished
+    from ocitui.importing.blobs import BlobStore
+    from ocitui.importing.requests import unfinished
     from ocitui.importing.staging import remove_abandoned
 
     writing_cache(settings, "remove what was downloaded")
-    blobs = blob_store(settings.directory)
+    blobs = BlobStore(settings.directory)
     freed, left = 0, remove_abandoned(settings.directory)
     if kept := blobs.size():
         waiting = len(unfinished(settings.directory))

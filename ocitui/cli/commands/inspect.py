@@ -21,7 +21,7 @@ from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
-    from ocitui.importing.inspect import Sight
+    from ocitui.importing.inspect import Inspection
     from ocitui.importing.sources.images import ListedImage
     from ocitui.importing.sources.packed import PackedSource
 
@@ -38,7 +38,7 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
-    from ocitui.importing.inspect import Sight, look
+    from ocitui.importing.inspect import Inspection, inspect_source
     from ocitui.importing.sources.images import SourceKind
     from ocitui.importing.sources.packed import inspect_packed
 
@@ -47,19 +47,19 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     asked = AskedSource(**typed)
     request, files = read_request(asked), packed_files(asked)
 
-    async def see() -> tuple[Sight, Cached]:
-        sight = (
-            Sight(SourceKind.PACKED, packed=await inspect_packed(files))
+    async def see() -> tuple[Inspection, Cached]:
+        inspection = (
+            Inspection(SourceKind.PACKED, packed=await inspect_packed(files))
             if files
-            else await look(request, lambda _: None)
+            else await inspect_source(request, lambda _: None)
         )
-        return sight, await _cached(settings)
+        return inspection, await _cached(settings)
 
-    sight, cached = run_async(see())
-    lines = _describe_packed(sight.packed, cached) if sight.packed else _describe(sight, cached)
-    told = partial(_packed_json, sight.packed, cached) if sight.packed else partial(_json, sight, cached)
+    inspection, cached = run_async(see())
+    lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
+    told = partial(_packed_json, inspection.packed, cached) if inspection.packed else partial(_json, inspection, cached)
     answer(settings, told, chain(lines, cached.note))
-    return ExitCode.CLEAN if sight.can_be_taken else ExitCode.PROBLEMS
+    return ExitCode.CLEAN if inspection.can_be_taken else ExitCode.PROBLEMS
 
 
 _COLUMNS = (
@@ -101,19 +101,19 @@ async def _cached(settings: Settings) -> Cached:
         return Cached(problem=error.message)
 
 
-def _json(sight: Sight, cached: Cached) -> dict[str, Any]:
-    assert sight.listing is not None
+def _json(inspection: Inspection, cached: Cached) -> dict[str, Any]:
+    assert inspection.listing is not None
     return {
-        "source": sight.listing.source,
-        "kind": sight.kind.value,
-        "images": [_image_json(image, sight, cached) for image in sight.images],
-        "notes": _notes(sight),
-        "problems": [sight.refusal.one_line] if sight.refusal else [],
+        "source": inspection.listing.source,
+        "kind": inspection.kind.value,
+        "images": [_image_json(image, inspection, cached) for image in inspection.images],
+        "notes": _notes(inspection),
+        "problems": [inspection.refusal.one_line] if inspection.refusal else [],
     }
 
 
-def _image_json(image: ListedImage, sight: Sight, cached: Cached) -> dict[str, Any]:
-    taken = _is_taken(image, sight)
+def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> dict[str, Any]:
+    taken = _is_taken(image, inspection)
     return {
         "names": list(image.names),
         "platform": str(image.platform) if image.platform else None,
@@ -121,36 +121,39 @@ def _image_json(image: ListedImage, sight: Sight, cached: Cached) -> dict[str, A
         "size": image.size,
         "layers": image.layers,
         "taken": taken,
-        "name": str(sight.name) if taken and sight.name else None,
+        "name": str(inspection.name) if taken and inspection.name else None,
         "cached": cached.json_of(image.digest),
     }
 
 
-def _is_taken(image: ListedImage, sight: Sight) -> bool:
-    return sight.image is not None and (image.digest, image.names) == (sight.image.digest, sight.image.names)
+def _is_taken(image: ListedImage, inspection: Inspection) -> bool:
+    return inspection.image is not None and (image.digest, image.names) == (
+        inspection.image.digest,
+        inspection.image.names,
+    )
 
 
-def _notes(sight: Sight) -> list[str]:
+def _notes(inspection: Inspection) -> list[str]:
     """What there is to know beside what keeps an import from it."""
-    notes = dict.fromkeys(note for one in (sight.listing, sight.image) if one for note in one.notes)
-    return [note for note in notes if not (sight.refusal and note in sight.refusal.one_line)]
+    notes = dict.fromkeys(note for one in (inspection.listing, inspection.image) if one for note in one.notes)
+    return [note for note in notes if not (inspection.refusal and note in inspection.refusal.one_line)]
 
 
-def _describe(sight: Sight, cached: Cached) -> Iterator[str]:
-    rows = [_row(image, sight, cached) for image in sight.images]
+def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
+    rows = [_row(image, inspection, cached) for image in inspection.images]
     yield from lay_out(_COLUMNS, rows, terminal_width())
-    if sight.image is not None:
-        named = f"named {sight.name}" if sight.name else "which needs a --name, as the source gives none"
-        yield f"an import takes {sight.digest}, {named}"
-        yield from (f"the cache has it {text}" for text in _entries(cached.of(sight.digest)))
-    elif sight.refusal is not None:
-        yield f"an import takes none: {sight.refusal.one_line}"
-    yield from (f"note: {note}" for note in _notes(sight))
+    if inspection.image is not None:
+        named = f"named {inspection.name}" if inspection.name else "which needs a --name, as the source gives none"
+        yield f"an import takes {inspection.digest}, {named}"
+        yield from (f"the cache has it {text}" for text in _entries(cached.of(inspection.digest)))
+    elif inspection.refusal is not None:
+        yield f"an import takes none: {inspection.refusal.one_line}"
+    yield from (f"note: {note}" for note in _notes(inspection))
 
 
-def _row(image: ListedImage, sight: Sight, cached: Cached) -> list[str]:
+def _row(image: ListedImage, inspection: Inspection, cached: Cached) -> list[str]:
     return [
-        ">" if _is_taken(image, sight) else " ",
+        ">" if _is_taken(image, inspection) else " ",
         ", ".join(image.names),
         str(image.platform or ""),
         short_digest(image.digest),

@@ -14,11 +14,11 @@ from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.host.loop_devices import read_back, users_of
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.packing.packing import FlattenOptions
+from ocitui.importing.packing.packing import PackOptions
 from ocitui.importing.progress import ImportProgress
-from ocitui.importing.requests import blob_store
 from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
@@ -89,7 +89,7 @@ class Fetcher:
             await source.close()
 
     async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
-        blobs = blob_store(self.directory, self.disk)
+        blobs = BlobStore(self.directory, disk=self.disk)
 
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
@@ -98,7 +98,7 @@ class Fetcher:
             self.report(fetch.name, said.done, said.total)
 
         await fetch_and_pack(
-            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
+            self.directory, source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed
         )
         await asyncio.to_thread(clear_blobs, blobs, image)
 

@@ -12,10 +12,11 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
-from ocitui.importing.requests import UnfinishedImport, blob_store
+from ocitui.importing.requests import UnfinishedImport
 from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind
@@ -33,7 +34,7 @@ class DownloadsScreen(ConfirmScreen):
     verb: ClassVar[str] = "Remove them"
 
     async def plan(self) -> Iterable[Line | LongList]:
-        blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
+        blobs = await asyncio.to_thread(BlobStore(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
         count = counted(len(blobs), "downloaded blob")
         lines = self.opening(f"remove {count}, {size}")
@@ -46,7 +47,7 @@ class DownloadsScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        freed = await asyncio.to_thread(blob_store(self.session.directory).clear)
+        freed = await asyncio.to_thread(BlobStore(self.session.directory).clear)
         return f"{human_size(freed)} of downloads removed"
 
 
