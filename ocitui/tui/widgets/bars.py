@@ -7,7 +7,6 @@ from time import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -16,7 +15,7 @@ from ocitui.host.daemon import DaemonState
 from ocitui.text import clean, counted, human_age, human_size, timestamp
 from ocitui.words.lines import capital
 
-from ..terminal import HOST_COLOURS, Role, palette
+from ..terminal import HOST_COLOURS, Role, draw_cells, palette
 from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
@@ -63,18 +62,15 @@ class Bar(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width, styles = self.size.width, palette(self.app)
-        ground = styles[self.surface]
+        width = self.size.width
         right = () if y else self.right
         line, room = self.lines[y] if y < len(self.lines) else (), max(width - cell_len(_text(right)), 0)
-        segments = list[Segment]()
+        cells = list[Cell]()
         for text, role in map(_cell, line):
-            shown = cut(text, room, self.ellipsis)
-            room -= cell_len(shown)
-            segments.append(Segment(shown, ground + styles[role]))
-        segments.append(Segment(" " * room, ground))
-        segments += [Segment(text, ground + styles[role]) for text, role in map(_cell, right)]
-        return Strip(segments).adjust_cell_length(width, ground)
+            cells.append((cut(text, room, self.ellipsis), role))
+            room -= cell_len(cells[-1][0])
+        cells += [(" " * room, "plain"), *map(_cell, right)]
+        return draw_cells(cells, self.surface, palette(self.app), width)
 
 
 def _cell(part: Part) -> Cell:
