@@ -79,7 +79,7 @@ def draw_cells(cells: Iterable[tuple[str, Role]], surface: Role, styles: Palette
     segments = list[Segment]()
     for text, role in cells:
         style = ground + styles[role]
-        if not text.isspace() or (style.bgcolor, style.reverse) != (last.bgcolor, last.reverse):
+        if text.strip() or (style.bgcolor, style.reverse) != (last.bgcolor, last.reverse):
             last = style
         segments.append(Segment(text, last))
     return Strip(segments).adjust_cell_length(width, ground).simplify()

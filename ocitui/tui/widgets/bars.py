@@ -169,7 +169,7 @@ def health_parts(live: LiveCache, width: int) -> list[Part]:
     wide = width >= _WIDER
     slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
     parts: list[Part] = []
-    for slot, column in zip(slots, (1, 22, 57, 96) if wide else (1, 20, 41, 67), strict=True):
+    for slot, column in zip(slots, (1, 22, 55, 87) if wide else (1, 20, 41, 67), strict=True):
         parts += [" " * max(column - cell_len(_text(parts)), 0), *slot]
     return parts
 
@@ -269,7 +269,7 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     elif health.condition in (Condition.GONE, Condition.UNREADABLE):
         act = "See that it is mounted; it is shown again by itself once it is back"
     keys.append(("p", "shows what is known"))
-    room = max(width - 2, 10)
+    room = max(width - 1, 10)
     line: list[Part] = [" "]
     for key, does in keys:
         line += [(key, "key"), f" {does}   "]
@@ -296,8 +296,12 @@ def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
 
 
 def show_keys(screen: SessionScreen[R], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
-    """The keys of a screen in their line, and at its right end those that are there whatever it shows."""
+    """The keys of a screen in their line, and at its right end those that are there whatever it shows; of these the
+    last ones, where the first two keys need their room."""
     width = screen.app.size.width
+    room = width - cell_len(_text(key_parts(keys[:2], off, width)))
+    while cell_len(_text(key_parts(always, (), width))) > room:
+        always = always[1:]
     right = key_parts(always, (), width)
     for bar in screen.query(KeyBar):
         bar.show(key_parts(keys, off, width - cell_len(_text(right))), right=right)
