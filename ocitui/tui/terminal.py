@@ -169,10 +169,10 @@ _SIGNS = {
     "→": ">",
     "✓": "+",
     "…": "~",
-    **dict.fromkeys("❯▸", ">"),
+    **dict.fromkeys("❯▸›", ">"),
     **dict.fromkeys("✗×", "x"),
     "✖": "X",
-    "↻": "r",
+    **dict.fromkeys("↻↪", "r"),
     "↩": "u",
 }
 
