@@ -164,6 +164,16 @@ async def test_rows_of_before_show_nothing_as_good_and_keep_their_columns() -> N
         )
 
 
+@pytest.mark.parametrize("width", [40, 42, 54, 55, 80])
+async def test_of_when_the_rows_are_is_shown_whole(width: int) -> None:
+    app = TableApp(make_entries(3))
+    async with app.run_test(size=(width, 24)) as pilot:
+        app.table.stale = "AS OF 13:47Z"
+        await pilot.pause()
+        assert " AS OF 13:47Z " in lines(app.table)[0]
+        assert "SIZE" in lines(app.table)[0]
+
+
 @pytest.mark.parametrize(("row", "top"), [(50, 40), (5, 0)])
 async def test_what_covers_the_table_leaves_every_row_on_its_line(row: int, top: int) -> None:
     app = TableApp(make_entries(100))

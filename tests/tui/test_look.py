@@ -16,7 +16,7 @@ import ocitui
 from ocitui.text import REPLACEMENT
 from ocitui.tui.terminal import THEMES, Role, draw_cells, palette, textual_themes, to_ascii
 from ocitui.tui.widgets.bars import HealthBar, TroubleBar
-from tests.tui.cache_support import make_cache, replace_index
+from tests.tui.cache_support import make_cache, many, replace_index, write_index
 from tests.tui.screen_support import Desk, desk
 
 SURFACES: tuple[Role, ...] = ("plain", "strip", "banner", "cursor", "blurred")
@@ -136,3 +136,36 @@ async def test_the_banner_is_told_from_the_rows_without_colours(
         bar = one.main.query_one(TroubleBar).region
         assert one.text.split("\n")[bar.y].startswith(" X index.json")
         assert one.driver.written.isascii()
+
+
+async def test_the_banner_covers_rows_and_moves_none(tmp_path: Path) -> None:
+    images = many(60)
+    cache = make_cache(tmp_path / "image", images)
+    async with desk(cache) as one:
+        await one.press(*["j"] * 30)
+        await one.rest()
+        before = rows_on_screen(one)
+        assert len(before) > 6
+        replace_index(cache, b'{"schemaVersion":2,"manifests":[{]}')
+        await one.until_corrupt()
+        await one.until(lambda: "m mends it" in one.trouble)
+        await one.rest()
+        covered = rows_on_screen(one)
+        # The pane below gives way too, so that there may be a row more at the end.
+        assert min(covered) == min(before) + 3
+        assert {y: row for y, row in covered.items() if y in before} == {
+            y: row for y, row in before.items() if y >= min(covered)
+        }
+        assert "AS OF" in one.text
+        write_index(cache, images)
+        await one.until(lambda: one.live.health.sound and not one.trouble)
+        await one.rest()
+        assert rows_on_screen(one) == before
+        assert "AS OF" not in one.text
+
+
+def rows_on_screen(one: Desk) -> dict[int, str]:
+    """The rows of the table by the lines of the screen they stand on."""
+    region = one.table.region
+    lines = one.text.split("\n")
+    return {y: lines[y] for y in range(region.y + 1, region.bottom)}

@@ -312,7 +312,8 @@ def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = 
             text = column.label[: max(room - 1, 0)] + arrow.strip()
         role: Role = "key" if here else "muted"
         if name == "name" and stale:
-            cells.append((f"{text} ", role))
-            room, text, role = room - len(text) - 1, stale, "warn"
+            label = f"{text} " if len(text) + len(stale) < room else ""
+            cells.append((label, role))
+            room, text, role = room - len(label), stale, "warn"
         cells += [(fit(text, room, "", column.right), role), (" ", "muted")]
     return cells
