@@ -17,7 +17,7 @@ from ocitui.text import REPLACEMENT
 from ocitui.tui.terminal import THEMES, Role, draw_cells, palette, textual_themes, to_ascii
 from ocitui.tui.widgets.bars import HealthBar, TroubleBar
 from tests.tui.cache_support import make_cache, many, replace_index, write_index
-from tests.tui.screen_support import Desk, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 SURFACES: tuple[Role, ...] = ("plain", "strip", "banner", "cursor", "blurred")
 NO_WORDS: tuple[Role, ...] = ("faint", "gauge")
@@ -169,3 +169,19 @@ def rows_on_screen(one: Desk) -> dict[int, str]:
     region = one.table.region
     lines = one.text.split("\n")
     return {y: lines[y] for y in range(region.y + 1, region.bottom)}
+
+
+@pytest.mark.parametrize(
+    ("size", "columns"), [(SMALL, (1, 20, 41, 67)), (MIDDLE, (1, 22, 55, 87)), (WIDE, (1, 22, 55, 87))]
+)
+async def test_each_slot_stands_in_its_place_and_is_whole(
+    tmp_path: Path, size: tuple[int, int], columns: tuple[int, ...]
+) -> None:
+    async with desk(make_cache(tmp_path / "image"), size) as one:
+        one.live.host.disk, one.live.host.trash = (2**40, 1016 * 2**30), 1016 * 2**20
+        one.main.draw_header()
+        await one.pilot.pause()
+        line = one.text.split("\n")[one.main.query_one(HealthBar).region.y]
+        slots = ("v ✓ index in step", "p ✓ no problems", "disk ", "t trash 1016M")
+        assert [line.find(slot) for slot in slots] == [*columns]
+        assert " 1016G free " in line
