@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -15,6 +15,7 @@ from rich.style import Style
 from textual.app import App
 from textual.color import Color
 from textual.filter import LineFilter
+from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 
 THEMES = {"dark": "ocitui-dark", "light": "ocitui-light", "ansi": "ocitui-ansi"}
@@ -69,6 +70,19 @@ def palette(app: App[object]) -> Palette:
     """The styles of the theme in force, by what they are for."""
     names = [*THEMES.values()]
     return _palette(3 if app.no_color else names.index(app.theme) if app.theme in names else 0)
+
+
+def draw_cells(cells: Iterable[tuple[str, Role]], surface: Role, styles: Palette, width: int) -> Strip:
+    """A line of these, on a surface. Blanks keep the style before them where they look the same in it, because every
+    change of style is written to the terminal."""
+    ground = last = styles[surface]
+    segments = list[Segment]()
+    for text, role in cells:
+        style = ground + styles[role]
+        if text.strip() or (style.bgcolor, style.reverse) != (last.bgcolor, last.reverse):
+            last = style
+        segments.append(Segment(text, last))
+    return Strip(segments).adjust_cell_length(width, ground).simplify()
 
 
 def textual_themes() -> Iterator[Theme]:
@@ -155,10 +169,10 @@ _SIGNS = {
     "→": ">",
     "✓": "+",
     "…": "~",
-    **dict.fromkeys("❯▸", ">"),
+    **dict.fromkeys("❯▸›", ">"),
     **dict.fromkeys("✗×", "x"),
     "✖": "X",
-    "↻": "r",
+    **dict.fromkeys("↻↪", "r"),
     "↩": "u",
 }
 

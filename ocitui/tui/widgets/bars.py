@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
 from textual import events
 from textual.strip import Strip
 from textual.widget import Widget
@@ -17,7 +16,7 @@ from ocitui.text import age_of, clean, counted, human_size
 from ocitui.words.lines import capital
 
 from ..actions import key_named
-from ..terminal import HOST_COLOURS, Role, palette
+from ..terminal import HOST_COLOURS, Role, draw_cells, palette
 from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
@@ -85,18 +84,15 @@ class Bar(Widget):
             self.app.simulate_key(key_named(pressed))
 
     def render_line(self, y: int) -> Strip:
-        width, styles = self.size.width, palette(self.app)
-        ground = styles[self.surface]
+        width = self.size.width
         right = () if y else self.right
         line, room = self.lines[y] if y < len(self.lines) else (), max(width - cell_len(_text(right)), 0)
-        segments = list[Segment]()
+        cells = list[Cell]()
         for text, role in map(_cell, line):
-            shown = cut(text, room, self.ellipsis)
-            room -= cell_len(shown)
-            segments.append(Segment(shown, ground + styles[role]))
-        segments.append(Segment(" " * room, ground))
-        segments += [Segment(text, ground + styles[role]) for text, role in map(_cell, right)]
-        return Strip(segments).adjust_cell_length(width, ground)
+            cells.append((cut(text, room, self.ellipsis), role))
+            room -= cell_len(cells[-1][0])
+        cells += [(" " * room, "plain"), *map(_cell, right)]
+        return draw_cells(cells, self.surface, palette(self.app), width)
 
 
 def _cell(part: Part) -> Cell:
@@ -194,7 +190,7 @@ def health_parts(live: LiveCache, width: int) -> list[Part]:
     wide = width >= _WIDER
     slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
     parts: list[Part] = []
-    for slot, column in zip(slots, (1, 22, 57, 96) if wide else (1, 20, 41, 67), strict=True):
+    for slot, column in zip(slots, (1, 22, 55, 87) if wide else (1, 20, 41, 67), strict=True):
         parts += [" " * max(column - cell_len(_text(parts)), 0), *slot]
     return parts
 
@@ -294,7 +290,7 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     elif health.condition in (Condition.GONE, Condition.UNREADABLE):
         act = "See that it is mounted; it is shown again by itself once it is back"
     keys.append(("p", "shows what is known"))
-    room = max(width - 2, 10)
+    room = max(width - 1, 10)
     line: list[Part] = [" "]
     for key, does in keys:
         line += [(key, "key"), f" {does}   "]
@@ -321,8 +317,12 @@ def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
 
 
 def show_keys(screen: SessionScreen[R], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
-    """The keys of a screen in their line, and at its right end those that are there whatever it shows."""
+    """The keys of a screen in their line, and at its right end those that are there whatever it shows; of these the
+    last ones, where the first two keys need their room."""
     width = screen.app.size.width
+    room = width - cell_len(_text(key_parts(keys[:2], off, width)))
+    while cell_len(_text(key_parts(always, (), width))) > room:
+        always = always[1:]
     right = key_parts(always, (), width)
     for bar in screen.query(KeyBar):
         bar.show(key_parts(keys, off, width - cell_len(_text(right))), right=right)

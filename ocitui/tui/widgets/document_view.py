@@ -159,17 +159,18 @@ class DocumentView(ReadingView):
         scroll_x, scroll_y = self.scroll_offset
         line = y - len(self._banner_rows) + scroll_y
         if line >= self._text.line_count:
-            return Strip.blank(width, self._style("plain"))
+            return Strip.blank(width, self.style_of("plain"))
         gutter = f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
         marks = list(self._marks(self._text, line, scroll_x))
-        strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self._style)
-        return Strip.join([Strip([Segment(gutter, self._style("gutter"))]), strip]) if gutter else strip
+        strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self.style_of)
+        return Strip.join([Strip([Segment(gutter, self.style_of("gutter"))]), strip]) if gutter else strip
 
     def _note(self, message: str, name: str, width: int) -> Strip:
-        style = self._style(name)
+        style = self.style_of(name)
         return Strip([Segment(message, style)]).adjust_cell_length(width, style)
 
-    def _style(self, name: str) -> Style:
+    def style_of(self, name: str) -> Style:
+        """How a part of a document is drawn, by its kind or that of its mark."""
         role, more = _ROLES.get(name, ("plain", ""))
         return palette(self.app)[role] + Style.parse(more)
 

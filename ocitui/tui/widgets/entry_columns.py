@@ -298,8 +298,9 @@ def age_text(modified: int | None, width: int, used: bool = False) -> str:
     return fit(age_of(None if modified is None else modified / 1e9), room, "", right=True) + " "
 
 
-def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = False) -> list[Cell]:
-    """The header line of a table this wide, an arrow at the column the rows are sorted by."""
+def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = False, stale: str = "") -> list[Cell]:
+    """The header line of a table this wide, an arrow at the column the rows are sorted by; where the rows are
+    ``stale``, of when they are, in the room of the names."""
     cells: list[Cell] = [(" " * GUTTER, "muted")]
     for name, room in widths_for(width, used).items():
         column, here = BY_NAME[name], name == sorted_by
@@ -307,5 +308,10 @@ def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = 
         text = column.label + arrow
         if len(text) > room:
             text = column.label[: max(room - 1, 0)] + arrow.strip()
-        cells += [(fit(text, room, "", column.right), "key" if here else "muted"), (" ", "muted")]
+        role: Role = "key" if here else "muted"
+        if name == "name" and stale:
+            label = f"{text} " if len(text) + len(stale) < room else ""
+            cells.append((label, role))
+            room, text, role = room - len(label), stale, "warn"
+        cells += [(fit(text, room, "", column.right), role), (" ", "muted")]
     return cells

@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size, clamp
@@ -19,7 +17,7 @@ from textual.widget import Widget
 
 from ocitui.text import clean
 
-from ..terminal import Palette, palette
+from ..terminal import Role, draw_cells, palette
 from .entry_columns import (
     CURSOR,
     LARGEST_FIRST,
@@ -214,20 +212,20 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         )
 
     def render_line(self, y: int) -> Strip:
-        width, styles = self.size.width, palette(self.app)
+        ground: Role = "plain"
         if y < HEADER:
-            ground, cells = styles["plain"], self._header()
+            cells = self._header()
         elif self.top + y - HEADER >= len(self.rows.view):
-            ground, cells = styles["plain"], [(f" {clean(self.placeholder)}" if y == HEADER else "", "muted")]
+            cells = [(f" {clean(self.placeholder)}" if y == HEADER else "", "muted")]
         else:
-            ground, cells = self._row_cells(self.top + y - HEADER, styles)
+            ground, cells = self._row_cells(self.top + y - HEADER)
             if self.stale:
                 # Nothing is told to be well there.
                 cells = [(text, role if role in ("key", "mark", "bad") else "muted") for text, role in cells]
-        return Strip([Segment(text, ground + styles[role]) for text, role in cells]).adjust_cell_length(width, ground)
+        return draw_cells(cells, ground, palette(self.app), self.size.width)
 
-    def _row_cells(self, index: int, styles: Palette) -> tuple[Style, list[Cell]]:
-        """The ground a row stands on, and its cells."""
+    def _row_cells(self, index: int) -> tuple[Role, list[Cell]]:
+        """The surface a row stands on, and its cells."""
         position, pointed = self.rows.view.at(index), index == self.cursor_row
         marked, text = self.rows.is_marked(position), self._text(position)
         age = age_text(self._modified(position), self.size.width, self._used)
@@ -237,10 +235,10 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         if marked:
             cells = [(text, "mark" if role in ("plain", "muted", "strong") else role) for text, role in cells]
         if not pointed:
-            return styles["plain"], cells
+            return "plain", cells
         # What recedes elsewhere is read here.
         cells = [(text, "plain" if role == "muted" else role) for text, role in cells]
-        return styles["cursor" if self.has_focus else "blurred"], cells
+        return "cursor" if self.has_focus else "blurred", cells
 
     @property
     def _used(self) -> bool:
@@ -255,8 +253,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         return None if self.rows.entries is None else self.rows.entries.modified(position)
 
     def _header(self) -> list[Cell]:
-        cells = header_cells(self.size.width, self.rows.sort_column, self.rows.view.reverse, self._used)
-        return [*cells[:1], (f"{self.stale}  ", "warn"), *cells[1:]] if self.stale else cells
+        return header_cells(self.size.width, self.rows.sort_column, self.rows.view.reverse, self._used, self.stale)
 
     # What Textual tells
 
