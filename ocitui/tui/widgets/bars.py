@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
-_WIDER, _NEARLY_FULL = 100, 0.9
+_WIDER, _WIDER_SLOTS, _NEARLY_FULL = 100, 110, 0.9
 
 
 class Bar(Widget):
@@ -170,7 +170,7 @@ def daemon_parts(daemon: DaemonState, *, long: bool = False) -> list[Part]:
 
 def health_parts(live: LiveCache, width: int) -> list[Part]:
     """The slots: the index, what is wrong, the disk, the trash."""
-    wide = width >= _WIDER
+    wide = width >= _WIDER_SLOTS
     slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
     parts: list[Part] = []
     for slot, column in zip(slots, (1, 22, 57, 96) if wide else (1, 20, 41, 67), strict=True):
@@ -257,14 +257,14 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
 
     ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
     """
-    what = condition_text(health) or alarm
+    what, colon, why = clean(condition_text(health) or alarm).partition(": ")
     if not what:
         return []
-    act = assessment.headline if assessment is not None else ""
-    verdict = health.verdict
+    act, verdict, room = assessment.headline if assessment is not None else "", health.verdict, max(width - 2, 10)
     if verdict is not None and (not verdict.sound or health.condition is Condition.MISSING):
-        would = f"if it started now, {verdict.consequence}"
-        act = act or would
+        short = verdict.consequence.partition(":")[0].removeprefix("the daemon ")
+        longer = f"{act}: it {short}" if assessment is not None and assessment.case == "stopped" else act
+        act = (longer if cell_len(longer) <= room else act) or f"if it started now, {verdict.consequence}"
     keys: list[tuple[str, str]] = []
     if health.condition is Condition.CORRUPT:
         keys = [("m", "mends it"), ("v", "shows where it breaks")]
@@ -273,12 +273,14 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     elif health.condition in (Condition.GONE, Condition.UNREADABLE):
         act = "See that it is mounted; it is shown again by itself once it is back"
     keys.append(("p", "shows what is known"))
-    room = max(width - 2, 10)
+    # Why comes first, and its path gives way in the middle: the heading of the rows tells how old they are.
+    what = what.partition(";")[0] if why else what
+    why = cut(why, room - 2 - cell_len(what + colon), middle=True)
     line: list[Part] = [" "]
     for key, does in keys:
         line += [(key, "key"), f" {does}   "]
     return [
-        [(f" ✖ {cut(clean(what), room - 2)}", "bad")],
+        [(f" ✖ {cut(f'{what}{colon}{why}', room - 2)}", "bad")],
         [(f" {cut(capital(act), room)}", "strong")],
         line,
     ]
