@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual import events
 from textual.keys import key_to_character
 from textual.pilot import Pilot
@@ -29,7 +31,15 @@ from tests.tui.entry_table_support import Recording, WritingDriver
 
 # Only a test that fails waits so long.
 LIMIT_SECONDS = 30.0
-SMALL, MIDDLE, WIDE = (80, 24), (100, 30), (120, 40)
+SMALL, MIDDLE, WIDE, HUGE = (80, 24), (100, 30), (120, 40), (200, 50)
+
+
+def fix_host(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    """Have ages counted from a time, and every disk one of 80G of which 31G are free."""
+    monkeypatch.setattr("ocitui.text.time", lambda: now)
+    blocks, free, size = 80 << 18, 31 << 18, 4096
+    disk = os.statvfs_result((size, size, blocks, free, free, 1 << 20, 1 << 19, 1 << 19, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
 
 
 def text_of(view: LinesView) -> str:
@@ -112,7 +122,9 @@ class Desk:
     def key_styles(self, label: str) -> str:
         """What a label of the footer is drawn for."""
         cells = self.main.query_one(KeyBar).lines[0]
-        return next(role for text, role in ((one, "plain") if isinstance(one, str) else one for one in cells) if label in text)
+        return next(
+            role for text, role in ((one, "plain") if isinstance(one, str) else one for one in cells) if label in text
+        )
 
     @property
     def lines(self) -> str:

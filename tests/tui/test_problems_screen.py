@@ -12,7 +12,6 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
-from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
@@ -41,7 +40,7 @@ def rows(one: Desk) -> list[str]:
 
 
 def coverage(one: Desk) -> str:
-    return one.app.screen.query_one("#coverage", Bar).content.plain
+    return one.bar_at("#coverage").partition("\n")[0]
 
 
 async def opened(one: Desk) -> None:
@@ -53,7 +52,7 @@ async def opened(one: Desk) -> None:
 async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[int, int]) -> None:
     async with desk(faulty(tmp_path / "image"), size) as one:
         await opened(one)
-        assert [row.split()[:2] for row in rows(one) if not row.startswith(" ")] == [
+        assert [row.split()[1:3] for row in rows(one) if not row.startswith(" ")] == [
             ["HIGH", "config-unparsable"],
             ["HIGH", "file-missing"],
             ["LOW", "orphan-file"],
@@ -106,7 +105,7 @@ async def test_a_deep_check_says_how_far_it_looked_and_what_it_found(tmp_path: P
         await one.until(lambda: any("packed-damaged" in row for row in rows(one)))
         assert coverage(one).startswith(" 2 entries: 2 header, 2 deep; 1 high")
         await one.press("escape")
-        await one.until(lambda: "! damaged" in one.text)
+        await one.until(lambda: "✗ damaged" in one.text)
         assert "p shows it" in one.status
 
 
@@ -139,7 +138,7 @@ async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) 
         await one.press("home", "a")
         await one.until(lambda: not load_acknowledged(cache))
         await one.press("escape")
-        await one.until(lambda: "! config" in one.text)
+        await one.until(lambda: "✗ config" in one.text)
 
 
 async def test_with_read_only_nothing_is_acknowledged_or_mended(tmp_path: Path) -> None:
