@@ -182,8 +182,8 @@ class SessionApp(App[int], inherit_bindings=False):
     async def action_on_main(self, action: str) -> None:
         """Leave every screen but the lowest, and do there what its table of keys has."""
         stack = self.screen_stack
-        if busy := next((one.busy for one in stack if isinstance(one, SessionScreen) and one.busy), ""):
-            self.session.say(busy)
+        if busy := next((one for one in stack if isinstance(one, SessionScreen) and one.busy), None):
+            busy.say(busy.busy)
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()
