@@ -215,3 +215,38 @@ async def test_files_are_followed_while_a_deep_check_runs(tmp_path: Path, monkey
         assert one.live.deep.running
         held.clear()
         await one.until(lambda: not one.live.deep.running)
+
+
+def first(one: Desk) -> list[str]:
+    """What is to be done first, line by line."""
+    return [line.strip() for line in one.bar_at("#coverage").split("\n")[1:]]
+
+
+async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
+    cache = faulty(tmp_path / "image")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.until(lambda: any(line.startswith("M plans what mends") for line in first(one)))
+        assert "nothing is changed before y" in first(one)[0]
+        assert first(one)[1] == "3 reads all bytes: those of 0 of 7 entries were read"
+        lines = one.text.split("\n")
+        assert [line.strip() for line in lines[3:5]] == first(one), "all of it is seen"
+        await one.open("M", "RepairScreen")
+
+
+async def test_a_broken_index_comes_before_all_else(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        replace_index(cache, b"{")
+        await one.until_corrupt()
+        await opened(one)
+        await one.until(lambda: "Mend the index before kratad is started" in (first(one) or [""])[0])
+
+
+async def test_nothing_is_to_be_done_first_where_all_was_read_and_is_sound(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "2 deep; nothing wrong" in coverage(one))
+        assert first(one) == []
