@@ -490,7 +490,7 @@ def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
 
 HEADLINES = {
     Case.IN_STEP: "",
-    Case.MEMORY_GOOD: "kratad's memory is good: mend now, then have it store; do not restart it before",
+    Case.MEMORY_GOOD: "do not restart kratad: its memory is good; mend now, then have it store",
     Case.MEMORY_EMPTIED: "kratad has lost the entries too: stop it, mend the index, start it",
     Case.HUNG: "kratad answers no more: mend the index, then restart it",
     Case.STOPPED: "mend the index before kratad is started",

@@ -312,10 +312,9 @@ _USUAL = (
 def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
     """What the line of keys has, as far as there is room: first what helps where the index is in ``trouble``, or where
     the cursor is on a ``bad`` row."""
-    first = ["mend", "verdict", "problems"] if trouble else ["mend", "why"] if bad else []
-    if marks:
-        first.append("clear_marks")
-    return [BY_NAME[name] for name in dict.fromkeys((*first, *_USUAL))]
+    first = ["mend", "verdict"] if trouble else ["mend", "why"] if bad else []
+    usual = [*_USUAL[:3], *(["clear_marks"] if marks else []), *_USUAL[3:]]
+    return [BY_NAME[name] for name in (*first, *usual)]
 
 
 COMMANDS = {

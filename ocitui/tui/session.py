@@ -175,11 +175,15 @@ class SessionApp(App[int], inherit_bindings=False):
 
     session: Session
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What the style of screens asks of every theme beside Textual's own."""
+        return {"rule": "ansi_bright_black"}
+
     async def action_on_main(self, action: str) -> None:
         """Leave every screen but the lowest, and do there what its table of keys has."""
         stack = self.screen_stack
-        if busy := next((one.busy for one in stack if isinstance(one, SessionScreen) and one.busy), ""):
-            self.session.say(busy)
+        if busy := next((one for one in stack if isinstance(one, SessionScreen) and one.busy), None):
+            busy.say(busy.busy)
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()

@@ -74,8 +74,9 @@ def read_settings(path: Path) -> tuple[Settings, str]:
 
 def keep_settings(directory: Path, path: Path, settings: Settings) -> None:
     """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
-    from ocitui.cache.disk import storage_errors, write_outside
+    from ocitui.cache.disk import refuse_inside, storage_errors, write_outside
 
+    refuse_inside(directory, path)
     with storage_errors(f"write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = (f"{field.name} = {_value(getattr(settings, field.name))}" for field in fields(settings))

@@ -89,8 +89,7 @@ def textual_themes() -> Iterator[Theme]:
     """What Textual is to know of the themes, for what it draws itself: inputs, scroll bars, rules."""
     for look, (name, theme) in enumerate(THEMES.items()):
         if name == "ansi":
-            ansi = BUILTIN_THEMES["ansi-dark"]
-            yield replace(ansi, name=theme, variables={**ansi.variables, "rule": "ansi_bright_black"})
+            yield replace(BUILTIN_THEMES["ansi-dark"], name=theme)
             continue
         styles = _palette(look)
         ground, rule, muted = _hex(styles["strip"].bgcolor), _hex(styles["faint"].color), _hex(styles["muted"].color)

@@ -130,7 +130,7 @@ def test_quitting_with_an_import_under_way(tmp_path: Path) -> None:
         program.press("q")
         program.wait_for("nothing is stopped before y")
         program.press("\r")
-        program.wait_for("7 entries")
+        program.wait_for("alpine")
         program.press("q")
         program.wait_for("nothing is stopped before y")
         program.press("y")

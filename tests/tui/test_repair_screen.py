@@ -17,7 +17,6 @@ from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
-from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.inputs import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import (
@@ -154,18 +153,13 @@ async def test_a_directory_that_was_made_anew_gets_the_names_that_the_screen_kno
         shutil.rmtree(cache)
         await one.until(lambda: one.condition is Condition.GONE)
         await one.open("p", "ProblemsScreen")
-        await one.until(
-            lambda: (
-                "the directory is gone; last seen: 7 entries"
-                in one.app.screen.query_one("#coverage", Bar).content.plain
-            )
-        )
+        await one.until(lambda: "the directory is gone; last seen: 7 entries" in one.bar_at("#coverage"))
         await one.press("escape")
         cache.mkdir()
         for name, data in kept.items():
             (cache / name).write_bytes(data)
         await one.until(lambda: one.condition is Condition.MISSING)
-        await one.until(lambda: "the daemon would start with an empty cache" in one.trouble)
+        await one.until(lambda: "index.json is gone; these are the last good rows" in one.trouble)
         await one.until(lambda: bool(list_backups(cache)))
         await one.until(lambda: not one.live.looking and bool(one.live.about_cache))
         await one.open("m", "RepairScreen")
@@ -216,7 +210,7 @@ async def test_a_plan_without_a_step_offers_no_mending(tmp_path: Path) -> None:
         assert "y Mend" not in one.keys
         await one.press("escape", "escape")
         break_config(cache)
-        await one.until(lambda: one.live.bad > 1, "what can be mended is found")
+        await one.until(lambda: one.live.problems > 1, "what can be mended is found")
         await mend_all(one)
         await planned(one)
         for shown in (False, True):

@@ -91,12 +91,18 @@ _DOES: dict[str, Check] = {
     "show_tab('manifest')": _comes_true(lambda one: one.pane.tab == "manifest"),
     "show_tab('config')": _comes_true(lambda one: one.pane.tab == "config"),
     "show_tab('problems')": _comes_true(lambda one: one.pane.tab == "problems"),
+    "show_tab('history')": _comes_true(lambda one: one.pane.tab == "history"),
     "next_tab": _comes_true(lambda one: one.pane.tab == "manifest"),
-    "previous_tab": _comes_true(lambda one: one.pane.tab == "problems"),
+    "previous_tab": _comes_true(lambda one: one.pane.tab == "history"),
+    "layout": _comes_true(lambda one: not one.pane.display and one.table.display),
+    "move_split(5)": _comes_true(lambda one: one.session.settings.split == 55),
+    "move_split(-5)": _comes_true(lambda one: one.session.settings.split == 45),
     "switch_focus": _comes_true(lambda one: isinstance(one.app.focused, LinesView)),
     "help": _opens("HelpScreen"),
     "commands": _opens("CommandScreen"),
-    "next_theme": _comes_true(lambda one: one.app.theme == "textual-light"),
+    "next_theme": _comes_true(lambda one: one.app.theme == "ocitui-light"),
+    "host_colour": _says("the host's name stands on red"),
+    "keep_settings": _says("the next start looks like this"),
     "interrupt": _says("nothing is running"),
     "quit": _quits,
 }
@@ -279,19 +285,19 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.open("s", "MenuScreen")
         await one.press("n")
         await one.until(lambda: one.table.rows.sort_column == "name")
-        assert "Name▴" in one.text
+        assert "NAME ▴" in one.text
         assert one.names[0].startswith("docker.io/library/alpine")
         await one.open("s", "MenuScreen")
         assert "name, now: again reverses" in one.text
         await one.press("n")
-        await one.until(lambda: "Name▾" in one.text)
+        await one.until(lambda: "NAME ▾" in one.text)
         await one.open("s", "MenuScreen")
         await one.press("end", "enter")
         await one.until(lambda: one.table.rows.sort_column == "state")
-        header = one.text.split("\n")[1]
-        await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
+        header = one.text.split("\n")[2]
+        await one.pilot.click(EntryTable, offset=(header.index("SIZE"), 0))
         await one.until(lambda: one.table.rows.sort_column == "size")
-        assert "Size▾" in one.text, "the largest first"
+        assert "SIZE▾" in one.text, "the largest first"
         sorts = (("a", "age", True), ("A", "age", False), ("S", "size", False), ("s", "size", True))
         for letter, column, reverse in sorts:
             await one.open("s", "MenuScreen")
@@ -336,7 +342,7 @@ async def test_themes_go_round(tmp_path: Path) -> None:
             await one.press("T")
             await one.rest()
             seen.append(one.app.theme)
-        assert seen == ["textual-light", "ansi-dark", "textual-dark"]
+        assert seen == ["ocitui-light", "ocitui-ansi", "ocitui-dark"]
         assert "theme dark" in one.status
 
 

@@ -103,12 +103,12 @@ async def test_a_missing_file_changes_its_own_rows_only(tmp_path: Path) -> None:
         packed.rename(tmp_path / "aside")
         await one.until(lambda: one.names[1].endswith("erofs no packed"), "the missing file")
         assert [*one.names[:1], *one.names[2:]] == [*sound[:1], *sound[2:]]
-        assert "1 problem " in one.header
+        assert "✗ 1 high" in one.header
         (tmp_path / "aside").rename(packed)
         await one.until(lambda: one.names == sound, "the file again")
         config.unlink()
         await one.until(lambda: sum("no config" in name for name in one.names) == 3, "a document of three entries")
-        assert "3 problems" in one.header
+        assert "✗ 3 high" in one.header
         config.mkdir()
         await one.until(lambda: sum("config no file" in name for name in one.names) == 3, "a directory there")
 
@@ -151,7 +151,7 @@ async def test_nothing_moves_under_the_operators_eyes(tmp_path: Path) -> None:
         await one.rest()
         assert _place(one) == arranged
         packed_path(cache, images[0]).unlink()
-        await one.until(lambda: "problem" in one.header)
+        await one.until(lambda: "high" in one.header)
         assert _place(one) == arranged
 
 
@@ -223,7 +223,7 @@ async def test_a_directory_that_goes_and_comes_again(tmp_path: Path, size: tuple
         await one.until(lambda: one.condition is Condition.GONE)
         assert one.names == rows
         assert "the directory is gone" in one.trouble
-        assert "is mounted; it is shown again by itself once it is back. p shows what is known." in one.trouble
+        assert "is mounted; it is shown again by itself once it is back p shows what is known" in one.trouble
         make_cache(cache, SEVEN[:3])
         await one.until(lambda: one.condition is Condition.SOUND and one.table.total == 6)
         packed_path(cache, TEA).unlink()
@@ -240,8 +240,8 @@ async def test_no_file_is_looked_at_where_the_keys_are_handled(tmp_path: Path, m
 
         return look
 
-    monkeypatch.setattr("ocitui.tui.live.identity_of", noting("socket", identity_of))
-    monkeypatch.setattr("ocitui.tui.live.is_daemon", noting("daemon", lambda _: True))
+    monkeypatch.setattr("ocitui.tui.live_host.identity_of", noting("socket", identity_of))
+    monkeypatch.setattr("ocitui.tui.live_host.is_daemon", noting("daemon", lambda _: True))
     monkeypatch.setattr(Judge, "memory", noting("memory", Judge.memory))
     async with desk(make_cache(tmp_path / "image"), daemon=DaemonState(process=812)) as one:
         await one.live.remember()

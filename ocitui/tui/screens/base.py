@@ -180,6 +180,9 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
 class AskingScreen(ListScreen[R, Row]):
     """A list, and a line to type in now and then, which has every key meanwhile."""
 
+    takes_nothing: ClassVar[bool] = False
+    """Whether an empty line is an answer."""
+
     def compose_body(self) -> Iterable[Widget]:
         yield from super().compose_body()
         yield OneLineQuestion(self._end_asking)
@@ -192,11 +195,12 @@ class AskingScreen(ListScreen[R, Row]):
         question = self.query_one(OneLineQuestion)
         question.close()
         self.set_focus(self.query_one(PickList))
-        if keep and (text := question.value.strip()):
+        text = question.value.strip()
+        if keep and (text or self.takes_nothing):
             self.answered(text)
 
     def answered(self, text: str) -> None:
-        """Something was typed, and enter pressed."""
+        """Enter was pressed."""
         raise AssertionError("a screen of its own says this")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -252,7 +256,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def wait_for_answer(self) -> None:
         """Say what can be answered to the plan as it is shown."""
         keys = [("y", self.verb)] if self.has_steps else []
-        keys += [("w", "Wait for the lock")] if self._locked else []
+        keys += [("w", "Wait")] if self._locked else []
         self.show_keys([(f"[ {self.stay} ]", "enter"), *keys, *self.more_keys])
         self.conclude(f"on {self.session.host}: {self.asked()}")
 

@@ -188,6 +188,7 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
     subject: ClassVar[str] = "timeline"
     keys = (("u", "Undo"), ("/", "Filter"), ("X", "Trash, file by file"), ("c", "Copy"))
     shown_as = "the transaction"
+    takes_nothing = True
 
     def begin(self) -> None:
         self._transactions: dict[str, Transaction] = {}
@@ -219,7 +220,8 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         one = self._transactions.get(self.key)
-        self.show_lines(transaction_lines(one) if one else [Line("nothing was done here yet", kind="muted")])
+        none = "no transaction is about that" if self._wanted else "nothing was done here yet"
+        self.show_lines(transaction_lines(one) if one else [Line(none, kind="muted")])
 
     def action_filter(self) -> None:
         self.ask(self._wanted, "a name, a digest, what was done, by whom; empty shows all")

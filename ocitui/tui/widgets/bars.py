@@ -274,14 +274,14 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
 
     ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
     """
-    what = condition_text(health) or alarm
+    what, colon, why = clean(condition_text(health) or alarm).partition(": ")
     if not what:
         return []
-    act = assessment.headline if assessment is not None else ""
-    verdict = health.verdict
+    act, verdict, room = assessment.headline if assessment is not None else "", health.verdict, max(width - 2, 10)
     if verdict is not None and (not verdict.sound or health.condition is Condition.MISSING):
-        would = f"if it started now, {verdict.consequence}"
-        act = act or would
+        short = verdict.consequence.partition(":")[0].removeprefix("the daemon ")
+        longer = f"{act}: it {short}" if assessment is not None and assessment.case == "stopped" else act
+        act = (longer if cell_len(longer) <= room else act) or f"if it started now, {verdict.consequence}"
     keys: list[tuple[str, str]] = []
     if health.condition is Condition.CORRUPT:
         keys = [("m", "mends it"), ("v", "shows where it breaks")]
@@ -290,12 +290,14 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     elif health.condition in (Condition.GONE, Condition.UNREADABLE):
         act = "See that it is mounted; it is shown again by itself once it is back"
     keys.append(("p", "shows what is known"))
-    room = max(width - 1, 10)
+    # Why comes first, and its path gives way in the middle: the heading of the rows tells how old they are.
+    what = what.partition(";")[0] if why else what
+    why = cut(why, room - 2 - cell_len(what + colon), middle=True)
     line: list[Part] = [" "]
     for key, does in keys:
         line += [(key, "key"), f" {does}   "]
     return [
-        [(f" ✖ {cut(clean(what), room - 2)}", "bad")],
+        [(f" ✖ {cut(f'{what}{colon}{why}', room - 2)}", "bad")],
         [(f" {cut(capital(act), room)}", "strong")],
         line,
     ]
