@@ -27,7 +27,7 @@ from ocitui.words.lines import Line
 
 from .actions import BY_NAME
 from .live import LiveCache, LiveChange
-from .settings import Settings, keep_settings, read_settings, settings_path
+from .settings import ScreenSettings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Session:
     is called on the event loop, the second from the thread of the imports."""
 
     def __init__(
-        self, options: ScreenOptions, terminal: Terminal | None = None, settings: Settings | None = None
+        self, options: ScreenOptions, terminal: Terminal | None = None, settings: ScreenSettings | None = None
     ) -> None:
         """Without ``settings`` those that were kept are read."""
         self.options = options

@@ -21,7 +21,7 @@ _LARGEST = 1 << 16
 
 
 @dataclass(slots=True)
-class Settings:
+class ScreenSettings:
     """``split`` and ``wide_split`` are the table's share of the room in percent, with the pane below and beside it;
     ``sort`` is a column, empty for the order of the index. Each has a value that is used without a file."""
 
@@ -51,9 +51,9 @@ def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
 
 
-def read_settings(path: Path) -> tuple[Settings, str]:
+def read_settings(path: Path) -> tuple[ScreenSettings, str]:
     """What is kept there, and what is wrong with it; what is not understood counts as not said."""
-    settings, odd = Settings(), list[str]()
+    settings, odd = ScreenSettings(), list[str]()
     try:
         with open(path, "rb") as file:
             raw = file.read(_LARGEST + 1)
@@ -72,7 +72,7 @@ def read_settings(path: Path) -> tuple[Settings, str]:
     return settings, f"{path}: not understood: {', '.join(odd)}" if odd else ""
 
 
-def keep_settings(directory: Path, path: Path, settings: Settings) -> None:
+def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
     """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
     from ocitui.cache.disk import refuse_inside, storage_errors, write_outside
 

@@ -21,7 +21,7 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
 from ocitui.tui.session import ScreenOptions, Session
-from ocitui.tui.settings import Settings
+from ocitui.tui.settings import ScreenSettings
 from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.bars import Bar, HeaderBar, HealthBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
@@ -223,7 +223,7 @@ class FixedSession(Session):
     """A session that is told what the daemon's state and the host are."""
 
     def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
-        super().__init__(options, terminal, Settings())
+        super().__init__(options, terminal, ScreenSettings())
         self.host = "host7"
         self.daemon = daemon
 

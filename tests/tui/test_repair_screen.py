@@ -210,7 +210,7 @@ async def test_a_plan_without_a_step_offers_no_mending(tmp_path: Path) -> None:
         assert "y Mend" not in one.keys
         await one.press("escape", "escape")
         break_config(cache)
-        await one.until(lambda: one.live.problems > 1, "what can be mended is found")
+        await one.until(lambda: sum(one.live.severities.values()) > 1, "what can be mended is found")
         await mend_all(one)
         await planned(one)
         for shown in (False, True):

@@ -8,23 +8,23 @@ import pytest
 
 from ocitui.cache import ConflictError
 from ocitui.tui.session import ScreenOptions, Session
-from ocitui.tui.settings import LAYOUTS, Settings, keep_settings, read_settings, settings_path
+from ocitui.tui.settings import LAYOUTS, ScreenSettings, keep_settings, read_settings, settings_path
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
 
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "config" / "ocitui" / "settings.toml"
-    chosen = Settings("light", "table", 35, 70, "size", True, "violet")
+    chosen = ScreenSettings("light", "table", 35, 70, "size", True, "violet")
     keep_settings(tmp_path / "image", path, chosen)
     assert read_settings(path) == (chosen, "")
-    keep_settings(tmp_path / "image", path, Settings())
-    assert read_settings(path) == (Settings(), ""), "a later one takes its place"
+    keep_settings(tmp_path / "image", path, ScreenSettings())
+    assert read_settings(path) == (ScreenSettings(), ""), "a later one takes its place"
     assert [*path.parent.iterdir()] == [path]
 
 
 def test_without_a_file_nothing_is_said_and_none_is_made(tmp_path: Path) -> None:
-    assert read_settings(tmp_path / "ocitui" / "settings.toml") == (Settings(), "")
+    assert read_settings(tmp_path / "ocitui" / "settings.toml") == (ScreenSettings(), "")
     assert not any(tmp_path.iterdir())
 
 
@@ -49,7 +49,7 @@ def test_a_file_that_cannot_be_read_is_told(content: bytes, told: str, tmp_path:
     path = tmp_path / "settings.toml"
     path.write_bytes(content)
     settings, odd = read_settings(path)
-    assert settings == Settings()
+    assert settings == ScreenSettings()
     assert odd.startswith(f"{path} ")
     assert told in odd
     assert path.read_bytes() == content
@@ -68,9 +68,9 @@ def test_what_is_odd_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
     }
     for name, value in odd.items():
         path.write_text(f'{name} = {value}\nlayout = "table"\n')
-        assert read_settings(path) == (Settings(layout="table"), f"{path}: not understood: {name}")
+        assert read_settings(path) == (ScreenSettings(layout="table"), f"{path}: not understood: {name}")
     path.write_text("".join(f"{name} = {value}\n" for name, value in odd.items()))
-    assert read_settings(path) == (Settings(), f"{path}: not understood: {', '.join(odd)}")
+    assert read_settings(path) == (ScreenSettings(), f"{path}: not understood: {', '.join(odd)}")
 
 
 def test_they_never_lie_in_the_cache(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_they_never_lie_in_the_cache(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(cache)
     for path in (cache / "settings.toml", tmp_path / "link" / "ocitui" / "settings.toml"):
         with pytest.raises(ConflictError):
-            keep_settings(cache, path, Settings())
+            keep_settings(cache, path, ScreenSettings())
     assert tree(cache) == before
 
 
@@ -97,10 +97,10 @@ async def test_k_keeps_how_it_looks_for_the_next_start(tmp_path: Path, monkeypat
         await one.press("K")
         await one.until(lambda: "the next start looks like this" in one.status)
         names = one.names
-    assert read_settings(path) == (Settings("light", "table", 45, 61, "name", True, "red"), "")
+    assert read_settings(path) == (ScreenSettings("light", "table", 45, 61, "name", True, "red"), "")
     again = Session(ScreenOptions(cache))
-    assert again.settings == Settings("light", "table", 45, 61, "name", True, "red")
-    monkeypatch.setattr("tests.tui.screen_support.Settings", lambda: again.settings)
+    assert again.settings == ScreenSettings("light", "table", 45, 61, "name", True, "red")
+    monkeypatch.setattr("tests.tui.screen_support.ScreenSettings", lambda: again.settings)
     async with desk(cache) as one:
         assert one.app.theme == "ocitui-light"
         assert one.table.display
@@ -122,8 +122,10 @@ async def test_settings_in_the_cache_are_refused_by_the_screen(tmp_path: Path, m
 async def test_settings_that_are_odd_are_told_when_the_screen_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocitui.tui.session.read_settings", lambda _: (Settings(), "settings.toml is not read: no"))
-    monkeypatch.setattr("tests.tui.screen_support.Settings", lambda: None)
+    monkeypatch.setattr(
+        "ocitui.tui.session.read_settings", lambda _: (ScreenSettings(), "settings.toml is not read: no")
+    )
+    monkeypatch.setattr("tests.tui.screen_support.ScreenSettings", lambda: None)
     async with desk(make_cache(tmp_path / "image"), read_only=True) as one:
         assert "settings.toml is not read: no" in one.status
 
@@ -158,4 +160,4 @@ async def test_the_split_moves_within_bounds_and_for_its_width(
             seen.append(getattr(one.table.size, room))
             assert getattr(one.pane.size, room) > 0
         assert seen[0] > seen[1] > 0
-        assert getattr(one.session.settings, other) == getattr(Settings(), other)
+        assert getattr(one.session.settings, other) == getattr(ScreenSettings(), other)
