@@ -341,7 +341,6 @@ COMMANDS = {
     "show_tab('problems')": "check --entry NAME",
     "show_tab('history')": "log",
     "help": "help",
-    "next_theme": "--theme NAME",
 }
 """What does on the command line what an action does. The others move on the screen, or arrange it: where there is none,
 `list`, `check` and `show` print it all."""

@@ -83,6 +83,7 @@ _DOES: dict[str, Check] = {
     "copy": _opens("MenuScreen"),
     "bad_row(1)": _says("no bad row is shown"),
     "bad_row(-1)": _says("no bad row is shown"),
+    "worst_first": _comes_true(lambda one: one.table.rows.sort_column == "state"),
     "filter": _asks_for_a_filter,
     "sort": _opens("MenuScreen"),
     "mark_all": _says("7 marked"),

@@ -240,7 +240,7 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     if live.host.disk is None:
         return []
     total, free = live.host.disk
-    share, cells = 1 - free / total if total else 0.0, 12 if wide else 4
+    share, cells = 1 - free / total if total else 0.0, 10 if wide else 4
     full = cells if not free else min(round(share * cells), cells - 1)
     role: Role = "warn" if share >= _NEARLY_FULL else "gauge"
     gauge: list[Part] = [("━" * full, role), ("─" * (cells - full), "faint")]
