@@ -54,7 +54,7 @@ def capital(text: str) -> str:
     return text if text.startswith("kratad") else text[:1].upper() + text[1:]
 
 
-Ways = Mapping[Way, str] | Mapping[str, str]
+Ways = Mapping[str, str]
 _WAYS = {
     Way.FROM: ("--from", "name a source (o, s):"),
     Way.REGISTRY: ("--registry", "ask registries (o)"),

@@ -200,8 +200,8 @@ async def test_a_second_enter_does_not_find_the_file_that_the_first_one_writes(
     path, held = tmp_path / "out", threading.Event()
     wrote: list[Path] = []
 
-    def write(directory: Path, path: Path, text: str, *, replace: bool = False) -> None:
-        write_outside(directory, path, text, replace=replace)
+    def write(directory: Path, path: Path, text: str, *, replace: bool = False, like: Path | None = None) -> None:
+        write_outside(directory, path, text, replace=replace, like=like)
         wrote.append(path)
         held.wait()
 

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
-from ocitui.words.lines import Ways, markdown, said
+from ocitui.words.lines import KEYS, Ways, markdown, said
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
@@ -375,7 +375,7 @@ class ConfirmScreen(FullScreen[str | None]):
             self.action_leave()
 
 
-WAYS = {"with --wait SECONDS": "and try again"}
+WAYS: Ways = {**KEYS, "with --wait SECONDS": "and try again"}
 """What an operator of the screen does instead of giving an option."""
 
 

@@ -31,7 +31,7 @@ from ocitui.importing.sources.images import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words.lines import said
+from ocitui.words.lines import Ways, said
 
 from ..background import run_beside
 from ..widgets.inputs import Choice, PathSuggester, Question
@@ -76,7 +76,7 @@ _LABELS = {
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
 }
-FIELDS = WAYS | {f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}
+FIELDS: Ways = {**WAYS, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
 """What the form calls each option that a hint names."""
 
 
