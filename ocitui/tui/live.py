@@ -583,18 +583,17 @@ class LiveCache:
 
         while True:
             now = time.monotonic()
-            if await self.host.daemon_changed():
+            daemon, _, room = await asyncio.to_thread(self.host.look)
+            if daemon:
                 self._cache_stale = True
-                self._tell(LiveChange())
                 self._news.set()
-            await self.look_at_users()
-            if await self.host.room_changed():
+            if daemon or room:
                 self._tell(LiveChange())
+            self._tell_users()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
-    async def look_at_users(self) -> None:
-        """Which loop devices hold packed files."""
-        await self.host.users_changed()
+    def _tell_users(self) -> None:
+        # Entries of another index begin without.
         if self.entries is not None and self.host.users != self.entries.users:
             self.entries.users = self.host.users
             self._tell(LiveChange(rows=range(self.total)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ _WALK_SECONDS = 30.0  # between two looks through all processes
 
 
 class LiveHost:
-    """Each look costs microseconds where nothing changed; all of it is done in threads."""
+    """A look costs microseconds where nothing changed."""
 
     def __init__(self, directory: Path, find_daemon: Callable[[int | None], DaemonState]) -> None:
         """``find_daemon`` looks for the daemon, most likely still the process that it is given."""
@@ -30,11 +29,13 @@ class LiveHost:
         """The bytes of what lies in the trash."""
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
 
-    async def daemon_changed(self) -> bool:
-        """Look whether the daemon came or went."""
-        return await asyncio.to_thread(self._look_for_daemon)
+    def look(self) -> tuple[bool, bool, bool]:
+        """Look at all of it; gives whether the daemon came or went, whether other devices hold packed files, whether
+        another room is to be shown. Not on the event loop."""
+        return self.daemon_changed(), self.users_changed(), self.room_changed()
 
-    def _look_for_daemon(self) -> bool:
+    def daemon_changed(self) -> bool:
+        """Look whether the daemon came or went."""
         seen, now, known = identity_of(daemon_socket(self._directory)), time.monotonic(), self.daemon.process
         if seen == self._socket and now <= self._walked + _WALK_SECONDS and (known is None or is_daemon(known)):
             return False
@@ -42,17 +43,17 @@ class LiveHost:
         before, self.daemon = self.daemon, self._find_daemon(known)
         return self.daemon != before
 
-    async def users_changed(self) -> bool:
+    def users_changed(self) -> bool:
         """Look which loop devices hold packed files."""
         from ocitui.host.loop_devices import users_by_name
 
-        before, self.users = self.users, await asyncio.to_thread(users_by_name, self._directory)
+        before, self.users = self.users, users_by_name(self._directory)
         return self.users != before
 
-    async def room_changed(self) -> bool:
+    def room_changed(self) -> bool:
         """Look how much room the disk has, and how much the trash takes; gives whether that shows."""
         before = self._shown
-        await asyncio.to_thread(self._look_at_room)
+        self._look_at_room()
         return self._shown != before
 
     @property

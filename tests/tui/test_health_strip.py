@@ -147,38 +147,38 @@ def _host(directory: Path) -> LiveHost:
 
 async def test_what_shows_is_told_and_nothing_else(tmp_path: Path, room: list[int]) -> None:
     host = _host(make_cache(tmp_path / "image"))
-    assert await host.room_changed()
+    assert host.room_changed()
     assert host.disk == (100_000 * 4096, 50_000 * 4096)
-    assert not await host.room_changed(), "nothing is another"
+    assert not host.room_changed(), "nothing is another"
     room[0] -= 1
-    assert not await host.room_changed(), "too little to show"
+    assert not host.room_changed(), "too little to show"
     room[0] -= 30_000
-    assert await host.room_changed()
+    assert host.room_changed()
 
 
 async def test_a_trash_that_changed_is_counted(tmp_path: Path, room: list[int]) -> None:
     cache = make_cache(tmp_path / "image")
     host = _host(cache)
-    await host.room_changed()
+    host.room_changed()
     assert host.trash == 0
     async with await PackerCache.open(cache) as opened:
         await opened.delete([(TEA.digest, "squashfs")])
-        assert await host.room_changed()
+        assert host.room_changed()
         assert host.trash >= TEA.size
         await opened.empty_trash()
-        assert await host.room_changed()
+        assert host.room_changed()
         assert host.trash == 0
 
 
 async def test_a_file_system_that_does_not_tell_has_no_gauge(tmp_path: Path, room: list[int]) -> None:
     host = _host(make_cache(tmp_path / "image"))
-    await host.room_changed()
+    host.room_changed()
     room.clear()
-    assert await host.room_changed()
+    assert host.room_changed()
     assert host.disk is None
-    assert not await host.room_changed()
+    assert not host.room_changed()
     room.append(50_000)
-    assert await host.room_changed()
+    assert host.room_changed()
     assert host.disk is not None
 
 
