@@ -210,9 +210,16 @@ class IndexWatch:
 
     def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
         """``adopt`` is called with each sound index before its difference is given."""
-        self._watch = _Watch(directory, adopt)
-        self._stream = self._watch.stream()
+        self._directory = directory
+        self._adopt = adopt
+        self._events: DirectoryEvents | None = None
+        self._stream = self._differences()
         self._next: asyncio.Future[Difference] | None = None
+        self._good: IndexFile | None = None
+        self._doubt: _Doubt | None = None
+        self._health: Health | None = None
+        self._folder: tuple[int, int] | None = None
+        self._forced = False
 
     def __aiter__(self) -> IndexWatch:
         return self
@@ -227,7 +234,9 @@ class IndexWatch:
 
     def read_again(self) -> None:
         """Read the index and take every file for changed, whatever is known; a difference tells of it."""
-        self._watch.read_again()
+        self._forced = True
+        if self._events is not None:
+            self._events.wake()
 
     async def aclose(self) -> None:
         """Stop watching."""
@@ -243,21 +252,7 @@ class IndexWatch:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-
-class _Watch:
-    """What was last seen of one directory."""
-
-    def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
-        self._directory = directory
-        self._adopt = adopt
-        self._events: DirectoryEvents | None = None
-        self._good: IndexFile | None = None
-        self._doubt: _Doubt | None = None
-        self._health: Health | None = None
-        self._folder: tuple[int, int] | None = None
-        self._forced = False
-
-    async def stream(self) -> AsyncGenerator[Difference, None]:
+    async def _differences(self) -> AsyncGenerator[Difference, None]:
         events = self._events = DirectoryEvents(self._directory)
         try:
             names: frozenset[str] | None = None
@@ -273,11 +268,6 @@ class _Watch:
                     names = await events.wait(_EVENT_SECONDS) or None
         finally:
             await events.close()
-
-    def read_again(self) -> None:
-        self._forced = True
-        if self._events is not None:
-            self._events.wake()
 
     def _is_as_it_was(self, polling: str) -> bool:
         """Whether index.json is the file that was read last, and nothing is to be said of it."""
@@ -346,7 +336,7 @@ class _Watch:
         self._adopt(seen)
         before, self._good = self._good, seen
         health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
-        if before is not None and _are_same(before.index, seen.index):
+        if before and (before.contents.data == seen.contents.data or not (before.index or seen.index)):
             return self._report(health, names)
         self._health = health
         return Difference(health, seen, before, names)
@@ -358,13 +348,6 @@ class _Watch:
             return None
         doubt = self._doubt.seen if self._doubt is not None and not health.sound else None
         return Difference(health, self._good, self._good, names, doubt)
-
-
-def _are_same(one: ImageIndex | None, other: ImageIndex | None) -> bool:
-    """Whether two indexes are the same, byte for byte; none is as an empty one."""
-    if one is other or not (one or other):
-        return True
-    return one is not None and other is not None and one.matches(other.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)
