@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import stat
-from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 from .changes import Change, Discard, Seen
 from .descriptors import Descriptor
@@ -24,61 +21,6 @@ _FORMATS = [str(format_) for format_ in PackedFormat]
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file that goes to the trash; ``size`` in bytes, ``modified_ns`` its mtime."""
-
-    name: str
-    size: int
-    modified_ns: int
-
-
-class PlannedFiles(Sequence[PlannedFile]):
-    """Files that go to the trash, in columns: there may be 300,000. Two are equal where all of their files are."""
-
-    __slots__ = ("_inodes", "_kinds", "_modified", "_sizes", "names")
-
-    def __init__(self, root: Folder, names: Iterable[str]) -> None:
-        """Those of the names that are there. Raises OSError."""
-        self.names: list[str] = []
-        self._kinds, self._sizes, self._modified, self._inodes = array("Q"), array("q"), array("q"), array("Q")
-        for name in names:
-            if (found := root.lstat(name)) is not None:
-                self.names.append(name)
-                self._kinds.append(stat.S_IFMT(found.st_mode))
-                self._sizes.append(found.st_size)
-                self._modified.append(found.st_mtime_ns)
-                self._inodes.append(found.st_ino)
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all of them."""
-        return sum(self._sizes)
-
-    def seen(self) -> Iterator[tuple[str, Seen]]:
-        """Each name with what it was when the plan was made."""
-        return zip(self.names, map(Seen, self._kinds, self._sizes, self._modified, self._inodes), strict=True)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, at: int) -> PlannedFile: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[PlannedFile]: ...
-    def __getitem__(self, at: int | slice) -> PlannedFile | list[PlannedFile]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
-        return PlannedFile(self.names[at], self._sizes[at], self._modified[at])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PlannedFiles):
-            return NotImplemented
-        return (self.names, self._sizes, self._modified) == (other.names, other._sizes, other._modified)
-
-    __hash__ = None  # type: ignore[assignment]  # equal by what it holds
-
-
-@dataclass(frozen=True, slots=True)
 class DeletePlan:
     """The entries that leave the index, the files that go to the trash, the files another format keeps in place.
 
@@ -88,13 +30,13 @@ class DeletePlan:
 
     keys: tuple[Key, ...]
     entries: tuple[Descriptor, ...]
-    files: PlannedFiles
+    files: tuple[Discard, ...]
     kept: tuple[str, ...]
     uncovered: tuple[Descriptor, ...]
 
     @property
     def bytes_trashed(self) -> int:
-        return self.files.bytes
+        return sum(file.size for file in self.files)
 
 
 def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
@@ -116,7 +58,8 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     gone, kept = discardable(root, left, in_order)
     names = dict.fromkeys(index.names[at] for at in positions)
     uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
-    return DeletePlan(tuple(in_order), entries, PlannedFiles(root, gone), tuple(kept), tuple(uncovered))
+    files = [Discard(name, Seen.of(there)) for name in gone if (there := root.lstat(name))]
+    return DeletePlan(tuple(in_order), entries, tuple(files), tuple(kept), tuple(uncovered))
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -135,8 +78,7 @@ def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: Del
     plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")
-    discard = tuple(Discard(name, seen) for name, seen in plan.files.seen())
-    return Change(Edit(keys=frozenset(keys)), discard=discard)
+    return Change(Edit(keys=frozenset(keys)), discard=plan.files)
 
 
 def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:

@@ -22,8 +22,7 @@ from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, heading, said
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Descriptor, Transaction
-    from ocitui.cache.deleting import PlannedFile
+    from ocitui.cache import DeletePlan, Descriptor, Discard, Transaction
     from ocitui.cache.records import Moved, Placed, Swap
     from ocitui.doctor.repair.point import PointPlan
 
@@ -106,7 +105,7 @@ def entry_line(descriptor: Descriptor) -> Line:
     return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format")
 
 
-def _file_line(file: PlannedFile | Moved | Placed) -> Line:
+def _file_line(file: Discard | Moved | Placed) -> Line:
     return Line(file.name, f"{human_size(file.size):>5}")
 
 
