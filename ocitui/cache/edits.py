@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .descriptors import Descriptor
-from .files import config_name, manifest_name
 from .index import ImageIndex, Key, Placement
+from .listing import SUFFIXES
 from .names import PackedFormat
 from .records import RecordedDescriptor, neighbour_of
 
@@ -124,13 +124,8 @@ def _neighbour_at(index: ImageIndex, position: int) -> str:
     return neighbour_of((index.digests[position], index.formats[position], index.names[position]))
 
 
-def removals(index: ImageIndex, keys: Collection[Key]) -> list[RecordedDescriptor]:
-    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
-    return removals_at(index, index.positions_of(keys))
-
-
-def removals_at(index: ImageIndex, positions: Collection[int]) -> list[RecordedDescriptor]:
-    """The same for the entries at these positions."""
+def removals(index: ImageIndex, positions: Collection[int]) -> list[RecordedDescriptor]:
+    """The entries at these positions, each with the next entry that stays and the gap that goes with it."""
     going = set(positions)
     first_kept = next((at for at in range(len(index)) if at not in going), len(index))
     removed: list[RecordedDescriptor] = []
@@ -179,12 +174,9 @@ def _as_many(wanted: Recorded, counts: Counter[bytes]) -> list[RecordedDescripto
 
 def needed(index: ImageIndex, name: str) -> bool:
     """Whether an entry of the index has this file."""
-    for format_ in PackedFormat:
-        for digest in {name.removesuffix(f".{format_}")} - {name}:
-            if index.by_key(digest, format_) is not None:
-                return True
-    for suffix in (manifest_name(""), config_name("")):
-        digest = name.removesuffix(suffix)
-        if digest != name and any(index.by_key(digest, format_) for format_ in PackedFormat):
-            return True
+    for suffix, kind in SUFFIXES.items():
+        digest = name.removesuffix(f".{suffix}")
+        if digest != name:
+            formats = {index.formats[at] for at in index.positions(digest)}
+            return kind in formats if isinstance(kind, PackedFormat) else not formats.isdisjoint(PackedFormat)
     return False

@@ -7,17 +7,17 @@ touched an entry says how it should stand; the order of entries counts where one
 
 from __future__ import annotations
 
-import stat
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .changes import Change, ChangeMode, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
 from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
-from .edits import Edit, Gaps, needed, positions, removals_at
+from .edits import Edit, Gaps, needed, positions, removals
 from .entries import names_of, packed_file
 from .errors import ConflictError, NoSuchTransactionError
 from .file_steps import is_half_moved, is_moved, mode_of
@@ -108,7 +108,10 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
     change = Change(
         _replacement(space, target) if target.swap else edit,
         discard=tuple(item for item in leaving.values() if item.name not in names),
-        place=tuple(_over(place, leaving.get(place.name)) for place in returning),
+        place=tuple(
+            replace(place, seen=gone.seen, aside=gone.aside) if (gone := leaving.get(place.name)) else place
+            for place in returning
+        ),
         modes=tuple(_modes_back(space, target)),
     )
     if not change:
@@ -122,12 +125,23 @@ def _does_something(edit: Edit, index: ImageIndex) -> bool:
 
 
 def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
-    """The edit that takes out the keys that came in, and puts back what left, unless it is there."""
-    added = [one.descriptor for one in target.added]
-    keys = frozenset(descriptor.key for descriptor in added)
-    _check_added(index, added)
+    """The edit that takes out the keys that came in, and puts back what left, unless it is there.
+
+    Raises ConflictError where another entry stands in the place of one that is to go, or to come back.
+    """
+    keys, absent, returning = set[Key](), list[Identity](), list[RecordedDescriptor]()
+    for added in target.added:
+        descriptor = added.descriptor
+        keys.add(descriptor.key)
+        there = index.by_key(*descriptor.key)
+        if there is None:
+            absent.append(identity_of(descriptor))
+        elif there.image_name != descriptor.image_name:
+            raise ConflictError(
+                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
+                hint="undo or delete that first",
+            )
     left = index.without(keys)
-    returning = []
     for removed in target.removed:
         descriptor = removed.descriptor
         there = left.by_key(*descriptor.key)
@@ -135,19 +149,7 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
             returning.append(removed)
         elif there.as_dict() != descriptor.as_dict():
             raise _stored_since(descriptor)
-    absent = [identity_of(one) for one in added if index.by_key(*one.key) is None]
-    return Edit(into=returning, keys=keys, gaps=_gaps(target)), left, absent
-
-
-def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
-    """Raises ConflictError where another entry stands in the place of one that is to go."""
-    for descriptor in added:
-        there = index.by_key(*descriptor.key)
-        if there is not None and there.image_name != descriptor.image_name:
-            raise ConflictError(
-                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
-                hint="undo or delete that first",
-            )
+    return Edit(into=returning, keys=frozenset(keys), gaps=_gaps(target)), left, absent
 
 
 def _stored_since(descriptor: Descriptor) -> ConflictError:
@@ -165,7 +167,7 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
     absent = [identity_of(one.descriptor) for one in target.added if not going[one.raw.encode()]]
     returning = _returning(target, left, going)
     gaps = None if target.opening and not returning else _gaps(target)
-    return Edit(removals_at(index, leaving), returning, gaps=gaps), left, absent
+    return Edit(removals(index, leaving), returning, gaps=gaps), left, absent
 
 
 def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[RecordedDescriptor]:
@@ -204,7 +206,7 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
         if there is not None and kept is not None and is_half_moved(there, kept):
             continue
         if there is not None and moved.name not in incoming:
-            if _same_bytes(space, moved) if kept is not None else is_moved(there, moved):
+            if _same_bytes(space, moved, there, kept) if kept is not None else is_moved(there, moved):
                 continue
             raise ConflictError(f"{moved.name} stands in the place of the file in the trash")
         if kept is None:
@@ -214,14 +216,12 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
         yield Place(moved.name, trash=moved.trash, source=Seen.of(kept))
 
 
-def _same_bytes(space: Workspace, moved: Moved) -> bool:
+def _same_bytes(space: Workspace, moved: Moved, there: os.stat_result, kept: os.stat_result) -> bool:
     """Whether what stands in the place is the same small file: a document that another entry brought back."""
-    there, kept = space.root.lstat(moved.name), space.trash.lstat(moved.trash)
-    if there is None or kept is None or not (stat.S_ISREG(there.st_mode) and stat.S_ISREG(kept.st_mode)):
-        return False
     if there.st_size != kept.st_size or not moved.name.endswith(".json"):
         return False
-    return space.root.read(moved.name) == space.trash.read(moved.trash)
+    sha256 = space.root.sha256(moved.name)
+    return bool(sha256) and sha256 == space.trash.sha256(moved.trash)
 
 
 def _files_leaving(
@@ -232,18 +232,16 @@ def _files_leaving(
 
     Raises ConflictError where such a file is not the one that was brought in, or an entry stored since needs it.
     """
-    indexes = [left] if left is not None and not target.marked else []
+    later: set[str] = set()
     if target.marked and target.placed:
-        indexes = [
-            _added(one)
-            for one in space.journal.since(target.order)
-            if one.id != target.id and one.state is TransactionState.DONE and one.added
-        ]
+        since = (one for one in space.journal.since(target.order) if one.id != target.id)
+        added = (one for newer in since if newer.state is TransactionState.DONE for one in newer.added)
+        later = {name for one in added for name in names_of(one.descriptor).values()}
     for placed in target.placed:
         there = space.root.lstat(placed.name)
         if there is None:
             continue
-        is_needed = any(needed(index, placed.name) for index in indexes)
+        is_needed = placed.name in later if target.marked else left is not None and needed(left, placed.name)
         if is_needed and placed.name not in returning:
             continue
         # Not by its inode: the cache may have been copied to another disk since.
@@ -253,17 +251,6 @@ def _files_leaving(
             raise ConflictError(f"an entry stored since needs {placed.name}", hint="delete that entry first")
         free = placed.trash is not None and space.trash.lstat(placed.trash) is None
         yield Discard(placed.name, Seen.of(there), placed.trash or "" if free else "")
-
-
-def _added(later: Transaction) -> ImageIndex:
-    return ImageIndex.empty().inserted([(0, one.descriptor, None) for one in later.added])
-
-
-def _over(place: Place, leaving: Discard | None) -> Place:
-    """The same, in the place of a file that leaves."""
-    if leaving is None:
-        return place
-    return Place(place.name, leaving.seen, trash=place.trash, source=place.source, aside=leaving.aside)
 
 
 def _modes_back(space: Workspace, target: Transaction) -> Iterable[ChangeMode]:
