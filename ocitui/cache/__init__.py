@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from .backups import keep_corrupt as keep_corrupt
     from .backups import late_updates as late_updates
     from .backups import list_backups as list_backups
-    from .backups import list_corrupt as list_corrupt
     from .backups import next_number as next_number
     from .backups import read_backup as read_backup
-    from .backups import read_corrupt as read_corrupt
     from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
@@ -84,10 +82,7 @@ if TYPE_CHECKING:
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
-    "backups": (
-        "Backup keep_backup keep_corrupt late_updates list_backups list_corrupt "
-        "next_number read_backup read_corrupt transactions_since"
-    ),
+    "backups": "Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup transactions_since",
     "cache": "PackerCache Preparation",
     "changes": (
         "Change ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index "

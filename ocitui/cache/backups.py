@@ -127,9 +127,16 @@ class Backups:
         self._disk = disk or Disk()
         self._most = MOST_BACKUPS if most is None else most
         self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
+        self._known: list[Backup] | None = None
 
     def all(self) -> list[Backup]:
-        """Every copy, newest first."""
+        """Every copy, newest first, as the folder was listed since this last changed it."""
+        if self._known is None:
+            self._known = self.look()
+        return self._known
+
+    def look(self) -> list[Backup]:
+        """The same as the folder is now."""
         found = []
         for name in self.folder.names():
             there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
@@ -141,7 +148,7 @@ class Backups:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
         # In this order: a copy that another thread makes meanwhile is known.
         names = sorted(self.folder.names())
-        known = {one.name for one in self.all()}
+        known = {one.name for one in self.look()}
         for name in names:
             found = self.folder.lstat(name)
             if name in known or name.endswith(_PART) or found is None:
@@ -185,6 +192,7 @@ class Backups:
         try:
             mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
             self._disk.write_new(self.folder, part, packed, mode=mode)
+            self._known = None
             self._disk.replace(self.folder, part, self.folder, backup.name)
             self._disk.sync_folder(self.folder)
         except OSError:
@@ -193,14 +201,25 @@ class Backups:
             raise
         return backup
 
+    def take(self, backup: Backup, source: Folder, name: str) -> None:
+        """Make a file that lies elsewhere the copy. Raises OSError."""
+        self._known = None
+        self._disk.rename(source, name, self.folder, backup.name)
+        self._disk.sync_folder(self.folder)
+
     def rename(self, backup: Backup, **changes: object) -> Backup | None:
         """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
-        new = backup.renamed(**changes)  # type: ignore[arg-type]
+        new, self._known = backup.renamed(**changes), None  # type: ignore[arg-type]
         try:
             self._disk.replace(self.folder, backup.name, self.folder, new.name)
         except FileNotFoundError:
             return None
         return new
+
+    def remove(self, backup: Backup) -> None:
+        """Raises OSError."""
+        self._known = None
+        self._disk.unlink(self.folder, backup.name)
 
     def prune(self) -> None:
         """Remove the oldest beyond the bounds: never the newest, and never the newest that is pinned."""
@@ -210,9 +229,14 @@ class Backups:
             if count <= self._most and total <= self._most_bytes:
                 break
             with suppress(OSError):
-                self._disk.unlink(self.folder, copy.name)
+                self.remove(copy)
             total, count = total - copy.size, count - 1
-        self._clear_parts()
+        # What a program that died was writing.
+        for name in self.folder.names():
+            found = self.folder.lstat(name) if name.endswith(_PART) else None
+            if found is not None and time.time() - found.st_mtime > _STALE_SECONDS:
+                with suppress(OSError):
+                    self._disk.unlink(self.folder, name)
 
     def expendable(self, copies: list[Backup]) -> list[Backup]:
         """What may go, in this order: pinned copies too where they fill half of the folder."""
@@ -237,17 +261,9 @@ class Backups:
                 continue
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
-            self._disk.unlink(self.folder, backup.name)
+            self.remove(backup)
             made += 1
         return made
-
-    def _clear_parts(self) -> None:
-        """Remove what a program that died was writing."""
-        for name in self.folder.names():
-            found = self.folder.lstat(name) if name.endswith(_PART) else None
-            if found is not None and time.time() - found.st_mtime > _STALE_SECONDS:
-                with suppress(OSError):
-                    self._disk.unlink(self.folder, name)
 
 
 def _compressed(data: bytes) -> bytes:
@@ -318,24 +334,22 @@ def next_number(directory: Path) -> int:
     return max(newest + 1, kept)
 
 
-def list_backups(directory: Path) -> list[Backup]:
-    """Every backup, newest first. Raises StorageError."""
-    return [backup for backup in _list(directory, BACKUPS_NAME) if not backup.stalled]
+def list_backups(directory: Path, *, corrupt: bool = False) -> list[Backup]:
+    """Every backup, or every ``corrupt`` index that was copied aside, newest first. Raises StorageError."""
+    return [backup for backup in _list(directory, corrupt) if not backup.stalled]
 
 
-def list_corrupt(directory: Path) -> list[Backup]:
-    """Every corrupt index that was copied aside, newest first. Raises StorageError."""
-    return _list(directory, CORRUPT_NAME)
-
-
-def read_backup(directory: Path, backup: Backup) -> bytes:
-    """The very bytes of the index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, BACKUPS_NAME, backup)
-
-
-def read_corrupt(directory: Path, backup: Backup) -> bytes:
-    """The very bytes of a corrupt index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, CORRUPT_NAME, backup)
+def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> bytes:
+    """The very bytes of one of them. Raises StorageError where they cannot be read, or are not what was kept."""
+    try:
+        with _opened(directory, corrupt) as copies:
+            # It may have been compressed, or renamed, meanwhile.
+            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
+            if there is not None:
+                return copies.read(there)
+    except OSError as error:
+        raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
+    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,9 +366,9 @@ class LateUpdate:
 def late_updates(directory: Path) -> list[LateUpdate]:
     """What other programs wrote to an index after it had been displaced, newest first. Raises StorageError."""
     found: list[LateUpdate] = []
-    for backup in _list(directory, BACKUPS_NAME):
+    for backup in _list(directory):
         if backup.stalled:
-            with _opened(directory, BACKUPS_NAME) as copies:
+            with _opened(directory) as copies:
                 try:
                     data = copies.folder.read(backup.name)
                 except OSError:
@@ -369,7 +383,7 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> int:
 
     Does nothing where the directory may not be written.
     """
-    with suppress(OSError, CacheError), _opened(directory, BACKUPS_NAME, disk) as copies:
+    with suppress(OSError, CacheError), _opened(directory, disk=disk) as copies:
         return copies.compress()
     return 0
 
@@ -432,9 +446,9 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _list(directory: Path, name: str) -> list[Backup]:
+def _list(directory: Path, corrupt: bool = False) -> list[Backup]:
     try:
-        with _opened(directory, name) as copies:
+        with _opened(directory, corrupt) as copies:
             return copies.all()
     except FileNotFoundError:
         return []
@@ -442,20 +456,8 @@ def _list(directory: Path, name: str) -> list[Backup]:
         raise StorageError(f"cannot list the backups: {error.strerror}") from error
 
 
-def _read(directory: Path, name: str, backup: Backup) -> bytes:
-    try:
-        with _opened(directory, name) as copies:
-            # It may have been compressed, or renamed, meanwhile.
-            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
-            if there is not None:
-                return copies.read(there)
-    except OSError as error:
-        raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
-    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
-
-
 @contextmanager
-def _opened(directory: Path, name: str, disk: Disk | None = None) -> Iterator[Backups]:
+def _opened(directory: Path, corrupt: bool = False, disk: Disk | None = None) -> Iterator[Backups]:
     """A folder of copies that is there. Raises FileNotFoundError where none is, OSError."""
-    with open_own_folder(directory, name) as folder:
+    with open_own_folder(directory, CORRUPT_NAME if corrupt else BACKUPS_NAME) as folder:
         yield Backups(folder, disk)

@@ -433,12 +433,6 @@ class PackerCache(CacheAccess):
 
         return await self._write("empty the trash", lambda space: empty(space, before, ids, names))
 
-    async def compress_backups(self) -> int:
-        """Compress the backups that lie as they were, when there is nothing else to do; gives how many there were."""
-        from .backups import compress_backups
-
-        return 0 if self.read_only else await asyncio.to_thread(compress_backups, self.directory, self.disk)
-
     async def refused(self) -> RefusedFiles:
         """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
         from .workspace import refused_files

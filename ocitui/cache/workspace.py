@@ -59,7 +59,7 @@ class Reserve:
                 self._disk.unlink(self._folder, name)
                 return True
         for backup in self._backups.expendable(self._backups.all()):
-            self._disk.unlink(self._backups.folder, backup.name)
+            self._backups.remove(backup)
             return True
         return False
 
