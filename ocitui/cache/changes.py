@@ -67,10 +67,10 @@ def see_index(directory: Path) -> IndexSeen:
 
 def see_index_in(root: Folder) -> IndexSeen:
     """The same in an open directory."""
+    if sha256 := root.sha256(INDEX_NAME):
+        return IndexSeen(sha256)
     found = root.lstat(INDEX_NAME)
-    if found is None or not stat.S_ISREG(found.st_mode):
-        return IndexSeen(other=Seen.of(found) if found else None)
-    return IndexSeen.of_bytes(root.read(INDEX_NAME))
+    return IndexSeen(other=Seen.of(found) if found else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,10 @@ class Discard:
     name: str
     seen: Seen
     aside: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.seen.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ in here to fail or stop at any step, or to forget what was not synced.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -88,6 +89,11 @@ class Folder:
         with self.open_file(name, limit) as file:
             return read_to_end(file, limit)
 
+    def sha256(self, name: str) -> str:
+        """That of a regular file, in hexadecimal digits; empty for anything else. Raises OSError."""
+        found = self.lstat(name)
+        return hashlib.sha256(self.read(name)).hexdigest() if found and stat.S_ISREG(found.st_mode) else ""
+
     def close(self) -> None:
         os.close(self.fd)
 
@@ -96,6 +102,10 @@ class Folder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+OUTSIDE = Folder(-100, Path("/"))
+"""Where names are paths of the host: the AT_FDCWD of openat(2)."""
 
 
 class ForeignFileError(PermissionError):
@@ -327,24 +337,13 @@ class Disk:
         with open_bounded(name, dir_fd=folder.fd, follow=False) as file:
             self.sync(file.fileno(), name)
 
-    def sync_path(self, path: Path) -> None:
-        with open_bounded(path) as file:
-            self.sync(file.fileno(), path.name)
-
     def sync_folder(self, folder: Folder) -> None:
         self.sync(folder.fd, folder.path.name)
 
     def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
-        """Move within the file system; FileExistsError where something has the new name."""
+        """Move within the file system; FileExistsError where something has the new name, OSError with EXDEV from
+        another one."""
         self._do("rename", new_name, lambda: _rename_noreplace(source.fd, name, target.fd, new_name))
-
-    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
-        """Move a file from anywhere on the file system; OSError with EXDEV from another one."""
-        self._do("rename", new_name, lambda: _rename_noreplace(_AT_FDCWD, str(source), target.fd, new_name))
-
-    def move_out(self, source: Folder, name: str, target: Path) -> None:
-        """Move a file to anywhere on the file system; FileExistsError where something is there."""
-        self._do("rename", str(target), lambda: _rename_noreplace(source.fd, name, _AT_FDCWD, str(target)))
 
     def replace(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         """Move over whatever has the new name: for files of our own, and where `exchange` is not to be had."""
@@ -394,14 +393,6 @@ class Disk:
         else:
             self.unlink(folder, name)
 
-    def unlink_outside(self, path: Path) -> None:
-        """Remove what was copied in from another file system."""
-        self.step("unlink", str(path))
-        path.unlink(missing_ok=True)
-
-
-_AT_FDCWD = -100
-
 
 @cache
 def _libc() -> CDLL:
@@ -433,12 +424,10 @@ def _rename_noreplace(source_fd: int, name: str, target_fd: int, new_name: str) 
 
 def _rename_if_free(source_fd: int, name: str, target_fd: int, new_name: str) -> None:
     """Look, then rename: as near as a file system without RENAME_NOREPLACE allows, between programs that lock."""
-    from_fd, to_fd = (None if fd == _AT_FDCWD else fd for fd in (source_fd, target_fd))
     try:
-        os.stat(new_name, dir_fd=to_fd, follow_symlinks=False)
+        os.stat(new_name, dir_fd=target_fd, follow_symlinks=False)
     except FileNotFoundError:
-        os.rename(name, new_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
-        return
+        return os.rename(name, new_name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
 
 
@@ -480,7 +469,7 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool) -> N
             if replace:
                 draft.replace(path)
             else:
-                _rename_noreplace(_AT_FDCWD, str(draft), _AT_FDCWD, str(path))
+                _rename_noreplace(OUTSIDE.fd, str(draft), OUTSIDE.fd, str(path))
         except BaseException as error:
             with suppress(OSError):
                 draft.unlink()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from .disk import Folder
+from .disk import OUTSIDE, Folder
 from .records import Mode, Moved, Placed, Transaction, trash_name
 from .workspace import Workspace
 
@@ -49,15 +49,6 @@ def bring_in(space: Workspace, transaction: Transaction) -> None:
         space.disk.sync_folder(space.trash)
 
 
-def clear_displaced(space: Workspace, transaction: Transaction) -> None:
-    """Take to the trash what changed places with a new file and was left there."""
-    giving_way = {moved.name: moved for moved in transaction.displaced}
-    for placed in transaction.placed:
-        old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
-        if old is not None and folder is not None:
-            move(space, folder, name, space.trash, old.trash)
-
-
 def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None:
     """The reverse of `bring_in`, however far that came.
 
@@ -67,13 +58,14 @@ def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in reversed(transaction.placed):
         old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
-        there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not None else None
-        if old is not None and folder is not None:
+        if old is not None and folder is not OUTSIDE:
             _swap_back(space, placed, old, folder, name)
-        elif is_placed(there, placed) and waiting is None:
-            _return(space, transaction, placed, space.root, placed.name, ours=ours)
-        elif there is not None and waiting is not None and is_half_moved(there, waiting):
-            space.disk.unlink(space.root, placed.name)
+        else:
+            there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not OUTSIDE else None
+            if waiting is None and is_placed(there, placed):
+                _return(space, transaction, placed, space.root, placed.name, ours=ours)
+            elif there is not None and waiting is not None and is_half_moved(there, waiting):
+                space.disk.unlink(space.root, placed.name)
         if placed.path is not None and placed.staging is not None and space.staging.lstat(placed.staging) is not None:
             _return(space, transaction, placed, space.staging, placed.staging, ours=ours)
 
@@ -98,13 +90,11 @@ def all_in_place(space: Workspace, transaction: Transaction) -> bool:
     return all(is_placed(space.root.lstat(placed.name), placed) for placed in transaction.placed)
 
 
-def source_of(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
-    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
+def source_of(space: Workspace, placed: Placed) -> tuple[Folder, str]:
+    """The folder that a file comes from, and its name there."""
     if placed.trash is not None:
         return space.trash, placed.trash
-    if placed.staging is not None:
-        return space.staging, placed.staging
-    return None, placed.path or ""
+    return (OUTSIDE, placed.path or "") if placed.staging is None else (space.staging, placed.staging)
 
 
 def is_placed(found: os.stat_result | None, placed: Placed) -> bool:
@@ -126,11 +116,9 @@ def is_moved(found: os.stat_result | None, moved: Moved) -> bool:
 def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
     disk, root = space.disk, space.root
     if placed.path is not None and placed.staging is not None:
-        disk.move_in(Path(placed.path), space.staging, placed.staging)
+        disk.rename(OUTSIDE, placed.path, space.staging, placed.staging)
     folder, name = source_of(space, placed)
-    if folder is None:
-        disk.move_in(Path(name), root, placed.name)
-    elif old is None or root.lstat(placed.name) is None:
+    if old is None or folder is OUTSIDE or root.lstat(placed.name) is None:
         disk.rename(folder, name, root, placed.name)
     elif disk.exchange(folder, name, root, placed.name):
         disk.rename(folder, name, space.trash, old.trash)
@@ -176,11 +164,10 @@ def _return(
     try:
         if placed.path is None:
             target, old_name = source_of(space, placed)
-            assert target is not None
             disk.rename(folder, name, target, old_name)
             return disk.sync_folder(target)
         if ours:
-            disk.move_out(folder, name, Path(placed.path))
+            disk.rename(folder, name, OUTSIDE, placed.path)
             with Folder.open(Path(placed.path).parent) as outside:
                 return disk.sync_folder(outside)
     except OSError as error:
@@ -200,15 +187,8 @@ def mode_of(root: Folder, name: str) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def set_modes(space: Workspace, modes: Sequence[Mode]) -> None:
+def set_modes(space: Workspace, modes: Iterable[Mode]) -> None:
     """Change each that still has its old bits."""
     for mode in modes:
-        if mode_of(space.root, mode.name) == mode.old:
+        if mode.new != mode.old and mode_of(space.root, mode.name) == mode.old:
             space.disk.change_mode(space.root, mode.name, mode.new)
-
-
-def unset_modes(space: Workspace, modes: Sequence[Mode]) -> None:
-    """Change back each that has its new bits."""
-    for mode in reversed(modes):
-        if mode.new != mode.old and mode_of(space.root, mode.name) == mode.new:
-            space.disk.change_mode(space.root, mode.name, mode.old)

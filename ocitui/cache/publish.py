@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from .backups import keep_again, keep_backup
 from .disk import Folder
-from .edits import EditCall
+from .edits import Edit
 from .errors import ConflictError
 from .files import INDEX_NAME, read_kernel_file
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
-from .records import Moved, Placed, Swap, order_of
+from .journal import PUBLISHED, PUBLISHING
+from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict
 from .workspace import Workspace
 
@@ -41,35 +40,49 @@ COMPARED_ONLY = (
 )
 
 
-class Observer(Protocol):
-    """Is told just before an index is published and just after: see `transactions.Marks`."""
+class Marks:
+    """How far the publishing of a marked transaction's index came, kept in its record's name."""
 
-    def ready(self, inode: int) -> None: ...
+    def __init__(self, space: Workspace, transaction: Transaction) -> None:
+        self._journal = space.journal
+        self.transaction = transaction
 
-    def withdrawn(self) -> None: ...
+    def ready(self, inode: int) -> None:
+        """The index is written, as the file with this inode, and takes its place next."""
+        self._advance(f"{PUBLISHING}{inode}")
+        self._journal.sync()
 
-    def published(self) -> None: ...
+    def withdrawn(self) -> None:
+        """It did not; were that lost, no index of that inode would be found."""
+        self._advance("")
+
+    def published(self) -> None:
+        """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
+        self._advance(PUBLISHED)
+
+    def _advance(self, stage: str) -> None:
+        if self.transaction.stage != PUBLISHED:
+            self.transaction = self._journal.advance(self.transaction, stage)
 
 
-def publish_edit(
-    space: Workspace, base: IndexFile, edit: EditCall, draft: str, observer: Observer | None = None
-) -> ImageIndex:
+def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, marks: Marks | None = None) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
     ``draft`` is a name in the staging folder, free to use, that begins with the transaction's id; ``space.published``
-    notes what was written. ``edit`` must take any sound index: it is made again on whatever another writer left. Raises
+    notes what was written. The edit is made again on whatever another writer left. Raises
     OSError, CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
     """
     refuse_link(space.directory)
     # Updates of others that were displaced: the index each was made of, and what they made of it.
     owed: list[tuple[ImageIndex, ImageIndex]] = []
     ours: ImageIndex | None = None
+    make = edit.on(base.contents)
     for _ in range(_ATTEMPTS):
         before = _with_owed(base.contents, owed, ours)
         # Hashed first, so that of what is appended nothing is hashed again.
         before.sha256  # noqa: B018
-        new = edit(before)
-        if _put_in_place(space, base, new, draft, observer):
+        new = make(before)
+        if _put_in_place(space, base, new, draft, marks):
             displaced = _displaced(space, base, ours, draft)
             if displaced is None or displaced is base.index:
                 return new
@@ -99,7 +112,7 @@ def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageInd
     return left.inserted([(len(left), descriptor, None) for descriptor in added])
 
 
-def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, observer: Observer | None) -> bool:
+def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, marks: Marks | None) -> bool:
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
@@ -108,14 +121,14 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)
         return False
-    if observer and written:
-        observer.ready(written.st_ino)
+    if marks and written:
+        marks.ready(written.st_ino)
     if not base.exists:
         try:
             space.disk.rename(space.staging, draft, space.root, INDEX_NAME)
         except FileExistsError:
-            if observer:
-                observer.withdrawn()
+            if marks:
+                marks.withdrawn()
             space.disk.unlink(space.staging, draft)
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
@@ -125,8 +138,8 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
         space.notes.append(COMPARED_ONLY)
     space.index_changed = True
     space.disk.sync_folder(space.root)
-    if observer:
-        observer.published()
+    if marks:
+        marks.published()
     _note_published(space, new, written)
     return True
 
@@ -286,15 +299,14 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
     if found is None:
         return True
     # Who still has it open may have written anything.
-    content = (hashlib.sha256(space.staging.read(draft)).hexdigest() if stalled else index.sha256)[:32]
+    content = (space.staging.sha256(draft) if stalled else index.sha256)[:32]
     again = None if stalled else keep_again(space.directory, copies, index, content, number)
     if again is not None:
         space.disk.unlink(space.staging, draft)
         return True
     backup = copies.new(number, len(index), content, stalled=stalled)
     if stalled or (found.st_nlink == 1 and found.st_uid == os.geteuid()):
-        space.disk.rename(space.staging, draft, copies.folder, backup.name)
-        space.disk.sync_folder(copies.folder)
+        copies.take(backup, space.staging, draft)
     else:
         if copies.put(backup, space.staging.read(draft), found) is None:
             return False
@@ -303,12 +315,12 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
     return True
 
 
-def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> None:
+def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
     """Replace index.json whole, by a file of the staging folder or the trash, or take it away.
 
     Raises OSError, and ConflictError where another program wrote a sound one meanwhile.
     """
-    observer.ready(swap.new.inode if swap.new else 0)
+    marks.ready(swap.new.inode if swap.new else 0)
     if swap.new is None:
         assert swap.old is not None
         _take_away(space, swap.old)
@@ -320,7 +332,7 @@ def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> Non
     else:
         _exchange(space, swap.old, swap.new, swap.old_sha256)
     space.disk.sync_folder(space.root)
-    observer.published()
+    marks.published()
 
 
 def _take_away(space: Workspace, old: Moved) -> None:
@@ -401,7 +413,7 @@ def is_same(folder: Folder, name: str, was: Moved | Placed | None, sha256: str) 
     if found is None or was is None:
         return found is None and was is None
     if sha256:
-        return stat.S_ISREG(found.st_mode) and hashlib.sha256(folder.read(name)).hexdigest() == sha256
+        return folder.sha256(name) == sha256
     return (found.st_size, found.st_mtime_ns, found.st_ino) == (was.size, was.modified_ns, was.inode)
 
 

@@ -11,7 +11,6 @@ the new index is noted there before that file takes its place.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import stat
@@ -27,14 +26,13 @@ import msgspec
 from .backups import keep_backup, keep_corrupt
 from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
 from .descriptors import Descriptor
-from .disk import Folder
-from .edits import Edit, EditCall, arrivals, needed, removals, removals_at
+from .disk import OUTSIDE
+from .edits import Edit, arrivals, needed, removals
 from .entries import packed_file
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .file_steps import (
     all_in_place,
     bring_in,
-    clear_displaced,
     is_moved,
     is_placed,
     mode_of,
@@ -43,13 +41,12 @@ from .file_steps import (
     placed_from,
     send_back,
     set_modes,
-    unset_modes,
 )
 from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, is_passing, reason_of
-from .publish import gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
+from .publish import Marks, gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import (
     Identity,
     Mode,
@@ -123,13 +120,12 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         transaction = msgspec.structs.replace(transaction, swap=_replacement(space, transaction.id, index))
     staged = _staged(space, transaction.id, change.place, copy=copy)
     transaction = msgspec.structs.replace(transaction, placed=[placed for _, placed in staged])
-    call = edit.on(base.contents) if edit is not None and base is not None else None
-    done = run(space, transaction, base, call)
+    done = run(space, transaction, base, edit)
     for place, placed in staged:
         if place.take and place.path is not None and placed.path is None:
             # What was copied is in the cache all the same where its source may not be written.
             with suppress(OSError):
-                space.disk.unlink_outside(place.path)
+                space.disk.unlink(OUTSIDE, str(place.path))
     return done
 
 
@@ -168,7 +164,7 @@ def _bound(edit: IndexEdit, base: IndexFile) -> Edit:
     doomed = {removal.position for removal in edit.remove}
     left = index.without_at(doomed)
     coming = [(_position_in_left(one.position, doomed, left), Descriptor.parse(one.raw)) for one in edit.insert]
-    return Edit(removals_at(index, doomed), arrivals(left, coming))
+    return Edit(removals(index, doomed), arrivals(left, coming))
 
 
 def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) -> int:
@@ -179,7 +175,7 @@ def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) 
 
 def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: ImageIndex) -> Transaction:
     """The transaction with this edit of the index, and with what its reverse needs to know."""
-    removed = list(edit.out) if edit.keys is None else removals(index, edit.keys)
+    removed = list(edit.out) if edit.keys is None else removals(index, index.positions_of(edit.keys))
     added = list(edit.into)
     if edit.appended is not None:
         added.append(RecordedDescriptor(edit.appended.raw.decode(), len(index)))
@@ -244,7 +240,12 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
     old = space.root.lstat(INDEX_NAME)
     moved = moved_from(old, transaction_id, INDEX_NAME) if old is not None else None
     if wanted.data is None:
-        return Swap(moved, _from_trash(space, wanted.trash), wanted.seen.sha256, _sha256_of(space.trash, wanted.trash))
+        new, sha256 = None, ""
+        if wanted.trash is not None:
+            if (found := space.trash.lstat(wanted.trash)) is None:
+                raise ConflictError(f"the trash no longer holds {wanted.trash}")
+            new, sha256 = placed_from(found, INDEX_NAME, trash=wanted.trash), space.trash.sha256(wanted.trash)
+        return Swap(moved, new, wanted.seen.sha256, sha256)
     like = old if old is not None and stat.S_ISREG(old.st_mode) else None
     if like is not None:
         data = space.root.read(INDEX_NAME)
@@ -253,25 +254,7 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
         keep_corrupt(space.directory, data, space.disk)
     draft = f"{transaction_id}{_DRAFT}"
     space.disk.write_new(space.staging, draft, wanted.data, like)
-    new = _placed(space, draft, INDEX_NAME)
-    return Swap(moved, new, wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
-
-
-def _from_trash(space: Workspace, name: str | None) -> Placed | None:
-    if name is None:
-        return None
-    found = space.trash.lstat(name)
-    if found is None:
-        raise ConflictError(f"the trash no longer holds {name}")
-    return placed_from(found, INDEX_NAME, trash=name)
-
-
-def _sha256_of(folder: Folder, name: str | None) -> str:
-    """Of a regular file; empty for anything else."""
-    found = folder.lstat(name) if name else None
-    if name is None or found is None or not stat.S_ISREG(found.st_mode):
-        return ""
-    return hashlib.sha256(folder.read(name)).hexdigest()
+    return Swap(moved, _placed(space, draft, INDEX_NAME), wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
 
 
 def _await_index(space: Workspace, seen: IndexSeen) -> None:
@@ -301,26 +284,16 @@ def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Pl
         return _placed(space, draft, place.name)
     if place.trash is not None:
         found = space.trash.lstat(place.trash) if usable_name(place.trash) else None
-        _check_source(place, found, f"{place.trash} in the trash")
-        assert found is not None
-        return placed_from(found, place.name, trash=place.trash)
+        return placed_from(_check_source(place, found, f"{place.trash} in the trash"), place.name, trash=place.trash)
     assert place.path is not None
-    return _staged_path(space, place, place.path, draft, copy=copy)
-
-
-def _staged_path(space: Workspace, place: Place, path: Path, draft: str, *, copy: bool) -> Placed:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        found = None
-    _check_source(place, found, str(path))
-    assert found is not None
+    path = place.path
+    found = _check_source(place, OUTSIDE.lstat(str(path)), str(path))
     if not stat.S_ISREG(found.st_mode) and not (place.take and stat.S_ISREG(os.stat(path).st_mode)):
         raise ConflictError(f"{path} is not a regular file")
     if copy or place.copy or not _is_movable(space, place, path, found):
         space.disk.copy_in(path, space.staging, draft)
         return _placed(space, draft, place.name)
-    space.disk.sync_path(path)
+    space.disk.sync_file(OUTSIDE, str(path))
     # What has to change places with it can do so only inside the cache.
     staging = None if space.root.lstat(place.name) is None else draft
     return placed_from(found, place.name, path=os.path.abspath(path), staging=staging)
@@ -334,11 +307,13 @@ def _is_movable(space: Workspace, place: Place, path: Path, found: os.stat_resul
     return place.take or not os.path.samestat(os.stat(path.parent), root)
 
 
-def _check_source(place: Place, found: os.stat_result | None, what: str) -> None:
+def _check_source(place: Place, found: os.stat_result | None, what: str) -> os.stat_result:
+    """Raises PlanChangedError where what comes in is not what was seen."""
     if found is None:
         raise PlanChangedError(f"{what} is gone")
     if place.source is not None and Seen.of(found) != place.source:
         raise PlanChangedError(f"{what} has changed since the plan was shown")
+    return found
 
 
 def _placed(space: Workspace, draft: str, name: str) -> Placed:
@@ -348,32 +323,7 @@ def _placed(space: Workspace, draft: str, name: str) -> Placed:
     return placed_from(found, name, staging=draft)
 
 
-class Marks:
-    """What `publish` tells of its steps, kept in the record's name."""
-
-    def __init__(self, space: Workspace, transaction: Transaction) -> None:
-        self._journal = space.journal
-        self.transaction = transaction
-
-    def ready(self, inode: int) -> None:
-        """The index is written, as the file with this inode, and takes its place next."""
-        self._advance(f"{PUBLISHING}{inode}")
-        self._journal.sync()
-
-    def withdrawn(self) -> None:
-        """It did not; were that lost, no index of that inode would be found."""
-        self._advance("")
-
-    def published(self) -> None:
-        """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
-        self._advance(PUBLISHED)
-
-    def _advance(self, stage: str) -> None:
-        if self.transaction.stage != PUBLISHED:
-            self.transaction = self._journal.advance(self.transaction, stage)
-
-
-def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: EditCall | None) -> Transaction:
+def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
     """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back.
 
     ``base`` is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later:
@@ -413,7 +363,6 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> Transaction:
     """Make the steps that follow the index; ``index`` is what it is then, for a transaction that is not marked."""
-    clear_displaced(space, transaction)
     _clear_old_index(space, transaction)
     for moved in transaction.discarded:
         # What another program has put there since stays: an entry of it may be about to come.
@@ -451,7 +400,7 @@ def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Tran
     if swap is not None and swap.old is not None and swap.new is not None:
         # Where the replacement came no further than to take away what stood there.
         move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
-    unset_modes(space, transaction.modes)
+    set_modes(space, [Mode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
     send_back(space, transaction, ours=ours)
     for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
