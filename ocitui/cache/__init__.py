@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from .documents import ImageConfiguration as ImageConfiguration
     from .documents import ImageManifest as ImageManifest
     from .documents import Platform as Platform
-    from .entries import Entry as Entry
-    from .entries import EntryKey as EntryKey
     from .errors import AmbiguousDigestError as AmbiguousDigestError
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
@@ -60,9 +58,11 @@ if TYPE_CHECKING:
     from .errors import StorageError as StorageError
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .files import FileKind as FileKind
+    from .index import EntryKey as EntryKey
     from .index import ImageIndex as ImageIndex
     from .index import examine_index as examine_index
     from .index import judge_index as judge_index
+    from .listing import Entry as Entry
     from .lookup import Explanation as Explanation
     from .lookup import PackedImage as PackedImage
     from .lookup import Reason as Reason
@@ -91,7 +91,6 @@ _NAMES = {
     "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
-    "entries": "Entry EntryKey",
     "errors": (
         "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
         "InvalidNameError "
@@ -99,7 +98,8 @@ _NAMES = {
         "ReadOnlyError StorageError"
     ),
     "files": "DEFAULT_DIRECTORY FileKind",
-    "index": "ImageIndex examine_index judge_index",
+    "index": "EntryKey ImageIndex examine_index judge_index",
+    "listing": "Entry",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
     "records": "Transaction TransactionKind TransactionState",

@@ -144,6 +144,12 @@ class Backups:
                 found.append(one)
         return sorted(found, key=lambda one: (one.number, one.moment, one.ordinal), reverse=True)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many lie as they were that it is time to compress them."""
+        loose = [one.size for one in self.all() if not one.compressed and not one.stalled]
+        return len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES
+
     def refused(self) -> Iterator[RefusedFile]:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
         # In this order: a copy that another thread makes meanwhile is known.

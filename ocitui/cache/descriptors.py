@@ -28,6 +28,7 @@ from .documents import (
     structural_quotes,
 )
 from .errors import DocumentError
+from .files import FileKind, reachable_files
 from .strict_json import Scanner, next_element
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
@@ -136,6 +137,16 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     def key(self) -> tuple[str, str | None]:
         """The digest and format it is recalled by."""
         return self.digest, self.format
+
+    @property
+    def files(self) -> dict[FileKind, str]:
+        """The names of its entry's three files; empty where no lookup can reach any."""
+        return reachable_files(self.digest, self.format)
+
+    @property
+    def packed_file(self) -> str:
+        """The name of its packed file; empty where it can have none."""
+        return self.files.get(FileKind.PACKED, "")
 
     def with_annotations(self, changes: dict[str, str]) -> Descriptor:
         """The same descriptor with these annotations set, unknown fields and order kept."""

@@ -142,9 +142,9 @@ def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None 
         raise
 
 
-def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> bytes:
+def read_bounded(path: Path | str, limit: int, *, follow: bool = True) -> bytes:
     """All of such a file. Raises OSError as `open_bounded` does, EFBIG too where it grows meanwhile."""
-    with open_bounded(path, limit, dir_fd=dir_fd, follow=follow) as file:
+    with open_bounded(path, limit, follow=follow) as file:
         return read_to_end(file, limit)
 
 

@@ -9,7 +9,7 @@ import codecs
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice, pairwise
@@ -19,7 +19,6 @@ import msgspec
 
 from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
 from .documents import IMAGE_INDEX, Platform
-from .entries import EntryKey, identity_keys
 from .errors import DocumentError
 from .strict_json import Scanner
 from .verdict import IndexOutcome, Verdict
@@ -29,6 +28,8 @@ EMPTY_INDEX = (
 )
 Key = tuple[str, str | None]
 """Digest and format: what the daemon recalls an entry by."""
+EntryKey = tuple[str, str, str, int]
+"""Digest, format, image name, and how many equal ones stand before it: an entry's identity while it is listed."""
 Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
@@ -39,15 +40,6 @@ _INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
 
 class NotUtf8Error(DocumentError):
     """The bytes are not UTF-8: the one fault for which the daemon refuses to start and leaves the file alone."""
-
-
-class Layout(NamedTuple):
-    """The bytes around the descriptors: the white space just inside the brackets, and all that is outside."""
-
-    head: bytes
-    opening: bytes
-    closing: bytes
-    tail: bytes
 
 
 class IndexDifference(NamedTuple):
@@ -213,10 +205,6 @@ class ImageIndex:
         hashing.update(view[end:])
         return hashing.hexdigest()
 
-    def matches(self, data: bytes) -> bool:
-        """Whether these bytes are this very index."""
-        return self.data == data
-
     def difference(self, previous: ImageIndex) -> IndexDifference:
         """What changed since ``previous``; an entry is the same by its digest, format, name, and which such it is."""
         if self.data == previous.data:
@@ -264,11 +252,11 @@ class ImageIndex:
         return self.data[self.end(position) : self.start(position + 1)]
 
     @cached_property
-    def layout(self) -> Layout:
-        """The bytes around the descriptors."""
-        data, first, last = self.data, self.columns.first, self.columns.last
+    def brackets(self) -> tuple[bytes, bytes]:
+        """The white space just inside the brackets."""
+        first, last = self.columns.first, self.columns.last
         start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
-        return Layout(data[:first], data[first:start], data[end:last], data[last:])
+        return self.data[first:start], self.data[end:last]
 
     # Edits
 
@@ -347,10 +335,9 @@ class ImageIndex:
 
     def _brackets(self) -> tuple[bytes, bytes]:
         """The white space inside the brackets; where they are empty, what the head's indentation asks for."""
-        layout = self.layout
         if self:
-            return layout.opening, layout.closing
-        indent = _INDENT.search(layout.head)
+            return self.brackets
+        indent = _INDENT.search(self.data[: self.columns.first])
         return (b"\n" + indent[1] * 2, b"\n" + indent[1]) if indent else (b"", b"")
 
     def _common_gap(self) -> bytes:
@@ -436,6 +423,23 @@ class Descriptors(Sequence[Descriptor]):
             if end == len(positions) or positions[end] != positions[end - 1] + 1:
                 yield from self._columns.made(positions[start], positions[end - 1] + 1)
                 start = end
+
+
+def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
+    """The key of each descriptor, in order."""
+    return identity_keys((one.digest, one.format, one.image_name) for one in descriptors)
+
+
+def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> list[EntryKey]:
+    """The key of each entry by its digest, format and image name, in order."""
+    seen: dict[tuple[str, str, str], int] = {}
+    keys: list[EntryKey] = []
+    for digest, format_, name in identities:
+        identity = (digest, format_ or "", name or "")
+        nth = seen.get(identity, 0)
+        seen[identity] = nth + 1
+        keys.append((*identity, nth))
+    return keys
 
 
 def _find_all(values: Sequence[object], wanted: object) -> list[int]:

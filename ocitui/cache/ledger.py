@@ -25,8 +25,7 @@ import msgspec
 from .disk import Disk, Folder, shared_mode, storage_errors
 from .errors import CacheError, ConflictError
 from .files import open_bounded
-from .lock import taking_turns
-from .own_folder import make_own_folder, open_own_folder
+from .own_folder import make_own_folder, open_own_folder, taking_turns
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
@@ -186,11 +185,14 @@ class Ledger:
     @classmethod
     def open(cls, directory: Path) -> Ledger:
         """Read it; where it cannot be read it is empty, and ``problem`` says why."""
-        ledger = cls(directory)
+        ledger, data = cls(directory), b""
         try:
-            data = _content(directory)
+            with open_own_folder(directory) as own:
+                data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
+        except (FileNotFoundError, ConflictError):
+            pass
         except OSError as error:
-            data, ledger.problem = b"", f"the ledger cannot be read: {error.strerror}"
+            ledger.problem = f"the ledger cannot be read: {error.strerror}"
         ledger._lines = read_lines(data, ledger.sound, ledger.damaged)
         return ledger
 
@@ -278,26 +280,17 @@ class Ledger:
         self.sound, self.damaged, self._lines = kept, bad, len(lines)
 
 
-def _content(directory: Path) -> bytes:
-    """The ledger's bytes, none where there is no ledger. Raises OSError."""
-    try:
-        with open_own_folder(directory) as own:
-            return own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
-    except (FileNotFoundError, ConflictError):
-        return b""
-
-
-def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
-    """Note a packed file of the cache that was just stored; it is read where its hash is not given.
+def record_stored(directory: Path, packed: Path, disk: Disk | None = None) -> None:
+    """Note a packed file of the cache that was just stored, which is read for it.
 
     Does nothing where the ledger cannot be written: the first deep check notes it then.
     """
     with suppress(OSError, CacheError):
         with open_bounded(packed) as file:
             found = os.fstat(file.fileno())
-            known = sha256 or hash_file(file, lambda size: None)
+            sha256 = hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
-        ledger.record(packed.name, found, known.removeprefix("sha256:"), first_seen=sha256 is None)
+        ledger.record(packed.name, found, sha256, first_seen=True)
         ledger.flush()
 
 

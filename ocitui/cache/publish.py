@@ -20,6 +20,7 @@ from .backups import keep_again, keep_backup
 from .disk import Folder
 from .edits import Edit
 from .errors import ConflictError
+from .file_steps import source_of
 from .files import INDEX_NAME, read_kernel_file
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
@@ -95,7 +96,7 @@ def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, mark
 
 def _with_owed(now: ImageIndex, owed: list[tuple[ImageIndex, ImageIndex]], ours: ImageIndex | None) -> ImageIndex:
     """The index on disk with every displaced update in it again."""
-    if len(owed) == 1 and ours is not None and now.matches(ours.to_bytes()):
+    if len(owed) == 1 and ours is not None and now.data == ours.data:
         # Nobody wrote since: what was displaced is all there is to start from.
         return owed[0][1]
     for common, theirs in owed:
@@ -116,7 +117,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
-    space.disk.write_new(space.staging, draft, new.to_bytes(), like)
+    space.disk.write_new(space.staging, draft, new.data, like)
     written = space.staging.lstat(draft)
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)
@@ -162,7 +163,7 @@ def _still(space: Workspace, base: IndexFile) -> bool:
     latest = read_patiently(space.directory)
     if base.index is None or latest.index is None:
         return base.exists == latest.exists and latest.verdict.sound
-    return base.index.matches(latest.index.to_bytes())
+    return base.index.data == latest.index.data
 
 
 def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
@@ -192,11 +193,11 @@ def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft
     found: ImageIndex | None = base.index
     if not _untouched(space.staging.lstat(draft), base):
         data = _read_displaced(space, base.index, draft)
-        if not base.index.matches(data):
+        if data != base.index.data:
             found = examine_index(data)[1]
     if found is None and not writers:
         space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
-    elif found is base.index and ours is not None and not writers and base.index.matches(ours.to_bytes()):
+    elif found is base.index and ours is not None and not writers and base.index.data == ours.data:
         # It was written here a moment ago, and lacks the update that is owed.
         space.disk.unlink(space.staging, draft)
     else:
@@ -210,7 +211,7 @@ def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         data = space.staging.read(draft)
-        if base.matches(data) or examine_index(data)[1] is not None or time.monotonic() >= deadline:
+        if base.data == data or examine_index(data)[1] is not None or time.monotonic() >= deadline:
             return data
         time.sleep(_PAUSE)
 
@@ -330,7 +331,7 @@ def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
     elif swap.old is None:
         _put_down(space, swap.new)
     else:
-        _exchange(space, swap.old, swap.new, swap.old_sha256)
+        _exchange(space, swap, swap.old, swap.new)
     space.disk.sync_folder(space.root)
     marks.published()
 
@@ -342,14 +343,13 @@ def _take_away(space: Workspace, old: Moved) -> None:
     space.disk.sync_folder(space.trash)
 
 
-def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> None:
-    folder, name = index_source(space, new)
+def _exchange(space: Workspace, swap: Swap, old: Moved, new: Placed) -> None:
+    folder, name = source_of(space, new)
     if space.disk.exchange(folder, name, space.root, INDEX_NAME):
         space.index_changed = True
-        if gave_back(space, folder, name, Swap(old, new, old_sha256)):
+        # What it displaced goes to the trash once all is done.
+        if gave_back(space, folder, name, swap):
             raise _beaten()
-        # The trash is synced once all is done.
-        space.disk.rename(folder, name, space.trash, old.trash)
     else:
         space.notes.append(COMPARED_ONLY)
         _take_away(space, old)
@@ -359,17 +359,12 @@ def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> Non
 
 def _put_down(space: Workspace, new: Placed) -> None:
     """Put the new index where none is."""
-    folder, name = index_source(space, new)
+    folder, name = source_of(space, new)
     try:
         space.disk.rename(folder, name, space.root, INDEX_NAME)
     except FileExistsError:
         raise _beaten() from None
     space.index_changed = True
-
-
-def index_source(space: Workspace, new: Placed) -> tuple[Folder, str]:
-    """Where the new index comes from."""
-    return (space.trash, new.trash) if new.trash is not None else (space.staging, new.staging or "")
 
 
 def is_taken_away(space: Workspace, swap: Swap) -> bool:

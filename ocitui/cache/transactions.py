@@ -28,7 +28,6 @@ from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen,
 from .descriptors import Descriptor
 from .disk import OUTSIDE
 from .edits import Edit, arrivals, needed, removals
-from .entries import packed_file
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .file_steps import (
     all_in_place,
@@ -41,12 +40,13 @@ from .file_steps import (
     placed_from,
     send_back,
     set_modes,
+    source_of,
 )
 from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, is_passing, reason_of
-from .publish import Marks, gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
+from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import (
     Identity,
     Mode,
@@ -183,8 +183,8 @@ def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: Im
         transaction,
         removed=_with_what_stays(space, transaction, index, removed),
         added=added,
-        opening=index.layout.opening.decode(),
-        closing=index.layout.closing.decode(),
+        opening=index.brackets[0].decode(),
+        closing=index.brackets[1].decode(),
     )
 
 
@@ -199,7 +199,7 @@ def _with_what_stays(
     found: list[RecordedDescriptor] = []
     for one in removed:
         descriptor = one.descriptor
-        name = packed_file(descriptor)
+        name = descriptor.packed_file
         there = space.root.lstat(name) if name and name not in moved else None
         if there is not None or twins[descriptor.key]:
             size, modified = (there.st_size, there.st_mtime_ns) if there is not None else (0, 0)
@@ -379,7 +379,7 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
     backups what it was an edit of."""
     swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
     if swap is not None and swap.new is not None and swap.old is not None:
-        folder, name = index_source(space, swap.new)
+        folder, name = source_of(space, swap.new)
         if not is_placed(folder.lstat(name), swap.new):
             move(space, folder, name, space.trash, swap.old.trash)
     elif swap is not None and swap.new is None and swap.old is not None:
@@ -458,7 +458,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
         return is_taken_away(space, swap)
     if swap is None and not left.stage.startswith(PUBLISHING):
         return False
-    folder, name = index_source(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
+    folder, name = source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
     inode = swap.new.inode if swap and swap.new else int(left.stage.removeprefix(PUBLISHING))
     there, waiting = space.root.lstat(INDEX_NAME), folder.lstat(name)
     if waiting is not None and waiting.st_ino == inode:

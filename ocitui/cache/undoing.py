@@ -18,7 +18,6 @@ from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .edits import Edit, Gaps, needed, positions, removals
-from .entries import names_of, packed_file
 from .errors import ConflictError, NoSuchTransactionError
 from .file_steps import is_half_moved, is_moved, mode_of
 from .files import INDEX_NAME, regular_file
@@ -27,7 +26,6 @@ from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same
 from .records import (
-    LARGEST_SEQUENCE,
     Identity,
     Moved,
     RecordedDescriptor,
@@ -236,7 +234,7 @@ def _files_leaving(
     if target.marked and target.placed:
         since = (one for one in space.journal.since(target.order) if one.id != target.id)
         added = (one for newer in since if newer.state is TransactionState.DONE for one in newer.added)
-        later = {name for one in added for name in names_of(one.descriptor).values()}
+        later = {name for one in added for name in one.descriptor.files.values()}
     for placed in target.placed:
         there = space.root.lstat(placed.name)
         if there is None:
@@ -310,21 +308,16 @@ class Overwritten:
         return tuple(dict.fromkeys(one.image_name for one in entries if one.image_name))
 
 
-def find_overwritten(directory: Path, index: ImageIndex, since: float | None = None) -> list[Overwritten]:
-    """What the index no longer shows of the transactions begun ``since``, in seconds since the epoch, or of all.
-
-    Newest first; an entry counts for the newest that touched it alone. Raises StorageError.
-    """
+def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
+    """What the index no longer shows of transactions, newest first; an entry counts for the newest that touched it
+    alone. Raises StorageError."""
     transactions = _changes(directory)
     if not transactions:
         return []
-    begun = [one.order for one in transactions if since is None or one.started >= since]
-    # Whatever the clock said later on: what has a greater number came later.
-    first = min(begun, default=(LARGEST_SEQUENCE + 1, ""))
     state, touched, found = _State(directory, index), set[Identity](), list[Overwritten]()
     mends = {one.id for chain in taken_back(transactions) for one in chain}
     for transaction in transactions:
-        if transaction.replaces_index or transaction.order < first:
+        if transaction.replaces_index:
             # The index was another one before; what it held says nothing of this one.
             break
         if transaction.state is not TransactionState.UNDONE:
@@ -447,7 +440,7 @@ class _State:
 
     def _stored_again(self, transaction: Transaction, one: RecordedDescriptor | None, descriptor: Descriptor) -> bool:
         """Whether an entry's packed file came into its place after the transaction: the image was pulled anew."""
-        name = packed_file(descriptor)
+        name = descriptor.packed_file
         there = regular_file(self._directory / name) if name else None
         if there is None:
             return False
@@ -516,7 +509,7 @@ def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int
 
 def _require_files(directory: Path, descriptors: Iterable[Descriptor]) -> None:
     for descriptor in descriptors:
-        for name in names_of(descriptor).values():
+        for name in descriptor.files.values():
             if regular_file(directory / name) is None:
                 raise ConflictError(
                     f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
-from .entries import EntryKey
 from .errors import CacheDirectoryError
 from .files import INDEX_NAME
-from .index import ImageIndex
+from .index import EntryKey, ImageIndex
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
 

@@ -19,8 +19,7 @@ from ocitui.cache import CacheError, ConflictError, StorageError
 from ocitui.cache.actor import whoami
 from ocitui.cache.disk import Disk, shared_mode, storage_errors
 from ocitui.cache.files import OWN_NAME
-from ocitui.cache.lock import taking_turns
-from ocitui.cache.own_folder import make_own_folder, open_own_folder
+from ocitui.cache.own_folder import make_own_folder, open_own_folder, taking_turns
 
 from .findings import Finding
 

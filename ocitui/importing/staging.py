@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory
-from ocitui.cache.lock import wait_for_turn
-from ocitui.cache.own_folder import make_own_folder
+from ocitui.cache.own_folder import make_own_folder, wait_for_turn
 from ocitui.text import human_size
 
 from .errors import NoRoomError

@@ -36,7 +36,7 @@ def test_its_reverse_gives_the_same_bytes(drawn: Drawn, doomed: set[int], coming
         one.raw.encode() for one in edit.into
     )
     assert [there.descriptors[one.position].raw for one in edit.into] == [one.raw.encode() for one in edit.into]
-    gaps = index.layout.opening, index.layout.closing
+    gaps = index.brackets
     back = Edit(edit.into, edit.out, gaps=gaps).on(there)(there)
     assert back.to_bytes() == drawn.data
 

@@ -32,8 +32,7 @@ from ocitui.cache import (
 from ocitui.cache.backups import compress_backups, late_updates
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.journal import Journal, RefusedFile
-from ocitui.cache.lock import hold_lock
-from ocitui.cache.own_folder import enter
+from ocitui.cache.own_folder import enter, hold_lock
 from ocitui.cache.records import LARGEST_SEQUENCE
 from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import ACTS, interrupted_delete, key, scene_of

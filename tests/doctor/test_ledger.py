@@ -138,10 +138,6 @@ def test_a_stored_file_is_recorded_by_what_it_is(tmp_path: Path) -> None:
     assert found is not None
     assert found.sha256 == digest_of(packed)
     assert found.same_file(os.stat(packed))
-    record_stored(tmp_path, packed, f"sha256:{HASH}")
-    found = Ledger.open(tmp_path).look(NAME)
-    assert found is not None
-    assert found.sha256 == HASH
 
 
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:

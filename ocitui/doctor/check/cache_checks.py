@@ -15,8 +15,7 @@ from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kern
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
-from ocitui.cache.lock import LOCK_NAME
-from ocitui.cache.own_folder import open_journal
+from ocitui.cache.own_folder import LOCK_NAME, open_journal
 from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
 

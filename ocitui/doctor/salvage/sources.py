@@ -38,7 +38,7 @@ from ocitui.cache import (
     InvalidNameError,
     Transaction,
 )
-from ocitui.cache.entries import entry_keys
+from ocitui.cache.index import entry_keys
 from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
