@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
     from .changes import Change as Change
-    from .changes import ChangeMode as ChangeMode
     from .changes import Discard as Discard
     from .changes import IndexEdit as IndexEdit
     from .changes import IndexReplacement as IndexReplacement
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from .lookup import ResolvedImage as ResolvedImage
     from .names import ImageName as ImageName
     from .names import PackedFormat as PackedFormat
+    from .records import ChangeMode as ChangeMode
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
@@ -84,10 +84,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "backups": "Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup transactions_since",
     "cache": "PackerCache Preparation",
-    "changes": (
-        "Change ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index "
-        "see see_index"
-    ),
+    "changes": ("Change Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index see see_index"),
     "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
@@ -102,7 +99,7 @@ _NAMES = {
     "listing": "Entry",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
-    "records": "Transaction TransactionKind TransactionState",
+    "records": "ChangeMode Transaction TransactionKind TransactionState",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",

@@ -22,6 +22,7 @@ from .disk import Folder
 from .errors import DocumentError
 from .files import INDEX_NAME
 from .index import EMPTY_INDEX, ImageIndex
+from .records import ChangeMode
 
 if TYPE_CHECKING:
     from .edits import Edit
@@ -155,15 +156,6 @@ class Place:
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.data, self.path, self.trash)) != 1:
             raise ValueError(f"{self.name} needs data, a path or a file of the trash, and one of them only")
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeMode:
-    """A regular file or directory whose permission bits change from ``old`` to ``new``."""
-
-    name: str
-    old: int
-    new: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,9 +112,7 @@ def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list
     """The record of descriptors that come in, each before the one that has that position in ``left``."""
     return [
         RecordedDescriptor(
-            descriptor.raw.decode(),
-            position + earlier,
-            _neighbour_at(left, position) if position < len(left) else None,
+            descriptor.raw.decode(), position + earlier, _neighbour_at(left, position) if position < len(left) else None
         )
         for earlier, (position, descriptor) in enumerate(sorted(wanted, key=lambda one: one[0]))
     ]

@@ -13,29 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .disk import OUTSIDE, Folder
-from .records import Mode, Moved, Placed, Transaction, trash_name
+from .records import ChangeMode, Moved, Placed, Transaction, trash_name
 from .workspace import Workspace
 
-_CANNOT_RETURN = (
-    errno.EEXIST,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EXDEV,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-)
-
-
-def moved_from(found: os.stat_result, transaction_id: str, name: str, aside: str = "") -> Moved:
-    """The move of this file to the trash, under its usual name there unless another is given."""
-    trash = aside or trash_name(transaction_id, name)
-    return Moved(name, found.st_size, found.st_mtime_ns, found.st_ino, trash)
-
-
-def placed_from(found: os.stat_result, name: str, **source: str | None) -> Placed:
-    """The coming of this file under a name of the cache, from the trash, the staging folder or a path."""
-    return Placed(name, found.st_size, found.st_mtime_ns, found.st_ino, **source)
+_CANNOT_RETURN = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def bring_in(space: Workspace, transaction: Transaction) -> None:
@@ -62,7 +43,7 @@ def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None
             _swap_back(space, placed, old, folder, name)
         else:
             there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not OUTSIDE else None
-            if waiting is None and is_placed(there, placed):
+            if waiting is None and placed.matches(there):
                 _return(space, transaction, placed, space.root, placed.name, ours=ours)
             elif there is not None and waiting is not None and is_half_moved(there, waiting):
                 space.disk.unlink(space.root, placed.name)
@@ -86,31 +67,11 @@ def is_half_moved(one: os.stat_result, other: os.stat_result) -> bool:
     return os.path.samestat(one, other) and one.st_nlink > 1
 
 
-def all_in_place(space: Workspace, transaction: Transaction) -> bool:
-    return all(is_placed(space.root.lstat(placed.name), placed) for placed in transaction.placed)
-
-
 def source_of(space: Workspace, placed: Placed) -> tuple[Folder, str]:
     """The folder that a file comes from, and its name there."""
     if placed.trash is not None:
         return space.trash, placed.trash
     return (OUTSIDE, placed.path or "") if placed.staging is None else (space.staging, placed.staging)
-
-
-def is_placed(found: os.stat_result | None, placed: Placed) -> bool:
-    """Whether a file is the one that was to come in."""
-    return found is not None and (found.st_size, found.st_mtime_ns, found.st_ino) == (
-        placed.size,
-        placed.modified_ns,
-        placed.inode,
-    )
-
-
-def is_moved(found: os.stat_result | None, moved: Moved) -> bool:
-    """Whether a file is the one that was to go."""
-    if found is None or (found.st_size, found.st_mtime_ns) != (moved.size, moved.modified_ns):
-        return False
-    return moved.inode in (0, found.st_ino)
 
 
 def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
@@ -139,14 +100,14 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
     if there is None:
         move(space, trash, old.trash, root, placed.name)
         return
-    if not is_placed(there, placed):
+    if not placed.matches(there):
         # Not brought in yet, or replaced since by somebody else, whose file stays.
-        if waiting is not None and not is_placed(waiting, placed):
+        if waiting is not None and not placed.matches(waiting):
             move(space, folder, name, trash, old.trash)
         return
     move(space, trash, old.trash, folder, name)
     waiting = folder.lstat(name)
-    if waiting is None or is_placed(waiting, placed):
+    if waiting is None or placed.matches(waiting):
         return
     if not space.disk.exchange(folder, name, root, placed.name):
         space.disk.rename(folder, name, trash, old.trash)
@@ -187,7 +148,7 @@ def mode_of(root: Folder, name: str) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def set_modes(space: Workspace, modes: Iterable[Mode]) -> None:
+def set_modes(space: Workspace, modes: Iterable[ChangeMode]) -> None:
     """Change each that still has its old bits."""
     for mode in modes:
         if mode.new != mode.old and mode_of(space.root, mode.name) == mode.old:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from .actor import log_to_host, whoami
+from .actor import log_to_host
 from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
 from .records import (
-    RECORD_VERSION,
     TRANSACTION_ID,
     NewerRecordError,
     Order,
@@ -48,7 +46,7 @@ _OF_THE_FILE = frozenset(
     (errno.EIO, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EFBIG, errno.EBADMSG, errno.EUCLEAN, errno.ENXIO)
 )
 _ENDED = (TransactionState.VOID, TransactionState.DONE)
-_CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
+_CHANGED_NOTHING = {TransactionState.PENDING, TransactionState.VOID}
 
 
 class RecordName(NamedTuple):
@@ -150,15 +148,19 @@ class Journal:
                 return self.load(record)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
-    def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
-        """The transactions in these states, newest first; a record that may not be acted on is left out."""
-        wanted = set(states)
-        return self._readable(record for record in self.names() if record.state in wanted)
+    def list(self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")) -> Transactions:
+        """The transactions in these states, of this place in the order or later, newest first; a record that may not be
+        acted on is left out."""
+        wanted, records = set(states), Transactions()
+        for record in self.names():
+            if record.state in wanted and record.order >= since:
+                with suppress(ConflictError):
+                    records.append(self.load(record))
+        return records
 
     def since(self, moment: Order) -> Transactions:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
-        changes = (record for record in self.names() if record.state not in _CHANGED_NOTHING)
-        return self._readable(record for record in changes if record.order >= moment)
+        return self.list(set(TransactionState) - _CHANGED_NOTHING, moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
         """The records that may not be acted on, newest first, then what bears no record's name.
@@ -187,10 +189,6 @@ class Journal:
         """The number of the newest transaction; 0 where none has one."""
         return max((record.order[0] for record in self.names()), default=0)
 
-    def first_pending(self) -> Order | None:
-        """The place of the oldest transaction that is pending."""
-        return next((record.order for record in self.pending()), None)
-
     def drop_drafts(self) -> None:
         """Remove records that were never finished, for which nothing had moved yet, and what they were called before
         where a power cut left both names of a rename."""
@@ -199,13 +197,6 @@ class Journal:
             record = _parse_name(name)
             if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
-
-    def _readable(self, wanted: Iterable[RecordName]) -> Transactions:
-        records: Transactions = []
-        for record in wanted:
-            with suppress(ConflictError):
-                records.append(self.load(record))
-        return records
 
     def names(self) -> RecordNames:
         """One for each transaction, newest first."""
@@ -232,26 +223,9 @@ class Journal:
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
 
 
-def begin(
-    kind: TransactionKind,
-    sequence: int,
-    *,
-    of: str | None = None,
-    names: Iterable[str] = (),
-    digests: Iterable[str] = (),
-) -> Transaction:
-    """An empty transaction of this program, now, with that number."""
-    return Transaction(
-        version=RECORD_VERSION,
-        id=f"{sequence:06d}-{os.urandom(2).hex()}",
-        sequence=sequence,
-        kind=kind,
-        started=time.time(),
-        by=whoami(),
-        of=of,
-        names=list(names),
-        digests=list(digests),
-    )
+def new_id(sequence: int) -> str:
+    """The id of a transaction with that number."""
+    return f"{sequence:06d}-{os.urandom(2).hex()}"
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -7,6 +7,7 @@ one that may stand there.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
@@ -110,31 +111,49 @@ def neighbour_of(identity: Identity) -> str:
     return "#" + blake2b(joined.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-class Moved(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file of the cache that goes to the trash: its size in bytes and mtime then, and its inode where that is known
-    (else 0); ``trash`` is its name there, left out of a record where it is the usual one."""
+class RecordedFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file by its name in the cache, and what it is known by: size in bytes, mtime, and inode (0: not known)."""
 
     name: str
     size: Size
     modified_ns: Nanoseconds
     inode: Inode = 0
+
+    def matches(self, found: os.stat_result | None) -> bool:
+        """Whether a file is still this one."""
+        if found is None or (found.st_size, found.st_mtime_ns) != (self.size, self.modified_ns):
+            return False
+        return self.inode in (0, found.st_ino)
+
+
+class Moved(RecordedFile, frozen=True, omit_defaults=True):
+    """A file of the cache that goes to the trash; ``trash`` is its name there, left out of a record where it is the
+    usual one."""
+
     trash: str = ""
 
+    @classmethod
+    def of(cls, found: os.stat_result, transaction_id: str, name: str, aside: str = "") -> Moved:
+        """The move of this file, under its usual name there unless another is given."""
+        trash = aside or trash_name(transaction_id, name)
+        return cls(name, found.st_size, found.st_mtime_ns, found.st_ino, trash)
 
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class Placed(RecordedFile, frozen=True, omit_defaults=True):
     """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by.
+    both a path and a staging name, through that folder.
 
     Only the program that made the transaction acts on ``path``; in a record it says no more than where a file was.
     """
 
-    name: str
-    size: Size
-    modified_ns: Nanoseconds
-    inode: Inode
     trash: str | None = None
     staging: str | None = None
     path: str | None = None
+
+    @classmethod
+    def of(cls, found: os.stat_result, name: str, **source: str | None) -> Placed:
+        """The coming of this file under a name of the cache."""
+        return cls(name, found.st_size, found.st_mtime_ns, found.st_ino, **source)
 
 
 class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,8 +168,8 @@ class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
     new_sha256: str = ""
 
 
-class Mode(msgspec.Struct, frozen=True):
-    """Permission bits of a name in the cache directory, changed."""
+class ChangeMode(msgspec.Struct, frozen=True):
+    """A regular file or directory of the cache whose permission bits change from ``old`` to ``new``."""
 
     name: str
     old: ModeBits
@@ -183,7 +202,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     digests: list[Text] = []
     displaced: Annotated[list[Moved], Many] = []
     placed: Annotated[list[Placed], Many] = []
-    modes: Annotated[list[Mode], Many] = []
+    modes: Annotated[list[ChangeMode], Many] = []
     removed: Annotated[list[RecordedDescriptor], Many] = []
     added: Annotated[list[RecordedDescriptor], Many] = []
     absent: Annotated[list[tuple[Text, Text | None, Text | None]], Many] = []

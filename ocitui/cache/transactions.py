@@ -23,33 +23,23 @@ from pathlib import Path
 
 import msgspec
 
+from . import file_steps
+from .actor import whoami
 from .backups import keep_backup, keep_corrupt
-from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
+from .changes import Change, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
 from .descriptors import Descriptor
 from .disk import OUTSIDE
 from .edits import Edit, arrivals, needed, removals
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
-from .file_steps import (
-    all_in_place,
-    bring_in,
-    is_moved,
-    is_placed,
-    mode_of,
-    move,
-    moved_from,
-    placed_from,
-    send_back,
-    set_modes,
-    source_of,
-)
 from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
-from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, is_passing, reason_of
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import (
+    RECORD_VERSION,
+    ChangeMode,
     Identity,
-    Mode,
     Moved,
     NewerRecordError,
     Placed,
@@ -105,14 +95,23 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         edit = _bound(index, base) if isinstance(index, IndexEdit) else index
     for place in change.place:
         _check_seen(space, place.name, place.seen)
-    transaction = begin(about.kind, space.next_sequence(), of=about.of, names=about.names, digests=about.digests)
-    transaction = msgspec.structs.replace(
-        transaction,
-        marked=edit is None or not edit.by_key,
+    sequence = space.next_sequence()
+    new = new_id(sequence)
+    transaction = Transaction(
+        version=RECORD_VERSION,
+        id=new,
+        sequence=sequence,
+        kind=about.kind,
+        started=time.time(),
+        by=whoami(),
+        of=about.of,
+        names=list(about.names),
+        digests=list(about.digests),
         absent=list(about.absent),
-        displaced=[_moved(space, transaction.id, p.name, p.seen, p.aside) for p in change.place if p.seen is not None],
+        marked=edit is None or not edit.by_key,
+        displaced=[_moved(space, new, one.name, one.seen, one.aside) for one in change.place if one.seen is not None],
         modes=[_mode(space, one) for one in change.modes],
-        discarded=[_moved(space, transaction.id, item.name, item.seen, item.aside) for item in change.discard],
+        discarded=[_moved(space, new, one.name, one.seen, one.aside) for one in change.discard],
     )
     if edit is not None and base is not None:
         transaction = _with_edit(space, transaction, edit, base.contents)
@@ -219,13 +218,13 @@ def _check_seen(space: Workspace, name: str, seen: Seen | None) -> os.stat_resul
 def _moved(space: Workspace, transaction_id: str, name: str, seen: Seen, aside: str) -> Moved:
     found = _check_seen(space, name, seen)
     assert found is not None
-    return moved_from(found, transaction_id, name, aside)
+    return Moved.of(found, transaction_id, name, aside)
 
 
-def _mode(space: Workspace, change: ChangeMode) -> Mode:
-    if mode_of(space.root, change.name) != change.old:
+def _mode(space: Workspace, change: ChangeMode) -> ChangeMode:
+    if file_steps.mode_of(space.root, change.name) != change.old:
         raise PlanChangedError(f"the mode of {change.name} has changed since the plan was shown")
-    return Mode(change.name, change.old, change.new & 0o7777)
+    return ChangeMode(change.name, change.old, change.new & 0o7777)
 
 
 def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement) -> Swap:
@@ -238,13 +237,13 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
             )
     _await_index(space, wanted.seen)
     old = space.root.lstat(INDEX_NAME)
-    moved = moved_from(old, transaction_id, INDEX_NAME) if old is not None else None
+    moved = Moved.of(old, transaction_id, INDEX_NAME) if old is not None else None
     if wanted.data is None:
         new, sha256 = None, ""
         if wanted.trash is not None:
             if (found := space.trash.lstat(wanted.trash)) is None:
                 raise ConflictError(f"the trash no longer holds {wanted.trash}")
-            new, sha256 = placed_from(found, INDEX_NAME, trash=wanted.trash), space.trash.sha256(wanted.trash)
+            new, sha256 = Placed.of(found, INDEX_NAME, trash=wanted.trash), space.trash.sha256(wanted.trash)
         return Swap(moved, new, wanted.seen.sha256, sha256)
     like = old if old is not None and stat.S_ISREG(old.st_mode) else None
     if like is not None:
@@ -284,7 +283,7 @@ def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Pl
         return _placed(space, draft, place.name)
     if place.trash is not None:
         found = space.trash.lstat(place.trash) if usable_name(place.trash) else None
-        return placed_from(_check_source(place, found, f"{place.trash} in the trash"), place.name, trash=place.trash)
+        return Placed.of(_check_source(place, found, f"{place.trash} in the trash"), place.name, trash=place.trash)
     assert place.path is not None
     path = place.path
     found = _check_source(place, OUTSIDE.lstat(str(path)), str(path))
@@ -296,7 +295,7 @@ def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Pl
     space.disk.sync_file(OUTSIDE, str(path))
     # What has to change places with it can do so only inside the cache.
     staging = None if space.root.lstat(place.name) is None else draft
-    return placed_from(found, place.name, path=os.path.abspath(path), staging=staging)
+    return Placed.of(found, place.name, path=os.path.abspath(path), staging=staging)
 
 
 def _is_movable(space: Workspace, place: Place, path: Path, found: os.stat_result) -> bool:
@@ -320,7 +319,7 @@ def _placed(space: Workspace, draft: str, name: str) -> Placed:
     found = space.staging.lstat(draft)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
-    return placed_from(found, name, staging=draft)
+    return Placed.of(found, name, staging=draft)
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
@@ -333,8 +332,8 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
     space.journal.write(transaction)
     index: ImageIndex | None = None
     try:
-        bring_in(space, transaction)
-        set_modes(space, transaction.modes)
+        file_steps.bring_in(space, transaction)
+        file_steps.set_modes(space, transaction.modes)
         if base is not None and edit is not None:
             index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks if transaction.marked else None)
         elif transaction.swap is not None:
@@ -367,8 +366,8 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None)
     for moved in transaction.discarded:
         # What another program has put there since stays: an entry of it may be about to come.
         wanted = index is not None and not transaction.marked and needed(index, moved.name)
-        if not wanted and is_moved(space.root.lstat(moved.name), moved):
-            move(space, space.root, moved.name, space.trash, moved.trash)
+        if not wanted and moved.matches(space.root.lstat(moved.name)):
+            file_steps.move(space, space.root, moved.name, space.trash, moved.trash)
     if transaction.trashed:
         space.disk.sync_folder(space.trash)
     return space.journal.mark_done(transaction)
@@ -379,13 +378,13 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
     backups what it was an edit of."""
     swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
     if swap is not None and swap.new is not None and swap.old is not None:
-        folder, name = source_of(space, swap.new)
-        if not is_placed(folder.lstat(name), swap.new):
-            move(space, folder, name, space.trash, swap.old.trash)
+        folder, name = file_steps.source_of(space, swap.new)
+        if not swap.new.matches(folder.lstat(name)):
+            file_steps.move(space, folder, name, space.trash, swap.old.trash)
     elif swap is not None and swap.new is None and swap.old is not None:
         if space.trash.lstat(swap.old.trash) is not None:
             # Where a disk forgot that it is no longer in its place.
-            move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
+            file_steps.move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
     elif swap is None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
@@ -395,13 +394,13 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
 def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
     """Undo the steps made so far, in reverse; ``ours`` is one of this very call, whose paths outside are known."""
     for moved in reversed(transaction.discarded):
-        move(space, space.trash, moved.trash, space.root, moved.name)
+        file_steps.move(space, space.trash, moved.trash, space.root, moved.name)
     swap = transaction.swap
     if swap is not None and swap.old is not None and swap.new is not None:
         # Where the replacement came no further than to take away what stood there.
-        move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
-    set_modes(space, [Mode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
-    send_back(space, transaction, ours=ours)
+        file_steps.move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
+    file_steps.set_modes(space, [ChangeMode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
+    file_steps.send_back(space, transaction, ours=ours)
     for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
     return space.journal.mark(transaction, TransactionState.VOID)
@@ -458,7 +457,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
         return is_taken_away(space, swap)
     if swap is None and not left.stage.startswith(PUBLISHING):
         return False
-    folder, name = source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
+    folder, name = file_steps.source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
     inode = swap.new.inode if swap and swap.new else int(left.stage.removeprefix(PUBLISHING))
     there, waiting = space.root.lstat(INDEX_NAME), folder.lstat(name)
     if waiting is not None and waiting.st_ino == inode:
@@ -481,7 +480,7 @@ def _shows(space: Workspace, transaction: Transaction, index: ImageIndex | None)
     if gone or set(added) - removed_too:
         return True
     # The same entry left and came back: the index cannot tell, so the files do.
-    return all_in_place(space, transaction)
+    return all(placed.matches(space.root.lstat(placed.name)) for placed in transaction.placed)
 
 
 def clear_staging(space: Workspace, left_alone: Iterable[str] = (), *, unsure: bool = False) -> None:

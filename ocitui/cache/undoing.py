@@ -13,19 +13,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .changes import Change, ChangeMode, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
+from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
 from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .edits import Edit, Gaps, needed, positions, removals
 from .errors import ConflictError, NoSuchTransactionError
-from .file_steps import is_half_moved, is_moved, mode_of
+from .file_steps import is_half_moved, mode_of
 from .files import INDEX_NAME, regular_file
 from .index import ImageIndex, Key
 from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same
 from .records import (
+    ChangeMode,
     Identity,
     Moved,
     RecordedDescriptor,
@@ -99,7 +100,8 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
     edit, left, absent = None, None, list[Identity]()
     if index is not None:
         edit, left, absent = (_edit_by_position if target.marked else _edit_by_key)(target, index)
-        edit = edit if _does_something(edit, index) else None
+        if not (edit.out or edit.into or any(index.by_key(*key) for key in edit.keys or ())):
+            edit = None
     returning = list(_files_back(space, target))
     names = {place.name for place in returning}
     leaving = {item.name: item for item in _files_leaving(space, target, left, names)}
@@ -116,10 +118,6 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
     about = About(TransactionKind.UNDO, target.id, tuple(target.names), tuple(target.digests), tuple(absent))
     return make(space, change, about)
-
-
-def _does_something(edit: Edit, index: ImageIndex) -> bool:
-    return bool(edit.out or edit.into) or any(index.by_key(*key) is not None for key in edit.keys or ())
 
 
 def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
@@ -204,7 +202,7 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
         if there is not None and kept is not None and is_half_moved(there, kept):
             continue
         if there is not None and moved.name not in incoming:
-            if _same_bytes(space, moved, there, kept) if kept is not None else is_moved(there, moved):
+            if _same_bytes(space, moved, there, kept) if kept is not None else moved.matches(there):
                 continue
             raise ConflictError(f"{moved.name} stands in the place of the file in the trash")
         if kept is None:
@@ -480,38 +478,23 @@ def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEd
 
     Raises ConflictError where the files of an entry that is to come back are not there any more.
     """
-    _require_files(directory, lost.missing)
-    target = lost.transaction
-    leaving = _positions(index, (*lost.returned, *lost.moved_back))
-    moved = {identity_of(descriptor) for descriptor in lost.moved_back}
-    again = [index.descriptors[at].raw for at in leaving if identity_of(index.descriptors[at]) in moved]
-    wanted = {identity_of(one.descriptor): one for one in target.added}
-    inserts = [Insert(raw, _position(wanted.get(identity_of(Descriptor.parse(raw))))) for raw in again]
-    inserts += [Insert(one.raw, _position(wanted.get(identity_of(one)))) for one in lost.missing]
-    return IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in leaving), tuple(inserts))
-
-
-def _position(one: RecordedDescriptor | None) -> int | None:
-    """Where an entry is to be put: at the end where it stood there."""
-    return None if one is None or one.before is None else one.position
-
-
-def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int]:
-    """Where these entries stand; of equal ones the first, which is what an older order has more of."""
-    wanted = Counter(identity_of(descriptor) for descriptor in descriptors)
-    found: list[int] = []
-    for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
-        if wanted[identity] > 0:
-            wanted[identity] -= 1
-            found.append(at)
-    return found
-
-
-def _require_files(directory: Path, descriptors: Iterable[Descriptor]) -> None:
-    for descriptor in descriptors:
+    for descriptor in lost.missing:
         for name in descriptor.files.values():
             if regular_file(directory / name) is None:
                 raise ConflictError(
                     f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",
                     hint="import the image again",
                 )
+    # Of equal ones the first, which is what an older order has more of.
+    going, leaving = Counter(identity_of(one) for one in (*lost.returned, *lost.moved_back)), list[int]()
+    for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+        if going[identity] > 0:
+            going[identity] -= 1
+            leaving.append(at)
+    remove = tuple(Remove(at, index.descriptors[at].raw) for at in leaving)
+    moved = {identity_of(descriptor) for descriptor in lost.moved_back}
+    moving = [one for at in leaving if identity_of(one := index.descriptors[at]) in moved]
+    # What stood at the end comes to the end.
+    added = lost.transaction.added
+    places = {identity_of(one.descriptor): None if one.before is None else one.position for one in added}
+    return IndexEdit(remove, tuple(Insert(one.raw, places.get(identity_of(one))) for one in (*moving, *lost.missing)))
