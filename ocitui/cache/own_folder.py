@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .actor import whoami
 from .disk import NO_ROOM, Disk, Folder, ForeignFileError, require_trusted, shared_mode
 from .errors import ConflictError, LockedError
-from .files import OWN_NAME
+from .files import OWN_NAME, closing
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -32,27 +32,22 @@ _NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _TURN_SECONDS, _PAUSE = 10.0, 0.01
 
 
-@contextmanager
-def make_own_folder(directory: Path, disk: Disk, *names: str) -> Iterator[Folder]:
+def make_own_folder(directory: Path, disk: Disk, *names: str) -> AbstractContextManager[Folder]:
     """`.ocitui`, or the folder of these names in it, made where it is absent, with the rights of the cache directory.
 
     Raises OSError: ForeignFileError where it is another user's; ConflictError where something else has its name.
     """
-    with ExitStack() as stack:
-        folder = stack.enter_context(Folder.open(directory))
-        for name in (OWN_NAME, *names):
-            if disk.make_folder(folder, name):
-                disk.sync_folder(folder)
-            folder = stack.enter_context(enter(folder, name))
-        yield folder
+    return open_own_folder(directory, *names, making=disk)
 
 
 @contextmanager
-def open_own_folder(directory: Path, *names: str) -> Iterator[Folder]:
+def open_own_folder(directory: Path, *names: str, making: Disk | None = None) -> Iterator[Folder]:
     """The same to read in. Raises FileNotFoundError where there is none."""
     with ExitStack() as stack:
         folder = stack.enter_context(Folder.open(directory))
         for name in (OWN_NAME, *names):
+            if making is not None and making.make_folder(folder, name):
+                making.sync_folder(folder)
             folder = stack.enter_context(enter(folder, name))
         yield folder
 
@@ -145,12 +140,9 @@ def taking_turns(own: Folder, disk: Disk, name: str) -> Iterator[None]:
 
     Raises LockedError where another holds it for longer than any write takes.
     """
-    fd = disk.open_own(own, name, shared_mode(0o644, own.stat()))
-    try:
+    with closing(disk.open_own(own, name, shared_mode(0o644, own.stat()))) as fd:
         wait_for_turn(fd, str(own.path / name))
         yield
-    finally:
-        os.close(fd)
 
 
 def wait_for_turn(fd: int, name: str) -> None:

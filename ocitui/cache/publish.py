@@ -166,17 +166,6 @@ def _still(space: Workspace, base: IndexFile) -> bool:
     return base.index.data == latest.index.data
 
 
-def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
-    """Whether a file is the one that was read, by all that a rename leaves as it is; false says nothing."""
-    was = base.signature
-    return (
-        was is not None
-        and base.settled
-        and found is not None
-        and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == was[:4]
-    )
-
-
 def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft: str) -> ImageIndex | None:
     """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced.
 
@@ -191,7 +180,11 @@ def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft
             "new one: check tells whether it did"
         )
     found: ImageIndex | None = base.index
-    if not _untouched(space.staging.lstat(draft), base):
+    there, was = space.staging.lstat(draft), base.signature
+    # That it is the file which was read, all that a rename leaves as it is may tell; that it is not, the bytes alone.
+    if not (
+        there and was and base.settled and was[:4] == (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
+    ):
         data = _read_displaced(space, base.index, draft)
         if data != base.index.data:
             found = examine_index(data)[1]
@@ -225,23 +218,15 @@ def await_writers(space: Workspace, folder: Folder, name: str) -> str:
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return ""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
-    except OSError:
-        return _settle()
-    try:
+    granted: bool | None = None
+    with suppress(OSError), folder.open_file(name) as file:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (granted := _is_granted(fd)) is False:
+        while (granted := _is_granted(file.fileno())) is False:
             if time.monotonic() >= deadline:
                 return _writers_of(found)
             time.sleep(_PAUSE)
-        return "" if granted else _settle()
-    finally:
-        os.close(fd)
-
-
-def _settle() -> str:
-    time.sleep(SETTLE_SECONDS)
+    if granted is None:
+        time.sleep(SETTLE_SECONDS)
     return ""
 
 
@@ -286,10 +271,10 @@ def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: 
 
     Where that cannot be, it goes to the trash.
     """
-    try:
-        if not _kept(space, draft, index, stalled=stalled):
-            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
-    except OSError:
+    kept = False
+    with suppress(OSError):
+        kept = _kept(space, draft, index, stalled=stalled)
+    if not kept:
         with suppress(OSError):
             space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
 
@@ -321,50 +306,34 @@ def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
 
     Raises OSError, and ConflictError where another program wrote a sound one meanwhile.
     """
-    marks.ready(swap.new.inode if swap.new else 0)
-    if swap.new is None:
-        assert swap.old is not None
-        _take_away(space, swap.old)
-        if not is_taken_away(space, swap):
-            space.index_changed = False
-            raise _beaten()
-    elif swap.old is None:
-        _put_down(space, swap.new)
-    else:
-        _exchange(space, swap, swap.old, swap.new)
-    space.disk.sync_folder(space.root)
-    marks.published()
-
-
-def _take_away(space: Workspace, old: Moved) -> None:
-    """To the trash, durably before anything else takes its place."""
-    space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
-    space.index_changed = True
-    space.disk.sync_folder(space.trash)
-
-
-def _exchange(space: Workspace, swap: Swap, old: Moved, new: Placed) -> None:
-    folder, name = source_of(space, new)
-    if space.disk.exchange(folder, name, space.root, INDEX_NAME):
+    old, new = swap.old, swap.new
+    marks.ready(new.inode if new else 0)
+    folder, name = source_of(space, new) if new else (space.staging, "")
+    if old and new and space.disk.exchange(folder, name, space.root, INDEX_NAME):
         space.index_changed = True
         # What it displaced goes to the trash once all is done.
         if gave_back(space, folder, name, swap):
             raise _beaten()
     else:
-        space.notes.append(COMPARED_ONLY)
-        _take_away(space, old)
-        space.index_changed = False
-        _put_down(space, new)
-
-
-def _put_down(space: Workspace, new: Placed) -> None:
-    """Put the new index where none is."""
-    folder, name = source_of(space, new)
-    try:
-        space.disk.rename(folder, name, space.root, INDEX_NAME)
-    except FileExistsError:
-        raise _beaten() from None
-    space.index_changed = True
+        if old:
+            # To the trash, durably before anything else takes its place.
+            space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
+            space.index_changed = True
+            space.disk.sync_folder(space.trash)
+        if old and new:
+            space.notes.append(COMPARED_ONLY)
+        if new:
+            space.index_changed = False
+            try:
+                space.disk.rename(folder, name, space.root, INDEX_NAME)
+            except FileExistsError:
+                raise _beaten() from None
+            space.index_changed = True
+        elif not is_taken_away(space, swap):
+            space.index_changed = False
+            raise _beaten()
+    space.disk.sync_folder(space.root)
+    marks.published()
 
 
 def is_taken_away(space: Workspace, swap: Swap) -> bool:
@@ -409,7 +378,7 @@ def is_same(folder: Folder, name: str, was: Moved | Placed | None, sha256: str) 
         return found is None and was is None
     if sha256:
         return folder.sha256(name) == sha256
-    return (found.st_size, found.st_mtime_ns, found.st_ino) == (was.size, was.modified_ns, was.inode)
+    return was.matches(found)
 
 
 def _bytes_of(folder: Folder, name: str) -> bytes | None:
