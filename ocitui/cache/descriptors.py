@@ -237,7 +237,7 @@ class Columns:
         self.platforms: list[Platform | None] = []
         self.blocks: list[int] = []
         self.offsets: list[int] = []
-        self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
+        self._apart: dict[int, list[tuple[int, bytes]]] = {}
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -247,17 +247,14 @@ class Columns:
         annotations = self.names, self.formats, self.references
         return self.digests, self.sizes, self.media_types, *annotations, self.platforms
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
-        """The values of each descriptor from ``start`` to ``stop``, as its fields behind ``raw``."""
-        return zip(*(column[start:stop] for column in self.lists()), strict=True)
-
     def made(self, start: int, stop: int) -> Iterator[Descriptor]:
         """The descriptors from ``start`` to ``stop``."""
         if start < stop:
             number = self._block_of(start)
             blocks = map(self._take_apart, range(number, len(self.blocks)))
             raws = islice(chain.from_iterable(blocks), start - self.blocks[number], None)
-            for row, (_, raw) in zip(self.rows(start, stop), raws, strict=False):
+            rows = zip(*(column[start:stop] for column in self.lists()), strict=True)
+            for row, (_, raw) in zip(rows, raws, strict=False):
                 yield Descriptor(raw, *row)
 
     def located(self, position: int) -> tuple[int, bytes]:
@@ -270,8 +267,8 @@ class Columns:
 
     def _take_apart(self, number: int) -> list[tuple[int, bytes]]:
         """The offset and the bytes of each descriptor of a block."""
-        known, found = self._block
-        if known != number:
+        found = self._apart.get(number)
+        if found is None:
             start, end = [*self.offsets[number : number + 2], self.last][:2]
             text, found = b"[%b]" % self.data[start:end].rstrip(SPACES + b","), []
             try:
@@ -287,7 +284,10 @@ class Columns:
                     at = scanner.at
                     DESCRIPTOR.read(scanner)
                     found.append((start + at - 1, text[at : scanner.at]))
-            self._block = number, found
+            # The first and the last are asked for in turn where something is appended.
+            if len(self._apart) > 1:
+                self._apart.clear()
+            self._apart[number] = found
         return found
 
     def unchanged(self, data: bytes, start: int, end: int) -> Unchanged:
@@ -332,52 +332,13 @@ class Columns:
         False, and nothing appended, where only the strict reader can tell what the daemon reads.
         """
         try:
-            return self._read_usual(text, offset) or self._read_any(text, offset)
+            read = _read_usual(text) or _read_any(text)
         except (ValueError, RecursionError, DocumentError):
+            read = None
+        if read is None:
             return False
-
-    def _read_usual(self, text: bytes, offset: int) -> bool:
-        try:
-            entries = _decode_usual(text)
-        except ValueError:
-            return False
-        given = [entry.annotations for entry in entries]
-        annotations = [one.name for one in given], [one.format for one in given], [one.reference for one in given]
-        platforms, quotes = _read_platforms(entries)
-        quotes += 24 * len(entries)
-        if not all(map(all, annotations)):
-            quotes -= 4 * sum(value is None for values in annotations for value in values)
-        sizes = [entry.size for entry in entries]
-        sure = structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
-        return sure and self._take(entries, offset, sizes, annotations, platforms)
-
-    def _read_any(self, text: bytes, offset: int) -> bool:
-        entries = _decode_entries(text)
-        given = [entry.annotations for entry in entries]
-        annotations = [one or _NO_ANNOTATIONS for one in given]
-        platforms, quotes = _read_platforms(entries)
-        quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
-        sizes = [entry.size for entry in entries]
-        if structural_quotes(text) != quotes or not all(sizes):
-            # One is odd, or has what was not counted.
-            for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
-                if not accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
-                    return False
-        names = [one.get(ANNOTATION_IMAGE_NAME) for one in annotations]
-        formats = [one.get(ANNOTATION_PACKED_FORMAT) for one in annotations]
-        references = [one.get(ANNOTATION_REFERENCE) for one in annotations]
-        return self._take(entries, offset, sizes, (names, formats, references), platforms)
-
-    def _take(
-        self,
-        entries: Sequence[_Entry | _UsualEntry],
-        offset: int,
-        sizes: list[int],
-        annotations: tuple[list[str | None], ...],
-        platforms: list[Platform | None],
-    ) -> bool:
+        entries, sizes, (names, formats, references), platforms = read
         self.begin(offset)
-        names, formats, references = annotations
         self.digests += [entry.digest for entry in entries]
         self.sizes.fromlist(sizes)
         self.media_types += _shared([entry.media_type for entry in entries])
@@ -392,6 +353,42 @@ class Columns:
         if not self.blocks or len(self) - self.blocks[-1] >= _FULL_BLOCK:
             self.blocks.append(len(self))
             self.offsets.append(offset)
+
+
+_Read = tuple[Sequence[_Entry | _UsualEntry], list[int], tuple[list[str | None], ...], list[Platform | None]]
+"""Entries; and their sizes, annotations and platforms as columns."""
+
+
+def _read_usual(text: bytes) -> _Read | None:
+    try:
+        entries = _decode_usual(text)
+    except ValueError:
+        return None
+    given = [entry.annotations for entry in entries]
+    annotations = [one.name for one in given], [one.format for one in given], [one.reference for one in given]
+    platforms, quotes = _read_platforms(entries)
+    quotes += 24 * len(entries)
+    if not all(map(all, annotations)):
+        quotes -= 4 * sum(value is None for values in annotations for value in values)
+    sizes = [entry.size for entry in entries]
+    sure = structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
+    return (entries, sizes, annotations, platforms) if sure else None
+
+
+def _read_any(text: bytes) -> _Read | None:
+    entries = _decode_entries(text)
+    given = [entry.annotations for entry in entries]
+    annotations = [one or _NO_ANNOTATIONS for one in given]
+    platforms, quotes = _read_platforms(entries)
+    quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
+    sizes = [entry.size for entry in entries]
+    if structural_quotes(text) != quotes or not all(sizes):
+        # One is odd, or has what was not counted.
+        for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
+            if not accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
+                return None
+    keys = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
+    return entries, sizes, tuple([one.get(key) for one in annotations] for key in keys), platforms
 
 
 def _read_platforms(entries: Sequence[_Entry | _UsualEntry]) -> tuple[list[Platform | None], int]:

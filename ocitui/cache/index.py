@@ -92,6 +92,7 @@ class ImageIndex:
         self._gap: bytes | None = None
         self._even = False
         self._lookups = 0
+        self._asked: tuple[str | None, list[int]] = (None, [])
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
         self._names: dict[str | None, int] | None = None
         # How many bytes at the beginning are hashed, and the hash of these.
@@ -136,8 +137,11 @@ class ImageIndex:
 
     def positions(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order."""
+        if self._asked[0] == digest:
+            return self._asked[1]
         if self._digests is None and self._is_asked_little():
-            return _find_all(self.digests, digest)
+            self._asked = digest, _find_all(self.digests, digest)
+            return self._asked[1]
         if self._digests is None:
             count, others = len(self), dict[str, list[int]]()
             first = dict(zip(reversed(self.digests), range(count - 1, -1, -1), strict=True))

@@ -180,9 +180,7 @@ class CacheFiles:
         fd = self.open_fd(name)
         try:
             data = os.read(fd, size + 1)
-            if len(data) == size:
-                return data
-            return data + _rest(fd)
+            return data if len(data) == size else data + b"".join(iter(lambda: os.read(fd, _CHUNK), b""))
         finally:
             os.close(fd)
 
@@ -202,10 +200,11 @@ class Listing:
         self.digests: list[str] = list(self.rows)
         self.others: dict[str, Fact] = {}
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
-        places = len(self.digests) * WIDTH
-        self.modes, self.sizes = array("H", bytes(2 * places)), array("q", bytes(8 * places))
-        self.modified, self.changed = array("q", bytes(8 * places)), array("q", bytes(8 * places))
-        self.inodes = array("Q", bytes(8 * places))
+        self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
+        self.modified, self.changed = array("q"), array("q")
+        self._columns = self.modes, self.sizes, self.inodes, self.modified, self.changed
+        for column in self._columns:
+            column.frombytes(bytes(len(self.digests) * WIDTH * column.itemsize))
         self.odd: dict[int, Fact] = {}
         """By place, what has more to it than the columns hold: several names, another device, no stat."""
         self._device = 0
@@ -367,20 +366,15 @@ class Listing:
                 yield number
 
     def documents(self, digest: str) -> list[FileKind]:
+        """Which of its two there are."""
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]
-
-    def has_documents(self, digest: str) -> bool:
-        """Whether both are there."""
-        row = self.rows.get(digest)
-        return row is not None and self.has(row * WIDTH + MANIFEST) and self.has(row * WIDTH + CONFIG)
 
     def _row(self, row: int) -> tuple[object, ...]:
         """All that is known of a row's files."""
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
-        columns = (self.modes, self.sizes, self.modified, self.changed, self.inodes)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
-        return *(column[places] for column in columns), odd, self._device
+        return *(column[places] for column in self._columns), odd, self._device
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
@@ -388,7 +382,7 @@ class Listing:
             return row * WIDTH + suffix
         part = part_of(name)
         row = self.rows.get(part[0]) if part is not None else None
-        return None if part is None or row is None else row * WIDTH + PLACES[_suffix(part[1])]
+        return None if part is None or row is None else row * WIDTH + _PLACE_OF[part[1]]
 
     def put(self, name: str, fact: Fact | None) -> None:
         """Note what a name is by now; None where nothing has it."""
@@ -401,7 +395,7 @@ class Listing:
         row = self.rows.get(part[0])
         if row is None:
             row = self.add_row(part[0])
-        place = row * WIDTH + PLACES[_suffix(part[1])]
+        place = row * WIDTH + _PLACE_OF[part[1]]
         self.odd.pop(place, None)
         one = fact or Fact(0)
         self.modes[place], self.sizes[place], self.inodes[place] = one.mode, one.size, one.inode
@@ -414,12 +408,13 @@ class Listing:
         row = self.rows[digest] = len(self.digests)
         self.digests.append(digest)
         if row * WIDTH >= len(self.modes):
-            for column in (self.modes, self.sizes, self.modified, self.changed, self.inodes):
+            for column in self._columns:
                 column.frombytes(bytes(_MORE_ROWS * WIDTH * column.itemsize))
         return row
 
 
 _SUFFIX_AT = list(SUFFIXES)
+_PLACE_OF = {kind: place for place, kind in enumerate(SUFFIXES.values())}
 _FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
 _DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
 _NOT_ODD = [None] * WIDTH
@@ -431,17 +426,6 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
     if found is None or (len(found[1]) != _USUAL_LENGTH and not valid_digest(found[1])):
         return None
     return found[1], SUFFIXES[found[2]]
-
-
-def _suffix(kind: FileKind | PackedFormat) -> str:
-    return f"{kind}.json" if isinstance(kind, FileKind) else str(kind)
-
-
-def _rest(fd: int) -> bytes:
-    chunks = []
-    while chunk := os.read(fd, _CHUNK):
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

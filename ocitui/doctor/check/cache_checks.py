@@ -55,13 +55,14 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
 
 
 def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:
-    whole = listing.has_documents(digest)
+    documents = listing.documents(digest)
+    whole = len(documents) == 2
     formats = {PLACES[format_]: format_ for format_ in listing.formats(digest)}
     for place in unnamed:
         yield _orphan(digest, formats[place], FileKind.PACKED, whole=whole)
     if not named:
         if not (whole and unnamed):
-            for kind in listing.documents(digest):
+            for kind in documents:
                 yield _orphan(digest, "", kind, whole=False)
         yield from oddities(listing, digest)
 
