@@ -55,8 +55,8 @@ class Backup:
     a corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
     transaction explains. ``content`` is the beginning of its sha256, 32 hex digits.
 
-    ``number`` is that of the first transaction that is not in it (0 in the first version, whose ``moment`` sorts them),
-    ``ordinal`` its place among equals. ``stalled`` is one that a program still had open to write when it was displaced.
+    ``number`` is that of the first transaction that is not in it (0 in the first version), ``ordinal`` its place among
+    equals. ``stalled`` is one that a program still had open to write when it was displaced.
     """
 
     name: str
@@ -67,7 +67,6 @@ class Backup:
     content: str
     number: int = 0
     ordinal: int = 0
-    moment: str = ""
     stalled: bool = False
 
     @property
@@ -77,19 +76,20 @@ class Backup:
     @property
     def order(self) -> Order:
         """The place of the first transaction that is not in it, to ask the journal what came since."""
-        return self.number, self.moment
+        return self.number, "" if self.number else self._moment
+
+    @property
+    def _moment(self) -> str:
+        return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
     def renamed(self, *, compressed: bool | None = None, **changes: object) -> Backup:
         """The same with another name, as it says."""
         new = replace(self, **changes)  # type: ignore[arg-type]
         packed = self.compressed if compressed is None else compressed
         flags = ".shrunk" * new.before_shrink + ".stalled" * new.stalled
-        if new.number:
-            made = datetime.fromtimestamp(new.kept, UTC).strftime(_MOMENT)
-            place, version = f"{new.number:06d}-{new.ordinal}-{made}", f".v{BACKUP_VERSION}"
-        else:
-            place, version = new.moment, ""
-        return replace(new, name=f"{place}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}")
+        place, version = (f"{new.number:06d}-{new.ordinal}-", f".v{BACKUP_VERSION}") if new.number else ("", "")
+        name = f"{place}{new._moment}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}"
+        return replace(new, name=name)
 
 
 @lru_cache(MOST_BACKUPS)
@@ -98,7 +98,7 @@ def _parsed(name: str, size: int) -> Backup | None:
     if match is None or bool(match["number"]) != bool(match["version"]):
         return None
     try:
-        kept = datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=UTC).timestamp()
+        kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
     except ValueError:
         return None
     if not 0 <= kept < _LATEST:
@@ -112,7 +112,6 @@ def _parsed(name: str, size: int) -> Backup | None:
         match["content"],
         int(match["number"] or 0),
         int(match["ordinal"] or 0),
-        "" if match["number"] else match["moment"],
         bool(match["stalled"]),
     )
 
@@ -142,7 +141,7 @@ class Backups:
             there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
             if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
                 found.append(one)
-        return sorted(found, key=lambda one: (one.number, one.moment, one.ordinal), reverse=True)
+        return sorted(found, key=lambda one: (one.order, one.ordinal), reverse=True)
 
     @property
     def crowded(self) -> bool:
@@ -178,7 +177,7 @@ class Backups:
     def place_of(self, number: int) -> dict[str, object]:
         """Where a copy goes that is kept now: behind its equals."""
         ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
-        return {"number": number, "ordinal": ordinal, "moment": "", "kept": round(time.time(), 6)}
+        return {"number": number, "ordinal": ordinal, "kept": round(time.time(), 6)}
 
     def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
         """The place of a copy that is made now; it has no file yet."""
@@ -301,8 +300,16 @@ def keep_backup(
     if found is None:
         return None
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), BACKUPS_NAME) as folder:
-        number = next_number(directory) if number is None else number
-        return _keep(directory, Backups(folder, disk), found, number) if number else None
+        number, copies = next_number(directory) if number is None else number, Backups(folder, disk)
+        if not number:
+            return None
+        content = found.sha256[:32]
+        there = keep_again(directory, copies, found, content, number, by_entries=True)
+        like = regular_file(directory / INDEX_NAME)
+        kept = there or copies.put(copies.new(number, len(found), content), found.data, like)
+        if kept is not there:
+            copies.prune()
+        return kept
     return None
 
 
@@ -315,9 +322,8 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, exam
     with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
         copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
         there = next((copy for copy in copies.all() if copy.content == content), None)
-        kept = there or copies.put(
-            copies.new(max(1, next_number(directory)), 0, content), data, regular_file(directory / INDEX_NAME)
-        )
+        like = regular_file(directory / INDEX_NAME)
+        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data, like)
         if kept is not there:
             copies.prune()
         return kept
@@ -330,12 +336,11 @@ def next_number(directory: Path) -> int:
     To be asked before the index is read: a transaction that is under way may be in it or not. 0 where that is one of
     the first version, which has no number: then none is kept.
     """
-    first, newest = None, 0
+    newest = 0
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        if journal is not None:
-            first, newest = journal.first_pending(), journal.newest()
-    if first is not None:
-        return first[0]
+        for record in journal.pending() if journal is not None else ():
+            return record.order[0]
+        newest = journal.newest() if journal is not None else 0
     kept = max((backup.number for backup in list_backups(directory)), default=0)
     return max(newest + 1, kept)
 
@@ -392,17 +397,6 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> int:
     with suppress(OSError, CacheError), _opened(directory, disk=disk) as copies:
         return copies.compress()
     return 0
-
-
-def _keep(directory: Path, copies: Backups, index: ImageIndex, number: int) -> Backup | None:
-    content = index.sha256[:32]
-    there = keep_again(directory, copies, index, content, number, by_entries=True)
-    if there is not None:
-        return there
-    kept = copies.put(copies.new(number, len(index), content), index.data, regular_file(directory / INDEX_NAME))
-    if kept is not None:
-        copies.prune()
-    return kept
 
 
 def keep_again(

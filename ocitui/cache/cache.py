@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from . import lookup
 from .descriptors import Descriptor
-from .disk import Disk, storage_errors
+from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key
@@ -251,9 +251,13 @@ class PackerCache:
 
     async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
         """What `delete` would do. Raises NoSuchEntryError."""
-        from .deleting import plan_for_reader
+        from .deleting import make_plan
 
-        return await self._look_up(lambda index: plan_for_reader(self.directory, index, keys))
+        def act(index: ImageIndex) -> DeletePlan:
+            with storage_errors("look at the files"), Folder.open(self.directory) as root:
+                return make_plan(root, index, keys)
+
+        return await self._look_up(act)
 
     async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
         """Take entries out of the index in one transaction, then their files to the trash.
@@ -327,10 +331,7 @@ class PackerCache:
         return await self._write("restore from the trash", lambda space: restore(space, names))
 
     async def empty_trash(
-        self,
-        before: float | None = None,
-        ids: Collection[str] | None = None,
-        names: Collection[str] | None = None,
+        self, before: float | None = None, ids: Collection[str] | None = None, names: Collection[str] | None = None
     ) -> EmptiedTrash:
         """Remove files of the trash for good, and with that the undo of their transactions.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from .changes import Change, Discard, Seen
 from .descriptors import Descriptor
-from .disk import Folder, storage_errors
+from .disk import Folder
 from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
-from .files import config_name, known_format, manifest_name, packed_name, usable_digest
+from .files import FileKind, reachable_files
 from .index import ImageIndex, Key
 from .names import PackedFormat
 
@@ -37,12 +36,6 @@ class DeletePlan:
     @property
     def bytes_trashed(self) -> int:
         return sum(file.size for file in self.files)
-
-
-def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
-    """The plan without the lock, for showing. Raises NoSuchEntryError, StorageError."""
-    with storage_errors("look at the files"), Folder.open(directory) as root:
-        return make_plan(root, index, keys)
 
 
 def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
@@ -90,13 +83,13 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     kept: dict[str, None] = {}
     is_there = _presence(root, len(keys))
     for digest, format_ in keys:
-        if (known := known_format(format_)) is None or not usable_digest(digest):
+        if not (files := reachable_files(digest, format_)):
             continue
-        gone[packed_name(digest, known)] = None
+        gone[files.pop(FileKind.PACKED)] = None
         named = [index.formats[at] for at in index.positions(digest)]
         others = [one for one in _FORMATS if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
-        into = kept if others and any((digest, other) not in keys for other in others) else gone
-        into[manifest_name(digest)] = into[config_name(digest)] = None
+        into = kept if any((digest, other) not in keys for other in others) else gone
+        into.update(dict.fromkeys(files.values()))
     for name in kept:
         gone.pop(name, None)
     return [*filter(is_there, gone)], [*filter(is_there, kept)]

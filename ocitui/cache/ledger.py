@@ -196,9 +196,6 @@ class Ledger:
         ledger._lines = read_lines(data, ledger.sound, ledger.damaged)
         return ledger
 
-    def __len__(self) -> int:
-        return len(self.sound)
-
     @property
     def unwritten(self) -> bool:
         """Whether something noted is not written down."""

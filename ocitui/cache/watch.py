@@ -300,10 +300,15 @@ class IndexWatch:
         except CacheDirectoryError as error:
             condition = Condition.UNREADABLE if self._directory.is_dir() else Condition.GONE
             return self._report(Health(condition, error.message, polling=polling), names)
-        if seen.verdict.sound and (seen.exists or self._good is None or not self._good.index):
-            self._doubt = None
-            return self._take(seen, names, polling)
-        return self._wait(seen, names, polling)
+        if not seen.verdict.sound or not (seen.exists or self._good is None or not self._good.index):
+            return self._report(self._doubtful(seen, polling), names)
+        self._adopt(seen)
+        before, self._good, self._doubt = self._good, seen, None
+        health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
+        if before and (before.contents.data == seen.contents.data or not (before.index or seen.index)):
+            return self._report(health, names)
+        self._health = health
+        return Difference(health, seen, before, names)
 
     def _folder_changed(self) -> bool:
         """Whether a name came or went in the directory since the last look, whatever the events say."""
@@ -316,34 +321,24 @@ class IndexWatch:
         changed, self._folder = now != self._folder, now
         return changed
 
-    def _wait(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
-        """The index does not read, or is gone: say so once that has lasted, and keep the last good rows."""
+    def _doubtful(self, seen: IndexFile, polling: str) -> Health | None:
+        """What is said of an index that does not read, or is gone, once that has lasted; None before there was any."""
         now = time.monotonic()
         doubt = self._doubt or _Doubt(seen, now, now)
         if seen.signature != doubt.seen.signature:
             doubt = _Doubt(seen, doubt.since, now)
         self._doubt = doubt
         if now - doubt.since < PATIENCE_SECONDS:
-            return self._report(self._health, names) if self._health else None
+            return self._health
         if not seen.exists:
-            return self._report(Health(Condition.MISSING, "index.json is gone", seen.verdict, polling), names)
+            return Health(Condition.MISSING, "index.json is gone", seen.verdict, polling)
         condition = Condition.CORRUPT if now - doubt.same_since >= PATIENCE_SECONDS else Condition.STALE
-        return self._report(Health(condition, seen.verdict.place, seen.verdict, polling), names)
+        return Health(condition, seen.verdict.place, seen.verdict, polling)
 
-    def _take(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
-        """A sound index: what differs from the last one."""
-        self._adopt(seen)
-        before, self._good = self._good, seen
-        health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
-        if before and (before.contents.data == seen.contents.data or not (before.index or seen.index)):
-            return self._report(health, names)
-        self._health = health
-        return Difference(health, seen, before, names)
-
-    def _report(self, health: Health, names: frozenset[str] | None) -> Difference | None:
+    def _report(self, health: Health | None, names: frozenset[str] | None) -> Difference | None:
         """A difference in health or files only; None when neither changed."""
         known, self._health = self._health, health
-        if known == health and names == frozenset():
+        if health is None or (known == health and names == frozenset()):
             return None
         doubt = self._doubt.seen if self._doubt is not None and not health.sound else None
         return Difference(health, self._good, self._good, names, doubt)

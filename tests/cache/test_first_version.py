@@ -180,7 +180,7 @@ async def test_its_trash_and_backups_are_read(memory_path: Path) -> None:
 async def test_its_ledger_and_acknowledgements_are_read(memory_path: Path) -> None:
     ((scene, _),) = unpacked("history", memory_path)
     ledger = Ledger.open(scene.directory)
-    assert (len(ledger), ledger.problem) == (4, "")
+    assert (len(ledger.sound), ledger.problem) == (4, "")
     (known,) = load_acknowledged(scene.directory).values()
     assert (known.code, known.file) == ("unknown-file", "stray")
 
