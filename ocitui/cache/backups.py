@@ -26,7 +26,7 @@ from .errors import CacheError, StorageError
 from .files import INDEX_NAME, MOST_INDEX_BYTES, regular_file
 from .index import ImageIndex, Key, examine_index
 from .journal import RefusedFile
-from .own_folder import make_own_folder, open_journal, open_own_folder
+from .own_folder import open_journal, open_own_folder
 from .records import Order, Transaction
 
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
@@ -299,7 +299,7 @@ def keep_backup(
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
-    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), BACKUPS_NAME) as folder:
+    with suppress(OSError, CacheError), open_own_folder(directory, BACKUPS_NAME, making=disk or Disk()) as folder:
         number, copies = next_number(directory) if number is None else number, Backups(folder, disk)
         if not number:
             return None
@@ -319,7 +319,7 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, exam
     if not examined and examine_index(data)[1] is not None:
         return None
     content = hashlib.sha256(data).hexdigest()[:32]
-    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
+    with suppress(OSError, CacheError), open_own_folder(directory, CORRUPT_NAME, making=disk or Disk()) as folder:
         copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
         there = next((copy for copy in copies.all() if copy.content == content), None)
         like = regular_file(directory / INDEX_NAME)
@@ -363,29 +363,16 @@ def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> by
     raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
 
 
-@dataclass(frozen=True, slots=True)
-class LateUpdate:
-    """An index that a program still had open to write when it was displaced, and whose content is another by now.
-
-    ``index`` is what it holds, None where that does not read as one (yet).
-    """
-
-    backup: Backup
-    index: ImageIndex | None
-
-
-def late_updates(directory: Path) -> list[LateUpdate]:
-    """What other programs wrote to an index after it had been displaced, newest first. Raises StorageError."""
-    found: list[LateUpdate] = []
+def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
+    """What other programs wrote to an index that they still had open when it was displaced, newest first: as what it
+    was kept, and what it holds by now, None where that does not read as an index (yet). Raises StorageError."""
+    found: list[tuple[Backup, ImageIndex | None]] = []
     for backup in _list(directory):
         if backup.stalled:
-            with _opened(directory) as copies:
-                try:
-                    data = copies.folder.read(backup.name)
-                except OSError:
-                    continue
-            if hashlib.sha256(data).hexdigest()[:32] != backup.content:
-                found.append(LateUpdate(backup, examine_index(data)[1]))
+            with suppress(OSError), _opened(directory) as copies:
+                data = copies.folder.read(backup.name)
+                if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+                    found.append((backup, examine_index(data)[1]))
     return found
 
 

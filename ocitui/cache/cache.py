@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .journal import Journal, RefusedFiles
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
-    from .undoing import Overwritten
     from .workspace import Workspace
 
 
@@ -71,7 +70,6 @@ class Preparation:
 # `PackerCache.list` hides the builtin from annotations inside the class.
 Entries = list[Entry]
 Transactions = list[Transaction]
-Overwrites: TypeAlias = "list[Overwritten]"
 Trashed: TypeAlias = "list[TrashedFile]"
 
 
@@ -296,7 +294,7 @@ class PackerCache:
         )
 
     async def redo(self, transaction_id: str) -> Transaction:
-        """Do again what another program's rewrite of the index undid of a transaction: see `overwritten`.
+        """Do again what another program's rewrite of the index undid of a transaction: see `undoing.find_overwritten`.
 
         Raises NoSuchTransactionError, and ConflictError where it still stands or an entry's files are gone.
         """
@@ -305,15 +303,6 @@ class PackerCache:
         return await self._write(
             "do a transaction again", lambda space: redo(space, space.journal.read(transaction_id)), needs_index=True
         )
-
-    async def overwritten(self) -> Overwrites:
-        """The transactions of which something no longer stands in the index, though none of ours took it back.
-
-        Newest first. Raises CorruptIndexError, StorageError.
-        """
-        from .undoing import find_overwritten
-
-        return await self._look_up(lambda index: find_overwritten(self.directory, index))
 
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""
@@ -416,7 +405,9 @@ class PackerCache:
                     self._adopt(space.published)
                 found = look(self.directory)
                 if found is None:
-                    self._forget()
+                    # It was taken away on purpose, and is absent as it is.
+                    with self._reading:
+                        self._seen = None
                 space.reserve.refill(found.size if found else 0)
                 crowded = space.backups.crowded
         if crowded:
@@ -441,11 +432,6 @@ class PackerCache:
             latest.require_sound(self.directory)
             self._seen = latest
             return latest
-
-    def _forget(self) -> None:
-        """Take an index that is absent as it is: it was taken away on purpose."""
-        with self._reading:
-            self._seen = None
 
     def _adopt(self, seen: IndexFile | None) -> None:
         """Take over a sound index that was read or written elsewhere in this program."""

@@ -139,6 +139,11 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         return self.digest, self.format
 
     @property
+    def identity(self) -> tuple[str, str | None, str | None]:
+        """The digest, format and name that tell it from other entries."""
+        return self.digest, self.format, self.image_name
+
+    @property
     def files(self) -> dict[FileKind, str]:
         """The names of its entry's three files; empty where no lookup can reach any."""
         return reachable_files(self.digest, self.format)

@@ -102,7 +102,7 @@ def _neighbours(left: ImageIndex, wanted: Collection[str]) -> dict[str, list[int
     found = left.places({one.encode() for one in wanted if not one.startswith("#")})
     places = {raw.decode(): positions for raw, positions in found.items()}
     if any(one.startswith("#") for one in wanted):
-        for at, identity in enumerate(zip(left.digests, left.formats, left.names, strict=True)):
+        for at, identity in enumerate(left.identities()):
             if (known := neighbour_of(identity)) in wanted:
                 places.setdefault(known, []).append(at)
     return places

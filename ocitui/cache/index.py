@@ -125,6 +125,10 @@ class ImageIndex:
         """The descriptors in order, each made when it is asked for; loops over many use the columns."""
         return Descriptors(self.columns)
 
+    def identities(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """The identity of each descriptor, in order."""
+        return zip(self.digests, self.formats, self.names, strict=True)
+
     def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
         """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
         return identity_keys(
@@ -483,8 +487,7 @@ def examine_index(data: bytes | None, previous: ImageIndex | None = None) -> tup
         return Verdict(IndexOutcome.CREATED), None
     try:
         index = ImageIndex.parse(data, previous)
-    except NotUtf8Error as error:
-        return Verdict(IndexOutcome.ERROR, 0, error.message, error.line, error.column), None
     except DocumentError as error:
-        return Verdict(IndexOutcome.RESET, 0, error.message, error.line, error.column), None
+        outcome = IndexOutcome.ERROR if isinstance(error, NotUtf8Error) else IndexOutcome.RESET
+        return Verdict(outcome, 0, error.message, error.line, error.column), None
     return Verdict(IndexOutcome.LOADED, len(index)), index

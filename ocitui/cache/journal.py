@@ -18,21 +18,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from . import records
 from .actor import log_to_host
 from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
-from .records import (
-    TRANSACTION_ID,
-    NewerRecordError,
-    Order,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    decode_record,
-    encode_record,
-    order_of,
-    some_of,
-)
+from .records import Order, Transaction, TransactionKind, TransactionState, order_of
 
 JOURNAL_NAME = "journal"
 PUBLISHING = "publishing-"
@@ -102,7 +92,7 @@ class Journal:
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
         draft = f"{transaction.id}{_DRAFT}"
-        self._disk.write_new(self.folder, draft, encode_record(transaction))
+        self._disk.write_new(self.folder, draft, records.encode_record(transaction))
         self._disk.rename(self.folder, draft, self.folder, _name(transaction.id, TransactionState.PENDING))
         self.sync()
 
@@ -138,7 +128,7 @@ class Journal:
         """Keep the note of a transaction that is done, as far as there is room for it."""
         name, draft = _name(transaction.id, transaction.state), f"{transaction.id}{_DRAFT}"
         with suppress(OSError):
-            self._disk.write_new(self.folder, draft, encode_record(transaction))
+            self._disk.write_new(self.folder, draft, records.encode_record(transaction))
             self._disk.replace(self.folder, draft, self.folder, name)
 
     def read(self, transaction_id: str) -> Transaction:
@@ -151,12 +141,12 @@ class Journal:
     def list(self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")) -> Transactions:
         """The transactions in these states, of this place in the order or later, newest first; a record that may not be
         acted on is left out."""
-        wanted, records = set(states), Transactions()
+        wanted, readable = set(states), Transactions()
         for record in self.names():
             if record.state in wanted and record.order >= since:
                 with suppress(ConflictError):
-                    records.append(self.load(record))
-        return records
+                    readable.append(self.load(record))
+        return readable
 
     def since(self, moment: Order) -> Transactions:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
@@ -176,7 +166,7 @@ class Journal:
                 self.load(record)
             except ConflictError as error:
                 cause = error.__cause__
-                stays = isinstance(cause, NewerRecordError) or is_passing(cause)
+                stays = isinstance(cause, records.NewerRecordError) or is_passing(cause)
                 refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause), stays))
         strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
         return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]
@@ -214,7 +204,7 @@ class Journal:
     def load(self, record: RecordName) -> Transaction:
         """Raises ConflictError, caused by an OSError or ValueError, where the record may not be acted on."""
         try:
-            found = decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
+            found = records.decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
         except (ValueError, OSError) as error:
             raise ConflictError(
                 f"the record of transaction {record.id} is not acted on: {reason_of(error)}",
@@ -241,7 +231,7 @@ def reason_of(error: BaseException | None) -> str:
 def _told(done: Transaction) -> str:
     """A transaction as one line for the host's log."""
     of = f"of {done.of}" if done.of else ""
-    words = [done.kind, done.id, of, done.about, some_of(done.image_digests)]
+    words = [done.kind, done.id, of, done.about, records.some_of(done.image_digests)]
     return f"{' '.join(filter(None, words))}, by {done.by}"
 
 
@@ -252,7 +242,7 @@ def _name(transaction_id: str, label: str) -> str:
 @lru_cache(1 << 12)
 def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
-    if len(parts) != 3 or parts[2] != "json" or not TRANSACTION_ID.fullmatch(parts[0]):
+    if len(parts) != 3 or parts[2] != "json" or not records.TRANSACTION_ID.fullmatch(parts[0]):
         return None
     transaction_id, label, _ = parts
     if label == PUBLISHED or (label.startswith(PUBLISHING) and label.removeprefix(PUBLISHING).isdecimal()):

@@ -25,7 +25,7 @@ import msgspec
 from .disk import Disk, Folder, shared_mode, storage_errors
 from .errors import CacheError, ConflictError
 from .files import open_bounded
-from .own_folder import make_own_folder, open_own_folder, taking_turns
+from .own_folder import open_own_folder, taking_turns
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
@@ -251,7 +251,7 @@ class Ledger:
                 return
             with (
                 storage_errors("write to the ledger"),
-                make_own_folder(self._directory, self._disk) as own,
+                open_own_folder(self._directory, making=self._disk) as own,
                 taking_turns(own, self._disk, _LOCK_NAME),
             ):
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), shared_mode(0o644, own.stat()))

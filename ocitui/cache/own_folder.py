@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +32,14 @@ _NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _TURN_SECONDS, _PAUSE = 10.0, 0.01
 
 
-def make_own_folder(directory: Path, disk: Disk, *names: str) -> AbstractContextManager[Folder]:
-    """`.ocitui`, or the folder of these names in it, made where it is absent, with the rights of the cache directory.
-
-    Raises OSError: ForeignFileError where it is another user's; ConflictError where something else has its name.
-    """
-    return open_own_folder(directory, *names, making=disk)
-
-
 @contextmanager
 def open_own_folder(directory: Path, *names: str, making: Disk | None = None) -> Iterator[Folder]:
-    """The same to read in. Raises FileNotFoundError where there is none."""
+    """`.ocitui`, or the folder of these names in it; what is absent is made where that says by which disk, with the
+    rights of the cache directory.
+
+    Raises OSError: FileNotFoundError where there is none, ForeignFileError where it is another user's; ConflictError
+    where something else has its name.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(Folder.open(directory))
         for name in (OWN_NAME, *names):

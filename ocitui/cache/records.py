@@ -101,10 +101,6 @@ def some_of(names: Iterable[str]) -> str:
     return ", ".join(known[:_TOLD]) + more
 
 
-def identity_of(descriptor: Descriptor) -> Identity:
-    return descriptor.digest, descriptor.format, descriptor.image_name
-
-
 def neighbour_of(identity: Identity) -> str:
     """What a record knows an entry by that stood beside another: a hash of its identity."""
     joined = "\0".join(part or "" for part in identity)
@@ -277,7 +273,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """The entries that it took out of the index, or found gone: what it explains where a later index lacks them."""
         if self.swap is not None and self.state is TransactionState.UNDONE:
             return []
-        return [*(identity_of(one.descriptor) for one in self.removed), *self.absent]
+        return [*(one.descriptor.identity for one in self.removed), *self.absent]
 
 
 def order_of(transaction_id: str) -> Order:

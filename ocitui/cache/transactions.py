@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import file_steps
+from . import file_steps, records
 from .actor import whoami
 from .backups import keep_backup, keep_corrupt
 from .changes import Change, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
@@ -36,22 +36,7 @@ from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
-from .records import (
-    RECORD_VERSION,
-    ChangeMode,
-    Identity,
-    Moved,
-    NewerRecordError,
-    Placed,
-    RecordedDescriptor,
-    Swap,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    identity_of,
-    is_entry_name,
-    unfinished,
-)
+from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind
 from .workspace import Workspace
 
 _PAUSE = 0.01
@@ -98,7 +83,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
     sequence = space.next_sequence()
     new = new_id(sequence)
     transaction = Transaction(
-        version=RECORD_VERSION,
+        version=records.RECORD_VERSION,
         id=new,
         sequence=sequence,
         kind=about.kind,
@@ -133,7 +118,7 @@ def _check_names(change: Change) -> None:
     if not change:
         raise ConflictError("the change is none", hint="choose at least one step")
     for name, count in Counter(change.names()).items():
-        if not is_entry_name(name):
+        if not records.is_entry_name(name):
             raise ConflictError(f"{name!r} cannot be changed as a file of the cache")
         if count > 1:
             raise ConflictError(f"{name} stands in the change twice")
@@ -143,7 +128,7 @@ def _base(space: Workspace) -> IndexFile:
     """The index that is to be edited."""
     refuse_link(space.directory)
     base = space.read_index()
-    if any(not transaction.marked for transaction in space.journal.list([TransactionState.PENDING])):
+    if any(not transaction.marked for transaction in space.journal.list([records.TransactionState.PENDING])):
         # The index did not read when the others were decided.
         recover(space)
     return base
@@ -343,13 +328,13 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
             space.journal.sync()
     except (OSError, CacheError) as error:
         if space.index_changed or marks.transaction.stage == PUBLISHED:
-            raise unfinished(transaction, error) from error
+            raise records.unfinished(transaction, error) from error
         roll_back(space, marks.transaction, ours=True)
         raise
     try:
         done = finish(space, marks.transaction, index)
     except OSError as error:
-        raise unfinished(transaction, error) from error
+        raise records.unfinished(transaction, error) from error
     if transaction.swap is not None:
         # What an index was made of that replaced another, no record tells.
         with suppress(OSError):
@@ -403,7 +388,7 @@ def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Tran
     file_steps.send_back(space, transaction, ours=ours)
     for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
-    return space.journal.mark(transaction, TransactionState.VOID)
+    return space.journal.mark(transaction, records.TransactionState.VOID)
 
 
 def recover(space: Workspace) -> list[Transaction]:
@@ -425,7 +410,7 @@ def recover(space: Workspace) -> list[Transaction]:
             cause = error.__cause__
             if isinstance(cause, OSError) and is_passing(cause):
                 raise cause from error
-            if isinstance(cause, NewerRecordError):
+            if isinstance(cause, records.NewerRecordError):
                 left_alone.add(record.id)
             else:
                 unsure = True
@@ -471,10 +456,10 @@ def _shows(space: Workspace, transaction: Transaction, index: ImageIndex | None)
     """Whether the index shows what the transaction made of it."""
     if index is None:
         return False
-    added = Counter(identity_of(one.descriptor) for one in transaction.added)
-    removed_too = {identity_of(one.descriptor) for one in transaction.removed}
+    added = Counter(one.descriptor.identity for one in transaction.added)
+    removed_too = {one.descriptor.identity for one in transaction.removed}
     gone = removed_too - set(added)
-    present = Counter(zip(index.digests, index.formats, index.names, strict=True))
+    present = Counter(index.identities())
     if any(present[identity] < count for identity, count in added.items()) or any(present[one] for one in gone):
         return False
     if gone or set(added) - removed_too:

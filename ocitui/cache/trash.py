@@ -87,10 +87,7 @@ def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[Tr
 
 
 def restore(space: Workspace, files: Collection[str]) -> Transaction:
-    """Bring files back from the trash, by their names there, each to the place it had.
-
-    Raises ConflictError where something stands there, or no place is known.
-    """
+    """Bring files back, as `PackerCache.restore` says; ConflictError, too, where no place of one is known."""
     transactions = {one.id: one for one in space.journal.list()}
     known = {file.trash: file for file in trashed_files(space.trash, transactions.values())}
     places = tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))
@@ -104,12 +101,8 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
 def empty(
     space: Workspace, before: float | None, ids: Collection[str] | None, names: Collection[str] | None
 ) -> EmptiedTrash:
-    """Remove the files of transactions that ended, and with that their undo.
-
-    ``before``, in seconds since the epoch, and ``ids`` say which; of these only the files called ``names`` in the
-    trash, where they are given. Raises NoSuchTransactionError where an id has no file and no record, ConflictError
-    where a later ocitui's transaction is pending: nobody here knows what it needs.
-    """
+    """Remove files for good, as `PackerCache.empty_trash` says; ConflictError, too, where a later ocitui's transaction
+    is pending: nobody here knows what it needs."""
     for record in space.journal.pending():
         space.journal.load(record)
     transactions = {one.id: one for one in space.journal.list()}

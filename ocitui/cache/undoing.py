@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from . import records
 from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
 from .deleting import deletion
 from .descriptors import Descriptor
@@ -25,17 +26,7 @@ from .index import ImageIndex, Key
 from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same
-from .records import (
-    ChangeMode,
-    Identity,
-    Moved,
-    RecordedDescriptor,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    identity_of,
-    neighbour_of,
-)
+from .records import ChangeMode, Identity, Moved, RecordedDescriptor, Transaction, TransactionKind, TransactionState
 from .transactions import About, make
 from .workspace import Workspace
 
@@ -131,7 +122,7 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
         keys.add(descriptor.key)
         there = index.by_key(*descriptor.key)
         if there is None:
-            absent.append(identity_of(descriptor))
+            absent.append(descriptor.identity)
         elif there.image_name != descriptor.image_name:
             raise ConflictError(
                 f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
@@ -160,7 +151,7 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
     leaving = positions(index, target.added)
     left = index.without_at(leaving)
     going = Counter(index.descriptors[at].raw for at in leaving)
-    absent = [identity_of(one.descriptor) for one in target.added if not going[one.raw.encode()]]
+    absent = [one.descriptor.identity for one in target.added if not going[one.raw.encode()]]
     returning = _returning(target, left, going)
     gaps = None if target.opening and not returning else _gaps(target)
     return Edit(removals(index, leaving), returning, gaps=gaps), left, absent
@@ -321,7 +312,7 @@ def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
         if transaction.state is not TransactionState.UNDONE:
             found.append(state.compare(transaction, touched))
         if transaction.id not in mends:
-            touched.update(identity_of(one.descriptor) for one in (*transaction.removed, *transaction.added))
+            touched.update(one.descriptor.identity for one in (*transaction.removed, *transaction.added))
             touched.update(transaction.absent)
     return [one for one in found if one]
 
@@ -362,27 +353,27 @@ def expect_entries(
         if transaction.id not in mends:
             removed.update(dict.fromkeys(transaction.taken_out, transaction))
             for one in transaction.added:
-                removed.pop(identity_of(one.descriptor), None)
+                removed.pop(one.descriptor.identity, None)
         noted.update((d.key, d) for one in (*transaction.removed, *transaction.added) if (d := one.descriptor))
     for descriptor in descriptors if removed else ():
-        removed.pop(identity_of(descriptor), None)
+        removed.pop(descriptor.identity, None)
     return ExpectedEntries(tuple(descriptors), removed, noted)
 
 
 def _rolled_forward(descriptors: list[Descriptor], transaction: Transaction) -> list[Descriptor]:
     """The descriptors with what a transaction made of them; where they show it already, that comes to the same."""
-    leaving = Counter(identity_of(one.descriptor) for one in transaction.removed)
+    leaving = Counter(one.descriptor.identity for one in transaction.removed)
     keys = set() if transaction.marked else {one.descriptor.key for one in (*transaction.removed, *transaction.added)}
     left: list[Descriptor] = []
     for descriptor in descriptors:
-        identity = identity_of(descriptor)
+        identity = descriptor.identity
         if descriptor.key in keys or leaving[identity] > 0:
             leaving[identity] -= 1
         else:
             left.append(descriptor)
-    there = {identity_of(descriptor) for descriptor in left}
+    there = {descriptor.identity for descriptor in left}
     for one in sorted(transaction.added, key=lambda one: one.position):
-        if identity_of(one.descriptor) not in there:
+        if one.descriptor.identity not in there:
             left.insert(one.position, one.descriptor)
     return left
 
@@ -412,7 +403,7 @@ class _State:
 
     def __init__(self, directory: Path, index: ImageIndex) -> None:
         self._directory = directory
-        identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+        identities = [*index.identities()]
         self._identities = Counter(identities)
         self._in_order = identities
         self._keys = Counter(zip(index.digests, index.formats, strict=True))
@@ -422,17 +413,17 @@ class _State:
 
     def compare(self, transaction: Transaction, touched: Collection[Identity]) -> Overwritten:
         """What no longer stands of a transaction, apart from entries that a later one ``touched``."""
-        out = [(one, d) for one in transaction.removed if identity_of(d := one.descriptor) not in touched]
-        into = [d for one in transaction.added if identity_of(d := one.descriptor) not in touched]
-        leaving, coming = {identity_of(d) for _, d in out}, {identity_of(d) for d in into}
-        returned = [d for one, d in out if identity_of(d) not in coming and self._returned(transaction, one, d)]
+        out = [(one, d) for one in transaction.removed if (d := one.descriptor).identity not in touched]
+        into = [d for one in transaction.added if (d := one.descriptor).identity not in touched]
+        leaving, coming = {d.identity for _, d in out}, {d.identity for d in into}
+        returned = [d for one, d in out if d.identity not in coming and self._returned(transaction, one, d)]
         keys = Counter(d.key for d in returned)
-        missing = [d for d in into if identity_of(d) not in leaving and self._keys[d.key] <= keys[d.key]]
-        moved = [d for one, d in out if identity_of(d) in coming and self._moved_back(transaction, one, d)]
+        missing = [d for d in into if d.identity not in leaving and self._keys[d.key] <= keys[d.key]]
+        moved = [d for one, d in out if d.identity in coming and self._moved_back(transaction, one, d)]
         return Overwritten(transaction, tuple(returned), tuple(missing), tuple(moved))
 
     def _returned(self, transaction: Transaction, one: RecordedDescriptor, descriptor: Descriptor) -> bool:
-        if not self._identities[identity_of(descriptor)] or self._keys[descriptor.key] <= one.twins:
+        if not self._identities[descriptor.identity] or self._keys[descriptor.key] <= one.twins:
             return False
         return not self._stored_again(transaction, one, descriptor)
 
@@ -458,7 +449,7 @@ class _State:
         neighbour = self._neighbour(one.before)
         if neighbour is None:
             return False
-        at, other = self._last.get(identity_of(descriptor)), self._last.get(identity_of(neighbour))
+        at, other = self._last.get(descriptor.identity), self._last.get(neighbour.identity)
         if at is None or other is None or at >= other:
             return False
         return not self._stored_again(transaction, None, neighbour)
@@ -468,7 +459,7 @@ class _State:
         if not known.startswith("#"):
             return Descriptor.parse(known.encode())
         if not self._neighbours:
-            self._neighbours = {neighbour_of(identity): at for at, identity in enumerate(self._in_order)}
+            self._neighbours = {records.neighbour_of(identity): at for at, identity in enumerate(self._in_order)}
         at = self._neighbours.get(known)
         return None if at is None else self._index.descriptors[at]
 
@@ -486,15 +477,15 @@ def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEd
                     hint="import the image again",
                 )
     # Of equal ones the first, which is what an older order has more of.
-    going, leaving = Counter(identity_of(one) for one in (*lost.returned, *lost.moved_back)), list[int]()
-    for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+    going, leaving = Counter(one.identity for one in (*lost.returned, *lost.moved_back)), list[int]()
+    for at, identity in enumerate(index.identities()):
         if going[identity] > 0:
             going[identity] -= 1
             leaving.append(at)
     remove = tuple(Remove(at, index.descriptors[at].raw) for at in leaving)
-    moved = {identity_of(descriptor) for descriptor in lost.moved_back}
-    moving = [one for at in leaving if identity_of(one := index.descriptors[at]) in moved]
+    moved = {descriptor.identity for descriptor in lost.moved_back}
+    moving = [one for at in leaving if (one := index.descriptors[at]).identity in moved]
     # What stood at the end comes to the end.
     added = lost.transaction.added
-    places = {identity_of(one.descriptor): None if one.before is None else one.position for one in added}
-    return IndexEdit(remove, tuple(Insert(one.raw, places.get(identity_of(one))) for one in (*moving, *lost.missing)))
+    places = {one.descriptor.identity: None if one.before is None else one.position for one in added}
+    return IndexEdit(remove, tuple(Insert(one.raw, places.get(one.identity)) for one in (*moving, *lost.missing)))

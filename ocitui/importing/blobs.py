@@ -21,7 +21,7 @@ from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME
 from ocitui.cache.ledger import hash_file
-from ocitui.cache.own_folder import make_own_folder
+from ocitui.cache.own_folder import open_own_folder
 from ocitui.threads import in_thread, settled
 
 from .errors import UnsoundSourceError
@@ -297,7 +297,7 @@ class BlobStore:
         parent = self.directory.parent
         with storage_errors("make the folder for blobs"):
             if parent.name == OWN_NAME:
-                with make_own_folder(parent.parent, self.disk, self.directory.name):
+                with open_own_folder(parent.parent, self.directory.name, making=self.disk):
                     return
             with Folder.open(parent) as folder:
                 self.disk.make_folder(folder, self.directory.name)

@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.records import identity_of, some_of
+from ocitui.cache.records import some_of
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.findings import Finding, Way, entry_text
@@ -66,9 +66,9 @@ def undo_sections(
     that comes back as a whole, and of the one that is there."""
     swap = [target.swap] if target.swap is not None else []
     back, out = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
-    there, before = {identity_of(one) for one in now}, {identity_of(one) for one in old}
-    back += [one for one in old if identity_of(one) not in there]
-    out += [one for one in now if identity_of(one) not in before]
+    there, before = {one.identity for one in now}, {one.identity for one in old}
+    back += [one for one in old if one.identity not in there]
+    out += [one for one in now if one.identity not in before]
     names = names_of_files(target, (*old, *now))
 
     def line(file: Moved | Placed) -> Line:

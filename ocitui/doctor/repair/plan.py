@@ -32,7 +32,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.records import Identity, identity_of
+from ocitui.cache.records import Identity
 from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
 from ocitui.host.loop_devices import users_of
 from ocitui.importing.sources.opening import SourceOptions
@@ -438,8 +438,8 @@ class RepairPlan:
         if whole is None:
             return []
         gone = {at for change in changes for at in change.remove}
-        kept = {identity_of(one) for at, one in enumerate(whole.index.descriptors) if at not in gone}
-        dropped = [identity_of(whole.index.descriptors[at]) for at in sorted(gone) if whole.origins[at] is None]
+        kept = {one.identity for at, one in enumerate(whole.index.descriptors) if at not in gone}
+        dropped = [whole.index.descriptors[at].identity for at in sorted(gone) if whole.origins[at] is None]
         return [one for one in dropped if one not in kept]
 
     @property
