@@ -167,21 +167,14 @@ class Scanner:
             if data[self.at : self.at + 1].isdigit():
                 self.fail_next("invalid number")
         elif not self._skip_digits():
-            self.at += 1
-            self.fail("invalid number" if first else truncated)
-        integral = True
-        if data[self.at : self.at + 1] == b".":
-            integral = False
-            self.at += 1
-            if not self._skip_digits():
-                self.fail_next("invalid number" if self.at < len(data) else truncated)
-        if data[self.at : self.at + 1] in (b"e", b"E"):
-            integral = False
-            self.at += 2 if data[self.at + 1 : self.at + 2] in (b"+", b"-") else 1
-            if not self._skip_digits():
-                self.at += 1
-                self.fail("invalid number" if self.at <= len(data) else truncated)
-        return integral
+            self.fail_next("invalid number" if first else truncated)
+        end_of_integer = self.at
+        for marks, signs in (((b".",), ()), ((b"e", b"E"), (b"+", b"-"))):
+            if data[self.at : self.at + 1] in marks:
+                self.at += 2 if data[self.at + 1 : self.at + 2] in signs else 1
+                if not self._skip_digits():
+                    self.fail_next("invalid number" if self.at < len(data) else truncated)
+        return self.at == end_of_integer
 
     def _skip_digits(self) -> bool:
         start = self.at
@@ -408,13 +401,12 @@ class Struct(msgspec.Struct, frozen=True):
     fields: Mapping[str, Type]
 
     def read(self, scanner: Scanner) -> dict[str, Value]:
-        match scanner.peek_value():
-            case b"{":
-                return self._read_object(scanner)
-            case b"[":
-                return self._read_array(scanner)
-            case _:
-                _refuse(scanner, self.expected)
+        byte = scanner.peek_value()
+        if byte == b"{":
+            return self._read_object(scanner)
+        if byte == b"[":
+            return self._read_array(scanner)
+        _refuse(scanner, self.expected)
 
     def _read_object(self, scanner: Scanner) -> dict[str, Value]:
         values: dict[str, Value] = {}
