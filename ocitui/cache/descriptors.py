@@ -10,23 +10,15 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from .documents import (
-    DESCRIPTOR,
-    I64,
-    IMAGE_INDEX,
-    PLATFORM,
-    Platform,
-    accounts_for,
-    read_strictly,
-    read_surely,
-    structural_quotes,
-)
+from . import documents
+from .documents import DESCRIPTOR, I64, Platform, read_strictly
 from .errors import DocumentError
 from .files import FileKind, reachable_files
 from .strict_json import Scanner, next_element
@@ -122,11 +114,10 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
 
     def as_dict(self) -> dict[str, Any]:
         """The descriptor as decoded JSON, unknown fields kept, in order."""
-        try:
-            fields: dict[str, Any] = _decode_anything(self.raw)
-        except (ValueError, RecursionError):
-            return read_strictly(self.raw, DESCRIPTOR)
-        return fields if isinstance(fields, dict) else read_strictly(self.raw, DESCRIPTOR)
+        with suppress(ValueError, RecursionError):
+            if isinstance(fields := _decode_anything(self.raw), dict):
+                return fields
+        return read_strictly(self.raw, DESCRIPTOR)
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -175,7 +166,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 def sound_descriptor(raw: bytes) -> Descriptor | None:
     """The descriptor, if msgspec reads it as serde is sure to; None where only the strict reader can tell."""
-    entry = read_surely(raw, _decode_entry)
+    entry = documents.read_surely(raw, _decode_entry)
     if entry is None or (entry.size == 0 and b"-0" in raw):
         return None
     try:
@@ -208,8 +199,8 @@ def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
     """
     if not raw:
         return None, 0
-    fields = None if raw == b"null" else read_strictly(raw, PLATFORM)
-    return None if fields is None else Platform(**fields), structural_quotes(raw) + 2
+    fields = None if raw == b"null" else read_strictly(raw, documents.PLATFORM)
+    return None if fields is None else Platform(**fields), documents.structural_quotes(raw) + 2
 
 
 V = TypeVar("V")
@@ -376,7 +367,7 @@ def _read_usual(text: bytes) -> _Read | None:
     if not all(map(all, annotations)):
         quotes -= 4 * sum(value is None for values in annotations for value in values)
     sizes = [entry.size for entry in entries]
-    sure = structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
+    sure = documents.structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
     return (entries, sizes, annotations, platforms) if sure else None
 
 
@@ -387,10 +378,10 @@ def _read_any(text: bytes) -> _Read | None:
     platforms, quotes = _read_platforms(entries)
     quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
     sizes = [entry.size for entry in entries]
-    if structural_quotes(text) != quotes or not all(sizes):
+    if documents.structural_quotes(text) != quotes or not all(sizes):
         # One is odd, or has what was not counted.
         for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
-            if not accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
+            if not documents.accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
                 return None
     keys = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
     return entries, sizes, tuple([one.get(key) for one in annotations] for key in keys), platforms
@@ -430,7 +421,7 @@ class DescriptorArray:
 
     def read(self, scanner: Scanner) -> None:
         if scanner.peek_value() != b"[":
-            IMAGE_INDEX.fields["manifests"].read(scanner)
+            documents.IMAGE_INDEX.fields["manifests"].read(scanner)
         scanner.at += 1
         self.columns = Columns(scanner.data, scanner.at)
         if next_element(scanner, first=True):

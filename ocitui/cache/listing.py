@@ -377,6 +377,9 @@ class Listing:
         return *(column[places] for column in self._columns), odd, self._device
 
     def _place_of(self, name: str) -> int | None:
+        row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
+        if row is not None and suffix is not None and name[_USUAL_LENGTH] == ".":
+            return row * WIDTH + suffix
         part = part_of(name)
         row = self.rows.get(part[0]) if part is not None else None
         return None if part is None or row is None else row * WIDTH + _PLACE_OF[part[1]]

@@ -141,6 +141,7 @@ def to_the_second(seconds: float) -> float:
     return seconds if seconds < 1 else round(now + seconds) - now
 
 
+@dataclass(eq=False)
 class Difference:
     """What changed since the last one.
 
@@ -149,16 +150,11 @@ class Difference:
     where any may have. What differs from the ``previous`` index is worked out when it is asked for.
     """
 
-    def __init__(
-        self,
-        health: Health,
-        file: IndexFile | None,
-        previous: IndexFile | None,
-        files: frozenset[str] | None,
-        broken: IndexFile | None = None,
-    ) -> None:
-        self.health, self.file, self.files, self.broken = health, file, files, broken
-        self._previous = previous
+    health: Health
+    file: IndexFile | None
+    _previous: IndexFile | None
+    files: frozenset[str] | None
+    broken: IndexFile | None = None
 
     @property
     def index(self) -> ImageIndex | None:
