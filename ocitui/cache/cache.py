@@ -232,7 +232,7 @@ class PackerCache:
         """
         from .transactions import About, make
 
-        about = About(kind, names=tuple(names), digests=tuple(digests), absent=tuple(given_up))
+        about = About(kind, names=names, digests=digests, absent=given_up)
         return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
 
     async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:

@@ -42,7 +42,7 @@ COMPARED_ONLY = (
 
 
 class Marks:
-    """How far the publishing of a marked transaction's index came, kept in its record's name."""
+    """How far the publishing of a transaction's index came, kept in the record's name of one that is marked."""
 
     def __init__(self, space: Workspace, transaction: Transaction) -> None:
         self._journal = space.journal
@@ -50,8 +50,9 @@ class Marks:
 
     def ready(self, inode: int) -> None:
         """The index is written, as the file with this inode, and takes its place next."""
-        self._advance(f"{PUBLISHING}{inode}")
-        self._journal.sync()
+        if self.transaction.marked:
+            self._advance(f"{PUBLISHING}{inode}")
+            self._journal.sync()
 
     def withdrawn(self) -> None:
         """It did not; were that lost, no index of that inode would be found."""
@@ -62,11 +63,11 @@ class Marks:
         self._advance(PUBLISHED)
 
     def _advance(self, stage: str) -> None:
-        if self.transaction.stage != PUBLISHED:
+        if self.transaction.marked and self.transaction.stage != PUBLISHED:
             self.transaction = self._journal.advance(self.transaction, stage)
 
 
-def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, marks: Marks | None = None) -> ImageIndex:
+def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, marks: Marks) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
     ``draft`` is a name in the staging folder, free to use, that begins with the transaction's id; ``space.published``
@@ -113,7 +114,7 @@ def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageInd
     return left.inserted([(len(left), descriptor, None) for descriptor in added])
 
 
-def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, marks: Marks | None) -> bool:
+def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, marks: Marks) -> bool:
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
@@ -122,14 +123,13 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)
         return False
-    if marks and written:
+    if written is not None:
         marks.ready(written.st_ino)
     if not base.exists:
         try:
             space.disk.rename(space.staging, draft, space.root, INDEX_NAME)
         except FileExistsError:
-            if marks:
-                marks.withdrawn()
+            marks.withdrawn()
             space.disk.unlink(space.staging, draft)
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
@@ -139,8 +139,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
         space.notes.append(COMPARED_ONLY)
     space.index_changed = True
     space.disk.sync_folder(space.root)
-    if marks:
-        marks.published()
+    marks.published()
     _note_published(space, new, written)
     return True
 
@@ -148,12 +147,9 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
 def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
     """Remember the index with its file's signature, unless another writer is in the file already."""
     now = look(space.directory)
-    if now is None or written is None:
-        space.published = None
-        return
-    ours = (now.inode, now.size, now.modified_ns) == (written.st_ino, written.st_size, written.st_mtime_ns)
-    verdict = Verdict(IndexOutcome.LOADED, len(new))
-    space.published = IndexFile(now, verdict, new) if ours else None
+    here = now and (now.inode, now.size, now.modified_ns)
+    ours = written is not None and here == (written.st_ino, written.st_size, written.st_mtime_ns)
+    space.published = IndexFile(now, Verdict(IndexOutcome.LOADED, len(new)), new) if ours else None
 
 
 def _still(space: Workspace, base: IndexFile) -> bool:

@@ -1,6 +1,6 @@
 """The records of the journal: what a transaction takes out of the index and the directory, and puts in.
 
-A record is input: it may have come from another host or another hand. `check_record` says whether one may be acted on:
+A record is input: it may have come from another host or another hand. `decode_record` gives one that may be acted on:
 every name in it is one of a file directly in its directory, every number in range, every text that goes into the index
 one that may stand there.
 """
@@ -32,7 +32,7 @@ TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,8})|\d{8}T\d{12})-[0-9a-f]{4}
 _TOLD = 3
 _LARGEST, _LARGEST_INODE = (1 << 63) - 1, (1 << 64) - 1
 
-# What of a record must be so, or it is not read; `check_record` says the rest.
+# What of a record must be so, or it is not read; `_problems` says the rest.
 Size = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 Inode = Annotated[int, msgspec.Meta(ge=0)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
@@ -333,7 +333,8 @@ def decode_record(data: bytes, transaction_id: str) -> Transaction:
         return moved if moved.trash else msgspec.structs.replace(moved, trash=trash_name(transaction_id, moved.name))
 
     found = _with_moves(found, named)
-    check_record(found)
+    for problem in _problems(found):
+        raise ValueError(problem)
     return found
 
 
@@ -368,13 +369,8 @@ def _with_moves(found: Transaction, change: Callable[[Moved], Moved]) -> Transac
     return msgspec.structs.replace(found, displaced=displaced, discarded=discarded, swap=swap)
 
 
-def check_record(found: Transaction) -> None:
-    """Raises ValueError where a record must not be acted on, with the reason."""
-    for problem in _problems(found):
-        raise ValueError(problem)
-
-
 def _problems(found: Transaction) -> Iterator[str]:
+    """Why a record must not be acted on."""
     if order_of(found.id)[0] != found.sequence:
         yield f"its number {found.sequence} is none"
     if found.of is not None and not TRANSACTION_ID.fullmatch(found.of):

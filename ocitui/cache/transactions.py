@@ -16,7 +16,7 @@ import secrets
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,9 @@ class About:
 
     kind: TransactionKind
     of: str | None = None
-    names: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    absent: tuple[Identity, ...] = ()
+    names: Collection[str] = ()
+    digests: Collection[str] = ()
+    absent: Collection[Identity] = ()
 
 
 def make(space: Workspace, change: Change, about: About) -> Transaction:
@@ -301,10 +301,7 @@ def _check_source(place: Place, found: os.stat_result | None, what: str) -> os.s
 
 
 def _placed(space: Workspace, draft: str, name: str) -> Placed:
-    found = space.staging.lstat(draft)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
-    return Placed.of(found, name, staging=draft)
+    return Placed.of(os.stat(draft, dir_fd=space.staging.fd, follow_symlinks=False), name, staging=draft)
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
@@ -320,7 +317,7 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
         file_steps.bring_in(space, transaction)
         file_steps.set_modes(space, transaction.modes)
         if base is not None and edit is not None:
-            index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks if transaction.marked else None)
+            index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks)
         elif transaction.swap is not None:
             publish_replacement(space, transaction.swap, marks)
         else:

@@ -95,7 +95,7 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
     of = [transactions[one] for one in dict.fromkeys(file.transaction for file in told if file.recorded)]
     names = dict.fromkeys(name for one in of for name in one.image_names)
     digests = dict.fromkeys(digest for one in of for digest in one.image_digests)
-    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=tuple(names), digests=tuple(digests)))
+    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=names, digests=digests))
 
 
 def empty(

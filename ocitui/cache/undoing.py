@@ -107,7 +107,7 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
     )
     if not change:
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    about = About(TransactionKind.UNDO, target.id, tuple(target.names), tuple(target.digests), tuple(absent))
+    about = About(TransactionKind.UNDO, target.id, target.names, target.digests, absent)
     return make(space, change, about)
 
 
@@ -402,13 +402,9 @@ class _State:
     """How the entries stand in an index."""
 
     def __init__(self, directory: Path, index: ImageIndex) -> None:
-        self._directory = directory
-        identities = [*index.identities()]
-        self._identities = Counter(identities)
-        self._in_order = identities
+        self._directory, self._index = directory, index
         self._keys = Counter(zip(index.digests, index.formats, strict=True))
-        self._last = {identity: at for at, identity in enumerate(identities)}
-        self._index = index
+        self._last = {identity: at for at, identity in enumerate(index.identities())}
         self._neighbours: dict[str, int] = {}
 
     def compare(self, transaction: Transaction, touched: Collection[Identity]) -> Overwritten:
@@ -423,7 +419,7 @@ class _State:
         return Overwritten(transaction, tuple(returned), tuple(missing), tuple(moved))
 
     def _returned(self, transaction: Transaction, one: RecordedDescriptor, descriptor: Descriptor) -> bool:
-        if not self._identities[descriptor.identity] or self._keys[descriptor.key] <= one.twins:
+        if descriptor.identity not in self._last or self._keys[descriptor.key] <= one.twins:
             return False
         return not self._stored_again(transaction, one, descriptor)
 
@@ -459,7 +455,7 @@ class _State:
         if not known.startswith("#"):
             return Descriptor.parse(known.encode())
         if not self._neighbours:
-            self._neighbours = {records.neighbour_of(identity): at for at, identity in enumerate(self._in_order)}
+            self._neighbours = {records.neighbour_of(identity): at for identity, at in self._last.items()}
         at = self._neighbours.get(known)
         return None if at is None else self._index.descriptors[at]
 
