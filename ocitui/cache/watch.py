@@ -41,8 +41,8 @@ class DirectoryEvents:
     def __init__(self, directory: Path) -> None:
         # Names are told by their paths, which come back absolute.
         self._directory = Path(os.path.abspath(directory))
-        self._names: set[str] = set()
-        self._everything = False
+        # None: any name may have changed.
+        self._names: set[str] | None = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._inode: tuple[int, int] | None = None
@@ -58,14 +58,12 @@ class DirectoryEvents:
         if self._identity() != self._inode:
             # Removed, or made again: the old watch stays silent for ever.
             self._stop.set()
-        names, everything = frozenset(self._names), self._everything
-        self._names.clear()
-        self._everything = False
-        return None if everything else names
+        names, self._names = self._names, set()
+        return None if names is None else frozenset(names)
 
     def wake(self) -> None:
         """End the wait that is under way, as if any name had changed."""
-        self._everything = True
+        self._names = None
         self._wake.set()
 
     async def close(self) -> None:
@@ -120,7 +118,8 @@ class DirectoryEvents:
             stop_event=self._stop,
         ):
             self.trouble = ""
-            self._names.update(path[len(inside) :] for _, path in changes if path != own)
+            if self._names is not None:
+                self._names.update(path[len(inside) :] for _, path in changes if path != own)
             self._wake.set()
 
 
