@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 FAULT_STATUS = 70
@@ -44,8 +45,10 @@ def tell(error: BaseException) -> int:
     except (OSError, ImportError) as refused:
         where = f"no file could be written: {getattr(refused, 'strerror', None) or type(refused).__name__}"
     line = f"ocitui: a fault of its own: {_kind(error)}{_place(error)} ({where})\n"
-    with open(os.dup(2), "w", errors="replace") as stream:
-        stream.write(line)
+    # Where it was closed before the program began, another file may have its number by now.
+    if sys.__stderr__ is not None:
+        with suppress(OSError), open(os.dup(2), "w", errors="replace") as stream:
+            stream.write(line)
     return FAULT_STATUS
 
 

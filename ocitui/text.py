@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from time import time
 
 # C0 and C1 controls, surrogates, line and paragraph separators, and what reorders or hides text around it.
 _UNSAFE = re.compile(
@@ -12,9 +13,14 @@ _UNSAFE = re.compile(
     "\U000e0000-\U000e007f]"
 )
 _DIGEST = re.compile(r"\b([a-z0-9]+:[0-9a-f]{12})[0-9a-f]{20,116}\b")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTPE]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = ("K", "M", "G", "T", "P", "E")
-_AGES = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_DAY = 86_400
+# From how many seconds on a span is told in a unit, and how many that has.
+_AGES = (
+    *((730 * _DAY, 365 * _DAY, "y"), (63 * _DAY, 30.4 * _DAY, "mo"), (14 * _DAY, 7 * _DAY, "w"), (_DAY, _DAY, "d")),
+    *((3_600, 3_600, "h"), (60, 60, "m"), (1, 1, "s")),
+)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -40,19 +46,24 @@ def human_size(size: int | None) -> str:
 
 
 def parse_size(text: str) -> int | None:
-    """The bytes of ``500M``, ``1.5T`` or ``64GiB``, powers of 1024; None for what is no size, and for nothing."""
+    """The bytes of ``500M``, ``1.5T`` or ``64GiB``, powers of 1024; None for what is no size."""
     match = _SIZE.fullmatch(text)
-    return int(float(match[1]) * 1024 ** " KMGTP".index(match[2].upper() or " ")) or None if match else None
+    return int(float(match[1]) * 1024 ** " KMGTPE".index(match[2].upper() or " ")) if match else None
 
 
 def human_age(seconds: float | None) -> str:
-    """A span in its largest unit: ``45s``, ``3h``, ``12d``; ``-`` for None."""
+    """A span in four cells, as ``45s``, ``3h``, ``12d``, ``5w``, ``14mo``, ``2y``; ``-`` for None."""
     if seconds is None:
         return "-"
-    for length, unit in _AGES:
-        if seconds >= length:
+    for least, length, unit in _AGES:
+        if seconds >= least:
             return f"{int(seconds // length)}{unit}"
     return "0s"
+
+
+def age_of(at: float | None) -> str:
+    """How long ago a time is, in seconds since the epoch; nothing is of the future."""
+    return human_age(None if at is None else max(0.0, time() - at))
 
 
 def timestamp(seconds: float | None) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -37,31 +38,34 @@ class Stop:
 
 
 async def in_thread(work: Callable[[Stop], T]) -> T:
-    """What ``work`` gives. A cancelled caller stops it, and goes on only once it has ended: then its files are free."""
+    """What ``work`` gives. A cancelled caller stops it, and goes on only once it has ended, however often it is
+    cancelled: then its files are free."""
     stop = Stop()
-    running = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    # No task, which a loop that ends would cancel before the thread has ended.
+    running = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work, stop)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # so that nobody is told that it was never looked at
+        with suppress(Exception):
+            await settled(running)
         raise
 
 
-async def settled(work: Awaitable[object]) -> None:
+async def settled(work: Awaitable[T]) -> T:
     """Wait for work that has to be done even where the caller is cancelled meanwhile; then the cancellation goes on."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # so that nobody is told that it was never looked at
         raise cancelled
-    task.result()
+    return task.result()
 
 
 def on_loop(progress: Callable[P, object] | None) -> Callable[P, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,9 @@ settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 for name in ("OCITUI_CACHE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# Nor are the operator's own settings read or written.
+os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), f"ocitui-tests-{os.getpid()}")
+
 # Nor does the log of the host get lines of tests, or a record the user who started them.
 os.environ[SYSLOG_VARIABLE] = ""
 os.environ.pop("SUDO_USER", None)
@@ -57,6 +61,15 @@ def no_daemon_of_the_host() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(daemon, "_processes", lambda proc: iter(()) if proc == Path("/proc") else listed(proc))
         yield
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that any user may enter: not below pytest's own, which every other run that begins closes to them."""
+    with tempfile.TemporaryDirectory(prefix="ocitui-open-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from unittest.mock import patch
+
+import pytest
 
 from ocitui.cache import list_backups
 from ocitui.cli.demo_cache import make_demo_cache
@@ -18,7 +19,7 @@ from ocitui.tui.widgets.bars import KeyBar
 from ocitui.tui.widgets.document_view import DocumentView
 from tests.tools import ROOT
 from tests.tui.import_support import layout_with_names, look, show_jobs
-from tests.tui.screen_support import SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk, fix_host
 
 PICTURES = ROOT / "screenshots"
 _DIRECTORY = Path("krata/cache/image")
@@ -126,10 +127,8 @@ def demo_cache() -> Iterator[Path]:
 async def draw(snapshot: str) -> str:
     """One snapshot as SVG."""
     size, prepare = SCENES[snapshot]
-    with (
-        demo_cache() as directory,
-        patch("ocitui.tui.widgets.entry_table.time", lambda: _NOW),
-    ):
+    with demo_cache() as directory, pytest.MonkeyPatch.context() as patch:
+        fix_host(patch, _NOW)
         async with desk(directory, size, daemon=_DAEMON) as one:
             await prepare(one)
             await one.pilot.pause()

@@ -14,6 +14,7 @@ from ocitui.cli.main import cli
 from ocitui.doctor.assessment import HEADLINES, Case
 from ocitui.help import TOPICS, paragraphs, styled, topic_text
 from ocitui.tui.actions import ACTIONS, keys_text
+from ocitui.tui.screens.help import help_lines
 from tests.tools import ROOT
 
 TEXTS = {topic: keys_text() if topic == "keys" else topic_text(topic) for topic in TOPICS}
@@ -55,6 +56,12 @@ def test_the_commands_of_a_topic_are_there(topic: str) -> None:
 
 def test_commands_are_found_in_the_texts() -> None:
     assert len([words for text in TEXTS.values() for words in command_lines(text)]) > 30
+
+
+def test_a_text_is_read_once_however_much_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = help_lines("index")
+    monkeypatch.setattr("ocitui.help.files", lambda _: pytest.fail("it was read before"))
+    assert help_lines("index") == before
 
 
 def test_every_file_is_a_topic() -> None:

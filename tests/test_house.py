@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from ocitui.cache import CacheError
+from ocitui.cache import errors as cache_errors
+from ocitui.importing import errors as importing_errors
 from tests.tools import ROOT
 
 # As it was measured, and a little more: the way is down.
@@ -130,6 +134,16 @@ def texts(*folders: str) -> Iterator[tuple[str, str]]:
                 data = path.read_bytes()
                 if b"\0" not in data:
                     yield str(path.relative_to(ROOT)), data.decode(errors="replace")
+
+
+@pytest.mark.parametrize("errors", [cache_errors, importing_errors])
+def test_a_tree_of_errors_is_the_one_that_is_drawn(errors: ModuleType) -> None:
+    drawn, above = dict[str, str](), ["CacheError"]
+    for branch, name in re.findall(r"^ *([│ ]*[├└]── )(\w+)", errors.__doc__ or "", re.MULTILINE):
+        above[len(branch) // 4 :] = [name]
+        drawn[name] = above[-2]
+    made = [one for one in vars(errors).values() if isinstance(one, type) and one.__module__ == errors.__name__]
+    assert drawn == {one.__name__: one.__bases__[0].__name__ for one in made if one is not CacheError}
 
 
 def test_no_file_is_too_long() -> None:

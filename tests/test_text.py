@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.text import REPLACEMENT, clean, human_age, human_size, parse_size, timestamp
+
+_DAY = 86_400
 
 
 @given(st.text(alphabet=st.characters()) | st.text(alphabet="a\x1b\x9b\x7f\u202e\u2066\ud800\U000e0041é"))
@@ -36,7 +39,8 @@ def test_other_text_is_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "size"),
     [("1", 1), ("500M", 500 << 20), ("1.5t", 3 << 39), ("64GiB", 64 << 30), ("2kb", 2048)]
-    + [(text, None) for text in ("", "0", "0.1", "M", "-1", "1X", "1 G", "1e3", "1" * 16, "\u0661", "1.G")],
+    + [("0", 0), ("0.1", 0), ("8.0E", 8 << 60)]
+    + [(text, None) for text in ("", "M", "-1", "1X", "1 G", "1e3", "1" * 16, "\u0661", "1.G")],
 )
 def test_a_size_is_read_as_people_write_it(text: str, size: int | None) -> None:
     assert parse_size(text) == size
@@ -62,11 +66,21 @@ def test_sizes_are_powers_of_1024(size: int | None, shown: str) -> None:
     ("seconds", "shown"),
     [
         (None, "-"), (-5, "0s"), (0.5, "0s"), (59.9, "59s"), (60, "1m"), (3_599, "59m"), (86_399, "23h"),
-        (86_400 * 364, "364d"), (86_400 * 365, "1y"),
+        (_DAY, "1d"), (14 * _DAY - 1, "13d"), (14 * _DAY, "2w"), (63 * _DAY - 1, "8w"), (63 * _DAY, "2mo"),
+        (365 * _DAY, "12mo"), (730 * _DAY - 1, "24mo"), (730 * _DAY, "2y"), (36_500 * _DAY, "100y"),
     ],
 )  # fmt: skip
-def test_an_age_is_told_in_its_largest_unit(seconds: float | None, shown: str) -> None:
+def test_an_age_is_told_in_its_largest_unit_that_counts_two(seconds: float | None, shown: str) -> None:
     assert human_age(seconds) == shown
+
+
+@given(st.floats(0, 99 * 366 * _DAY))
+def test_an_age_takes_four_cells_at_most_and_is_never_told_too_old(seconds: float) -> None:
+    shown = human_age(seconds)
+    assert len(shown) <= 4
+    number, unit = re.fullmatch(r"(\d+)(s|m|h|d|w|mo|y)", shown).groups()  # type: ignore[union-attr]
+    length = {"s": 1, "m": 60, "h": 3_600, "d": _DAY, "w": 7 * _DAY, "mo": 30.4 * _DAY, "y": 365 * _DAY}[unit]
+    assert int(number) * length <= seconds < (int(number) + 1) * length
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,14 +54,6 @@ def seeds(few: int, many: int) -> list[Any]:
 def examples(few: int) -> int:
     """How many examples of hypothesis: these few in every run, a hundred times as many in the long proofs."""
     return few * 100 if LONG else few
-
-
-def open_to_all(path: Path) -> None:
-    """Let any user get there, as those have to who are somebody else in a test."""
-    for place in (path, *path.parents):
-        if place == Path(tempfile.gettempdir()):
-            return
-        place.chmod(place.stat().st_mode | 0o055)
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 from .disk import Disk, Folder, is_trusted
@@ -92,7 +91,6 @@ class Backup:
         return replace(new, name=name)
 
 
-@lru_cache(MOST_BACKUPS)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None or bool(match["number"]) != bool(match["version"]):

@@ -136,8 +136,10 @@ class PackerCache:
             (await asyncio.to_thread(read_patiently, self.directory)).require_sound(self.directory)
 
     async def close(self) -> None:
-        """Wait for a transaction under way to end."""
-        await asyncio.to_thread(self.wait_for_transaction)
+        """Wait until nothing is written any more: a transaction under way has ended, and what is compressed after it.
+
+        It may be used again."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
 
     def wait_for_transaction(self) -> None:
         """Return once no transaction of this object is under way; for a program that has to leave."""
@@ -337,8 +339,7 @@ class PackerCache:
         """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
         from .workspace import refused_files
 
-        with storage_errors("look into .ocitui"):
-            return await asyncio.to_thread(refused_files, self.directory)
+        return await asyncio.to_thread(refused_files, self.directory)
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""

@@ -16,7 +16,6 @@ from .names import PackedFormat
 
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
-_FORMATS = [str(format_) for format_ in PackedFormat]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
             continue
         gone[files.pop(FileKind.PACKED)] = None
         named = [index.formats[at] for at in index.positions(digest)]
-        others = [one for one in _FORMATS if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
+        others = [one for one in PackedFormat if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
         into = kept if any((digest, other) not in keys for other in others) else gone
         into.update(dict.fromkeys(files.values()))
     for name in kept:

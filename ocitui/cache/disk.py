@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -412,8 +412,10 @@ def refuse_inside(directory: Path, path: Path) -> None:
         raise ConflictError(f"{path} is in the cache", hint="name a file elsewhere")
 
 
-def write_outside(directory: Path, path: Path, text: str, *, replace: bool) -> None:
+def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None) -> None:
     """Write a file that is none of the cache in ``directory``: whole, or not at all.
+
+    One that is replaced keeps its mode; a new one gets what the umask leaves, and no right that ``like`` withholds.
 
     Raises ConflictError for one of the cache; FileTakenError for one that is there, unless it is to be replaced;
     StorageError, also for what is no regular file; ReadOnlyError.
@@ -424,14 +426,19 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool) -> N
     # A collector takes every name that ends with .prom, which a temporary one must not.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):
-        if path.exists() and not path.is_file():
+        there = os.stat(path) if path.exists() else None
+        if there is not None and not stat.S_ISREG(there.st_mode):
             raise StorageError(f"cannot write {path}: it is no regular file")
+        mode = 0o666
+        if like is not None and like.exists():
+            mode &= like.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR
         try:
-            with open(draft, "x", encoding="utf-8", newline="\n") as file:
+            with open(draft, "x", encoding="utf-8", newline="\n", opener=partial(os.open, mode=mode)) as file:
+                if there is not None:
+                    os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode))
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.chmod(0o644)
             if replace:
                 draft.replace(path)
             else:

@@ -13,6 +13,7 @@ scripts can rely on::
     ├── NoSuchTransactionError   no transaction of that id (a LookupError too)
     ├── InvalidPackedImageError  what is to be stored is not an image that can be stored
     ├── ConflictError            something stands where a file or descriptor is to go
+    │   └── FileTakenError       a file of that name
     ├── PlanChangedError         the cache is no longer what the plan was made for
     ├── LockedError              another ocitui works on the cache
     ├── ReadOnlyError            this cache object may not write

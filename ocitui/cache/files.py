@@ -13,12 +13,13 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from ocitui.directory import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
+
 from .errors import CacheDirectoryError, StorageError
 from .names import PackedFormat
 
 INDEX_NAME = "index.json"
 OWN_NAME = ".ocitui"
-DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
 LONGEST_NAME = 255
 """Bytes of a directory entry."""
 MOST_DOCUMENT_BYTES = 64 << 20
@@ -31,7 +32,8 @@ _MOST_KERNEL_BYTES = 16 << 20
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([0-9a-fA-F]{32,})")
-usual_digest = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
+USUAL_DIGEST = "sha256:[0-9a-f]{64}"
+usual_digest = re.compile(USUAL_DIGEST).fullmatch
 """What nearly every digest is found to be at once."""
 _FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
 _LONGEST_DIGEST = 200  # bytes; with the suffixes and a transaction's id the name must fit a directory entry
@@ -153,9 +155,9 @@ def closing(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def read_bounded(path: Path | str, limit: int, *, follow: bool = True) -> bytes:
+def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> bytes:
     """All of such a file. Raises OSError as `open_bounded` does, EFBIG too where it grows meanwhile."""
-    with open_bounded(path, limit, follow=follow) as file:
+    with open_bounded(path, limit, dir_fd=dir_fd, follow=follow) as file:
         return read_to_end(file, limit)
 
 

@@ -277,17 +277,17 @@ class Ledger:
         self.sound, self.damaged, self._lines = kept, bad, len(lines)
 
 
-def record_stored(directory: Path, packed: Path, disk: Disk | None = None) -> None:
-    """Note a packed file of the cache that was just stored, which is read for it.
+def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
+    """Note a packed file of the cache that was just stored; it is read where its hash is not given.
 
     Does nothing where the ledger cannot be written: the first deep check notes it then.
     """
     with suppress(OSError, CacheError):
         with open_bounded(packed) as file:
             found = os.fstat(file.fileno())
-            sha256 = hash_file(file, lambda size: None)
+            known = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
-        ledger.record(packed.name, found, sha256, first_seen=True)
+        ledger.record(packed.name, found, known, first_seen=sha256 is None)
         ledger.flush()
 
 

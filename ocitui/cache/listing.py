@@ -13,6 +13,7 @@ import re
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,16 @@ import msgspec
 
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
-from .files import FileKind, check_directory, config_name, manifest_name, valid_digest
+from .files import (
+    MOST_DOCUMENT_BYTES,
+    USUAL_DIGEST,
+    FileKind,
+    check_directory,
+    config_name,
+    manifest_name,
+    usual_digest,
+    valid_digest,
+)
 from .index import EntryKey, entry_keys
 from .names import PackedFormat
 
@@ -33,13 +43,11 @@ SUFFIXES: dict[str, FileKind | PackedFormat] = {
 PLACES = {suffix: place for place, suffix in enumerate(SUFFIXES)}
 MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
 _ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-_USUAL = re.compile(rf"(sha256:[0-9a-f]{{64}})\.({_ENDINGS})").fullmatch
+_USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
-_USUAL_DIGEST = re.compile("sha256:[0-9a-f]{64}").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_CHUNK = 1 << 20
 _TOLD_EVERY = 4096
 _FILES_OF_ONE = 3
 
@@ -176,11 +184,17 @@ class CacheFiles:
         return os.fstat(file.fileno()).st_size
 
     def read(self, name: str, size: int) -> bytes:
-        """A small file whole; ``size`` is what it is thought to have."""
+        """A document whole; ``size`` is what it is thought to have. EFBIG for more than `MOST_DOCUMENT_BYTES`."""
         fd = self.open_fd(name)
         try:
-            data = os.read(fd, size + 1)
-            return data if len(data) == size else data + b"".join(iter(lambda: os.read(fd, _CHUNK), b""))
+            data = os.read(fd, min(size, MOST_DOCUMENT_BYTES) + 1)
+            if len(data) == size <= MOST_DOCUMENT_BYTES:
+                return data
+            while (left := MOST_DOCUMENT_BYTES - len(data)) >= 0 and (more := os.read(fd, left + 1)):
+                data += more
+            if left < 0:
+                raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES} bytes", name)
+            return data
         finally:
             os.close(fd)
 
@@ -202,7 +216,6 @@ class Listing:
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
         self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
         self.modified, self.changed = array("q"), array("q")
-        self._columns = self.modes, self.sizes, self.inodes, self.modified, self.changed
         for column in self._columns:
             column.frombytes(bytes(len(self.digests) * WIDTH * column.itemsize))
         self.odd: dict[int, Fact] = {}
@@ -221,7 +234,7 @@ class Listing:
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
-        rows, places, is_usual = listing.rows, PLACES, _USUAL_DIGEST
+        rows, places, is_usual = listing.rows, PLACES, usual_digest
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
         likely = len(rows) * _FILES_OF_ONE
@@ -247,6 +260,12 @@ class Listing:
             if told is not None and not at % _TOLD_EVERY:
                 told(at, max(at, likely))
         return listing
+
+    def copy(self) -> Listing:
+        """The same as it is now, for who goes on from it while this one is kept up to date."""
+        same = copy(self)
+        vars(same).update((name, copy(held)) for name, held in vars(self).items())
+        return same
 
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
@@ -370,6 +389,10 @@ class Listing:
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]
 
+    @property
+    def _columns(self) -> tuple[array[int], ...]:
+        return self.modes, self.sizes, self.inodes, self.modified, self.changed
+
     def _row(self, row: int) -> tuple[object, ...]:
         """All that is known of a row's files."""
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
@@ -444,11 +467,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     packed_size: int | None
     modified: float | None
     descriptor: Descriptor
-
-    @property
-    def short_digest(self) -> str:
-        """Twelve digits of the digest, without its algorithm."""
-        return self.digest.rpartition(":")[2][:12]
 
 
 def list_entries(descriptors: Sequence[Descriptor], listing: Listing) -> list[Entry]:

@@ -300,7 +300,7 @@ class Overwritten:
 def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
     """What the index no longer shows of transactions, newest first; an entry counts for the newest that touched it
     alone. Raises StorageError."""
-    transactions = _changes(directory)
+    transactions = all_changes(directory)
     if not transactions:
         return []
     state, touched, found = _State(directory, index), set[Identity](), list[Overwritten]()
@@ -317,7 +317,7 @@ def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
     return [one for one in found if one]
 
 
-def _changes(directory: Path) -> list[Transaction]:
+def all_changes(directory: Path) -> list[Transaction]:
     """All transactions that changed the cache, newest first. Raises StorageError."""
     with storage_errors("read the journal"), open_journal(directory) as journal:
         return journal.since((0, "")) if journal is not None else []
@@ -341,7 +341,7 @@ def expect_entries(
 
     Raises StorageError.
     """
-    journal, noted, removed = _changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
+    journal, noted, removed = all_changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
     mends = {one.id for chain in taken_back(journal) for one in chain}
     # What was there before an index that was replaced whole is no source of today's order.
     last = max((at for at, one in enumerate(journal) if one.replaces_index), default=-1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
-from .files import OWN_NAME, check_directory
+from .files import OWN_NAME, check_directory, identity_of
 from .index_file import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
@@ -217,6 +217,16 @@ def what_frees(directory: Path) -> str:
     }.get(name, f"{own / name} holds {size} bytes: remove the oldest of what lies there")
 
 
+def trash_identity(directory: Path) -> object:
+    """Changes with what lies in the trash. Costs microseconds."""
+    return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
+
+
+def trash_size(directory: Path) -> int:
+    """The bytes of all that lies in the trash."""
+    return _bytes_in(directory / OWN_NAME / TRASH_NAME)
+
+
 def _bytes_in(folder: Path) -> int:
     """The bytes of all files below a folder, no link followed; of what cannot be read, nothing."""
     total = 0
@@ -228,7 +238,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:
-    """What lies in `.ocitui` and is not acted on, and why; what may not be read too. Raises OSError."""
+    """What lies in `.ocitui` and is not acted on, and why; what cannot be read too."""
     refused: list[RefusedFile] = []
     try:
         with open_own_folder(directory) as own:
@@ -237,7 +247,7 @@ def refused_files(directory: Path) -> list[RefusedFile]:
                 refused += _refused_in(own, name)
     except FileNotFoundError:
         return []
-    except (PermissionError, ConflictError) as error:
+    except (OSError, ConflictError) as error:
         return [RefusedFile("", reason_of(error), True)]
     return refused
 
@@ -251,7 +261,7 @@ def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
                 yield from Backups(folder).refused()
     except FileNotFoundError:
         return
-    except (PermissionError, ConflictError) as error:
+    except (OSError, ConflictError) as error:
         yield RefusedFile(name, reason_of(error), True)
 
 

@@ -10,73 +10,53 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 EPOCH = 1_717_243_200
 """2024-06-01 12:00:00Z: when all of it was made."""
 _CREATED = "2024-06-01T12:00:00Z"
+_AMD64 = {"architecture": "amd64", "os": "linux"}
 _OCI = "application/vnd.oci.image"
+_MANIFEST = f"{_OCI}.manifest.v1+json"
 Files = dict[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class DemoLayer:
-    """One step of a build and the files it adds; none is an empty layer."""
-
-    created_by: str
-    files: Files = field(default_factory=dict)
-
-    @property
-    def tar(self) -> bytes:
-        return make_tar(self.files)
 
 
 @dataclass(frozen=True)
 class DemoImage:
-    """An image as it was built: ``config`` is how a container of it runs."""
+    """An image as it was built: each step with the files it adds, none being an empty layer; ``config`` is how a
+    container of it runs."""
 
-    layers: tuple[DemoLayer, ...]
+    layers: tuple[tuple[str, Files], ...]
     config: dict[str, Any]
-    platform: dict[str, str] = field(default_factory=lambda: {"architecture": "amd64", "os": "linux"})
+    platform: dict[str, str]
 
     @property
     def files(self) -> Files:
         """The root filesystem."""
-        return {path: data for layer in self.layers for path, data in layer.files.items()}
+        return {path: data for _, files in self.layers for path, data in files.items()}
+
+    @cached_property
+    def _tars(self) -> list[bytes]:
+        return [make_tar(files) for _, files in self.layers if files]
 
     @cached_property
     def config_raw(self) -> bytes:
-        tars = [layer.tar for layer in self.layers if layer.files]
-        return _encode(
-            {
-                "created": _CREATED,
-                **self.platform,
-                "config": self.config,
-                "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar in tars]},
-                "history": [
-                    {"created": _CREATED, "created_by": layer.created_by}
-                    | ({} if layer.files else {"empty_layer": True})
-                    for layer in self.layers
-                ],
-            }
-        )
+        history = [
+            {"created": _CREATED, "created_by": step} | ({} if files else {"empty_layer": True})
+            for step, files in self.layers
+        ]
+        rootfs = {"type": "layers", "diff_ids": [digest(tar) for tar in self._tars]}
+        run = {"config": self.config, "rootfs": rootfs, "history": history}
+        return _encode({"created": _CREATED, **self.platform, **run})
 
     @cached_property
     def manifest_raw(self) -> bytes:
-        tars = [layer.tar for layer in self.layers if layer.files]
-        return _encode(
-            {
-                "schemaVersion": 2,
-                "mediaType": f"{_OCI}.manifest.v1+json",
-                "config": _blob("config.v1+json", self.config_raw),
-                "layers": [_blob("layer.v1.tar", tar) for tar in tars],
-            }
-        )
+        config, layers = _blob("config.v1+json", self.config_raw), [_blob("layer.v1.tar", tar) for tar in self._tars]
+        return _encode({"schemaVersion": 2, "mediaType": _MANIFEST, "config": config, "layers": layers})
 
     @cached_property
     def digest(self) -> str:
@@ -91,22 +71,13 @@ def make_tar(files: Files) -> bytes:
     """The files as a tar of root's, directories first."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in directories(files):
-            archive.addfile(_member(f"{path}/", 0o755, tarfile.DIRTYPE))
+        for folder in sorted({str(one) for path in files for one in PurePosixPath(path).parents} - {"."}):
+            archive.addfile(_member(f"{folder}/", 0o755, tarfile.DIRTYPE))
         for path, data in sorted(files.items()):
             member = _member(path, 0o755 if "bin/" in path else 0o644, tarfile.REGTYPE)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def directories(files: Files) -> list[str]:
-    """Every directory that the files need, parents first."""
-    found: set[str] = set()
-    for path in files:
-        parts = path.split("/")[:-1]
-        found.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return sorted(found)
 
 
 def program(name: str, size: int) -> bytes:
@@ -129,8 +100,8 @@ def _encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _base(system: str, version: str, size: int) -> DemoLayer:
-    return DemoLayer(
+def _base(system: str, version: str, size: int) -> tuple[str, Files]:
+    return (
         f"ADD {system}-minirootfs-{version}.tar.gz / # buildkit",
         {
             "etc/os-release": f'ID={system}\nVERSION_ID={version}\nPRETTY_NAME="{system.title()} {version}"\n'.encode(),
@@ -141,17 +112,15 @@ def _base(system: str, version: str, size: int) -> DemoLayer:
     )
 
 
-def _service(base: DemoLayer, name: str, size: int, port: int) -> DemoImage:
+def _service(base: tuple[str, Files], name: str, size: int, port: int) -> DemoImage:
+    settings = f"listen {port}\nlog /dev/stdout\n".encode() * 8
     return DemoImage(
         (
             base,
-            DemoLayer(f"COPY {name} /usr/local/bin/ # buildkit", {f"usr/local/bin/{name}": program(name, size)}),
-            DemoLayer(
-                f"COPY {name}.conf /etc/ # buildkit",
-                {f"etc/{name}.conf": f"listen {port}\nlog /dev/stdout\n".encode() * 8},
-            ),
-            DemoLayer(f"EXPOSE map[{port}/tcp:{{}}]"),
-            DemoLayer(f'ENTRYPOINT ["/usr/local/bin/{name}"]'),
+            (f"COPY {name} /usr/local/bin/ # buildkit", {f"usr/local/bin/{name}": program(name, size)}),
+            (f"COPY {name}.conf /etc/ # buildkit", {f"etc/{name}.conf": settings}),
+            (f"EXPOSE map[{port}/tcp:{{}}]", {}),
+            (f'ENTRYPOINT ["/usr/local/bin/{name}"]', {}),
         ),
         {
             "User": "nobody",
@@ -166,19 +135,19 @@ def _service(base: DemoLayer, name: str, size: int, port: int) -> DemoImage:
                 "org.opencontainers.image.licenses": "MIT",
             },
         },
+        _AMD64,
     )
 
 
-def _plain(base: DemoLayer, platform: dict[str, str] | None = None) -> DemoImage:
+def _plain(base: tuple[str, Files], **platform: str) -> DemoImage:
     config = {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"], "Labels": {"org.opencontainers.image.vendor": "demo"}}
-    layers = (base, DemoLayer('CMD ["/bin/sh"]'))
-    return DemoImage(layers, config, platform) if platform else DemoImage(layers, config)
+    return DemoImage((base, ('CMD ["/bin/sh"]', {})), config, _AMD64 | platform)
 
 
 OLD_ALPINE = _plain(_base("alpine", "3.19.1", 180_000))
 ALPINE = _plain(_base("alpine", "3.19.2", 190_000))
 BUSYBOX = _plain(_base("busybox", "1.36", 240_000))
-DEBIAN_ARM = _plain(_base("debian", "12", 320_000), {"architecture": "arm64", "os": "linux", "variant": "v8"})
+DEBIAN_ARM = _plain(_base("debian", "12", 320_000), architecture="arm64", variant="v8")
 SITE = _service(_base("alpine", "3.19.2", 190_000), "site", 410_000, 8080)
 PROXY = _service(_base("debian", "12", 320_000), "proxy", 520_000, 443)
 QUEUE = _service(_base("debian", "12", 320_000), "queue", 360_000, 6379)
@@ -213,7 +182,12 @@ def _squashfs(files: Files, target: Path) -> None:
 
 def _erofs(files: Files, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ocitui-demo-root-") as root:
-        _unpack(files, Path(root))
+        for path, data in files.items():
+            place = Path(root, path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        for place in Path(root).rglob("*"):
+            place.chmod(0o755 if place.is_dir() or place.parent.name == "bin" else 0o644)
         _run(["mkfs.erofs", "-T", str(EPOCH), "-U", _UUID, "--all-root", str(target), root])
 
 
@@ -225,41 +199,18 @@ def _run(command: list[str], data: bytes = b"") -> None:
     subprocess.run(command, input=data, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS, env=environment)
 
 
-def _unpack(files: Files, root: Path) -> None:
-    for path in directories(files):
-        (root / path).mkdir(mode=0o755)
-    for path, data in files.items():
-        (root / path).write_bytes(data)
-        (root / path).chmod(0o755 if "bin/" in path else 0o644)
-
-
 _PACKERS = {"squashfs": _squashfs, "erofs": _erofs}
-
-
 _HOUR = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An entry to be made; ``fault`` is what is done to its files afterwards."""
-
-    name: str
-    reference: str
-    image: DemoImage
-    format: str
-    fault: str = ""
-
-
 _ENTRIES = (
-    _Entry("alpine:3.19", "3.19", OLD_ALPINE, "squashfs"),
-    _Entry("busybox:1.36", "1.36", BUSYBOX, "squashfs"),
-    _Entry("busybox:1.36", "1.36", BUSYBOX, "erofs"),
-    _Entry("registry.example.com:5000/team/site:2024.06", "2024.06", SITE, "squashfs", "no config"),
-    _Entry("ghcr.io/example/proxy:latest", "latest", PROXY, "squashfs"),
-    _Entry("debian:12", "12", DEBIAN_ARM, "erofs"),
-    _Entry("quay.io/example/queue:7.2", "7.2", QUEUE, "squashfs", "cut short"),
-    _Entry("odd\x1b[31m\x07:1", "1", ODD, "tar"),
-    _Entry("alpine:3.19", "3.19", ALPINE, "squashfs"),
+    ("alpine:3.19", OLD_ALPINE, "squashfs"),
+    ("busybox:1.36", BUSYBOX, "squashfs"),
+    ("busybox:1.36", BUSYBOX, "erofs"),
+    ("registry.example.com:5000/team/site:2024.06", SITE, "squashfs"),
+    ("ghcr.io/example/proxy:latest", PROXY, "squashfs"),
+    ("debian:12", DEBIAN_ARM, "erofs"),
+    ("quay.io/example/queue:7.2", QUEUE, "squashfs"),
+    ("odd\x1b[31m\x07:1", ODD, "tar"),
+    ("alpine:3.19", ALPINE, "squashfs"),
 )
 
 
@@ -270,16 +221,18 @@ def make_demo_cache(directory: Path, packers: bool = True) -> None:
     every machine. Raises OSError.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    descriptors = [_descriptor(entry, _write(directory, entry.image, entry.format, packers)) for entry in _ENTRIES]
+    made = [_descriptor(name, image, _write(directory, image, form, packers)) for name, image, form in _ENTRIES]
     _write(directory, FORGOTTEN, "tar", packers)
-    for entry in _ENTRIES:
-        _damage(directory, entry)
-    _set_times(directory)
-    index = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": _without_repeats(descriptors),
-    }
+    (directory / f"{SITE.digest}.config.json").unlink()
+    for packed in set(directory.glob(f"{QUEUE.digest}.*")) - set(directory.glob("*.json")):
+        os.truncate(packed, packed.stat().st_size // 2)
+    # Each image an hour after the one before it, so that ages and orders are the same in every run.
+    for at, stem in enumerate(dict.fromkeys((*(image.digest for _, image, _ in _ENTRIES), FORGOTTEN.digest))):
+        for path in directory.glob(f"{stem}.*"):
+            os.utime(path, (EPOCH + at * _HOUR, EPOCH + at * _HOUR))
+    # Two formats of an image are one where both had to become tars.
+    manifests = list({json.dumps(descriptor): descriptor for descriptor in made}.values())
+    index = {"schemaVersion": 2, "mediaType": f"{_OCI}.index.v1+json", "manifests": manifests}
     (directory / "index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     os.utime(directory / "index.json", (EPOCH, EPOCH))
 
@@ -291,36 +244,15 @@ def _write(directory: Path, image: DemoImage, format_: str, packers: bool) -> st
     return pack(image.files, format_, directory / image.digest, packers)
 
 
-def _descriptor(entry: _Entry, format_: str) -> dict[str, Any]:
+def _descriptor(name: str, image: DemoImage, format_: str) -> dict[str, Any]:
     return {
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "digest": entry.image.digest,
-        "size": len(entry.image.manifest_raw),
+        "mediaType": _MANIFEST,
+        "digest": image.digest,
+        "size": len(image.manifest_raw),
         "annotations": {
             "dev.krata.oci.packer.format": format_,
-            "io.containerd.image.name": entry.name,
-            "org.opencontainers.image.ref.name": entry.reference,
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": name.rpartition(":")[2],
         },
-        "platform": entry.image.platform,
+        "platform": image.platform,
     }
-
-
-def _without_repeats(descriptors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two formats of an image are one where both had to become tars."""
-    return list({json.dumps(descriptor): descriptor for descriptor in descriptors}.values())
-
-
-def _damage(directory: Path, entry: _Entry) -> None:
-    if entry.fault == "no config":
-        (directory / f"{entry.image.digest}.config.json").unlink()
-    if entry.fault == "cut short":
-        for packed in directory.glob(f"{entry.image.digest}.*"):
-            if packed.suffix != ".json":
-                os.truncate(packed, packed.stat().st_size // 2)
-
-
-def _set_times(directory: Path) -> None:
-    """Each image an hour after the one before it, so that ages and orders are the same in every run."""
-    for at, image in enumerate(dict.fromkeys((*(entry.image.digest for entry in _ENTRIES), FORGOTTEN.digest))):
-        for path in directory.glob(f"{image}.*"):
-            os.utime(path, (EPOCH + at * _HOUR, EPOCH + at * _HOUR))

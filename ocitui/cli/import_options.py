@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
@@ -24,22 +23,28 @@ else:
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
 FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
 PREFIXES = (*FILE_PREFIXES, "docker://")
-_FILE = click.Path(path_type=Path)
+_FILE = click.Path()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedSource:
-    """A source and how to read it; None and False where nothing was typed."""
+class AskedRegistry:
+    """How to ask registries; None and False where nothing was typed."""
+
+    tls_ca: str | None = None
+    plain_http: bool = False
+    authfile: str | None = None
+    mirror: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSource(AskedRegistry):
+    """A source and how to read it."""
 
     source: str
     format: str | None = None
     platform: str | None = None
-    tls_ca: Path | None = None
-    plain_http: bool = False
-    authfile: Path | None = None
-    mirror: str | None = None
-    manifest: Path | None = None
-    config: Path | None = None
+    manifest: str | None = None
+    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +90,7 @@ def _paths_from(begun: str) -> Iterator[str]:
 
 
 source_argument = click.argument("source", type=SourceText())
-_SOURCE_OPTIONS = (
-    click.option(
-        "--platform",
-        metavar="OS/ARCH[/VARIANT]",
-        help="The image's platform, as linux/arm64 [default: this machine's].",
-    ),
+_REGISTRY_OPTIONS = (
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),
     click.option("--plain-http", is_flag=True, help="Speak http without TLS; this machine itself is asked so anyway."),
     click.option(
@@ -100,6 +100,14 @@ _SOURCE_OPTIONS = (
         help="Credentials [default: REGISTRY_AUTH_FILE, else those of skopeo login, else of docker login].",
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
+)
+_SOURCE_OPTIONS = (
+    click.option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="The image's platform, as linux/arm64 [default: this machine's].",
+    ),
+    *_REGISTRY_OPTIONS,
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),
 )
@@ -122,6 +130,8 @@ _IMPORT_OPTIONS = (
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
     click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
 )
+registry_options = with_options(*_REGISTRY_OPTIONS)
+"""Their values are fields of AskedRegistry."""
 source_options = with_options(*_SOURCE_OPTIONS)
 """Their values are fields of AskedSource."""
 import_options = with_options(*_IMPORT_OPTIONS, *_SOURCE_OPTIONS)

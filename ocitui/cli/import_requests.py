@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 
 import msgspec
 
@@ -18,10 +18,17 @@ from ocitui.importing.registry.auth import LARGEST_CONFIG
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.image_tree import parse_platform
 from ocitui.importing.sources.images import SourceKind
-from ocitui.importing.sources.opening import PackedFiles, find_packed_files, home_path, recognise
+from ocitui.importing.sources.opening import (
+    PackedFiles,
+    SourceOptions,
+    find_packed_files,
+    home_path,
+    optional_path,
+    recognise,
+)
 from ocitui.importing.sources.references import is_host
 
-from .import_options import AskedImport, AskedSource
+from .import_options import AskedImport, AskedRegistry, AskedSource
 from .output import UsageProblemError
 
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
@@ -39,39 +46,34 @@ _KINDS = {
 
 
 def read_request(asked: AskedSource) -> ImportRequest:
-    """How to read a source. Raises UsageProblemError, SourceError where there is no such path."""
+    """All that was typed but for the format. Raises UsageProblemError, SourceError where there is no such path."""
     kind = recognise(asked.source).kind
     _refuse_others(asked, kind)
-    _check_platform(asked.platform)
-    _check_registry(asked)
-    return ImportRequest(
-        source=asked.source,
-        platform=asked.platform,
-        tls_ca=_text(asked.tls_ca),
-        plain_http=asked.plain_http,
-        authfile=_text(asked.authfile),
-        mirror=asked.mirror,
-        manifest=_text(asked.manifest),
-        config=_text(asked.config),
-    )
+    if (platform := asked.platform) is not None:
+        _as_usage(lambda: parse_platform(platform))
+    if asked.tls_ca is not None:
+        _check_authority(asked.tls_ca)
+    if asked.authfile is not None:
+        _check_authfile(asked.authfile)
+    if asked.mirror is not None and not is_host(asked.mirror):
+        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
+    return ImportRequest(**{name: value for name, value in asdict(asked).items() if name != "format"})
+
+
+def registry_access(asked: AskedRegistry) -> SourceOptions:
+    """How to ask registries, checked as for an import from one. Raises UsageProblemError."""
+    any_image = AskedSource(source="docker://localhost/any", **{name: getattr(asked, name) for name in _REGISTRY_ONLY})
+    return read_request(any_image).source_options()
 
 
 def import_request(asked: AskedImport) -> ImportRequest:
     """What an import is to do. Raises UsageProblemError, InvalidNameError, SourceError where there is no such path."""
     read = read_request(asked)
-    if asked.name is not None:
-        _check_name(asked.name)
-    return msgspec.structs.replace(
-        read,
-        name=asked.name,
-        format=_format(asked),
-        compression=asked.compression,
-        level=asked.level,
-        max_bytes=asked.max_bytes,
-        max_entries=asked.max_entries,
-        rename=asked.rename,
-        again=asked.again,
-    )
+    if asked.name == "":
+        raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
+    if asked.name:
+        ImageName.parse(asked.name)
+    return msgspec.structs.replace(read, format=_format(asked))
 
 
 def packed_files(asked: AskedSource) -> PackedFiles | None:
@@ -79,7 +81,7 @@ def packed_files(asked: AskedSource) -> PackedFiles | None:
     if recognise(asked.source).kind is not SourceKind.PACKED:
         return None
     format_ = PackedFormat(asked.format) if asked.format else None
-    return find_packed_files(asked.source, asked.manifest, asked.config, format_)
+    return find_packed_files(asked.source, optional_path(asked.manifest), optional_path(asked.config), format_)
 
 
 def _format(asked: AskedImport) -> PackedFormat:
@@ -120,27 +122,7 @@ def _refuse_others(asked: AskedSource, kind: SourceKind) -> None:
         raise UsageProblemError(f"{asked.source} is not packed yet, so it has no format", hint="leave out --format")
 
 
-def _check_name(text: str) -> None:
-    if not text:
-        raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
-    ImageName.parse(text)
-
-
-def _check_platform(text: str | None) -> None:
-    if text is not None:
-        _as_usage(lambda: parse_platform(text))
-
-
-def _check_registry(asked: AskedSource) -> None:
-    if asked.tls_ca is not None:
-        _check_authority(asked.tls_ca)
-    if asked.authfile is not None:
-        _check_authfile(asked.authfile)
-    if asked.mirror is not None and not is_host(asked.mirror):
-        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
-
-
-def _check_authority(path: Path) -> None:
+def _check_authority(path: str) -> None:
     try:
         open_bounded(home_path(path), _LARGEST_AUTHORITY).close()
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(home_path(path))
@@ -149,7 +131,7 @@ def _check_authority(path: Path) -> None:
         raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
 
 
-def _check_authfile(path: Path) -> None:
+def _check_authfile(path: str) -> None:
     hint = "name a file that skopeo login or docker login wrote"
     try:
         json.loads(read_bounded(home_path(path), LARGEST_CONFIG) or b"{}")
@@ -165,7 +147,3 @@ def _as_usage(check: Callable[[], object]) -> None:
         check()
     except CacheError as error:
         raise UsageProblemError(error.message, hint=error.hint) from error
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path is not None else None

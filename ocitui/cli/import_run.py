@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ocitui.cache import (
-    CacheError,
-    Entry,
-    ImageIndex,
-    ImageName,
-    PackedImage,
-    PackerCache,
-    Transaction,
-    TransactionKind,
-)
+from ocitui.cache import CacheError, ImageIndex, ImageName, PackedImage, PackerCache, Transaction, TransactionKind
 from ocitui.cache.actor import whoami
 from ocitui.cache.ledger import record_stored
 from ocitui.cache.listing import CacheFiles
@@ -29,10 +21,11 @@ from ocitui.cache.lookup import LATEST
 from ocitui.doctor.check.index_checks import read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries, JudgedEntry
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.progress import ProgressCall
-from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded
+from ocitui.importing.requests import ImportRequest, forget, recorded
 from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise
 from ocitui.importing.staging import remove_abandoned
@@ -41,7 +34,7 @@ from ocitui.words.imports import outcome_text
 from ocitui.words.json_values import entry_json, transaction_json
 
 from .options import agree, cache_of, run_async
-from .output import InterruptedBySignalError, can_ask, say
+from .output import InterruptedBySignalError, can_ask
 from .progress import progress_shown
 from .settings import Settings
 
@@ -54,11 +47,12 @@ _LATEST_NOTE = (
 class Imported:
     """What came of it; ``transaction`` is None where nothing had to be done."""
 
-    image: PackedImage
-    outcome: ImportOutcome
-    notes: tuple[str, ...]
-    entry: Entry | None
+    result: ImportResult
     transaction: Transaction | None
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
 @dataclass(slots=True)
@@ -97,7 +91,7 @@ class _Run:
     def _what_is_kept(self, *, to_go_on: bool) -> str:
         kept = 0
         with suppress(CacheError):
-            kept = blob_store(self.cache.directory).size()
+            kept = BlobStore(self.cache.directory).size()
         said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
         said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
         return "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
@@ -129,14 +123,11 @@ def _asking(run: _Run) -> Imported:
 
 def _about_renaming(request: ImportRequest) -> list[str]:
     """What to know before an entry is named anew."""
-    name = request.image_name or _name_in_registry(request.source)
+    name, found = request.image_name, recognise(request.source)
+    if name is None and found.kind is SourceKind.REGISTRY:
+        name = ImageName.parse(found.rest)
     new = f"would be named {name} instead" if name else "would take the name of the source"
     return [f"it {new}; nothing is packed again, and the old name no longer stands for it", *_about_tag(name)]
-
-
-def _name_in_registry(source: str) -> ImageName | None:
-    found = recognise(source)
-    return ImageName.parse(found.rest) if found.kind is SourceKind.REGISTRY else None
 
 
 def _about_tag(name: ImageName | None) -> list[str]:
@@ -150,24 +141,11 @@ def _carried_out(run: _Run) -> Imported:
         except InterruptedBySignalError as error:
             raise run.explain(error) from None
         if result.outcome is ImportOutcome.STORED:
-            _stored(run.settings, result.image)
-    return run_async(_looked_up(run.cache, result))
-
-
-def _stored(settings: Settings, image: PackedImage) -> None:
-    """Note in the doctor's ledger what the packed file is now; it is all in memory still. A signal comes too late."""
-    with suppress(InterruptedBySignalError):
-        run_async(asyncio.to_thread(record_stored, settings.directory, image.path))
-
-
-async def _looked_up(cache: PackerCache, result: ImportResult) -> Imported:
-    image = result.image
-    transaction = None
-    if result.outcome is not ImportOutcome.CACHED:
-        transaction = await _find_store(cache, image=image)
-    entry = next((entry for entry in await cache.entries() if entry.descriptor.key == image.descriptor.key), None)
-    notes = (*result.notes, *_about_tag(image.name))
-    return Imported(image, result.outcome, notes, entry, transaction)
+            # What the packed file is now; it is all in memory still. A signal comes too late.
+            with suppress(InterruptedBySignalError):
+                run_async(asyncio.to_thread(record_stored, run.settings.directory, result.image.path))
+    found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(run.cache, image=result.image))
+    return Imported(result, found)
 
 
 async def _find_store(
@@ -184,39 +162,35 @@ async def _find_store(
 
 def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
     """An import as programs read it."""
-    entry = judged(directory, done.entry) if done.entry else None
+    entry = _judged(directory, done.result.image)
     return {
         "entry": entry_json(entry) if entry else None,
         "transaction": transaction_json(done.transaction) if done.transaction else None,
-        "outcome": done.outcome.value,
-        "notes": list(done.notes),
+        "outcome": done.result.outcome.value,
+        "notes": done.notes,
     }
 
 
-def tell_imported(done: Imported) -> None:
-    """Say what came of an import."""
-    again = " (--again brings it in once more)" if done.outcome is ImportOutcome.CACHED else ""
-    say(f"{outcome_text(done.outcome, done.image)}{again}")
-    say(f"digest {done.image.digest}")
+def imported_lines(done: Imported) -> Iterator[str]:
+    """What came of an import."""
+    outcome, image = done.result.outcome, done.result.image
+    again = " (--again brings it in once more)" if outcome is ImportOutcome.CACHED else ""
+    yield f"{outcome_text(outcome, image)}{again}"
+    yield f"digest {image.digest}"
     if done.transaction is not None:
-        say(f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[done.outcome]})")
-    for note in done.notes:
-        say(f"note: {note}")
+        yield f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[outcome]})"
+    yield from (f"note: {note}" for note in done.notes)
 
 
-_UNDOING = {
-    ImportOutcome.STORED: "takes it out again",
-    ImportOutcome.RENAMED: "gives it its old name back",
-    ImportOutcome.CACHED: "",
-}
+_UNDOING = {ImportOutcome.STORED: "takes it out again", ImportOutcome.RENAMED: "gives it its old name back"}
 
 
-def judged(directory: Path, entry: Entry) -> JudgedEntry | None:
-    """An entry with its state, looked into now; None where it is gone again."""
+def _judged(directory: Path, image: PackedImage) -> JudgedEntry | None:
+    """Its entry with the state, looked into now; None where it is gone again."""
     judge = Judge(directory)
     with CacheFiles(directory) as files:
         reading = read_index(files)
-    judge.look_at(reading, [entry.digest])
+    judge.look_at(reading, [image.digest])
     entries = Entries(reading.index or ImageIndex.empty(), judge)
-    position = entries.positions([entry.key]).get(entry.key)
-    return None if position is None else entries[position]
+    places = (at for at in entries.index.positions(image.digest) if entries.formats[at] == image.format)
+    return next(map(entries.__getitem__, places), None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,16 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import THEMES, directory_option, json_option, read_only_option, wait_option
+from .options import (
+    NoTerminalError,
+    directory_option,
+    json_option,
+    no_mouse_option,
+    read_only_option,
+    theme_option,
+    wait_option,
+    with_options,
+)
 from .settings import ExitCode, Given, Settings
 
 if TYPE_CHECKING:
@@ -95,8 +103,6 @@ def _refuse_mistyped(ctx: click.Context, word: str) -> None:
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
-theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
-no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
 whole_frames_option = click.option(
     "--whole-frames",
     is_flag=True,
@@ -106,29 +112,9 @@ whole_frames_option = click.option(
 )
 
 
-class NoTerminalError(click.UsageError):
-    """There is nothing to draw the screen on."""
-
-    hint = "ocitui list, verdict and show need none; ocitui --help has them all"
-
-    def __init__(self, message: str = "there is no terminal to draw on") -> None:
-        super().__init__(message)
-
-
-@dataclass(frozen=True, slots=True)
-class GivenLook:
-    """How the screen is to look, as typed."""
-
-    theme: str | None = None
-    no_mouse: bool = False
-    whole_frames: bool = False
-
-
-def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that open the screen."""
-    for option in (wait_option, whole_frames_option, no_mouse_option, theme_option, read_only_option, directory_option):
-        function = option(function)
-    return function
+screen_options = with_options(
+    directory_option, read_only_option, theme_option, no_mouse_option, whole_frames_option, wait_option
+)
 
 
 @click.group(
@@ -141,52 +127,42 @@ def screen_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @screen_options
 @json_option
 @click.pass_context
-def cli(context: click.Context, /, theme: str | None, no_mouse: bool, whole_frames: bool, **shared: Any) -> int:
+def cli(context: click.Context, /, **typed: Any) -> int:
     """See, understand and change krata's image cache.
 
     Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
     """
-    context.obj = Given(**shared)
-    context.meta[GivenLook.__name__] = GivenLook(theme, no_mouse, whole_frames)
-    return ExitCode.CLEAN if context.invoked_subcommand else _open(context, Given(), GivenLook(), None)
+    context.obj = Given(**typed)
+    return ExitCode.CLEAN if context.invoked_subcommand else _open(context.obj, None)
 
 
 @click.command("open", hidden=True)
 @click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @screen_options
 @click.pass_context
-def open_command(
-    context: click.Context,
-    /,
-    directory_word: Path,
-    theme: str | None,
-    no_mouse: bool,
-    whole_frames: bool,
-    **shared: Any,
-) -> int:
+def open_command(context: click.Context, /, directory_word: Path, **typed: Any) -> int:
     """Open the screen on DIR."""
-    return _open(context, Given(**shared), GivenLook(theme, no_mouse, whole_frames), directory_word)
+    return _open(Given(**typed).over(context.find_object(Given) or Given()), directory_word)
 
 
 cli.opener = open_command
 
 
-def _open(context: click.Context, given: Given, look: GivenLook, word: Path | None) -> int:
+def _open(given: Given, word: Path | None) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     _need_terminal()
     from ocitui.tui.app import run_screen
     from ocitui.tui.session import ScreenOptions
 
-    earlier: GivenLook = context.meta[GivenLook.__name__]
-    settings = given.over(context.find_object(Given) or Given()).settings
+    settings = given.settings
     return run_screen(
         ScreenOptions(
             directory=word or settings.directory,
             read_only=settings.read_only,
-            theme=look.theme or earlier.theme,
-            mouse=not (look.no_mouse or earlier.no_mouse),
+            theme=given.theme,
+            mouse=not given.no_mouse,
             wait=settings.wait,
-            whole_frames=look.whole_frames or earlier.whole_frames,
+            whole_frames=given.whole_frames,
         )
     )
 
@@ -227,15 +203,10 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        _end_line()
+        from .output import say
+
+        say("", err=True)  # the terminal shows ^C on the line
         return ExitCode.CANCELLED
-
-
-def _end_line() -> None:
-    """Leave the line on which the terminal shows ^C."""
-    from .output import say
-
-    say(err=True)
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:

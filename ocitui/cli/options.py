@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -18,8 +18,18 @@ from ocitui.cache import PlanChangedError
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from ocitui.text import parse_size, timestamp
 
-from .output import CancelledError, InterruptedBySignalError, NotAskedError, ask, can_ask, refuse_read_only, say
-from .prose import paragraph
+from .layout import paragraph
+from .output import (
+    CancelledError,
+    InterruptedBySignalError,
+    NotAskedError,
+    Told,
+    ask,
+    can_ask,
+    refuse_read_only,
+    reported,
+    say,
+)
 from .settings import Given, Settings
 
 if TYPE_CHECKING:
@@ -35,7 +45,7 @@ F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
 DEPTHS = ("quick", "header", "deep")
 _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGNORECASE)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
 
 
 class Span(Seconds):
@@ -49,7 +59,7 @@ class Span(Seconds):
         match = _SPAN.fullmatch(str(value))
         if match is None:
             self.fail(f"{value!r} is not a span of time like 30d or 12h", param, ctx)
-        return float(match[1]) * _SECONDS[match[2].lower()]
+        return float(match[1]) * _UNITS[match[2].lower()]
 
 
 depth_option = click.option(
@@ -87,18 +97,33 @@ directory_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 read_only_option = click.option("--read-only", is_flag=True, help="Refuse whatever would write.")
-# For those who always type it: a command that only reads has nothing to refuse.
+# For those who always type it: a command that only reads has nothing to refuse, and no lock to wait for.
 _read_only_anyway_option = click.option("--read-only", is_flag=True, hidden=True)
+_SECONDS = click.FloatRange(min=0, max=86_400)
 wait_option = click.option(
-    "--wait",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0, max=86_400),
-    help="Wait for the lock of another ocitui [default: 0].",
+    "--wait", metavar="SECONDS", type=_SECONDS, help="Wait for the lock of another ocitui [default: 0]."
 )
+_wait_anyway_option = click.option("--wait", type=_SECONDS, hidden=True)
+theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
+no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
+
+
+class NoTerminalError(click.UsageError):
+    """There is nothing to draw the screen on."""
+
+    hint = (
+        "these need none: ocitui check (what is wrong), list, why NAME, repair, delete NAME, undo, log, import SOURCE; "
+        "ocitui help keys has one for each key"
+    )
+
+    def __init__(self, message: str = "there is no terminal to draw on", hint: str = hint) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
@@ -106,27 +131,25 @@ def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
     return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
 
 
+def keeping(function: Callable[Concatenate[Settings, P], int]) -> F:
+    """Give a command that writes nothing but notes in `.ocitui`, for which it needs no lock, --read-only besides."""
+    return directory_option(json_option(read_only_option(_wait_anyway_option(_with_settings(function)))))
+
+
 def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command that writes --read-only and --wait besides."""
-    return directory_option(json_option(read_only_option(wait_option(_with_settings(function)))))
+    return shared_options(_with_settings(function))
 
 
 def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        from .output import reported
-
-        settings = _take_settings(kwargs)
+        shared = ("directory", "as_json", "read_only", "wait")
+        typed: dict[str, Any] = {name: kwargs.pop(name) for name in shared if name in kwargs}
+        settings = Given(**typed).over(click.get_current_context().find_object(Given) or Given()).settings
         return reported(settings, lambda: function(settings, *args, **kwargs))
 
     return command
-
-
-def _take_settings(options: dict[str, Any]) -> Settings:
-    """The settings that the shared options come to; they are taken out of ``options``."""
-    typed = {name: options.pop(name) for name in ("directory", "as_json", "read_only", "wait") if name in options}
-    earlier = click.get_current_context().find_object(Given) or Given()
-    return Given(**typed).over(earlier).settings
 
 
 class ByteSize(Number):
@@ -138,7 +161,7 @@ class ByteSize(Number):
         if isinstance(value, int):
             return value
         size = parse_size(str(value))
-        if size is None:
+        if not size:
             self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
         return size
 
@@ -149,24 +172,24 @@ TRIES = 3
 """How many plans are made where nobody is asked and the cache goes on changing."""
 
 
-def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str) -> None:
+def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str, told: Told = dict) -> None:
     """Show what is about to be done, and ask unless it is ``agreed`` to already.
 
-    With a question the lines go where it goes, to standard error. Raises NotAskedError, CancelledError.
+    With a question the lines go where it goes, to standard error. Raises NotAskedError, with what is ``told``,
+    CancelledError.
     """
     asking = not agreed and can_ask()
     if asking or not settings.as_json:
-        for line in chain(place(settings), lines):
-            say(line, err=asking)
+        say(*place(settings), *lines, err=asking)
     if agreed:
         return
     if not asking:
-        raise NotAskedError("nothing was done: there is no terminal to ask on")
+        raise NotAskedError("nothing was done: there is no terminal to ask on", keys=told())
     if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
         raise CancelledError("cancelled")
 
 
-def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str) -> None:
+def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str, told: Told) -> None:
     """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
 
     Raises NotAskedError, CancelledError.
@@ -175,8 +198,8 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
         text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
         if not can_ask():
             hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
-            raise NotAskedError(f"nothing was done: {text}", hint=hint)
-        agree(settings, False, paragraph(text), question)
+            raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())
+        agree(settings, False, paragraph(text), question, told)
 
 
 def place(settings: Settings) -> list[str]:
@@ -265,9 +288,8 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
             if loop.remove_signal_handler(each):
                 signal.signal(each, signal.SIG_DFL)
 
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
-            loop.add_signal_handler(number, stop, number)
+    for number in _heeded():
+        loop.add_signal_handler(number, stop, number)
     try:
         result = await task
     except asyncio.CancelledError:
@@ -279,6 +301,26 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             return result
     raise InterruptedBySignalError(caught[0], caught[0].name)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """What only reads, here and now: a signal ends it at once. Raises InterruptedBySignalError."""
+
+    def stop(number: int, _: object) -> None:
+        raise InterruptedBySignalError(number, signal.Signals(number).name, hint="nothing was changed")
+
+    before = {each: signal.signal(each, stop) for each in _heeded()}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """The signals that end a command; nohup(1) has one of them ignored."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def keep_index_aside(settings: Settings) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 from ocitui.cache.errors import (
     AmbiguousDigestError,
@@ -27,9 +27,9 @@ SCHEMA = 1
 _BLOCK, _BLOCK_SECONDS = 1 << 15, 0.05
 
 
-def say(text: str = "", *, err: bool = False) -> None:
-    """Print one line; whatever in it could command the terminal is replaced."""
-    _write(clean(text) + "\n", sys.stderr if err else sys.stdout)
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines; whatever in them could command the terminal is replaced."""
+    _write("".join(f"{clean(line)}\n" for line in lines), sys.stderr if err else sys.stdout)
 
 
 def ask(question: str) -> str:
@@ -58,8 +58,18 @@ def emit(settings: Settings, **keys: Any) -> None:
     """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
     import json
 
-    common = {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
-    _write(json.dumps(common | keys, indent=2) + "\n", sys.stdout)
+    _write(json.dumps(_common(settings) | keys, indent=2) + "\n", sys.stdout)
+
+
+def emit_line(settings: Settings, kind: str, /, **keys: Any) -> None:
+    """Print a JSON object, on a line, that says of what ``type`` it is."""
+    import json
+
+    say(json.dumps(_common(settings) | {"type": kind} | keys, separators=(",", ":")))
+
+
+def _common(settings: Settings) -> dict[str, Any]:
+    return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
 
 
 def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
@@ -67,14 +77,25 @@ def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
     import json
     import textwrap
 
-    common = {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
-    head = json.dumps(common | {key: []}, indent=2)[: -len("]\n}")]
+    head = json.dumps(_common(settings) | {key: []}, indent=2)[: -len("]\n}")]
     texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
     first = next(texts, None)
     if first is None:
         _write(f"{head}]\n}}\n", sys.stdout)
         return
     _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
+
+
+Told: TypeAlias = Callable[[], dict[str, Any]]
+"""What programs are told, worked out when it is."""
+
+
+def answer(settings: Settings, told: Told, lines: Iterable[str]) -> None:
+    """Say lines to people, or print the one document for programs."""
+    if settings.as_json:
+        emit(settings, **told())
+    else:
+        say(*lines)
 
 
 def say_lines(lines: Iterable[str]) -> int:
@@ -116,10 +137,13 @@ def complain(message: str, hint: str) -> None:
 
 
 def fail(settings: Settings, code: str, message: str, hint: str, **keys: Any) -> None:
-    """Print an error, with --json as a document too, which has ``keys`` besides."""
+    """Print an error, with --json as a document, or an object on a line, too, which has ``keys`` besides."""
     complain(message, hint)
-    if settings.as_json:
-        emit(settings, **keys, error={"code": code, "message": message, "hint": hint})
+    keys["error"] = {"code": code, "message": message, "hint": hint}
+    if settings.as_lines:
+        emit_line(settings, "error", **keys)
+    elif settings.as_json:
+        emit(settings, **keys)
 
 
 def _write(text: str, stream: TextIO | None) -> None:
@@ -136,28 +160,6 @@ def _write(text: str, stream: TextIO | None) -> None:
         if stream is not sys.stderr:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-class JsonLines:
-    """Writes objects; each says of what ``type`` it is."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._common = {
-            "schema": SCHEMA,
-            "host": os.uname().nodename,
-            "cache": os.path.abspath(settings.directory),
-        }
-
-    def write(self, kind: str, /, **keys: Any) -> None:
-        import json
-
-        # It is ASCII, which `say` leaves as it is.
-        say(json.dumps(self._common | {"type": kind} | keys, separators=(",", ":")))
-
-    def fail(self, code: str, message: str, hint: str) -> None:
-        """An error, for people on standard error, and as an object."""
-        complain(message, hint)
-        self.write("error", error={"code": code, "message": message, "hint": hint})
 
 
 class UsageProblemError(CacheError):
@@ -216,7 +218,8 @@ def reported(settings: Settings, command: Callable[[], int]) -> int:
     try:
         return command()
     except CacheError as error:
-        fail(settings, error.code, error.message, error.hint)
+        keys = error.keys if isinstance(error, NotAskedError) else {}
+        fail(settings, error.code, error.message, error.hint, **keys)
         return status_of(error)
     except InterruptedBySignalError as error:
         fail(settings, "interrupted", error.message, error.hint)
@@ -230,7 +233,11 @@ def refuse_read_only(settings: Settings, doing: str) -> None:
 
 
 class NotAskedError(UsageProblemError):
-    """There is nobody to ask."""
+    """There is nobody to ask; ``keys`` are what programs are told besides: what it was to be about."""
 
     code = "not-confirmed"
     default_hint = "look at what it says, then give --yes"
+
+    def __init__(self, message: str, *, hint: str = "", keys: Mapping[str, Any]) -> None:
+        super().__init__(message, hint=hint)
+        self.keys = keys

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
+from .layout import cell_width, cut, shortened
 from .output import is_terminal, say
-from .prose import shortened
 from .settings import Settings
-from .tables import cell_width, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress
@@ -94,17 +93,12 @@ def fitting(text: str, width: int) -> str:
     return text if cell_width(text) <= width else cut(text, width)
 
 
-def check_text(now: Progress, _: int) -> str:
-    from ocitui.words.findings import check_progress
+def doctor_text(now: Progress | RepairProgress, _: int) -> str:
+    """How far a check is, or a repair."""
+    from ocitui.doctor.check.pacing import Progress
+    from ocitui.words.findings import check_progress, repair_progress
 
-    return check_progress(now)
-
-
-def repair_text(now: Progress | RepairProgress, width: int) -> str:
-    from ocitui.doctor.repair.steps import RepairProgress
-    from ocitui.words.findings import repair_progress
-
-    return shortened(repair_progress(now)) if isinstance(now, RepairProgress) else check_text(now, width)
+    return check_progress(now) if isinstance(now, Progress) else shortened(repair_progress(now))
 
 
 # A step that takes less does not say how long it lasts.
@@ -123,11 +117,7 @@ def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
         with line_shown(_Words()) as show:
             yield show
     else:
-        yield _ignore if settings.as_json else _PhaseLines().show
-
-
-def _ignore(now: ImportProgress) -> None:
-    """Nobody wants to see it."""
+        yield (lambda _: None) if settings.as_json else _PhaseLines().show
 
 
 class _PhaseLines:

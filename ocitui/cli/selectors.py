@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,10 @@ import click
 from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
 from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
+from ocitui.text import short_digest
 
-from .options import FORMATS
+from .options import FORMATS, ended_by_signals, run_async
 from .output import UsageProblemError, say
-from .prose import short_digest
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from ocitui.cache.index import Key
     from ocitui.doctor.check.judge import Judge
     from ocitui.doctor.entries import Entries
-    from ocitui.doctor.findings import Finding
 
-_WHOLE = re.compile(rf"(sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
+_WHOLE = re.compile(rf"((?:sha256:)?[0-9a-f]{{64}}|(?:sha512:)?[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
 _MOST_ALIKE = 5
 _HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more"
 
 
 def whole_digest(word: str) -> str:
-    """The digest that this is, with or without a format, and that needs no index to be understood; empty for others."""
+    """The digest that this is, with or without its algorithm and a format, and that needs no index to be understood;
+    empty for others."""
     found = _WHOLE.fullmatch(word)
-    return found[1] if found else ""
+    if found is None or ":" in found[1]:
+        return found[1] if found else ""
+    return f"{'sha256' if len(found[1]) == 64 else 'sha512'}:{found[1]}"
 
 
 def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> NamedEntry:
@@ -69,16 +71,18 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ())
 
 
 def chosen_keys(
-    settings: Settings, index: ImageIndex, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
+    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
 ) -> list[Key]:
     """The entries that words name, or that pass a filter, in these formats or in all; each once.
 
-    Raises UsageProblemError where neither or both are given, NoSuchEntryError, AmbiguousDigestError.
+    Raises NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError, and what `judged_entries` raises.
     """
     if filter_text is None:
+        index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
-    judge, entries = judged_entries(settings, filter_text)
-    keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
+    with ended_by_signals():
+        judge, entries = judged_entries(settings, filter_text)
+        keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
     if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
         return chosen
     raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")
@@ -159,6 +163,9 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
         except NoSuchEntryError:
             if corrupt is not None:
                 raise corrupt from None
+            if find_entry(word, (), (), dict(keys_of_files(cache.directory))):
+                hint = "ocitui check tells of them as orphan-entry, and ocitui why of the digest"
+                raise NoSuchEntryError(f"there are files of {word}, but no entry", hint=hint) from None
             raise
         of_it = {key for key in known if key[0] == named.digest and named.format in (None, key[1])}
         if not of_it:
@@ -181,11 +188,11 @@ class NoSuchFindingError(NoSuchEntryError):
     default_hint = "ocitui check shows the findings with their ids; --only also takes codes, digests and names"
 
 
-def fingerprints(word: str, findings: Sequence[Finding]) -> list[str]:
-    """The fingerprints that begin so. Raises UsageProblemError where these are several."""
-    found = list(dict.fromkeys(one.fingerprint for one in findings if one.fingerprint.startswith(word)))
+def fingerprints(word: str, known: Iterable[str]) -> list[str]:
+    """The one fingerprint that begins so, or none. Raises UsageProblemError where these are several."""
     if len(word) < LEAST_DIGITS:
         return []
+    found = list(dict.fromkeys(one for one in known if one.startswith(word)))
     if len(found) > 1:
         raise UsageProblemError(f"{word} begins the ids of {len(found)} findings", hint="give more of its digits")
     return found
@@ -196,6 +203,10 @@ _JSON_TEXT = rb'"\s*:\s*"([^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+)"'
 _TOLD = rb'"(?:digest' + _JSON_TEXT + rb"|io\.containerd\.image\.name" + _JSON_TEXT + rb")"
 _FILE = r"([^.]+:[^.]+)\.(?:squashfs|erofs|tar|manifest\.json|config\.json)"
 _BEGUN_DIGEST = rf"(?:sha(?:256|384|512):)?[0-9a-f]{{{LEAST_DIGITS},}}"
+_ALGORITHM = "sha256:"
+# Whose words may name a digest that no entry has; of `check` where the daemon would not load the index.
+_TAKE_ORPHANS = ("show", "why", "check")
+DOCUMENTS = ("manifest", "config")
 _MOST_INDEX_BYTES = 1 << 27
 _MOST_DIGESTS = 50
 # The doctor's own names for these are a heavy import; a test holds them together.
@@ -217,14 +228,28 @@ def completer(offered: Callable[[Path, str, click.Context], Collection[str]]) ->
     return complete
 
 
-@completer
-def complete_entry(directory: Path, word: str, context: click.Context) -> Collection[str]:
-    """Names; digests for who begins one; formats behind either."""
+def _entries(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Names; digests for who begins one, also such as no entry has where that is understood; formats behind either."""
     told = _told(directory)
     stem, dot, _ = word.rpartition(".")
     names = {name for _, name in told if name}
     begun = sorted(name for name in names if name.startswith(word))
-    return [*begun, *_digests(directory, word, told), *_with_formats(stem, names if dot else (), told)]
+    digests = _digests(directory, word, told, held=context.info_name in _TAKE_ORPHANS)
+    return [*begun, *digests, *_with_formats(stem, names if dot else (), told)]
+
+
+complete_entry = completer(_entries)
+
+
+@completer
+def complete_shown(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Entries, and behind one, or a filter, which of their documents."""
+    before: Sequence[str] = context.params.get("words") or ()
+    filtered = context.params.get("filter_text") is not None
+    if len(before) > (not filtered) and before[-1] in DOCUMENTS:
+        return ()
+    entries = () if filtered else _entries(directory, word, context)
+    return [*(DOCUMENTS if before or filtered else ()), *entries]
 
 
 @completer
@@ -233,7 +258,7 @@ def complete_digest(directory: Path, word: str, context: click.Context) -> Colle
     told = _told(directory)
     if (name := context.params.get("name")) and (own := [pair for pair in told if pair[1] == spelled(name)]):
         return [digest if word.startswith("sha") else digest.rpartition(":")[2] for digest, _ in own]
-    return _digests(directory, word, told)
+    return _digests(directory, word, told, held=False)
 
 
 @completer
@@ -356,20 +381,22 @@ def _text(raw: bytes) -> str:
         return ""
 
 
-def _digests(directory: Path, word: str, told: Collection[tuple[str, str]]) -> Collection[str]:
-    """The digests that begin so, written as the word is; of many only for who begins one."""
-    if word and "sha256:".startswith(word):
-        return ["sha256:"]
-    if not word and len(told) > _MOST_DIGESTS:
+def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, held: bool = True) -> Collection[str]:
+    """The digests that begin so, written as the word is; of many only for who begins one. ``held``: also those that
+    only files tell of, as all do where there is no index."""
+    if word and word != _ALGORITHM and _ALGORITHM.startswith(word):
+        return [_ALGORITHM]
+    few = len(told) <= _MOST_DIGESTS
+    if not word and not few:
         return ()
 
     def written(digest: str) -> str:
         return digest if ":" in word else digest.rpartition(":")[2]
 
-    found = [one for digest, _ in told if (one := written(digest)).startswith(word)]
-    if not told or (not found and re.fullmatch(_BEGUN_DIGEST, word)):
+    found = {one for digest, _ in told if (one := written(digest)).startswith(word)}
+    if not told or (held and (few or re.fullmatch(_BEGUN_DIGEST, word))):
         files = [name for name in os.listdir(directory) if written(name).startswith(word)]
-        found = [written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name))]
+        found.update(written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name)))
     return sorted(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -29,32 +29,32 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every command works on. ``as_json`` asks for one JSON document; ``wait`` is seconds to wait for the lock."""
+    """What every command works on. ``as_json`` asks for one JSON document, with ``as_lines`` for an object a line;
+    ``wait`` is seconds to wait for the lock."""
 
     directory: Path
     as_json: bool = False
     read_only: bool = False
     wait: float = 0.0
+    as_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Options as they were typed, before or after the command's name; None where they were not."""
+    """Options as they were typed, before or after the command's name; None or False where they were not."""
 
     directory: Path | None = None
     as_json: bool = False
     read_only: bool = False
     wait: float | None = None
+    theme: str | None = None
+    no_mouse: bool = False
+    whole_frames: bool = False
 
     def over(self, earlier: Given) -> Given:
         """These options, with those typed earlier where these say nothing."""
-        return replace(
-            earlier,
-            directory=self.directory or earlier.directory,
-            as_json=self.as_json or earlier.as_json,
-            read_only=self.read_only or earlier.read_only,
-            wait=earlier.wait if self.wait is None else self.wait,
-        )
+        typed = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+        return replace(earlier, **typed)
 
     @property
     def settings(self) -> Settings:

@@ -1,13 +1,25 @@
-"""How much a transaction is about, for `ocitui log` and `ocitui undo`."""
+"""A transaction in words: how much it is about, and what is said once it is done."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ocitui.text import counted
+from ocitui.words.json_values import transaction_json
+
+from .output import Told, answer
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
+
+
+def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
+    """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
+    lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
+    lines += [f"note: {done.note}"] if done.note else []
+    answer(settings, lambda: {**told(), "transaction": transaction_json(done)}, lines)
 
 
 def extent(transaction: Transaction) -> str:

@@ -17,10 +17,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from ocitui.cache.files import open_bounded
 from ocitui.cache.ledger import HASH_CHUNK, hash_file
 from ocitui.threads import Stop
 
@@ -72,22 +73,28 @@ class Tool:
     def run(self, arguments: Sequence[str | bytes], sink: Sink | None = None) -> Said:
         """Run it to its end; its output goes to ``sink``, or with its errors.
 
-        Raises NotCheckedError where it ran out of time or memory, AbandonedError when the work is to end.
+        Raises NotCheckedError where it cannot be started, or ran out of time or memory, AbandonedError when the work is
+        to end.
         """
-        with tempfile.TemporaryDirectory(prefix="ocitui-") as private:
-            process = subprocess.Popen(
-                [self._program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if sink else subprocess.STDOUT,
-                env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
-                cwd=private if self._user is None else "/",
-                user=self._user,
-                group=self._user,
-                extra_groups=None if self._user is None else [],
-                pass_fds=(self._fd,),
-                bufsize=0,
-            )
+        with ExitStack() as stack:
+            try:
+                private = stack.enter_context(tempfile.TemporaryDirectory(prefix="ocitui-"))
+                process = subprocess.Popen(
+                    [self._program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE if sink else subprocess.STDOUT,
+                    env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
+                    cwd=private if self._user is None else "/",
+                    user=self._user,
+                    group=self._user,
+                    extra_groups=None if self._user is None else [],
+                    pass_fds=(self._fd,),
+                    bufsize=0,
+                )
+            except OSError as error:
+                # No fault of the file: too many processes, or no memory for one more.
+                raise NotCheckedError(f"{self._name} cannot be started: {error.strerror}") from error
             try:
                 _limit(process.pid, self._options.memory)
                 said = self._hear(process, sink)
@@ -97,7 +104,9 @@ class Tool:
                 for pipe in (process.stdout, process.stderr):
                     if pipe is not None:
                         pipe.close()
-        return self._judged(said)
+        if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
+            raise NotCheckedError(f"{self._name} ran out of memory")
+        return said
 
     def _hear(self, process: subprocess.Popen[bytes], sink: Sink | None) -> Said:
         deadline = time.monotonic() + self._options.patience(self._size)
@@ -128,11 +137,6 @@ class Tool:
         except subprocess.TimeoutExpired:
             raise NotCheckedError(f"{self._name} took too long, and was ended") from None
         return Said(code, kept.decode("utf-8", "replace").strip())
-
-    def _judged(self, said: Said) -> Said:
-        if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
-            raise NotCheckedError(f"{self._name} ran out of memory")
-        return said
 
 
 _NO_MEMORY = ("out of memory", "cannot allocate memory", "malloc failed", "enomem")
@@ -169,10 +173,9 @@ def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) 
 
     Raises OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    with open(fd, "rb", buffering=0) as file:
+    with open_bounded(path, dir_fd=directory) as file:
         with suppress(OSError):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
             direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC, dir_fd=directory)
         except OSError as error:

@@ -90,7 +90,8 @@ _EXTENDED = struct.Struct("<4HQ2I")
 _DIRENT = struct.Struct("<QHBx")
 _SLOT = 32
 _PLAIN, _INLINE = 0, 2
-_MOST_NODES, _LARGEST_DIRECTORY, _LONGEST_TARGET = 2_000_000, 1 << 28, 1 << 16
+_MOST_NODES, _MOST_LISTED, _LARGEST_DIRECTORY, _LONGEST_TARGET = 2_000_000, 1 << 28, 1 << 28, 1 << 16
+_TOO_MANY = "it has too many files to compare"
 _DOTS = (b".", b"..")
 
 
@@ -190,7 +191,7 @@ def erofs_tree(file: BinaryIO, stop: Stop) -> Tree:
                 seen.add(child)
                 pending.append((path + b"/", child))
             if len(tree) > _MOST_NODES:
-                raise NotCheckedError("it has too many files to compare")
+                raise NotCheckedError(_TOO_MANY)
     return tree
 
 
@@ -202,15 +203,9 @@ def _node(image: _Image, inode: _Inode) -> Node:
 
 
 _KINDS = {
-    b"-": stat.S_IFREG,
-    b"d": stat.S_IFDIR,
-    b"l": stat.S_IFLNK,
-    b"c": stat.S_IFCHR,
-    b"b": stat.S_IFBLK,
-    b"p": stat.S_IFIFO,
-    b"s": stat.S_IFSOCK,
+    stat.filemode(kind)[:1].encode(): kind
+    for kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 }
-_ROOT = b"squashfs-root"
 _LINE = re.compile(
     rb"([-dlcbps])[rwxsStT-]{9} \d+/\d+ +(\d+)(?:, *\d+)? \d{4}-\d\d-\d\d \d\d:\d\d squashfs-root(?:/(.*))?", re.DOTALL
 )
@@ -219,32 +214,33 @@ _ARROW = b" -> "
 
 def squashfs_tree(tool: Tool) -> tuple[Said, Tree]:
     """How unsquashfs ended, and what it listed until then. Raises NotCheckedError."""
-    chunks: list[bytes] = []
-    said = tool.run(["-no-progress", "-lln", tool.path], chunks.append)
-    tree: dict[bytes, Node] = {}
-    for kind, size, path in _listed(b"".join(chunks)):
+    listed, tree = bytearray(), dict[bytes, Node]()
+
+    def keep(data: bytes) -> None:
+        listed.extend(data)
+        if len(listed) > _MOST_LISTED:
+            raise NotCheckedError(_TOO_MANY)
+
+    said = tool.run(["-no-progress", "-lln", tool.path], keep)
+    for kind, size, path in _listed(bytes(listed)):
         if path:
             name, _, target = path.partition(_ARROW) if kind == stat.S_IFLNK else (path, b"", b"")
             tree[name] = Node(kind, size if kind == stat.S_IFREG else None, target)
+        if len(tree) > _MOST_NODES:
+            raise NotCheckedError(_TOO_MANY)
     return said, tree
 
 
-def _listed(output: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _listed(output: bytes) -> list[tuple[int, int, bytes]]:
     """The lines taken apart; one unlike the others goes on with the name before it, which has a line break."""
-    pending: re.Match[bytes] | None = None
-    rest = b""
+    listed: list[tuple[int, int, bytes]] = []
     for line in output.rstrip(b"\n").split(b"\n"):
-        found = _LINE.fullmatch(line)
-        if found is None:
-            if pending is None:
-                continue
-            rest += b"\n" + line
-            continue
-        if pending is not None:
-            yield _KINDS[pending[1]], int(pending[2]), (pending[3] or b"") + rest
-        pending, rest = found, b""
-    if pending is not None:
-        yield _KINDS[pending[1]], int(pending[2]), (pending[3] or b"") + rest
+        if found := _LINE.fullmatch(line):
+            listed.append((_KINDS[found[1]], int(found[2]), found[3] or b""))
+        elif listed:
+            kind, size, path = listed[-1]
+            listed[-1] = kind, size, path + b"\n" + line
+    return listed
 
 
 def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
@@ -259,18 +255,14 @@ def tar_tree(file: BinaryIO, stop: Stop) -> Tree:
                 path = member.name.encode("utf-8", "surrogateescape").strip(b"/").removeprefix(b"./").strip(b"/")
                 if path not in (b"", b"."):
                     tree[path] = _member_node(member)
-                    _add_parents(tree, path)
+                    # Directories that a tar need not name are made when it is unpacked.
+                    while (path := path.rpartition(b"/")[0]) and path not in tree:
+                        tree[path] = Node(stat.S_IFDIR)
                 if len(tree) > _MOST_NODES:
-                    raise NotCheckedError("it has too many files to compare")
+                    raise NotCheckedError(_TOO_MANY)
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise NotCheckedError(f"its members cannot be listed: {error}") from error
     return tree
-
-
-def _add_parents(tree: dict[bytes, Node], path: bytes) -> None:
-    """The directories that a tar need not name, as they are made when it is unpacked."""
-    while (path := path.rpartition(b"/")[0]) and path not in tree:
-        tree[path] = Node(stat.S_IFDIR)
 
 
 def _member_node(member: tarfile.TarInfo) -> Node:

@@ -29,13 +29,11 @@ from ocitui.cache import (
     examine_index,
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
-from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
-from ocitui.cache.own_folder import open_journal
-from ocitui.cache.undoing import taken_back
+from ocitui.cache.undoing import all_changes, taken_back
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.host.loop_devices import users_by_name
@@ -43,7 +41,7 @@ from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
 from .check.history import known_history
-from .check.index_checks import shrunk
+from .check.index_checks import History, shrunk
 
 if TYPE_CHECKING:
     from .check.judge import Judge
@@ -77,7 +75,8 @@ class TimelineFacts:
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
-    ``fuller`` is the backup of which entries are gone without a transaction of ours (None: there is none).
+    ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
+    daemon's start of which they were gone already in one made after it (None: there is none).
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
     as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
     answers, which only the operator can tell: None where nobody did.
@@ -92,6 +91,7 @@ class TimelineFacts:
     complete: int = 0
     free: int | None = None
     fuller: Backup | None = None
+    before: Backup | None = None
     full: bool = False
     pull: str = ""
     process: ProcessState = ProcessState()
@@ -115,7 +115,7 @@ def gather(
     """
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
-    daemon, backups = find_daemon(directory, proc), _backups(directory)
+    daemon, backups, transactions = find_daemon(directory, proc), _backups(directory), _transactions(directory)
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
@@ -127,10 +127,11 @@ def gather(
         seen.verdict,
         seen.signature.modified_ns / 1e9 if seen.signature else None,
         backups,
-        _transactions(directory),
+        transactions,
         listing.complete,
         None if room is None else room[1],
         history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
+        _gone_at_start(directory, backups, transactions, daemon.since),
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),
@@ -161,6 +162,32 @@ def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) ->
     return min(free)[1] if free else ""
 
 
+def _gone_at_start(
+    directory: Path, backups: Sequence[Backup], transactions: Sequence[Transaction], since: float | None
+) -> Backup | None:
+    """The fullest backup of before a start where the newest lacks entries of it that no transaction took out in
+    between, in the order of their numbers, whatever the clock said."""
+    earlier = [backup for backup in backups if since is not None and backup.kept <= since]
+    until = next((backup for backup in backups if backup not in earlier), None)
+    fullest = held = max(earlier, key=lambda backup: backup.entries, default=None)
+    if fullest is None or until is None:
+        return None
+    known = [one for one in transactions if one.order < until.order]
+    explains_nothing = {one.id for chain in taken_back(known) for one in chain}
+    between = [one for one in known if one.order >= fullest.order and one.id not in explains_nothing]
+    for at, one in enumerate(between):
+        if one.swap is not None:
+            # From here on the index was what this put in its place.
+            put = one.swap.new_sha256
+            between, held = between[:at], next((copy for copy in backups if put and put.startswith(copy.content)), None)
+            break
+    with suppress(CacheError):
+        before, after = (examine_index(read_backup(directory, copy))[1] if copy else None for copy in (held, until))
+        if before is not None and after is not None and shrunk(after, History(before.descriptors, between)):
+            return fullest
+    return None
+
+
 def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
     """The newest backup that has entries and can be read."""
     for backup in backups:
@@ -188,8 +215,7 @@ def _backups(directory: Path) -> tuple[Backup, ...]:
 
 def _transactions(directory: Path) -> tuple[Transaction, ...]:
     try:
-        with storage_errors("read the journal"), open_journal(directory) as journal:
-            return tuple(journal.since((0, ""))) if journal else ()
+        return tuple(all_changes(directory))
     except CacheError:
         return ()
 
@@ -312,11 +338,10 @@ def _damaged(facts: TimelineFacts) -> Told:
     if since is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
     after = next((backup for backup in facts.backups if backup.kept > since), None)
-    before = max((b for b in facts.backups if b.kept <= since), key=lambda b: b.entries, default=None)
     if after is None:
         return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
     reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
-    if before is not None and _lost(facts, before, after):
+    if (before := facts.before) is not None:
         reasons.append(
             f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one"
         )
@@ -346,24 +371,6 @@ def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
         return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
     reasons.append(f"all that was seen since the daemon's start{_at(since)} is less: it started on an emptied index")
     return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
-
-
-def _lost(facts: TimelineFacts, backup: Backup, until: Backup) -> bool:
-    """Whether a later backup lacks entries of an earlier one that no transaction took out in between, in the order of
-    their numbers, whatever the clock said."""
-    between = [one for one in facts.transactions if backup.order <= one.order < until.order]
-    before: int | None = backup.entries
-    replaced = next((at for at, one in enumerate(between) if one.swap is not None), None)
-    if replaced is not None:
-        before, between = _put_there(facts, between[replaced]), between[:replaced]
-    taken = sum(len(one.removed) + len(one.absent) - len(one.added) for one in between)
-    return before is not None and before - max(0, taken) > until.entries
-
-
-def _put_there(facts: TimelineFacts, replacement: Transaction) -> int | None:
-    """How many entries the index had that a transaction put in the place of another, where a backup tells."""
-    content = replacement.swap.new_sha256 if replacement.swap else ""
-    return next((one.entries for one in facts.backups if content and content.startswith(one.content)), None)
 
 
 def _is_emptied(facts: TimelineFacts) -> bool:
@@ -483,7 +490,7 @@ def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
 
 HEADLINES = {
     Case.IN_STEP: "",
-    Case.MEMORY_GOOD: "kratad's memory is good: mend the index at once, then have it store; do not restart it before",
+    Case.MEMORY_GOOD: "do not restart kratad: its memory is good; mend now, then have it store",
     Case.MEMORY_EMPTIED: "kratad has lost the entries too: stop it, mend the index, start it",
     Case.HUNG: "kratad answers no more: mend the index, then restart it",
     Case.STOPPED: "mend the index before kratad is started",

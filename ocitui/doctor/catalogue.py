@@ -90,7 +90,7 @@ _INDEX = (
         _MEDIUM,
         _IGNORED,
         "it has these entries in memory, and writes them at its next store; a restart before that loses them",
-        "make it store, or make entries of the files: ocitui repair --adopt DIGEST=NAME",
+        "make it store, or have a repair adopt the files under their name",
     ),
 )
 _DESCRIPTOR = (

@@ -5,7 +5,7 @@ name, tag, digest, format, platform or state, without regard to case; ``!word`` 
 platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024),
 ``age>30d`` and ``age<2h`` how long ago it was written (h d w y); ``state:bad`` is every entry that is not well;
 ``used:`` every one whose packed file a loop device holds, ``used:loop3`` those that this one does. A field that is none
-is refused, with what was meant, unless a name has that text.
+is refused, with what was meant or where ``!`` stands before it, unless a name has that text.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from ocitui.cache import Entry, EntryKey, ImageIndex
 from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing, name_without_tag
+from ocitui.text import parse_size
 
 from .findings import EntryState
 
 T = TypeVar("T")
 Predicate = Callable[[int], bool]
 """Whether the entry at a position passes."""
-_COMPARISON = re.compile(r"(size|age)([<>])(\d+(?:\.\d+)?)([a-z]*)", re.ASCII | re.IGNORECASE)
-_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_SIZES |= {f"{unit}{ending}": size for unit, size in _SIZES.items() for ending in ("b", "ib") if unit}
+_COMPARED = ("size", "age")
+_COMPARISON = re.compile(r"(size|age)[<>](.+)", re.ASCII | re.IGNORECASE)
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([hdwy])", re.ASCII | re.IGNORECASE)
 _AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
-_UNITS: dict[str, dict[str, int]] = {"size": _SIZES, "age": _AGES}
 _ALIKE = 0.75
 _AS_IN = "as in size>100M, size<1.5G, age>30d, age<2h"
 _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
 class JudgedEntry(Entry, frozen=True, gc=False):
-    """An entry with its state, and the loop devices that hold its packed file; empty where none does or nobody
-    looked."""
+    """An entry with its state, the loop devices that hold its packed file, empty where none does or nobody looked, and
+    whether its name leads to it, as `Entries.resolves` tells."""
 
     state: EntryState
     used: str = ""
+    resolves: str = "wins"
 
 
 class Judged(Protocol):
@@ -123,6 +124,7 @@ class Entries:
             self.index.descriptors[position],
             self.state(position),
             self.used(position),
+            self.resolves(position),
         )
 
     def __iter__(self) -> Iterator[JudgedEntry]:
@@ -154,6 +156,15 @@ class Entries:
         if not self.users:
             return ""
         return self.users.get(f"{self.digests[position]}.{self.formats[position]}", "")
+
+    def resolves(self, position: int) -> str:
+        """Whether its name leads to its digest: it ``wins``, is ``overruled`` by a later entry, or is ``never`` found,
+        as it has no name."""
+        name = self.names[position]
+        if not name:
+            return "never"
+        at = self.index.position_of_name(name)
+        return "wins" if at is not None and self.digests[at] == self.digests[position] else "overruled"
 
     def packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""
@@ -250,27 +261,16 @@ class Entries:
         """Why a filter is refused, and what was meant; None where every word of it means something."""
         for word in text.split():
             bare = word.lstrip("!")
-            found = _TERM.match(bare)
-            if (
-                not found
-                or _bound(bare) is not None
-                or any(bare.lower() in (name or "").lower() for name in self.names)
-            ):
-                continue
-            field, mark, wanted = found[1].lower(), found[2], bare[found.end() :]
-            if mark == ":" and field in FIELDS:
-                continue
-            if field in _UNITS:
-                either = mark == ":" and _bound(f"{field}>{wanted}") is not None
-                meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
-                return f"{bare} compares with nothing", meant
-            if near := get_close_matches(field, (*FIELDS, *_UNITS), 1, _ALIKE):
-                sign = ":" if near[0] in FIELDS else ">" if mark == ":" else mark
-                meant = f"{near[0]}{sign}{wanted} may be meant"
-                return f"{bare} is no filter" if field in FIELDS else f"there is no field {field}", meant
-            if mark != ":":
-                return f"{bare} is no filter", f"only {' and '.join(_UNITS)} are compared"
+            refusal = _refusal(bare, negated=(len(word) - len(bare)) % 2 == 1)
+            # Last, as it goes over all of them.
+            if refusal is not None and not self._is_of_a_name(bare.lower()):
+                return refusal
         return None
+
+    def _is_of_a_name(self, wanted: str) -> bool:
+        """Whether a text with a mark in it stands in a name, with its tag, or in a digest."""
+        told = zip(self.digests, self.names, self.references, strict=True)
+        return any(wanted in f"{digest} {name} {f'{name}:{tag}' if tag else ''}".lower() for digest, name, tag in told)
 
     @property
     def widest_name(self) -> int:
@@ -291,8 +291,33 @@ class Entries:
 def _bound(word: str) -> float | None:
     """What a comparison compares with, in bytes or seconds; None where it is none."""
     found = _COMPARISON.fullmatch(word)
-    unit = None if found is None else _UNITS[found[1].lower()].get(found[4].lower())
-    return None if found is None or unit is None else float(found[3]) * unit
+    if found is None or found[1].lower() == "size":
+        return None if found is None else parse_size(found[2])
+    age = _AGE.fullmatch(found[2])
+    return None if age is None else float(age[1]) * _AGES[age[2].lower()]
+
+
+def _refusal(bare: str, *, negated: bool) -> tuple[str, str] | None:
+    """Why a word that stands in no name is refused, and what was meant."""
+    found = _TERM.match(bare)
+    if not found:
+        return None
+    field, mark, wanted = found[1].lower(), found[2], bare[found.end() :]
+    if (mark == ":" and field in FIELDS) or _bound(bare) is not None:
+        return None
+    compared = [one for one in _COMPARED if _bound(f"{one}>{wanted}") is not None]
+    if field in _COMPARED:
+        either = mark == ":" and field in compared
+        meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
+        return f"{bare} compares with nothing", meant
+    if near := get_close_matches(field, (*FIELDS, *compared), 1, _ALIKE):
+        sign = ":" if near[0] in FIELDS else mark if mark in "<>" else ">"
+        meant = f"{near[0]}{sign}{wanted} may be meant"
+        return f"{bare} is no filter" if field in FIELDS else f"there is no field {field}", meant
+    if mark != ":":
+        return f"{bare} is no filter", f"only {' and '.join(_COMPARED)} are compared"
+    # Without the mark it passes no entry, with it every one.
+    return (f"there is no field {field}", f"the fields are {', '.join(FIELDS)}") if negated else None
 
 
 def _compile_word(word: str, entries: Entries) -> Predicate:

@@ -192,7 +192,8 @@ _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class EntryState(msgspec.Struct, frozen=True):
-    """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet.
+    """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet; ``severity``
+    is that of the worst problem, None where there is none.
 
     ``depth`` is how deep that rests, None where it was not looked into; ``checked`` when all bytes of the packed file
     were last read and found sound, in seconds since the epoch, and ``first_seen`` whether there was no earlier hash to
@@ -200,10 +201,14 @@ class EntryState(msgspec.Struct, frozen=True):
     """
 
     word: str
-    bad: bool = False
+    severity: Severity | None = None
     depth: Depth | None = None
     checked: int | None = None
     first_seen: bool = False
+
+    @property
+    def bad(self) -> bool:
+        return self.severity is not None
 
     @property
     def ok(self) -> bool:
@@ -255,16 +260,18 @@ def state_of(
 ) -> EntryState:
     """The state of an entry with these findings, by the worst of them; only a look at the header says that it is ok."""
     if findings and (problems := problems_of(findings)):
-        return _state(_word(problems), True, depth, checked)
+        return _state(_word(problems), problems[0].severity, depth, checked)
     if depth in (None, Depth.QUICK):
-        return NOT_LOOKED if depth is None else _state("-", False, depth, None)
-    return _state("ok", False, depth, checked, first_seen)
+        return NOT_LOOKED if depth is None else _state("-", None, depth, None)
+    return _state("ok", None, depth, checked, first_seen)
 
 
 @lru_cache(maxsize=4096)
-def _state(word: str, bad: bool, depth: Depth | None, checked: int | None, first_seen: bool = False) -> EntryState:
+def _state(
+    word: str, severity: Severity | None, depth: Depth | None, checked: int | None, first_seen: bool = False
+) -> EntryState:
     """One shared object for each, as there may be 100,000 entries."""
-    return EntryState(word, bad, depth, checked, first_seen)
+    return EntryState(word, severity, depth, checked, first_seen)
 
 
 def _word(problems: list[Finding]) -> str:

@@ -139,12 +139,10 @@ class Report:
 
     def states(self) -> Counter[str]:
         """How many entries of the index are ok, bad, or not looked into as far as that tells."""
-        judge = self.judge
         found = Counter({"ok": 0, "bad": 0, "unknown": 0})
-        for position in range(judge.entries if judge is not None else 0):
-            state = judge.state_at(position) if judge is not None else None
-            if state is not None:
-                found["ok" if state.ok else "bad" if state.bad else "unknown"] += 1
+        if self.judge is not None:
+            states = map(self.judge.state_at, range(self.judge.entries))
+            found.update("ok" if state.ok else "bad" if state.bad else "unknown" for state in states)
         return found
 
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files
 
 TOPICS = {
@@ -26,6 +27,7 @@ TOPICS = {
 _MARKED = re.compile(r"\*\*([^*]+)\*\*|`([^`]+)`")
 
 
+@cache
 def topic_text(topic: str) -> str:
     """A topic's Markdown. Raises FileNotFoundError for one that has no file."""
     return (files(__name__) / f"{topic}.md").read_text(encoding="utf-8")

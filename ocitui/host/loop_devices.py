@@ -78,9 +78,7 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
     place, mounts = _Place(directory), _mounts(kernel.proc)
     users: dict[str, list[LoopUse]] = defaultdict(list)
     for block in loops:
-        use = _use(block, kernel, mounts)
-        name = None if use is None else place.name_of(use)
-        if use is not None and name is not None:
+        if (use := _use(block, kernel, mounts)) is not None and (name := place.name_of(use)) is not None:
             users[name].append(use)
     return dict(users)
 
@@ -100,26 +98,22 @@ def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None =
             f"{use.device} gives {use.readable_size} of {size} bytes",
             hint=f"a loop device has no last sector that is not whole: {SECTOR} bytes",
         )
+    done = 0
     try:
-        return _copy(use, write, size)
+        with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
+            status = _status(device.fileno())
+            if use.identity is not None and (status is None or status.identity != use.identity):
+                raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
+            while done < size:
+                chunk = device.read(min(_CHUNK, size - done))
+                if not chunk:
+                    raise StorageError(f"{use.device} ends after {done} of {size} bytes")
+                write(chunk)
+                done += len(chunk)
     except OSError as error:
         raise StorageError(
             f"cannot read {use.path} back from {use.device}: {error.strerror}", hint="start ocitui as root"
         ) from error
-
-
-def _copy(use: LoopUse, write: Callable[[bytes], object], size: int) -> int:
-    with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
-        status = _status(device.fileno())
-        if use.identity is not None and (status is None or status.identity != use.identity):
-            raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
-        done = 0
-        while done < size:
-            chunk = device.read(min(_CHUNK, size - done))
-            if not chunk:
-                raise StorageError(f"{use.device} ends after {done} of {size} bytes")
-            write(chunk)
-            done += len(chunk)
     return done
 
 
@@ -144,7 +138,6 @@ class _Place:
     """The cache directory, known by its device and inode under whatever path."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self._real = os.path.realpath(directory)
         self._inodes: dict[int, str] | None = None
         found = _stat(self._real)
@@ -155,7 +148,8 @@ class _Place:
         name = self._by_path(use.path)
         if use.identity is None or use.deleted:
             return name
-        if name is not None and self._is(name, use.identity):
+        found = None if name is None else _stat(os.path.join(self._real, name))
+        if found is not None and (found.st_dev, found.st_ino) == use.identity:
             return name
         return self._names_by_inode().get(use.identity[1]) if use.identity[0] == self._device else None
 
@@ -166,10 +160,6 @@ class _Place:
         parent, found = _stat(os.path.dirname(path)), _stat(self._real)
         same = parent is not None and found is not None and os.path.samestat(parent, found)
         return os.path.basename(path) if same else None
-
-    def _is(self, name: str, identity: tuple[int, int]) -> bool:
-        found = _stat(os.path.join(self._real, name))
-        return found is not None and (found.st_dev, found.st_ino) == identity
 
     def _names_by_inode(self) -> dict[int, str]:
         """Every name of the directory itself; asked for only where a path does not tell."""

@@ -19,20 +19,24 @@ from pathlib import Path
 
 from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import OWN_NAME, open_bounded
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.own_folder import open_own_folder
-from ocitui.threads import in_thread, settled
+from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError
-from .sources.references import is_digest
+from .sources.references import checked_digest, is_digest
 
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
-_SUFFIX = ".partial"
+
+def unheard(digest: str, done: int, total: int) -> None:
+    """The progress that nobody asked for."""
+
+
+_FOLDER, _SUFFIX = "blobs", ".partial"
 _CHUNK = 1 << 20
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
 
@@ -75,14 +79,19 @@ class PartialBlob:
         self._writing: asyncio.Future[None] | None = None
 
     def open(self) -> None:
-        """Open and lock the file, and hash what is there. Raises BusyError, StorageError, ConflictError."""
+        """Open and lock the file; then `resume` or `restart`. Raises BusyError, StorageError, ConflictError."""
         with storage_errors("write a blob"):
             with Folder.open(self._path.parent) as folder:
                 self._fd = self._disk.open_own(folder, self._path.name)
             self._lock()
-            if os.fstat(self._fd).st_size > self.size:
-                self._disk.truncate(self._fd, self._path.name, 0)
+
+    def resume(self, stop: Stop) -> None:
+        """Hash what is there, to go on from its end. Raises StorageError; AbandonedError once ``stop`` is set."""
+        if os.fstat(self._fd).st_size > self.size:
+            self.restart()
+        with storage_errors("read a blob"):
             while chunk := os.read(self._fd, _CHUNK):
+                stop.check()
                 self._hash.update(chunk)
                 self.done += len(chunk)
         self.resumed = self.done
@@ -216,7 +225,7 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 
 
 class BlobStore:
-    """A folder of blobs; it is made when the first blob comes."""
+    """A cache's folder of blobs; it is made when the first blob comes."""
 
     def __init__(
         self,
@@ -225,8 +234,9 @@ class BlobStore:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         disk: Disk | None = None,
     ) -> None:
-        self.directory = directory
+        self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
+        self._cache = directory
         self._sleep = sleep
         self._turns = Turns()
         self._watchers: list[tuple[str, BlobProgress]] = []
@@ -294,24 +304,23 @@ class BlobStore:
 
     def make_directory(self) -> None:
         """Raises StorageError, ConflictError."""
-        parent = self.directory.parent
-        with storage_errors("make the folder for blobs"):
-            if parent.name == OWN_NAME:
-                with open_own_folder(parent.parent, self.directory.name, making=self.disk):
-                    return
-            with Folder.open(parent) as folder:
-                self.disk.make_folder(folder, self.directory.name)
+        with storage_errors("make the folder for blobs"), open_own_folder(self._cache, _FOLDER, making=self.disk):
+            pass
 
-    def find_whole(self, digest: str, size: int) -> Path | None:
-        """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError."""
-        path = self.directory / _checked(digest)
+    def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
+        """The whole blob, read once more to see that it is sound; one that is not is removed.
+
+        Raises StorageError; AbandonedError once ``stop`` is set.
+        """
+        path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"):
             try:
-                fd = os.open(path, _OPEN)
+                file = open_bounded(path, follow=False)
             except FileNotFoundError:
                 return None
-            with open(fd, "rb", buffering=0) as file:
-                if os.fstat(fd).st_size == size and f"sha256:{hash_file(file, lambda _: None)}" == digest:
+            with file:
+                same_size = os.fstat(file.fileno()).st_size == size
+                if same_size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
                     return path
             self._unlink(path.name)
         return None
@@ -322,36 +331,25 @@ class BlobStore:
 
     def _remove_unlocked(self, path: Path) -> bool:
         try:
-            fd = os.open(path, _OPEN)
-        except FileNotFoundError:
+            with open_bounded(path, follow=False) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._unlink(path.name)
+        except (FileNotFoundError, BlockingIOError):
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._unlink(path.name)
-        except BlockingIOError:
-            return False
-        else:
-            return True
-        finally:
-            os.close(fd)
+        return True
 
-    async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress | None = None) -> Path:
+    async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress = unheard) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
-        has a share in it; where that one is cancelled, the next goes on with what came.
+        has a share in it; where that one is cancelled or fails, the next goes on with what came, by its own download.
 
         Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
         """
-        watcher = (_checked(digest), progress or (lambda *_: None))
+        watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:
             async with self._turns.hold(digest) as turn:
                 if turn.result is None:
-                    try:
-                        turn.result = await self._bring(digest, size, download)
-                    except CacheError as error:
-                        turn.result = error
-                if isinstance(turn.result, CacheError):
-                    raise turn.result
+                    turn.result = await self._bring(digest, size, download)
             watcher[1](digest, size, size)
             return self.directory / digest
         finally:
@@ -359,7 +357,7 @@ class BlobStore:
 
     async def _bring(self, digest: str, size: int, download: Download) -> Path:
         while True:
-            if whole := await asyncio.to_thread(self.find_whole, digest, size):
+            if whole := await in_thread(lambda stop: self.find_whole(digest, size, stop)):
                 return whole
             self.make_directory()
             try:
@@ -377,7 +375,8 @@ class BlobStore:
 
         with closing(PartialBlob(self.directory, digest, size, report, self.disk)) as blob:
             try:
-                await in_thread(lambda _: blob.open())
+                blob.open()
+                await in_thread(blob.resume)
                 if blob.done < blob.size:
                     await download(blob)
                     await blob.flush()
@@ -392,18 +391,11 @@ class BlobStore:
                     await settled(blob.flush())
 
 
-def _checked(digest: str) -> str:
-    if not is_digest(digest):
-        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
-    return digest
-
-
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
     try:
-        fd = os.open(path, _OPEN)
-        stack.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        return os.path.samestat(os.fstat(fd), path.lstat())
+        file = stack.enter_context(open_bounded(path, follow=False))
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False

@@ -2,9 +2,24 @@
 
 CacheError
 ├── SourceError                 the source cannot be read, or is not sound
-│   └── UnsupportedSourceError  a kind of source that this version does not import
+│   ├── UnsupportedSourceError  a kind of source that this version does not import
+│   ├── InvalidReferenceError   what is typed is no image in a registry
+│   ├── UnreadableSourceError   the path, or a file of it, cannot be read
+│   ├── UnsoundSourceError      its bytes are not what its documents say
+│   ├── NoSuchImageError        it holds no image of that name or platform
+│   ├── UnsupportedImageError   an image that the daemon could not use, or that cannot be packed
+│   ├── CredentialsError        the files that hold credentials cannot be used
+│   └── RegistryError           the registry does not answer as one does
+│       ├── DeniedError         it wants other credentials
+│       └── TransferError       the connection, or what came by it, is broken
 ├── NamedOtherwiseError         the cache has the same digest and format under another name
-└── NoRoomError                 the cache's file system is too full for it
+├── NoRoomError                 the cache's file system is too full for it
+├── LayerError                  a layer is not sound
+│   ├── LayerDigestError        its bytes are not those the image names
+│   └── LayerLimitError         it goes beyond a limit that keeps this machine safe
+├── PackerError                 the packer failed
+│   └── MissingToolError        the packer is not installed
+└── WorkerError                 the process that unpacks layers ended before its work
 """
 
 from __future__ import annotations

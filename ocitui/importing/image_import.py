@@ -26,9 +26,9 @@ from ocitui.threads import on_loop
 
 from .blobs import BlobProgress, BlobStore, Turns
 from .errors import SourceError
-from .packing.packing import FlattenOptions, check_tool, flatten_and_pack
+from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
-from .requests import ImportRequest, blob_store
+from .requests import ImportRequest
 from .sources.image_tree import check_platform
 from .sources.images import Source, SourceImage, SourceKind, describe_image
 from .sources.opening import open_source, recognise
@@ -54,8 +54,11 @@ class ImportResult:
     notes: tuple[str, ...] = ()
 
 
-async def find_cached(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName) -> PackedImage | None:
-    """The image in the cache; None also where its files are not whole, so that it is brought in once more."""
+async def find_cached(
+    cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool, notes: tuple[str, ...]
+) -> ImportResult | None:
+    """The image that is in the cache, under its name: at most that is set, or made to win. None where there is none, or
+    its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError."""
     try:
         there = await cache.recall(name, digest, format)
     except DocumentError:
@@ -63,18 +66,12 @@ async def find_cached(cache: PackerCache, digest: str, format: PackedFormat, nam
     if there is None:
         return None
     check = await asyncio.to_thread(check_packed, there.path)
-    return there if check.found is format and check.problem is None else None
-
-
-async def keep_cached(
-    cache: PackerCache, there: PackedImage, name: ImageName, rename: bool, notes: tuple[str, ...]
-) -> ImportResult:
-    """Nothing is fetched or packed; at most the name is set, or made to win."""
-    await check_name(cache, there.digest, there.format, name, rename)
-    index = await cache.index()
+    if check.problem is not None or check.found is not format:
+        return None
+    await check_name(cache, digest, format, name, rename)
     # The daemon takes the name's last entry for its digest alone, and looks for the format then.
-    winner = index.by_name(str(name))
-    if there.descriptor.image_name == str(name) and winner is not None and winner.digest == there.digest:
+    winner = (await cache.index()).by_name(str(name))
+    if there.descriptor.image_name == str(name) and winner is not None and winner.digest == digest:
         return ImportResult(there, ImportOutcome.CACHED, notes)
     stored = await store_settled(cache, replace(there, name=name))
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
@@ -96,7 +93,7 @@ class ImportDesk:
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, blob_store(cache.directory, cache.disk), Turns())
+        return cls(cache, BlobStore(cache.directory, disk=cache.disk), Turns())
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -129,10 +126,10 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
     async with desk.turns.hold((image.digest, request.format), lambda: tracker.enter(ImportPhase.WAIT)) as turn:
         if turn.result is not None or not request.again:
-            there = await find_cached(desk.cache, image.digest, request.format, name)
-            if there is not None:
+            cached = await find_cached(desk.cache, image.digest, request.format, name, request.rename, image.notes)
+            if cached is not None:
                 await asyncio.to_thread(clear_blobs, desk.blobs, image)
-                return await keep_cached(desk.cache, there, name, request.rename, image.notes)
+                return cached
         await check_name(desk.cache, image.digest, request.format, name, request.rename)
         turn.result = result = await _bring_in(desk, source, image, name, request, tracker)
         return result
@@ -141,6 +138,12 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
 async def _bring_in(
     desk: ImportDesk, source: Source, image: SourceImage, name: ImageName, request: ImportRequest, tracker: Tracker
 ) -> ImportResult:
+    def packing(said: ImportProgress) -> None:
+        if said.phase is ImportPhase.WRITE and not said.done and request.format is PackedFormat.TAR:
+            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
+            check_room(desk.cache.directory, said.total)
+        tracker.flattened(said)
+
     await asyncio.to_thread(check_tool, request.format, request.compression)
     await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
@@ -153,9 +156,9 @@ async def _bring_in(
             desk.blobs,
             output,
             request.format,
-            request.flatten_options,
+            request.pack_options,
             tracker.downloaded,
-            _packing(desk.cache.directory, request.format, tracker),
+            packing,
         )
         tracker.enter(ImportPhase.STORE)
         packed = PackedImage(
@@ -179,7 +182,7 @@ async def fetch_and_pack(
     blobs: BlobStore,
     output: Path,
     format: PackedFormat,
-    options: FlattenOptions,
+    options: PackOptions,
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
@@ -193,20 +196,6 @@ async def fetch_and_pack(
             if whole:
                 return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
-
-
-def _packing(directory: Path, format: PackedFormat, tracker: Tracker) -> ProgressCall:
-    is_checked = False
-
-    def packing(said: ImportProgress) -> None:
-        nonlocal is_checked
-        if said.phase is ImportPhase.WRITE and format is PackedFormat.TAR and not is_checked:
-            # Now that it is known how much it is; what is compressed takes less, nobody knows how much.
-            is_checked = True
-            check_room(directory, said.total)
-        tracker.flattened(said)
-
-    return packing
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
@@ -241,10 +230,10 @@ async def _import_packed_files(
     notes: tuple[str, ...] = ()
     if found.config is not None:
         notes = check_platform(found.config.value.platform, request.source_options().platform)
-    if found.digest and found.format and not request.again:
-        there = await find_cached(desk.cache, found.digest, found.format, name)
-        if there is not None and not found.problems:
-            return await keep_cached(desk.cache, there, name, request.rename, notes)
+    if found.digest and found.format and not found.problems and not request.again:
+        cached = await find_cached(desk.cache, found.digest, found.format, name, request.rename, notes)
+        if cached is not None:
+            return cached
     tracker.enter(ImportPhase.COPY)
     copied = on_loop(tracker.copied)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)

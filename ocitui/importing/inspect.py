@@ -19,7 +19,7 @@ from .sources.packed import PackedSource, inspect_packed
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Inspection:
     """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
     be taken, and where there is none ``refusal`` says why."""
 
@@ -45,6 +45,17 @@ class Sight:
     def images(self) -> tuple[ListedImage, ...]:
         return self.listing.images if self.listing else ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of it, each once, but for what the refusal says itself."""
+        notes = (*(self.image.notes if self.image else ()), *(self.listing.notes if self.listing else ()))
+        said = self.refusal.message if self.refusal else ""
+        return tuple(note for note in dict.fromkeys(notes) if note not in said)
+
+    def is_taken(self, image: ListedImage) -> bool:
+        """Whether it is this one that would be taken."""
+        return self.image is not None and (image.digest, image.names) == (self.image.digest, self.image.names)
+
     def format(self, asked: PackedFormat) -> PackedFormat | None:
         """The format it would be stored in: that of packed files cannot be chosen."""
         return self.packed.format if self.packed is not None else asked
@@ -68,54 +79,54 @@ class Standing:
         return self.there and self.called != name
 
 
-async def look(request: ImportRequest, notify: Callable[[str], None]) -> Sight:
+async def inspect_source(request: ImportRequest, notify: Callable[[str], None] = lambda message: None) -> Inspection:
     """Look at a source; ``notify`` is told why a registry is asked again. Raises SourceError."""
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise, request.source)
     if found.kind is SourceKind.PACKED:
-        return Sight(found.kind, packed=await inspect_packed(request.packed_files()))
+        return Inspection(found.kind, packed=await inspect_packed(request.packed_files()))
     source = await open_source(request.source, options)
     try:
         listing = await source.listing()
         try:
-            return Sight(source.kind, listing, await source.resolve())
+            return Inspection(source.kind, listing, await source.resolve())
         except SourceError as error:
-            return Sight(source.kind, listing, refusal=error)
+            return Inspection(source.kind, listing, refusal=error)
     finally:
         await source.close()
 
 
-async def standing(cache: PackerCache, sight: Sight, request: ImportRequest) -> Standing:
+async def standing(cache: PackerCache, inspection: Inspection, request: ImportRequest) -> Standing:
     """What the cache has of what was found. Raises CacheError."""
-    format_ = sight.format(request.format)
-    if sight.digest is None or format_ is None:
+    format_ = inspection.format(request.format)
+    if inspection.digest is None or format_ is None:
         return Standing()
     index = await cache.index()
-    there = index.by_key(sight.digest, format_)
+    there = index.by_key(inspection.digest, format_)
     if there is None:
         return Standing()
     winner = index.by_name(there.image_name) if there.image_name else None
     return Standing(True, there.image_name or "", winner is not None and winner.key == there.key)
 
 
-def pinned(request: ImportRequest, sight: Sight) -> ImportRequest:
+def pinned(request: ImportRequest, inspection: Inspection) -> ImportRequest:
     """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
-    if sight.kind is not SourceKind.REGISTRY or sight.image is None or "@" in request.source:
+    if inspection.kind is not SourceKind.REGISTRY or inspection.image is None or "@" in request.source:
         return request
-    return msgspec.structs.replace(request, source=f"{request.source}@{sight.image.digest}")
+    return msgspec.structs.replace(request, source=f"{request.source}@{inspection.image.digest}")
 
 
-def chosen_source(text: str, sight: Sight, number: int) -> tuple[str, str | None]:
+def chosen_source(text: str, inspection: Inspection, number: int) -> tuple[str, str | None]:
     """How to write the image of that number: the source, and the platform where only that tells it from others."""
-    image = sight.images[number]
-    same_names = [other for other in sight.images if other.names == image.names]
+    image = inspection.images[number]
+    same_names = [other for other in inspection.images if other.names == image.names]
     platform = str(image.platform) if image.platform else None
-    if sight.kind is SourceKind.REGISTRY:
+    if inspection.kind is SourceKind.REGISTRY:
         alone = platform is not None and [str(other.platform) for other in same_names].count(platform) == 1
         return (text, platform) if alone else (f"{text.partition('@')[0]}@{image.digest}", None)
     found = recognise(text)
     base = f"{prefix_of(text)}{found.path}"
-    if sight.kind is SourceKind.DOCKER_ARCHIVE:
+    if inspection.kind is SourceKind.DOCKER_ARCHIVE:
         return (f"{base}:{image.names[0]}" if image.names else f"{base}:@{number}"), None
     if image.names and len(same_names) == 1:
         return f"{base}:{image.names[0]}", None

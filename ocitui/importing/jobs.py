@@ -37,7 +37,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportJob:
-    """An import as it stands; ``began`` and ``ended`` are seconds since the epoch, None where it has not.
+    """An import as it stands; ``began`` is in seconds since the epoch, None where it has not.
 
     ``resumes`` is the id of the interrupted import that it goes on with, empty where it is a new one.
     """
@@ -50,7 +50,6 @@ class ImportJob:
     result: ImportResult | None = None
     error: CacheError | None = None
     began: float | None = None
-    ended: float | None = None
 
     @property
     def active(self) -> bool:
@@ -152,20 +151,20 @@ class ImportQueue:
             if state is JobState.CANCELLED and record:
                 with suppress(CacheError):
                     await asyncio.to_thread(forget, self._cache.directory, record)
-            self._change(number, state=state, ended=time.time())
+            self._change(number, state=state)
         except CacheError as error:
-            self._change(number, state=JobState.FAILED, error=error, ended=time.time())
+            self._change(number, state=JobState.FAILED, error=error)
         else:
-            self._change(number, state=JobState.DONE, result=result, ended=time.time())
+            self._change(number, state=JobState.DONE, result=result)
 
     def _ended(self, number: int, task: asyncio.Task[None]) -> None:
         """Whatever an import ended with, it runs no more: cancelled before its first step, or failed unforeseen."""
         del self._tasks[number]
         if task.cancelled():
-            self._change(number, state=self._state_of_cancelled(number), ended=time.time())
+            self._change(number, state=self._state_of_cancelled(number))
         elif (error := task.exception()) is not None:
             known = CacheError(f"the import ended unforeseen: {error!r}", hint="the cache is as it was; try again")
-            self._change(number, state=JobState.FAILED, error=known, ended=time.time())
+            self._change(number, state=JobState.FAILED, error=known)
 
     def _state_of_cancelled(self, number: int) -> JobState:
         return JobState.CANCELLED if number in self._cancelled else JobState.INTERRUPTED

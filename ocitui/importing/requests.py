@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +21,12 @@ import msgspec
 
 from ocitui.cache import CacheDirectoryError, ConflictError, ImageName, PackedFormat, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, check_directory, read_to_end
+from ocitui.cache.files import check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
 
-from .blobs import BlobStore
 from .errors import SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import FlattenOptions, PackOptions
+from .packing.packing import PackOptions
 from .sources.image_tree import parse_platform
 from .sources.images import SourceKind
 from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
@@ -35,6 +34,11 @@ from .sources.references import RegistryOptions
 from .staging import import_folder, locked
 
 _VERSION = 2
+_DAMAGED, _LATER = "it is damaged", "it is of a later ocitui"
+
+
+class LaterRequestError(ValueError):
+    """A later ocitui wrote it."""
 
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,10 +68,10 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     @classmethod
     def from_json(cls, data: bytes) -> ImportRequest:
-        """What `to_json` wrote, or the first version, without its own. Raises ValueError."""
+        """What `to_json` wrote, or the first version, without its own. Raises ValueError, LaterRequestError."""
         fields = json.loads(data)
         if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
-            raise ValueError("it is of a later ocitui")
+            raise LaterRequestError(_LATER)
         return msgspec.convert(fields, ImportRequest)
 
     def to_json(self) -> bytes:
@@ -97,15 +101,11 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
 
     @property
-    def flatten_options(self) -> FlattenOptions:
+    def pack_options(self) -> PackOptions:
         """How to flatten and pack."""
-        limits = LayerLimits()
-        return FlattenOptions(
-            LayerLimits(
-                unpacked_bytes=self.max_bytes or limits.unpacked_bytes, entries=self.max_entries or limits.entries
-            ),
-            PackOptions(compression=self.compression, level=self.level),
-        )
+        usual = LayerLimits()
+        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
+        return PackOptions(self.compression, self.level, limits=limits)
 
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
@@ -126,7 +126,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 _DECODER = msgspec.json.Decoder(ImportRequest)
 
 
-_FOLDER, _BLOBS, _SUFFIX = "imports", "blobs", ".json"
+_FOLDER, _SUFFIX = "imports", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
 _DISK = Disk()
@@ -134,16 +134,24 @@ _DISK = Disk()
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedImport:
-    """``started`` is in seconds since the epoch."""
+    """``started`` is in seconds since the epoch. ``problem`` is why the record cannot be read, and the request an empty
+    one then; a damaged one can still be forgotten."""
 
     id: str
     started: float
     request: ImportRequest
+    problem: str = ""
 
+    @property
+    def can_be_forgotten(self) -> bool:
+        return self.problem != _LATER
 
-def blob_store(directory: Path, disk: Disk | None = None) -> BlobStore:
-    """Where blobs of a cache's imports are kept until their image is in."""
-    return BlobStore(directory / OWN_NAME / _BLOBS, disk=disk)
+    def require_readable(self) -> None:
+        """Raises SourceError, with what can be done."""
+        if self.problem:
+            removes = f"ocitui imports --forget {self.id} removes it"
+            hint = removes if self.can_be_forgotten else "that one goes on with it, or forgets it"
+            raise SourceError(f"the record of the import {self.id} cannot be read: {self.problem}", hint=hint)
 
 
 @contextmanager
@@ -202,49 +210,50 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
     program holds it.
     """
     check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         name = f"{os.path.basename(import_id)}{_SUFFIX}"
-        with _held(folder, name) as data:
-            yield _decoded(data, import_id)
-            _unlink(folder, name)
+        with storage_errors("go on with an import"):
+            try:
+                data = _hold(folder, name, fcntl.LOCK_EX, stack)
+            except FileNotFoundError as error:
+                raise SourceError(
+                    f"there is no interrupted import {import_id}", hint="ocitui imports lists them"
+                ) from error
+            except BlockingIOError as error:
+                raise SourceError(
+                    f"another program goes on with the import {import_id}", hint="ocitui imports lists the others"
+                ) from error
+        found = _decoded(import_id, 0.0, lambda: data)
+        found.require_readable()
+        yield found.request
+        _unlink(folder, name)
 
 
-@contextmanager
-def _held(folder: Folder, name: str) -> Iterator[bytes]:
-    """A record that nobody else holds while this does."""
-    stem = name.removesuffix(_SUFFIX)
-    with storage_errors("go on with an import"):
-        try:
-            file = folder.open_file(name, _MOST_BYTES)
-        except FileNotFoundError as error:
-            raise _no_record(stem) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SourceError(
-                f"another program goes on with the import {stem}", hint="ocitui imports lists the others"
-            ) from error
-        if not os.fstat(file.fileno()).st_nlink:
-            raise _no_record(stem)
-        yield read_to_end(file, _MOST_BYTES)
+def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
+    """A record, held as long as the stack stands. Raises OSError: BlockingIOError where another program holds it."""
+    file = stack.enter_context(folder.open_file(name, _MOST_BYTES))
+    fcntl.flock(file, lock | fcntl.LOCK_NB)
+    if not os.fstat(file.fileno()).st_nlink:
+        raise FileNotFoundError(name)
+    return read_to_end(file, _MOST_BYTES)
 
 
-def _no_record(import_id: str) -> SourceError:
-    return SourceError(f"there is no interrupted import {import_id}", hint="ocitui imports lists them")
-
-
-def _decoded(data: bytes, import_id: str) -> ImportRequest:
+def _decoded(import_id: str, started: float, read: Callable[[], bytes]) -> UnfinishedImport:
+    request, problem = ImportRequest(source=""), ""
     try:
-        return ImportRequest.from_json(data)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(
-            f"the record of the import {import_id} is damaged", hint=f"ocitui imports --forget {import_id} removes it"
-        ) from error
+        request = ImportRequest.from_json(read())
+    except LaterRequestError:
+        problem = _LATER
+    except (FileNotFoundError, BlockingIOError):
+        raise
+    except (OSError, ValueError, RecursionError):
+        problem = _DAMAGED
+    return UnfinishedImport(import_id, started, request, problem)
 
 
 def unfinished(directory: Path) -> list[UnfinishedImport]:
-    """The imports that were interrupted, the oldest first; nothing is changed. Raises StorageError."""
+    """The imports that were interrupted, the oldest first, those too whose records cannot be read; nothing is changed.
+    Raises StorageError."""
     with storage_errors("look for interrupted imports"):
         try:
             with open_own_folder(directory, _FOLDER) as folder:
@@ -255,34 +264,28 @@ def unfinished(directory: Path) -> list[UnfinishedImport]:
 
 
 def forget(directory: Path, import_id: str) -> None:
-    """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError."""
+    """Remove the record of an interrupted import, damaged or not; one that runs stays. Raises StorageError,
+    ReadOnlyError, and SourceError for one of a later ocitui."""
     try:
         with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder:
             name = f"{import_id}{_SUFFIX}"
-            if "/" not in import_id and _read_free(folder, name, damaged=True) is not None:
+            one = None if "/" in import_id else _read_free(folder, name)
+            if one is not None:
+                if not one.can_be_forgotten:
+                    one.require_readable()
                 _unlink(folder, name)
     except CacheDirectoryError as error:
         raise StorageError(error.message) from error
 
 
-def _read_free(folder: Folder, name: str, *, damaged: bool = False) -> UnfinishedImport | None:
-    """A record that nobody holds; None for others, and for a damaged one unless that is asked for."""
+def _read_free(folder: Folder, name: str) -> UnfinishedImport | None:
+    """A record that nobody holds; None for others."""
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    try:
-        with folder.open_file(name, _MOST_BYTES) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            started, data = os.fstat(file.fileno()).st_mtime, read_to_end(file, _MOST_BYTES)
-    except (FileNotFoundError, BlockingIOError):
-        return None
-    try:
-        request = ImportRequest.from_json(data)
-    except (ValueError, RecursionError):
-        if not damaged:
-            return None
-        request = ImportRequest(source="")
-    return UnfinishedImport(name.removesuffix(_SUFFIX), started, request)
+    with suppress(FileNotFoundError, BlockingIOError), ExitStack() as stack:
+        return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, lambda: _hold(folder, name, fcntl.LOCK_SH, stack))
+    return None
 
 
 def _unlink(folder: Folder, name: str) -> None:

@@ -62,29 +62,20 @@ async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> 
     Raises NoRoomError then, StorageError where nobody can tell.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_until_full(directory))
     try:
-        await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        watch.result()
-        raise NoRoomError(
-            f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before the "
-            "disk was full"
-        )
+        while not task.done():
+            # The more often, the less there is.
+            spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
+            if spare < 0 and not task.done():
+                raise NoRoomError(
+                    f"less than {human_size(minimum_free(directory))} were left free, so the import was stopped before "
+                    "the disk was full"
+                )
+            await asyncio.wait([task], timeout=min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
+        return task.result()
     finally:
-        for one in (task, watch):
-            one.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _until_full(directory: Path) -> None:
-    """Look the more often, the less there is."""
-    while True:
-        spare = await asyncio.to_thread(lambda: free_bytes(directory) - minimum_free(directory))
-        if spare < 0:
-            return
-        await asyncio.sleep(min(max(spare / _FASTEST, _SHORTEST_LOOK), _LONGEST_LOOK))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 _FOLDER = "import"
@@ -123,7 +114,7 @@ def remove_abandoned(directory: Path) -> int:
         import_folder(directory, disk, _FOLDER) as parent,
         locked(parent),
     ):
-        return _remove_abandoned(parent, disk)
+        return sum(_remove_unheld(parent, disk, name) for name in parent.names())
 
 
 @contextmanager
@@ -151,15 +142,12 @@ def locked(folder: Folder) -> Iterator[None]:
 def _new_folder(parent: Folder, disk: Disk, name: str) -> int:
     """Make a folder, once those that nobody holds are removed; gives the descriptor that holds its lock."""
     with locked(parent):
-        _remove_abandoned(parent, disk)
+        for left in parent.names():
+            _remove_unheld(parent, disk, left)
         disk.make_folder(parent, name, 0o700)
         folder = parent.open_folder(name)
         fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return folder.fd
-
-
-def _remove_abandoned(parent: Folder, disk: Disk) -> int:
-    return sum(_remove_unheld(parent, disk, name) for name in parent.names())
 
 
 def _remove_unheld(parent: Folder, disk: Disk, name: str) -> bool:

@@ -13,8 +13,7 @@ from itertools import chain
 @dataclass(frozen=True, slots=True)
 class Action:
     """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode
-    switches it off, and so does an index that is not sound, unless it ``mends``. ``in_footer`` is for what an operator
-    needs to see without asking, ``in_wide_footer`` for what is seen where there is room."""
+    switches it off, and so does an index that is not sound, unless it ``mends``."""
 
     name: str
     keys: tuple[str, ...]
@@ -22,8 +21,6 @@ class Action:
     help: str
     writes: bool = False
     mends: bool = False
-    in_footer: bool = False
-    in_wide_footer: bool = False
     handled_by_widget: bool = False
 
     @property
@@ -37,6 +34,10 @@ _KEY_LABELS = {
     "slash": "/",
     "colon": ":",
     "escape": "esc",
+    "exclamation_mark": "!",
+    "backslash": "\\",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "f1": "F1",
@@ -56,11 +57,17 @@ def key_label(key: str) -> str:
     return _KEY_LABELS.get(key, key)
 
 
+def key_named(label: str) -> str:
+    """Textual's name of a key, by what is printed on it; of several, the first."""
+    first = label.split()[0]
+    return next((key for key, printed in _KEY_LABELS.items() if printed == first), first)
+
+
 _ALIASES = {
     "delete": "rm remove",
     "mend": "repair fix",
     "import_image": "pull add",
-    "journal": "timeline log transactions",
+    "journal": "journal log transactions history",
     "trash": "restore",
     "problems": "check findings",
     "filter": "search find",
@@ -91,7 +98,6 @@ _OF_CACHE = (
         ("r",),
         "Resolve",
         "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss.",
-        in_footer=True,
     ),
     Action(
         "import_image",
@@ -99,7 +105,6 @@ _OF_CACHE = (
         "Import",
         "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is shown first.",
         writes=True,
-        in_footer=True,
     ),
     Action(
         "imports",
@@ -113,9 +118,13 @@ _OF_CACHE = (
         "Undo",
         "Reverse the newest transaction; what it moved comes back from the trash.",
         writes=True,
-        in_footer=True,
     ),
-    Action("journal", ("t",), "Journal", "Every transaction: when, what, by whom; any one can be undone from there."),
+    Action(
+        "journal",
+        ("t",),
+        "Timeline",
+        "What was done: when, what, by whom, and the index before and after; / filters it, and any one can be undone.",
+    ),
     Action(
         "trash",
         ("X",),
@@ -133,7 +142,6 @@ _OF_CACHE = (
         ("p",),
         "Problems",
         "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
-        in_footer=True,
     ),
     Action(
         "refresh",
@@ -149,7 +157,6 @@ _OF_ENTRY = (
         "Delete",
         "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you confirm.",
         writes=True,
-        in_footer=True,
     ),
     Action(
         "mend",
@@ -178,7 +185,6 @@ _OF_ENTRY = (
         "Copy",
         "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a capital "
         "into a file: name, digest, path, JSON; on other screens the finding, the plan, the transaction.",
-        in_wide_footer=True,
     ),
 )
 _OF_TABLE = (
@@ -188,7 +194,6 @@ _OF_TABLE = (
         "Filter",
         "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
         "size>100M age>30d. In a document it searches.",
-        in_footer=True,
     ),
     Action(
         "sort",
@@ -202,8 +207,8 @@ _OF_TABLE = (
         ("n",),
         "Next bad",
         "Go to the next bad row, past the last to the first; after a search in a document, to its next match.",
-        in_wide_footer=True,
     ),
+    Action("worst_first", ("exclamation_mark",), "Worst first", "Sort by the state, what is worst first."),
     Action("bad_row(-1)", ("N",), "Previous bad", "Go to the bad row before, or to the match before."),
     Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
     Action("page", ("pageup", "pagedown", "ctrl+f"), "Page", "Move by a page.", handled_by_widget=True),
@@ -220,7 +225,6 @@ _OF_TABLE = (
         ("space",),
         "Mark",
         "Mark the row, and go on to the next; actions apply to what is marked.",
-        in_footer=True,
         handled_by_widget=True,
     ),
     Action("mark_all", ("a",), "Mark all", "Mark every row that is shown."),
@@ -230,7 +234,6 @@ _OF_TABLE = (
         ("enter",),
         "Open",
         "Give the pane the whole screen, and the keys; esc goes back.",
-        in_footer=True,
         handled_by_widget=True,
     ),
 )
@@ -238,22 +241,32 @@ _OF_PANE = (
     Action("show_tab('summary')", ("1",), "Summary", "Show the summary."),
     Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest."),
     Action("show_tab('config')", ("3",), "Config", "Show the config."),
-    Action("show_tab('problems')", ("4",), "Problems", "Show what is wrong with the entry."),
+    Action("show_tab('problems')", ("5",), "Its problems", "Show what is wrong with the entry."),
+    Action("show_tab('history')", ("6",), "Its history", "Show what was done to the entry, and when it was checked."),
     Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab."),
     Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before."),
+    Action("layout", ("backslash",), "Layout", "Table and pane, the table alone, the pane alone."),
+    Action("move_split(5)", ("greater_than_sign",), "Wider table", "Give the table more of the room."),
+    Action("move_split(-5)", ("less_than_sign",), "Wider pane", "Give the pane more of the room."),
     Action("switch_focus", ("tab", "shift+tab"), "Other side", "Give the keys to the pane, or back to the table."),
 )
 _OF_PROGRAM = (
     Action("back", ("escape",), "Back", "Clear the filter, or go back; never quits."),
-    Action("help", ("question_mark", "f1"), "Help", "These pages.", in_footer=True),
+    Action("help", ("question_mark", "f1"), "Help", "These pages."),
     Action(
         "commands",
         ("colon",),
         "Commands",
         "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
-        in_wide_footer=True,
     ),
-    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi."),
+    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi; K keeps it."),
+    Action("host_colour", ("H",), "Host colour", "Change the colour behind the host's name, to tell windows apart."),
+    Action(
+        "keep_settings",
+        ("K",),
+        "Keep",
+        "Have the next start look like this: theme, layout, split, sort, and the colour of the host's name.",
+    ),
     Action(
         "redraw",
         ("ctrl+l",),
@@ -277,7 +290,6 @@ _OF_PROGRAM = (
         ("q",),
         "Quit",
         "Leave; a transaction under way is finished first, and imports under way are asked about.",
-        in_footer=True,
     ),
 )
 GROUPS = {
@@ -291,9 +303,47 @@ GROUPS = {
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
-_ALWAYS = [action for action in ACTIONS if action.in_footer]
-FOOTER = [*_ALWAYS[:-2], *(action for action in ACTIONS if action.in_wide_footer), *_ALWAYS[-2:]]
-"""What the line of keys has, as far as there is room; help and quit stand at its end."""
+_USUAL = (
+    *("resolve", "import_image", "delete", "filter", "mark", "open"),
+    *("undo", "sort", "problems", "copy", "bad_row(1)"),
+)
+
+
+def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
+    """What the line of keys has, as far as there is room: first what helps where the index is in ``trouble``, or where
+    the cursor is on a ``bad`` row."""
+    first = ["mend", "verdict"] if trouble else ["mend", "why"] if bad else []
+    usual = [*_USUAL[:3], *(["clear_marks"] if marks else []), *_USUAL[3:]]
+    return [BY_NAME[name] for name in (*first, *usual)]
+
+
+COMMANDS = {
+    "resolve": "resolve NAME",
+    "import_image": "import SOURCE",
+    "imports": "imports",
+    "undo": "undo",
+    "journal": "log",
+    "trash": "trash",
+    "verdict": "verdict",
+    "problems": "check",
+    "delete": "delete NAME",
+    "mend": "repair",
+    "why": "why NAME",
+    "point": "point NAME DIGEST",
+    "copy": "list --json",
+    "filter": "list --filter TEXT",
+    "bad_row(1)": "list --filter state:bad",
+    "mark": "delete NAME NAME",
+    "mark_all": "delete --filter TEXT",
+    "show_tab('summary')": "list --json",
+    "show_tab('manifest')": "show NAME manifest",
+    "show_tab('config')": "show NAME config",
+    "show_tab('problems')": "check --entry NAME",
+    "show_tab('history')": "log",
+    "help": "help",
+}
+"""What does on the command line what an action does. The others move on the screen, or arrange it: where there is none,
+`list`, `check` and `show` print it all."""
 
 
 def keys_text() -> str:
@@ -303,6 +353,8 @@ def keys_text() -> str:
         lines += ["", f"## {title}", ""]
         for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
+            command = COMMANDS.get(action.name)
             text = textwrap.wrap(f"{action.label}. {action.help}", 57)
+            text += [f"`ocitui {command}`"] if command else []
             lines += [f"    {keys if not at else '':<16} {line}" for at, line in enumerate(text)]
     return "\n".join(lines) + "\n"

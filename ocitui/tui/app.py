@@ -27,7 +27,7 @@ from textual.worker import WorkerFailed
 from .actions import BY_NAME, key_label
 from .screens.main import MainScreen
 from .session import ScreenOptions, Session, SessionApp, SessionScreen
-from .terminal import THEMES, AsciiOnly
+from .terminal import THEMES, AsciiOnly, textual_themes
 
 if TYPE_CHECKING:
     from .live import LiveChange
@@ -49,21 +49,23 @@ class OcituiApp(SessionApp):
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("ocitui.tcss")
     # On every screen, and in inputs.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(",".join(BY_NAME["redraw"].keys), "redraw", show=False, priority=True)
+        Binding(",".join(BY_NAME[name].keys), name, show=False, priority=True) for name in ("redraw", "suspend")
     ]
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        theme = THEMES[session.options.theme or session.terminal.theme]
-        super().__init__(ansi_color=True if theme.startswith("ansi") else None)
-        self.theme = theme
+        # The ground is the terminal's own, in every theme.
+        super().__init__(ansi_color=True)
+        for theme in textual_themes():
+            self.register_theme(theme)
+        self.theme = THEMES[session.options.theme or session.settings.theme or session.terminal.theme]
         self.animation_level = "none"
         self._suspending = False
         session.live_changed, session.imports_changed = self._tell_live, self._tell_imports
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
-        filters = [NoColor()] if self.no_color else [*super().get_line_filters()]
+        filters: list[LineFilter] = [NoColor()] if self.no_color else []
         return [*filters, AsciiOnly()] if self.session.terminal.ascii else filters
 
     def get_driver_class(self) -> type[Driver]:
@@ -133,9 +135,19 @@ class OcituiApp(SessionApp):
         names = list(THEMES)
         current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
         following = names[(names.index(current) + 1) % len(names)]
-        self.ansi_color = True if following == "ansi" else None
         self.theme = THEMES[following]
-        self.session.say(f"theme {following}; start with --theme {following} to keep it")
+        self.session.settings.theme = following
+        self.session.say(f"theme {following}; K keeps it for the next start")
+
+    def action_commands(self) -> None:
+        """Ask for a command by its name; it is done on the main screen."""
+        from .screens.popups import CommandScreen
+
+        async def run(name: str | None) -> None:
+            if name:
+                await self.action_on_main(name)
+
+        self.push_screen(CommandScreen(), run)
 
     def action_show_help(self) -> None:
         from .screens.help import HelpScreen

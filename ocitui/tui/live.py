@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
-from ocitui.cache.files import identity_of
-from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
+from ocitui.host.daemon import DaemonState
 from ocitui.threads import giving_way
 
 from .deep_check import P_SHOWS_IT, DeepCheck
+from .live_host import LiveHost
 
 if TYPE_CHECKING:
     from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
@@ -36,7 +36,7 @@ Findings = tuple["Finding", ...]
 _STEP_SECONDS, _WATCH_SECONDS = 0.2, 1.0
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
-_REMEMBER_SECONDS, _HOST_SECONDS, _WALK_SECONDS = 1.0, 2.0, 30.0
+_REMEMBER_SECONDS, _HOST_SECONDS = 1.0, 2.0
 ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
@@ -88,15 +88,16 @@ class LiveCache:
         tell: Callable[[LiveChange], object],
     ) -> None:
         self._directory, self._open_cache = directory, open_cache
-        self._find_daemon, self._why_read_only, self._tell = find_daemon, why_read_only, tell
+        self._why_read_only, self._tell = why_read_only, tell
         self.health = Health(Condition.SOUND)
-        self.loaded = False
-        """Whether the cache was read, however it is."""
+        self.loaded, self.as_of = False, 0.0
+        """Whether the cache was read, however it is; when its index was sound last, in seconds since the epoch."""
         self.read_only = ""
-        self.daemon = DaemonState()
+        self.host = LiveHost(directory, find_daemon)
         self.entries: Entries | None = None
-        self.bad = self.size = 0
-        """How many entries are bad, and what all packed files hold, in bytes."""
+        self.size = 0
+        """What all packed files hold, in bytes."""
+        self._bad = Counter[str]()
         self.about_cache: Findings = ()
         """What is wrong beside the entries."""
         self.assessment: Assessment | None = None
@@ -127,9 +128,9 @@ class LiveCache:
         return 0 if self.entries is None else len(self.entries)
 
     @property
-    def problems(self) -> int:
-        """How many entries are bad, and how many other things."""
-        return self.bad + sum(one.is_problem for one in self.about_cache)
+    def severities(self) -> Counter[str]:
+        """How many entries are bad, and other things, by the severity of what is worst about each."""
+        return +self._bad + Counter[str](one.severity for one in self.about_cache if one.is_problem)
 
     @property
     def alarm(self) -> str:
@@ -261,10 +262,12 @@ class LiveCache:
             if difference.health.condition is not self.health.condition:
                 self._cache_due = 0.0
             self.health, self.loaded = difference.health, True
+            if difference.health.sound:
+                self.as_of = time.time()
             change = LiveChange()
             if laid_out is not None:
                 self.entries, self._published, change = laid_out
-                self.bad = sum(state.bad for state in self._published.states)
+                self._bad = Counter(state.severity for state in self._published.states if state.severity)
             self._tell(change)
         health = difference.health
         loaded = health.verdict is not None and health.verdict.outcome is IndexOutcome.LOADED
@@ -315,7 +318,7 @@ class LiveCache:
 
         judge, names = self.judge or Judge(self._directory), self._names
         if self.judge is None:
-            self._memory = judge.memory
+            self._memory = judge.memory()
         try:
             with giving_way():
                 with CacheFiles(self._directory) as files:
@@ -423,7 +426,10 @@ class LiveCache:
         if published is None or not states:
             return
         for position, state in states.items():
-            self.bad += state.bad - published.states[position].bad
+            before = published.states[position]
+            if state.severity is not before.severity:
+                self._bad.update(filter(None, [state.severity]))
+                self._bad.subtract(filter(None, [before.severity]))
             published.states[position] = state
         self._tell(LiveChange(rows=states.keys()))
 
@@ -470,7 +476,7 @@ class LiveCache:
             facts = gather(self._directory, judge=self.judge)
         except CacheDirectoryError:
             return None
-        return assess(replace(facts, daemon=self.daemon))
+        return assess(replace(facts, daemon=self.host.daemon))
 
     async def assess(self) -> Assessment | None:
         """Which copy of the index is good, as it is now; None where the directory is gone."""
@@ -494,7 +500,8 @@ class LiveCache:
         from ocitui.cache.watch import to_the_second
 
         while True:
-            if self.judge is not None and self.judge.memory != self._memory:
+            judge = self.judge
+            if judge is not None and await asyncio.to_thread(judge.memory) != self._memory:
                 await self.remember()
             await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
 
@@ -504,7 +511,7 @@ class LiveCache:
         if judge is None:
             return
         async with self._turn:
-            self._memory = judge.memory
+            self._memory = await asyncio.to_thread(judge.memory)
             if await asyncio.to_thread(judge.remember):
                 self._looked.clear()
                 self._looking = judge.look()
@@ -571,28 +578,23 @@ class LiveCache:
         return keep_backup(self._directory, entries.index) is not None
 
     async def follow_host(self) -> None:
-        """Notice when the daemon comes or goes, and who holds packed files. Has no end."""
+        """Notice when the daemon comes or goes, who holds packed files, and what room there is. Has no end."""
         from ocitui.cache.watch import to_the_second
 
-        walked, socket = float("-inf"), None
         while True:
-            seen, now = identity_of(daemon_socket(self._directory)), time.monotonic()
-            same = self.daemon.process is not None and is_daemon(self.daemon.process)
-            if seen != socket or now > walked + _WALK_SECONDS or not (same or self.daemon.process is None):
-                socket, walked = seen, now
-                state = await asyncio.to_thread(self._find_daemon, self.daemon.process)
-                if state != self.daemon:
-                    self.daemon, self._cache_stale = state, True
-                    self._tell(LiveChange())
-                    self._news.set()
+            now = time.monotonic()
+            if await self.host.daemon_changed():
+                self._cache_stale = True
+                self._tell(LiveChange())
+                self._news.set()
             await self.look_at_users()
+            if await self.host.room_changed():
+                self._tell(LiveChange())
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def look_at_users(self) -> None:
         """Which loop devices hold packed files."""
-        from ocitui.host.loop_devices import users_by_name
-
-        users = await asyncio.to_thread(users_by_name, self._directory)
-        if self.entries is not None and users != self.entries.users:
-            self.entries.users = users
+        await self.host.users_changed()
+        if self.entries is not None and self.host.users != self.entries.users:
+            self.entries.users = self.host.users
             self._tell(LiveChange(rows=range(self.total)))

@@ -23,13 +23,16 @@ from textual.screen import Screen
 from ocitui.cache import Condition
 from ocitui.cache.files import OWN_NAME
 from ocitui.host.daemon import DaemonState, find_daemon
+from ocitui.words.lines import Line
 
 from .actions import BY_NAME
 from .live import LiveCache, LiveChange
+from .settings import ScreenSettings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
+    from ocitui.doctor.entries import JudgedEntry
     from ocitui.importing.jobs import ImportJob, ImportQueue
     from ocitui.importing.progress import LayerProgress
     from ocitui.importing.requests import ImportRequest, UnfinishedImport
@@ -57,8 +60,12 @@ class Session:
     """One cache as it is worked on. ``live_changed`` and ``imports_changed`` are for whoever shows it to set: the first
     is called on the event loop, the second from the thread of the imports."""
 
-    def __init__(self, options: ScreenOptions, terminal: Terminal | None = None) -> None:
+    def __init__(
+        self, options: ScreenOptions, terminal: Terminal | None = None, settings: ScreenSettings | None = None
+    ) -> None:
+        """Without ``settings`` those that were kept are read."""
         self.options = options
+        self.settings, self.odd_settings = (settings, "") if settings else read_settings(settings_path())
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
         self.host = socket.gethostname()
@@ -112,6 +119,18 @@ class Session:
             return f"nothing is written while {what} is {health.condition}"
         return self.live.read_only
 
+    async def history_of(self, entry: JudgedEntry) -> list[Line]:
+        """What was done to an entry, as the journal tells it, the newest first."""
+        from ocitui.cache import CacheError
+
+        from .summary import history
+
+        try:
+            transactions = await self.cache.transactions()
+        except CacheError as error:
+            return [Line(error.one_line, kind="bad")]
+        return history([one for one in transactions if entry.digest in one.image_digests], entry)
+
     def daemon_state(self, known: int | None = None) -> DaemonState:
         """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
         return find_daemon(self.directory, known=known)
@@ -123,6 +142,12 @@ class Session:
         if self.directory.is_dir() and not os.access(self.directory, os.W_OK):
             return "this user may not write to the directory"
         return ""
+
+    def keep_settings(self) -> Path:
+        """Have the next start look so; gives the file. Not on the event loop. Raises StorageError, ConflictError."""
+        path = settings_path()
+        keep_settings(self.directory, path, self.settings)
+        return path
 
     def take_stock(self) -> int:
         """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop.
@@ -149,6 +174,20 @@ class SessionApp(App[int], inherit_bindings=False):
     """An application with a session: what screens know of theirs."""
 
     session: Session
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What the style of screens asks of every theme beside Textual's own."""
+        return {"rule": "ansi_bright_black"}
+
+    async def action_on_main(self, action: str) -> None:
+        """Leave every screen but the lowest, and do there what its table of keys has."""
+        stack = self.screen_stack
+        if busy := next((one for one in stack if isinstance(one, SessionScreen) and one.busy), None):
+            busy.say(busy.busy)
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        await stack[0].run_action(action)
 
     def check_deep(self) -> None:
         """Read all bytes; it goes on whatever screen is shown."""
@@ -177,6 +216,11 @@ class SessionScreen(Screen[R]):
         stack = self.app.screen_stack
         above = stack[stack.index(self) + 1 :] if self in stack else []
         return super().is_current and all(screen.styles.background.a < 1 for screen in above)
+
+    @property
+    def busy(self) -> str:
+        """Why it cannot be left now; empty where it can."""
+        return ""
 
     def say(self, message: str) -> None:
         """Put a message in the status line, until the next key."""
@@ -290,9 +334,9 @@ class Imports:
 
     def downloaded(self) -> int:
         """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
-        from ocitui.importing.requests import blob_store
+        from ocitui.importing.blobs import BlobStore
 
-        return blob_store(self._cache.directory).size()
+        return BlobStore(self._cache.directory).size()
 
     def _changed(self, job: ImportJob) -> None:
         """Called from the queue's thread."""

@@ -45,7 +45,9 @@ def tone(finding: Finding) -> Kind:
     """How it is coloured."""
     if finding.acknowledged or finding.severity is Severity.INFO:
         return "muted"
-    return "bad" if finding.severity.rank >= Severity.MEDIUM.rank else "plain"
+    if finding.severity.rank >= Severity.HIGH.rank:
+        return "bad"
+    return "warn" if finding.severity.rank >= Severity.WARNING.rank else "plain"
 
 
 def text_of(finding: Finding) -> str:
@@ -97,7 +99,7 @@ def no_finding_lines(coverage: Coverage, trouble: str, *, looking: bool) -> list
 def remaining_lines(report: Report, most: int) -> list[Line]:
     """What a check found after a repair."""
     lines = [Line(str(report.coverage), "looked at")]
-    remaining = report.shown(Severity.LOW)
+    remaining = report.shown()
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]
     lines.append(Line(tally(remaining), "remains", "bad"))

@@ -12,7 +12,7 @@ from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest, UnfinishedImport
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
-from .lines import Line
+from .lines import Line, Ways, said
 
 _PHASES = {
     ImportPhase.WAIT: "waits for another import of the same image",
@@ -63,7 +63,12 @@ def end_text(job: ImportJob) -> str:
 
 
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
-    """What an interrupted import was to do."""
+    """What an interrupted import was to do, or why its record does not tell."""
+    if unfinished.problem:
+        return [
+            Line(f"its record cannot be read: {unfinished.problem}", "state", "bad"),
+            Line(timestamp(unfinished.started), "begun"),
+        ]
     return [
         Line("interrupted: r goes on with it, f forgets it", "state", "bad"),
         Line(timestamp(unfinished.started), "begun"),
@@ -72,15 +77,15 @@ def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
     ]
 
 
-def job_lines(job: ImportJob) -> list[Line]:
-    """How an import stands, and what it is to do."""
-    return [*_state_lines(job), *_request_lines(job.request)]
+def job_lines(job: ImportJob, fields: Ways) -> list[Line]:
+    """How an import stands, and what it is to do; ``fields`` are those of the form that stand for options."""
+    return [*_state_lines(job, fields), *_request_lines(job.request)]
 
 
-def _state_lines(job: ImportJob) -> Iterator[Line]:
+def _state_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
     if job.error is not None:
         yield Line(job.error.message, "failed", "bad")
-        yield Line(_hint(job), "hint")
+        yield Line(_hint(job, fields), "hint")
     elif job.result is not None:
         image = job.result.image
         yield Line(end_text(job), "done", "good")
@@ -99,10 +104,12 @@ _STATES = {
 }
 
 
-def _hint(job: ImportJob) -> str:
+def _hint(job: ImportJob, fields: Ways) -> str:
     if isinstance(job.error, NamedOtherwiseError):
         return "Y gives that entry the new name; nothing is packed again"
     hint = job.error.hint if job.error is not None else ""
+    if (by_field := said(hint, fields)) != hint:
+        return f"{by_field}; i opens the form, filled as it was"
     return f"{hint}; r tries it again" if hint else "r tries it again"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
     return {
         "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],
         "left": [_left_json(left) for left in plan.left],
-        "sources": sources_json(plan.joined),
+        "sources": [_joined_json(entry) for entry in plan.joined],
         "notes": list(plan.notes),
         "bytes_trashed": plan.bytes_trashed,
         "bytes_placed": plan.bytes_placed,
@@ -166,11 +166,6 @@ def entry_json(entry: JudgedEntry) -> dict[str, Any]:
         "checked": state.checked,
         "descriptor": descriptor.as_dict(),
     }
-
-
-def sources_json(entries: Sequence[JoinedEntry]) -> list[dict[str, Any]]:
-    """The same as programs read it."""
-    return [_joined_json(entry) for entry in entries]
 
 
 def _joined_json(entry: JoinedEntry) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ocitui.doctor.findings import Way
 from ocitui.text import short_digests
 
 _MARKS = re.compile(r"[\\`*<\[]")
-Kind = Literal["plain", "heading", "good", "bad", "muted"]
+Kind = Literal["plain", "heading", "good", "warn", "bad", "muted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def capital(text: str) -> str:
     return text if text.startswith("kratad") else text[:1].upper() + text[1:]
 
 
-Ways = Mapping[Way, str]
+Ways = Mapping[Way, str] | Mapping[str, str]
 _WAYS = {
     Way.FROM: ("--from", "name a source (o, s):"),
     Way.REGISTRY: ("--registry", "ask registries (o)"),
@@ -75,8 +75,9 @@ KEYS: Ways = {way: key for way, (_, key) in _WAYS.items()}
 
 
 def said(text: str, ways: Ways, digest: str = "") -> str:
-    """Advice of the doctor's as a front end gives it; ``digest`` is what it is about, short."""
-    if "<" in text:
+    """Advice as a front end gives it: the doctor's, or an error's hint, in which an option's own name is the way;
+    ``digest`` is what it is about, short."""
+    if "<" in text or "--" in text:
         for way, word in ways.items():
             text = text.replace(way, word.replace("{}", digest or "DIGEST"))
     return text

@@ -24,7 +24,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from ocitui.importing.layers.flatten import END, header, padding
 from ocitui.importing.layers.layers import OpenLayer
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.packing import PackOptions
+from ocitui.importing.packing.packers import BUFFERS
 from tests.importing.layer_support import layer_source
 from tests.importing.test_flatten_umoci import make_layout
 from tests.tools import ROOT, need
@@ -173,7 +173,7 @@ def test_squashfs_beside_mksquashfs_fed_with_the_tar(
         rounds,
         lambda: flatten("squashfs", output, layers),
         pack,
-        lambda: pack("-mem", f"{PackOptions().memory_mib}M"),
+        lambda: pack("-mem", BUFFERS),
     )
     report(
         benchmark,
@@ -210,5 +210,5 @@ def decompress(path: Path) -> None:
 
 def chunks(path: Path) -> Iterator[bytes]:
     layer = OpenLayer(layer_source(path))
-    yield from layer.chunks(lambda _: None)
+    yield from layer.chunks()
     layer.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.importing.packing.packing import PackOptions
+from ocitui.importing.packing.packers import BUFFERS
 from tests.bench.test_flatten import (
     LAYERS,
     Taken,
@@ -102,7 +102,7 @@ def test_to_squashfs(benchmark: BenchmarkFixture, bench: Bench, rounds: int) -> 
         rounds,
         lambda: bench.whole_import("squashfs"),
         bench.mksquashfs,
-        lambda: bench.mksquashfs("-mem", f"{PackOptions().memory_mib}M"),
+        lambda: bench.mksquashfs("-mem", BUFFERS),
     )
     report(
         benchmark,

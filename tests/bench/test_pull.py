@@ -51,10 +51,12 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def pull(bench: Bench) -> Path:
     """With the library, its store being new."""
-    target = bench.folder / "blobs"
+    target = bench.folder / "cache"
     shutil.rmtree(target, ignore_errors=True)
-    asyncio.run(Pull(f"{bench.registry.host}/{NAME}", BlobStore(target)).run())
-    return target
+    target.mkdir()
+    store = BlobStore(target)
+    asyncio.run(Pull(f"{bench.registry.host}/{NAME}", store).run())
+    return store.directory
 
 
 def copy(bench: Bench) -> Path:

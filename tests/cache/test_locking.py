@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ImageName, LockedError, PackerCache, TransactionState
+from ocitui.cache.backups import compress_backups, list_backups
 from ocitui.cache.disk import Disk
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, until, write_cache
@@ -101,15 +102,42 @@ def test_two_programs_store_at_once(memory_path: Path) -> None:
 async def test_many_lookups_and_stores_at_once(memory_path: Path) -> None:
     directory = memory_path / "cache"
     write_cache(directory, range(5))
-    cache, name = await PackerCache.open(directory), ImageName.parse("image1:1")
-    stores = [stored(cache, memory_path / "source", f"new{number}", name=f"new:{number}") for number in range(20)]
-    lookups = [cache.resolve(name, SQUASHFS) for _ in range(200)]
-    async with asyncio.timeout(300):
+    name = ImageName.parse("image1:1")
+    async with asyncio.timeout(300), await PackerCache.open(directory) as cache:
+        stores = [stored(cache, memory_path / "source", f"new{number}", name=f"new:{number}") for number in range(20)]
+        lookups = [cache.resolve(name, SQUASHFS) for _ in range(200)]
         _, *found = await asyncio.gather(asyncio.gather(*stores), *lookups)
-    assert all(found)
-    assert len(await cache.list()) == 25
-    # Backups are compressed behind the last write, and their folder goes with the test.
-    await asyncio.to_thread(cache._writer.shutdown)
+        assert all(found)
+        assert len(await cache.list()) == 25
+
+
+async def test_closing_waits_for_the_backups_that_are_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, ended = threading.Event(), threading.Event(), list[int]()
+
+    def compress(directory: Path, disk: Disk) -> None:
+        began.set()
+        assert go_on.wait(300)
+        ended.append(compress_backups(directory, disk))
+
+    monkeypatch.setattr("ocitui.cache.backups.MOST_UNCOMPRESSED", 0)
+    monkeypatch.setattr("ocitui.cache.backups.compress_backups", compress)
+    write_cache(tmp_path, range(2))
+    cache = PackerCache(tmp_path)
+    await cache.delete([key(0)])
+    await until(began.is_set, "the compressing")
+    closing = asyncio.create_task(cache.close())
+    for _ in range(5):
+        await asyncio.to_thread(lambda: None)
+    too_soon = closing.done()
+    go_on.set()
+    await closing
+    assert not too_soon
+    assert ended == [len(list_backups(tmp_path))]
+    assert all(one.compressed for one in list_backups(tmp_path))
+    await cache.delete([key(1)])
+    await cache.close()
 
 
 class GatedDisk(Disk):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, CacheError, ConflictError, CorruptIndexError, ImageName, PackerCache
+from ocitui.cache.files import MOST_DOCUMENT_BYTES
+from ocitui.cache.listing import CacheFiles
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
-from tests.tools import ROOT, open_to_all
+from tests.tools import ROOT
 
 
 @pytest.fixture
@@ -197,9 +201,9 @@ async def test_a_cache_through_a_link(directory: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("locked", ["directory", "index.json", "file", "writing"])
-def test_as_a_user_who_may_not(locked: str, directory: Path) -> None:
+def test_as_a_user_who_may_not(locked: str, directory: Path, open_path: Path) -> None:
     """In a program of its own that gives up root's rights."""
-    open_to_all(directory)
+    directory = shutil.copytree(directory, open_path / "cache")
     match locked:
         case "directory":
             directory.chmod(0o700)
@@ -245,3 +249,12 @@ except CacheError as error:
     assert error.hint
     print(type(error).__name__)
 """
+
+
+@pytest.mark.parametrize("thought", [9, MOST_DOCUMENT_BYTES + 1])
+def test_what_is_larger_than_any_document_is_not_read(thought: int, directory: Path) -> None:
+    (directory / "large").touch()
+    os.truncate(directory / "large", MOST_DOCUMENT_BYTES + 1)
+    with CacheFiles(directory) as files, pytest.raises(OSError, match="has more than") as caught:
+        files.read("large", thought)
+    assert caught.value.errno == errno.EFBIG

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ocitui.cache.undoing import Overwritten, find_overwritten
 from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
+    OWN,
     SQUASHFS,
     digests_and_formats,
     entry,
@@ -215,3 +217,16 @@ async def test_nothing_is_to_be_redone(directory: Path) -> None:
     done = await cache.delete([key(0)])
     with pytest.raises(ConflictError, match="still stands"):
         await cache.redo(done.id)
+
+
+@pytest.mark.parametrize("turn", [["undo", "undo"], ["undo", "second"]])
+async def test_records_that_take_back_each_other_come_to_an_end(directory: Path, turn: list[str]) -> None:
+    """No program of ours writes such; a journal is input like any other."""
+    cache = PackerCache(directory)
+    undo = await cache.undo((await cache.delete([key(0)])).id)
+    ids = {"undo": undo.id, "second": (await cache.undo(undo.id)).id}
+    for name, of in zip(turn, reversed(turn), strict=True):
+        (record,) = (directory / OWN / "journal").glob(f"{ids[name]}.*")
+        record.write_text(json.dumps({**json.loads(record.read_text()), "of": ids[of]}))
+    assert [one.of for one in await cache.transactions() if one.id == ids[turn[0]]] == [ids[turn[1]]]
+    await overwritten(cache)

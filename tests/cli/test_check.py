@@ -18,6 +18,8 @@ from ocitui.cli import options
 from ocitui.cli.commands import check as checking
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.output import InterruptedBySignalError
+from ocitui.doctor import acknowledged
+from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.findings import Depth, Severity
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 
@@ -167,10 +169,37 @@ def test_one_entry_is_checked_by_digest_or_name(words: list[str], demo: Path, oc
     assert lines_of(done)[-1]["coverage"]["entries"] == 1
 
 
+def test_of_some_entries_it_never_says_that_the_cache_is_clean(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--entry", "debian:12")
+    assert (done.status, "nothing wrong with what was looked at" in done.out) == (0, True)
+    assert "the cache is clean" not in done.out
+
+
+@pytest.mark.parametrize("kept", [-100, 0])
+def test_an_index_that_is_lost_is_told_whatever_is_looked_at(kept: int, demo: Path, ocitui: Ocitui) -> None:
+    data, code = (demo / "index.json").read_bytes(), "index-unparsable"
+    (demo / "index.json").write_bytes(data[:kept])
+    whole = by_code(ocitui, demo)[code]
+    done = ocitui("check", "-C", demo, "--json", "--entry", ALPINE.digest)
+    assert {one["code"]: one for one in findings_of(done)} == {code: whole}
+    assert (done.status, lines_of(done)[-1]["clean"]) == (1, False)
+    said = ocitui("check", "-C", demo, "--entry", ALPINE.digest).out
+    assert f"CRITICAL  {code}" in said
+    assert "nothing wrong" not in said
+
+
 def test_an_entry_that_is_not_there(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("check", "-C", demo, "--entry", "nowhere:1")
     assert (done.status, done.out) == (1, "")
     assert "there is no entry nowhere:1" in done.err
+
+
+@pytest.mark.parametrize("word", [FORGOTTEN.digest, FORGOTTEN.digest[7:]])
+def test_files_without_an_entry_are_none(word: str, demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("check", "-C", demo, "--entry", word)
+    assert (done.status, done.out) == (1, "")
+    assert f"there are files of {word}, but no entry" in done.err
+    assert "orphan-entry" in done.err
 
 
 def test_a_finding_that_is_acknowledged_stays_so_until_it_changes(demo: Path, ocitui: Ocitui) -> None:
@@ -205,6 +234,24 @@ def test_no_such_finding_can_be_acknowledged(demo: Path, ocitui: Ocitui) -> None
     assert (done.status, done.out) == (1, "")
     assert "no finding has the id" in done.err
     assert not (demo / ".ocitui" / "acknowledged.json").exists()
+
+
+def test_an_id_is_understood_alike_wherever_it_is_typed(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few digits name nothing, and those of several are for the one who typed them to tell apart."""
+    fingerprint = id_of(ocitui, demo, "orphan-entry")
+    accepted = ocitui("check", "-C", demo, "--acknowledge", fingerprint[:3], "--json")
+    assert accepted.status == 1
+    assert not any(line["acknowledged"] for line in findings_of(accepted))
+    ocitui("check", "-C", demo, "--acknowledge", fingerprint)
+    forgotten = ocitui("check", "-C", demo, "--forget", fingerprint[:3])
+    assert forgotten.status == 1
+    assert "no acknowledged finding has the id" in forgotten.err
+    known = load_acknowledged(demo)
+    monkeypatch.setattr(acknowledged, "load_acknowledged", lambda _: known | {f"{fingerprint[:8]}{'0' * 8}": None})
+    several = ocitui("check", "-C", demo, "--forget", fingerprint[:8])
+    assert (several.status, "begins the ids of 2 findings" in several.err) == (2, True)
 
 
 def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, ocitui: Ocitui) -> None:
@@ -317,7 +364,7 @@ def test_the_doctor_imports_nothing_of_the_screen(words: list[str], demo: Path) 
     assert not set(done.stderr.split()) & {"textual", "rich", "watchfiles", "httpx"}
 
 
-@pytest.mark.parametrize("words", [["check"], ["repair"], ["point"], ["trash", "restore"], ["trash", "empty"]])
+@pytest.mark.parametrize("words", [["repair"], ["point"], ["trash", "restore"], ["trash", "empty"]])
 def test_what_writes_can_be_refused_and_can_wait(words: list[str], ocitui: Ocitui) -> None:
     help_text = ocitui(*words, "--help").out
     assert "--read-only" in help_text

@@ -60,10 +60,46 @@ def test_entries(command: list[str]) -> None:
     assert offered(*command, HEX[:6]) == [HEX]
     assert offered(*command, "sha") == ["sha256:"]
     assert offered(*command, f"sha256:{HEX[:6]}") == [BUSYBOX.digest]
-    assert offered(*command, FORGOTTEN.digest[7:13]) == [FORGOTTEN.digest[7:]]
     assert offered(*command, "busybox:1.36.") == [f"busybox:1.36.{one}" for one in FORMATS]
     assert offered(*command, f"{HEX}.e") == [f"{HEX}.erofs"]
     assert offered(*command, "nowhere") == offered(*command, "busybox:1.3.") == []
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize("command", ENTRY_WORDS)
+def test_a_digest_of_no_entry_is_offered_where_it_is_understood(command: list[str], ocitui: Ocitui) -> None:
+    is_understood = command[0] in ("show", "why", "check")
+    whole = FORGOTTEN.digest
+    for word in ("", "sha256:", whole[7:9], whole[:9], whole[7:13], whole[:13]):
+        written = whole if ":" in word else whole[7:]
+        assert (written in offered(*command, word)) == is_understood
+    assert ocitui("show", whole[7:]).out == ocitui("show", whole).out != ""
+
+
+def test_of_many_a_digest_of_no_entry_is_for_who_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCITUI_CACHE", str(make_big_cache(tmp_path / "big", 60)))
+    beside = f"5fec{'0' * 60}"
+    (tmp_path / "big" / f"sha256:{beside}.tar").touch()
+    assert beside not in offered("show", "") + offered("show", "5f")
+    assert beside in offered("show", "5fec")
+
+
+@pytest.mark.usefixtures("demo")
+def test_behind_the_algorithm_all_are_offered() -> None:
+    digests = {one for one in offered("show", "sha256:") if one.startswith("sha256:")}
+    assert {f"sha256:{one}" for one in offered("show", "") if len(one) == 64} == digests
+    assert ALPINE.digest in digests
+
+
+@pytest.mark.usefixtures("demo")
+def test_show_knows_its_documents_behind_an_entry() -> None:
+    kinds = ["manifest", "config"]
+    assert not set(kinds) & set(offered("show", ""))
+    assert [one for one in offered("show", "alpine:3.19", "") if one in kinds] == kinds
+    assert offered("show", "alpine:3.19", "busy") == ["busybox:1.36"]
+    assert offered("show", "alpine:3.19", "man") == ["manifest"]
+    assert offered("show", "--filter", "web", "") == kinds
+    assert offered("show", "alpine:3.19", "config", "") == offered("show", "--filter", "web", "config", "") == []
 
 
 @pytest.mark.usefixtures("demo")
@@ -225,10 +261,10 @@ def test_of_a_corrupt_index_what_can_be_read(kind: str, demo: Path) -> None:
     spoil, has_names = SPOILT[kind]
     spoil(demo)
     assert offered("show", "al") == (["alpine:3.19"] if has_names else [])
-    # The files tell digests in any case, and where the index tells none by two digits as well.
+    # The files tell digests in any case, and where the index tells none of every command.
     assert has_names or offered("delete", HEX[:2]) == [HEX]
-    assert offered("delete", HEX[:6]) == [HEX]
-    assert offered("delete", f"sha256:{SITE_HEX[:6]}") == [SITE.digest]
+    assert offered("check", "--entry", HEX[:6]) == [HEX]
+    assert offered("check", "--entry", f"sha256:{SITE_HEX[:6]}") == [SITE.digest]
 
 
 @pytest.mark.parametrize("name", [".ocitui", ".ocitui/journal", ".ocitui/trash", ".ocitui/told"])
@@ -241,8 +277,13 @@ def test_of_a_folder_that_is_none_nothing(
     path = demo / name
     path.rename(demo.parent / "aside")
     make(path)
-    for words in (["undo"], ["trash", "restore"], ["check", "--acknowledge"], ["check", "--forget"]):
-        offered(*words, "")
+    offers = {
+        ".ocitui/journal": offered("undo", ""),
+        ".ocitui/trash": offered("trash", "restore", ""),
+        ".ocitui/told": offered("check", "--acknowledge", ""),
+    }
+    assert [place for place, found in offers.items() if not found] == ([name] if name in offers else [*offers])
+    assert offered("check", "--forget", "") == []
     assert "orphan-entry" in offered("repair", "--only", "orphan")
 
 

@@ -13,6 +13,7 @@ from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.packed_file import check_packed
 from ocitui.cli.demo_cache import FORGOTTEN, PROXY, QUEUE, SITE, make_demo_cache
 from ocitui.doctor.check.judge import Judge
+from ocitui.tui.session import ScreenOptions
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.doctor.examine_support import bad_positions
 from tests.tools import need
@@ -94,15 +95,15 @@ def test_kept_without_a_terminal(tmp_path: Path, ocitui: Ocitui, monkeypatch: py
 def test_removed_once_it_was_shown(tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
 
-    def show(directory: Path, theme: str | None, mouse: bool) -> int:
-        seen.append(directory)
-        assert (directory / "index.json").exists()
-        assert (theme, mouse) == ("light", False)
+    def show(options: ScreenOptions) -> int:
+        seen.append(options.directory)
+        assert (options.directory / "index.json").exists()
+        assert (options.theme, options.mouse) == ("light", False)
         return 0
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("ocitui.cli.commands.demo.is_terminal", lambda _: True)
-    monkeypatch.setattr("ocitui.cli.commands.demo._open_screen", show)
+    monkeypatch.setattr("ocitui.tui.app.run_screen", show)
     done = ocitui("demo", "--theme", "light", "--no-mouse")
     assert done.status == 0
     assert str(seen[0]) in done.out

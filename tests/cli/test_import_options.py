@@ -67,15 +67,15 @@ def test_all_of_it_is_passed_on(tmp_path: Path) -> None:
             max_bytes=1 << 20,
             max_entries=5,
             plain_http=True,
-            authfile=auth,
+            authfile=str(auth),
             mirror="mirror.example.com:5000",
             rename=True,
             again=True,
         )
     )
     assert (request.source, str(request.image_name), request.format) == (IMAGE, "a:1", PackedFormat.EROFS)
-    flatten = request.flatten_options
-    assert (flatten.packing.compression, flatten.packing.level) == ("lz4hc", 9)
+    flatten = request.pack_options
+    assert (flatten.compression, flatten.level) == ("lz4hc", 9)
     assert (flatten.limits.unpacked_bytes, flatten.limits.entries) == (1 << 20, 5)
     options = request.source_options()
     assert str(options.platform) == "linux/arm/v7"
@@ -123,7 +123,7 @@ def test_mistakes_are_found_before_anything_is_asked(
         (AskedImport(source="packed:x", max_bytes=3), "--max-bytes is for"),
         (AskedSource(source="packed:x", mirror="m"), "--mirror is for a registry, and packed:x is a packed file"),
         (AskedSource(source=IMAGE, format="tar"), "is not packed yet"),
-        (AskedSource(source=IMAGE, config=Path("x")), "--config is for packed files"),
+        (AskedSource(source=IMAGE, config="x"), "--config is for packed files"),
     ],
 )
 def test_options_that_would_not_be_heeded_are_refused(asked: AskedSource, said: str) -> None:
@@ -140,7 +140,7 @@ def test_registry_options_of_a_layout_are_refused(tmp_path: Path, ocitui: Ocitui
 def test_an_authority_is_read(tmp_path: Path) -> None:
     need("openssl")
     make_certificate(tmp_path)
-    request = read_request(AskedSource(source=IMAGE, tls_ca=tmp_path / "ca.pem"))
+    request = read_request(AskedSource(source=IMAGE, tls_ca=str(tmp_path / "ca.pem")))
     assert request.tls_ca == str(tmp_path / "ca.pem")
 
 

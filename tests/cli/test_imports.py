@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackedFormat
-from ocitui.importing.requests import ImportRequest, blob_store, recorded
+from ocitui.cache import PackedFormat, StorageError
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.requests import ImportRequest, UnfinishedImport, recorded
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image
@@ -40,7 +41,7 @@ def interrupt(cache: Path, source: str, name: str | None = None) -> str:
 
 
 def keep_blob(cache: Path) -> Path:
-    store = blob_store(cache)
+    store = BlobStore(cache)
     store.make_directory()
     path = store.directory / digest_of(BLOB)
     path.write_bytes(BLOB)
@@ -110,6 +111,35 @@ def test_forgetting(cache: Path, ocitui: Ocitui) -> None:
     assert blob.exists()
 
 
+def test_what_cannot_be_read_is_listed_and_forgotten(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    kept, records = interrupt(cache, "docker://localhost:1/a:1"), cache / ".ocitui" / "imports"
+    (records / "big.json").write_bytes(b" " * (2 << 20))
+    (records / "later.json").write_bytes(b'{"version": 99}')
+    told = {one["id"]: one.get("problem") for one in ocitui("imports", "-C", cache, "--json").json["imports"]}
+    assert told == {kept: None, "big": "it is damaged", "later": "it is of a later ocitui"}
+    assert "cannot be read: it is damaged" in ocitui("imports", "-C", cache).out
+    source = f"oci:{make_layout(tmp_path / 'layout', ('v1', make_image(b'x')))}"
+    assert ocitui("import", source, "--name", "x:1", "--format", "tar", "-C", cache).status == 0
+    done = ocitui("imports", "--go-on", "big", "-C", cache)
+    assert (done.status, "imports --forget big removes it" in done.err) == (4, True)
+    assert ocitui("imports", "--forget", "big", "-C", cache).out == "forgotten: cannot be read: it is damaged\n"
+    done = ocitui("imports", "--forget", "-C", cache)
+    assert (done.status, "it is of a later ocitui" in done.err) == (4, True)
+    assert [path.name for path in records.iterdir()] == ["later.json"]
+
+
+def test_what_cannot_be_looked_at_does_not_stop_an_import(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    (cache / ".ocitui").mkdir()
+    source = f"oci:{make_layout(tmp_path / 'layout', ('v1', make_image(b'x')))}"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ocitui.importing.requests.unfinished", refused)
+        assert ocitui("import", source, "--name", "x:1", "--format", "tar", "-C", cache).status == 0
+
+
+def refused(directory: Path) -> list[UnfinishedImport]:
+    raise StorageError("no")
+
+
 @pytest.mark.parametrize(("words", "status"), [(["--forget", "20"], 2), (["--go-on", "nothing"], 1)])
 def test_ids_that_name_none_or_several(words: list[str], status: int, cache: Path, ocitui: Ocitui) -> None:
     for tag in "12":
@@ -123,7 +153,7 @@ def test_clearing_asks_and_leaves_what_is_in_use(cache: Path, ocitui: Ocitui) ->
     asked = ocitui("imports", "--clear", "-C", cache)
     assert asked.status == 2
     assert "9.8K that were downloaded are removed" in asked.out
-    with blob_store(cache).held([blob]):
+    with BlobStore(cache).held([blob]):
         done = ocitui("imports", "--clear", "--yes", "-C", cache, "--json")
         assert (done.json["removed"], done.json["downloaded"]) == (0, len(BLOB))
     assert ocitui("imports", "--clear", "--yes", "-C", cache).out.endswith("9.8K were removed\n")

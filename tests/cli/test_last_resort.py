@@ -63,6 +63,26 @@ def test_a_command_ends_with_one_line_and_a_file_to_send(how: str, tmp_path: Pat
     assert str(tmp_path) not in report
 
 
+@pytest.mark.parametrize("before", ["", "sys.stderr = open('other', 'w')"])
+@pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full"])
+def test_where_nobody_is_there_to_be_told(before: str, shell: str, tmp_path: Path) -> None:
+    """What has the number of standard error in its place holds nothing of it."""
+    program = (
+        f"import sys\n{before}\nfrom ocitui.last_resort import tell\n"
+        "other = open('other', 'w')\nstatus = tell(ValueError())\nother.close()\nsys.exit(status)"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "$1" {shell}', sys.executable, program],
+        cwd=tmp_path,
+        env={"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == FAULT_STATUS
+    assert (tmp_path / "other").read_text() == ""
+    assert len([*tmp_path.glob("ocitui-fault-*")]) == 1
+
+
 def test_where_no_file_can_be_written(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     def full(**_: object) -> tuple[int, str]:
         raise OSError(28, "No space left on device")

@@ -132,12 +132,12 @@ def test_point_takes_a_format(word: str, form: str, demo: Path, ocitui: Ocitui) 
 
 @pytest.mark.parametrize(
     ("words", "entries"),
-    [([NAME], 1), ([SHORT], 1), ([f"{SHORT}.tar", f"{NAME}.tar"], 2), ([f"{BUSYBOX_NAME}.tar"], 1)],
+    [([NAME], 1), ([SHORT], 2), ([f"{SHORT}.tar", f"{NAME}.tar"], 2), ([f"{BUSYBOX_NAME}.tar"], 1)],
 )
 def test_check_takes_entries(words: list[str], entries: int, demo: Path, ocitui: Ocitui) -> None:
     options = [text for word in words for text in ("--entry", word)]
     done = ocitui("check", *options, "--json", "-C", demo)
-    assert json.loads(done.out.splitlines()[-1])["entries"] >= entries
+    assert json.loads(done.out.splitlines()[-1])["coverage"]["entries"] == entries
     for word in ("nowhere:1", f"{NAME}.erofs", f"{ALPINE.digest}.erofs", SHORT[:3]):
         assert ocitui("check", "--entry", word, "-C", demo).status == 1
 
@@ -177,6 +177,7 @@ def test_several_are_shown(demo: Path, ocitui: Ocitui) -> None:
         ("name=web", "name:web may be meant"),
         ("!stat=bad", "state:bad may be meant"),
         ("tier>3", "only size and age are compared"),
+        ("!arch:amd64", "the fields are name, tag"),
     ],
 )
 def test_a_filter_that_is_none_is_refused(command: str, text: str, meant: str, demo: Path, ocitui: Ocitui) -> None:

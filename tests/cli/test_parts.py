@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 
 from hypothesis import given
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
+from ocitui.cli.layout import Column, cell_width, lay_out
 from ocitui.cli.output import status_of
 from ocitui.cli.selectors import whole_digest
-from ocitui.cli.settings import ExitCode
-from ocitui.cli.tables import Column, cell_width, lay_out
+from ocitui.cli.settings import ExitCode, Given
 
 COLUMNS = (Column("NAME", shrink=True), Column("SIZE", right=True, rank=1), Column("PLACE", rank=2), Column("STATE"))
 
@@ -119,3 +120,10 @@ def test_every_error_has_a_code_of_its_own() -> None:
             names.setdefault(kind.code, set()).add(kind.__name__)
     assert len(names) > 20
     assert [kinds for kinds in names.values() if len(kinds) > 1] == []
+
+
+def test_what_is_typed_behind_a_command_goes_before_what_stands_before_it() -> None:
+    earlier = Given(Path("a"), as_json=True, wait=5.0, theme="dark", no_mouse=True)
+    assert Given().over(earlier) == earlier
+    given = Given(Path("b"), read_only=True, wait=0.0, theme="light").over(earlier)
+    assert given == Given(Path("b"), as_json=True, read_only=True, wait=0.0, theme="light", no_mouse=True)

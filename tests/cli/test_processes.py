@@ -242,6 +242,45 @@ def test_another_signal_ends_it_whatever_it_waits_for(number: signal.Signals, de
     assert [one["state"] for one in ocitui("log", "--json", "-C", demo).json["transactions"]] == ["done", "void"]
 
 
+JUDGING = """
+import signal, sys, threading
+from ocitui.cache import index_file
+from ocitui.cli import selectors
+from ocitui.cli.main import run
+def passing(judge, entries, filter_text):
+    print("here", read, flush=True)
+    threading.Event().wait()
+    yield
+def counted(*given):
+    global read
+    read += 1
+    return read_once(*given)
+read, read_once, index_file.read_once = 0, index_file.read_once, counted
+selectors.passing = lambda *given: list(passing(*given))
+# The tests themselves may run under nohup, which ignores one of them.
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["list", "show", "delete"])
+def test_a_signal_ends_what_judges_for_a_filter(command: str, number: signal.Signals, demo: Path) -> None:
+    words = [str(int(number)), command, "--filter", "web", "-C", str(demo)]
+    with subprocess.Popen(
+        [sys.executable, "-c", JUDGING, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        try:
+            assert program.stdout.readline() == "here 1\n", "it reads the index once"
+            program.send_signal(number)
+            assert program.wait(TIMEOUT) == 128 + number
+        finally:
+            program.kill()
+        assert program.stderr.read() == f"ocitui: interrupted by {number.name} (nothing was changed)\n"
+
+
 def test_nohup_is_heeded(demo: Path) -> None:
     words = ["delete", ALPINE.digest, "--yes", "-C", str(demo)]
     command = [sys.executable, "-c", INTERRUPTED, "exchange", str(int(signal.SIGHUP)), *words]

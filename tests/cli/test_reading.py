@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -12,10 +13,39 @@ import pytest
 
 from ocitui.cli.commands import list_ as listing
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
+from ocitui.help import topic_text
 from tests.cli.conftest import ODD_NAME, Ocitui
 
 COMMON = {"schema", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list", "resolve alpine:3.19", "recall alpine:3.19", "show alpine:3.19", "show alpine:3.19 busybox:1.36 config",
+        "show --filter queue", "verdict", "why alpine:3.19", "repair", "delete alpine:3.19 --yes", "undo", "log",
+        "point alpine:3.19 {old} --yes", "trash", "trash restore {old}", "trash empty --yes", "imports",
+        "imports --forget", "imports --clear", "inspect packed:{packed}",
+    ],
+)  # fmt: skip
+def test_the_help_knows_every_key_of_a_document(words: str, demo: Path, ocitui: Ocitui) -> None:
+    """Those of the document itself, and of the objects in a list that a command is about."""
+    ocitui("delete", OLD_ALPINE.digest, "--yes", "-C", demo)
+    packed = demo.parent / "apart.tar"
+    packed.write_bytes((demo / f"{ALPINE.digest}.tar").read_bytes())
+    for kind in ("manifest", "config"):
+        (demo.parent / f"apart.{kind}.json").write_bytes((demo / f"{ALPINE.digest}.{kind}.json").read_bytes())
+    if "point" in words:
+        ocitui("undo", "-C", demo)
+    found = ocitui(*words.format(old=OLD_ALPINE.digest, packed=packed).split(), "--json", "-C", demo).json
+    command = words.split()[0]
+    text = re.findall(rf"^    {command} +(.*(?:\n {{16}}.*)*)", topic_text("json"), re.MULTILINE)
+    known = {*re.findall(r"[a-z_]+", text[0])} | COMMON
+    assert {*found} <= known
+    listed = [one for key in ("files", "images", "documents") for one in found.get(key, ())]
+    listed += found["entries"] if command == "list" else []
+    assert {key for one in listed for key in one} <= known
 
 
 def test_list_has_every_entry_in_order(demo: Path, ocitui: Ocitui) -> None:

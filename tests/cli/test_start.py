@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import ocitui as package
-from ocitui import directory
 from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
 from ocitui.cli import options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
@@ -132,7 +131,7 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-WRITERS = ["check", "repair", "point", "delete", "undo", "trash", "import", "imports"]
+WRITERS = ["repair", "point", "delete", "undo", "trash", "import", "imports"]
 
 
 @pytest.mark.parametrize("command", WRITERS)
@@ -147,13 +146,18 @@ def test_no_other_command_waits_for_a_lock(command: str, ocitui: Ocitui) -> None
     assert "--wait SECONDS" not in ocitui(command, "--help").out
 
 
+def test_check_refuses_and_has_no_lock_to_wait_for(demo: Path, ocitui: Ocitui) -> None:
+    assert "--read-only" in ocitui("check", "--help").out
+    waited = ocitui("check", "--wait", "60", "--severity", "critical", "-C", demo)
+    assert (waited.status, waited.err) == (1, ""), "it is taken all the same from who always types it"
+
+
 def test_version(ocitui: Ocitui) -> None:
     assert ocitui("--version").out == f"ocitui, version {package.__version__}\n"
 
 
 def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
     assert tuple(format_.value for format_ in PackedFormat) == options.FORMATS
-    assert directory.DEFAULT_DIRECTORY == DEFAULT_DIRECTORY
     assert _COMPLETION_VARIABLE == COMPLETION_VARIABLE
 
 

@@ -73,6 +73,22 @@ def test_a_sound_file_is_read_through(format: PackedFormat, trees: dict[PackedFo
     assert (trees[format].problem, trees[format].unchecked) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("format", "bound"), [*((format_, "_MOST_NODES") for format_ in PackedFormat), (SQUASHFS, "_MOST_LISTED")]
+)
+def test_a_file_of_too_many_names_is_not_kept_in_memory(
+    format: PackedFormat,
+    bound: str,
+    trees: dict[PackedFormat, ReadThrough],
+    odd_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"ocitui.contents.trees.{bound}", 1000)
+    through = read(odd_root.parent / f"image.{format}", format)
+    assert through.unchecked == "it has too many files to compare"
+    assert not through.tree
+
+
 @pytest.mark.parametrize("format", PackedFormat)
 def test_the_tree_is_that_of_the_root(
     format: PackedFormat, odd_root: Path, trees: dict[PackedFormat, ReadThrough]

@@ -13,7 +13,7 @@ from ocitui.cache.listing import Fact, Listing
 from ocitui.doctor.entries import Entries
 from ocitui.doctor.findings import Depth, EntryState
 
-OK = EntryState("ok", False, Depth.HEADER)
+OK = EntryState("ok", None, Depth.HEADER)
 NOT_LOOKED = EntryState("-")
 
 

@@ -33,6 +33,8 @@ def test_a_fault_is_as_its_row_says(row: Row) -> None:
     nothing_mends_it = fault.mend == "" or fault.mend.startswith("none")
     assert nothing_mends_it == (row.mended == "told") == row.repair.startswith("none")
     assert bool(fault.loses) == (row.loses != "no")
+    # Options and keys are the front ends' words.
+    assert "--" not in fault.mend + fault.loses
     # The daemon's answer is a sentence of its own for each fault or kind of fault.
     assert len(fault.daemon.split()) >= 3
 

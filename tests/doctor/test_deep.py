@@ -17,7 +17,6 @@ from ocitui.doctor.check import pacing
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
-from tests.tools import open_to_all
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +112,14 @@ async def test_every_damage_is_found_with_the_ledger(sample: Sample) -> None:
     assert missed == []
 
 
+async def test_a_config_without_an_end_is_not_read(sample: Sample) -> None:
+    sample.file("config.json").unlink()
+    sample.file("config.json").symlink_to("/dev/zero")
+    report = await found(sample.directory, Depth.DEEP)
+    assert codes(report.findings) == {"file-not-regular"}
+    assert report.coverage.read_through == 4
+
+
 async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
     path = sample.other_file("squashfs")
     original = path.read_bytes()
@@ -138,21 +145,25 @@ async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeyp
     assert (again.coverage.deep, again.coverage.hashed, again.coverage.read_through) == (4, 4, 1)
 
 
-async def test_a_tool_that_takes_too_long_is_ended(
-    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        ("#!/bin/sh\nexec sleep 600\n", "took too long, and was ended"),
+        ("#!/nowhere\n", "cannot be started: No such file or directory"),
+    ],
+)
+async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
+    program: str, what: str, sample: Sample, open_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    # The tools run as nobody.
     for name in ("unsquashfs", "fsck.erofs"):
-        (folder / name).write_text("#!/bin/sh\nexec sleep 600\n")
-        (folder / name).chmod(0o755)
-    open_to_all(folder)  # the tools run as nobody
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.2))
+        (open_path / name).write_text(program)
+        (open_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
+    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.0))
     assert all_codes(report.findings) == set()
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
-        "not read through: unsquashfs took too long, and was ended",
-        "not read through: fsck.erofs took too long, and was ended",
+        f"not read through: {tool} {what}" for tool in ("unsquashfs", "fsck.erofs")
     }
 
 

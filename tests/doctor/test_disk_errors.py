@@ -7,12 +7,14 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError
+from ocitui.cache import CacheDirectoryError, PackerCache, keep_backup, keep_corrupt
 from ocitui.cache.listing import CacheFiles
+from ocitui.doctor.assessment import gather
+from ocitui.doctor.check.history import keep_index
 from ocitui.doctor.findings import Answer, Depth, Finding, Severity
 from tests.doctor.examine_support import Sample, all_codes, found
 
@@ -131,3 +133,37 @@ async def test_a_file_replaced_by_a_pipe_meanwhile_is_not_waited_for(sample: Sam
 
     finding = await the_finding(sample, Late, Depth.DEEP)
     assert (finding.code, finding.format) == ("read-error", "tar")
+
+
+@pytest.mark.parametrize("calls", ["opened", "listed", "looked at"])
+@pytest.mark.parametrize("place", ["", "journal", "backups", "corrupt", "staging", "trash", "ledger", "acknowledged"])
+async def test_our_own_folder_that_cannot_be_read(
+    place: str, calls: str, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_backup(sample.directory, sample.index.read_bytes())
+    keep_corrupt(sample.directory, b"{")
+    await PackerCache(sample.directory).delete([(sample.digest, "tar")])
+    bad = sample.directory / ".ocitui" / place
+    failing = {"opened": ["open"], "listed": ["listdir", "scandir"], "looked at": ["stat", "lstat", "fstat"]}[calls]
+    for name in failing:
+        fail_at(monkeypatch, name, bad)
+    keep_index(sample.directory)
+    gather(sample.directory)
+    report = await found(sample.directory, Depth.DEEP)
+    # What the journal would explain, it cannot.
+    told = {"journal-damaged"} if place in ("", "journal", "backups", "corrupt") else set[str]()
+    assert told <= all_codes(report.findings) <= {"journal-damaged", "index-shrunk"}
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, call: str, bad: Path) -> None:
+    """Have a call of the system fail for a path and what lies in it, however it is named."""
+    really = getattr(os, call)
+
+    def fail(what: int | str | Path = ".", *args: Any, dir_fd: int | None = None, **named: Any) -> Any:
+        at = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else os.path.join(at, what)
+        if os.path.abspath(path).startswith(str(bad)):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return really(what, *args, **named, **({} if dir_fd is None else {"dir_fd": dir_fd}))
+
+    monkeypatch.setattr(os, call, fail)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError, PackerCache
+from ocitui.cache import CacheDirectoryError, ImageIndex, PackerCache, keep_backup
 from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.index_checks import read_index
+from ocitui.doctor.check.history import known_history
+from ocitui.doctor.check.index_checks import History, read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import NOT_LOOKED, Depth
 from tests.doctor.examine_support import Sample, all_codes, bad_positions, found
@@ -176,6 +177,27 @@ async def test_a_transaction_since_the_index_was_read_is_no_edit_that_was_undone
     screen.look()
     await PackerCache(screen.sample.directory).undo()
     assert not {one.code for one in screen.judge.look_at_cache()} & {"index-overwritten", "index-shrunk"}
+
+
+def test_a_history_is_not_held_against_an_index_that_was_taken_meanwhile(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.look()
+    whole = screen.sample.index.read_bytes()
+    keep_backup(screen.sample.directory, whole)
+
+    def slowly(directory: Path, index: ImageIndex | None) -> History:
+        known = known_history(directory, index)
+        screen.sample.index.write_bytes(whole)
+        screen.sample.edit_index(lambda fields: fields["manifests"].pop())
+        screen.look()
+        return known
+
+    screen.sample.index.write_bytes(b"{")
+    screen.look()
+    monkeypatch.setattr("ocitui.doctor.check.history.known_history", slowly)
+    assert "index-shrunk" not in {one.code for one in screen.judge.look_at_cache()}
+    assert screen.judge.history is None
 
 
 def test_files_that_went_with_the_index_were_not_looked_into(screen: Screen) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from ocitui.cache import ConflictError, ImageIndex, ImageName, PackedFormat, PackerCache, keep_backup
+from ocitui.cache import ConflictError, Descriptor, ImageIndex, ImageName, PackedFormat, PackerCache, keep_backup
+from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
+from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.snapshot import take_snapshot
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (
@@ -263,3 +267,19 @@ async def test_a_file_that_gives_way_is_told_by_its_own_size(sample: Sample) -> 
     _, plan = await planned(sample.directory)
     [step] = [step for step in plan.made if step.kind is StepKind.REPLACE_INDEX]
     assert [(file.fate, file.size) for file in step.files] == [(Fate.REPLACED, 0)]
+
+
+async def test_a_plan_for_one_entry_makes_no_descriptor_of_the_others(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = take_snapshot(sample.directory, await found(sample.directory, Depth.HEADER))
+    really, made = Columns.made, list[int]()
+
+    def note(columns: Columns, start: int, stop: int) -> Iterator[Descriptor]:
+        made.extend(range(start, stop))
+        return really(columns, start, stop)
+
+    monkeypatch.setattr(Columns, "made", note)
+    assert len(snapshot.descriptors) == 4
+    assert [one.digest for one in snapshot.carrying(sample.other)] == [sample.other]
+    assert made == [3]

@@ -1,13 +1,15 @@
-"""Repairs beside a daemon that writes, from a loop device, of an edit that was overwritten, and of what was left."""
+"""Repairs beside a daemon that writes, of an edit that was overwritten, and of what was left."""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -22,20 +24,25 @@ from ocitui.cache import (
     new_index,
 )
 from ocitui.cache.disk import Disk
+from ocitui.cache.files import valid_digest
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
+from ocitui.doctor.check.deep import DeepChecks, Reading
+from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import ExamineOptions
+from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.index_checks import History
+from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
+from ocitui.doctor.repair.snapshot import take_snapshot
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found
 from tests.doctor.fault_makers import CASES
 from tests.doctor.repair_support import (
-    bytes_in,
     nobody_else_writes,
     planned,
     repaired,
@@ -43,7 +50,6 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
-from tests.host.loops import loop_device
 from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}
@@ -103,6 +109,91 @@ async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample:
         if disk.left >= 0:
             break
     assert at > 10
+
+
+def replaced_as_by_a_pull(sample: Sample, made_sample: Sample, *, writes_index: bool) -> None:
+    """A packed file that was cut gives way to the whole one; the index is written last, as the daemon does."""
+    new = sample.directory / "new"
+    shutil.copyfile(made_sample.file("erofs"), new)
+    new.replace(sample.file("erofs"))
+    if writes_index:
+        index = sample.index.read_bytes()
+        sample.index.unlink()
+        sample.index.write_bytes(index)
+
+
+@pytest.mark.parametrize("when", ["after the check", "while all is read", "a judge has taken it"])
+async def test_a_good_file_is_not_moved_aside_for_what_was_there_before(
+    when: str, sample: Sample, made_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(sample.file("erofs"), 4096)
+    judge = Judge(sample.directory)
+    if when == "while all is read":
+        really = DeepChecks.run
+
+        def run(checks: DeepChecks, group: Sequence[PackedFile]) -> list[Reading]:
+            if group[0].digest == sample.digest:
+                replaced_as_by_a_pull(sample, made_sample, writes_index=True)
+            return really(checks, group)
+
+        monkeypatch.setattr(DeepChecks, "run", run)
+    report = await found(sample.directory, Depth.DEEP if when == "while all is read" else Depth.HEADER, judge=judge)
+    if when != "while all is read":
+        assert codes(report.findings) == {"packed-truncated"}
+        replaced_as_by_a_pull(sample, made_sample, writes_index=when == "after the check")
+    if when == "a judge has taken it":
+        judge.take(judge.reading, [sample.file("erofs").name])
+        assert [*judge.look()]
+        assert codes(judge.findings()) == set()
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    assert plan.steps == ()
+    assert [(left.finding.code, left.why) for left in plan.left] == [("packed-truncated", "it is no longer so")]
+
+
+async def test_what_only_a_deep_check_tells_is_of_the_file_that_it_read(
+    sample: Sample, made_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", fail)
+    report = await found(sample.directory, Depth.DEEP)
+    assert len(report.deep_only) == len(report.shown()) == 4
+    replaced_as_by_a_pull(sample, made_sample, writes_index=True)
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    assert [left.finding.file for left in plan.left if left.why == "it is no longer so"] == [sample.file("erofs").name]
+    assert [step.kind for step in plan.steps] == [StepKind.MOVE_ASIDE] * 3
+
+
+async def test_what_a_judge_takes_later_is_not_what_a_plan_is_bound_to(sample: Sample, made_sample: Sample) -> None:
+    os.truncate(sample.file("erofs"), 4096)
+    judge, name = Judge(sample.directory), sample.file("erofs").name
+    snapshot = take_snapshot(sample.directory, await found(sample.directory, Depth.HEADER, judge=judge))
+    before = snapshot.seen_at(name)
+    replaced_as_by_a_pull(sample, made_sample, writes_index=False)
+    judge.take(judge.reading, [name])
+    assert snapshot.seen_at(name) == before
+
+
+async def test_entries_that_moved_meanwhile_are_mended_where_they_stand(sample: Sample) -> None:
+    BY_NAME["digest-invalid-short"].make(sample)
+    report = await found(sample.directory)
+    sample.edit_index(lambda fields: fields["manifests"].pop(0))
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    [step] = [step for step in plan.steps if step.kind is StepKind.DROP_ENTRY]
+    [position] = step.change.remove
+    assert plan.index is not None
+    assert not valid_digest(plan.index.digests[position])
+
+
+async def test_files_that_the_index_names_meanwhile_are_no_orphans(sample: Sample) -> None:
+    index = sample.index.read_bytes()
+    sample.edit_index(lambda fields: fields["manifests"].pop())
+    report = await found(sample.directory)
+    assert codes(report.findings) == {"orphan-entry"}
+    sample.index.write_bytes(index)
+    plan = await plan_repair(PackerCache(sample.directory), report, RepairOptions(trash_orphans=True))
+    assert plan.steps == ()
 
 
 async def test_a_plan_for_positions_is_bound_to_its_index(sample: Sample) -> None:
@@ -252,6 +343,20 @@ async def test_an_import_that_went_is_one_finding_and_is_put_back(sample: Sample
     assert ImageIndex.parse(sample.index.read_bytes()).digests == ImageIndex.parse(whole).digests
 
 
+async def test_edits_made_again_are_each_of_its_own_finding(sample: Sample) -> None:
+    """Though the name of an image may be the id of another transaction."""
+    whole, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    first = (await cache.delete([(sample.other, "squashfs")])).id
+    second = (await cache.delete([(sample.digest, "tar")])).id
+    (record,) = (sample.directory / ".ocitui" / "journal").glob(f"{first}.*")
+    record.write_text(record.read_text().replace(OTHER_NAME, f"app:{second}"))
+    sample.index.write_bytes(whole.replace(OTHER_NAME.encode(), f"app:{second}".encode()))
+    _, plan = await planned(sample.directory)
+    redone = {step.findings[0].digest: step.title for step in plan.steps if step.kind is StepKind.REDO}
+    assert f"of transaction {first} " in redone[sample.other]
+    assert f"of transaction {second} " in redone[sample.digest]
+
+
 async def test_an_edit_made_again_is_of_one_transaction_with_the_rest(sample: Sample) -> None:
     daemon = Daemon(sample.index)
     await PackerCache(sample.directory).delete([(sample.other, "squashfs")])
@@ -311,6 +416,17 @@ async def test_a_repair_that_was_undone_is_offered_again(sample: Sample, seen: b
         undo = await cache.undo(back.id)
     await repaired(sample.directory, plan_again)
     assert sample.index.read_bytes() == mended
+
+
+async def test_the_backup_of_a_whole_index_outlives_the_undo_of_its_repair(sample: Sample) -> None:
+    shutil.rmtree(sample.directory / ".ocitui", ignore_errors=True)
+    sample.index.write_bytes(sample.index.read_bytes()[:-3])
+    _, plan = await planned(sample.directory)
+    done = await repaired(sample.directory, plan)
+    mended = ImageIndex.parse(sample.index.read_bytes())
+    assert keep_backup(sample.directory, mended)
+    await undone(sample.directory, done)
+    assert [one.digest for one in known_history(sample.directory, None).backup] == mended.digests
 
 
 async def test_an_undo_of_a_repair_explains_what_the_repair_alone_had_made(sample: Sample) -> None:
@@ -422,30 +538,6 @@ async def test_an_edit_that_the_daemon_would_overwrite_is_left_out(sample: Sampl
     assert step in plan.narrowed({step.number}).made
     assert step.number in (await plan_repair(cache, report, RepairOptions(even_if_futile=True), emptied)).chosen
     assert (await plan_repair(cache, report)).futile == ()
-
-
-async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
-    path = sample.other_file("squashfs")
-    whole = bytes_in(sample.directory)
-    with loop_device(path) as device:
-        path.unlink()
-        _, plan = await planned(sample.directory)
-        (step,) = plan.steps
-        assert str(device) in step.source
-        assert step.used_by == (str(device),)
-        done = await repaired(sample.directory, plan)
-        assert codes(done.report.findings) == set()
-        assert bytes_in(sample.directory) == whole
-
-
-async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:
-    path = sample.other_file("squashfs")
-    sample.other_file("manifest.json").unlink()
-    with loop_device(path) as device:
-        _, plan = await planned(sample.directory, drop=True)
-        assert plan.used_by == (str(device),)
-        _, careful = await planned(sample.directory)
-        assert careful.used_by == ()
 
 
 async def test_the_ledger_says_which_copy_is_good(sample: Sample, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -11,17 +12,27 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
-from ocitui.cache import Change, Discard, PackedFormat, PackerCache, PlanChangedError, TransactionKind, see
-from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.cache import (
+    Change,
+    Discard,
+    PackedFormat,
+    PackerCache,
+    PlanChangedError,
+    StorageError,
+    TransactionKind,
+    see,
+)
+from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, Way
 from ocitui.doctor.repair.copies import read_document
 from ocitui.doctor.repair.plan import RepairPlan, StepKind, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress
+from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
@@ -29,6 +40,7 @@ from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
+from tests.host.loops import loop_device
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.importing.sources import make_root, pack
@@ -224,6 +236,22 @@ async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, 
     assert standing(imported.directory) == before
 
 
+@pytest.mark.parametrize("source", ["layout", "other cache"])
+async def test_what_came_in_is_on_record_as_it_was_read(
+    imported: Imported, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the sha256 of what was read through, which is not asked of the file once more."""
+    text, path = SOURCES[source](imported, tmp_path), imported.file("squashfs")
+    path.unlink()
+    _, plan = await planned(imported.directory, sources=(text,))
+    monkeypatch.delattr("ocitui.cache.ledger.hash_file")
+    await repaired(imported.directory, plan)
+    record = Ledger.open(imported.directory).look(path.name)
+    assert record is not None
+    assert record.same_file(path.stat())
+    assert (record.sha256, record.first_seen) == (hashlib.sha256(path.read_bytes()).hexdigest(), False)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 async def test_from_the_registry_by_digest(imported: Imported, suffix: str) -> None:
     imported.registry.manifests.pop("v1")
@@ -247,6 +275,13 @@ async def test_a_registry_is_not_asked_unless_allowed(imported: Imported) -> Non
     assert plan.steps == ()
     assert "<registry>" in plan.left[0].would
     assert len(imported.registry.requests) == asked
+
+
+async def test_a_registry_named_as_a_source_is_refused_without_a_front_end_s_words(imported: Imported) -> None:
+    imported.file("config.json").unlink()
+    with pytest.raises(SourceError, match="is no layout, archive") as raised:
+        await planned(imported.directory, sources=(f"docker://{imported.name}",))
+    assert raised.value.hint.startswith(Way.REGISTRY)
 
 
 async def test_a_registry_that_has_another_image_by_now(imported: Imported) -> None:
@@ -274,15 +309,85 @@ async def test_nothing_happens_where_a_file_changed_since(sample: Sample) -> Non
     assert standing(sample.directory) == before
 
 
-async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path: Path) -> None:
+async def test_a_deleted_file_that_a_guest_still_has(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    whole = bytes_in(sample.directory)
+    with loop_device(path) as device:
+        path.unlink()
+        _, plan = await planned(sample.directory)
+        (step,) = plan.steps
+        assert str(device) in step.source
+        assert step.used_by == (str(device),)
+        done = await repaired(sample.directory, plan)
+        assert codes(done.report.findings) == set()
+        assert bytes_in(sample.directory) == whole
+
+
+@pytest.mark.parametrize("harm", ["", "has let go of", "has changed since"])
+async def test_a_device_is_asked_again_when_the_plan_is_made_true(
+    sample: Sample, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, device = sample.other_file("squashfs"), tmp_path / "loop7"
+    content = path.read_bytes()
+    path.rename(device)
+    users = {path.name: [LoopUse(device, str(path), True, True, len(content))]}
+    for module in ("plan", "apply"):
+        monkeypatch.setattr(f"ocitui.doctor.repair.{module}.users_of", lambda directory: users)
+    _, plan = await planned(sample.directory)
+    before = standing(sample.directory)
+    if not harm:
+        await repaired(sample.directory, plan)
+        assert path.read_bytes() == content
+        return
+    if harm == "has let go of":
+        users.clear()
+    else:
+        device.write_bytes(flipped(content, 8 * 100))
+    with pytest.raises(SourceError, match=harm):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
+
+
+async def test_who_uses_an_entry_stands_in_the_plan(sample: Sample) -> None:
+    path = sample.other_file("squashfs")
+    sample.other_file("manifest.json").unlink()
+    with loop_device(path) as device:
+        _, plan = await planned(sample.directory, drop=True)
+        assert plan.used_by == (str(device),)
+        _, careful = await planned(sample.directory)
+        assert careful.used_by == ()
+
+
+@pytest.mark.parametrize("harm", ["too early", "has changed since"])
+async def test_a_source_that_changed_after_the_plan(imported: Imported, tmp_path: Path, harm: str) -> None:
     other = Path(as_other_cache(imported, tmp_path))
     imported.file("squashfs").unlink()
     _, plan = await planned(imported.directory, sources=(str(other),))
-    (other / f"{imported.image.digest}.squashfs").write_bytes(b"")
+    copy = other / f"{imported.image.digest}.squashfs"
+    copy.write_bytes(b"" if harm == "too early" else flipped(copy.read_bytes(), 8 * 100))
     before = standing(imported.directory)
-    with pytest.raises(Exception, match="too early"):
+    with pytest.raises(SourceError, match=harm):
         await repaired(imported.directory, plan)
     assert standing(imported.directory) == before
+
+
+async def test_a_copy_that_goes_while_it_is_read(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, path = copied(sample, tmp_path / "other").directory, sample.other_file("squashfs")
+    path.unlink()
+
+    def read(file: BinaryIO, passed: Callable[[int], object]) -> str:
+        sha256 = hash_file(file, passed)
+        (other / path.name).unlink()
+        return sha256
+
+    monkeypatch.setattr("ocitui.doctor.repair.copies.hash_file", read)
+    _, plan = await planned(sample.directory, sources=(str(other),))
+    before = standing(sample.directory)
+    with pytest.raises(StorageError, match="No such file"):
+        await repaired(sample.directory, plan)
+    assert standing(sample.directory) == before
 
 
 def spoil(path: Path) -> None:

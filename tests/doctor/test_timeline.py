@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocitui.cache import CacheDirectoryError, IndexOutcome, PackerCache, Transaction, TransactionKind, Verdict
+from ocitui.cache import (
+    CacheDirectoryError,
+    Change,
+    ImageIndex,
+    IndexEdit,
+    IndexOutcome,
+    IndexReplacement,
+    Insert,
+    PackerCache,
+    Transaction,
+    TransactionKind,
+    Verdict,
+    new_index,
+    see_index,
+)
 from ocitui.cache.backups import Backup, keep_backup
+from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.records import RecordedDescriptor, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor.assessment import (
@@ -25,6 +41,7 @@ from ocitui.doctor.assessment import (
     TimelineFacts,
     assess,
     gather,
+    name_to_pull,
     process_state,
 )
 from ocitui.host.daemon import DaemonState
@@ -90,10 +107,51 @@ def test_a_backup_of_since_its_start_makes_it_certain() -> None:
 
 
 def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> None:
-    found = assess(facts(RESET, backups=(backup(START + 50, 1), backup(START - 50, 5))))
+    before = backup(START - 50, 5)
+    found = assess(facts(RESET, backups=(backup(START + 50, 1), before), before=before))
     assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
     assert texts(found) == [STOP, *MEND, START_IT, CHECK]
     assert "stop it first" in found.futile
+
+
+@pytest.mark.parametrize(
+    ("who", "case"),
+    [
+        ("the daemon", Case.MEMORY_GOOD),
+        ("another program", Case.MEMORY_EMPTIED),
+        ("another program, and stores since", Case.MEMORY_EMPTIED),
+        ("a deletion", Case.MEMORY_GOOD),
+        ("an undo of a repair", Case.MEMORY_EMPTIED),
+        ("a reset", Case.MEMORY_GOOD),
+    ],
+)
+async def test_entries_that_were_gone_at_its_start(
+    tmp_path: Path, who: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    index, cache = tmp_path / "index.json", PackerCache(tmp_path)
+    write_cache(tmp_path, range(3))
+    whole = index.read_bytes()
+    keep_backup(tmp_path, whole)
+    daemon = DaemonState(77, time.time(), True)
+    monkeypatch.setattr("ocitui.doctor.assessment.find_daemon", lambda directory, proc: daemon)
+    numbers = {"the daemon": range(4), "another program": range(2), "another program, and stores since": range(1, 9)}
+    if who in numbers:
+        index.write_bytes(index_bytes(map(entry, numbers[who])))
+    elif who == "a deletion":
+        await cache.delete([(entry(0)["digest"], SQUASHFS)])
+    elif who == "a reset":
+        index.write_bytes(b"{")
+        new = IndexReplacement(see_index(tmp_path), new_index([]))
+        await cache.change(Change(index=new), TransactionKind.REPAIR)
+    else:
+        inserts = tuple(Insert(one.raw) for one in ImageIndex.parse(whole).descriptors[:0:-1])
+        index.write_bytes(index_bytes([entry(0)]))
+        await cache.change(Change(index=IndexEdit(insert=inserts)), TransactionKind.REPAIR)
+        await cache.undo()
+    keep_backup(tmp_path, index.read_bytes())
+    index.write_bytes(b"{")
+    assert assess(gather(tmp_path, proc=tmp_path / "nowhere")).case is case
 
 
 def test_on_a_full_disk_room_is_made_first() -> None:
@@ -235,6 +293,25 @@ async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert gather(tmp_path, proc=tmp_path / "nowhere").verdict.outcome is IndexOutcome.RESET
     (tmp_path / "index.json").unlink()
     assert gather(tmp_path, proc=tmp_path / "nowhere").missing
+
+
+def test_the_name_to_pull_is_the_smallest_that_nothing_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cache(tmp_path, range(3))
+    kernel = entry(3, format="tar")
+    index, users = ImageIndex.parse(index_bytes([*map(entry, range(3)), kernel])), dict[str, str]()
+    (tmp_path / f"{kernel['digest']}.tar").write_bytes(b"-")
+    monkeypatch.setattr("ocitui.doctor.assessment.users_by_name", lambda directory: users)
+    packed = [f"{digest}.{SQUASHFS}" for digest in index.digests[:3]]
+    for size, name in zip((20, 10, 30), packed, strict=True):
+        (tmp_path / name).write_bytes(bytes(size))
+    offered = list[str]()
+    for held in (packed[1], packed[0], packed[2]):
+        with CacheFiles(tmp_path) as files:
+            offered.append(name_to_pull(tmp_path, Listing.read(files), index))
+        users[held] = "loop3"
+    names = index.names
+    assert offered == [names[1], names[0], names[2]]
+    assert name_to_pull(tmp_path, Listing(), index) == name_to_pull(tmp_path, Listing(), None) == ""
 
 
 def test_gathering_where_there_is_no_cache(tmp_path: Path) -> None:

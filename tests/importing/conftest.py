@@ -26,7 +26,7 @@ async def registry() -> AsyncIterator[FaultyRegistry]:
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
+    return BlobStore(tmp_path)
 
 
 @pytest.fixture

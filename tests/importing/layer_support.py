@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.importing.errors import LayerError
-from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.flatten import flattening
 from ocitui.importing.layers.layers import LayerLimits, LayerSource, compression_of, decompressed
 from ocitui.importing.layers.tree import Counter
 
@@ -108,10 +108,10 @@ def flattened(layers: Iterable[LayerSource], limits: LayerLimits | None = None) 
     """The flattened tar, which has the size that was foretold."""
     made = io.BytesIO()
     counter = Counter()
-    with Flattening(list(layers), limits or LayerLimits(), counter) as flattening:
-        flattening.write(lambda data: _write(made, data), counter)
-        assert len(made.getvalue()) == flattening.plan.size == counter.done == counter.total
-        assert counter.files == counter.files_total == flattening.plan.files
+    with flattening(list(layers), limits or LayerLimits(), counter) as image:
+        image.write(lambda data: _write(made, data), counter)
+        assert len(made.getvalue()) == image.plan.size == counter.done == counter.total
+        assert counter.files == counter.files_total == image.plan.files
     return made.getvalue()
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import Platform
-from ocitui.importing.blobs import BlobProgress, BlobStore
+from ocitui.importing.blobs import BlobProgress, BlobStore, unheard
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.registry.pull import RegistrySource
+from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.sources.images import SourceImage
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.image_makers import Made
@@ -62,7 +62,7 @@ class Pull:
         finally:
             await source.close()
 
-    async def run(self, progress: BlobProgress | None = None) -> list[LayerSource]:
+    async def run(self, progress: BlobProgress = unheard) -> list[LayerSource]:
         source = self.source()
         try:
             return await source.fetch(await source.resolve(), self.blobs, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,13 +109,34 @@ async def test_last_to_leave_ends_the_download(blobs: BlobStore) -> None:
     assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
 
 
-async def test_error_reaches_all(blobs: BlobStore) -> None:
+async def test_each_has_the_error_of_its_own_source(blobs: BlobStore) -> None:
+    """Two may want the same blob of two registries, of which one is down."""
+    sources = ["mirror", "sound", "late"]
+    begun: list[tuple[str, int]] = []
+
+    def fetch(source: str) -> asyncio.Task[Path]:
+        async def download(blob: PartialBlob) -> None:
+            begun.append((source, blob.done))
+            if source == "mirror":
+                await blob.append(DATA[:10])
+                raise TransferError("the mirror is gone")
+            await append_rest(blob)
+
+        return asyncio.create_task(blobs.fetch(DIGEST, len(DATA), download))
+
+    failed, *came = await asyncio.gather(*map(fetch, sources), return_exceptions=True)
+    assert isinstance(failed, TransferError)
+    assert came == [blobs.directory / DIGEST] * 2
+    assert begun == [("mirror", 0), ("sound", 10)]
+
+
+async def test_what_came_before_an_error_is_kept(blobs: BlobStore) -> None:
     async def download(blob: PartialBlob) -> None:
         await blob.append(DATA[:10])
         raise TransferError("gone")
 
-    tasks = [blobs.fetch(DIGEST, len(DATA), download) for _ in range(2)]
-    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [TransferError] * 2
+    with pytest.raises(TransferError):
+        await blobs.fetch(DIGEST, len(DATA), download)
     assert [(blob.size, blob.partial) for blob in blobs.stored()] == [(10, True)]
 
 
@@ -131,6 +153,46 @@ async def test_damaged_blob_is_fetched_again(blobs: BlobStore) -> None:
     path = await blobs.fetch(DIGEST, len(DATA), append_rest)
     path.write_bytes(DATA[:-1] + b"x")
     assert (await blobs.fetch(DIGEST, len(DATA), append_rest)).read_bytes() == DATA
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has the file open."""
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("ending", ["", ".partial"])
+async def test_cancelled_while_what_is_there_is_hashed(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """It may be a disk image of a hundred gigabytes: who cancels does not wait for its end, and nobody reads on."""
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    class Hashing:
+        blocks = 0
+
+        def update(self, block: bytes) -> None:
+            Hashing.blocks += 1
+            loop.call_soon_threadsafe(begun.set)
+
+        def hexdigest(self) -> str:
+            return "0" * 64
+
+    monkeypatch.setattr("hashlib.sha256", Hashing)
+    blobs.make_directory()
+    path, all_blocks = blobs.directory / f"{DIGEST}{ending}", 4 << 10
+    path.touch()
+    os.truncate(path, all_blocks << 20)  # a hole: nothing of it is on the disk
+    fetching = asyncio.create_task(blobs.fetch(DIGEST, all_blocks << 20, never))
+    await begun.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert Hashing.blocks < all_blocks
+    assert not is_open(path)
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:..", "../x", f"sha256:{'g' * 64}", DIGEST + "\n"])
@@ -152,19 +214,20 @@ async def test_link_in_the_place_of_a_blob(blobs: BlobStore, tmp_path: Path) -> 
 
 async def test_another_program_downloads_it(tmp_path: Path) -> None:
     waited = 0
-    path = tmp_path / f"{DIGEST}.partial"
-    path.write_bytes(DATA)
-    fd = os.open(path, os.O_RDWR)
-    fcntl.flock(fd, fcntl.LOCK_EX)
 
     async def sleep(seconds: float) -> None:
         nonlocal waited
         waited += 1
         if waited == 3:  # the other is done
-            path.rename(tmp_path / DIGEST)
+            path.rename(blobs.directory / DIGEST)
             os.close(fd)
 
     blobs = BlobStore(tmp_path, sleep=sleep)
+    blobs.make_directory()
+    path = blobs.directory / f"{DIGEST}.partial"
+    path.write_bytes(DATA)
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
     assert (await blobs.fetch(DIGEST, len(DATA), never)).read_bytes() == DATA
     assert waited == 3
 
@@ -190,6 +253,7 @@ async def test_no_room(tmp_path: Path) -> None:
         pytest.skip("there is no /dev/full")
     blob = PartialBlob(tmp_path, DIGEST, len(DATA))
     blob.open()
+    blob.restart()
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, blob._fd)
     os.close(full)

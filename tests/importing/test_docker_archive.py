@@ -12,8 +12,8 @@ import pytest
 
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
-from ocitui.importing.sources.docker_archive import LOCAL_DIGEST, SAVED_DIGEST
 from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.layouts import LOCAL_DIGEST, SAVED_DIGEST
 from ocitui.importing.sources.opening import open_source
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import (
@@ -56,7 +56,6 @@ async def test_archives_by_other_tools(tool: str, prefix: str, tmp_path: Path, b
     image = await source.resolve()
     assert source.kind is SourceKind.DOCKER_ARCHIVE
     assert image.names == ((saved.tag,) if saved.tag else ())
-    assert image.digest_is_local
     assert LOCAL_DIGEST in image.notes
     assert (str(image.image_name) if image.image_name else None) == saved.tag
     assert image.config.raw == saved.image.config
@@ -131,12 +130,7 @@ async def test_archive_of_docker_25(tmp_path: Path, blobs: BlobStore, compressio
     files["manifest.json"] = json.dumps(manifest).encode()
     archive = write_archive(tmp_path / "a.tar", files, COMPRESSIONS[compression])
     found = await resolve(str(archive))
-    assert (found.manifest.raw, found.names, found.digest_is_local, found.notes) == (
-        image.manifest,
-        ("app:1",),
-        False,
-        (),
-    )
+    assert (found.manifest.raw, found.names, found.notes) == (image.manifest, ("app:1",), ())
     assert [bytes_of(layer) for layer in await fetch(str(archive), blobs)] == list(image.layers)
 
 
@@ -150,7 +144,7 @@ async def test_archive_of_docker_25_with_plain_layers(tmp_path: Path) -> None:
     )
     files["manifest.json"] = json.dumps([{"Config": names[0], "RepoTags": ["a:1"], "Layers": names[1:]}]).encode()
     found = await resolve(str(write_archive(tmp_path / "a.tar", files)))
-    assert (found.digest, found.digest_is_local, found.notes) == (image.digest, True, (SAVED_DIGEST,))
+    assert (found.digest, found.notes) == (image.digest, (SAVED_DIGEST,))
 
 
 async def test_archive_of_skopeo(tmp_path: Path, blobs: BlobStore) -> None:

@@ -18,16 +18,16 @@ FEW = 1000
 FLATTEN = """
 import sys
 from pathlib import Path
-from ocitui.importing.layers.flatten import Flattening
+from ocitui.importing.layers.flatten import flattening
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.layers.tree import Counter
 
 path, digest, size = sys.argv[1:]
-with Flattening([LayerSource(Path(path), digest, int(size), digest)], LayerLimits(), Counter()) as flattening:
-    flattening.write(lambda data: None, Counter())
+with flattening([LayerSource(Path(path), digest, int(size), digest)], LayerLimits(), Counter()) as image:
+    image.write(lambda data: None, Counter())
     # Of this program alone: getrusage(2) would count whoever started it.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
-    print(len(flattening.plan.tree), peak.split()[1])
+    print(len(image.plan.tree), peak.split()[1])
 """
 
 

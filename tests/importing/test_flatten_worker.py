@@ -18,11 +18,11 @@ from ocitui.importing.errors import (
     MissingToolError,
     PackerError,
     WorkerError,
+    printable,
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.packing.packing import (
     Failure,
-    FlattenOptions,
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
@@ -118,15 +118,15 @@ async def test_several_at_once(image: list[LayerSource], place: Path) -> None:
 
 
 async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], place: Path) -> None:
-    options = FlattenOptions(LayerLimits(entries=20))
+    options = PackOptions(limits=LayerLimits(entries=20))
     with pytest.raises(LayerLimitError, match="more than 20 entries") as caught:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
-    assert caught.value.layer == 1
+    assert caught.value.message.startswith("layer 1")
     assert "--max-entries" in caught.value.hint
     image = sources(image[0].path.parent, [b"", layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40))])
     with pytest.raises(LayerError, match="owner") as refused:
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
-    assert (refused.value.layer, refused.value.entry) == (2, b"x\xe9")
+    assert refused.value.message.startswith("layer 2, " + printable(b"x\xe9"))
     assert list(place.iterdir()) == []
 
 
@@ -227,14 +227,14 @@ async def test_a_worker_that_cannot_start_says_why(
 
 
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
-    script = "import sys; from ocitui.importing.packing.worker import main; sys.exit(main(1))"
+    script = "import sys; from ocitui.importing.packing.packers import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")
     assert done.returncode == 1
 
 
 def test_the_worker_never_loads_the_screen() -> None:
     script = """
-import sys, ocitui.importing.packing.worker
+import sys, ocitui.importing.packing.packers
 print([name for name in sys.modules if name in ("textual", "rich")])
 """
     done = subprocess.run(
@@ -249,7 +249,7 @@ def test_requests_come_through_whole() -> None:
         (LayerSource(Path("/caf\udce9"), digest, 5, digest, 7), LayerSource(Path("x"), digest, 0, digest)),
         Path("/o\udcff"),
         PackedFormat.EROFS,
-        FlattenOptions(LayerLimits(depth=3), PackOptions(level=9)),
+        PackOptions(level=9, limits=LayerLimits(depth=3)),
     )
     assert decode_request(encode(request)) == request
 
@@ -275,4 +275,4 @@ def test_errors_come_through_whole(error: CacheError) -> None:
     assert failure is not None
     back = failure.error()
     assert type(back) is type(error)
-    assert vars(back) == vars(error)
+    assert (back.message, back.hint) == (error.message, error.hint)

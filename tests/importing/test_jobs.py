@@ -96,8 +96,6 @@ def test_in_order_and_not_all_at_once(queue: ImportQueue, stage: Stage, heard: l
     for job in queue.jobs:
         assert job.result is stage.result
         assert job.began is not None
-        assert job.ended is not None
-        assert job.began <= job.ended
         told = [told.state for told, _ in heard if told.id == job.id]
         assert list(dict.fromkeys(told)) == [JobState.WAITING, JobState.RUNNING, JobState.DONE]
     assert any(told.progress.done == 1 for told, _ in heard)

@@ -192,9 +192,9 @@ def blob_file(data: bytes) -> str:
     [
         ("oci-layout", None, UnreadableSourceError, "no file oci-layout"),
         ("oci-layout", b'{"imageLayoutVersion": "2.0.0"}', UnreadableSourceError, r"version '2\.0\.0'"),
-        ("oci-layout", b"{", UnsoundSourceError, "not JSON"),
+        ("oci-layout", b"{", UnsoundSourceError, "oci-layout in .* is malformed"),
         ("index.json", None, UnreadableSourceError, "no index.json"),
-        ("index.json", b"{", UnsoundSourceError, "not JSON"),
+        ("index.json", b"{", UnsoundSourceError, "index.json in .* is malformed"),
         ("index.json", b"{}", UnsupportedImageError, "no image manifest or index"),
         ("index.json", b'{"manifests": null}', NoSuchImageError, "holds no image"),
         ("index.json", b'{"manifests": [], "config": {}}', UnsoundSourceError, "both an index and a manifest"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,14 @@ async def test_refused(text: str, error: type[SourceError]) -> None:
         await open_source(text)
     assert raised.value.message
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress])
+async def test_an_archive_in_a_compression_that_is_not_read(compress: Callable[[bytes], bytes]) -> None:
+    """It is named, and not taken for a packed file."""
+    Path("image.archive").write_bytes(compress(make_tar(LAYOUT)))
+    with pytest.raises(UnreadableSourceError, match=r"image\.archive: compressed with (bzip2|xz); layers are tars"):
+        await open_source("image.archive")
 
 
 @pytest.mark.parametrize("prefix", ["oci-archive:", "docker-archive:", "packed:", "./"])

@@ -15,9 +15,8 @@ from ocitui.importing.errors import LayerError, MissingToolError, PackerError
 from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.packers import Packer, RootDirectory, start_packer
-from ocitui.importing.packing.packing import FlattenOptions, FlattenRequest, PackOptions
-from ocitui.importing.packing.worker import flatten_request
+from ocitui.importing.packing.packers import Packer, RootDirectory, flatten_request, start_packer
+from ocitui.importing.packing.packing import FlattenRequest, PackOptions
 from tests.importing.layer_support import (
     Found,
     Item,
@@ -72,7 +71,7 @@ def place(tmp_path: Path) -> Path:
 def pack(
     image: list[LayerSource], output: Path, format: PackedFormat, options: PackOptions | None = None
 ) -> tuple[str, ...]:
-    packing = FlattenOptions(packing=options or PackOptions())
+    packing = options or PackOptions()
     return flatten_request(FlattenRequest(tuple(image), output, format, packing))
 
 

@@ -139,10 +139,10 @@ def test_options_of_a_request() -> None:
     assert (options.registry.mirror, options.registry.plain_http) == ("m", True)
     options.registry.notify("why")
     assert notes == ["why"]
-    made = request.flatten_options
+    made = request.pack_options
     assert (made.limits.entries, made.limits.unpacked_bytes) == (5, 7)
-    assert (made.packing.level, made.packing.compression) == (3, "zstd")
-    assert ImportRequest(source="a").flatten_options.limits.entries == 1_000_000
+    assert (made.level, made.compression) == (3, "zstd")
+    assert ImportRequest(source="a").pack_options.limits.entries == 1_000_000
     assert ImportRequest(source="a").image_name is None
 
 

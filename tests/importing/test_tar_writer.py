@@ -6,7 +6,7 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.layers.flatten import END, header, needs_pax
+from ocitui.importing.layers.flatten import END, header, pax_records
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.layers.tar_headers import ChunkReader, Kind, TarReader, Xattrs
 
@@ -46,7 +46,7 @@ def test_a_header_comes_back(
     assert (entry.name, entry.kind, entry.mode, entry.uid, entry.gid) == (name, kind, mode, uid, gid)
     assert (entry.mtime, entry.link, entry.xattrs) == (mtime, link, xattrs)
     assert entry.device == (device if kind in (Kind.CHARACTER, Kind.BLOCK) else None)
-    assert (len(made) > 512) is needs_pax(name, uid, gid, 0, link, xattrs)
+    assert (len(made) > 512) is bool(pax_records(name, uid, gid, 0, link, xattrs))
 
 
 def test_sizes_beyond_octal_are_written_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import stat
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest, blob_store, forget, recorded, unfinished
+from ocitui.importing.requests import ImportRequest, forget, recorded, resumed, unfinished
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -104,11 +106,53 @@ def test_what_else_lies_there(tmp_path: Path) -> None:
     (place / "folder.json").mkdir()
     os.mkfifo(place / "fifo.json")
     (place / "link.json").symlink_to("/etc/passwd")
-    (place / "half.json").write_bytes(b'{"source": "a')
     (place / "note").write_text("mine")
+    assert [one.id for one in unfinished(tmp_path) if not one.problem] == [import_id]
+
+
+DAMAGED = {
+    "half": b'{"source": "a',
+    "big": b" " * (2 << 20),
+    "deep": b"[" * 100_000,
+    "binary": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_record_is_listed_and_can_only_be_forgotten(damaged: str, tmp_path: Path) -> None:
+    import_id, path = interrupt(tmp_path), folder(tmp_path) / f"{damaged}.json"
+    path.write_bytes(DAMAGED[damaged])
+    assert [(one.id, one.problem) for one in unfinished(tmp_path)] == [(import_id, ""), (damaged, "it is damaged")]
+    with pytest.raises(SourceError) as raised:
+        unfinished(tmp_path)[1].require_readable()
+    assert raised.value.hint == f"ocitui imports --forget {damaged} removes it"
+    with recorded(tmp_path, REQUEST):
+        pass
+    forget(tmp_path, damaged)
     assert [one.id for one in unfinished(tmp_path)] == [import_id]
-    forget(tmp_path, "half")
-    assert not (place / "half.json").exists()
+
+
+def test_a_record_that_fails_to_be_read_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_id = interrupt(tmp_path)
+
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr("ocitui.importing.requests.read_to_end", fails)
+    assert [(one.id, one.problem) for one in unfinished(tmp_path)] == [(import_id, "it is damaged")]
+
+
+def test_a_record_of_a_later_version_is_told_and_stays(tmp_path: Path) -> None:
+    interrupt(tmp_path)
+    path = folder(tmp_path) / "later.json"
+    path.write_bytes(b'{"version": 3, "wish": "a"}')
+    (later,) = (one for one in unfinished(tmp_path) if one.problem)
+    assert (later.id, later.problem) == ("later", "it is of a later ocitui")
+    with pytest.raises(SourceError, match="of a later ocitui"):
+        forget(tmp_path, "later")
+    with pytest.raises(SourceError, match="of a later ocitui"), resumed(tmp_path, "later"):
+        pass
+    assert path.exists()
 
 
 def test_drafts_of_a_program_that_was_killed_are_removed(tmp_path: Path) -> None:
@@ -134,4 +178,4 @@ def test_no_such_directory(tmp_path: Path) -> None:
     with pytest.raises(CacheDirectoryError), recorded(tmp_path / "absent", REQUEST):
         pass
     assert unfinished(tmp_path / "absent") == []
-    assert blob_store(tmp_path).directory == tmp_path / OWN / "blobs"
+    assert BlobStore(tmp_path).directory == tmp_path / OWN / "blobs"

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from ocitui.cache.errors import DocumentError
+from ocitui.tui.terminal import textual_themes
 from ocitui.tui.widgets.document_view import DocumentView
 
 SIZES = [(80, 24), (120, 40)]
@@ -31,6 +32,8 @@ class ViewerApp(App[None]):
         super().__init__()
         self.searches: list[tuple[int, int]] = []
         self.searched = asyncio.Event()
+        for theme in textual_themes():
+            self.register_theme(theme)
 
     def compose(self) -> ComposeResult:
         yield CountingView("nothing yet")
@@ -67,7 +70,7 @@ class Viewer:
         return [self.view.render_line(y).text.rstrip() for y in range(self.view.size.height)]
 
     def styled(self, name: str) -> list[str]:
-        style = self.view.get_component_rich_style(f"document-view--{name}")
+        style = self.view.style_of(name)
         strips = [self.view.render_line(y) for y in range(self.view.size.height)]
         return [segment.text for strip in strips for segment in strip if segment.style == style]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from unittest.mock import patch
 
@@ -14,11 +14,12 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from ocitui.doctor.entries import Entries
-from ocitui.doctor.findings import Depth, EntryState
+from ocitui.doctor.findings import Depth, EntryState, Severity
+from ocitui.tui.terminal import textual_themes
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import OK, FakeJudge, Made, digest_of, entries_of
 
-NO_CONFIG = EntryState("no config", True, Depth.HEADER)
+NO_CONFIG = EntryState("no config", Severity.HIGH, Depth.HEADER)
 
 
 def make_entry(
@@ -81,17 +82,19 @@ class WritingDriver(Recording, HeadlessDriver):
 class TableApp(App[None]):
     """A table that fills the screen, and the messages it sent."""
 
-    def __init__(self, made: Iterable[Made] = ()) -> None:
+    def __init__(self, made: Iterable[Made] = (), users: Mapping[str, str] | None = None) -> None:
         super().__init__(driver_class=WritingDriver)
+        for theme in textual_themes():
+            self.register_theme(theme)
         self.table = EntryTable(placeholder="No entries.")
-        self.made = [*made]
+        self.made, self.users = [*made], users
         self.messages: list[Message] = []
 
     def compose(self) -> ComposeResult:
         yield self.table
 
     def on_mount(self) -> None:
-        load(self.table, self.made)
+        self.table.load(entries_of(self.made, self.users))
         self.table.focus()
 
     def on_entry_table_highlighted(self, message: EntryTable.Highlighted) -> None:

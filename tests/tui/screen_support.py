@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual import events
 from textual.keys import key_to_character
 from textual.pilot import Pilot
@@ -19,8 +21,9 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
 from ocitui.tui.session import ScreenOptions, Session
+from ocitui.tui.settings import ScreenSettings
 from ocitui.tui.terminal import Terminal
-from ocitui.tui.widgets.bars import Bar, HeaderBar, KeyBar, StatusBar, TroubleBar
+from ocitui.tui.widgets.bars import Bar, HeaderBar, HealthBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines import LinesView
@@ -28,7 +31,16 @@ from tests.tui.entry_table_support import Recording, WritingDriver
 
 # Only a test that fails waits so long.
 LIMIT_SECONDS = 30.0
-SMALL, MIDDLE, WIDE = (80, 24), (100, 30), (120, 40)
+SMALL, MIDDLE, WIDE, HUGE = (80, 24), (100, 30), (120, 40), (200, 50)
+
+
+def fix_host(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    """Have ages counted from a time, and every disk one of 80G of which 31G are free."""
+    monkeypatch.setattr("ocitui.text.time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
+    blocks, free, size = 80 << 18, 31 << 18, 4096
+    disk = os.statvfs_result((size, size, blocks, free, free, 1 << 20, 1 << 19, 1 << 19, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
 
 
 def text_of(view: LinesView) -> str:
@@ -85,19 +97,20 @@ class Desk:
 
     def bar_at(self, place: str) -> str:
         """The whole text of the bar at a place of the screen on top."""
-        return self.app.screen.query_one(place, Bar).content.plain
+        return self.app.screen.query_one(place, Bar).plain
 
     def bar(self, kind: type[Bar]) -> str:
         """The whole text of a bar of the screen on top."""
-        return self.app.screen.query_one(kind).content.plain
+        return self.app.screen.query_one(kind).plain
 
     @property
     def header(self) -> str:
-        return self.bar(HeaderBar)
+        """The two lines on top."""
+        return f"{self.bar(HeaderBar)}\n{self.bar(HealthBar)}"
 
     @property
     def trouble(self) -> str:
-        return self.main.query_one(TroubleBar).content.plain.replace("\n", "")
+        return self.main.query_one(TroubleBar).plain.replace("\n", "")
 
     @property
     def status(self) -> str:
@@ -108,10 +121,11 @@ class Desk:
         return self.bar(KeyBar)
 
     def key_styles(self, label: str) -> str:
-        """The styles a label of the footer is drawn in."""
-        content = self.main.query_one(KeyBar).content
-        start = content.plain.index(label)
-        return " ".join(str(span.style) for span in content.spans if span.start <= start < span.end)
+        """What a label of the footer is drawn for."""
+        cells = self.main.query_one(KeyBar).lines[0]
+        return next(
+            role for text, role in ((one, "plain") if isinstance(one, str) else one for one in cells) if label in text
+        )
 
     @property
     def lines(self) -> str:
@@ -209,7 +223,7 @@ class FixedSession(Session):
     """A session that is told what the daemon's state and the host are."""
 
     def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
-        super().__init__(options, terminal)
+        super().__init__(options, terminal, ScreenSettings())
         self.host = "host7"
         self.daemon = daemon
 

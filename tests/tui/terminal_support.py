@@ -37,7 +37,13 @@ class ProgramInPty:
             os.execv(sys.executable, [sys.executable, *arguments])
         self.resize(80, 24)
 
+    @property
+    def display(self) -> list[str]:
+        """What the terminal shows, line by line."""
+        return list(self._terminal.screen.display)
+
     def resize(self, width: int, height: int) -> None:
+        self._terminal.resize((width, height))
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def press(self, keys: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from time import time
+
 import pytest
 from rich.cells import cell_len
 from textual.events import MouseScrollDown
 from textual.message import Message
 
-from ocitui.doctor.findings import EntryState
+from ocitui.doctor.findings import Depth, EntryState, Severity
 from ocitui.tui.terminal import to_ascii
+from ocitui.tui.widgets.entry_columns import BY_NAME, GUTTER, widths_for
 from ocitui.tui.widgets.entry_table import EntryTable
-from tests.doctor.entries_support import NOT_LOOKED, entries_of
+from tests.doctor.entries_support import NOT_LOOKED, OK, digest_of, entries_of
 from tests.tui.entry_table_support import (
     NO_CONFIG,
     TableApp,
@@ -36,45 +39,102 @@ SIZES = [(80, 24), (120, 40)]
 async def test_a_row_for_each_entry_below_the_labels(size: tuple[int, int]) -> None:
     app = TableApp(make_entries(3))
     async with app.run_test(size=size):
-        assert line(app.table, 0).split()[:2] == ["Name", "Tag"]
+        assert line(app.table, 0).split()[:2] == ["NAME", "TAG"]
         assert names(app.table) == ["image000000", "image000001", "image000002"]
         assert all(cell_len(text) == size[0] for text in lines(app.table))
         assert line(app.table, 1).startswith("▸  image000000")
-        assert {"1016K", "squashfs", "✓", "ok", "1.36"} <= set(line(app.table, 1).split())
+        assert {"1016K", "squashfs" if size[0] > 100 else "sq", "✓", "ok", "1.36"} <= set(line(app.table, 1).split())
 
 
+_ALL = "NAME TAG DIGEST PLATFORM FMT SIZE AGE USED_BY RESOLVES CHECKED STATE"
+
+
+@pytest.mark.parametrize("used", [False, True])
 @pytest.mark.parametrize(
     ("width", "labels"),
     [
-        (120, "Name Tag Format Digest Platform Size Age State"),
-        (90, "Name Tag Format Digest Size Age State"),
-        (80, "Name Tag Format Digest Size State"),
-        (74, "Name Format Digest Size State"),
-        (64, "Name Format Digest State"),
-        (50, "Name Digest State"),
-        (40, "Name Digest State"),
+        (200, _ALL),
+        (153, _ALL),
+        (116, "NAME TAG FMT SIZE AGE USED_BY RESOLVES CHECKED STATE"),
+        (100, "NAME TAG FMT SIZE AGE USED_BY RESOLVES STATE"),
+        (80, "NAME TAG FMT SIZE AGE USED_BY STATE"),
+        (60, "NAME TAG SIZE USED_BY STATE"),
+        (41, "NAME SIZE STATE"),
     ],
 )
-async def test_columns_drop_in_a_fixed_order(width: int, labels: str) -> None:
-    app = TableApp(make_entries(1))
+async def test_columns_drop_in_a_fixed_order(width: int, labels: str, used: bool) -> None:
+    app = TableApp(make_entries(1), {f"{digest_of(0)}.squashfs": "loop7, loop9"} if used else None)
     async with app.run_test(size=(width, 24)):
-        assert line(app.table, 0).split() == labels.split()
-        assert cell_len(line(app.table, 1)) == width
+        shown = line(app.table, 0).replace("USED BY", "USED_BY").split()
+        wanted = [label for label in labels.split() if used or label != "USED_BY"]
+        # The room of what is not in use may go to the next in order.
+        assert [label for label in shown if label in labels.split()] == wanted
+        assert len(shown) <= len(labels.split())
+        assert ("loop7 +1" in line(app.table, 1)) is (used and "USED_BY" in labels)
+        assert all(cell_len(text) == width for text in lines(app.table)[:2])
+
+
+@pytest.mark.parametrize("width", range(40, 201, 7))
+@pytest.mark.parametrize("used", [False, True])
+def test_a_wider_table_never_shows_fewer_columns_and_fills_its_line(width: int, used: bool) -> None:
+    widths = widths_for(width, used)
+    assert GUTTER + sum(widths.values()) + len(widths) - 1 == width
+    assert set(widths_for(width, used)) <= set(widths_for(width + 40, used))
+    assert all(room >= BY_NAME[name].width for name, room in widths.items())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+async def test_widths_do_not_depend_on_what_is_scrolled_to(width: int) -> None:
+    long = [make_entry(100 + n, "registry.example.com/" + "x" * 60, reference="y" * 30, size=2**40) for n in range(50)]
+    app = TableApp([*make_entries(50), *long])
+    async with app.run_test(size=(width, 24)) as pilot:
+        before = line(app.table, 0)
+        edges = [before.index(label) + len(label) for label in ("SIZE", "AGE")]
+        for key, size in (("g", "1016K"), ("G", "1.0T")):
+            await pilot.press(key)
+            assert line(app.table, 0) == before
+            assert all(text[: edges[0]].endswith(f" {size}") for text in lines(app.table)[1:])
+            assert all(text[edges[1]] == " " != text[edges[1] - 1] for text in lines(app.table)[1:])
 
 
 async def test_the_name_carries_the_tag_where_that_has_no_column() -> None:
     app = TableApp([make_entry(1, "busybox", reference="1.35"), make_entry(2, "busybox")])
-    async with app.run_test(size=(60, 24)):
+    async with app.run_test(size=(41, 24)):
         assert names(app.table) == ["busybox:1.35", "busybox:1.36"]
 
 
 async def test_state_shows_a_glyph_and_a_word() -> None:
-    states = [NO_CONFIG, NOT_LOOKED, EntryState("no packed, no config", True)]
+    states = {
+        NO_CONFIG: "✗ no config",
+        NOT_LOOKED: "? not looked",
+        EntryState("no packed, no config", Severity.CRITICAL): "✖ no packed, no config",
+        EntryState("odd tag", Severity.LOW): "· odd tag",
+        EntryState("old mark", Severity.MEDIUM): "! old mark",
+        OK: "✓ ok",
+    }
     app = TableApp([make_entry(n, state=state, size=None) for n, state in enumerate(states)])
-    async with app.run_test(size=(140, 24)):
-        assert "! no config" in line(app.table, 1)
-        assert "? -" in line(app.table, 2)
-        assert "! no packed, no config" in line(app.table, 3)
+    async with app.run_test(size=(200, 24)):
+        for y, shown in enumerate(states.values(), 1):
+            assert line(app.table, y).rstrip().endswith(f" {shown}")
+
+
+async def test_a_sound_row_says_what_that_rests_on_and_where_its_name_leads() -> None:
+    deep = EntryState("ok", None, Depth.DEEP, checked=int(time()) - 40 * 86_400)
+    same = [make_entry(number, "web", reference="1") for number in (1, 2)]
+    app = TableApp([*same, make_entry(3, state=deep), make_entry(4, "", reference="")])
+    async with app.run_test(size=(80, 24)) as pilot:
+        said = [text.rstrip().split(" ", 1)[-1] for text in lines(app.table)[1:5]]
+        for text, state in zip(said, ("▽ overruled", "✓ ok", "✓ deep 5w", "– never hit"), strict=True):
+            assert text.endswith(f" {state}")
+        await pilot.resize_terminal(130, 24)
+        await pilot.pause()
+        said = [" ".join(text.split()) for text in lines(app.table)[1:5]]
+        for text, state in zip(
+            said,
+            ("▽ overruled header ✓ ok", "▲ wins header ✓ ok", "▲ wins deep 5w ✓ ok", "– never hit header ✓ ok"),
+            strict=True,
+        ):
+            assert text.endswith(f" {state}")
 
 
 async def test_an_empty_table_shows_its_placeholder() -> None:
@@ -92,7 +152,7 @@ async def test_an_empty_table_shows_its_placeholder() -> None:
 async def test_long_names_are_cut_in_their_middle() -> None:
     app = TableApp([make_entry(1, "registry.example.com:5000/team/application")])
     async with app.run_test(size=(80, 24)):
-        assert " registry…/team/application " in line(app.table, 1)
+        assert " registry.example…/team/application " in line(app.table, 1)
 
 
 # Text that comes from the disk
@@ -100,7 +160,8 @@ async def test_long_names_are_cut_in_their_middle() -> None:
 
 async def test_control_characters_never_reach_the_terminal() -> None:
     evil = "a\x1b]0;b\x07\x9b\u202ec"
-    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=EntryState(evil, True))
+    bad = EntryState(evil, Severity.HIGH)
+    entry = make_entry(1, evil, reference=evil, format=evil, platform=f"{evil}/{evil}", state=bad)
     app = TableApp([entry.but(digest=f"sha256:{evil}")])
     async with app.run_test(size=(200, 24), headless=False) as pilot:
         assert not set("\x1b\x07\x9b\u202e") & set(line(app.table, 1))
@@ -118,8 +179,8 @@ async def test_wide_characters_keep_the_columns_aligned(name: str, width: int) -
     async with app.run_test(size=(width, 24)):
         plain, wide = line(app.table, 1), line(app.table, 2)
         assert cell_len(wide) == width
-        digests = [make_entry(number).digest[7:19] for number in (1, 2)]
-        assert cell_len(wide[: wide.index(digests[1])]) == plain.index(digests[0])
+        for shown in ("1016K", "✓ ok"):
+            assert cell_len(wide[: wide.index(shown)]) == plain.index(shown)
 
 
 async def test_every_sign_has_its_like_in_ascii() -> None:
@@ -128,14 +189,16 @@ async def test_every_sign_has_its_like_in_ascii() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("space")
         app.table.sort_by("name")
-        assert to_ascii("".join(lines(app.table))).isascii()
-        assert "Name^" in to_ascii(line(app.table, 0))
-        assert any(text.startswith(" * longlong") for text in map(to_ascii, lines(app.table)))
-        assert any(".." in text.split()[1] for text in map(to_ascii, lines(app.table)))
-        assert any(text.startswith(">  ") for text in map(to_ascii, lines(app.table)))
-        assert any("? -" in text for text in map(to_ascii, lines(app.table)))
+        shown = [to_ascii(text) for text in lines(app.table)]
+        assert "".join(shown).isascii()
+        assert "NAME ^" in shown[0]
+        assert any(text.startswith(" * longlong") for text in shown)
+        assert any("~" in text.split()[1] for text in shown if text.strip())
+        assert any(text.startswith(">  ") for text in shown)
+        assert any("? not looked" in text for text in shown)
+        assert any("x no config" in text for text in shown)
         app.table.sort_by("name", reverse=True)
-        assert "Namev" in to_ascii(line(app.table, 0))
+        assert "NAME v" in to_ascii(line(app.table, 0))
 
 
 # Keys
@@ -271,7 +334,7 @@ async def test_what_is_known_of_an_entry_is_shown_at_once() -> None:
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)):
         become(app.table, 2, entries[2].but(state=NO_CONFIG, size=5000))
-        assert "! no config" in line(app.table, 3)
+        assert "✗ no config" in line(app.table, 3)
         assert "4.9K" in line(app.table, 3)
         assert app.table.cursor_row == 0
 
@@ -308,8 +371,8 @@ async def test_a_click_on_a_label_sorts_and_another_reverses() -> None:
     app = TableApp(make_entries(9))
     async with app.run_test(size=(80, 24)) as pilot:
         table = app.table
-        size = line(table, 0).index("Size")
-        for reverse, arrow in [(True, "Size▾"), (False, "Size▴"), (True, "Size▾")]:
+        size = line(table, 0).index("SIZE")
+        for reverse, arrow in [(True, "SIZE▾"), (False, "SIZE▴"), (True, "SIZE▾")]:
             await pilot.click(EntryTable, offset=(size, 0))
             assert (table.rows.sort_column, table.rows.view.reverse) == ("size", reverse)
             assert arrow in line(table, 0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from textual import events
 from textual.widgets import Input
 
+from ocitui import importing
 from ocitui.importing.jobs import JobState
-from ocitui.tui.screens.import_image import with_fields
+from ocitui.tui.screens.import_image import FIELDS
 from ocitui.tui.widgets.inputs import Choice, complete_source
 from ocitui.tui.widgets.lines import PickList
+from ocitui.words.lines import said
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
@@ -291,5 +294,16 @@ async def test_what_is_typed_ahead_lands_in_its_field(tmp_path: Path) -> None:
 
 
 def test_a_hint_names_the_fields_of_the_form() -> None:
-    assert with_fields("name the file with --tls-ca") == 'name the file with "TLS CA file" (F2)'
-    assert with_fields("choose one with --platform; or --format") == 'choose one with "Platform"; or --format'
+    assert said("name the file with --tls-ca", FIELDS) == 'name the file with "TLS CA file" (F2)'
+    assert said("choose one with --platform; or --format", FIELDS) == 'choose one with "Platform"; or --format'
+
+
+def test_every_option_that_a_hint_names_is_a_field() -> None:
+    named: set[str] = set()
+    for path in Path(importing.__file__).parent.rglob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if re.search(r"hint|raised_with|return \"", line)]
+        named.update(
+            re.findall(r"[ \"](--[a-z]+(?:-[a-z]+)*)", "".join(line for line in lines if "ocitui " not in line))
+        )
+    # The new name is taken with a key of its own.
+    assert {"--plain-http", "--tls-ca", "--max-bytes"} < named - {"--rename"} <= FIELDS.keys()

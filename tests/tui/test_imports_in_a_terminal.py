@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.requests import ImportRequest, blob_store, unfinished
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.requests import ImportRequest, unfinished
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import hesitant_mksquashfs, need
 from tests.tui.cache_support import make_cache
@@ -91,7 +92,7 @@ def _begin_stalled(program: ProgramInPty, registry: FaultyRegistry, cache: Path)
 
 def _begun(cache: Path) -> bool:
     """Whether there is a part of a blob."""
-    return any(blob.partial and blob.size for blob in blob_store(cache).stored())
+    return any(blob.partial and blob.size for blob in BlobStore(cache).stored())
 
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
@@ -113,7 +114,7 @@ def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: in
             program.press("I")
             program.wait_for("goes on with it")
             program.press("r")
-            program.until(lambda: not unfinished(cache) and blob_store(cache).size() == 0, "it is brought in")
+            program.until(lambda: not unfinished(cache) and BlobStore(cache).size() == 0, "it is brought in")
             program.press("\x1b")
             program.wait_to_see("8 entries")
             program.press("q")
@@ -129,7 +130,7 @@ def test_quitting_with_an_import_under_way(tmp_path: Path) -> None:
         program.press("q")
         program.wait_for("nothing is stopped before y")
         program.press("\r")
-        program.wait_for("7 entries")
+        program.wait_for("alpine")
         program.press("q")
         program.wait_for("nothing is stopped before y")
         program.press("y")

@@ -11,13 +11,24 @@ from textual.app import App
 
 from ocitui.cache import PackedFormat
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.jobs import JobState
-from ocitui.importing.requests import ImportRequest, blob_store, unfinished
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.errors import RegistryError
+from ocitui.importing.jobs import ImportJob, JobState
+from ocitui.importing.requests import ImportRequest, unfinished
 from ocitui.tui.background import Throttle
+from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow, row_text
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
-from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_with_names, leave_interrupted, stalled
+from tests.tui.import_support import (
+    ALPINE,
+    BUSYBOX,
+    StillQueue,
+    begin,
+    layout_with_names,
+    leave_interrupted,
+    stalled,
+)
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -50,13 +61,13 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.press("x")
         await one.until(lambda: _states(one) == [JobState.CANCELLED], "it is cancelled")
         await one.until(lambda: "of downloads kept" in one.status, "what is left is told")
-        assert blob_store(cache).size() > 60_000
+        assert BlobStore(cache).size() > 60_000
         registry.rules.clear()
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.CANCELLED, JobState.DONE], "it goes on")
         await one.until(lambda: "; u undoes it" in one.lines, "the outcome")
         assert any("range" in request.headers for request in registry.requests)
-        assert blob_store(cache).size() == 0
+        assert BlobStore(cache).size() == 0
         assert unfinished(cache) == []
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
@@ -108,7 +119,7 @@ async def test_quitting_asks(tmp_path: Path) -> None:
         assert _states(one) == [JobState.INTERRUPTED]
     assert one.app.return_value == 0
     assert len(unfinished(cache)) == 1
-    assert blob_store(cache).size() > 60_000
+    assert BlobStore(cache).size() > 60_000
 
 
 async def test_an_interrupted_import_is_gone_on_with(tmp_path: Path) -> None:
@@ -152,6 +163,38 @@ async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Pa
     assert unfinished(cache) == []
 
 
+async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tmp_path: Path) -> None:
+    request = ImportRequest(
+        source="registry.example.com/team/app:1",
+        name="app:1",
+        format=PackedFormat.EROFS,
+        compression="lz4hc",
+        level=3,
+        max_bytes=5 << 30,
+        tls_ca="/srv/ca.pem",
+        again=True,
+    )
+    hint = "give --plain-http if it is meant to speak plain http"
+    job = ImportJob(1, request, state=JobState.FAILED, error=RegistryError("it does not speak TLS", hint=hint))
+    async with desk(make_cache(tmp_path / "image")) as one:
+        one.session.imports.queue = StillQueue(job)  # type: ignore[assignment]
+        await one.open("I", "ImportsScreen")
+        await one.until(lambda: "it does not speak TLS" in one.lines)
+        advice = 'give "Plain http" (F2) if it is meant to speak plain http; i opens the form, filled as it was'
+        assert advice in " ".join(one.lines.split())
+        await one.open("i", "ImportScreen")
+        await one.pilot.pause()
+        screen = one.app.screen
+        assert isinstance(screen, ImportScreen)
+        assert make_request(screen._typed()) == request
+        assert screen._typed()["level"] == "3"
+        await one.press("escape")
+        job = ImportJob(1, request, state=JobState.FAILED, error=RegistryError("it sent nothing"))
+        one.session.imports.queue = StillQueue(job)  # type: ignore[assignment]
+        one.app.imports_changed()
+        await one.until(lambda: "; r tries it again" in " ".join(one.lines.split()))
+
+
 async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: Path) -> None:
     cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
     async with desk(cache) as one:
@@ -179,12 +222,12 @@ async def test_downloads_are_removed_after_a_question(tmp_path: Path) -> None:
         await one.until(lambda: "remove 1 downloaded blob, 4.0K" in one.lines)
         await one.press("enter")
         await one.until(lambda: one.top == "ImportsScreen")
-        assert blob_store(cache).size() == 4096
+        assert BlobStore(cache).size() == 4096
         await one.open("D", "DownloadsScreen")
         await one.until(lambda: "nothing is changed before y" in one.status)
         await one.press("y")
         await one.until(lambda: "4.0K of downloads removed" in one.status)
-    assert blob_store(cache).size() == 0
+    assert BlobStore(cache).size() == 0
 
 
 async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:
@@ -275,8 +318,8 @@ async def test_what_is_asked_often_is_done_seldom_but_at_last() -> None:
 def test_a_row_is_as_wide_as_asked_and_keeps_its_end() -> None:
     row = PickRow("a", "registry.example.com/some/image:1.0\x1b[2J", "done")
     for width in range(60):
-        text = row_text(row, width, pointed=True)
+        text = "".join(row_text(row, width, pointed=True))
         assert len(text) == width
         assert "\x1b" not in text
-    assert row_text(row, 20, pointed=False).endswith(" done")
-    assert os.path.basename(row_text(row, 60, pointed=True).split()[1]) == "image:1.0�[2J"
+    assert row_text(row, 20, pointed=False)[1] == "done"
+    assert os.path.basename(row_text(row, 60, pointed=True)[0].split()[1]) == "image:1.0�[2J"

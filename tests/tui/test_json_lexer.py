@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.tui.widgets.document_paint import lex
-from ocitui.tui.widgets.document_text import CHUNK, NotIndentedError, SupersededError, indent, indented_size
+from ocitui.words.documents import CHUNK, NotIndentedError, SupersededError, indent, indented_size
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ocitui.cache import ConflictError, StorageError
 from ocitui.cache.disk import write_outside
 from ocitui.cache.errors import FileTakenError
 from ocitui.tui.actions import commands
+from ocitui.tui.screens.base import FullScreen
 from ocitui.tui.widgets.lines import LinesView, PickList
 from ocitui.words.lines import CommandLine, Line, heading, markdown
 from tests.tui.cache_support import ALPINE, BUSYBOX, TEA, Image, make_cache
@@ -107,6 +109,13 @@ async def test_a_message_goes_with_the_next_key_and_what_stands_there_stays(tmp_
         await one.until(lambda: "no key z here" in one.status)
         await one.press("down")
         assert "nothing is changed before y" in one.status
+        await one.press("z")
+        screen = one.app.screen
+        assert isinstance(screen, FullScreen)
+        screen.stand("12 of 40 files")
+        assert "no key z here" in one.status, "how far something is takes no message away"
+        await one.press("down")
+        assert "12 of 40 files" in one.status
 
 
 async def test_hidden_marks_are_told_and_taken_away(tmp_path: Path) -> None:
@@ -147,7 +156,7 @@ async def test_what_other_screens_copy(tmp_path: Path) -> None:
         assert BUSYBOX.digest in plan
         await one.press("y")
         await one.until(lambda: one.top == "MainScreen" and "deleted" in one.status)
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "1 transaction" in one.status)
         assert json.loads(await _copy(one, "e"))["digests"] == [BUSYBOX.digest]
         assert await _copy(one, "d") == BUSYBOX.digest
@@ -185,6 +194,32 @@ async def test_a_copy_goes_into_a_file_and_over_another_only_when_that_is_said(t
     assert json.loads((cache / "index.json").read_text())["manifests"]
 
 
+async def test_a_second_enter_does_not_find_the_file_that_the_first_one_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, held = tmp_path / "out", threading.Event()
+    wrote: list[Path] = []
+
+    def write(directory: Path, path: Path, text: str, *, replace: bool = False) -> None:
+        write_outside(directory, path, text, replace=replace)
+        wrote.append(path)
+        held.wait()
+
+    monkeypatch.setattr("ocitui.tui.screens.popups.write_outside", write)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("c", "MenuScreen")
+        await one.press("D")
+        await one.until(lambda: one.top == "FileNameScreen")
+        await one.press(*f"{path}", "enter")
+        await one.until(lambda: wrote == [path])
+        await one.press("enter")
+        await one.pilot.pause()
+        held.set()
+        await one.until(lambda: "it is there already" in one.text or one.top == "MainScreen")
+        assert one.top == "MainScreen"
+        assert wrote == [path]
+
+
 async def test_what_is_too_long_for_a_terminal_is_not_sent(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image", _many(700))) as one:
         await one.press("a")
@@ -214,6 +249,28 @@ def test_a_file_beside_the_cache_is_written_whole_or_not_at_all(tmp_path: Path) 
         write_outside(cache, tmp_path / "pipe", "three", replace=True)
     assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
     assert sorted(os.listdir(tmp_path)) == ["image", "link", "out", "pipe"]
+
+
+@pytest.mark.parametrize(
+    ("index", "umask", "mode"),
+    [(0o600, 0o22, 0o600), (0o644, 0o77, 0o600), (0o400, 0o22, 0o600), (0o644, 0o22, 0o644), (None, 0o22, 0o644)],
+)
+def test_a_file_beside_the_cache_is_no_more_open_than_what_it_tells_of(
+    tmp_path: Path, index: int | None, umask: int, mode: int
+) -> None:
+    cache, path = tmp_path / "image", tmp_path / "out"
+    cache.mkdir()
+    if index is not None:
+        (cache / "index.json").touch(index)
+    before = os.umask(umask)
+    try:
+        write_outside(cache, path, "one", replace=False, like=cache / "index.json")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        path.chmod(0o640)
+        write_outside(cache, path, "two", replace=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_commands_that_are_meant_come_first() -> None:

@@ -12,7 +12,6 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
-from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
@@ -29,11 +28,12 @@ def faulty(path: Path) -> Path:
     return cache
 
 
-def wait_while(held: list[bool], stop: Stop) -> None:
-    """Something that takes long, and ends when it is told to."""
+def wait_while(held: list[bool], stop: Stop) -> frozenset[str]:
+    """A reading of all bytes that takes long, finds nothing, and ends when it is told to."""
     while held:
         stop.check()
         time.sleep(0.01)
+    return frozenset()
 
 
 def rows(one: Desk) -> list[str]:
@@ -41,7 +41,7 @@ def rows(one: Desk) -> list[str]:
 
 
 def coverage(one: Desk) -> str:
-    return one.app.screen.query_one("#coverage", Bar).content.plain
+    return one.bar_at("#coverage").partition("\n")[0]
 
 
 async def opened(one: Desk) -> None:
@@ -53,7 +53,7 @@ async def opened(one: Desk) -> None:
 async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[int, int]) -> None:
     async with desk(faulty(tmp_path / "image"), size) as one:
         await opened(one)
-        assert [row.split()[:2] for row in rows(one) if not row.startswith(" ")] == [
+        assert [row.split()[1:3] for row in rows(one) if not row.startswith(" ")] == [
             ["HIGH", "config-unparsable"],
             ["HIGH", "file-missing"],
             ["LOW", "orphan-file"],
@@ -106,7 +106,7 @@ async def test_a_deep_check_says_how_far_it_looked_and_what_it_found(tmp_path: P
         await one.until(lambda: any("packed-damaged" in row for row in rows(one)))
         assert coverage(one).startswith(" 2 entries: 2 header, 2 deep; 1 high")
         await one.press("escape")
-        await one.until(lambda: "! damaged" in one.text)
+        await one.until(lambda: "✗ damaged" in one.text)
         assert "p shows it" in one.status
 
 
@@ -139,7 +139,7 @@ async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) 
         await one.press("home", "a")
         await one.until(lambda: not load_acknowledged(cache))
         await one.press("escape")
-        await one.until(lambda: "! config" in one.text)
+        await one.until(lambda: "✗ config" in one.text)
 
 
 async def test_with_read_only_nothing_is_acknowledged_or_mended(tmp_path: Path) -> None:
@@ -216,3 +216,38 @@ async def test_files_are_followed_while_a_deep_check_runs(tmp_path: Path, monkey
         assert one.live.deep.running
         held.clear()
         await one.until(lambda: not one.live.deep.running)
+
+
+def first(one: Desk) -> list[str]:
+    """What is to be done first, line by line."""
+    return [line.strip() for line in one.bar_at("#coverage").split("\n")[1:]]
+
+
+async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
+    cache = faulty(tmp_path / "image")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.until(lambda: any(line.startswith("M plans what mends") for line in first(one)))
+        assert "nothing is changed before y" in first(one)[0]
+        assert first(one)[1] == "3 reads all bytes: those of 0 of 7 entries were read"
+        lines = one.text.split("\n")
+        assert [line.strip() for line in lines[3:5]] == first(one), "all of it is seen"
+        await one.open("M", "RepairScreen")
+
+
+async def test_a_broken_index_comes_before_all_else(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        replace_index(cache, b"{")
+        await one.until_corrupt()
+        await opened(one)
+        await one.until(lambda: "Mend the index before kratad is started" in (first(one) or [""])[0])
+
+
+async def test_nothing_is_to_be_done_first_where_all_was_read_and_is_sound(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    await examine(cache, ExamineOptions(Depth.DEEP))
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "2 deep; nothing wrong" in coverage(one))
+        assert first(one) == []

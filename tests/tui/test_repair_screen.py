@@ -17,7 +17,6 @@ from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
-from ocitui.tui.widgets.bars import Bar
 from ocitui.tui.widgets.inputs import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import (
@@ -154,18 +153,13 @@ async def test_a_directory_that_was_made_anew_gets_the_names_that_the_screen_kno
         shutil.rmtree(cache)
         await one.until(lambda: one.condition is Condition.GONE)
         await one.open("p", "ProblemsScreen")
-        await one.until(
-            lambda: (
-                "the directory is gone; last seen: 7 entries"
-                in one.app.screen.query_one("#coverage", Bar).content.plain
-            )
-        )
+        await one.until(lambda: "the directory is gone; last seen: 7 entries" in one.bar_at("#coverage"))
         await one.press("escape")
         cache.mkdir()
         for name, data in kept.items():
             (cache / name).write_bytes(data)
         await one.until(lambda: one.condition is Condition.MISSING)
-        await one.until(lambda: "the daemon would start with an empty cache" in one.trouble)
+        await one.until(lambda: "index.json is gone; these are the last good rows" in one.trouble)
         await one.until(lambda: bool(list_backups(cache)))
         await one.until(lambda: not one.live.looking and bool(one.live.about_cache))
         await one.open("m", "RepairScreen")
@@ -205,6 +199,24 @@ async def test_a_step_is_taken_out(tmp_path: Path) -> None:
         await mended(one)
         assert (cache / f"{BUSYBOX.digest}.config.json").exists()
         assert not (cache / f"{NGINX.digest}.manifest.json").exists()
+
+
+async def test_a_plan_without_a_step_offers_no_mending(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, TEA).unlink()
+    async with desk(cache) as one:
+        await mend_all(one)
+        await one.until(lambda: "there is nothing to do" in one.status)
+        assert "y Mend" not in one.keys
+        await one.press("escape", "escape")
+        break_config(cache)
+        await one.until(lambda: sum(one.live.severities.values()) > 1, "what can be mended is found")
+        await mend_all(one)
+        await planned(one)
+        for shown in (False, True):
+            await one.press(*(() if shown else ("j",)), "space")
+            await one.until(lambda shown=shown: ("nothing to do" not in one.status) is shown)  # type: ignore[misc]
+            assert ("y Mend" in one.keys) is shown
 
 
 async def test_only_the_chosen_finding_is_mended(tmp_path: Path) -> None:
@@ -297,6 +309,10 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         one.app.screen.query_one(OneLineQuestion).value = f"/{'x' * 300}"
         await one.press("enter")
         await one.until(lambda: "not a source: /xxx" in one.status)
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = "docker.io/tea:1"
+        await one.press("enter")
+        await one.until(lambda: "(ask registries (o) for what" in one.status)
         assert not any("Restore from" in row for row in rows(one))
         await one.press("s", *os.fspath(other).replace("-", "-"), "enter")
         await one.until(lambda: any("Restore from" in row for row in rows(one)), "the source")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, LockedError, StorageError
 from ocitui.host.daemon import DaemonState
 from tests.host.loops import loop_device
 from tests.tui.cache_support import (
@@ -57,7 +58,7 @@ async def test_delete_shows_a_plan_and_y_does_it(tmp_path: Path, size: tuple[int
         assert "kratad is running: it keeps the index in memory" in one.lines.replace("\n", " ")
         for words in (TEA.name, TEA.digest, "squashfs", "manifest.json", "config.json", "1016K"):
             assert words in one.text, "all of it is seen at once"
-        for key in ("enter", "d", "space", "q", "escape"):
+        for key in ("enter", "d", "space", "escape"):
             await one.press(key)
             assert files(cache) == before
         assert one.top == "MainScreen"
@@ -141,6 +142,41 @@ async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path
     assert files(cache)["index.json"][3] == before["index.json"][3]
 
 
+async def test_what_is_said_during_a_change_promises_no_undo_and_goes_with_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        held = asyncio.Event()
+
+        async def empty_trash(**_: object) -> None:
+            await held.wait()
+            raise StorageError("the disk is gone")
+
+        monkeypatch.setattr(one.session.cache, "empty_trash", empty_trash)
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: "3 files" in one.status)
+        await one.open("e", "EmptyTrashScreen")
+        await one.until(lambda: "nothing brings them back" in one.status)
+        await one.press("y", "ctrl+c")
+        assert one.status == " at work; it is finished first"
+        held.set()
+        await one.until(lambda: "Not done: the disk is gone" in one.lines)
+        await one.until(lambda: "nothing brings them back" in one.status)
+
+
+async def test_what_others_delete_is_told_though_it_was_asked_about_here_and_not_done(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await one.press("a")
+        await one.open("d", "DeleteScreen")
+        await plan_shown(one)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        write_index(cache, (TEA,))
+        await one.until(lambda: "6 entries left the index" in one.status)
+
+
 async def test_nothing_to_undo(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.open("u", "UndoScreen")
@@ -152,7 +188,7 @@ async def test_nothing_to_undo(tmp_path: Path) -> None:
 async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "no transaction yet" in one.status)
         await one.press("enter", "escape")
         for number, entries in ((1, 6), (2, 5)):
@@ -161,7 +197,7 @@ async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
             await plan_shown(one)
             await one.press("y")
             await one.until(lambda entries=entries: one.table.total == entries, f"deletion {number}")  # type: ignore[misc]
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "2 transactions" in one.status)
         assert "nginx:1.25.3 squashfs" in one.text
         assert "alpine:3.19 tar" in one.text
@@ -171,7 +207,7 @@ async def test_the_journal_lists_and_undoes_any(tmp_path: Path) -> None:
         await one.press("y")
         await one.until(lambda: one.table.total == 6)
         assert packed_path(cache, NGINX).exists()
-        await one.open("t", "JournalScreen")
+        await one.open("t", "TimelineScreen")
         await one.until(lambda: "3 transactions" in one.status)
         await one.press("G", "enter")
         await one.until(lambda: "cannot be undone: it is undone" in one.status)
@@ -251,18 +287,35 @@ async def test_a_lock_says_who_holds_it(tmp_path: Path) -> None:
         await one.until(lambda: one.table.total == 6)
 
 
+async def test_a_lock_in_the_way_of_a_key_is_told_without_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LockedError("the cache is locked by ocitui (process 77, eve@host8)")
+
+    monkeypatch.setattr("ocitui.tui.screens.problems.acknowledge", refuse)
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, TEA).unlink()
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "a Acknowledge" in one.keys)
+        await one.press("a")
+        await one.until(lambda: "eve@host8" in one.status)
+        assert one.status.endswith("(wait for it and try again, or end that program)")
+
+
 async def test_a_lock_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
         await one.open("d", "DeleteScreen")
         await plan_shown(one)
-        assert "Wait for the lock" not in one.keys
+        assert "w Wait" not in one.keys
         with _locked(cache, "ocitui (process 77, eve@host8)"):
             await one.press("w")
             assert "nothing is changed before y" in one.status, "nothing stood in the way yet"
             await one.press("y")
-            await one.until(lambda: "Wait for the lock" in one.keys)
-            assert "w does it once" in one.lines
+            await one.until(lambda: "w Wait" in one.keys)
+            assert "w does it once" in one.lines.replace("\n", " ")
             await one.press("w")
             await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
             await one.press("escape")
@@ -272,7 +325,9 @@ async def test_a_lock_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pyte
                 await one.press("w")
                 await one.until(lambda: "not done: the index is corrupt" in one.status)
             await one.press("y")
-            await one.until(lambda: "w does it once" in one.lines and "nothing is changed before y" in one.status)
+            await one.until(
+                lambda: "w does it once" in one.lines.replace("\n", " ") and "nothing is changed before y" in one.status
+            )
             await one.press("w")
             await one.until(lambda: "waiting: the cache is locked by ocitui (process 77" in one.status)
             assert one.table.total == 7
@@ -284,19 +339,21 @@ async def test_a_lock_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pyte
 async def test_nothing_is_written_while_the_index_is_corrupt(tmp_path: Path, key: str) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache, daemon=_RUNNING) as one:
-        assert "strike" not in one.key_styles("Delete")
+        assert one.key_styles("Delete") == "plain"
         replace_index(cache, b'{"schemaVersion":2,"manifests":[{]}')
         await one.until_corrupt()
-        await one.until(lambda: "then have it store; do not restart it before" in one.trouble)
-        assert "strike" in one.key_styles("Delete")
-        assert "strike" not in one.key_styles("Resolve")
+        await one.until(
+            lambda: "Do not restart kratad: its memory is good; mend now, then have it store" in one.trouble
+        )
+        assert one.key_styles("Delete") == "muted"
+        assert one.key_styles("Resolve") == "plain"
         await one.until(lambda: "copied aside" in one.status, "what is told last")
         await one.press(key)
         await one.until(lambda: "nothing is written while index.json is corrupt" in one.status)
         assert one.top == "MainScreen"
         replace_index(cache, index_bytes(SEVEN))
         await one.until(lambda: one.condition is Condition.SOUND)
-        assert "strike" not in one.key_styles("Delete")
+        assert one.key_styles("Delete") == "plain"
 
 
 async def test_a_plan_that_stands_when_the_index_breaks(tmp_path: Path) -> None:
@@ -318,8 +375,8 @@ async def test_read_only(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(os, "access", lambda *_: False)
     before = tree(tmp_path)
     async with desk(cache, read_only=how == "asked for") as one:
-        assert " ro " in one.header
-        assert "strike" in one.key_styles("Delete")
+        assert " ro" in one.header
+        assert one.key_styles("Delete") == "muted"
         reason = "--read-only" if how == "asked for" else "may not write"
         for key in ("d", "u", "i", "m", "P"):
             await one.press(key)

@@ -262,14 +262,14 @@ def test_in_tmux(tmp_path: Path, tmux: _Tmux) -> None:
     shown = tmux.wait_for("7 entries")
     assert len(shown.rstrip("\n").split("\n")) == 24
     tmux.press("j")
-    tmux.wait_for("2/7")
+    tmux.wait_for("2 of 7")
     tmux.press("/")
     tmux.press("-l", "name:tea")
     tmux.wait_for("1/7")
     tmux.press("Enter", "d")
     tmux.wait_for("nothing is changed before y")
     tmux.press("Enter", "Escape")
-    tmux.wait_for("2/7")
+    tmux.wait_for("2 of 7")
     tmux.press("q")
     tmux.wait_for("status=0")
     tmux.wait_for("\necho")
@@ -280,7 +280,7 @@ async def test_a_terminal_that_is_not_read_does_not_stop_a_repair(tmp_path: Path
     document = cache / f"{BUSYBOX.digest}.config.json"
     document.write_text("{")
     with slow_screen_on(cache, marker) as program:
-        program.wait_for("problems")
+        program.wait_for("high")
         program.press("m")
         program.wait_for("nothing is changed before y")
         program.press("y")

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from ocitui.tui.actions import ACTIONS, BY_NAME, keys_text
+from ocitui.tui.app import OcituiApp
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_table import EntryTable
 from ocitui.tui.widgets.lines import LinesView
@@ -70,7 +71,7 @@ _DOES: dict[str, Check] = {
     "import_image": _opens("ImportScreen"),
     "imports": _opens("ImportsScreen"),
     "undo": _opens("UndoScreen"),
-    "journal": _opens("JournalScreen"),
+    "journal": _opens("TimelineScreen"),
     "trash": _opens("TrashScreen"),
     "problems": _opens("ProblemsScreen"),
     "mend": _says("nothing is known to be wrong with it"),
@@ -82,6 +83,7 @@ _DOES: dict[str, Check] = {
     "copy": _opens("MenuScreen"),
     "bad_row(1)": _says("no bad row is shown"),
     "bad_row(-1)": _says("no bad row is shown"),
+    "worst_first": _comes_true(lambda one: one.table.rows.sort_column == "state"),
     "filter": _asks_for_a_filter,
     "sort": _opens("MenuScreen"),
     "mark_all": _says("7 marked"),
@@ -90,12 +92,18 @@ _DOES: dict[str, Check] = {
     "show_tab('manifest')": _comes_true(lambda one: one.pane.tab == "manifest"),
     "show_tab('config')": _comes_true(lambda one: one.pane.tab == "config"),
     "show_tab('problems')": _comes_true(lambda one: one.pane.tab == "problems"),
+    "show_tab('history')": _comes_true(lambda one: one.pane.tab == "history"),
     "next_tab": _comes_true(lambda one: one.pane.tab == "manifest"),
-    "previous_tab": _comes_true(lambda one: one.pane.tab == "problems"),
+    "previous_tab": _comes_true(lambda one: one.pane.tab == "history"),
+    "layout": _comes_true(lambda one: not one.pane.display and one.table.display),
+    "move_split(5)": _comes_true(lambda one: one.session.settings.split == 55),
+    "move_split(-5)": _comes_true(lambda one: one.session.settings.split == 45),
     "switch_focus": _comes_true(lambda one: isinstance(one.app.focused, LinesView)),
     "help": _opens("HelpScreen"),
     "commands": _opens("CommandScreen"),
-    "next_theme": _comes_true(lambda one: one.app.theme == "textual-light"),
+    "next_theme": _comes_true(lambda one: one.app.theme == "ocitui-light"),
+    "host_colour": _says("the host's name stands on red"),
+    "keep_settings": _says("the next start looks like this"),
     "interrupt": _says("nothing is running"),
     "quit": _quits,
 }
@@ -186,6 +194,9 @@ async def test_escape_in_the_filter_takes_it_back(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.press("slash", *"tea", "escape")
         assert one.table.shown == 7
+        await one.press("slash", *"tea", "enter", "slash", *" erofs", "escape")
+        assert (one.table.filter_text, one.table.shown) == ("tea", 1), "the filter that was in force is again"
+        await one.press("escape")
         # Keys that come at once, as over a slow link.
         await one.press("slash", "escape", "slash", *"ngi", "enter")
         assert one.table.shown == 1
@@ -220,7 +231,7 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         assert one.table.filter_text == "tea"
         assert len(one.table.rows.marked) == 1
         await one.press("escape")
-        one.send_at_once("slash", "escape", "slash", *"ngi", "enter", "d")
+        one.send_at_once("slash", "escape", "escape", "slash", *"ngi", "enter", "d")
         await one.until(lambda: one.top == "DeleteScreen")
         await one.press("escape")
         assert one.table.shown == 1
@@ -247,6 +258,8 @@ async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
         await one.until(lambda: one.app.focused is one.table)
         assert one.table.filter_text == "busy"
         await one.press("slash", "escape")
+        assert one.table.filter_text == "busy"
+        await one.press("escape")
         assert one.table.shown == 7
 
 
@@ -273,19 +286,19 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.open("s", "MenuScreen")
         await one.press("n")
         await one.until(lambda: one.table.rows.sort_column == "name")
-        assert "Name▴" in one.text
+        assert "NAME ▴" in one.text
         assert one.names[0].startswith("docker.io/library/alpine")
         await one.open("s", "MenuScreen")
         assert "name, now: again reverses" in one.text
         await one.press("n")
-        await one.until(lambda: "Name▾" in one.text)
+        await one.until(lambda: "NAME ▾" in one.text)
         await one.open("s", "MenuScreen")
         await one.press("end", "enter")
         await one.until(lambda: one.table.rows.sort_column == "state")
-        header = one.text.split("\n")[1]
-        await one.pilot.click(EntryTable, offset=(header.index("Size"), 0))
+        header = one.text.split("\n")[2]
+        await one.pilot.click(EntryTable, offset=(header.index("SIZE"), 0))
         await one.until(lambda: one.table.rows.sort_column == "size")
-        assert "Size▾" in one.text, "the largest first"
+        assert "SIZE▾" in one.text, "the largest first"
         sorts = (("a", "age", True), ("A", "age", False), ("S", "size", False), ("s", "size", True))
         for letter, column, reverse in sorts:
             await one.open("s", "MenuScreen")
@@ -295,9 +308,32 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
         await one.open("s", "MenuScreen")
         await one.press("i")
         await one.until(lambda: one.table.rows.sort_column is None)
+        first = one.names[0]
+        for letter, reverse in (("I", True), ("I", True), ("i", False), ("i", False)):
+            await one.open("s", "MenuScreen")
+            await one.press(letter)
+            await one.until(lambda: one.top == "MainScreen")
+            assert (one.table.rows.sort_column, one.table.rows.view.reverse) == (None, reverse)
+            assert one.names[-1 if reverse else 0] == first
         await one.open("s", "MenuScreen")
         await one.press("escape")
         await one.until(lambda: one.top == "MainScreen")
+
+
+async def test_the_shell_is_to_be_had_on_every_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(OcituiApp, "action_suspend_process", lambda self: given.append(type(self.screen).__name__))
+    opened = {"MainScreen": (), "DeleteScreen": ("d",), "MenuScreen": ("s",), "CommandScreen": ("colon",)}
+    async with desk(make_cache(tmp_path / "image")) as one:
+        for number, (screen, keys) in enumerate(opened.items()):
+            await one.press(*keys)
+            await one.until(lambda screen=screen: one.top == screen, screen)  # type: ignore[misc]
+            await one.press("ctrl+z")
+            await one.until(lambda number=number: len(given) > number, f"{screen} gives it")  # type: ignore[misc]
+            await one.until(lambda: not one.app._suspending)
+            await one.press("escape")
+            await one.until(lambda: one.top == "MainScreen")
+    assert given == [*opened]
 
 
 async def test_themes_go_round(tmp_path: Path) -> None:
@@ -307,14 +343,14 @@ async def test_themes_go_round(tmp_path: Path) -> None:
             await one.press("T")
             await one.rest()
             seen.append(one.app.theme)
-        assert seen == ["textual-light", "ansi-dark", "textual-dark"]
+        assert seen == ["ocitui-light", "ocitui-ansi", "ocitui-dark"]
         assert "theme dark" in one.status
 
 
 @pytest.mark.parametrize(
     ("typed", "screen"),
     [("delete", "DeleteScreen"), ("d", "DeleteScreen"), ("rm", "DeleteScreen"), ("I", "ImportsScreen"),
-     ("Import", "ImportScreen"), ("prob", "ProblemsScreen"), ("timeline", "JournalScreen")],
+     ("Import", "ImportScreen"), ("prob", "ProblemsScreen"), ("timeline", "TimelineScreen")],
 )  # fmt: skip
 async def test_a_command_is_run_by_name_alias_or_key_however_quickly_it_is_typed(
     tmp_path: Path, typed: str, screen: str

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ocitui.cache import Condition, index_file
+from ocitui.cache.files import identity_of
 from ocitui.cache.listing import CacheFiles
+from ocitui.doctor.check.judge import Judge
+from ocitui.host.daemon import DaemonState
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -98,12 +103,12 @@ async def test_a_missing_file_changes_its_own_rows_only(tmp_path: Path) -> None:
         packed.rename(tmp_path / "aside")
         await one.until(lambda: one.names[1].endswith("erofs no packed"), "the missing file")
         assert [*one.names[:1], *one.names[2:]] == [*sound[:1], *sound[2:]]
-        assert "1 problem " in one.header
+        assert "✗ 1 high" in one.header
         (tmp_path / "aside").rename(packed)
         await one.until(lambda: one.names == sound, "the file again")
         config.unlink()
         await one.until(lambda: sum("no config" in name for name in one.names) == 3, "a document of three entries")
-        assert "3 problems" in one.header
+        assert "✗ 3 high" in one.header
         config.mkdir()
         await one.until(lambda: sum("config no file" in name for name in one.names) == 3, "a directory there")
 
@@ -146,7 +151,7 @@ async def test_nothing_moves_under_the_operators_eyes(tmp_path: Path) -> None:
         await one.rest()
         assert _place(one) == arranged
         packed_path(cache, images[0]).unlink()
-        await one.until(lambda: "problem" in one.header)
+        await one.until(lambda: "high" in one.header)
         assert _place(one) == arranged
 
 
@@ -218,10 +223,32 @@ async def test_a_directory_that_goes_and_comes_again(tmp_path: Path, size: tuple
         await one.until(lambda: one.condition is Condition.GONE)
         assert one.names == rows
         assert "the directory is gone" in one.trouble
+        assert "is mounted; it is shown again by itself once it is back p shows what is known" in one.trouble
         make_cache(cache, SEVEN[:3])
         await one.until(lambda: one.condition is Condition.SOUND and one.table.total == 6)
         packed_path(cache, TEA).unlink()
         await one.until(lambda: any("no packed" in name for name in one.names), "events of the new directory")
+
+
+async def test_no_file_is_looked_at_where_the_keys_are_handled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: dict[str, set[bool]] = {}
+
+    def noting(name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def look(*arguments: Any) -> Any:
+            looked.setdefault(name, set()).add(threading.current_thread() is threading.main_thread())
+            return answer(*arguments)
+
+        return look
+
+    monkeypatch.setattr("ocitui.tui.live_host.identity_of", noting("socket", identity_of))
+    monkeypatch.setattr("ocitui.tui.live_host.is_daemon", noting("daemon", lambda _: True))
+    monkeypatch.setattr(Judge, "memory", noting("memory", Judge.memory))
+    async with desk(make_cache(tmp_path / "image"), daemon=DaemonState(process=812)) as one:
+        await one.live.remember()
+        looked.clear()
+        await one.until(lambda: len(looked) == 3)
+        await one.live.remember()
+    assert looked == {"socket": {False}, "daemon": {False}, "memory": {False}}
 
 
 async def test_refresh_begins_again(tmp_path: Path) -> None:

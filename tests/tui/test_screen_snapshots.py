@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from ocitui.cache import list_backups
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.screens.changes import TimelineScreen
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
 from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
 from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME
-from tests.tui.screen_support import SMALL, WIDE, Desk, make_app
+from tests.tui.screen_support import HUGE, SMALL, WIDE, Desk, fix_host, make_app
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +33,7 @@ async def _at_rest(_: Desk, __: Path) -> None:
 async def _faults(one: Desk, cache: Path) -> None:
     packed_path(cache, BUSYBOX).unlink()
     (cache / f"{NGINX.digest}.config.json").unlink()
-    await one.until(lambda: "2 problems" in one.header)
+    await one.until(lambda: "2 high" in one.header)
     await one.press("j", "space", "space", "home")
 
 
@@ -72,6 +74,54 @@ async def _sort(one: Desk, _: Path) -> None:
     await one.open("s", "MenuScreen")
 
 
+async def _copy(one: Desk, _: Path) -> None:
+    await one.open("c", "MenuScreen")
+
+
+async def _commands(one: Desk, _: Path) -> None:
+    await one.open("colon", "CommandScreen")
+    await one.press("t", "i")
+
+
+async def _nothing(one: Desk, _: Path) -> None:
+    await one.press("slash", *"alpine", "space", *"zz")
+    await one.until(lambda: "0 of 7 match; 3 without" in one.text)
+
+
+async def _table_alone(one: Desk, _: Path) -> None:
+    await one.press("backslash", "j")
+
+
+async def _deleted(one: Desk, _: Path) -> None:
+    for count in (6, 5):
+        await one.open("d", "DeleteScreen")
+        await one.until(lambda: "nothing is changed" in one.status)
+        await one.press("y")
+        await one.until(lambda count=count: one.table.total == count, "the deletion")  # type: ignore[misc]
+    await one.until(lambda: one.live.host.trash > 2_000_000, "what lies in the trash")
+
+
+async def _timeline(one: Desk, cache: Path) -> None:
+    await _deleted(one, cache)
+    await one.open("t", "TimelineScreen")
+    await one.until(lambda: "2 transactions" in one.status)
+    screen = one.app.screen
+    assert isinstance(screen, TimelineScreen)
+    told = (
+        replace(done, id=f"00000{number}-5f3c", started=float(MODIFIED), by="ocitui (process 812, alice as root@host7)")
+        for number, done in enumerate(screen._transactions.values(), 1)
+    )
+    screen._transactions = {done.id: done for done in told}
+    screen._show()
+    await one.press("j")
+
+
+async def _history(one: Desk, cache: Path) -> None:
+    await _deleted(one, cache)
+    await one.press("6")
+    await one.until(lambda: "its packed file was written" in one.text)
+
+
 async def _filter(one: Desk, _: Path) -> None:
     await one.press("slash", *"alpine")
     await one.until(lambda: "3/7" in one.status or "3/8" in one.status)
@@ -80,7 +130,7 @@ async def _filter(one: Desk, _: Path) -> None:
 async def _broken_document(one: Desk, cache: Path) -> None:
     (cache / f"{BUSYBOX.digest}.config.json").write_text('{"architecture": "amd64", "os": }')
     await one.press("3")
-    await one.until(lambda: "expected value" in one.text and "problem" in one.header and not one.live.looking)
+    await one.until(lambda: "expected value" in one.text and "2 high" in one.header and not one.live.looking)
 
 
 async def _form(one: Desk, _: Path) -> None:
@@ -133,7 +183,7 @@ async def _problem(one: Desk, cache: Path) -> None:
     (cache / f"{BUSYBOX.digest}.config.json").write_text('{"architecture": "amd64", "os": }')
     packed_path(cache, NGINX).unlink()
     (cache / f"sha256:{'0' * 64}.squashfs").write_bytes(b"hsqs")
-    await one.until(lambda: "4 problems" in one.header)
+    await one.until(lambda: "3 high" in one.header and "1 low" in one.header)
 
 
 async def _problems(one: Desk, cache: Path) -> None:
@@ -160,33 +210,53 @@ async def _sources(one: Desk, cache: Path) -> None:
 
 async def _problems_tab(one: Desk, cache: Path) -> None:
     await _problem(one, cache)
-    await one.press("4")
+    await one.press("5")
     await one.until(lambda: "config-unparsable" in one.text)
 
 
 async def _why(one: Desk, cache: Path) -> None:
     packed_path(cache, BUSYBOX, "erofs").unlink()
+    await one.until(lambda: "1 high" in one.header and not one.live.looking)
     await one.open("w", "WhyScreen")
     await one.until(lambda: "In erofs" in one.lines)
 
 
+_LOOKS: dict[str, dict[str, Any]] = {
+    "dark": {},
+    "light": {"theme": "light"},
+    "ansi": {"theme": "ansi"},
+    "plain": {"theme": "ansi", "no_color": True},
+    "ascii": {"theme": "ansi", "ascii": True},
+}
+_EVERYWHERE: dict[str, tuple[Prepare, dict[str, Any]]] = {
+    "main": (_faults, {}),
+    "corrupt": (_corrupt, {"daemon": _RUNNING}),
+    "problems": (_problems, {"daemon": _RUNNING}),
+    "repair": (_repair, {"daemon": _RUNNING}),
+}
 _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
-    "main": (SMALL, _faults, {}),
-    "wide": (WIDE, _faults, {}),
+    **{
+        f"{name} {look} {size[0]}": (size, prepare, {**more, **options})
+        for name, (prepare, more) in _EVERYWHERE.items()
+        for look, options in _LOOKS.items()
+        for size in (SMALL, WIDE, HUGE)
+    },
     "smallest": ((40, 10), _at_rest, {}),
     "filter": (SMALL, _filter, {}),
-    "corrupt": (SMALL, _corrupt, {"daemon": _RUNNING}),
+    "nothing matches": (SMALL, _nothing, {}),
+    "table alone": (SMALL, _table_alone, {}),
     "verdict": (SMALL, _verdict, {"daemon": _RUNNING}),
     "delete": (SMALL, _plan, {"daemon": _RUNNING}),
     "delete many": (SMALL, _plan_of_many, {}),
     "resolve": (SMALL, _resolve, {}),
     "help": (SMALL, _help, {}),
     "sort": (SMALL, _sort, {}),
+    "copy": (SMALL, _copy, {}),
+    "commands": (SMALL, _commands, {}),
+    "timeline": (SMALL, _timeline, {}),
+    "history": (SMALL, _history, {}),
     "broken document": (SMALL, _broken_document, {}),
     "read-only": (SMALL, _at_rest, {"read_only": True}),
-    "light": (SMALL, _faults, {"theme": "light"}),
-    "ansi": (SMALL, _faults, {"theme": "ansi"}),
-    "ascii": (SMALL, _faults, {"ascii": True}),
     "import form": (SMALL, _form, {}),
     "import options": (SMALL, _options, {}),
     "import preview": (SMALL, _preview, {"daemon": _RUNNING}),
@@ -195,21 +265,12 @@ _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "importing": (SMALL, _importing, {}),
     "imports": (SMALL, _imports, {}),
     "imports wide": (WIDE, _imports, {}),
-    "imports ascii": (SMALL, _imports, {"ascii": True}),
-    "imports light": (SMALL, _imports, {"theme": "light"}),
     "import failed": (SMALL, _failed_import, {"theme": "ansi"}),
     "quit": (SMALL, _quit, {"daemon": _RUNNING}),
-    "problems": (SMALL, _problems, {"daemon": _RUNNING}),
-    "problems wide": (WIDE, _problems, {}),
-    "problems ascii": (SMALL, _problems, {"ascii": True}),
     "problems tab": (SMALL, _problems_tab, {}),
-    "repair": (SMALL, _repair, {"daemon": _RUNNING}),
-    "repair light": (SMALL, _repair, {"theme": "light"}),
     "sources": (SMALL, _sources, {}),
     "sources wide": (WIDE, _sources, {"theme": "ansi"}),
     "why": (SMALL, _why, {}),
-    "light corrupt": (SMALL, _corrupt, {"theme": "light"}),
-    "ansi corrupt": (SMALL, _corrupt, {"theme": "ansi"}),
 }
 
 
@@ -218,14 +279,18 @@ def test_the_screen_looks_like_this(
     picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Draws
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ocitui.tui.widgets.entry_table.time", lambda: MODIFIED + 86_400)
+    fix_host(monkeypatch, MODIFIED + 86_400)
     make_cache(_DIRECTORY)
     size, prepare, options = _PICTURES[picture]
-    app = make_app(_DIRECTORY, **options)
+    app = make_app(_DIRECTORY, **{name: value for name, value in options.items() if name != "no_color"})
+    app.no_color = options.get("no_color", False)
 
     async def arrange(pilot: Pilot[int]) -> None:
         one = Desk(app, pilot)
-        await one.until(lambda: one.live.loaded and one.live.daemon == app.session.daemon_state(), "the first reading")
+        await one.until(
+            lambda: one.live.loaded and one.live.host.daemon == app.session.daemon_state(), "the first reading"
+        )
+        await one.until(lambda: one.live.host.disk is not None, "the room of the disk")
         await one.settle()
         await prepare(one, _DIRECTORY)
         await one.settle()

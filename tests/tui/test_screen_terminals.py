@@ -11,6 +11,7 @@ import pytest
 from ocitui.cache import index_file
 from ocitui.tui.terminal import Terminal
 from tests.tui.cache_support import BUSYBOX, SEVEN, Image, make_cache, many, packed_path, write_index
+from tests.tui.line_support import RecordedCells, line_of
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -136,7 +137,7 @@ async def test_forty_by_ten_works(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     async with desk(cache, (40, 10)) as one:
         assert "busybox:1.36" in one.text
-        assert "q Quit" in one.text
+        assert "q quit" in one.text
         await one.open("d", "DeleteScreen")
         await one.until(lambda: "nothing is changed" in one.status)
         assert "y Move to the trash" in one.text
@@ -177,21 +178,23 @@ async def test_what_is_out_of_view_writes_nothing(tmp_path: Path) -> None:
         assert one.driver.written[before:] == ""
 
 
-_STEPS = [(SMALL, "dark", 650), (SMALL, "ansi", 350), (MIDDLE, "dark", 750), (WIDE, "dark", 750)]
+_STEPS = [(SMALL, "dark", 500), (SMALL, "ansi", 350), (MIDDLE, "dark", 500), (WIDE, "dark", 500)]
 
 
 @pytest.mark.parametrize(("size", "theme", "most"), _STEPS)
 async def test_a_step_of_the_cursor_writes_little(
     tmp_path: Path, size: tuple[int, int], theme: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with desk(make_cache(tmp_path / "image"), size, theme=theme) as one:
-        # The pane waits for the cursor to rest: here it does not rest.
-        monkeypatch.setattr("ocitui.tui.widgets.entry_pane._REST_SECONDS", 1e6)
-        for _ in range(3):
-            before = len(one.driver.written)
-            await one.press("j")
-            await one.pilot.pause()
-            assert 0 < len(one.driver.written[before:].encode()) <= most
+    with line_of(size, monkeypatch) as line:
+        async with desk(make_cache(tmp_path / "image"), size, driver=RecordedCells, theme=theme) as one:
+            # The pane waits for the cursor to rest: here it does not rest.
+            monkeypatch.setattr("ocitui.tui.widgets.entry_pane._REST_SECONDS", 1e6)
+            for row in (1, 2, 3):
+                before = len(line.written)
+                await one.press("j")
+                await one.until(lambda row=row: "▸" in line.terminal.screen.display[row + 3])  # type: ignore[misc]
+                await one.pilot.pause()
+                assert 0 < len(line.written[before:].encode()) <= most
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ocitui.cache.verdict import Condition, Health
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.live import LiveChange
 from ocitui.tui.screens.answers import VerdictScreen
-from ocitui.tui.screens.changes import DeleteScreen, JournalScreen, TrashScreen
+from ocitui.tui.screens.changes import DeleteScreen, TimelineScreen, TrashScreen
 from ocitui.tui.screens.help import HelpScreen
 from ocitui.tui.screens.problems import ProblemsScreen
 from ocitui.tui.session import ScreenOptions, SessionApp, SessionScreen
@@ -33,7 +33,7 @@ class _OneScreen(SessionApp):
 @pytest.mark.parametrize(
     ("screen", "shows"),
     [
-        (JournalScreen(), "no transaction yet"),
+        (TimelineScreen(), "no transaction yet"),
         (TrashScreen(), "the trash is empty"),
         (VerdictScreen(), "loaded"),
         (ProblemsScreen(), "looking"),

@@ -66,6 +66,26 @@ async def test_the_trash_is_emptied_only_when_asked(tmp_path: Path) -> None:
         assert (record.id, record.state) == (done.id, TransactionState.EMPTIED)
 
 
+async def test_a_mark_draws_the_rows_anew_that_it_changes_and_no_other(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        for image in (TEA, NGINX):
+            await one.session.cache.delete([(image.digest, "squashfs")])
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: len(rows(one)) == 8)
+        view = one.app.screen.query_one(PickList)
+        before = view.rows
+        marks = {"j": [], "space": [1], "k": [1], "home": [1], "a": [*range(8)], "A": []}
+        for key, marked in marks.items():
+            await one.press(key)
+            assert [at for at, row in enumerate(view.rows) if row.text.startswith("●")] == marked, key
+            if key == "space":
+                assert [at for at, row in enumerate(view.rows) if row is not before[at]] == [0, 1]
+        await one.press("home", "space")
+        assert [row.text[0] for row in view.rows] == ["●"] * 4 + [" "] * 4
+        await one.press("home", "j", "space")
+        assert [row.text[0] for row in view.rows] == [" ", " ", "●", "●"] + [" "] * 4
+
+
 async def test_the_transaction_of_a_file_is_undone_from_the_trash(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image")
     before = {path.name: path.read_bytes() for path in cache.iterdir()}

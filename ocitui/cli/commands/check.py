@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError, StorageError
+from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
-from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, place, run_async, with_options, writing
-from ..output import InterruptedBySignalError, JsonLines, UsageProblemError, refuse_read_only, say, status_of
-from ..progress import check_text, line_shown
-from ..prose import paragraph
+from ..layout import paragraph
+from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
+from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
+from ..progress import doctor_text, line_shown
 from ..selectors import (
     NoSuchFindingError,
     complete_acknowledged,
@@ -120,7 +120,7 @@ check_options = with_options(
 
 @click.command("check")
 @check_options
-@writing
+@keeping
 def check_command(settings: Settings, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
@@ -137,16 +137,8 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and settings.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
-    if not settings.as_json:
-        return _check(settings, asked, metrics_only=to_stdout)
-    try:
-        return _check(settings, asked)
-    except CacheError as error:
-        JsonLines(settings).fail(error.code, error.message, error.hint)
-        return status_of(error)
-    except InterruptedBySignalError as error:
-        JsonLines(settings).fail("interrupted", error.message, error.hint)
-        return 128 + error.number
+    settings = replace(settings, as_lines=settings.as_json)
+    return reported(settings, lambda: _check(settings, asked, metrics_only=to_stdout))
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
@@ -179,10 +171,7 @@ def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
     from ocitui.doctor.findings import Depth
 
     options = ExamineOptions(
-        Depth(asked.depth),
-        max_rate=asked.max_rate,
-        older_than=asked.older_than,
-        ledger_writes=not settings.read_only,
+        Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
     )
     return options if asked.jobs is None else replace(options, jobs=asked.jobs)
 
@@ -198,13 +187,10 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
         options = replace(examine_options(settings, asked), keys=keys)
-        return await asyncio.gather(
-            _follow(settings, options, output, found, show),
-            keep_index_aside(settings),
-        )
+        return await asyncio.gather(_follow(settings, options, output, found, show), keep_index_aside(settings))
 
     try:
-        with line_shown(check_text) as show:
+        with line_shown(doctor_text) as show:
             return run_async(work())
     except InterruptedBySignalError as error:
         output.stopped(found)
@@ -257,14 +243,16 @@ class Acceptance:
             if asked.forget:
                 raise
             known = []  # the examination says so, and shows every finding
-        gone = known if asked.forget_all else [_one(word, known) for word in asked.forget]
+        gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
         if gone:
             withdraw(settings.directory, gone)
         return cls(settings.directory, frozenset(known).difference(gone), asked.acknowledge)
 
     def accepts(self, finding: Finding) -> bool:
         """Whether it is acknowledged, or about to be."""
-        return finding.fingerprint in self.known or any(finding.fingerprint.startswith(word) for word in self.words)
+        return finding.fingerprint in self.known or any(
+            fingerprints(word, [finding.fingerprint]) for word in self.words
+        )
 
     def end(self, report: Report) -> Report:
         """Accept what is to be, and mark all such findings.
@@ -273,24 +261,16 @@ class Acceptance:
         """
         from ocitui.doctor.acknowledged import acknowledge
 
-        wanted = {_found(word, report.findings) for word in self.words}
+        wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in self.words}
         if wanted:
             acknowledge(self.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
         return report.with_acknowledged(self.known | wanted)
 
 
-def _one(word: str, known: Iterable[str]) -> str:
-    found = [fingerprint for fingerprint in known if fingerprint.startswith(word)]
-    if len(found) != 1:
-        which = f"{len(found)} acknowledged findings have" if found else "no acknowledged finding has"
-        raise NoSuchFindingError(f"{which} the id {word}", hint="ocitui check --all shows them")
-    return found[0]
-
-
-def _found(word: str, findings: Sequence[Finding]) -> str:
-    found = fingerprints(word, findings)
+def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
+    found = fingerprints(word, known)
     if not found:
-        raise NoSuchFindingError(f"no finding has the id {word}", hint="ocitui check --all shows each with its id")
+        raise NoSuchFindingError(f"no {what} has the id {word}", hint="ocitui check --all shows each with its id")
     return found[0]
 
 
@@ -318,7 +298,7 @@ class JsonOutput(CheckOutput):
     def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
         from ocitui.doctor.findings import Severity
 
-        self._lines = JsonLines(settings)
+        self._settings = settings
         self._minimum = Severity(asked.severity or Severity.INFO)
         self._accepts = accepts
 
@@ -326,12 +306,12 @@ class JsonOutput(CheckOutput):
         for finding in findings:
             if finding.severity.rank >= self._minimum.rank:
                 accepted = finding.acknowledged or self._accepts(finding)
-                self._lines.write("finding", **finding_json(finding, acknowledged=accepted))
+                emit_line(self._settings, "finding", **finding_json(finding, acknowledged=accepted))
 
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         summary = summary_json(report)
         summary["notes"] += kept
-        self._lines.write("summary", clean=not failed, **summary)
+        emit_line(self._settings, "summary", clean=not failed, **summary)
 
 
 class MetricsOutput(CheckOutput):
@@ -340,8 +320,7 @@ class MetricsOutput(CheckOutput):
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         from ocitui.doctor.prometheus import prometheus
 
-        for line in prometheus(report).splitlines():
-            say(line)
+        say(*prometheus(report).splitlines())
 
 
 class TextOutput(CheckOutput):
@@ -357,9 +336,7 @@ class TextOutput(CheckOutput):
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         shown = report.shown(self._minimum, acknowledged=self._whole)
         self._show(shown)
-        summary = (*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
-        for line in summary:
-            say(line)
+        say(*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
         say(_outcome(report, shown, self._asked))
         if failed:
             say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
@@ -371,11 +348,7 @@ class TextOutput(CheckOutput):
             say("that is what was found so far")
 
     def _show(self, findings: Sequence[Finding]) -> None:
-        for line in place(self._settings):
-            say(line)
-        say()
-        for line in _finding_lines(findings, whole=self._whole):
-            say(line)
+        say(*place(self._settings), "", *_finding_lines(findings, whole=self._whole))
 
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
@@ -437,15 +410,16 @@ def _repair(report: Report) -> str:
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
-    from ocitui.doctor.findings import Severity, clean_text, tally
+    from ocitui.doctor.findings import clean_text, tally
 
-    problems = report.shown(Severity.LOW)
+    problems = report.shown()
     seen = set(shown)
     hidden = [finding for finding in report.findings if finding not in seen]
     accepted = sum(finding.acknowledged for finding in hidden)
     parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
     parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
-    found = f"found       {tally(problems) or f'nothing wrong: {clean_text(report.depth)}'}"
+    clean = " with what was looked at" if asked.entries else f": {clean_text(report.depth)}"
+    found = f"found       {tally(problems) or f'nothing wrong{clean}'}"
     return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
 
 

@@ -26,7 +26,9 @@ def completion_command(context: click.Context, shell: str) -> ExitCode:
     Names, digests, transactions, findings and filters are those of the cache that -C or OCITUI_CACHE names; of a
     corrupt index, what can be read of it. Nothing is written.
     """
-    click.echo(completion_script(context.find_root().command, shell))
+    made = get_completion_class(shell)
+    assert made is not None, "click knows each of these shells"
+    click.echo(made(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source())
     return ExitCode.CLEAN
 
 
@@ -92,14 +94,6 @@ def _escaped(value: str) -> str:
 
 
 add_completion_class(Bash)
-
-
-def completion_script(command: click.Command, shell: str) -> str:
-    """The script that a shell evaluates. Raises LookupError for a shell that click does not know."""
-    made = get_completion_class(shell)
-    if made is None:
-        raise LookupError(shell)
-    return made(command, {}, PROGRAM, COMPLETION_VARIABLE).source()
 
 
 def complete(command: click.Command, instruction: str) -> int:

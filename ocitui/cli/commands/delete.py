@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.words.json_values import transaction_json
-
 from ..options import FORMATS, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import NotAskedError, emit, fail, say
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 from ..settings import ExitCode, Settings
+from ..transactions import tell_done
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, PackerCache, Transaction
+    from ocitui.cache import DeletePlan, PackerCache
+    from ocitui.cache.index import Key
 
 
 @click.command("delete")
@@ -40,26 +39,26 @@ def delete_command(
     need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(settings, cache, words, filter_text, formats))
+        plan, lost_names = run_async(_make_plan(cache, chosen_keys(settings, cache, words, filter_text, formats)))
         used_by = users_of_any(settings.directory, plan.entries)
-        try:
-            agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?")
-            agree_to_drop_used(settings, used_by, "delete them all the same?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, plan=plan_json(plan, used_by))
-            return ExitCode.USAGE
-        _tell(settings, plan, used_by, run_async(cache.delete(plan.keys, plan)))
+
+        def told() -> dict[str, Any]:
+            return {"plan": plan_json(plan, used_by)}
+
+        agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?", told)
+        agree_to_drop_used(settings, used_by, "delete them all the same?", told)
+        done = run_async(cache.delete(plan.keys, plan))
+        said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
+        tell_done(settings, done, "brings it back", [said], told)
         return ExitCode.CLEAN
 
     return as_agreed(agreed, carry_out)
 
 
-async def _make_plan(
-    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Sequence[str]
-) -> tuple[DeletePlan, list[str]]:
+async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeletePlan, list[str]]:
     """The plan, and the names that no entry carries afterwards."""
+    plan = await cache.plan_delete(chosen)
     index = await cache.index()
-    plan = await cache.plan_delete(chosen_keys(settings, index, words, filter_text, formats))
     keys = zip(index.digests, index.formats, strict=True)
     gone, left = set(plan.keys), set[str | None]()
     left.update(name for key, name in zip(keys, index.names, strict=True) if key not in gone)
@@ -89,13 +88,3 @@ def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]
         for line in map(section.line, section.items):
             yield f"  {line.label}  {line.text}"
     yield from (f"afterwards nothing carries the name {name}" for name in lost_names)
-
-
-def _tell(settings: Settings, plan: DeletePlan, used_by: Sequence[str], done: Transaction) -> None:
-    if settings.as_json:
-        emit(settings, plan=plan_json(plan, used_by), transaction=transaction_json(done))
-        return
-    say("deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries")
-    say(f"transaction {done.id} (ocitui undo {done.id} brings it back)")
-    if done.note:
-        say(f"note: {done.note}")

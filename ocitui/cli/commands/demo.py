@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from ..options import THEMES
+from ..options import NoTerminalError, no_mouse_option, theme_option
 from ..output import is_terminal, say
 from ..settings import ExitCode
 
 
 @click.command("demo")
 @click.option("--keep", is_flag=True, help="Leave the cache there; without a terminal it is only made.")
-@click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
-@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+@theme_option
+@no_mouse_option
 def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     """Make a small cache with a few faults in it, in a temporary directory, and open it."""
     import shutil
@@ -25,32 +25,20 @@ def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
 
     shown = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     if not shown and not keep:
-        raise NowhereToShowError
+        hint = "ocitui demo --keep only makes the cache, for other commands"
+        raise NoTerminalError("there is no terminal to show the demo on", hint)
     place = Path(tempfile.mkdtemp(prefix="ocitui-demo-"))
     directory = place / "cache" / "image"
     status: int = ExitCode.CLEAN
     try:
         make_demo_cache(directory)
         if shown:
-            status = _open_screen(directory, theme, mouse=not no_mouse)
+            from ocitui.tui.app import run_screen
+            from ocitui.tui.session import ScreenOptions
+
+            status = run_screen(ScreenOptions(directory=directory, theme=theme, mouse=not no_mouse))
     finally:
         if not keep:
             shutil.rmtree(place, ignore_errors=True)
     say(f"the demo's cache is in {directory}" if keep else f"the demo's cache was in {directory}, and is removed")
     return status
-
-
-class NowhereToShowError(click.UsageError):
-    """There is no terminal for the screen."""
-
-    hint = "ocitui demo --keep only makes the cache, for other commands"
-
-    def __init__(self) -> None:
-        super().__init__("there is no terminal to show the demo on")
-
-
-def _open_screen(directory: Path, theme: str | None, *, mouse: bool) -> int:
-    from ocitui.tui.app import run_screen
-    from ocitui.tui.session import ScreenOptions
-
-    return run_screen(ScreenOptions(directory=directory, theme=theme, mouse=mouse))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
@@ -29,7 +30,7 @@ def help_command(context: click.Context, topic: str | None) -> ExitCode:
     if topic is None:
         lines = _topics()
     elif topic in TOPICS:
-        lines = styled(_text(topic), _bold if is_terminal(sys.stdout) else str)
+        lines = styled(_text(topic), partial(click.style, bold=True) if is_terminal(sys.stdout) else str)
     elif (command := root.command.get_command(root, topic)) is not None:
         lines = iter([command.get_help(click.Context(command, root, topic))])
     else:
@@ -62,7 +63,3 @@ def _text(topic: str) -> str:
     from ocitui.tui.actions import keys_text
 
     return keys_text()
-
-
-def _bold(text: str) -> str:
-    return click.style(text, bold=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from ocitui.cache import CacheError
+
 from ..import_options import AskedImport, import_options, source_argument
 from ..options import writing, writing_cache
-from ..output import emit, is_terminal, say
+from ..output import answer, is_terminal, say
 from ..settings import ExitCode, Settings
 
 
@@ -34,24 +37,23 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     ocitui imports.
     """
     from ..import_requests import import_request
-    from ..import_run import carry_out, imported_json, tell_imported
+    from ..import_run import carry_out, imported_json, imported_lines
 
     asked = AskedImport(**typed)
     writing_cache(settings, "import an image")
     request = import_request(asked)
     _mention_interrupted(settings)
     done = carry_out(settings, request)
-    if settings.as_json:
-        emit(settings, **imported_json(settings.directory, done))
-    else:
-        tell_imported(done)
+    answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))
     return ExitCode.CLEAN
 
 
 def _mention_interrupted(settings: Settings) -> None:
     from ocitui.importing.requests import unfinished
 
-    count = len(unfinished(settings.directory))
+    count = 0
+    with suppress(CacheError):
+        count = len(unfinished(settings.directory))
     if count and (is_terminal(sys.stderr) or not settings.as_json):
         what = "1 import was" if count == 1 else f"{count} imports were"
         say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)

@@ -12,11 +12,11 @@ from ocitui.cache import CacheError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
+from ..layout import Column, lay_out, terminal_width
 from ..options import agree, writing, writing_cache, yes_option
-from ..output import CancelledError, NoSuchImportError, UsageProblemError, complain, emit, say, status_of
+from ..output import CancelledError, NoSuchImportError, UsageProblemError, answer, complain, say, status_of
 from ..selectors import complete_import
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.importing.requests import UnfinishedImport
@@ -49,6 +49,7 @@ def imports_command(
     return list_interrupted(settings)
 
 
+_NONE = "no import was interrupted"
 _COLUMNS = (
     Column("ID"),
     Column("INTERRUPTED", rank=2),
@@ -60,20 +61,18 @@ _COLUMNS = (
 
 def list_interrupted(settings: Settings) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
-    from ocitui.importing.requests import blob_store, unfinished
+    from ocitui.importing.blobs import BlobStore
+    from ocitui.importing.requests import unfinished
 
     check_directory(settings.directory)
-    found, kept = unfinished(settings.directory), blob_store(settings.directory).size()
-    if settings.as_json:
-        emit(settings, imports=[_record_json(one) for one in found], downloaded=kept)
-        return ExitCode.CLEAN
-    for line in lay_out(_COLUMNS, [_row(one) for one in found], terminal_width()) if found else []:
-        say(line)
-    if not found:
-        say("no import was interrupted")
-    else:
-        say("ocitui imports --go-on carries them out, --forget forgets them")
-    say(f"{human_size(kept)} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
+    found, kept = unfinished(settings.directory), BlobStore(settings.directory).size()
+    lines = [_NONE]
+    if found:
+        lines = [*lay_out(_COLUMNS, [_row(one) for one in found], terminal_width())]
+        lines.append("ocitui imports --go-on carries them out, --forget forgets them")
+    size = human_size(kept)
+    lines.append(f"{size} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
+    answer(settings, lambda: {"imports": [_record_json(one) for one in found], "downloaded": kept}, lines)
     return ExitCode.CLEAN
 
 
@@ -90,33 +89,32 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
         except CancelledError:
             raise
         except CacheError as error:
-            complain(f"{one.request.source}: {error.message}", error.hint)
+            complain(f"{_what(one)}: {error.message}" if not one.problem else error.message, error.hint)
             failure = {"code": error.code, "message": error.message, "hint": error.hint}
             results.append(_record_json(one) | {"error": failure})
             status = status or status_of(error)
-    if settings.as_json:
-        emit(settings, imports=results)
-    elif not results:
-        say("no import was interrupted")
+    answer(settings, lambda: {"imports": results}, () if results else [_NONE])
     return status
 
 
 def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
-    """Forget interrupted imports; what was downloaded for them stays. Raises NoSuchImportError, StorageError."""
+    """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
+    the status. Raises NoSuchImportError, StorageError."""
+    from ocitui.importing.errors import SourceError
     from ocitui.importing.requests import forget
 
     writing_cache(settings, "forget an import")
-    chosen = _chosen(settings, import_ids)
+    status, chosen, forgotten = ExitCode.CLEAN, _chosen(settings, import_ids), []
     for one in chosen:
-        forget(settings.directory, one.id)
-    if settings.as_json:
-        emit(settings, forgotten=[_record_json(one) for one in chosen])
-        return ExitCode.CLEAN
-    for one in chosen:
-        say(f"forgotten: {one.request.source}")
-    if not chosen:
-        say("no import was interrupted")
-    return ExitCode.CLEAN
+        try:
+            forget(settings.directory, one.id)
+            forgotten.append(one)
+        except SourceError as error:
+            complain(error.message, error.hint)
+            status = status_of(error)
+    lines = [f"forgotten: {_what(one)}" for one in forgotten] if chosen else [_NONE]
+    answer(settings, lambda: {"forgotten": [_record_json(one) for one in forgotten]}, lines)
+    return status
 
 
 def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
@@ -124,11 +122,12 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
     Raises NotAskedError, CancelledError, StorageError.
     """
-    from ocitui.importing.requests import blob_store, unfinished
+    from ocitui.importing.blobs import BlobStore
+    from ocitui.importing.requests import unfinished
     from ocitui.importing.staging import remove_abandoned
 
     writing_cache(settings, "remove what was downloaded")
-    blobs = blob_store(settings.directory)
+    blobs = BlobStore(settings.directory)
     freed, left = 0, remove_abandoned(settings.directory)
     if kept := blobs.size():
         waiting = len(unfinished(settings.directory))
@@ -136,12 +135,10 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
         lines += [f"interrupted imports that need them: at most {waiting}; they download them again"] if waiting else []
         agree(settings, agreed, lines, "remove them?")
         freed = blobs.clear()
-    if settings.as_json:
-        emit(settings, removed=freed, downloaded=blobs.size())
-    else:
-        lines = [f"{human_size(freed)} were removed"] if freed or not left else []
-        lines += [f"what {counted(left, 'killed import', 'killed imports')} left is removed"] if left else []
-        say("; ".join(lines) if freed or left else "there was nothing to remove")
+    said = [f"{human_size(freed)} were removed"] if freed else []
+    said += [f"what {counted(left, 'killed import', 'killed imports')} left is removed"] if left else []
+    line = "; ".join(said) or "there was nothing to remove"
+    answer(settings, lambda: {"removed": freed, "downloaded": blobs.size()}, [line])
     return ExitCode.CLEAN
 
 
@@ -167,21 +164,22 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
 
 
 def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
-    from ..import_run import go_on, imported_json, tell_imported
+    from ..import_run import go_on, imported_json, imported_lines
 
+    one.require_readable()
     if not settings.as_json:
         say(f"{one.request.source} as {one.request.format}")
     done = go_on(settings, one.request, one.id)
     if not settings.as_json:
-        tell_imported(done)
+        say(*imported_lines(done))
     return imported_json(settings.directory, done)
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:
-    request = one.request
-    return {
-        "id": one.id,
-        "started": datetime.fromtimestamp(one.started, UTC).isoformat(),
+    request, told = one.request, {"id": one.id, "started": datetime.fromtimestamp(one.started, UTC).isoformat()}
+    if one.problem:
+        return told | {"source": None, "problem": one.problem}
+    return told | {
         "source": request.source,
         "name": request.name,
         "format": request.format.value,
@@ -191,4 +189,9 @@ def _record_json(one: UnfinishedImport) -> dict[str, Any]:
 
 def _row(one: UnfinishedImport) -> list[str]:
     request = one.request
-    return [one.id, timestamp(one.started), request.format, request.name or "", request.source]
+    format_ = "" if one.problem else request.format
+    return [one.id, timestamp(one.started), format_, request.name or "", _what(one)]
+
+
+def _what(one: UnfinishedImport) -> str:
+    return f"cannot be read: {one.problem}" if one.problem else one.request.source

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocitui.cache import CacheError
-from ocitui.text import human_size
+from ocitui.text import human_size, short_digest
 
 from ..import_options import AskedSource, source_argument, source_options
+from ..layout import Column, lay_out, terminal_width
 from ..options import FORMATS, cache_of, reading, run_async
-from ..output import emit, say
+from ..output import answer
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
-    from ocitui.importing.requests import ImportRequest
-    from ocitui.importing.sources.images import ListedImage, SourceImage, SourceListing
+    from ocitui.importing.inspect import Inspection
+    from ocitui.importing.sources.images import ListedImage
     from ocitui.importing.sources.packed import PackedSource
 
 
@@ -36,22 +38,28 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
+    from ocitui.importing.inspect import Inspection, inspect_source
+    from ocitui.importing.sources.images import SourceKind
     from ocitui.importing.sources.packed import inspect_packed
 
     from ..import_requests import packed_files, read_request
 
     asked = AskedSource(**typed)
     request, files = read_request(asked), packed_files(asked)
-    if files is not None:
-        return _tell_packed(settings, run_async(inspect_packed(files)), run_async(_cached(settings)))
-    preview = run_async(_preview(request))
-    cached = run_async(_cached(settings))
-    if settings.as_json:
-        _emit(settings, preview, cached)
-    else:
-        for line in _describe(preview, cached):
-            say(line)
-    return ExitCode.CLEAN if preview.chosen else ExitCode.PROBLEMS
+
+    async def see() -> tuple[Inspection, Cached]:
+        inspection = (
+            Inspection(SourceKind.PACKED, packed=await inspect_packed(files))
+            if files
+            else await inspect_source(request, lambda _: None)
+        )
+        return inspection, await _cached(settings)
+
+    inspection, cached = run_async(see())
+    lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
+    told = partial(_packed_json, inspection.packed, cached) if inspection.packed else partial(_json, inspection, cached)
+    answer(settings, told, chain(lines, cached.note))
+    return ExitCode.CLEAN if inspection.can_be_taken else ExitCode.PROBLEMS
 
 
 _COLUMNS = (
@@ -63,7 +71,6 @@ _COLUMNS = (
     Column("LAYERS", right=True, rank=5),
     Column("CACHED AS", rank=3),
 )
-_SHORT_DIGEST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,10 @@ class Cached:
 
     descriptors: Sequence[Descriptor] = ()
     problem: str = ""
+
+    @property
+    def note(self) -> list[str]:
+        return [f"note: whether the cache has it is not known: {self.problem}"] if self.problem else []
 
     def of(self, digest: str | None) -> list[Descriptor]:
         return [one for one in self.descriptors if one.digest == digest]
@@ -83,36 +94,6 @@ class Cached:
         return [{"format": one.format, "name": one.image_name} for one in self.of(digest)]
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """All that a source holds; ``chosen`` is what an import takes, None with the ``problem`` that keeps it from it."""
-
-    listing: SourceListing
-    chosen: SourceImage | None
-    problem: str
-
-    @property
-    def notes(self) -> list[str]:
-        notes = dict.fromkeys((*self.listing.notes, *(self.chosen.notes if self.chosen else ())))
-        return [note for note in notes if note not in self.problem]
-
-
-async def _preview(request: ImportRequest) -> Preview:
-    from ocitui.importing.errors import SourceError
-    from ocitui.importing.sources.opening import open_source
-
-    notes: list[str] = []
-    source = await open_source(request.source, request.source_options(notes.append))
-    try:
-        listing = await source.listing()
-        try:
-            return Preview(listing, await source.resolve(), "")
-        except SourceError as error:
-            return Preview(listing, None, error.one_line)
-    finally:
-        await source.close()
-
-
 async def _cached(settings: Settings) -> Cached:
     try:
         return Cached(await cache_of(settings).list())
@@ -120,20 +101,19 @@ async def _cached(settings: Settings) -> Cached:
         return Cached(problem=error.message)
 
 
-def _emit(settings: Settings, preview: Preview, cached: Cached) -> None:
-    listing, chosen = preview.listing, preview.chosen
-    emit(
-        settings,
-        source=listing.source,
-        kind=listing.kind.value,
-        images=[_image_json(image, chosen, cached) for image in listing.images],
-        notes=preview.notes,
-        problems=[preview.problem] if preview.problem else [],
-    )
+def _json(inspection: Inspection, cached: Cached) -> dict[str, Any]:
+    assert inspection.listing is not None
+    return {
+        "source": inspection.listing.source,
+        "kind": inspection.kind.value,
+        "images": [_image_json(image, inspection, cached) for image in inspection.images],
+        "notes": _notes(inspection),
+        "problems": [inspection.refusal.one_line] if inspection.refusal else [],
+    }
 
 
-def _image_json(image: ListedImage, chosen: SourceImage | None, cached: Cached) -> dict[str, Any]:
-    taken = chosen is not None and _is_chosen(image, chosen)
+def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> dict[str, Any]:
+    taken = _is_taken(image, inspection)
     return {
         "names": list(image.names),
         "platform": str(image.platform) if image.platform else None,
@@ -141,35 +121,42 @@ def _image_json(image: ListedImage, chosen: SourceImage | None, cached: Cached) 
         "size": image.size,
         "layers": image.layers,
         "taken": taken,
-        "name": str(chosen.image_name) if taken and chosen and chosen.image_name else None,
+        "name": str(inspection.name) if taken and inspection.name else None,
         "cached": cached.json_of(image.digest),
     }
 
 
-def _is_chosen(image: ListedImage, chosen: SourceImage) -> bool:
-    return (image.digest, image.names) == (chosen.digest, chosen.names)
+def _is_taken(image: ListedImage, inspection: Inspection) -> bool:
+    return inspection.image is not None and (image.digest, image.names) == (
+        inspection.image.digest,
+        inspection.image.names,
+    )
 
 
-def _describe(preview: Preview, cached: Cached) -> list[str]:
-    listing, chosen = preview.listing, preview.chosen
-    rows = [_row(image, chosen, cached) for image in listing.images]
-    lines = list(lay_out(_COLUMNS, rows, terminal_width()))
-    if chosen is not None:
-        named = f"named {chosen.image_name}" if chosen.image_name else "which needs a --name, as the source gives none"
-        lines.append(f"an import takes {chosen.digest}, {named}")
-        lines += [f"the cache has it {text}" for text in _entries(cached.of(chosen.digest))]
-    else:
-        lines.append(f"an import takes none: {preview.problem}")
-    lines += [f"note: {note}" for note in preview.notes]
-    return lines + _problem_of(cached)
+def _notes(inspection: Inspection) -> list[str]:
+    """What there is to know beside what keeps an import from it."""
+    notes = dict.fromkeys(note for one in (inspection.listing, inspection.image) if one for note in one.notes)
+    return [note for note in notes if not (inspection.refusal and note in inspection.refusal.one_line)]
 
 
-def _row(image: ListedImage, chosen: SourceImage | None, cached: Cached) -> list[str]:
+def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
+    rows = [_row(image, inspection, cached) for image in inspection.images]
+    yield from lay_out(_COLUMNS, rows, terminal_width())
+    if inspection.image is not None:
+        named = f"named {inspection.name}" if inspection.name else "which needs a --name, as the source gives none"
+        yield f"an import takes {inspection.digest}, {named}"
+        yield from (f"the cache has it {text}" for text in _entries(cached.of(inspection.digest)))
+    elif inspection.refusal is not None:
+        yield f"an import takes none: {inspection.refusal.one_line}"
+    yield from (f"note: {note}" for note in _notes(inspection))
+
+
+def _row(image: ListedImage, inspection: Inspection, cached: Cached) -> list[str]:
     return [
-        ">" if chosen is not None and _is_chosen(image, chosen) else " ",
+        ">" if _is_taken(image, inspection) else " ",
         ", ".join(image.names),
         str(image.platform or ""),
-        image.digest.removeprefix("sha256:")[:_SHORT_DIGEST],
+        short_digest(image.digest),
         human_size(image.size),
         "" if image.layers is None else str(image.layers),
         " ".join(one.format or "?" for one in cached.of(image.digest)),
@@ -180,21 +167,8 @@ def _entries(found: Sequence[Descriptor]) -> list[str]:
     return [f"as {one.format or 'no format'}, named {one.image_name or 'nothing'}" for one in found]
 
 
-def _problem_of(cached: Cached) -> list[str]:
-    return [f"note: whether the cache has it is not known: {cached.problem}"] if cached.problem else []
-
-
-def _tell_packed(settings: Settings, source: PackedSource, cached: Cached) -> ExitCode:
-    if settings.as_json:
-        emit(settings, source=str(source.files.packed), kind="packed", images=[_packed_json(source, cached)], notes=[])
-    else:
-        for line in _describe_packed(source, cached):
-            say(line)
-    return ExitCode.PROBLEMS if source.problems else ExitCode.CLEAN
-
-
 def _packed_json(source: PackedSource, cached: Cached) -> dict[str, Any]:
-    return {
+    image = {
         "names": [],
         "platform": source.platform or None,
         "digest": source.digest,
@@ -206,21 +180,22 @@ def _packed_json(source: PackedSource, cached: Cached) -> dict[str, Any]:
         "cached": cached.json_of(source.digest),
         "problems": list(source.problems),
     }
+    return {"source": str(source.files.packed), "kind": "packed", "images": [image], "notes": []}
 
 
 def _layers(source: PackedSource) -> int | None:
     return len(source.manifest.value.layers) if source.manifest else None
 
 
-def _describe_packed(source: PackedSource, cached: Cached) -> list[str]:
+def _describe_packed(source: PackedSource, cached: Cached) -> Iterator[str]:
     layers = _layers(source)
-    facts = {
-        "file": f"{source.files.packed}, {human_size(source.size)}",
-        "format": source.format or "unknown",
-        "digest": source.digest or "unknown",
-        "platform": source.platform or "unknown",
-        "layers": "unknown" if layers is None else str(layers),
-    }
-    lines = [f"{name + ':':<10} {fact}" for name, fact in facts.items()]
-    lines += [f"{'cached:':<10} {text}" for text in _entries(cached.of(source.digest))]
-    return lines + [f"{'problem:':<10} {problem}" for problem in source.problems] + _problem_of(cached)
+    facts = [
+        ("file", f"{source.files.packed}, {human_size(source.size)}"),
+        ("format", source.format or "unknown"),
+        ("digest", source.digest or "unknown"),
+        ("platform", source.platform or "unknown"),
+        ("layers", "unknown" if layers is None else str(layers)),
+        *(("cached", text) for text in _entries(cached.of(source.digest))),
+        *(("problem", problem) for problem in source.problems),
+    ]
+    return (f"{f'{name}:':<10} {fact}" for name, fact in facts)

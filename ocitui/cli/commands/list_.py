@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ocitui.cache.files import INDEX_NAME
-from ocitui.text import human_age, human_size
+from ocitui.text import human_age, human_size, short_digest
 from ocitui.words.json_values import entry_json
 
-from ..options import reading
+from ..layout import Column, lay_out, terminal_width
+from ..options import ended_by_signals, reading
 from ..output import emit_list, say, say_lines
-from ..prose import short_digest
 from ..selectors import filter_option, judged_entries, passing
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries
@@ -32,8 +31,13 @@ def list_command(settings: Settings, filter_text: str | None) -> ExitCode:
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
-    judge, entries = judged_entries(settings, filter_text or "")
-    shown = passing(judge, entries, filter_text or "")
+    with ended_by_signals():
+        return _list(settings, filter_text or "")
+
+
+def _list(settings: Settings, filter_text: str) -> ExitCode:
+    judge, entries = judged_entries(settings, filter_text)
+    shown = passing(judge, entries, filter_text)
     if settings.as_json:
         emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
         return ExitCode.CLEAN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +11,10 @@ from ocitui.cache.files import check_directory
 from ocitui.text import human_size, timestamp
 from ocitui.words.json_values import transaction_json
 
+from ..layout import Column, lay_out, terminal_width
 from ..options import cache_of, reading, run_async, tell_notes
-from ..output import emit, say
+from ..output import answer
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out, terminal_width
 from ..transactions import entry_count, file_count
 
 if TYPE_CHECKING:
@@ -30,14 +31,10 @@ def log_command(settings: Settings) -> ExitCode:
     cache = cache_of(settings)
     transactions = run_async(cache.transactions())
     tell_notes([one.note for one in run_async(cache.refused())])
-    if settings.as_json:
-        emit(settings, transactions=[transaction_json(transaction) for transaction in transactions])
-        return ExitCode.CLEAN
-    rows = [_row(transaction) for transaction in transactions]
-    for line in lay_out(_COLUMNS, rows, terminal_width()) if rows else ["there is no transaction"]:
-        say(line)
-    if any(transaction.state is TransactionState.PENDING for transaction in transactions):
-        say(_PENDING_NOTE)
+    rows = map(_row, transactions)
+    lines = lay_out(_COLUMNS, rows, terminal_width()) if transactions else ["there is no transaction"]
+    notes = [_PENDING_NOTE] if any(one.state is TransactionState.PENDING for one in transactions) else []
+    answer(settings, lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))
     return ExitCode.CLEAN
 
 

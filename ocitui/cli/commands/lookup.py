@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,9 +10,10 @@ import click
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.files import known_format
 from ocitui.cache.names import NamedEntry, find_entry
+from ocitui.words.json_values import verdict_json
 
 from ..options import format_option, reading
-from ..output import emit, fail, say
+from ..output import answer, fail, say
 from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
@@ -72,29 +74,19 @@ def verdict_command(settings: Settings) -> ExitCode:
     from ocitui.cache.index_file import read_patiently
 
     verdict = read_patiently(settings.directory).verdict
-    if settings.as_json:
-        emit(
-            settings,
-            outcome=verdict.outcome.value,
-            entries=verdict.entries,
-            message=verdict.message,
-            line=verdict.line,
-            column=verdict.column,
-        )
-    else:
-        _explain(settings, verdict)
+    answer(settings, lambda: verdict_json(verdict), _explain(settings, verdict))
     return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
 
 
-def _explain(settings: Settings, verdict: Verdict) -> None:
-    say(f"{verdict.outcome}: {verdict.consequence}")
+def _explain(settings: Settings, verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.outcome}: {verdict.consequence}"
     if verdict.message:
-        say(f"index.json breaks here: {verdict.place}")
+        yield f"index.json breaks here: {verdict.place}"
     if not verdict.sound:
         from ocitui.doctor.assessment import advice
 
         if said := advice(settings.directory):
-            say(said)
+            yield said
 
 
 def _asked(named: NamedEntry | None, format_: str | None) -> PackedFormat:
@@ -130,14 +122,11 @@ def _described(found: Explanation) -> dict[str, Any]:
 
 def _answer(settings: Settings, found: Explanation, **keys: Any) -> ExitCode:
     keys = {"hit": found.hit, **keys, "reasons": [reason.text for reason in found.reasons]}
-    if not settings.as_json:
-        for step, reason in enumerate(found.reasons, 1):
-            say(f"{step}. {reason.text}")
+    steps = [f"{step}. {reason.text}" for step, reason in enumerate(found.reasons, 1)]
     if found.error:
+        say(*steps if not settings.as_json else ())
         fail(settings, "document", f"the daemon fails at {found.error}", _DAEMON_ERROR_HINT, **keys)
         return ExitCode.UNCHECKED
-    if settings.as_json:
-        emit(settings, **keys)
-    else:
-        say(f"hit: {found.image.path}" if found.image else "miss: the daemon does not have it")
+    last = f"hit: {found.image.path}" if found.image else "miss: the daemon does not have it"
+    answer(settings, lambda: keys, [*steps, last])
     return ExitCode.CLEAN if found.hit else ExitCode.PROBLEMS

@@ -9,16 +9,16 @@ import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
-from ocitui.words.json_values import transaction_json
 
+from ..layout import paragraph, shortened
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import NotAskedError, emit, fail, say
-from ..prose import paragraph, shortened
+from ..output import answer
 from ..selectors import complete_digest, complete_entry
 from ..settings import ExitCode, Settings
+from ..transactions import tell_done
 
 if TYPE_CHECKING:
-    from ocitui.cache import PackerCache, Transaction
+    from ocitui.cache import PackerCache
     from ocitui.doctor.repair.point import PointPlan
 
 
@@ -42,14 +42,16 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
 
     def carry_out() -> ExitCode:
         plan = run_async(_plan(cache, parsed, digest, form))
-        if not plan.needed:
-            return _tell_settled(settings, plan)
-        try:
-            agree(settings, agreed, _explain(plan), "point the name?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, plan=_plan_json(plan))
-            return ExitCode.USAGE
-        _tell(settings, plan, run_async(point(cache, plan)))
+
+        def told() -> dict[str, Any]:
+            return {"plan": _plan_json(plan)}
+
+        if plan.needed:
+            agree(settings, agreed, _explain(plan), "point the name?", told)
+            done = run_async(point(cache, plan))
+            tell_done(settings, done, "points it back", [shortened(plan.then)], told)
+        else:
+            answer(settings, lambda: {**told(), "transaction": None}, [f"{shortened(plan.then)}: nothing to do"])
         return ExitCode.CLEAN
 
     return as_agreed(agreed, carry_out)
@@ -86,21 +88,3 @@ def _explain(plan: PointPlan) -> Iterator[str]:
     yield str(plan.name)
     for line in point_lines(plan):
         yield from paragraph(line.text, f"  {line.label:<10}  ")
-
-
-def _tell_settled(settings: Settings, plan: PointPlan) -> ExitCode:
-    if settings.as_json:
-        emit(settings, plan=_plan_json(plan), transaction=None)
-    else:
-        say(f"{shortened(plan.then)}: nothing to do")
-    return ExitCode.CLEAN
-
-
-def _tell(settings: Settings, plan: PointPlan, done: Transaction) -> None:
-    if settings.as_json:
-        emit(settings, plan=_plan_json(plan), transaction=transaction_json(done))
-        return
-    say(shortened(plan.then))
-    say(f"transaction {done.id} (ocitui undo {done.id} points it back)")
-    if done.note:
-        say(f"note: {done.note}")

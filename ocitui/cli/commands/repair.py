@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +12,10 @@ import click
 from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
 from ocitui.cache.names import find_entry
 from ocitui.text import counted
-from ocitui.words.json_values import (
-    assessment_json,
-    counts_json,
-    finding_json,
-    plan_json,
-    transaction_json,
-    verdict_json,
-)
+from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..import_options import AskedSource, SourceText
+from ..import_options import AskedRegistry, SourceText, registry_options
+from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
     agree,
@@ -37,16 +30,15 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import NotAskedError, UsageProblemError, emit, fail, say
-from ..progress import line_shown, repair_text
-from ..prose import laid_out, paragraph, text_width
+from ..output import UsageProblemError, emit, say
+from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 from ..settings import ExitCode, Settings
-from ..tables import Column, lay_out
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
     from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
@@ -54,15 +46,12 @@ if TYPE_CHECKING:
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
-_FILE = click.Path(path_type=Path)
-
-
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRepair:
+class AskedRepair(AskedRegistry):
     """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
 
     apply: bool = False
@@ -77,10 +66,6 @@ class AskedRepair:
     registry: bool = False
     even_if_futile: bool = False
     daemon_hangs: bool = False
-    tls_ca: Path | None = None
-    plain_http: bool = False
-    authfile: Path | None = None
-    mirror: str | None = None
 
 
 repair_options = with_options(
@@ -126,10 +111,7 @@ repair_options = with_options(
     click.option(
         "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
     ),
-    click.option("--tls-ca", metavar="FILE", type=_FILE, help="For registries: trust this authority (PEM) too."),
-    click.option("--plain-http", is_flag=True, help="For registries: speak http without TLS."),
-    click.option("--authfile", metavar="FILE", type=_FILE, help="For registries: credentials."),
-    click.option("--mirror", metavar="HOST[:PORT]", help="For Docker Hub's images: this mirror."),
+    registry_options,
 )
 
 
@@ -148,8 +130,6 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
     it exits with 0 where nothing is wrong, else with 1.
     """
-    from ocitui.doctor.findings import Severity
-
     asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
@@ -158,14 +138,10 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     output.planned(looked)
     if not asked.apply:
         output.would()
-        return ExitCode.PROBLEMS if looked.report.fails(Severity.LOW) else ExitCode.CLEAN
-    try:
-        report = _repair(settings, asked, agreed, looked, output)
-    except NotAskedError as error:
-        fail(settings, error.code, error.message, error.hint, **output.so_far())
-        return ExitCode.USAGE
+        return ExitCode.PROBLEMS if looked.report.shown() else ExitCode.CLEAN
+    report = _repair(settings, asked, agreed, looked, output)
     output.done(report)
-    return ExitCode.REMAINING if report.fails(Severity.LOW) else ExitCode.CLEAN
+    return ExitCode.REMAINING if report.shown() else ExitCode.CLEAN
 
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
@@ -175,7 +151,8 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         output.nothing_to_do()
     while looked.plan.made:
         try:
-            _agree(settings, agreed, looked)
+            agree(settings, agreed, looked.lines(), "repair?", output.so_far)
+            agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
             repaired = _apply(settings, looked.plan)
         except PlanChangedError as error:
             tries += 1
@@ -189,27 +166,19 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         rounds += 1
         if not looked.plan.brings_entries or rounds == TRIES:
             return repaired.report
-        looked = look_again(settings, asked, repaired.report)
+        looked = look(settings, asked, repaired.report)
         if looked.plan.made:
             output.planned(looked)
     return looked.report
 
 
-def _agree(settings: Settings, agreed: bool, looked: Looked) -> None:
-    """Ask; twice before what is in use goes. Raises NotAskedError, CancelledError."""
-    agree(settings, agreed, list(looked.lines()), "repair?")
-    agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?")
-
-
 def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
     from ocitui.doctor.repair.apply import apply_plan
 
-    with line_shown(repair_text) as show:
+    with line_shown(doctor_text) as show:
         return run_async(apply_plan(cache_of(settings), plan, show))
 
 
-# What is asked of registries is checked as for an import from one.
-_SOME_REGISTRY = "docker://localhost/any"
 _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
@@ -222,15 +191,8 @@ def repair_request(
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from ocitui.doctor.repair.plan import RepairOptions
 
-    from ..import_requests import read_request
+    from ..import_requests import registry_access
 
-    access = AskedSource(
-        source=_SOME_REGISTRY,
-        tls_ca=asked.tls_ca,
-        plain_http=asked.plain_http,
-        authfile=asked.authfile,
-        mirror=asked.mirror,
-    )
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
         drop=asked.drop,
@@ -242,7 +204,7 @@ def repair_request(
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=read_request(access).source_options(),
+        access=registry_access(asked),
     )
 
 
@@ -271,7 +233,7 @@ def _chosen(word: str, findings: Sequence[Finding], index: ImageIndex) -> Sequen
 
     if word in CATALOGUE:
         return [word]
-    if found := fingerprints(word, findings):
+    if found := fingerprints(word, (one.fingerprint for one in findings)):
         return found
     known = [one for one in findings if one.digest]
     digests, names = [one.digest for one in known], [one.name or None for one in known]
@@ -362,50 +324,39 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     yield from paragraph(sources_tally(entries), "  ")
 
 
-async def _assess(settings: Settings, asked: AskedRepair, report: Report) -> Assessment:
-    """Which copy of the index is good; the operator may say that the daemon answers no more."""
+def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) -> Looked:
+    """Check, where that was not done, and plan. Raises CacheDirectoryError, and what `repair_request` raises."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
+    from ocitui.doctor.assessment_texts import bears_on
 
+    # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
-    return assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
+
+    async def work() -> Looked:
+        report = checked or await _check(settings, asked, show)
+        assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
+        plan = await _plan(settings, asked, report, assessment, show, refusing=checked is None)
+        return Looked(report, plan, assessment if checked is None and bears_on(assessment, report) else None)
+
+    with line_shown(doctor_text) as show:
+        return run_async(work())
 
 
-def look(settings: Settings, asked: AskedRepair) -> Looked:
-    """Check, and plan. Corrupt bytes of the index are kept at once, unless nothing may be written.
-
-    Raises CacheDirectoryError, and what `repair_request` raises.
-    """
+async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Progress], None]) -> Report:
+    """Corrupt bytes of the index are kept at once, unless nothing may be written."""
     import asyncio
 
     from ocitui.doctor.acknowledged import remember_told
-    from ocitui.doctor.assessment_texts import bears_on
     from ocitui.doctor.check.examine import ExamineOptions, examine
     from ocitui.doctor.findings import Depth
 
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
-
-    async def work() -> Looked:
-        report, _ = await asyncio.gather(examine(settings.directory, options, show), keep_index_aside(settings))
-        assessment = await _assess(settings, asked, report)
-        if not settings.read_only:
-            remember_told(settings.directory, report.findings)
-        plan = await _plan(settings, asked, report, assessment, show, refusing=True)
-        return Looked(report, plan, assessment if bears_on(assessment, report) else None)
-
-    with line_shown(repair_text) as show:
-        return run_async(work())
-
-
-def look_again(settings: Settings, asked: AskedRepair, report: Report) -> Looked:
-    """A plan for what a check has found meanwhile."""
-
-    async def work() -> RepairPlan:
-        return await _plan(settings, asked, report, await _assess(settings, asked, report), show)
-
-    with line_shown(repair_text) as show:
-        return Looked(report, run_async(work()), None)
+    report, _ = await asyncio.gather(examine(settings.directory, options, progress), keep_index_aside(settings))
+    if not settings.read_only:
+        remember_told(settings.directory, report.findings)
+    return report
 
 
 async def _plan(
@@ -415,10 +366,12 @@ async def _plan(
     assessment: Assessment,
     progress: ProgressCall,
     *,
-    refusing: bool = False,
+    refusing: bool,
 ) -> RepairPlan:
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.plan import plan_repair
+    from ocitui.importing.errors import SourceError
+    from ocitui.words.lines import OPTIONS, said
 
     digests = [finding.digest for finding in report.findings if finding.digest]
     if asked.adopt or asked.names:
@@ -430,7 +383,11 @@ async def _plan(
     options = repair_request(asked, report.findings, digests, index)
     if refusing:
         refuse_idle(options, report.findings)
-    plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
+    try:
+        plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
+    except SourceError as error:
+        error.hint = said(error.hint, OPTIONS)
+        raise
     return plan.narrowed(options.only) if options.only else plan
 
 
@@ -460,16 +417,13 @@ class RepairOutput:
         if self._settings.as_json:
             emit(self._settings, **self.so_far(), **_state(looked.report))
             return
-        for line in (*place(self._settings), *_findings(looked.report), "", *looked.lines()):
-            say(line)
-        for line in paragraph(_next_step(looked.report, looked.plan)):
-            say(line)
+        say(*place(self._settings), *_findings(looked.report), "", *looked.lines())
+        say(*paragraph(_next_step(looked.report, looked.plan)))
 
     def nothing_to_do(self) -> None:
         """There is no step to be made, and so nothing to ask."""
         if not self._settings.as_json:
-            for line in (*place(self._settings), *self._looks[-1].lines(), "there is nothing to do"):
-                say(line)
+            say(*place(self._settings), *self._looks[-1].lines(), "there is nothing to do")
 
     def made(self, repaired: Repaired) -> None:
         """A plan was carried out."""
@@ -484,16 +438,14 @@ class RepairOutput:
 
     def done(self, report: Report) -> None:
         """The check that followed."""
-        from ocitui.doctor.findings import Severity
         from ocitui.words.findings import remaining_lines
 
         if self._settings.as_json:
             emit(self._settings, **self.so_far(), **_state(report))
             return
         say("checked again:")
-        for line in laid_out(remaining_lines(report, _MOST)):
-            say(line)
-        if report.shown(Severity.LOW) and self._transactions:
+        say(*laid_out(remaining_lines(report, _MOST)))
+        if report.shown() and self._transactions:
             say("ocitui repair shows what else can be done")
 
     def so_far(self) -> dict[str, Any]:
@@ -510,33 +462,29 @@ class RepairOutput:
 
 
 def _state(report: Report) -> dict[str, Any]:
-    from ocitui.doctor.findings import Severity
-
-    remaining = report.shown(Severity.LOW)
+    remaining, summary = report.shown(), summary_json(report)
     return {
         "clean": not remaining,
-        "depth": report.depth.value,
-        "counts": counts_json(report.shown(Severity.INFO)),
+        "depth": summary["depth"],
+        "counts": summary["counts"],
         "remaining": [finding_json(finding) for finding in remaining],
-        "verdict": verdict_json(report.verdict),
+        "verdict": summary["verdict"],
         "coverage": str(report.coverage),
     }
 
 
 def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.findings import Severity, clean_text, tally
+    from ocitui.doctor.findings import clean_text, tally
 
-    found = report.shown(Severity.LOW)
+    found = report.shown()
     yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
     if not report.verdict.sound:
         yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
 
 
 def _next_step(report: Report, plan: RepairPlan) -> str:
-    from ocitui.doctor.findings import Severity
-
     if plan.made:
         return "nothing was changed; the same with --apply asks, and does it"
     if plan.steps or plan.left:
         return "nothing can be done without a word from you: see above what you can do about what stays"
-    return "nothing of that kind was found" if report.shown(Severity.LOW) else "there is nothing to mend"
+    return "nothing of that kind was found" if report.shown() else "there is nothing to mend"

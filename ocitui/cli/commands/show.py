@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,14 +14,17 @@ from ocitui.cache.files import check_directory
 
 from ..options import cache_of, reading, run_async
 from ..output import NoSuchDocumentError, complain, emit, emit_bytes, is_terminal, say
-from ..selectors import chosen_keys, complete_entry, filter_option, find_named, need_entries, whole_digest
+from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 from ..settings import ExitCode, Settings
+
+if TYPE_CHECKING:
+    from ocitui.cache import PackerCache
 
 Kind = Literal["manifest", "config"]
 
 
 @click.command("show")
-@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_entry)
+@click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_shown)
 @filter_option
 @reading
 def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
@@ -31,10 +34,11 @@ def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | 
     """
     *entries, last = words or ("",)
     kind: Kind = "config" if last == "config" else "manifest"
-    if last not in ("manifest", "config") or (not entries and filter_text is None):
+    if last not in DOCUMENTS or (not entries and filter_text is None):
         entries, kind = list(words), "manifest"
     need_entries(entries, filter_text)
-    documents = run_async(_read(settings, entries, filter_text, kind))
+    cache = cache_of(settings)
+    documents = run_async(_read(cache, _digests(settings, cache, entries, filter_text), kind))
     if len(entries) == 1:
         ((digest, raw),) = documents.items()
         if raw is None:
@@ -62,18 +66,19 @@ def _missing(digest: str, kind: Kind) -> NoSuchDocumentError:
     return NoSuchDocumentError(f"there is no {kind} of {digest}")
 
 
-async def _read(
-    settings: Settings, words: Sequence[str], filter_text: str | None, kind: Kind
-) -> dict[str, bytes | None]:
-    """The documents by their digests. A whole digest needs no index; what no entry has is taken for such a one."""
+def _digests(settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None) -> list[str]:
+    """What is asked for. A whole digest needs no index; what no entry has is taken for such a one."""
     check_directory(settings.directory)
-    cache = cache_of(settings)
     digests = [whole_digest(word) for word in words]
-    if not all(digests):
-        index = await cache.index()
-        digests = [digest or find_named(index, word).digest for digest, word in zip(digests, words, strict=True)]
     if filter_text is not None:
-        digests = [digest for digest, _ in chosen_keys(settings, await cache.index(), (), filter_text)]
+        return [digest for digest, _ in chosen_keys(settings, cache, (), filter_text)]
+    if all(digests):
+        return digests
+    index = run_async(cache.index())
+    return [digest or find_named(index, word).digest for digest, word in zip(digests, words, strict=True)]
+
+
+async def _read(cache: PackerCache, digests: Sequence[str], kind: Kind) -> dict[str, bytes | None]:
     return {digest: await cache.read_document(digest, kind) for digest in digests}
 
 
@@ -98,13 +103,12 @@ def _print(raw: bytes, kind: Kind) -> None:
 
 def _show_on_terminal(raw: bytes, kind: Kind) -> None:
     from ocitui.cache import Document
-    from ocitui.tui.widgets.document_text import NotIndentedError, indent
+    from ocitui.words.documents import NotIndentedError, indent
 
     text = raw
     with suppress(ValueError, NotIndentedError):
         text = indent(raw, lambda: True)
-    for line in text.decode(errors="replace").splitlines():
-        say(line)
+    say(*text.decode(errors="replace").splitlines())
     try:
         (Document.manifest if kind == "manifest" else Document.config)(raw)
     except DocumentError as error:

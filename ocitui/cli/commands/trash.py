@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,36 +14,20 @@ import click
 from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
-from ocitui.words.json_values import transaction_json
 
-from ..options import (
-    Span,
-    agree,
-    cache_of,
-    directory_option,
-    json_option,
-    read_only_option,
-    reading,
-    run_async,
-    wait_option,
-    writing,
-    writing_cache,
-    yes_option,
-)
-from ..output import NotAskedError, UsageProblemError, emit, fail, say
-from ..prose import paragraph, shortened
+from ..layout import paragraph, shortened
+from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
+from ..output import UsageProblemError, answer
 from ..selectors import complete_trashed
 from ..settings import ExitCode, Given, Settings
+from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, TrashedFile
 
 
 @click.group("trash", invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
-@directory_option
-@json_option
-@read_only_option
-@wait_option
+@shared_options
 @click.pass_context
 def trash_command(context: click.Context, /, **shared: Any) -> int:
     """List what transactions took out of the cache; restore files of it, or empty it.
@@ -59,15 +44,9 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
     files, transactions = _look(settings)
-    if settings.as_json:
-        emit(settings, files=[file_json(file) for file in files], bytes=sum(file.size for file in files))
-        return ExitCode.CLEAN
-    if not files:
-        say("the trash is empty")
-        return ExitCode.CLEAN
-    for line in trash_lines(files, transactions):
-        say(line)
-    say(f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo")
+    total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
+    lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
+    answer(settings, lambda: {**_told(files), "bytes": sum(file.size for file in files)}, lines)
     return ExitCode.CLEAN
 
 
@@ -84,15 +63,8 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     files, _ = _look(settings)
     chosen = find_files(files, words)
     done = run_async(cache.restore([file.trash for file in chosen]))
-    if settings.as_json:
-        emit(settings, files=[file_json(file) for file in chosen], transaction=transaction_json(done))
-        return ExitCode.CLEAN
-    say(f"restored {total_text(chosen)}:")
-    for line in file_lines(chosen):
-        say(line)
-    say(f"transaction {done.id} (ocitui undo {done.id} takes them out again)")
-    for line in paragraph(_WITHOUT_ENTRY, "note: "):
-        say(line)
+    said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
+    tell_done(settings, done, "takes them out again", said, partial(_told, chosen))
     return ExitCode.CLEAN
 
 
@@ -114,25 +86,19 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     before, of = None if older_than is None else time.time() - older_than, ids or None
     chosen = files_that_go(files, transactions, before, of)
     if chosen:
-        try:
-            agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?")
-        except NotAskedError as error:
-            fail(settings, error.code, error.message, error.hint, files=[file_json(file) for file in chosen])
-            return ExitCode.USAGE
+        agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?", partial(_told, chosen))
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
-    if settings.as_json:
-        emit(settings, removed={"files": removed.files, "bytes": removed.bytes}, files=[file_json(f) for f in chosen])
-        return ExitCode.CLEAN
+    line = f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
     if not chosen:
-        say("nothing in the trash is to go" if files else "the trash is empty")
-    else:
-        say(f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again")
+        line = "nothing in the trash is to go" if files else _EMPTY
+    told = {"removed": {"files": removed.files, "bytes": removed.bytes}, **_told(chosen)}
+    answer(settings, lambda: told, [line])
     return ExitCode.CLEAN
 
 
-_MOST_OF_ONE = 12
+_MOST_OF_ONE, _EMPTY = 12, "the trash is empty"
 NO_TRANSACTION = "no transaction"
 
 
@@ -165,6 +131,10 @@ def file_json(file: TrashedFile) -> dict[str, Any]:
     }
 
 
+def _told(files: Sequence[TrashedFile]) -> dict[str, Any]:
+    return {"files": [file_json(file) for file in files]}
+
+
 def trash_lines(files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]) -> Iterator[str]:
     """Transaction by transaction, the newest first, and the files of each."""
     for transaction_id, group in groupby(files, key=lambda file: file.transaction):
@@ -188,10 +158,7 @@ def total_text(files: Sequence[TrashedFile]) -> str:
 
 def _find_one(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
     """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest."""
-    for same in (
-        [file for file in files if file.transaction == word],
-        [file for file in files if file.trash == word],
-    ):
+    for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same
     named = [file for file in files if file.name == word or _begins(file.name, word)]

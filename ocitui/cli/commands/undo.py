@@ -11,7 +11,7 @@ from ocitui.text import timestamp
 from ocitui.words.json_values import transaction_json
 
 from ..options import agree, run_async, writing, writing_cache, yes_option
-from ..output import emit, say
+from ..output import answer
 from ..selectors import complete_transaction
 from ..settings import ExitCode, Settings
 from ..transactions import extent
@@ -34,13 +34,9 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
     if _author(target.by) != _author(whoami()):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
     done = run_async(cache.undo(target.id))
-    if settings.as_json:
-        emit(settings, transaction=transaction_json(done))
-    else:
-        say(f"undone: {_describe(target)}")
-        if done.explanation:
-            say(f"note: {done.explanation}")
-        say(f"transaction {done.id}")
+    note = [f"note: {done.explanation}"] if done.explanation else []
+    lines = [f"undone: {_describe(target)}", *note, f"transaction {done.id}"]
+    answer(settings, lambda: {"transaction": transaction_json(done)}, lines)
     return ExitCode.CLEAN
 
 

@@ -10,9 +10,9 @@ import click
 from ocitui.cache import PackedFormat
 from ocitui.cache.files import check_directory, known_format
 
+from ..layout import paragraph
 from ..options import FORMATS, cache_of, place, reading, run_async
-from ..output import emit, say
-from ..prose import paragraph
+from ..output import answer
 from ..selectors import complete_entry
 from ..settings import ExitCode, Settings
 
@@ -41,11 +41,7 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     """
     check_directory(settings.directory)
     chain = _ask(settings, text, format_)
-    if settings.as_json:
-        emit(settings, **chain_json(chain))
-    else:
-        for line in (*place(settings), *chain_lines(chain)):
-            say(line)
+    answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
     return _status(chain)
 
 

@@ -15,7 +15,7 @@ from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kern
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
-from ocitui.cache.own_folder import LOCK_NAME, open_journal
+from ocitui.cache.own_folder import LOCK_NAME, open_journal, open_own_folder
 from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
 
@@ -144,15 +144,12 @@ def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
     from ocitui.cache.workspace import STAGING_NAME, refused_files
 
-    own = directory / OWN_NAME
-    busy = locked(own)
-    for path, text in (
-        *_leftovers(own / STAGING_NAME, ""),
-        *_leftovers(own / JOURNAL_NAME, _DRAFT),
-        *_leftovers(own, _TEMPORARY),
-    ):
-        if not busy and text:
-            yield CATALOGUE["leftover-temporary"].finding(text, file=str(path.relative_to(directory)))
+    busy = locked(directory / OWN_NAME)
+    if not busy:
+        for ending, *names in ("", STAGING_NAME), (_DRAFT, JOURNAL_NAME), (_TEMPORARY,):
+            for name in _leftovers(directory, ending, *names):
+                seen = "a temporary file that an interrupted writer left"
+                yield CATALOGUE["leftover-temporary"].finding(seen, file="/".join((OWN_NAME, *names, name)))
     for refused in refused_files(directory):
         seen = f"it is not acted on: {refused.reason}"
         yield CATALOGUE["journal-damaged"].finding(seen, file=str(Path(OWN_NAME, refused.path)))
@@ -178,13 +175,14 @@ def locked(own: Path) -> bool:
     return any(" FLOCK " in line and place in line.split() for line in lines)
 
 
-def _leftovers(folder: Path, ending: str) -> Iterator[tuple[Path, str]]:
+def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
+    """Old files of such names in a folder of ours; none where it cannot be read, of which there is another finding."""
     oldest = time.time() - _OLD_SECONDS
-    with suppress(OSError):
-        for name in sorted(os.listdir(folder)):
-            with suppress(OSError):
-                if name.endswith(ending) and os.lstat(folder / name).st_mtime < oldest:
-                    yield folder / name, "a temporary file that an interrupted writer left"
+    with suppress(OSError, CacheError), open_own_folder(directory, *names) as folder:
+        for name in sorted(folder.names()):
+            found = folder.lstat(name) if name.endswith(ending) else None
+            if found is not None and found.st_mtime < oldest:
+                yield name
 
 
 _PROC = Path("/proc")

@@ -16,7 +16,7 @@ import msgspec
 
 from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
 from ocitui.cache.documents import read_config
-from ocitui.cache.files import config_name, open_bounded, packed_name
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, open_bounded, packed_name, read_bounded
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.packed_file import check_packed_file
@@ -290,9 +290,8 @@ class DeepChecks:
 
     def _program(self, digest: str) -> str:
         """What the image runs; empty where that is not known."""
-        name = config_name(digest)
         try:
-            config: ImageConfiguration = read_config(self._files.read(name, self._files.lstat(name).st_size))
+            config = read_config(read_bounded(config_name(digest), MOST_DOCUMENT_BYTES, dir_fd=self._files.fd))
         except (OSError, DocumentError):
             return ""
         return program_of(config)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TypedDict
 
-from ocitui.cache import Descriptor, ImageIndex, ImageName, InvalidNameError, PackedFormat
+from ocitui.cache import Descriptor, ImageIndex, ImageName, InvalidNameError
 from ocitui.cache.files import known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.records import Identity
@@ -19,7 +19,6 @@ _USUAL_NAME = re.compile(
     r"(?:(?!library/)[\w-]+|(?!mirror\.gcr\.io/)[\w-]+(?:\.[\w-]+)+/[\w-]+)(?:/[\w-]+)?(?::(?!latest\Z)[\w.-]+)?",
     re.ASCII,
 ).fullmatch
-_FORMATS = frozenset(str(format_) for format_ in PackedFormat)
 
 
 class Where(TypedDict):
@@ -53,7 +52,7 @@ class DescriptorChecks:
         for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
             if name not in usual and name is not None and _USUAL_NAME(name):
                 usual.add(name)
-            if name not in usual or format_ not in _FORMATS or not usual_digest(digest):
+            if name not in usual or known_format(format_) is None or not usual_digest(digest):
                 at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
                 findings += self._single(at, format_, name, inferred)
         winners = dict(zip(index.names, index.digests, strict=True))

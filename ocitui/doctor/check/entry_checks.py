@@ -15,7 +15,7 @@ import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, manifest_name
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
 from ocitui.cache.packed_file import SOUND, PackedCheck, check_packed_file
 
@@ -185,7 +185,6 @@ _FORMAT_AT = {PLACES[format_]: str(format_) for format_ in PackedFormat}
 _SOUND_AT = {PLACES[format_]: sound for format_, sound in SOUND.items()}
 Expected = tuple[int, int, Platform | None]
 """What an entry says: the place of its packed file in the listing, the size of its manifest in bytes, its platform."""
-_FORMATS: dict[str | None, PackedFormat] = {str(format_): format_ for format_ in PackedFormat}
 
 
 class Described(NamedTuple):
@@ -325,7 +324,7 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
     """Each format of the digest once, with its first entry."""
     found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}
     for carrier in carriers:
-        format_ = _FORMATS.get(carrier[1].format)
+        format_ = known_format(carrier[1].format)
         if format_ is not None and format_ not in found:
             found[format_] = carrier
     return found.items()

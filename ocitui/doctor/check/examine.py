@@ -21,7 +21,7 @@ from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report, Unchecked
 from .deep import DeepChecks
 from .entry_checks import PackedFile
-from .index_checks import History, read_index, same_index
+from .index_checks import NO_HISTORY, History, check_index, read_index, same_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
 
@@ -126,6 +126,7 @@ class Examination:
         self._lock = threading.Lock()
         self._reaches: dict[tuple[str, str], Reach] = {}
         self._of_bytes: list[Finding] = []
+        self._beside: list[Finding] = []
         self._began = time.time()
         self._written = time.monotonic()
 
@@ -134,13 +135,14 @@ class Examination:
         self._look()
         for name, reason in judge.unchecked:
             self._unchecked(reason, name)
-        findings, forgotten = judge.entry_findings(keys), frozenset[str]()
+        packed, forgotten = list[PackedFile](), frozenset[str]()
         if self._options.depth is Depth.DEEP:
             packed = [file for file in judge.packed_files(keys) if self._is_whole(file)]
-            again = {file.name for file in packed}
-            findings = [one for one in findings if one.found is None or one.file not in again]
             forgotten = self._deep(packed)
-        findings += [*self._of_bytes, *(judge.about_cache if keys is None else ())]
+        # Only now, as the judge may have been told meanwhile of files that were replaced.
+        again = {file.name for file in packed}
+        findings = [one for one in judge.entry_findings(keys) if one.found is None or one.file not in again]
+        findings += [*self._of_bytes, *self._beside]
         return Report(
             judge.directory,
             self._options.depth,
@@ -171,8 +173,12 @@ class Examination:
                 self._tell([one for digest in digests for one in judge.findings_of_digest(digest)])
             if same_index(self._files, judge.reading):
                 break
-        if keys is None:
-            self._tell([*judge.about_cache])
+        self._beside = [*judge.about_cache]
+        if keys is not None:
+            # Where the daemon would not load the index, every entry is lost, however sound its files are.
+            listing, sound = judge.listing, judge.reading.sound
+            self._beside = [] if sound else check_index(judge.reading, listing.complete, listing.files, NO_HISTORY)
+        self._tell(self._beside)
         self._tell(judge.index_findings(keys))
 
     def _listed(self, done: int, total: int) -> None:

@@ -222,9 +222,8 @@ class Judge:
         self.accepted.refresh()
         return changed
 
-    @property
     def memory(self) -> tuple[object, ...]:
-        """Changes with the files that hold what is remembered: `remember` is to be called then. Costs microseconds."""
+        """Changes with the files that hold what is remembered: `remember` is to be called then. A look at the disk."""
         return tuple(identity_of(self.directory / OWN_NAME / name) for name in (LEDGER_NAME, ACKNOWLEDGED_NAME))
 
     @property

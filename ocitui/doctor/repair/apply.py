@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import FileKind, PackerCache, ReadOnlyError, Transaction, TransactionKind
+from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
 from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import Ledger, hash_file, record_stored
+from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.host.loop_devices import read_back, users_of
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.packing.packing import FlattenOptions
+from ocitui.importing.packing.packing import PackOptions
 from ocitui.importing.progress import ImportProgress
-from ocitui.importing.requests import blob_store
 from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
@@ -36,6 +36,9 @@ _KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.
 FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
+Brought = dict[str, tuple[Path, str]]
+"""What was fetched by the name of the file, each with its sha256."""
+
 _CHUNK = 1 << 20
 
 
@@ -49,16 +52,18 @@ class Fetcher:
     access: SourceOptions
     report: FetchProgress
 
-    async def bring(self, number: int, fetch: Fetch) -> Path:
-        """The path of the whole file. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError."""
+    async def bring(self, number: int, fetch: Fetch) -> tuple[Path, str]:
+        """The path of the whole file, and the sha256 of what was read through.
+
+        Raises SourceError, NoRoomError, StorageError, LayerError, PackerError.
+        """
         output = self.folder / f"{number}.{fetch.format}"
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)
-            await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
-        else:
-            # Read through when the plan was made: it is the same by its sha256.
-            await self._copy(fetch, output)
-        return output
+            return output, await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
+        # Read through when the plan was made: it is the same by its sha256.
+        await self._copy(fetch, output)
+        return output, fetch.sha256
 
     async def _copy(self, fetch: Fetch, output: Path) -> None:
         told = on_loop(self.report)
@@ -84,7 +89,7 @@ class Fetcher:
             await source.close()
 
     async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
-        blobs = blob_store(self.directory, self.disk)
+        blobs = BlobStore(self.directory, disk=self.disk)
 
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
@@ -93,19 +98,21 @@ class Fetcher:
             self.report(fetch.name, said.done, said.total)
 
         await fetch_and_pack(
-            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
+            self.directory, source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed
         )
         await asyncio.to_thread(clear_blobs, blobs, image)
 
 
-def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> None:
-    """Raises SourceError where what was packed is not whole, cannot be read through, or lacks what another format of
-    the image holds."""
+def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
+    """The sha256 of what was packed. Raises SourceError where it is not whole, cannot be read through, or lacks what
+    another format of the image holds."""
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     refused: list[str] = []
-    if good_packed(output, wanted, Hearer(refused.append), stop) is None:
+    good = good_packed(output, wanted, Hearer(refused.append), stop)
+    if good is None:
         raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
+    return good.sha256
 
 
 def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> None:
@@ -114,26 +121,34 @@ def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: S
     use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
     if use is None:
         raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
-    with disk.writing(output) as write:
+    with _checked(fetch, output, disk, stop) as write:
         read_back(use, write, fetch.size)
-    with open(output, "rb", buffering=0) as copy:
-        sha256 = hash_file(copy, lambda _: stop.check())
-    if sha256 != fetch.sha256:
-        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
 def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], None], stop: Stop) -> None:
     """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
-    hashed, left = hashlib.sha256(), fetch.size
-    with open_bounded(fetch.origin) as original, disk.writing(output) as write:
+    left = fetch.size
+    with open_bounded(fetch.origin) as original, _checked(fetch, output, disk, stop) as write:
         while left and (chunk := original.read(min(_CHUNK, left))):
-            stop.check()
-            hashed.update(chunk)
             write(chunk)
             left -= len(chunk)
             done(fetch.size - left)
-    if left:
-        raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+        if left:
+            raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+
+
+@contextmanager
+def _checked(fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> Iterator[Callable[[bytes], object]]:
+    """What is called with all bytes that are written. Raises SourceError where they are not those of the plan."""
+    hashed = hashlib.sha256()
+    with disk.writing(output) as write:
+
+        def take(chunk: bytes) -> None:
+            stop.check()
+            hashed.update(chunk)
+            write(chunk)
+
+        yield take
     if hashed.hexdigest() != fetch.sha256:
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
@@ -171,17 +186,17 @@ async def apply_plan(
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
-    transactions: list[Transaction] = []
-    async with _fetched(cache, plan, tell) as staged:
-        if change := plan.composed(staged):
-            tell(RepairProgress("mending"))
-            digests, names = _about(plan)
-            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
-            transactions.append(done)
-            await asyncio.to_thread(_note_packed, cache, plan)
-        if plan.made and not transactions:
-            await cache.prepare()
-    return tuple(transactions)
+    async with _fetched(cache, plan, tell) as brought:
+        change = plan.composed({name: path for name, (path, _) in brought.items()})
+        if not change:
+            if plan.made:
+                await cache.prepare()
+            return ()
+        tell(RepairProgress("mending"))
+        digests, names = _about(plan)
+        done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+        await asyncio.to_thread(_note_brought, cache, brought)
+    return (done,)
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
@@ -192,34 +207,34 @@ def _kind(plan: RepairPlan) -> TransactionKind:
 def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
     """The digests that the steps are about, and the names that they have in the index."""
     digests = dict.fromkeys(f.digest for step in plan.made for f in step.findings if f.digest)
-    descriptors = plan.index.descriptors if plan.index is not None and digests else ()
-    names = dict.fromkeys(d.image_name for d in descriptors if d.digest in digests and d.image_name)
-    return list(digests), list(names)
+    index = plan.index if plan.index is not None and digests else ImageIndex.empty()
+    named = zip(index.digests, index.names, strict=True)
+    return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
 
 
 @asynccontextmanager
-async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[dict[str, Path]]:
+async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[Brought]:
     """The files that have to be fetched, whole and looked at, until they are placed."""
 
     def fetching(name: str, done: int, total: int) -> None:
         tell(RepairProgress(f"fetching {name}", done, total))
 
     with ExitStack() as stack:
-        staged: dict[str, Path] = {}
+        brought: Brought = {}
         if plan.fetches:
             folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
             fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
             for number, fetch in enumerate(plan.fetches):
                 fetching(fetch.name, 0, fetch.size)
-                staged[fetch.name] = await fetcher.bring(number, fetch)
+                brought[fetch.name] = await fetcher.bring(number, fetch)
         try:
-            yield staged
+            yield brought
         finally:
             # A call that was cancelled leaves its transaction to end: its files are not to go before.
             await cache.close()
 
 
-def _note_packed(cache: PackerCache, plan: RepairPlan) -> None:
-    """What was packed anew has other bytes than the ledger knew."""
-    for fetch in plan.fetches:
-        record_stored(cache.directory, cache.directory / fetch.name, disk=cache.disk)
+def _note_brought(cache: PackerCache, brought: Brought) -> None:
+    """What came in may have other bytes than the ledger knew."""
+    for name, (_, sha256) in brought.items():
+        record_stored(cache.directory, cache.directory / name, sha256, cache.disk)

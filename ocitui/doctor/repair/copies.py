@@ -43,6 +43,7 @@ from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
+from ..findings import Way
 from .snapshot import Snapshot
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress
 
@@ -196,7 +197,7 @@ class DeviceCopies:
             if known is not None:
                 return Copy(
                     f"{use.device}, which still holds the deleted file{known.words}",
-                    use.readable_size,
+                    known.size,
                     fetch=FetchKind.DEVICE,
                     origin=str(use.device),
                     sha256=known.sha256,
@@ -297,10 +298,11 @@ def read_document(path: Path | str) -> bytes:
 
 
 class Goodness(NamedTuple):
-    """What is to be said of a good packed file, and its sha256."""
+    """What is to be said of a good packed file, its sha256, and its size in bytes."""
 
     words: str
     sha256: str
+    size: int
 
 
 class NotGoodError(Exception):
@@ -332,7 +334,8 @@ def _looked_through(
     found = os.fstat(opened.fileno())
     if not size and not stat.S_ISREG(found.st_mode):
         raise NotGoodError("it is no regular file")
-    require_whole(opened, size or found.st_size, wanted.format)
+    size = size or found.st_size
+    require_whole(opened, size, wanted.format)
     damage = ledger.damage(wanted.name, found) if ledger is not None else None
     wants = wanted.content.removeprefix("sha256:")
     if damage is not None and not (damage.sha256 and wants):
@@ -341,7 +344,7 @@ def _looked_through(
     recorded = record.sha256 if record is not None else ""
     if wanted.strictly and not (wants or recorded):
         raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")
-    now = RepairProgress(f"reading a copy of {wanted.name}", 0, size or found.st_size)
+    now = RepairProgress(f"reading a copy of {wanted.name}", 0, size)
 
     def passed(read: int) -> None:
         nonlocal now
@@ -351,7 +354,7 @@ def _looked_through(
 
     hashed = hash_file(opened, passed)
     if hashed == wants:
-        return Goodness("", hashed)
+        return Goodness("", hashed, size)
     if (wants or wanted.strictly) and hashed != recorded:
         raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
     told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
@@ -359,8 +362,8 @@ def _looked_through(
     unread = read_through(opened, wanted, stop, None if known else wanted.others)
     if known:
         # Another packing of the same image, which is as it was when it was recorded.
-        return Goodness(" (packed another time)" if wants else "", hashed)
-    return Goodness(f" ({unread or 'read through'}; no sha256 of it was recorded)", hashed)
+        return Goodness(" (packed another time)" if wants else "", hashed, size)
+    return Goodness(f" ({unread or 'read through'}; no sha256 of it was recorded)", hashed, size)
 
 
 def require_whole(opened: BinaryIO, size: int, format: PackedFormat | None) -> None:
@@ -420,7 +423,7 @@ class FilesCopies:
             return None
         return Copy(
             self.label + known.words,
-            os.stat(files.packed).st_size,
+            known.size,
             fetch=FetchKind.COPY,
             origin=str(files.packed.absolute()),
             sha256=known.sha256,
@@ -444,9 +447,6 @@ def _files_in(directory: Path) -> FilesOf:
     return files
 
 
-_NO_REGISTRY = "registries are asked for what the entries' own names give: --registry, on the screen o"
-
-
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
@@ -454,7 +454,10 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         return FilesCopies(text, _files_in(path), Ledger.open(path))
     kind = recognise(text).kind
     if kind is SourceKind.REGISTRY:
-        raise UnsupportedSourceError(f"{text} is no layout, archive, packed file or other cache", hint=_NO_REGISTRY)
+        raise UnsupportedSourceError(
+            f"{text} is no layout, archive, packed file or other cache",
+            hint=f"{Way.REGISTRY} for what the entries' own names give",
+        )
     if kind is SourceKind.PACKED:
         files = find_packed_files(text)
         if not os.path.isfile(files.packed):

@@ -72,8 +72,7 @@ def plan_index(
 ) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
     outcome = Outcome()
-    broken = tuple(finding for finding in findings if finding.code in REPLACED or finding.file == INDEX_NAME)
-    broken = tuple(finding for finding in broken if finding.code not in REFILLED)
+    broken = tuple(finding for finding in findings if finding.code not in REFILLED)
     refilled = tuple(finding for finding in findings if finding.code in REFILLED)
     if broken and joined is not None and snapshot.replaced:
         _replace(snapshot, broken, joined, known, outcome)
@@ -118,7 +117,7 @@ def _replace(
 
 def _whole_index(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> ImageIndex | str:
     """The new index, or why there can be none: that of a link which is sound is copied as it is."""
-    if snapshot.index is not None and proposed == snapshot.descriptors:
+    if snapshot.index is not None and list(proposed) == list(snapshot.descriptors):
         return snapshot.index
     try:
         return index_of(descriptor.raw for descriptor in proposed)

@@ -40,6 +40,7 @@ from ocitui.threads import on_loop
 
 from ..assessment import Assessment
 from ..check.history import known_history
+from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
@@ -94,13 +95,13 @@ def _all(directory: Path) -> Iterator[Descriptor]:
 
 def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
     """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
-    outcome, by_id = Outcome(), dict[str, Overwritten]()
+    outcome, known = Outcome(), dict[str, Overwritten]()
     if findings and snapshot.index is not None:
         with suppress(CacheError):
             overwritten = find_overwritten(snapshot.directory, snapshot.index)
-            by_id = {one.transaction.id: one for one in overwritten}
+            known = {overwritten_finding(one).fingerprint: one for one in overwritten}
     for finding in findings:
-        lost = next((one for transaction_id, one in by_id.items() if transaction_id in finding.seen), None)
+        lost = known.get(finding.fingerprint)
         if lost is None or snapshot.index is None:
             outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
             continue
@@ -138,16 +139,6 @@ SHORTEST_DIGEST = 12
 _NONE = "there is no safe mend for it"
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The parts of a plan."""
-
-    snapshot: Snapshot
-    outcome: Outcome
-    notes: tuple[str, ...]
-    joined: JoinedEntries | None
-
-
 def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
     """Whether a finding has one of these codes, digests (also the beginning of one) or fingerprints."""
     if finding.code in wanted or finding.fingerprint in wanted:
@@ -160,23 +151,22 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
     )
 
 
-async def make_plan(
-    cache: PackerCache, report: Report, options: RepairOptions, progress: ProgressCall | None = None
-) -> Made:
-    """Raises CacheDirectoryError."""
-    snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report.judge)
-    findings = [finding for finding in report.findings if _is_wanted(finding, options)]
+async def _planned(
+    snapshot: Snapshot, report: Report, options: RepairOptions, progress: ProgressCall | None, notes: list[str]
+) -> tuple[Outcome, JoinedEntries]:
+    """The steps, and the sources of an index that is given entries back. Raises CacheDirectoryError, SourceError."""
+    findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
-        return Made(snapshot, orphan_steps.finish_first(findings), (), None)
-    notes: list[str] = []
+        return orphan_steps.finish_first(findings), JoinedEntries()
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
-    joined: JoinedEntries | None = None
-    outcome = Outcome()
+    joined, outcome = JoinedEntries(), Outcome()
+    no_more = (one for one in snapshot.gone if one.severity is not Severity.INFO and _is_wanted(one, options))
+    outcome.leave(no_more, "it is no longer so", "check again")
     if about_index:
         history = snapshot.judge.history
         if history is None:
@@ -202,7 +192,7 @@ async def make_plan(
             replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
         ]
     _leave_the_rest(findings, outcome)
-    return Made(snapshot, outcome, tuple(restorer.notes), joined)
+    return outcome, joined
 
 
 def _is_pending(directory: Path) -> bool:
@@ -267,7 +257,8 @@ def compose(
     discarded = _once(item for change in changes for item in change.discard)
     places = [*placed, *fetched]
     names = [place.name for place in places] + [item.name for item in discarded]
-    _check_names(names)
+    if twice := next((name for name, count in Counter(names).items() if count > 1), ""):
+        raise ConflictError(f"two steps want {twice}", hint="choose one of them")
     # The mode of what goes anyway stays, so that it comes back with it.
     modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
     return Change(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
@@ -358,12 +349,6 @@ def _once(items: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(items))
 
 
-def _check_names(names: Iterable[str]) -> None:
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise ConflictError(f"two steps want {name}", hint="choose one of them")
-
-
 __all__ = [
     "Fate",
     "Fetch",
@@ -438,9 +423,9 @@ class RepairPlan:
         if whole is None:
             return []
         gone = {at for change in changes for at in change.remove}
-        kept = {one.identity for at, one in enumerate(whole.index.descriptors) if at not in gone}
-        dropped = [whole.index.descriptors[at].identity for at in sorted(gone) if whole.origins[at] is None]
-        return [one for one in dropped if one not in kept]
+        identities = list(whole.index.identities())
+        kept = {one for at, one in enumerate(identities) if at not in gone}
+        return [one for at in sorted(gone) if whole.origins[at] is None and (one := identities[at]) not in kept]
 
     @property
     def bytes_trashed(self) -> int:
@@ -469,11 +454,9 @@ class RepairPlan:
     def narrowed(self, wanted: Collection[int | str]) -> RepairPlan:
         """The same plan with only these steps made: by number, or by a code, a digest or a fingerprint of findings, and
         then none that would be futile and was not chosen."""
-        chosen = (
-            step.number
-            for step in self.steps
-            if step.number in wanted or (_selects(wanted, step) and (not step.futile or step.number in self.chosen))
-        )
+        chosen = {step.number for step in self.steps if step.number in wanted}
+        lasting = (step for step in self.steps if not step.futile or step.number in self.chosen)
+        chosen |= {one.number for one in lasting if any(concerns(wanted, finding) for finding in one.findings)}
         return replace(self, chosen=frozenset(chosen))
 
     def composed(self, staged: Mapping[str, Path] | None = None) -> Change:
@@ -482,10 +465,6 @@ class RepairPlan:
         Raises ConflictError where two steps want the same file, or one was not fetched.
         """
         return compose(self.index, self.seen, [step.change for step in self.made], staged)
-
-
-def _selects(wanted: Collection[int | str], step: RepairStep) -> bool:
-    return step.number in wanted or any(concerns(wanted, finding) for finding in step.findings)
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:
@@ -509,7 +488,9 @@ async def plan_repair(
     Raises CacheDirectoryError where the directory is gone, SourceError for a source that is none.
     """
     options = options or RepairOptions()
-    made = await make_plan(cache, report, options, progress)
+    snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report)
+    notes: list[str] = []
+    outcome, joined = await _planned(snapshot, report, options, progress, notes)
     futile = assessment.futile if assessment is not None else ""
     steps = tuple(
         replace(
@@ -518,16 +499,16 @@ async def plan_repair(
             futile=futile if step.change.edits_index else "",
             default=step.default and (options.even_if_futile or not futile or not step.change.edits_index),
         )
-        for number, step in enumerate(made.outcome.steps, 1)
+        for number, step in enumerate(outcome.steps, 1)
     )
     return RepairPlan(
         steps,
-        tuple(made.outcome.left.values()),
-        made.snapshot.seen,
+        tuple(outcome.left.values()),
+        snapshot.seen,
         frozenset(step.number for step in steps if step.default),
-        made.notes,
+        tuple(notes),
         report.depth,
-        made.joined if made.joined is not None else JoinedEntries(),
-        None if made.snapshot.replaced else made.snapshot.index,
+        joined,
+        None if snapshot.replaced else snapshot.index,
         options.access,
     )

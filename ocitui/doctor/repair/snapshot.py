@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
@@ -15,6 +16,8 @@ from ocitui.cache.listing import Fact, Listing
 from ocitui.text import short_digest
 
 from ..check.judge import Judge
+from ..findings import Finding
+from ..report import Report
 from .steps import Fate, StepFile
 
 
@@ -22,8 +25,9 @@ from .steps import Fate, StepFile
 class Snapshot:
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
 
-    ``seen`` is None where index.json cannot be read. ``replaced``: index.json has to be replaced whole, so that no
-    descriptor of it can be edited yet. ``mended``: the index is the one that there will be.
+    ``seen`` is None where index.json cannot be read. ``findings`` are those of the report that are still so, and
+    ``gone`` the others. ``replaced``: index.json has to be replaced whole, so that no descriptor of it can be edited
+    yet. ``mended``: the index is the one that there will be.
     """
 
     directory: Path
@@ -32,6 +36,8 @@ class Snapshot:
     index: ImageIndex | None
     data: bytes | None
     seen: IndexSeen | None
+    findings: list[Finding]
+    gone: list[Finding]
     mended: bool = False
 
     @property
@@ -45,13 +51,14 @@ class Snapshot:
         """The same, as it will be once this is the index."""
         return replace(self, index=index, mended=True)
 
-    @cached_property
-    def descriptors(self) -> list[Descriptor]:
-        return [] if self.index is None else list(self.index.descriptors)
+    @property
+    def descriptors(self) -> Sequence[Descriptor]:
+        """Each is made when it is asked for; none where the index does not read."""
+        return () if self.index is None else self.index.descriptors
 
-    def carrying(self, digest: str) -> Iterator[Descriptor]:
+    def carrying(self, digest: str) -> Iterable[Descriptor]:
         """The descriptors of a digest, in order."""
-        return (self.descriptors[at] for at in (() if self.index is None else self.index.positions(digest)))
+        return () if self.index is None else self.index.descriptors.at(self.index.positions(digest))
 
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""
@@ -67,17 +74,22 @@ class Snapshot:
         return tuple(StepFile(item.name, Fate.TRASHED, item.seen.size) for item in discards)
 
 
-def take_snapshot(directory: Path, judge: Judge | None = None) -> Snapshot:
-    """What a ``judge`` saw, as far as index.json is still the same; else the cache is looked at anew.
+def take_snapshot(directory: Path, report: Report) -> Snapshot:
+    """What the report's judge saw, as far as index.json is still the same; else the cache is looked at anew.
 
     Raises CacheDirectoryError.
     """
-    judge = judge or Judge(directory)
+    judge = report.judge or Judge(directory)
+    before = judge.listing
     if not judge.complete or look(directory) != judge.reading.signature:
         judge.read()
         for _ in judge.look():
             continue
-    reading, listing = judge.reading, judge.listing
+        judge.look_at_cache()
+    with judge.turn:
+        # A copy, as a screen's judge goes on taking what changes, which these findings are not about.
+        reading, listing, known = judge.reading, judge.listing.copy(), judge.findings()
+    findings, gone = _by_now(report, known, lambda file: before.get(file) == listing.get(file))
     data = reading.data if reading.index is None else reading.index.to_bytes()
     found = listing.get(INDEX_NAME)
     try:
@@ -85,7 +97,32 @@ def take_snapshot(directory: Path, judge: Judge | None = None) -> Snapshot:
         seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
     except OSError:
         seen = None
-    return Snapshot(directory, judge, listing, reading.index, data, seen)
+    return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone)
+
+
+def _by_now(
+    report: Report, known: Iterable[Finding], is_same: Callable[[str], bool]
+) -> tuple[list[Finding], list[Finding]]:
+    """The findings of a report that are still so, each with its place in the index as it is, and the others."""
+    places: dict[tuple[str, ...], list[int | None]] = {}
+    for one in known:
+        places.setdefault(_about(one), []).append(one.position)
+    findings, gone = list[Finding](), list[Finding]()
+    for one in report.findings:
+        at = places.get(_about(one), [])
+        if one.position in at:
+            findings.append(one)
+        elif at:
+            findings.append(msgspec.structs.replace(one, position=at.pop(0)))
+        elif report.deep_only and one.fingerprint in report.deep_only and is_same(one.file):
+            findings.append(one)
+        else:
+            gone.append(one)
+    return findings, gone
+
+
+def _about(finding: Finding) -> tuple[str, ...]:
+    return finding.code, finding.digest, finding.format, finding.name, finding.file
 
 
 def seen_of(fact: Fact) -> Seen:

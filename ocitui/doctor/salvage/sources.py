@@ -367,16 +367,10 @@ class JoinedEntries(Sequence[JoinedEntry]):
 
 def _names_by_file(keys: Iterable[EntryKey]) -> dict[FileKey, str]:
     """The names of each digest and format, in order."""
-    names: dict[FileKey, str] = {}
-    several: dict[FileKey, list[str]] = {}
+    names = defaultdict[FileKey, list[str]](list)
     for digest, format_, name, _ in keys:
-        file = digest, format_
-        if file in names:
-            several.setdefault(file, [names[file]]).append(name)
-        else:
-            names[file] = name
-    names.update((file, ", ".join(some)) for file, some in several.items())
-    return names
+        names[digest, format_].append(name)
+    return {file: ", ".join(some) for file, some in names.items()}
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
@@ -432,7 +426,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
 
     Raises CacheDirectoryError.
     """
-    left = snapshot.descriptors if snapshot.index is not None else salvage(snapshot.data or b"", history.backup)
+    left = list(snapshot.descriptors) if snapshot.index is not None else salvage(snapshot.data or b"", history.backup)
     expected = ExpectedEntries(tuple(history.backup))
     with suppress(CacheError):
         expected = expect_entries(snapshot.directory, history.backup, history.since)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 
 from ..errors import LayerError
@@ -40,34 +41,33 @@ def header(
     xattrs: Xattrs = (),
 ) -> bytes:
     """All that stands before an entry's bytes. The time is one that ustar has room for."""
-    if not needs_pax(name, uid, gid, size, link, xattrs):
-        return _block(name, kind, mode, uid, gid, size, mtime, link, device)
-    body = b"".join(_records(name, uid, gid, size, link, xattrs))
-    before = _block(b"PaxHeaders/" + name[-80:], ord("x"), 0o644, 0, 0, len(body), mtime, b"", (0, 0))
-    plain = _block(
-        name[-_NAME_ROOM:],
-        kind,
-        mode,
-        uid if uid <= _MAX_OCTAL_ID else 0,
-        gid if gid <= _MAX_OCTAL_ID else 0,
-        size if size <= _MAX_OCTAL_SIZE else 0,
-        mtime,
-        link[:_NAME_ROOM],
-        device,
-    )
-    return before + body + bytes(padding(len(body))) + plain
+    before = b""
+    if records := pax_records(name, uid, gid, size, link, xattrs):
+        body = b"".join(records)
+        before = _block(b"PaxHeaders/" + name[-80:], ord("x"), 0o644, 0, 0, len(body), mtime, b"", (0, 0))
+        before += body + bytes(padding(len(body)))
+    uid = uid if uid <= _MAX_OCTAL_ID else 0
+    gid = gid if gid <= _MAX_OCTAL_ID else 0
+    size = size if size <= _MAX_OCTAL_SIZE else 0
+    return before + _block(name[-_NAME_ROOM:], kind, mode, uid, gid, size, mtime, link[:_NAME_ROOM], device)
 
 
-def needs_pax(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs) -> bool:
-    """Whether an entry's header is longer than one block."""
-    return (
-        len(name) > _NAME_ROOM
-        or len(link) > _NAME_ROOM
-        or uid > _MAX_OCTAL_ID
-        or gid > _MAX_OCTAL_ID
-        or size > _MAX_OCTAL_SIZE
-        or bool(xattrs)
-    )
+def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs) -> list[bytes]:
+    """What an entry's one block has no room for; mostly nothing."""
+    # Names that are not UTF-8 stand as they are: every packer takes the bytes, and none knows "hdrcharset".
+    records = []
+    if len(name) > _NAME_ROOM:
+        records.append(_record(b"path", name))
+    if len(link) > _NAME_ROOM:
+        records.append(_record(b"linkpath", link))
+    if uid > _MAX_OCTAL_ID:
+        records.append(_record(b"uid", b"%d" % uid))
+    if gid > _MAX_OCTAL_ID:
+        records.append(_record(b"gid", b"%d" % gid))
+    if size > _MAX_OCTAL_SIZE:
+        records.append(_record(b"size", b"%d" % size))
+    records += [_record(b"SCHILY.xattr." + key, value) for key, value in xattrs]
+    return records
 
 
 def padding(size: int) -> int:
@@ -89,18 +89,6 @@ def _block(
         block[329:345] = b"%07o\0%07o\0" % device
     block[_SUM] = b"%06o\0 " % sum(block.translate(None, b"\0"))
     return bytes(block)
-
-
-def _records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs) -> list[bytes]:
-    # Names that are not UTF-8 stand as they are: every packer takes the bytes, and none knows "hdrcharset".
-    records = [
-        *([_record(b"path", name)] if len(name) > _NAME_ROOM else []),
-        *([_record(b"linkpath", link)] if len(link) > _NAME_ROOM else []),
-        *([_record(b"uid", b"%d" % uid)] if uid > _MAX_OCTAL_ID else []),
-        *([_record(b"gid", b"%d" % gid)] if gid > _MAX_OCTAL_ID else []),
-        *([_record(b"size", b"%d" % size)] if size > _MAX_OCTAL_SIZE else []),
-    ]
-    return records + [_record(b"SCHILY.xattr." + key, value) for key, value in xattrs]
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -148,16 +136,8 @@ class Plan:
         """Second names, each a link to the name that was written before."""
         tree = self.tree
         for directory, name, inode in self._links:
-            yield header(
-                self._join(directory, name),
-                Kind.HARD_LINK,
-                tree.modes[inode],
-                tree.uids[inode],
-                tree.gids[inode],
-                0,
-                tree.mtimes[inode],
-                link=self._path(inode),
-            )
+            path, about = self._join(directory, name), (tree.modes[inode], tree.uids[inode], tree.gids[inode])
+            yield header(path, Kind.HARD_LINK, *about, 0, tree.mtimes[inode], link=self._path(inode))
 
     def _arrange(self) -> array[int]:
         """Give every inode its first name. Inodes are numbered in the order of layers, so files only need sorting."""
@@ -192,11 +172,10 @@ class Plan:
         tree = self.tree
         link = tree.links.get(inode, b"")
         xattrs = tree.xattrs.get(inode, ())
-        if length <= _NAME_ROOM and not needs_pax(
-            b"", tree.uids[inode], tree.gids[inode], tree.sizes[inode], link, xattrs
-        ):
-            return BLOCK
-        return len(self._header(inode, self._path(inode) + end))
+        numbers = tree.uids[inode], tree.gids[inode], tree.sizes[inode]
+        if length > _NAME_ROOM or pax_records(b"", *numbers, link, xattrs):
+            return len(self._header(inode, self._path(inode) + end))
+        return BLOCK
 
     def _header(self, inode: int, path: bytes) -> bytes:
         tree = self.tree
@@ -238,30 +217,23 @@ _BUFFER = 1 << 18
 Write = Callable[[memoryview], None]
 
 
+@contextmanager
+def flattening(sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter) -> Iterator[Flattening]:
+    """An image's layers, opened and read; ``counter`` counts the bytes of their files. Raises LayerError."""
+    with ExitStack() as stack:
+        layers = []
+        for number, source in enumerate(sources, 1):
+            with naming(number):
+                layers.append(stack.enter_context(closing(OpenLayer(source))))
+        yield Flattening(layers, Plan(merge_layers(layers, limits, counter)))
+
+
+@dataclass(frozen=True, slots=True)
 class Flattening:
-    """An image's layers, opened; `plan` says what they come to, `write` writes it. A context manager."""
+    """Layers that were read; ``plan`` says what they come to, `write` writes it."""
 
-    def __init__(self, sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter) -> None:
-        """Reads all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
-        self._layers: list[OpenLayer] = []
-        try:
-            for number, source in enumerate(sources, 1):
-                with naming(number):
-                    self._layers.append(OpenLayer(source))
-            self.plan = Plan(merge_layers(self._layers, limits, counter))
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Flattening:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        while self._layers:
-            self._layers.pop().close()
+    layers: Sequence[OpenLayer]
+    plan: Plan
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
@@ -272,7 +244,7 @@ class Flattening:
         for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
             counter.layer = layer
             with naming(layer):
-                self._write_files(self._layers[layer - 1], files, output, counter)
+                self._write_files(self.layers[layer - 1], files, output, counter)
         for block in self.plan.hard_links():
             output.put(block)
         output.put(END)
@@ -321,7 +293,7 @@ def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | 
     if layer.compression is Compression.NONE:
         yield layer.part
         return
-    with read_ahead(layer.chunks(lambda _: None)) as chunks:
+    with read_ahead(layer.chunks()) as chunks:
         reader = ChunkReader(chunks)
 
         def read(offset: int, size: int) -> Iterator[bytes | memoryview]:

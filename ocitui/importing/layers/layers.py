@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
+
+from ocitui.cache.files import open_bounded
 
 from ..errors import LayerDigestError, LayerError
 
@@ -68,26 +69,31 @@ class OpenLayer:
         self.source = source
         self.size = source.size
         try:
-            self._fd = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._file = open_bounded(source.path)
         except OSError as error:
             raise LayerError(f"cannot read {source.path}: {error.strerror}") from error
         try:
-            self._opened = os.fstat(self._fd)
-            self._check_size()
-            self.compression = compression_of(self._pread(8, 0))
+            self._opened = os.fstat(self._file.fileno())
+            there = self._opened.st_size - source.offset
+            if there < self.size or (source.offset == 0 and there != self.size):
+                raise LayerDigestError(f"{source.path} has {max(there, 0)} bytes for it, not {self.size}")
+            self.compression = readable_compression(self._pread(LONGEST_MAGIC, 0))
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
-    def chunks(self, read: Callable[[int], None]) -> Iterator[bytes]:
-        """The uncompressed bytes; ``read`` is called with the number of bytes read of the file."""
-        return decompressed(self._blocks(read), self.compression)
+    def chunks(self) -> Iterator[bytes]:
+        """The uncompressed bytes."""
+        return decompressed(self.part(0, self.size), self.compression)
 
     def checked_chunks(self, read: Callable[[int], None]) -> Iterator[bytes]:
-        """The same, hashing. Raises LayerDigestError at the end where the digests are not as expected."""
+        """The same, hashing; ``read`` is called with the number of bytes read of the file.
+
+        Raises LayerDigestError at the end where the digests are not as expected.
+        """
         blocks, digest, diff_id = self._blocks(read), self.source.digest, self.source.diff_id
         if digest != diff_id or self.compression is not Compression.NONE:
             blocks = _hashed(blocks, digest, "digest")
@@ -105,19 +111,12 @@ class OpenLayer:
 
     def check_unchanged(self) -> None:
         """Raises LayerError where the file was written to since it was opened."""
-        now = os.fstat(self._fd)
+        now = os.fstat(self._file.fileno())
         before = self._opened
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise LayerError(
                 f"{self.source.path} changed while it was read", hint="try again once nothing writes to it"
             )
-
-    def _check_size(self) -> None:
-        if not stat.S_ISREG(self._opened.st_mode):
-            raise LayerError(f"{self.source.path} is not a regular file")
-        there = self._opened.st_size - self.source.offset
-        if there < self.size or (self.source.offset == 0 and there != self.size):
-            raise LayerDigestError(f"{self.source.path} has {max(there, 0)} bytes for it, not {self.size}")
 
     def _blocks(self, read: Callable[[int], None]) -> Iterator[bytes]:
         for block in self.part(0, self.size):
@@ -126,7 +125,7 @@ class OpenLayer:
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
-            return os.pread(self._fd, min(count, self.size - offset), self.source.offset + offset)
+            return os.pread(self._file.fileno(), min(count, self.size - offset), self.source.offset + offset)
         except OSError as error:
             raise LayerError(f"cannot read {self.source.path}: {error.strerror}") from error
 
@@ -146,9 +145,15 @@ CHUNK = 1 << 20
 
 
 class Compression(StrEnum):
+    """What bytes are compressed with; layers and archives are read in the first three."""
+
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    COMPRESS = "compress"
+    ZIP = "zip"
 
 
 class _Decompressor(Protocol):
@@ -161,23 +166,32 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
 
 
-_GZIP = b"\x1f\x8b\x08"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+_MAGICS = {
+    b"\x1f\x8b\x08": Compression.GZIP,
+    b"\x28\xb5\x2f\xfd": Compression.ZSTD,
+    b"BZh": Compression.BZIP2,
+    b"\xfd7zXZ\x00": Compression.XZ,
+    b"\x1f\x9d": Compression.COMPRESS,
+    b"PK\x03\x04": Compression.ZIP,
+}
 # A frame to skip: zstd's seekable variants begin with one. The low half of the first byte is free.
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
-_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x1f\x9d": "compress", b"PK\x03\x04": "zip"}
+LONGEST_MAGIC = 6
 
 
 def compression_of(start: bytes) -> Compression:
-    """By the first 6 bytes or more. Raises LayerError for a compression that layers do not have."""
-    if start.startswith(_GZIP):
-        return Compression.GZIP
-    if start.startswith(_ZSTD) or (start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
+    """By the first bytes, `LONGEST_MAGIC` of them or more."""
+    if start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5:
         return Compression.ZSTD
-    for magic, name in _REFUSED.items():
-        if start.startswith(magic):
-            raise LayerError(f"compressed with {name}; layers are tars, plain or in gzip or zstd")
-    return Compression.NONE
+    return next((found for magic, found in _MAGICS.items() if start.startswith(magic)), Compression.NONE)
+
+
+def readable_compression(start: bytes) -> Compression:
+    """The same. Raises LayerError for a compression that layers do not have."""
+    found = compression_of(start)
+    if found not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
+        raise LayerError(f"compressed with {found}; layers are tars, plain or in gzip or zstd")
+    return found
 
 
 def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:

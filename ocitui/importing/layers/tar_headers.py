@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ..errors import LayerError, LayerLimitError, raised_with
@@ -28,8 +29,8 @@ _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
 
 @dataclass(slots=True)
-class PaxHeader:
-    """What a PAX header says; None where it leaves the plain header's word."""
+class ExtendedHeader:
+    """What the headers before an entry say of it, PAX's and GNU's; None where they leave the plain header's word."""
 
     path: bytes | None = None
     linkpath: bytes | None = None
@@ -39,6 +40,8 @@ class PaxHeader:
     mtime: int | None = None
     schily: dict[bytes, bytes] = field(default_factory=dict)
     libarchive: dict[bytes, bytes] = field(default_factory=dict)
+    gnu_name: bytes | None = None
+    gnu_link: bytes | None = None
 
     @property
     def xattrs(self) -> Xattrs:
@@ -46,9 +49,9 @@ class PaxHeader:
         return tuple(sorted({**self.libarchive, **self.schily}.items()))
 
 
-def parse_pax(data: bytes) -> PaxHeader:
+def parse_pax(data: bytes) -> ExtendedHeader:
     """The records of a PAX header. Raises LayerError where they are malformed, or say that the file is sparse."""
-    header = PaxHeader()
+    header = ExtendedHeader()
     at = 0
     while at < len(data):
         key, value, at = _record(data, at)
@@ -67,7 +70,7 @@ def _record(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     return key, value, end
 
 
-def _apply(header: PaxHeader, key: bytes, value: bytes) -> None:
+def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
     if key.startswith(_SCHILY):
         header.schily[_xattr_name(key.removeprefix(_SCHILY))] = value
     elif key.startswith(_LIBARCHIVE):
@@ -116,19 +119,6 @@ def _decode_libarchive(name: bytes, value: bytes) -> tuple[bytes, bytes]:
         raise LayerError(f"its extended attribute {name[:60]!r} is not in base64") from error
 
 
-class ByteReader(Protocol):
-    """What a tar is read from, from its start to its end."""
-
-    @property
-    def position(self) -> int: ...
-
-    def read(self, count: int) -> bytes:
-        """The next bytes; fewer at the end."""
-
-    def skip(self, count: int) -> int:
-        """Pass over bytes; how many there were."""
-
-
 class ChunkReader:
     """A stream of chunks, read by the byte; what is skipped is not copied."""
 
@@ -159,12 +149,10 @@ class ChunkReader:
             return count
         left = count
         while left:
-            there = len(self._chunk) - self._at
-            if there >= left:
-                self._at += left
-                return count
+            there = min(left, len(self._chunk) - self._at)
+            self._at += there
             left -= there
-            if not self._next():
+            if left and not self._next():
                 break
         return count - left
 
@@ -190,6 +178,31 @@ class ChunkReader:
         self._chunk = next(self._chunks, b"")
         return bool(self._chunk)
 
+
+class FileReader:
+    """A file as it is: skipping costs nothing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; fewer at the end."""
+        return self._file.read(count)
+
+    def skip(self, count: int) -> int:
+        """Pass over bytes; how many there were."""
+        there = min(count, self._size - self.position)
+        self._file.seek(there, 1)
+        return there
+
+
+ByteReader = ChunkReader | FileReader
+"""What a tar is read from, from its start to its end."""
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -236,15 +249,6 @@ class TarEntry(NamedTuple):
     xattrs: Xattrs
 
 
-@dataclass(slots=True)
-class _Extended:
-    """What the headers before an entry say of it."""
-
-    pax: PaxHeader | None = None
-    name: bytes | None = None
-    link: bytes | None = None
-
-
 class TarReader:
     """The entries of one tar, which may lack the zeros at its end: a digest says where it ends.
 
@@ -259,7 +263,7 @@ class TarReader:
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
         reader = self._reader
-        extended: _Extended | None = None
+        extended: ExtendedHeader | None = None
         while block := reader.read(BLOCK):
             if block == _ZEROS:
                 self._end(extended)
@@ -275,28 +279,30 @@ class TarReader:
             extended = None
             yield entry
             if entry.size:
-                self._skip(entry)
+                left = entry.offset + entry.size - reader.position
+                # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
+                if reader.skip(left + -entry.size % BLOCK) < left:
+                    raise LayerError("its tar is cut in this entry", entry=entry.name)
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
 
-    def _end(self, extended: _Extended | None) -> None:
+    def _end(self, extended: ExtendedHeader | None) -> None:
         """Two blocks of zeros, of which a tar that ends right there may lack the second."""
         second = self._reader.read(BLOCK)
         if extended is not None or (second and second != _ZEROS[: len(second)]):
             raise LayerError("its tar has a block of zeros between entries")
 
-    def _entry(self, block: bytes, kind: Kind, extended: _Extended | None) -> TarEntry:
-        name, link, pax = _name(block), _field(block, 157, 100), None
+    def _entry(self, block: bytes, kind: Kind, extended: ExtendedHeader | None) -> TarEntry:
+        name, link = _name(block), _field(block, 157, 100)
         if extended is not None:
-            pax = extended.pax
-            name = extended.name or (pax and pax.path) or name
-            link = extended.link or (pax and pax.linkpath) or link
+            name = extended.gnu_name or extended.path or name
+            link = extended.gnu_link or extended.linkpath or link
         try:
-            return self._fields(block, kind, name, link, pax)
+            return self._fields(block, kind, name, link, extended)
         except LayerError as error:
             raise error.placed(entry=name) from error
 
-    def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: PaxHeader | None) -> TarEntry:
+    def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: ExtendedHeader | None) -> TarEntry:
         number = self._number
         uid, gid, mtime = number(block, 108, 8), number(block, 116, 8), number(block, 136, 12)
         size = number(block, 124, 12) if kind is Kind.FILE else 0
@@ -331,7 +337,7 @@ class TarReader:
             raise LayerError(f"its device number {major}:{minor} is out of range")
         return major, minor
 
-    def _extend(self, block: bytes, extended: _Extended | None) -> _Extended | None:
+    def _extend(self, block: bytes, extended: ExtendedHeader | None) -> ExtendedHeader | None:
         """Take in a header that says something of the next entry; a global one says nothing of use."""
         flag = block[156:157]
         if flag == b"g":
@@ -342,14 +348,14 @@ class TarReader:
                 _REFUSED.get(flag, f"entries of type {flag.decode('latin-1')!r} are not supported"), entry=_name(block)
             )
         body = self._body(block)
-        extended = extended or _Extended()
+        extended = extended or ExtendedHeader()
         if flag == b"L":
-            extended.name = body.partition(b"\0")[0]
+            extended.gnu_name = body.partition(b"\0")[0]
         elif flag == b"K":
-            extended.link = body.partition(b"\0")[0]
+            extended.gnu_link = body.partition(b"\0")[0]
         else:
             try:
-                extended.pax = parse_pax(body)
+                return replace(parse_pax(body), gnu_name=extended.gnu_name, gnu_link=extended.gnu_link)
             except LayerError as error:
                 raise error.placed(entry=_name(block)) from error
         return extended
@@ -365,12 +371,6 @@ class TarReader:
         if len(body) < size or self._reader.skip(-size % BLOCK) < -size % BLOCK:
             raise LayerError("its tar is cut in an extended header")
         return body
-
-    def _skip(self, entry: TarEntry) -> None:
-        left = entry.offset + entry.size - self._reader.position
-        # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
-        if self._reader.skip(left + -entry.size % BLOCK) < left:
-            raise LayerError("its tar is cut in this entry", entry=entry.name)
 
     def _number(self, block: bytes, start: int, length: int) -> int:
         """A number in octal or base 256. Most fields of a tar repeat, so the last values are remembered."""
@@ -402,18 +402,14 @@ def _check_sum(block: bytes) -> None:
 
 def _parse_number(field: bytes) -> int:
     if field[0] & 0x80:
-        return _parse_base256(field)
+        # GNU's numbers in base 256: the top bit marks them, the next one is the sign.
+        bits = 8 * len(field) - 1
+        value = int.from_bytes(field, "big") & ((1 << bits) - 1)
+        return value - (1 << bits) if field[0] & 0x40 else value
     match = _OCTAL.fullmatch(field)
     if match is None:
         raise LayerError(f"a number in its header, {field!r}, is malformed")
     return int(match[1] or b"0", 8)
-
-
-def _parse_base256(field: bytes) -> int:
-    """GNU's numbers: the top bit marks them, the next one is the sign."""
-    bits = 8 * len(field) - 1
-    value = int.from_bytes(field, "big") & ((1 << bits) - 1)
-    return value - (1 << bits) if field[0] & 0x40 else value
 
 
 def _name(block: bytes) -> bytes:

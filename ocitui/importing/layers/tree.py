@@ -23,10 +23,6 @@ _MAX_LINKS = 255
 _MAX_STEPS = 8192
 
 
-class LinkLoopError(Exception):
-    """A path leads through too many symbolic links."""
-
-
 class Tree:
     """One root directory, 0755 and owned by 0:0, until layers say otherwise."""
 
@@ -100,7 +96,7 @@ class Tree:
 
         The inodes begin with the root's; they are None from the first name on that does not exist, or that has
         something else than a directory above it. As a name that is not there cannot be a link, ``..`` after it only
-        takes it away. Raises LinkLoopError.
+        takes it away. Raises LayerError for too many links.
         """
         names: list[bytes] = []
         inodes: list[int | None] = [ROOT]
@@ -116,14 +112,15 @@ class Tree:
                     names.pop()
                     inodes.pop()
                 continue
-            inode = self._child(inodes[-1], name)
+            above = inodes[-1]
+            inode = None if above is None else self.children.get(above, {}).get(name)
             if inode is None or self.kinds[inode] != Kind.SYMLINK:
                 names.append(name)
                 inodes.append(inode)
                 continue
             links += 1
             if links > _MAX_LINKS or steps > _MAX_STEPS:
-                raise LinkLoopError
+                raise LayerError("its path leads through too many symbolic links")
             target = self.links[inode]
             if target.startswith(b"/"):
                 del names[:], inodes[1:]
@@ -139,12 +136,6 @@ class Tree:
                 if self.kinds[inode] == Kind.DIRECTORY:
                     pending.append(inode)
                 yield directory, name, inode
-
-    def _child(self, directory: int | None, name: bytes) -> int | None:
-        if directory is None:
-            return None
-        children = self.children.get(directory)
-        return children.get(name) if children else None
 
     def _add(self, kind: Kind, parent: int) -> int:
         inode = len(self.kinds)
@@ -189,8 +180,6 @@ class Changeset:
             self._apply(entry)
         except LayerError as error:
             raise error.placed(entry=entry.name) from error
-        except LinkLoopError:
-            raise LayerError("its path leads through too many symbolic links", entry=entry.name) from None
 
     def _apply(self, entry: TarEntry) -> None:
         if len(entry.name) > self._limits.path_bytes:
@@ -224,7 +213,10 @@ class Changeset:
             self._own_links.add((parent, name))
             return
         if entry.kind is Kind.SYMLINK:
-            _check_target(entry.link)
+            if not entry.link:
+                raise LayerError("it is a symbolic link to nothing")
+            if len(entry.link) > _MAX_TARGET:
+                raise LayerError(f"its target has more than {_MAX_TARGET} bytes")
         tree.add_entry(parent, name, entry, self._number)
 
     def _directory(self, path: bytes) -> int:
@@ -343,13 +335,6 @@ def _is_aufs(path: bytes, name: bytes) -> bool:
     return (name.startswith(_AUFS) and name != _OPAQUE) or (b"/" + path).find(b"/" + _AUFS) >= 0
 
 
-def _check_target(target: bytes) -> None:
-    if not target:
-        raise LayerError("it is a symbolic link to nothing")
-    if len(target) > _MAX_TARGET:
-        raise LayerError(f"its target has more than {_MAX_TARGET} bytes")
-
-
 @dataclass(slots=True)
 class Counter:
     """How far a pass over so many ``layers`` has come; ``call`` is told now and then, and whenever `tell` is called."""
@@ -379,42 +364,16 @@ class Counter:
         self.call(ImportProgress(self.phase, *numbers, layer=self.layer, layers_total=self.layers))
 
 
-class Merge:
-    """Layers on their way into a tree, counted against the limits."""
+class _Budget:
+    """What all layers together may take, counted against the limits."""
 
     def __init__(self, limits: LayerLimits) -> None:
-        self.tree = Tree()
         self._limits = limits
         self._bytes = 0
         self._metadata = 0
 
-    def add(self, layer: OpenLayer, number: int, counter: Counter) -> None:
-        """Read a layer to its end and apply it. Raises LayerError."""
-        counter.layer = number
-        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
-            reader = ChunkReader(self._counted(chunks))
-            tar = TarReader(reader, self._limits)
-            self._apply(tar, number, counter)
-            # What follows the end of the tar belongs to the digest all the same.
-            reader.drain()
-
-    def _apply(self, tar: TarReader, number: int, counter: Counter) -> None:
-        changeset = Changeset(self.tree, number, self._limits)
-        limits = self._limits
-        for entry in tar:
-            self._metadata += len(entry.name) + len(entry.link)
-            if entry.xattrs:
-                self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
-            if counter.files >= limits.entries:
-                raise LayerLimitError(
-                    f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
-                )
-            if self._metadata > limits.metadata_bytes:
-                raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
-            changeset.apply(entry)
-            counter.files += 1
-
-    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks of a layer. Raises LayerLimitError."""
         limit = self._limits.unpacked_bytes
         for chunk in chunks:
             self._bytes += len(chunk)
@@ -424,14 +383,35 @@ class Merge:
                 )
             yield chunk
 
+    def add(self, entry: TarEntry, entries: int) -> None:
+        """One more than so many. Raises LayerLimitError."""
+        limits = self._limits
+        self._metadata += len(entry.name) + len(entry.link)
+        if entry.xattrs:
+            self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
+        if entries >= limits.entries:
+            raise LayerLimitError(
+                f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
+            )
+        if self._metadata > limits.metadata_bytes:
+            raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
+
 
 def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
     """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
-    merge = Merge(limits)
+    tree, budget = Tree(), _Budget(limits)
     counter.begin(ImportPhase.READ, sum(layer.size for layer in layers))
     for number, layer in enumerate(layers, 1):
-        merge.add(layer, number, counter)
-    return merge.tree
+        counter.layer, changeset = number, Changeset(tree, number, limits)
+        with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
+            reader = ChunkReader(budget.counted(chunks))
+            for entry in TarReader(reader, limits):
+                budget.add(entry, counter.files)
+                changeset.apply(entry)
+                counter.files += 1
+            # What follows the end of the tar belongs to the digest all the same.
+            reader.drain()
+    return tree
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""From a tar stream to a packed file: squashfs, erofs, or the tar itself."""
+"""From layers to a packed file, in the process that `flatten_and_pack` starts: squashfs, erofs, or the tar itself.
+
+Reading headers holds the interpreter's lock for long stretches, so it is kept away from the process that draws the
+screen. One request comes in as a line of JSON; progress, and at last a result or an error, go out as lines of JSON.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,11 +21,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import PackedFormat, StorageError
+from ocitui.cache import CacheError, PackedFormat, StorageError
 
 from ..errors import MissingToolError, PackerError
+from ..layers.flatten import flattening
 from ..layers.tar_headers import Xattrs
-from .packing import PackOptions, find_tool, help_of, how_ended, private_directory
+from ..layers.tree import ROOT, Counter
+from ..progress import ImportPhase
+from .packing import (
+    Failure,
+    FlattenRequest,
+    PackOptions,
+    WorkerAnswer,
+    decode_request,
+    encode,
+    find_tool,
+    help_of,
+    how_ended,
+    private_directory,
+)
 
 _PIPE_BYTES = 1 << 20
 _KEPT_OUTPUT = 1 << 16
@@ -40,7 +59,6 @@ class PackerProcess:
         command: Sequence[str],
         patience: float,
         *,
-        fed: bool,
         owner: tuple[int, int] | None = None,
         keep: int | None = None,
     ) -> None:
@@ -52,7 +70,7 @@ class PackerProcess:
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -68,18 +86,17 @@ class PackerProcess:
         finally:
             os.close(lifeline)
         self._poll = select.poll()
+        assert self._process.stdin is not None
         assert self._process.stderr is not None
-        self._errors = self._process.stderr.fileno()
+        self._pipes = self._process.stdin, self._process.stderr
+        self._input, self._errors = (pipe.fileno() for pipe in self._pipes)
         os.set_blocking(self._errors, False)
         self._poll.register(self._errors, select.POLLIN)
         self._is_heard = True
-        self._input = -1
-        if self._process.stdin is not None:
-            self._input = self._process.stdin.fileno()
-            os.set_blocking(self._input, False)
-            # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
-            with suppress(OSError):
-                fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_blocking(self._input, False)
+        # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
+        with suppress(OSError):
+            fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
     def said(self) -> list[str]:
@@ -94,14 +111,16 @@ class PackerProcess:
             while data:
                 if self._wait(self._patience, self._input):
                     data = data[os.write(self._input, data) :]
-        except BrokenPipeError:
-            self._input_refused()
+        except BrokenPipeError as error:
+            # It closed its input, so it is ending: what it says last is the reason.
+            self.finish()
+            raise PackerError(f"{self.name} ended before its input did: {self._last_words()}") from error
         finally:
             self._poll.unregister(self._input)
 
     def finish(self) -> None:
         """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
-        self._close_input()
+        self._pipes[0].close()
         deadline = time.monotonic() + self._patience
         while self._is_heard:
             self._wait(deadline - time.monotonic(), -1)
@@ -109,7 +128,7 @@ class PackerProcess:
             code = self._process.wait(max(deadline - time.monotonic(), 1))
         except subprocess.TimeoutExpired:
             self._stalled()
-        self._close_errors()
+        self._pipes[1].close()
         if code:
             raise PackerError(f"{self.name} failed with {how_ended(code)}: {self._last_words()}")
 
@@ -117,16 +136,8 @@ class PackerProcess:
         """End it at once, **before** its input ends: an input that ends between two entries is success to it."""
         self._process.kill()
         self._process.wait()
-        self._close_input()
-        self._close_errors()
-
-    def _close_input(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def _close_errors(self) -> None:
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def _wait(self, seconds: float, wanted: int) -> bool:
         """Hear what it says until ``wanted`` is ready. Raises PackerError once the time is over."""
@@ -134,20 +145,12 @@ class PackerProcess:
         if not ready:
             self._stalled()
         if any(fd == self._errors for fd, _ in ready):
-            self._hear()
+            heard = os.read(self._errors, 1 << 16)
+            self._said += heard[: _KEPT_OUTPUT - len(self._said)]
+            if not heard:
+                self._poll.unregister(self._errors)
+                self._is_heard = False
         return any(fd == wanted for fd, _ in ready)
-
-    def _hear(self) -> None:
-        heard = os.read(self._errors, 1 << 16)
-        self._said += heard[: _KEPT_OUTPUT - len(self._said)]
-        if not heard:
-            self._poll.unregister(self._errors)
-            self._is_heard = False
-
-    def _input_refused(self) -> None:
-        """It closed its input, so it is ending: what it says last is the reason."""
-        self.finish()
-        raise PackerError(f"{self.name} ended before its input did: {self._last_words()}")
 
     def _stalled(self) -> None:
         raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")
@@ -207,7 +210,7 @@ class FedPacker(Packer):
 
     def start(self, command: Sequence[str]) -> None:
         """Raises PackerError."""
-        self._process = PackerProcess(command, self._options.patience, fed=True)
+        self._process = PackerProcess(command, self._options.patience)
 
     def write(self, data: memoryview) -> None:
         with self._explained():
@@ -261,6 +264,8 @@ def no_room(output: Path) -> StorageError:
 # What it says of ``./``, whose metadata it is told otherwise.
 _EXPECTED = "Empty tar filename"
 _LOST = "Could not resolve hardlink"
+# What it may use for buffers; a quarter of all memory by its own default, which makes it slower.
+BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
@@ -292,13 +297,13 @@ class SquashfsPacker(FedPacker):
 
     def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
         if owner is None:
-            return PackerProcess([*command, str(self._output), *arguments], self._options.patience, fed=True)
+            return PackerProcess([*command, str(self._output), *arguments], self._options.patience)
         # That owner may not enter the output's directory, so the file is handed over open.
         fd = create_file(self._output)
         try:
             os.fchown(fd, *owner)
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
-            return PackerProcess(command, self._options.patience, fed=True, owner=owner, keep=fd)
+            return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
         except BaseException:
             self._output.unlink(missing_ok=True)
             raise
@@ -320,7 +325,7 @@ class SquashfsPacker(FedPacker):
 def _compression(options: PackOptions) -> list[str]:
     compression = options.compression or "gzip"
     level = 6 if options.level is None and compression == "gzip" else options.level
-    words = ["-comp", compression, "-mem", f"{options.memory_mib}M"]
+    words = ["-comp", compression, "-mem", BUFFERS]
     return words if level is None else [*words, "-Xcompression-level", str(level)]
 
 
@@ -375,13 +380,11 @@ class _UnpackingErofsPacker(FedPacker):
         tree = self._private / "root"
         self._command = [*command, str(output), str(tree)]
         try:
-            self._private.mkdir(0o700)
-            tree.mkdir()
+            with writing(self._private):
+                self._private.mkdir(0o700)
+                tree.mkdir()
             self.start([*untar, str(tree)])
-        except OSError as error:
-            self._clear()
-            raise StorageError(f"cannot unpack into {self._private}: {error.strerror}") from error
-        except PackerError:
+        except BaseException:
             self._clear()
             raise
 
@@ -396,7 +399,7 @@ class _UnpackingErofsPacker(FedPacker):
     def _end(self) -> None:
         self._process.finish()
         self.warnings += self._process.said
-        self._process = PackerProcess(self._command, self._options.patience, fed=False)
+        self._process = PackerProcess(self._command, self._options.patience)
         super()._end()
 
     def _clear(self) -> None:
@@ -445,3 +448,60 @@ def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: 
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, root, options)
     return erofs_packer(output, options)
+
+
+# Below what draws the screen; the packers inherit it.
+_NICENESS = 5
+# A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
+_SWITCH_SECONDS = 0.0002
+
+
+def main(parent: int) -> int:
+    """Serve one request on standard input; ``parent`` is the process that sent it."""
+    die_with_parent()
+    if os.getppid() != parent:
+        return 1
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    try:
+        answer = WorkerAnswer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
+    except CacheError as error:
+        answer = WorkerAnswer(failure=Failure.of(error))
+    except OSError as error:
+        answer = WorkerAnswer(failure=Failure.of(StorageError(str(error))))
+    except MemoryError:
+        answer = WorkerAnswer(failure=Failure.of(StorageError("there is not enough memory to flatten this image")))
+    _say(answer)
+    return 1 if answer.failure else 0
+
+
+def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
+    """Flatten and pack; gives what could not be kept.
+
+    Raises LayerError, PackerError, StorageError; nothing of the output is left then.
+    """
+    counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
+    with flattening(request.layers, request.options.limits, counter) as image:
+        plan, tree = image.plan, image.plan.tree
+        about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
+        root = RootDirectory(*about, tree.xattrs.get(ROOT, ()))
+        counter.tell()
+        counter.begin(ImportPhase.WRITE, plan.size, plan.files)
+        counter.tell()
+        packer = start_packer(request.format, request.output, root, plan.size, request.options)
+        try:
+            image.write(packer.write, counter)
+            counter.tell()
+            counter.phase = ImportPhase.FINISH
+            counter.tell()
+            packer.finish()
+        except BaseException:
+            packer.abort()
+            raise
+        return tuple(packer.warnings)
+
+
+def _say(answer: WorkerAnswer) -> None:
+    sys.stdout.buffer.write(encode(answer))
+    sys.stdout.buffer.flush()

@@ -31,16 +31,16 @@ from ..progress import ImportProgress, ProgressCall
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """How to pack. ``compression`` and ``level`` are the packer's own words; None leaves the format's default."""
+    """How to pack, and how much the layers may ask for. ``compression`` and ``level`` are the packer's own words; None
+    leaves the format's default."""
 
     compression: str | None = None
     """squashfs: gzip; erofs: not compressed."""
     level: int | None = None
     """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
-    memory_mib: int = 64
-    """What mksquashfs may use for buffers; a quarter of all memory by its own default, which makes it slower."""
     patience: float = 600
     """Seconds that a packer may take nothing, or need after its input has ended."""
+    limits: LayerLimits = field(default_factory=LayerLimits)
 
 
 # The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).
@@ -134,19 +134,11 @@ def help_of(tool: str, option: str) -> str:
     return (said.stdout + said.stderr).decode("utf-8", "replace")
 
 
-@dataclass(frozen=True, slots=True)
-class FlattenOptions:
-    """How much the layers may ask for, and how they are packed."""
-
-    limits: LayerLimits = field(default_factory=LayerLimits)
-    packing: PackOptions = field(default_factory=PackOptions)
-
-
 class FlattenRequest(msgspec.Struct, frozen=True):
     layers: tuple[LayerSource, ...]
     output: Path
     format: PackedFormat
-    options: FlattenOptions = FlattenOptions()
+    options: PackOptions = PackOptions()
 
 
 _ERRORS: dict[str, type[CacheError]] = {
@@ -159,22 +151,15 @@ class Failure(msgspec.Struct, frozen=True):
     """An error as it is sent; what the worker does not raise on purpose becomes a WorkerError."""
 
     code: str
-    reason: str
+    message: str
     hint: str
-    layer: int = 0
-    entry: bytes | None = None
 
     @classmethod
     def of(cls, error: CacheError) -> Failure:
-        if isinstance(error, LayerError):
-            return cls(error.code, error.reason, error.hint, error.layer, error.entry)
         return cls(error.code, error.message, error.hint)
 
     def error(self) -> CacheError:
-        kind = _ERRORS.get(self.code, WorkerError)
-        if issubclass(kind, LayerError):
-            return kind(self.reason, layer=self.layer, entry=self.entry, hint=self.hint)
-        return kind(self.reason, hint=self.hint)
+        return _ERRORS.get(self.code, WorkerError)(self.message, hint=self.hint)
 
 
 class WorkerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -210,7 +195,7 @@ _REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgs
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ocitui.importing.packing.worker import main; sys.exit(main(int(sys.argv[2])))"
+    "from ocitui.importing.packing.packers import main; sys.exit(main(int(sys.argv[2])))"
 )
 _LONGEST_LINE = 1 << 24
 
@@ -219,7 +204,7 @@ async def flatten_and_pack(
     layers: Sequence[LayerSource],
     output: Path,
     format: PackedFormat,
-    options: FlattenOptions | None = None,
+    options: PackOptions | None = None,
     progress: ProgressCall | None = None,
 ) -> tuple[str, ...]:
     """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept.
@@ -227,12 +212,12 @@ async def flatten_and_pack(
     ``progress`` is called at most about ten times a second. A cancelled call leaves no process and no file; nothing
     but ``output`` and a hidden directory beside it is ever written.
 
-    Raises LayerError (with its layer, entry and reason), LayerDigestError, LayerLimitError, PackerError,
+    Raises LayerError (which names layer and entry), LayerDigestError, LayerLimitError, PackerError,
     MissingToolError, StorageError where there is no room, WorkerError.
     """
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
-    request = FlattenRequest(tuple(layers), output, format, options or FlattenOptions())
+    request = FlattenRequest(tuple(layers), output, format, options or PackOptions())
     try:
         return await _run(request, progress)
     except BaseException:
@@ -241,25 +226,8 @@ async def flatten_and_pack(
 
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
-    worker = await _start()
-    assert worker.stderr is not None
-    errors = asyncio.ensure_future(worker.stderr.read())
-    try:
-        answer = await _converse(worker, request, progress)
-    finally:
-        _kill(worker)
-        # The packers hold the same error output open: its end is theirs.
-        await settled(asyncio.gather(errors, worker.wait()))
-    if answer is None:
-        raise WorkerError(_last_words(worker, errors.result()))
-    if answer.failure is not None:
-        raise answer.failure.error()
-    return answer.warnings
-
-
-async def _start() -> Process:
-    """In a session of its own, so that it can be ended with all it started, and only on purpose."""
-    return await asyncio.create_subprocess_exec(
+    # In a session of its own, so that it can be ended with all it started, and only on purpose.
+    worker = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-c",
@@ -272,6 +240,21 @@ async def _start() -> Process:
         limit=_LONGEST_LINE,
         start_new_session=True,
     )
+    assert worker.stderr is not None
+    errors = asyncio.ensure_future(worker.stderr.read())
+    try:
+        answer = await _converse(worker, request, progress)
+    finally:
+        if worker.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        # The packers hold the same error output open: its end is theirs.
+        await settled(asyncio.gather(errors, worker.wait()))
+    if answer is None:
+        raise WorkerError(_last_words(worker, errors.result()))
+    if answer.failure is not None:
+        raise answer.failure.error()
+    return answer.warnings
 
 
 async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
@@ -288,12 +271,6 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
         if progress is not None:
             progress(answer.progress)
     return None
-
-
-def _kill(worker: Process) -> None:
-    if worker.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _last_words(worker: Process, errors: bytes) -> str:

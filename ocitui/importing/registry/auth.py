@@ -23,7 +23,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import httpx2
 import msgspec
@@ -31,7 +31,7 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, is_loopback, may_carry
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, may_carry
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -212,20 +212,14 @@ async def _find(config: _Config, file: Path, host: str, path: str) -> Credential
 
 def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:
     """The entry of the longest key that fits: a repository's before its host's."""
-    names = [f"{key}/{part}" for part in _beginnings(path) for key in keys]
+    parts = (PurePosixPath(path), *PurePosixPath(path).parents)
+    names = [f"{key}/{part}" for part in parts for key in keys]
     by_name = {_plain(key): entry for key, entry in entries.items()} | dict(entries)
     for name in (*names, *keys):
         entry = by_name.get(name)
         if entry is not None and (found := _credentials(entry, file, name)) is not None:
             return found
     return None
-
-
-def _beginnings(path: str) -> Iterator[str]:
-    """`a/b/c`, `a/b`, `a`."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
 
 
 def _plain(key: str) -> str:
@@ -249,7 +243,6 @@ def _credentials(entry: _Entry, file: Path, name: str) -> Credentials | None:
 
 
 CLIENT_ID = "ocitui"
-_LARGEST = 1 << 20
 
 Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
@@ -321,7 +314,10 @@ class Authorizer:
         key = TokenKey(parameters.get("realm", ""), parameters.get("service", ""), scope)
         known = self._tokens.get(key)
         if known is None or known == rejected:
-            known = self._tokens[key] = f"Bearer {await self._token(key)}"
+            credentials = await self._find()
+            realm = self._realm(key, credentials is not None)
+            token = await retried(self._options, lambda: self._ask(realm, key, credentials))
+            known = self._tokens[key] = f"Bearer {token}"
         return known
 
     async def _find(self) -> Credentials | None:
@@ -329,11 +325,6 @@ class Authorizer:
             self._credentials = await find_credentials(self._host, self._path, self._options)
             self._looked = True
         return self._credentials
-
-    async def _token(self, key: TokenKey) -> str:
-        credentials = await self._find()
-        realm = self._realm(key, credentials is not None)
-        return await retried(self._options, lambda: self._ask(realm, key, credentials))
 
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
         """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""
@@ -343,8 +334,7 @@ class Authorizer:
             raise RegistryError(f"{self._host} names a token server that is no address: {key.realm[:80]!r}") from error
         if not key.realm or not realm.host:
             raise RegistryError(f"{self._host} names no token server")
-        safe = realm.scheme == "https" or (realm.scheme == "http" and is_loopback(realm.host))
-        if not safe and (secret or not may_carry(realm, self._options.plain_http)):
+        if not may_carry(realm, self._options.plain_http and not secret):
             raise RegistryError(
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",

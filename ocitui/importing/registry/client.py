@@ -1,19 +1,68 @@
-"""The requests of a pull (OCI distribution-spec, "Pulling manifests", "Pulling blobs") to one repository."""
+"""A registry as a source of images: the requests of a pull (OCI distribution-spec, "Pulling manifests", "Pulling
+blobs") to one repository, and what is made of their answers."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import httpx2
 
-from ..errors import DeniedError, RegistryError, SourceError, UnsoundSourceError
-from ..sources.images import INDEXES, LARGEST_DOCUMENT, MANIFESTS, digest_of
-from ..sources.references import RegistryOptions, is_digest, is_loopback, may_carry, origin_of
+from ocitui.cache import ImageName, InvalidNameError, Platform
+from ocitui.cache.documents import BlobDescriptor
+
+from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
+from ..errors import (
+    DeniedError,
+    InvalidReferenceError,
+    NoSuchImageError,
+    RegistryError,
+    SourceError,
+    UnsoundSourceError,
+)
+from ..layers.layers import LayerSource
+from ..sources.image_tree import Leaf, choose, find_leaves, read_image
+from ..sources.images import (
+    DOCKER_CONFIG,
+    INDEXES,
+    LARGEST_DOCUMENT,
+    MANIFESTS,
+    OCI_CONFIG,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    check_bytes,
+    digest_of,
+    media_type_of,
+)
+from ..sources.references import (
+    HUB,
+    Reference,
+    RegistryOptions,
+    checked_digest,
+    is_digest,
+    is_host,
+    is_loopback,
+    may_carry,
+    origin_of,
+)
 from .auth import CLIENT_ID, Authorizer, parse_challenges
-from .failures import PassingError, causes_of, media_type, paced, retried, status_failure, transport_failure
+from .failures import (
+    Backoff,
+    PassingError,
+    causes_of,
+    host_of,
+    media_type,
+    paced,
+    retried,
+    status_failure,
+    transport_failure,
+)
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -57,45 +106,44 @@ class RegistryClient:
 
     async def _manifest(self, wanted: str) -> tuple[bytes, str]:
         what = f"manifest {self.path}{'@' if is_digest(wanted) else ':'}{wanted}"
-        url = await self._url("manifests", wanted)
-        async with self.get(url, what, {"Accept": ACCEPT}) as response:
+        async with self.get(f"/v2/{self.path}/manifests/{wanted}", what, {"Accept": ACCEPT}) as response:
             if media_type(response) in ("text/html", "application/xhtml+xml"):
-                raise RegistryError(f"{_host(response)} answers with a web page: it is no registry, or a proxy answers")
+                raise RegistryError(
+                    f"{host_of(response.url)} answers with a web page: it is no registry, or a proxy answers"
+                )
             raw = await self._read(response, LARGEST_DOCUMENT, what)
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
         if is_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
         return raw, media_type(response)
 
-    @asynccontextmanager
-    async def blob(self, digest: str, offset: int, url: str | None = None) -> AsyncIterator[httpx2.Response]:
+    def blob(self, digest: str, offset: int, url: str | None = None) -> AbstractAsyncContextManager[httpx2.Response]:
         """A blob from an offset on, its body not read yet; ``url`` is one of its descriptor's.
 
         Raises SourceError, PassingError.
         """
-        if not is_digest(digest):
-            raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        where = _parsed(url) if url else await self._url("blobs", digest)
-        async with self.get(where, f"blob {digest}", headers) as response:
-            yield response
-
-    async def _url(self, kind: str, name: str) -> httpx2.URL:
-        base = await self._start()
-        return base.join(f"/v2/{self.path}/{kind}/{name}")
+        address = str(_parsed(url)) if url else f"/v2/{self.path}/blobs/{checked_digest(digest)}"
+        return self.get(address, f"blob {digest}", headers)
 
     @asynccontextmanager
-    async def get(self, url: httpx2.URL, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
-        """A response of success, logged in and redirected. Raises SourceError, PassingError.
+    async def get(self, address: str, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
+        """A response of success, logged in and redirected; a path is one at the registry.
+
+        Raises SourceError, PassingError.
 
         A range that cannot be had (416) counts as success: what is there is of no use.
         """
-        response = await self._logged_in(url, headers)
+        response = await self._logged_in(_parsed(address, await self._start()), headers)
         try:
             if response.status_code not in (200, 206, 416):
                 body = await self._beginning(response)
                 raise status_failure(response, body, what)
-            _check_encoding(response)
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding not in ("", "identity"):
+                # A blob's digest is of its bytes as they are: nobody may compress them on the way.
+                host = host_of(response.url)
+                raise RegistryError(f"{host} sends its answer {encoding[:20]}-encoded, though asked not to")
             yield response
         except httpx2.TransportError as error:
             raise transport_failure(error, response.url, self.options.timeout) from error
@@ -104,7 +152,6 @@ class RegistryClient:
 
     async def _logged_in(self, url: httpx2.URL, headers: Mapping[str, str]) -> httpx2.Response:
         """The response once the registry is content with who asks; others are told nothing. Raises SourceError."""
-        await self._start()
         assert self._authorizer is not None
         for _ in range(_MOST_LOGINS):
             sent = self._authorizer.current
@@ -135,13 +182,7 @@ class RegistryClient:
         return self._base is not None and origin_of(url) == origin_of(self._base)
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            return await self._send_raw(request)
-        except httpx2.TransportError as error:
-            raise transport_failure(error, request.url, self.options.timeout) from error
-
-    async def _send_raw(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request with the fields and the timeout that all requests have. Raises httpx2.TransportError."""
+        """Send a request with the fields and the timeout that all requests have. Raises SourceError, PassingError."""
         assert self._http is not None
         request.headers.setdefault("Accept", "*/*")
         request.headers["User-Agent"] = CLIENT_ID
@@ -152,7 +193,9 @@ class RegistryClient:
             async with asyncio.timeout(longest):
                 return await self._http.send(request, stream=True)
         except TimeoutError as error:
-            raise httpx2.ReadTimeout(f"no whole answer in {longest:g} seconds", request=request) from error
+            raise PassingError(f"{host_of(request.url)} gave no whole answer in {longest:g} seconds") from error
+        except httpx2.TransportError as error:
+            raise transport_failure(error, request.url, self.options.timeout) from error
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
@@ -166,13 +209,13 @@ class RegistryClient:
 
     def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         """The body as it comes. Raises PassingError where it comes too slowly, httpx2.TransportError."""
-        return paced(response.aiter_raw(), _host(response), self.options)
+        return paced(response.aiter_raw(), host_of(response.url), self.options)
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
         body = await self._beginning(response, largest)
         if len(body) > largest:
-            raise UnsoundSourceError(f"{_host(response)} sends more than {largest} bytes for the {what}")
+            raise UnsoundSourceError(f"{host_of(response.url)} sends more than {largest} bytes for the {what}")
         return body
 
     async def _beginning(self, response: httpx2.Response, enough: int = _LARGEST_FAULT) -> bytes:
@@ -210,18 +253,11 @@ class RegistryClient:
         if not is_loopback(url.host):
             return False
         try:
-            response = await self._send_raw(httpx2.Request("GET", url))
-        except httpx2.TransportError as error:
+            response = await self._send(httpx2.Request("GET", url))
+        except (SourceError, PassingError) as error:
             return _is_no_tls(error)
         await response.aclose()
         return False
-
-
-def _check_encoding(response: httpx2.Response) -> None:
-    """A blob's digest is of its bytes as they are: nobody may compress them on the way. Raises RegistryError."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise RegistryError(f"{_host(response)} sends its answer {encoding[:20]}-encoded, though asked not to")
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
@@ -229,8 +265,8 @@ def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
     if options.tls_ca is not None:
         try:
             context.load_verify_locations(options.tls_ca)
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror or error
             raise SourceError(f"{options.tls_ca} holds no certificate: {reason}", hint="give a file in PEM") from error
     return httpx2.AsyncClient(verify=context, timeout=options.timeout)
 
@@ -253,5 +289,157 @@ def _is_no_tls(error: BaseException) -> bool:
     return False
 
 
-def _host(response: httpx2.Response) -> str:
-    return response.url.netloc.decode("ascii", "replace")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
+# A try that brought so much does not count as failed: the line is bad, but it leads somewhere.
+_WORTH_IT = 1 << 20
+# So many layers come at once.
+_PARALLEL = 4
+
+
+async def download(client: RegistryClient, layer: Layer, blob: PartialBlob) -> None:
+    """Append to ``blob`` what is missing; a blob that the registry may not keep is taken from where its descriptor says
+    (descriptor.md, "urls"). Raises SourceError, StorageError."""
+    try:
+        return await _download_from(client, blob, None)
+    except NoSuchImageError:
+        if not layer.urls:
+            raise
+    *others, last = layer.urls
+    for url in others:
+        with suppress(RegistryError, NoSuchImageError):
+            return await _download_from(client, blob, url)
+    return await _download_from(client, blob, last)
+
+
+async def _download_from(client: RegistryClient, blob: PartialBlob, url: str | None) -> None:
+    backoff = Backoff(client.options)
+    while blob.done < blob.size:
+        before = blob.done
+        try:
+            async with client.blob(blob.digest, blob.done, url) as response:
+                _place(response, blob)
+                _check_length(response, blob)
+                async for chunk in client.chunks(response):
+                    await blob.append(chunk)
+            if blob.done < blob.size:
+                raise PassingError(f"{client.host} ended {blob.digest} after {blob.done} of {blob.size} bytes")
+        except PassingError as error:
+            await blob.flush()
+            if blob.done - before >= _WORTH_IT:
+                backoff.made_progress()
+            await backoff.wait(error)
+
+
+def _place(response: httpx2.Response, blob: PartialBlob) -> None:
+    """See that the body goes on where the blob ends (RFC 9110, 15.3.7), or begin again. Raises PassingError."""
+    if response.status_code == 206:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
+        if match and int(match[1]) == blob.done and match[2] in ("*", str(blob.size)):
+            return
+        blob.restart()
+        raise PassingError(f"{response.url.host} sends another part of {blob.digest} than was asked for")
+    if response.status_code == 416:
+        blob.restart()
+        raise PassingError(f"{response.url.host} cannot go on with {blob.digest}")
+    if blob.done:
+        blob.restart()
+
+
+def _check_length(response: httpx2.Response, blob: PartialBlob) -> None:
+    """Raises RegistryError where another length is promised than the descriptor's, or a web page is sent."""
+    promised = response.headers.get("content-length", "")
+    left = str(blob.size - blob.done)
+    if promised == left:
+        return
+    if media_type(response) == "text/html":
+        raise RegistryError(f"{response.url.host} answers with a web page where {blob.digest} should be")
+    if promised:
+        raise RegistryError(f"{response.url.host} promises {promised[:20]} bytes of {blob.digest}, which lacks {left}")
+
+
+class RegistrySource:
+    """An image in a registry. ``asked`` is what the operator wrote, which krata's name is made of."""
+
+    kind = SourceKind.REGISTRY
+
+    def __init__(self, asked: str, platform: Platform | None, options: RegistryOptions) -> None:
+        self._asked = asked
+        self._platform = platform
+        self.reference = Reference.parse(asked)
+        self._client = RegistryClient(_registry(self.reference, options), self.reference.path, options)
+        self._documents: dict[str, bytes] = {}
+        self._leaves: list[Leaf] | None = None
+
+    async def listing(self) -> SourceListing:
+        """The image's platforms; the sizes of the one that would be taken. Raises SourceError."""
+        leaves = await self._found()
+        images = [ListedImage((self._asked,), leaf.digest, leaf.platform, None, None) for leaf in leaves]
+        try:
+            chosen = await self.resolve()
+        except NoSuchImageError as error:
+            return SourceListing(self._asked, self.kind, tuple(images), (error.message,))
+        listed = [chosen.listed() if image.digest == chosen.digest else image for image in images]
+        return SourceListing(self._asked, self.kind, tuple(listed), chosen.notes)
+
+    async def resolve(self) -> SourceImage:
+        """The image of the platform. Raises SourceError."""
+        leaf = choose(await self._found(), self._platform)
+        return await read_image(leaf, self._platform, _krata_name(self._asked), self._read)
+
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
+        """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
+        slots = asyncio.Semaphore(_PARALLEL)
+
+        async def fetch_one(layer: Layer) -> None:
+            async with slots:
+                await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in {layer.digest: layer for layer in image.layers}.values():
+                    group.create_task(fetch_one(layer))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0]  # noqa: B904  it has a cause of its own
+        return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _found(self) -> list[Leaf]:
+        if self._leaves is None:
+            what = f"the manifest of {self._asked}"
+            raw, sent_as = await self._client.manifest(self.reference.wanted)
+            if self.reference.digest:
+                check_bytes(what, raw, self.reference.digest)
+            digest = digest_of(raw)
+            self._documents[digest] = raw
+            root = BlobDescriptor(media_type_of(what, raw, sent_as), digest, len(raw))
+            self._leaves = await find_leaves([(root, (self._asked,))], self._read)
+            if not self._leaves:
+                raise NoSuchImageError(f"{self._asked} is an index without any image")
+        return self._leaves
+
+    async def _read(self, descriptor: BlobDescriptor, largest: int) -> bytes:
+        digest = descriptor.digest
+        if digest not in self._documents:
+            if descriptor.media_type in (OCI_CONFIG, DOCKER_CONFIG):
+                self._documents[digest] = await self._client.small_blob(digest, largest)
+            else:
+                self._documents[digest], _ = await self._client.manifest(digest)
+        return self._documents[digest]
+
+
+def _registry(reference: Reference, options: RegistryOptions) -> str:
+    """The registry that is asked: the Hub's images may come from a mirror."""
+    if reference.domain != HUB or options.mirror is None:
+        return reference.registry
+    if not is_host(options.mirror):
+        raise InvalidReferenceError(f"the mirror {options.mirror!r} is not a host", hint="write it as HOST[:PORT]")
+    return options.mirror
+
+
+def _krata_name(text: str) -> ImageName | None:
+    try:
+        return ImageName.parse(text)
+    except InvalidNameError:
+        return None

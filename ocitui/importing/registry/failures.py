@@ -49,7 +49,7 @@ _decode_faults = msgspec.json.Decoder(_Faults).decode
 
 def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: float) -> SourceError | PassingError:
     """What a failure on the way means."""
-    host = url.netloc.decode("ascii", "replace")
+    host = host_of(url)
     causes = list(causes_of(error))
     certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
@@ -79,7 +79,7 @@ def _certificate_hint(code: int) -> str:
 
 def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceError | PassingError:
     """What a status that is no success means; ``what`` was asked for."""
-    host = response.url.netloc.decode("ascii", "replace")
+    host = host_of(response.url)
     status = printable(f"{response.status_code} {response.reason_phrase}")
     said = _fault(body)
     if response.status_code in (401, 403):
@@ -89,6 +89,11 @@ def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceE
     if response.status_code in _PASSING:
         return PassingError(f"{host} answers {status}{said and f': {said}'}", wait=retry_after(response))
     return RegistryError(f"{host} answers {status} for {what}{said and f': {said}'}")
+
+
+def host_of(url: httpx2.URL) -> str:
+    """The host, and the port where one is named."""
+    return url.netloc.decode("ascii", "replace")
 
 
 def retry_after(response: httpx2.Response) -> float | None:

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from ocitui.cache.files import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
-from ..layers.layers import Compression, LayerLimits, LayerSource, compression_of, decompressed
-from ..layers.tar_headers import ByteReader, ChunkReader, Kind, TarEntry, TarReader
+from ..layers.layers import (
+    LONGEST_MAGIC,
+    Compression,
+    LayerLimits,
+    LayerSource,
+    compression_of,
+    decompressed,
+    readable_compression,
+)
+from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarReader
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
 _MOST_NAMES = 32 << 20  # characters, of all members
 _CHUNK = 1 << 20
-_START = 4
 _MOST_LINKS = 16
 # What is kept of a compressed archive: every document of a sound one fits.
 _MOST_KEPT = 64 << 20
@@ -41,10 +47,6 @@ class Member:
     offset: int
     size: int
     link: str | None = None
-
-
-Take = Callable[[Member, ByteReader], None]
-"""Called where the reader stands at a wanted member's first byte; it may read the member."""
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
@@ -82,26 +84,6 @@ def clean(name: str) -> str | None:
     return None if name == "." or name.split("/", 1)[0] == ".." else name
 
 
-class _Plain:
-    """A tar that is a file: skipping costs nothing."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
-
-    def read(self, count: int) -> bytes:
-        return self._file.read(count)
-
-    def skip(self, count: int) -> int:
-        there = min(count, self._size - self.position)
-        self._file.seek(there, 1)
-        return there
-
-
 class Archive:
     """What an archive holds, by name; where a name comes twice, the last counts."""
 
@@ -132,7 +114,7 @@ class Archive:
         """Keep a file's first bytes, and all of one that may be a document: it begins with a brace or bracket."""
         if member.link is not None or not member.size:
             return 0
-        start = self._starts[member.name] = reader.read(min(_START, member.size))
+        start = self._starts[member.name] = reader.read(min(LONGEST_MAGIC, member.size))
         if start[:1] not in (b"{", b"[") or member.size > LARGEST_CONFIG:
             return 0
         self._kept[member.name] = start + reader.read(member.size - len(start))
@@ -147,6 +129,13 @@ class Archive:
             found = self._members.get(found.link)
         return None
 
+    def member(self, name: str, what: str) -> Member:
+        """The same. Raises UnsoundSourceError where there is none: ``what`` it would have been."""
+        member = self.find(name)
+        if member is None:
+            raise UnsoundSourceError(f"{what} is not in {self.path}")
+        return member
+
     def read(self, name: str, largest: int) -> bytes | None:
         """A document's bytes; None where it is not there. Raises UnreadableSourceError for one that is too large."""
         member = self.find(name)
@@ -159,59 +148,105 @@ class Archive:
             if kept is None:
                 raise UnreadableSourceError(f"{name} in {self.path} is no JSON document")
             return kept
-        with _reading(self.path), open_regular(self.path) as file:
-            file.seek(member.offset)
-            return file.read(member.size)
+        return self._beginning(member, member.size)
 
-    def start_of(self, member: Member) -> bytes:
-        """The first bytes of a file. Raises UnreadableSourceError."""
+    def compression(self, member: Member) -> Compression:
+        """What a file is compressed with. Raises UnreadableSourceError."""
         if self.compressed:
-            return self._starts.get(member.name, b"")
+            return compression_of(self._starts.get(member.name, b""))
+        return compression_of(self._beginning(member, LONGEST_MAGIC))
+
+    def _beginning(self, member: Member, most: int) -> bytes:
         with _reading(self.path), open_regular(self.path) as file:
             file.seek(member.offset)
-            return file.read(min(_START, member.size))
+            return file.read(min(most, member.size))
 
     async def fetch(
         self,
         layers: Sequence[Layer],
         blobs: BlobStore,
-        progress: BlobProgress | None,
+        progress: BlobProgress,
         members: Mapping[str, Member] | None = None,
     ) -> list[LayerSource]:
         """The layers in place, or unpacked where the archive is compressed; ``members`` are their files by digest, else
         they stand where a layout has them. Raises SourceError, StorageError."""
-        members = members or {layer.digest: self._member(layer) for layer in layers}
+        if members is None:
+            members = {layer.digest: self.member(blob_name(layer.digest), f"layer {layer.digest}") for layer in layers}
         if not self.compressed:
             found = [(layer, members[layer.digest]) for layer in layers]
             return [in_place(layer, self.path, member.offset, member.size, progress) for layer, member in found]
-        await _unpack(self, members, {layer.digest: layer.size for layer in layers}, blobs, progress)
+        await self._unpack(members, layers, blobs, progress)
         return [in_place(layer, blobs.directory / layer.digest, 0, layer.size, progress) for layer in layers]
 
-    def _member(self, layer: Layer) -> Member:
-        member = self.find(blob_name(layer.digest))
-        if member is None:
-            raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
-        return member
+    async def _unpack(
+        self, members: Mapping[str, Member], layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress
+    ) -> None:
+        report = on_loop(progress)
+        sizes = {layer.digest: layer.size for layer in layers}
 
-    def pass_over(self, wanted: set[Member], take: Take, stop: Stop) -> None:
-        """Go through the archive once, and ``take`` each wanted member. Raises as `read` does, and what it raises."""
-        if not wanted:
-            return
-        with opened(self.path, stop) as (reader, _):
-            for member in read_members(reader):
-                if member in wanted:
-                    take(member, reader)
+        def unpack(stop: Stop) -> None:
+            missing = {
+                members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size, stop)
+            }
+            for member, chunks in self.contents(missing.keys(), stop):
+                digest = missing[member]
+                with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
+                    blob.open()
+                    blob.restart()
+                    for chunk in chunks:
+                        blob.write(chunk)
+                        report(digest, blob.done, blob.size)
+                    blob.finish()
+
+        blobs.make_directory()
+        async with blobs.unpacking:
+            while True:
+                try:
+                    return await in_thread(unpack)
+                except BusyError:
+                    await blobs.pause()
+
+    def digests(self, members: Collection[Member], stop: Stop) -> dict[Member, str]:
+        """Their digests, in one pass over the archive. Raises as `contents` does."""
+        digests = {}
+        for member, chunks in self.contents(set(members), stop):
+            hashed = hashlib.sha256()
+            for chunk in chunks:
+                hashed.update(chunk)
+            digests[member] = f"sha256:{hashed.hexdigest()}"
+        return digests
+
+    def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Go through the archive once: each wanted member, and its bytes, to be read before the next member.
+
+        Raises UnreadableSourceError; AbandonedError once ``stop`` is set.
+        """
+        if wanted:
+            with opened(self.path, stop) as (reader, _):
+                for member in read_members(reader):
+                    if member in wanted:
+                        yield member, self._chunks(member, reader, stop)
+
+    def _chunks(self, member: Member, reader: ByteReader, stop: Stop) -> Iterator[bytes]:
+        left = member.size
+        while left:
+            stop.check()
+            with _reading(self.path):
+                chunk = reader.read(min(_CHUNK, left))
+            if not chunk:
+                raise UnreadableSourceError(f"{self.path}: the archive is cut")
+            left -= len(chunk)
+            yield chunk
 
 
 @contextmanager
 def opened(path: Path, stop: Stop) -> Iterator[tuple[ByteReader, bool]]:
     """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
     with _reading(path), open_regular(path) as file:
-        compression = compression_of(file.read(8))
-        size = file.seek(0, 2)
+        compression = readable_compression(file.read(LONGEST_MAGIC))
         file.seek(0)
         if compression is Compression.NONE:
-            yield _Plain(file, size), False
+            yield FileReader(file), False
         else:
             yield ChunkReader(_heeding(stop, decompressed(iter(lambda: file.read(_CHUNK), b""), compression))), True
 
@@ -237,68 +272,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress | None) -> LayerSource:
+def in_place(layer: Layer, path: Path, offset: int, length: int, progress: BlobProgress) -> LayerSource:
     """The layer where it lies. Raises UnsoundSourceError for another length than its own."""
     if length != layer.size:
         raise UnsoundSourceError(f"layer {layer.digest} has {length} bytes in {path}, the manifest says {layer.size}")
-    if progress is not None:
-        progress(layer.digest, length, length)
+    progress(layer.digest, length, length)
     return layer.at(path, offset)
-
-
-async def _unpack(
-    archive: Archive,
-    members: Mapping[str, Member],
-    sizes: Mapping[str, int],
-    blobs: BlobStore,
-    progress: BlobProgress | None,
-) -> None:
-    report = on_loop(progress)
-
-    def unpack(stop: Stop) -> None:
-        missing = {members[digest]: digest for digest, size in sizes.items() if not blobs.find_whole(digest, size)}
-        archive.pass_over(set(missing), lambda member, reader: unpack_one(missing[member], member, reader), stop)
-
-    def unpack_one(digest: str, member: Member, reader: ByteReader) -> None:
-        with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
-            blob.open()
-            blob.restart()
-            for chunk in chunks_of(member, reader):
-                blob.write(chunk)
-                report(digest, blob.done, blob.size)
-            blob.finish()
-
-    blobs.make_directory()
-    async with blobs.unpacking:
-        while True:
-            try:
-                await in_thread(unpack)
-                return
-            except BusyError:
-                await blobs.pause()
-
-
-def digests_of(archive: Archive, members: Sequence[Member], stop: Stop) -> dict[Member, str]:
-    """The digests of these files of an archive, in one pass over it. Raises UnreadableSourceError."""
-    digests = {}
-
-    def take(member: Member, reader: ByteReader) -> None:
-        hashed = hashlib.sha256()
-        for chunk in chunks_of(member, reader):
-            stop.check()
-            hashed.update(chunk)
-        digests[member] = f"sha256:{hashed.hexdigest()}"
-
-    archive.pass_over(set(members), take, stop)
-    return digests
-
-
-def chunks_of(member: Member, reader: ByteReader) -> Iterator[bytes]:
-    """All bytes of the file that the reader stands at. Raises UnreadableSourceError where the archive ends before."""
-    left = member.size
-    while left:
-        chunk = reader.read(min(_CHUNK, left))
-        if not chunk:
-            raise UnreadableSourceError("the archive is cut")
-        left -= len(chunk)
-        yield chunk

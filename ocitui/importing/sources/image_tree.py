@@ -137,27 +137,23 @@ async def find_leaves(roots: Iterable[tuple[BlobDescriptor, tuple[str, ...]]], r
         if _is_attestation(leaf.descriptor):
             continue
         check_descriptor("a manifest", leaf.descriptor, LARGEST_DOCUMENT)
-        if await _is_index(leaf, read):
-            pending.extend(reversed(await _below(leaf, read)))
+        below = await _below(leaf, read)
+        if below is not None:
+            pending.extend(reversed(below))
         else:
             leaves.setdefault((leaf.digest, leaf.names), leaf)
     return list(leaves.values())
 
 
-async def _is_index(leaf: Leaf, read: ReadBlob) -> bool:
+async def _below(leaf: Leaf, read: ReadBlob) -> list[Leaf] | None:
+    """What stands in an index; None for a manifest."""
     media_type = leaf.descriptor.media_type
-    if media_type in INDEXES:
-        return True
     if media_type in MANIFESTS:
-        return False
-    raw = await read_checked("a manifest", leaf.descriptor, LARGEST_DOCUMENT, read)
-    return media_type_of(f"the manifest {leaf.digest}", raw) in INDEXES
-
-
-async def _below(leaf: Leaf, read: ReadBlob) -> list[Leaf]:
-    what = f"the index {leaf.digest}"
+        return None
+    what = f"the {'index' if media_type in INDEXES else 'manifest'} {leaf.digest}"
     raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
-    media_type_of(what, raw, leaf.descriptor.media_type)
+    if media_type_of(what, raw, media_type) not in INDEXES:
+        return None
     return [_leaf(child, leaf.names, (*leaf.indexes, leaf.digest)) for child in read_index(what, raw)]
 
 

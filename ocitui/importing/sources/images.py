@@ -10,12 +10,12 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
@@ -23,10 +23,12 @@ from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import open_bounded
 
-from ..blobs import BlobProgress, BlobStore
+from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
-from .references import is_digest
+from .references import checked_digest, is_digest
+
+T = TypeVar("T")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -102,7 +104,6 @@ class SourceImage:
     """One image, its documents read and their digests checked, its layers not fetched yet.
 
     ``image_name`` is krata's spelling of what was asked or of what the source calls it, None where it says no name.
-    ``digest_is_local``: no registry knows the manifest under this digest, because the archive keeps none.
     """
 
     names: tuple[str, ...]
@@ -111,7 +112,6 @@ class SourceImage:
     manifest: Document[ImageManifest]
     config: Document[ImageConfiguration]
     layers: tuple[Layer, ...]
-    digest_is_local: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -144,9 +144,7 @@ class Source(Protocol):
     async def resolve(self) -> SourceImage:
         """The image that was asked for: by name or digest, and by platform. Raises SourceError."""
 
-    async def fetch(
-        self, image: SourceImage, blobs: BlobStore, progress: BlobProgress | None = None
-    ) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
         is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
 
@@ -179,6 +177,7 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _decode_index = msgspec.json.Decoder(Index).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
@@ -232,18 +231,12 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
 
 def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
     """The descriptors of an index, in order. Raises UnsoundSourceError."""
-    try:
-        return _decode_index(raw).manifests or []
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnsoundSourceError(f"{what} is no image index: {error}") from error
+    return decoded(what, raw, _decode_index).manifests or []
 
 
 def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
     """Read a manifest by the daemon's rules, and check its descriptors. Raises SourceError."""
-    try:
-        document = Document.manifest(raw)
-    except DocumentError as error:
-        raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    document = _accepted(what, raw, Document.manifest)
     manifest = document.value
     if manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
         artifact = manifest.artifact_type or manifest.config.media_type
@@ -264,14 +257,19 @@ def read_config(what: str, raw: bytes, manifest: ImageManifest) -> Document[Imag
 
 def parse_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
     """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
-    try:
-        document = Document.config(raw)
-    except DocumentError as error:
-        raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
+    document = _accepted(what, raw, Document.config)
     for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
         if not is_digest(diff_id):
             raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return document
+
+
+def _accepted(what: str, raw: bytes, parse: Callable[[bytes], Document[T]]) -> Document[T]:
+    """Raises UnsupportedImageError for what the daemon would refuse."""
+    try:
+        return parse(raw)
+    except DocumentError as error:
+        raise UnsupportedImageError(f"{what} is one that the daemon refuses: {error.message}") from error
 
 
 def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Layer, ...]:
@@ -287,20 +285,20 @@ def layers_of(manifest: ImageManifest, config: ImageConfiguration) -> tuple[Laye
 
 def blob_name(digest: str) -> str:
     """The name of a blob's file in a layout. Raises UnsoundSourceError for what is no digest."""
-    if not is_digest(digest):
-        raise UnsoundSourceError(f"{digest[:80]!r} is no sha256 digest")
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+    return f"blobs/sha256/{checked_digest(digest).removeprefix('sha256:')}"
 
 
 def fields_of(what: str, raw: bytes) -> dict[str, Any]:
     """A JSON object. Raises UnsoundSourceError."""
+    return decoded(what, raw, _decode_object)
+
+
+def decoded(what: str, raw: bytes, decode: Callable[[bytes], T]) -> T:
+    """What a document holds. Raises UnsoundSourceError where it is not JSON, or not of these fields."""
     try:
-        fields = msgspec.json.decode(raw)
+        return decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnsoundSourceError(f"{what} is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise UnsoundSourceError(f"{what} is not a JSON object")
-    return fields
+        raise UnsoundSourceError(f"{what} is malformed: {error}") from error
 
 
 def _kind(media_type: str) -> str:

@@ -12,10 +12,10 @@ from ocitui.cache.files import open_bounded
 from ocitui.threads import in_thread
 
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
+from ..layers.layers import Compression, compression_of
 from .archive import Archive
-from .docker_archive import DockerSource
 from .images import Source, SourceKind, refuse_irregular
-from .oci_layout import DirectoryFiles, OciSource, Selection
+from .layouts import DirectoryFiles, DockerSource, OciSource, Selection
 from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -75,7 +75,6 @@ _UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif
 _DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
-_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         raise UnsupportedSourceError(f"{text} holds a packed image, not layers", hint="write it as packed:FILE")
     if found.kind is SourceKind.REGISTRY:
         # Its library takes a tenth of a second to load, which no other source needs.
-        from ..registry.pull import RegistrySource
+        from ..registry.client import RegistrySource
 
         return RegistrySource(found.rest, options.platform, options.registry)
     selection = Selection(found.name, found.digest, options.platform)
@@ -220,7 +219,7 @@ def _kind_of(path: Path) -> SourceKind | None:
         return None
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(f"cannot read {path}: {error}") from error
-    if start.startswith(_COMPRESSED) or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
+    if compression_of(start) is not Compression.NONE or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
         return SourceKind.DOCKER_ARCHIVE
     return SourceKind.PACKED
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +23,7 @@ from ocitui.cache import (
     StorageError,
     TransactionKind,
 )
-from ocitui.cache.disk import Disk, storage_errors
+from ocitui.cache.disk import storage_errors
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, open_bounded, packed_name, read_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.threads import Stop, in_thread, settled
@@ -99,33 +98,18 @@ async def import_packed(
     await check_name(cache, image.digest, image.format, name, rename)
     if _is_in_place(cache, image):
         return await store_settled(cache, image)
-    with ExitStack() as stack:
-
-        def copy(stop: Stop) -> Path:
-            return stack.enter_context(_staged_copy(cache.directory, image.path, progress, stop, cache.disk))
-
-        path = await in_thread(copy)
-        await asyncio.to_thread(_check_copy, path, image)
-        return await store_settled(cache, replace(image, path=path))
+    with staging_folder(cache.directory, cache.disk) as folder:
+        staged = replace(image, path=folder / "packed")
+        await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
+        return await store_settled(cache, staged)
 
 
-@contextmanager
-def _staged_copy(directory: Path, source: Path, progress: Progress | None, stop: Stop, disk: Disk) -> Iterator[Path]:
-    """The path of a copy of ``source``, which is removed at the end unless it was moved into the cache.
-
-    Raises CacheDirectoryError, ReadOnlyError, StorageError, NoRoomError, SourceError, AbandonedError.
-    """
-    with staging_folder(directory, disk) as path, storage_errors("stage the packed file"):
-        check_room(directory, _regular_size(source))
-        copy = path / "packed"
-        with disk.writing(copy) as write:
-            _copy(source, write, progress, stop)
-        yield copy
-
-
-def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | None, stop: Stop) -> None:
-    """Copy all of ``source``. Raises SourceError where it changes meanwhile."""
-    with open_bounded(source) as original:
+def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Progress | None, stop: Stop) -> None:
+    """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
+    NoRoomError, AbandonedError."""
+    source = image.path
+    check_room(cache.directory, _regular_size(source))
+    with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:
         before = os.fstat(original.fileno())
         done = 0
         while chunk := original.read(_CHUNK):
@@ -137,6 +121,9 @@ def _copy(source: Path, write: Callable[[bytes], object], progress: Progress | N
         after = os.fstat(original.fileno())
     if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise SourceError(f"{source} changed while it was read", hint="try again once nothing writes to it")
+    check = check_packed(copy)
+    if check.problem or check.found is not image.format:
+        raise SourceError(f"{source} changed since it was inspected", hint="inspect it again")
 
 
 async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
@@ -162,13 +149,6 @@ def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
         return image.path.samefile(cache.directory / packed_name(image.digest, image.format))
     except OSError:
         return False
-
-
-def _check_copy(path: Path, image: PackedImage) -> None:
-    """Raises SourceError where the copy is not what was inspected."""
-    check = check_packed(path)
-    if check.problem or check.found is not image.format:
-        raise SourceError(f"{image.path} changed since it was inspected", hint="inspect it again")
 
 
 def _inspect(files: PackedFiles) -> PackedSource:
@@ -207,12 +187,9 @@ def _check_format(files: PackedFiles, problems: list[str]) -> PackedFormat | Non
 
 def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems: list[str]) -> Document[T] | None:
     try:
-        _regular_size(path)
         return parse(read_bounded(path, MOST_DOCUMENT_BYTES))
-    except SourceError as error:
-        problems.append(f"the {kind}: {error.message}")
-    except OSError as error:
-        problems.append(f"the {kind}: cannot read {path}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        problems.append(f"the {kind}: cannot read {path}: {getattr(error, 'strerror', None) or error}")
     except DocumentError as error:
         problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidReferenceError
+from ..errors import InvalidReferenceError, UnsoundSourceError
 
 if TYPE_CHECKING:
     import httpx2  # a tenth of a second to load, for who only wants to name options
@@ -46,6 +46,13 @@ _HEX_NAME = re.compile(r"[a-f0-9]{64}", re.ASCII)
 def is_digest(text: str) -> bool:
     """Whether this is ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def checked_digest(text: str) -> str:
+    """The same text. Raises UnsoundSourceError for what is no such digest."""
+    if not is_digest(text):
+        raise UnsoundSourceError(f"{text[:80]!r} is no sha256 digest")
+    return text
 
 
 def is_host(text: str) -> bool:

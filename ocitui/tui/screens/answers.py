@@ -34,7 +34,7 @@ from ..background import run_beside
 from ..widgets.document_view import DocumentView
 from ..widgets.inputs import Question
 from ..widgets.lines import Kind, Line, LinesView, heading
-from .base import FullScreen, error_lines
+from .base import TYPED_INTO, FullScreen, error_lines
 
 
 class VerdictScreen(FullScreen[None]):
@@ -102,6 +102,7 @@ class AnswerScreen(FullScreen[None]):
     """Answers while it stands: enter asks again. What is ``asked`` at first is answered at once, unless it is empty."""
 
     AUTO_FOCUS = "Input"
+    always = TYPED_INTO
     label: ClassVar[str] = "Name"
 
     def __init__(self, asked: str) -> None:
@@ -149,7 +150,7 @@ class ResolveScreen(AnswerScreen):
         Binding("down", "next_format(1)", "Format", show=False, priority=True),
     ]
     subject: ClassVar[str] = "resolve"
-    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"))
 
     def __init__(self, name: str, format: str) -> None:
         super().__init__(name)
@@ -194,7 +195,7 @@ class WhyScreen(AnswerScreen):
     """Follows a name or digest to the daemon's answer."""
 
     subject: ClassVar[str] = "why"
-    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"), ("esc", "Back"))
+    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"))
     label = "Name, digest"
 
     async def answer(self, asked: str) -> list[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -14,14 +14,19 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
-from ocitui.words.lines import markdown
+from ocitui.words.lines import Ways, markdown, said
 
 from ..session import SessionScreen
-from ..widgets.bars import HeaderBar, KeyBar, Part, StatusBar, daemon_text, title_parts
+from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
 from .popups import Copyable, offer_copies
 
+if TYPE_CHECKING:
+    from ..live import LiveChange
+
+TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
+"""The keys at the right end where the others would be typed into a field."""
 R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
 
@@ -33,23 +38,28 @@ class FullScreen(SessionScreen[R]):
         Binding("escape", "leave", "Back", show=False),
         Binding("f1,question_mark", "app.show_help", "Help", show=False),
         Binding("c", "copy", "Copy", show=False),
+        Binding("colon", "app.commands", "Commands", show=False),
+        Binding("q", "app.on_main('quit')", "Quit", show=False),
         Binding("pageup", "scroll(-1)", "Page up", show=False),
         Binding("pagedown", "scroll(1)", "Page down", show=False),
         Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
-        Binding("ctrl+z", "app.suspend", "Suspend", show=False, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
-    keys: ClassVar[Sequence[tuple[str, str]]] = (("esc", "Back"),)
+    keys: ClassVar[Keys] = ()
+    always: ClassVar[Keys] = ((":", "all"), ("?", "help"), ("esc", "back"))
+    """Those at the right end: what is typed into a screen's field is no key."""
     shown_as: ClassVar[str] = "what is shown"
     """What its lines are, where they are copied."""
     _stands = ""
+    _keys_now: Keys = ()
 
     def compose(self) -> ComposeResult:
         yield HeaderBar()
+        yield HealthBar()
         yield from self.compose_body()
-        yield KeyBar()
         yield StatusBar()
+        yield KeyBar()
 
     def compose_body(self) -> Iterable[Widget]:
         """What stands between header and keys."""
@@ -65,20 +75,18 @@ class FullScreen(SessionScreen[R]):
 
     def on_resize(self) -> None:
         self.draw_header()
+        self.show_keys(self._keys_now)
 
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
-        width = self.app.size.width
-        daemon = daemon_text(self.session.live.daemon, short=width < 110)
-        title = title_parts(self.session.host, self.session.directory, f"{self.subject}  {daemon}", width)
-        self.query_one(HeaderBar).show(title)
+        draw_frame(self, self.subject)
 
-    def show_keys(self, keys: Sequence[tuple[str, str]]) -> None:
-        parts: list[Part] = []
-        for key, label in keys:
-            parts.extend([(f" {key}", "bold"), f" {label} "])
-        for bar in self.query(KeyBar):
-            bar.show(parts)
+    def live_changed(self, change: LiveChange) -> None:
+        self.draw_header()
+
+    def show_keys(self, keys: Keys) -> None:
+        self._keys_now = keys
+        show_keys(self, keys, self.always)
 
     def show_lines(self, lines: Iterable[Line | LongList]) -> None:
         # None is left for an answer that comes when the screen was just closed.
@@ -86,10 +94,14 @@ class FullScreen(SessionScreen[R]):
             view.set_lines(lines)
 
     def stand(self, text: str) -> None:
-        """Put a text in the status line that stays there; another one than before is news, and goes over what was
-        said."""
-        self.message, self._stands = self.message if text == self._stands else "", text
+        """Put a text in the status line that stays there; what was said covers it until the next key."""
+        self._stands = text
         self.draw_status()
+
+    def conclude(self, text: str) -> None:
+        """Put a text there that goes over what was said: what came of it."""
+        self.message = ""
+        self.stand(text)
 
     def draw_status(self) -> None:
         for bar in self.query(StatusBar):
@@ -106,6 +118,9 @@ class FullScreen(SessionScreen[R]):
 
     def action_copy(self) -> None:
         offer_copies(self, self.copies())
+
+    def say_error(self, error: CacheError, what: str = "") -> None:
+        self.say(f"{what}{said(error.one_line, WAYS)}")
 
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""
@@ -132,7 +147,7 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     DEFAULT_CSS = """
     ListScreen {
         PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $panel; }
+        LinesView { height: 1fr; border-top: solid $rule; }
     }
     """
 
@@ -165,6 +180,9 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
 class AskingScreen(ListScreen[R, Row]):
     """A list, and a line to type in now and then, which has every key meanwhile."""
 
+    takes_nothing: ClassVar[bool] = False
+    """Whether an empty line is an answer."""
+
     def compose_body(self) -> Iterable[Widget]:
         yield from super().compose_body()
         yield OneLineQuestion(self._end_asking)
@@ -177,11 +195,12 @@ class AskingScreen(ListScreen[R, Row]):
         question = self.query_one(OneLineQuestion)
         question.close()
         self.set_focus(self.query_one(PickList))
-        if keep and (text := question.value.strip()):
+        text = question.value.strip()
+        if keep and (text or self.takes_nothing):
             self.answered(text)
 
     def answered(self, text: str) -> None:
-        """Something was typed, and enter pressed."""
+        """Enter was pressed."""
         raise AssertionError("a screen of its own says this")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -207,7 +226,7 @@ class ConfirmScreen(FullScreen[str | None]):
     shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
-    more_keys: ClassVar[Sequence[tuple[str, str]]] = ()
+    more_keys: ClassVar[Keys] = ()
     """What else can be pressed while it waits for an answer."""
     writes: ClassVar[bool] = True
     """Whether it changes the cache, and so waits until that may be done."""
@@ -216,25 +235,35 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def begin(self) -> None:
         self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
-        self.show_keys([("esc", "Cancel")])
+        self.show_keys([])
         self.make_plan()
 
     @work(group="plan", exclusive=True)
     async def make_plan(self, note: str = "") -> None:
         """Ask the core what would be done, and show it."""
         self._ready = self._asked_twice = self._waiting = False
-        self.stand(f"on {self.session.host}: making the plan; esc cancels")
+        self.conclude(f"on {self.session.host}: making the plan; esc cancels")
         try:
             lines = await self.plan()
         except CacheError as error:
             self.show_lines(error_lines(error))
-            self.stand("enter or esc goes back")
+            self.conclude("enter or esc goes back")
             return
         self.show_lines([Line(note, kind="bad"), Line(), *lines] if note else lines)
         self._ready = True
-        wait = [("w", "Wait for the lock")] if self._locked else []
-        self.show_keys([(f"[ {self.stay} ]", "enter"), ("y", self.verb), *wait, *self.more_keys])
-        self.stand(f"on {self.session.host}: {self.asked()}")
+        self.wait_for_answer()
+
+    def wait_for_answer(self) -> None:
+        """Say what can be answered to the plan as it is shown."""
+        keys = [("y", self.verb)] if self.has_steps else []
+        keys += [("w", "Wait")] if self._locked else []
+        self.show_keys([(f"[ {self.stay} ]", "enter"), *keys, *self.more_keys])
+        self.conclude(f"on {self.session.host}: {self.asked()}")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is anything to do in the plan."""
+        return True
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -243,13 +272,17 @@ class ConfirmScreen(FullScreen[str | None]):
     def opening(self, title: str, memory: str = "") -> list[Line | LongList]:
         """A plan's first lines: on which host; and what a daemon that runs there would do from memory, if anything."""
         lines: list[Line | LongList] = [heading(f"On {self.session.host}: {title}")]
-        if memory and self.session.live.daemon.running:
+        if memory and self.session.live.host.daemon.running:
             lines.append(Line(f"{memory_warning(memory)}.", kind="bad"))
         return lines
 
     async def act(self) -> str:
         """Do what was planned; gives the message for the status line. Raises CacheError."""
         raise AssertionError("a screen of its own says this")
+
+    @property
+    def busy(self) -> str:
+        return "at work; it is finished first" if self._acting else ""
 
     def used_by(self) -> Sequence[str]:
         """The loop devices that hold what the plan drops: who does that is asked twice."""
@@ -276,7 +309,7 @@ class ConfirmScreen(FullScreen[str | None]):
         if used_by := self.used_by():
             self._asked_twice = True
             devices = ", ".join(used_by)
-            self.stand(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+            self.conclude(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             self._act()
 
@@ -292,7 +325,7 @@ class ConfirmScreen(FullScreen[str | None]):
     def _act(self) -> None:
         self._acting, self._locked = True, False
         self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
-        self.stand(self.acting())
+        self.conclude(self.acting())
         self._run_act()
 
     @work(group="act")
@@ -337,12 +370,16 @@ class ConfirmScreen(FullScreen[str | None]):
     def action_interrupt(self) -> None:
         """A change under way is never cut in two; before it, this cancels."""
         if self._acting and not self._waiting:
-            self.say("at work; it is finished first, u undoes it")
+            self.say("at work; it is finished first")
         else:
             self.action_leave()
 
 
-def error_lines(error: CacheError, hint: str | None = None) -> list[Line]:
-    """An error as lines: what, and what to do; ``hint`` stands for its own."""
-    hint = error.hint if hint is None else hint
+WAYS = {"with --wait SECONDS": "and try again"}
+"""What an operator of the screen does instead of giving an option."""
+
+
+def error_lines(error: CacheError, ways: Ways = WAYS) -> list[Line]:
+    """An error as lines: what, and what to do, in the words of ``ways``."""
+    hint = said(error.hint, ways)
     return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]

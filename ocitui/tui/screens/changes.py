@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from ocitui.cache import (
     CacheError,
@@ -50,8 +50,8 @@ from ocitui.words.plans import (
     undo_sections,
 )
 
-from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, cut, heading
-from .base import ConfirmScreen, FullScreen, ListScreen
+from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, cut, heading
+from .base import AskingScreen, ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
 # Past this many entries a digest's first digits have to do.
@@ -177,19 +177,22 @@ class PointScreen(ConfirmScreen):
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
 
 
-class JournalScreen(FullScreen[str | None]):
-    """Dismissed with the id of a transaction to undo, or None."""
+class TimelineScreen(AskingScreen[str | None, PickRow]):
+    """What was done, the newest first. Dismissed with the id of a transaction to undo, or None."""
 
-    AUTO_FOCUS = "PickList"
-    CSS = "JournalScreen PickList { height: 1fr; }"
-    subject: ClassVar[str] = "journal"
-    keys = (("enter", "Undo that one: a plan first"), ("c", "Copy"), ("esc", "Back"))
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", show=False),
+        Binding("u", "undo", "Undo", show=False),
+        Binding("X", "trash", "Trash", show=False),
+    ]
+    subject: ClassVar[str] = "timeline"
+    keys = (("u", "Undo"), ("/", "Filter"), ("X", "Trash, file by file"), ("c", "Copy"))
+    shown_as = "the transaction"
+    takes_nothing = True
 
     def begin(self) -> None:
         self._transactions: dict[str, Transaction] = {}
+        self._wanted = ""
         self._read()
 
     @work
@@ -197,44 +200,113 @@ class JournalScreen(FullScreen[str | None]):
         try:
             transactions = await self.session.cache.transactions()
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         self._transactions = {one.id: one for one in transactions}
-        self.query_one(PickList).set_rows([PickRow(one.id, row_text(one), start=True) for one in transactions])
-        size = human_size(sum(one.bytes_in_trash for one in transactions))
-        count = counted(len(transactions), "transaction")
-        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+        self._show()
 
-    def action_scroll(self, pages: int) -> None:
-        self.query_one(PickList).action_page(pages)
+    def _show(self) -> None:
+        shown = [one for one in self._transactions.values() if self._wanted.lower() in _searched(one)]
+        days = [timestamp(one.started)[:10] for one in shown]
+        firsts = (not at or day != days[at - 1] for at, day in enumerate(days))
+        self.show_rows(timeline_row(one, first) for one, first in zip(shown, firsts, strict=True))
+        self._draw_detail()
+        size = human_size(sum(one.bytes_in_trash for one in self._transactions.values()))
+        count = counted(len(self._transactions), "transaction")
+        if self._wanted:
+            count = f"{len(shown)} of {count} with {clean(self._wanted)!r}"
+        self.stand(f"{count}; what they moved to the trash: {size}" if self._transactions else "no transaction yet")
+
+    @on(PickList.CursorMoved)
+    def _draw_detail(self) -> None:
+        one = self._transactions.get(self.key)
+        none = "no transaction is about that" if self._wanted else "nothing was done here yet"
+        self.show_lines(transaction_lines(one) if one else [Line(none, kind="muted")])
+
+    def action_filter(self) -> None:
+        self.ask(self._wanted, "a name, a digest, what was done, by whom; empty shows all")
+
+    def answered(self, text: str) -> None:
+        self._wanted = text
+        self._show()
+
+    def action_trash(self) -> None:
+        def chosen(transaction_id: str | None) -> None:
+            if transaction_id:
+                self.dismiss(transaction_id)
+
+        self.app.push_screen(TrashScreen(), chosen)
 
     def copies(self) -> list[Copyable]:
-        one = self._transactions.get(self.query_one(PickList).key or "")
+        one = self._transactions.get(self.key)
         if one is None:
             return []
         texts = {"id": [one.id], "names": one.image_names, "digests": one.image_digests}
         line = Copyable("e", "transaction as a JSON line", lambda: [json.dumps(transaction_json(one))])
-        return [*texts_to_copy(texts), line]
+        return [*super().copies(), *texts_to_copy(texts), line]
 
     @on(PickList.Picked)
-    def _chosen(self) -> None:
-        transaction = self._transactions[self.query_one(PickList).key or ""]
-        if not can_be_undone(transaction):
+    def action_undo(self) -> None:
+        transaction = self._transactions.get(self.key)
+        if transaction is None:
+            self.say("there is nothing to undo")
+        elif not can_be_undone(transaction):
             self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")
         else:
             self.dismiss(transaction.id)
 
 
-def row_text(transaction: Transaction) -> str:
-    """One transaction in a line: when, what, how it stands, what it was about, by whom."""
-    state = (
-        "pending: the next writer finishes it" if transaction.state is TransactionState.PENDING else transaction.state
-    )
-    size = human_size(transaction.bytes_in_trash)
-    return clean(
-        f"{timestamp(transaction.started)} {transaction.kind:<6} {state:<6} {size:>5}  "
-        f"{_about(transaction)}  {transaction.by}"
-    )
+_USER = re.compile(r"\(process \d+, ([^@]+)@")
+_SIGNS = {"store": "+", "import": "+", "adopt": "+", "delete": "−", "undo": "↩", "redo": "↪", "point": "▲"}
+_STATES = {
+    TransactionState.PENDING: "pending: the next writer finishes it",
+    TransactionState.EMPTIED: "its files were removed from the trash since, for good",
+    TransactionState.UNDONE: "a later one reversed it",
+    TransactionState.VOID: "rolled back, as if it had never been",
+}
+
+
+def _who(transaction: Transaction) -> str:
+    """The user, of what the record says of who did it."""
+    found = _USER.search(transaction.by)
+    return found[1] if found else transaction.by
+
+
+def _searched(transaction: Transaction) -> str:
+    words = (transaction.kind, transaction.by, transaction.id, *transaction.image_names, *transaction.image_digests)
+    return " ".join(words).lower()
+
+
+def timeline_row(transaction: Transaction, first: bool) -> PickRow:
+    """One transaction in a line: when, with its day on the ``first`` of that, what, what it was about; its size, how it
+    stands, by whom."""
+    at, done = timestamp(transaction.started), transaction.state is TransactionState.DONE
+    size = human_size(transaction.bytes_in_trash) if transaction.bytes_in_trash else ""
+    state = size if done else f"{transaction.state}"
+    text = f"{at[5:10] if first else '':<5} {at[11:16]}  {_SIGNS.get(transaction.kind, '↻')} {transaction.kind:<7}"
+    right = f"{state}  {cut(_who(transaction), 12)}"
+    kind: Kind = "plain" if done or transaction.state is TransactionState.PENDING else "muted"
+    return PickRow(transaction.id, clean(f"{text} {_about(transaction)}"), clean(right), kind, start=True)
+
+
+def transaction_lines(transaction: Transaction) -> list[Line | LongList]:
+    """A transaction in full: by whom, how it stands, and the index before and after as what left it and what came."""
+    files = len(transaction.trashed) + len(transaction.placed)
+    title = f"{transaction.kind}, {timestamp(transaction.started)}, {counted(files, 'file')}"
+    lines: list[Line | LongList] = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id")]
+    stands = _STATES.get(transaction.state, "done; u undoes it" if can_be_undone(transaction) else "done")
+    if transaction.bytes_in_trash:
+        stands += f"; {human_size(transaction.bytes_in_trash)} lie in the trash"
+    lines.append(Line(stands, "now"))
+    lines += [Line(text, "note") for text in (transaction.note, transaction.explanation) if text]
+    if transaction.swap is not None:
+        lines.append(Line("index.json was replaced as a whole", "index"))
+    for sign, recorded in (("−", transaction.removed), ("+", transaction.added)):
+        listed = (one.descriptor for one in recorded[:_MANY])
+        lines += [Line(f"{sign} {one.image_name or one.digest}", one.format or "no format") for one in listed]
+        if more := recorded[_MANY:]:
+            lines.append(Line(f"and {len(more)} more", kind="muted"))
+    return lines
 
 
 _NAME_CELLS = 24
@@ -366,10 +438,10 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
     ]
     CSS = "TrashScreen PickList { height: 2fr; }"
     subject: ClassVar[str] = "trash"
-    keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"), ("esc", "Back"))
+    keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"))
 
     def begin(self) -> None:
-        self._listed: tuple[Sequence[TrashedFile], dict[str, Transaction]] = (), {}
+        self._files: Sequence[TrashedFile] = ()
         self._marked: frozenset[str] = frozenset()
         self._read()
 
@@ -379,10 +451,11 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             files = await self.session.cache.trash()
             transactions = {one.id: one for one in await self.session.cache.transactions()}
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
-        self._listed = files, transactions
-        self._mark(self._marked.intersection(file.trash for file in files))
+        self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
+        self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
+        self._draw_detail()
         self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
         self.say(said)
 
@@ -393,10 +466,13 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
 
     def _mark(self, marked: frozenset[str]) -> None:
         """Have these marked, by their names in the trash, and no others."""
+        changed = [self.rows[f"file {name}"] for name in self._marked ^ marked]
         self._marked = marked
-        self.show_rows(trash_rows(*self._listed, marked))
-        self._draw_detail()
-        chosen = [file for file in self._listed[0] if file.trash in marked]
+        for key in {key for row in changed for key in (row.key, f"of {row.files[0].transaction}")}:
+            row = self.rows[key]
+            self.rows[key] = replace(row, text=f"{_mark(row.files, marked)}{row.text[1:]}")
+        self.show_rows(self.rows.values())
+        chosen = [file for file in self._files if file.trash in marked]
         self.say(f"marked: {_total(chosen)}" if chosen else "nothing is marked: a key is for the row under the cursor")
 
     def action_mark(self) -> None:
@@ -407,12 +483,12 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             self.query_one(PickList).action_step(1)
 
     def action_mark_all(self, marked: bool) -> None:
-        self._mark(frozenset(file.trash for file in self._listed[0] if marked))
+        self._mark(frozenset(file.trash for file in self._files if marked))
 
     @property
     def _chosen(self) -> Sequence[TrashedFile]:
         """What is marked, else what the row under the cursor stands for."""
-        marked = [file for file in self._listed[0] if file.trash in self._marked]
+        marked = [file for file in self._files if file.trash in self._marked]
         return marked or (self.row.files if self.row is not None else ())
 
     def action_restore(self) -> None:
@@ -443,10 +519,6 @@ def trash_rows(
     files: Sequence[TrashedFile], transactions: dict[str, Transaction], marked: frozenset[str]
 ) -> Iterator[TrashRow]:
     """Transaction by transaction, the newest first, and the files of each, those with a mark that are ``marked``."""
-
-    def mark(*same: TrashedFile) -> str:
-        return MARK if marked.issuperset(file.trash for file in same) else " "
-
     for transaction_id, group in groupby(files, key=lambda file: file.transaction):
         same = tuple(group)
         transaction = transactions.get(transaction_id)
@@ -455,14 +527,18 @@ def trash_rows(
             names = f" {transaction.about}" if transaction.about else ""
             what = f"{transaction.kind} {transaction_id}{names}"
         fate = "can be undone" if any(file.undoable for file in same) else "cannot be undone"
-        text = f"{mark(*same)} {timestamp(max(file.when for file in same))} {what}"
+        text = f"{_mark(same, marked)} {timestamp(max(file.when for file in same))} {what}"
         key = f"of {transaction_id}"
         yield TrashRow(key, text, fate, "heading", start=True, files=same, transaction=transaction)
         for file in same:
             name = short_digests(file.name or file.trash)
             kind = "" if file.kind == "file" else f" ({file.kind})"
-            key, text = f"file {file.trash}", f"{mark(file)}   {name}{kind}"
+            key, text = f"file {file.trash}", f"{_mark((file,), marked)}   {name}{kind}"
             yield TrashRow(key, text, human_size(file.size), files=(file,), transaction=transaction)
+
+
+def _mark(files: Iterable[TrashedFile], marked: frozenset[str]) -> str:
+    return MARK if marked.issuperset(file.trash for file in files) else " "
 
 
 def _detail(row: TrashRow) -> list[Line]:

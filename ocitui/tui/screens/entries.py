@@ -10,12 +10,24 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from ocitui.cache import Condition, IndexOutcome
-from ocitui.text import clean
+from ocitui.text import clean, timestamp
 
-from ..actions import FOOTER
+from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
-from ..widgets.bars import Bar, HeaderBar, KeyBar, Part, StatusBar, TroubleBar, header_parts, key_parts, trouble_parts
+from ..settings import LAYOUTS
+from ..widgets.bars import (
+    Bar,
+    HeaderBar,
+    HealthBar,
+    KeyBar,
+    Part,
+    StatusBar,
+    TroubleBar,
+    draw_frame,
+    show_keys,
+    trouble_lines,
+)
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
@@ -28,6 +40,8 @@ if TYPE_CHECKING:
 
 _WIDE = 120
 _SMALLEST = (40, 10)
+_COUNTED = 20_000
+"""From so many entries on a filter that hides all is not tried without its last word: that takes too long for a key."""
 
 
 class EntriesScreen(SessionScreen[None]):
@@ -43,26 +57,33 @@ class EntriesScreen(SessionScreen[None]):
         super().__init__()
         self._condition = Condition.SOUND
         self._asking: Literal["", "filter", "search"] = ""
-        self._imports_text = ""
+        self._filter_before = self._imports_text = ""
         self._own_deletions: frozenset[Key] = frozenset()
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
         yield Bar(id="tiny")
         yield HeaderBar()
+        yield HealthBar()
         yield TroubleBar()
         with Container(id="body"):
             yield EntryTable(placeholder="reading the cache")
-            yield EntryPane(self.session.directory, self.session.live.findings_of)
-        yield KeyBar()
+            yield EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
         yield OneLineQuestion(self.end_asking)
         yield StatusBar()
+        yield KeyBar()
 
     def on_mount(self) -> None:
-        self._draw_header()
+        self.draw_header()
         self.draw_status()
         self._draw_keys()
         self.query_one("#tiny", Bar).show(["too small; q quits"])
+        settings = self.session.settings
+        self.query_one(EntryTable).sort_by(settings.sort or None, settings.reverse)
+        if settings.layout != "split":
+            self._lay_out()
+        if self.session.odd_settings:
+            self.say(self.session.odd_settings)
         # The first frame is painted before anything is read.
         self.call_after_refresh(self._begin)
 
@@ -91,7 +112,7 @@ class EntriesScreen(SessionScreen[None]):
             # What was refused or said under the old one may no longer be true.
             self._condition, self.message = live.health.condition, ""
         self.message = self._said_of(change) or self.message
-        self._draw_header()
+        self.draw_header()
         self.draw_status()
         self._draw_keys()
         self._follow_cursor(change)
@@ -110,11 +131,19 @@ class EntriesScreen(SessionScreen[None]):
         if not self.session.live.loaded:
             return "reading the cache"
         if self.session.live.total:
-            return "no entry matches the filter"
+            return self._nothing_matches()
         if not health.sound:
             return "no entries can be shown"
         absent = verdict is not None and verdict.outcome is IndexOutcome.CREATED
         return "there is no index.json: is this a cache?" if absent else "the cache is empty"
+
+    def _nothing_matches(self) -> str:
+        """Which filter hides all, how many there were without its last word, and the way out."""
+        entries, words = self.session.live.entries, self.query_one(EntryTable).filter_text.split()
+        without = ""
+        if len(words) > 1 and entries is not None and len(entries) <= _COUNTED:
+            without = f"; {len(entries.passing(' '.join(words[:-1])))} without {words[-1]!r}"
+        return f"0 of {self.session.live.total} match{without}; esc shows all"
 
     def _said_of(self, change: LiveChange) -> str:
         """What there is to say; who did not delete what went away is told how much that was."""
@@ -150,6 +179,7 @@ class EntriesScreen(SessionScreen[None]):
     @on(EntryTable.Opened)
     def action_open_pane(self) -> None:
         """Give the pane the whole screen, and the keys."""
+        self.remove_class("-table")
         self.add_class("-whole")
         self.query_one(EntryPane).focus_view()
 
@@ -173,34 +203,100 @@ class EntriesScreen(SessionScreen[None]):
             table.filter_text = ""
             self.draw_status()
 
+    # How the room is shared out
+
+    def action_layout(self) -> None:
+        """Table and pane, the table alone, the pane alone."""
+        layouts = self.session.settings
+        layouts.layout = LAYOUTS[(LAYOUTS.index(layouts.layout) + 1) % len(LAYOUTS)]
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        layout = self.session.settings.layout
+        self.set_class(layout == "table", "-table")
+        self.set_class(layout == "pane", "-whole")
+        if layout == "pane":
+            self.query_one(EntryPane).focus_view()
+        else:
+            self.query_one(EntryTable).focus()
+
+    def action_move_split(self, by: int) -> None:
+        """Give the table more of the room, or with less than none the pane; for this width of the screen."""
+        settings, name = self.session.settings, self._split
+        setattr(settings, name, min(max(getattr(settings, name) + by, 20), 80))
+        self._share_out()
+
+    @property
+    def _split(self) -> str:
+        return "wide_split" if self.has_class("-wide") else "split"
+
+    def _share_out(self) -> None:
+        wide, share = self.has_class("-wide"), getattr(self.session.settings, self._split)
+        for widget, part in ((self.query_one(EntryTable), share), (self.query_one(EntryPane), 100 - share)):
+            widget.styles.width, widget.styles.height = (f"{part}fr", "1fr") if wide else ("1fr", f"{part}fr")
+
     # Bars
 
-    def _draw_header(self) -> None:
+    def draw_header(self) -> None:
         live = self.session.live
-        width = self.size.width or 80
-        self.query_one(HeaderBar).show(header_parts(self.session.host, self.session.directory, live, width))
-        self.query_one(TroubleBar).show(trouble_parts(live.health, live.alarm, live.assessment, width))
+        draw_frame(self)
+        bar, table = self.query_one(TroubleBar), self.query_one(EntryTable)
+        before = len(bar.lines)
+        bar.show(*trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
+        if len(bar.lines) != before:
+            self.call_after_refresh(table.cover, len(bar.lines) - before)
+        table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
 
     def draw_status(self) -> None:
-        """Show where the cursor is, the filter, the marks and what was said last."""
+        """Show the filter, the marks, what goes on, and what was said last, or what helps on the cursor's row."""
         table = self.query_one(EntryTable)
         shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
-        parts: list[Part] = [f" {0 if table.cursor_row is None else table.cursor_row + 1}/{shown}"]
+        place = f"{0 if table.cursor_row is None else table.cursor_row + 1} of {shown}"
+        parts: list[Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
         if text:
-            parts.append((f"  filter {clean(text)!r}: {shown}/{table.total}", "bold"))
+            parts.append((f" filter {clean(text)!r}: {shown}/{table.total} ", "strong"))
         if marks:
-            parts.append((f"  {marks} marked{f', {hidden} hidden' if hidden else ''}", "bold"))
+            parts.append((f" {marks} marked{f', {hidden} hidden' if hidden else ''} ", "mark"))
         if self._imports_text:
-            parts.append((f"  {self._imports_text}", "bold"))
+            parts.append((f" {self._imports_text} ", "strong"))
         if (deep := self.session.live.deep).running:
             from ocitui.words.findings import check_progress
 
-            parts.append((f"  deep check: {check_progress(deep.progress)}", "bold"))
-        self.query_one(StatusBar).show([*parts, f"  {clean(self.message)}" if self.message else ""])
+            parts.append((f" deep check: {check_progress(deep.progress)} ", "strong"))
+        if self.message:
+            parts.append(f" {clean(self.message)}")
+        else:
+            parts += self._hint()
+        self.query_one(StatusBar).show(parts)
+        self.query_one(EntryPane).show_place(place)
+        self._draw_keys()
+
+    def _hint(self) -> list[Part]:
+        """What helps on the cursor's row."""
+        if not self.session.live.health.sound:
+            rows = "rows of the last good index" if self.session.live.total else "no entry is known"
+            return [" ", (rows, "warn"), "; nothing is written until it is sound"]
+        entry = self.query_one(EntryTable).cursor_entry
+        if entry is None or entry.state.unknown:
+            return []
+        if entry.state.bad:
+            return [" ", ("m", "key"), " plans what mends it, ", ("w", "key"), " says what kratad does about it"]
+        if entry.resolves == "overruled":
+            return [" a later entry has its name: ", ("P", "key"), " points it here"]
+        return []
 
     def _draw_keys(self) -> None:
-        off = {action.name for action in FOOTER if self.session.refusal(action.name)}
-        self.query_one(KeyBar).show(key_parts(FOOTER, off, self.size.width or 80))
+        live, table = self.session.live, self.query_one(EntryTable)
+        entry = table.cursor_entry
+        actions = footer(
+            trouble=not live.health.sound or bool(live.alarm),
+            bad=entry is not None and entry.state.bad,
+            marks=bool(table.rows.marks),
+        )
+        off = [one.label for one in actions if self.session.refusal(one.name)]
+        wide = self.app.size.width >= 100
+        always = ((":", "commands" if wide else "all"), ("?", "help"), ("q", "quit"))
+        show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
 
     @on(EntryTable.Highlighted)
     def _highlighted(self) -> None:
@@ -217,7 +313,8 @@ class EntriesScreen(SessionScreen[None]):
         # What had the keys was hidden, and lost them.
         self.call_after_refresh(self._give_keys)
         self.set_class(width >= _WIDE, "-wide")
-        self._draw_header()
+        self._share_out()
+        self.draw_header()
         self._draw_keys()
 
     # A filter, or a search in the document that has the keys
@@ -226,6 +323,7 @@ class EntriesScreen(SessionScreen[None]):
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
+        self._filter_before = table.filter_text
         self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -237,13 +335,15 @@ class EntriesScreen(SessionScreen[None]):
         return self.query_one(OneLineQuestion)
 
     def on_key(self, event: events.Key) -> None:
-        """Keys that were sent to another widget before the question was open."""
-        if not self._asking and event.key == "slash":
+        """Keys that were sent to another widget before the question was open, and those around it, in their order."""
+        if event.key == "escape":
+            self.action_back()
+        elif not self._asking and event.key == "slash":
             self.action_filter()
         elif self._asking and event.is_printable and event.character:
             self._question.insert_text_at_cursor(event.character)
-        elif self._asking and event.key in ("enter", "escape"):
-            self.end_asking(event.key == "enter")
+        elif self._asking and event.key == "enter":
+            self.end_asking(True)
         else:
             return
         event.stop()
@@ -266,16 +366,19 @@ class EntriesScreen(SessionScreen[None]):
         if entries is not None and (refused := entries.misunderstood(text)):
             self.say(f"Filter: {refused[0]}; {refused[1]}")
             return
-        self.query_one(EntryTable).filter_text = text
+        table = self.query_one(EntryTable)
+        table.filter_text = text
+        if not table.shown:
+            table.placeholder = self._placeholder()
         self.say("")
 
     def end_asking(self, keep: bool, *, focus: bool = True) -> None:
-        """Close the question; ``keep`` takes what was typed, else it was never asked."""
+        """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
         view = self.query_one(EntryPane).document_view
         if asking == "filter":
-            self._filter(self._question.value if keep else "")
+            self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
             view.search(self._question.value)
         if focus:

@@ -29,7 +29,8 @@ class HelpScreen(FullScreen[None]):
     ]
     AUTO_FOCUS = "Input"
     subject: ClassVar[str] = "help"
-    keys = (("type", "Search"), ("↑ ↓", "Scroll"), ("esc", "Back"))
+    always = (("esc", "back"),)
+    keys = (("type", "Search"), ("↑ ↓", "Scroll"))
 
     def compose_body(self) -> Iterable[Widget]:
         yield Question(placeholder="search the keys and the topics")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,18 +16,27 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
-from ocitui.importing.inspect import Sight, Standing, chosen_source, look, missing_packers, pinned, standing
+from ocitui.importing.inspect import (
+    Inspection,
+    Standing,
+    chosen_source,
+    inspect_source,
+    missing_packers,
+    pinned,
+    standing,
+)
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
+from ocitui.words.lines import said
 
 from ..background import run_beside
 from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
-from .base import FullScreen, error_lines
+from .base import TYPED_INTO, WAYS, FullScreen, error_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,8 @@ _LABELS = {
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
 }
-_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
-
-
-def with_fields(hint: str) -> str:
-    """A hint that names options, as one that names the form's fields."""
-    return _OPTION.sub(lambda option: _LABELS.get(option[1].replace("-", "_"), option[0]), hint)
+FIELDS = WAYS | {f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}
+"""What the form calls each option that a hint names."""
 
 
 class FormError(CacheError):
@@ -120,17 +124,18 @@ def _size(text: str) -> int | None:
     if not text:
         return None
     size = parse_size(text)
-    if size is None:
+    if not size:
         raise FormError(f"Most bytes: {text!r} is not a size like 500M or 64G")
     return size
 
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
-_KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"), ("esc", "Back"))
+_KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
 class ImportScreen(FullScreen[str | None]):
-    """Enter looks, and writes nothing; `y` puts the import of what was shown into the queue."""
+    """Enter looks, and writes nothing; `y` puts the import of what was shown into the queue. The fields are filled as
+    an import was ``asked`` for, where there is one to go on from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "start(False)", "Import", show=False),
@@ -142,11 +147,12 @@ class ImportScreen(FullScreen[str | None]):
     ]
     AUTO_FOCUS = "#source"
     subject: ClassVar[str] = "import"
-    keys = _KEYS
+    keys, always = _KEYS, TYPED_INTO
 
-    def __init__(self) -> None:
+    def __init__(self, asked: ImportRequest | None = None) -> None:
         super().__init__()
-        self._sight: Sight | None = None
+        self._asked = asked
+        self._inspection: Inspection | None = None
         self._seen: tuple[str, ...] = ()
         self._request: ImportRequest | None = None
         self._standing = Standing()
@@ -172,6 +178,14 @@ class ImportScreen(FullScreen[str | None]):
     def begin(self) -> None:
         text = "enter looks at the source: what it holds is shown before anything is written"
         self.show_lines([Line(text, kind="muted")])
+        if self._asked is not None:
+            for field in _FIELDS:
+                value = getattr(self._asked, field.id)
+                self._fill(field.id, "" if value is None else str(value))
+            self.query_one("#format", Choice).value = self._asked.format
+            for id, _ in SWITCHES:
+                self.query_one(f"#{id}", Choice).value = "yes" if getattr(self._asked, id) else "no"
+            self._name_is_ours = not self._asked.name
         self._look_for_packers()
 
     @work
@@ -204,7 +218,7 @@ class ImportScreen(FullScreen[str | None]):
         if self._request is not None:
             self._request = None
             self.show_keys(_KEYS)
-            self.stand("changed: enter looks again")
+            self.conclude("changed: enter looks again")
 
     def action_more(self) -> None:
         more = self.query_one("#more", Choice)
@@ -237,39 +251,39 @@ class ImportScreen(FullScreen[str | None]):
         try:
             request = make_request(typed)
             seen = tuple(typed[field] for field in SOURCE_FIELDS)
-            if self._sight is None or seen != self._seen or self._request is not None:
-                self.stand(f"looking at {request.source}; ctrl+c stops it")
-                self._sight, self._seen = None, seen
-                self._sight = await run_beside(lambda: look(request, self._note))
-            sight = self._sight
+            if self._inspection is None or seen != self._seen or self._request is not None:
+                self.conclude(f"looking at {request.source}; ctrl+c stops it")
+                self._inspection, self._seen = None, seen
+                self._inspection = await run_beside(lambda: inspect_source(request, self._note))
+            inspection = self._inspection
             if self._name_is_ours:
-                self._fill("name", str(sight.name) if sight.name else "")
-            self._standing = await standing(self.session.cache, sight, make_request(self._typed()))
-            self._show(sight, make_request(self._typed()))
+                self._fill("name", str(inspection.name) if inspection.name else "")
+            self._standing = await standing(self.session.cache, inspection, make_request(self._typed()))
+            self._show(inspection, make_request(self._typed()))
         except CacheError as error:
             self._request = None
             self._show_images([])
-            self.show_lines(error_lines(error, with_fields(error.hint)))
+            self.show_lines(error_lines(error, FIELDS))
             self.show_keys(_KEYS)
-            self.stand("nothing was changed")
+            self.conclude("nothing was changed")
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
         self.call_later(self.say, text)
 
-    def _show(self, sight: Sight, request: ImportRequest) -> None:
-        rows = image_rows(sight)
+    def _show(self, inspection: Inspection, request: ImportRequest) -> None:
+        rows = image_rows(inspection)
         self._show_images(rows)
-        self.show_lines(preview_lines(sight, self._standing, request, self._missing))
-        if not sight.can_be_taken:
+        self.show_lines(preview_lines(inspection, self._standing, request, self._missing))
+        if not inspection.can_be_taken:
             if rows:
                 self.query_one(PickList).focus()
-                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields"), ("esc", "Back")])
-            self.stand("choose one of them: enter takes it" if rows else "not to be imported as it is")
+                self.show_keys([("enter", "Take it"), ("shift+tab", "Fields")])
+            self.conclude("choose one of them: enter takes it" if rows else "not to be imported as it is")
         elif request.name is None:
             self.query_one("#name").focus()
             self.show_keys(_KEYS)
-            self.stand("the source says no name: type the one it is to have")
+            self.conclude("the source says no name: type the one it is to have")
         else:
             self._wait_for_start(request, several=bool(rows))
 
@@ -277,9 +291,9 @@ class ImportScreen(FullScreen[str | None]):
         self._request = request
         self.query_one(PickList if several else LinesView).focus()
         other = self._standing.is_other(request.name or "")
-        keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields"), ("esc", "Back")]
+        keys = [("Y", "Rename") if other else ("y", "Import"), ("shift+tab", "Fields")]
         self.show_keys([*keys, ("enter", "Take another")] if several else keys)
-        self.stand(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
+        self.conclude(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
         images = self.query_one(PickList)
@@ -290,9 +304,9 @@ class ImportScreen(FullScreen[str | None]):
     def _picked(self) -> None:
         """Write the chosen image into the fields, and look at it."""
         key = self.query_one(PickList).key
-        if self._sight is None or key is None:
+        if self._inspection is None or key is None:
             return
-        source, platform = chosen_source(self._typed()["source"], self._sight, int(key))
+        source, platform = chosen_source(self._typed()["source"], self._inspection, int(key))
         self._fill("source", source)
         if platform is not None:
             self._fill("platform", platform)
@@ -301,20 +315,20 @@ class ImportScreen(FullScreen[str | None]):
     # The start
 
     def action_start(self, rename: bool) -> None:
-        request, sight = self._request, self._sight
-        if request is None or sight is None:
+        request, inspection = self._request, self._inspection
+        if request is None or inspection is None:
             return
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
         elif self.may("import_image"):
-            number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), sight))
+            number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), inspection))
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:
         looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
         for worker in looking:
             worker.cancel()
-        self.stand("stopped looking" if looking else "nothing is running; esc goes back")
+        self.conclude("stopped looking" if looking else "nothing is running; esc goes back")
 
 
 def _label(text: str) -> Static:
@@ -338,13 +352,13 @@ _KINDS = {
 }
 
 
-def image_rows(sight: Sight) -> list[PickRow]:
+def image_rows(inspection: Inspection) -> list[PickRow]:
     """A row for each image, where there are several to choose from."""
-    if len(sight.images) < 2:
+    if len(inspection.images) < 2:
         return []
-    taken = sight.image
+    taken = inspection.image
     rows = []
-    for number, image in enumerate(sight.images):
+    for number, image in enumerate(inspection.images):
         sign = MARK if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
         right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
         rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", right))
@@ -352,26 +366,32 @@ def image_rows(sight: Sight) -> list[PickRow]:
 
 
 def preview_lines(
-    sight: Sight, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
+    inspection: Inspection, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
 ) -> list[Line]:
     """All that is to be known before `y`."""
-    listing = sight.listing if sight.refusal is None else None
-    count = counted(len(sight.images), "image") if sight.listing else "an image"
-    lines = [heading(f"Found in {_KINDS[sight.kind]}: {count}")]
-    if sight.packed is not None:
-        lines += _packed_lines(sight.packed)
-    elif sight.image is not None:
-        lines += _image_lines(sight.image)
-    if sight.refusal is not None:
-        lines += [Line(sight.refusal.message, kind="bad")]
-        lines.append(Line("choose one above: enter takes it" if len(sight.images) > 1 else sight.refusal.hint))
-    if sight.can_be_taken:
-        lines += _cache_lines(sight, standing, request)
-        if sight.packed is None and (what := missing.get(request.format)):
+    listing = inspection.listing if inspection.refusal is None else None
+    count = counted(len(inspection.images), "image") if inspection.listing else "an image"
+    lines = [heading(f"Found in {_KINDS[inspection.kind]}: {count}")]
+    if inspection.packed is not None:
+        lines += _packed_lines(inspection.packed)
+    elif inspection.image is not None:
+        lines += _image_lines(inspection.image)
+    if inspection.refusal is not None:
+        lines += [Line(inspection.refusal.message, kind="bad")]
+        lines.append(
+            Line(
+                "choose one above: enter takes it"
+                if len(inspection.images) > 1
+                else said(inspection.refusal.hint, FIELDS)
+            )
+        )
+    if inspection.can_be_taken:
+        lines += _cache_lines(inspection, standing, request)
+        if inspection.packed is None and (what := missing.get(request.format)):
             lines.append(
                 Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
             )
-    noted = (*(sight.image.notes if sight.image else ()), *(listing.notes if listing else ()))
+    noted = (*(inspection.image.notes if inspection.image else ()), *(listing.notes if listing else ()))
     return [*lines, *(Line(short_digests(note), "note") for note in dict.fromkeys(noted))]
 
 
@@ -393,9 +413,9 @@ def _packed_lines(packed: PackedSource) -> Iterator[Line]:
         yield from (Line(problem, kind="bad") for problem in packed.problems)
 
 
-def _cache_lines(sight: Sight, standing: Standing, request: ImportRequest) -> Iterator[Line]:
+def _cache_lines(inspection: Inspection, standing: Standing, request: ImportRequest) -> Iterator[Line]:
     name = request.name or ""
-    format_ = sight.format(request.format)
+    format_ = inspection.format(request.format)
     if not name:
         yield Line("none: a name is needed", "krata's name", "bad")
     elif ImageName.parse(name).reference == "latest":

@@ -12,10 +12,11 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
-from ocitui.importing.requests import UnfinishedImport, blob_store
+from ocitui.importing.requests import UnfinishedImport
 from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
 from ocitui.words.lines import Kind
@@ -23,6 +24,7 @@ from ocitui.words.lines import Kind
 from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
 from .base import ConfirmScreen, ListScreen
+from .import_image import FIELDS, ImportScreen
 
 
 class DownloadsScreen(ConfirmScreen):
@@ -32,7 +34,7 @@ class DownloadsScreen(ConfirmScreen):
     verb: ClassVar[str] = "Remove them"
 
     async def plan(self) -> Iterable[Line | LongList]:
-        blobs = await asyncio.to_thread(blob_store(self.session.directory).stored)
+        blobs = await asyncio.to_thread(BlobStore(self.session.directory).stored)
         size = human_size(sum(blob.size for blob in blobs))
         count = counted(len(blobs), "downloaded blob")
         lines = self.opening(f"remove {count}, {size}")
@@ -45,7 +47,7 @@ class DownloadsScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        freed = await asyncio.to_thread(blob_store(self.session.directory).clear)
+        freed = await asyncio.to_thread(BlobStore(self.session.directory).clear)
         return f"{human_size(freed)} of downloads removed"
 
 
@@ -103,7 +105,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = [*job_lines(job), *_layer_lines(self.session.imports.layers(job.id))]
+            lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
         for view in self.query(LinesView):
@@ -117,10 +119,11 @@ class ImportsScreen(ListScreen[None, PickRow]):
         if job is not None and job.state in _AGAIN:
             keys.append(("Y", "Rename") if isinstance(job.error, NamedOtherwiseError) else ("r", "Again"))
         if old is not None:
-            keys += [("r", "Go on"), ("f", "Forget")]
+            keys += [] if old.problem else [("r", "Go on")]
+            keys += [("f", "Forget")] if old.can_be_forgotten else []
         if self._downloaded:
             keys.append(("D", "Downloads"))
-        return [*keys, ("esc", "Back")]
+        return [*keys]
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
@@ -130,9 +133,9 @@ class ImportsScreen(ListScreen[None, PickRow]):
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
-        self.stand(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+        self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
         self._throttle.ask()
 
     @property
@@ -164,6 +167,8 @@ class ImportsScreen(ListScreen[None, PickRow]):
         job, old = self._job, self._old
         if job is not None and job.state in _AGAIN and self.may("import_image"):
             self._begun(self.session.imports.try_again(job))
+        elif old is not None and old.problem:
+            self.say(f"its record cannot be read: {old.problem}")
         elif old is not None and self.may("import_image"):
             self._begun(self.session.imports.go_on(old))
 
@@ -182,7 +187,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         try:
             await asyncio.to_thread(self.session.imports.forget, old)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
         else:
             self.say("forgotten; what it downloaded is still there, D removes it")
             self._throttle.ask()
@@ -202,10 +207,11 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self.say(message)
 
     def action_import_image(self) -> None:
+        """The form, filled with what did not come about where the cursor is on that."""
         if self.may("import_image"):
-            from .import_image import ImportScreen
-
-            self.app.push_screen(ImportScreen(), self._imported)
+            job = self._job
+            asked = job.request if job is not None and job.state in _AGAIN else None
+            self.app.push_screen(ImportScreen(asked), self._imported)
 
     def _imported(self, message: str | None) -> None:
         if message:
@@ -270,8 +276,9 @@ def _job_row(job: ImportJob, width: int) -> PickRow:
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:
-    request = unfinished.request
-    return PickRow(f"old{unfinished.id}", f"- {called(request)} {request.format}", f"{'interrupted':<11}", "bad")
+    request, damaged = unfinished.request, unfinished.problem
+    text = f"- {unfinished.id} cannot be read" if damaged else f"- {called(request)} {request.format}"
+    return PickRow(f"old{unfinished.id}", text, f"{'interrupted':<11}", "bad")
 
 
 def _layer_lines(layers: Sequence[LayerProgress]) -> list[Line]:

@@ -17,10 +17,11 @@ from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
+from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.entry_table import EntryTable
 from .entries import EntriesScreen
-from .popups import CommandScreen, Copyable, MenuScreen, offer_copies, texts_to_copy
+from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import JudgedEntry
@@ -103,6 +104,8 @@ class MainScreen(EntriesScreen):
         if message:
             self.query_one(EntryTable).clear_marks()
             self.say(message)
+        else:
+            self._own_deletions = frozenset()
 
     def action_undo(self) -> None:
         if self._may("undo"):
@@ -114,9 +117,9 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(UndoScreen(transaction_id), self._said)
 
     def action_journal(self) -> None:
-        from .changes import JournalScreen
+        from .changes import TimelineScreen
 
-        self.app.push_screen(JournalScreen(), self._undo_chosen)
+        self.app.push_screen(TimelineScreen(), self._undo_chosen)
 
     def action_trash(self) -> None:
         from .changes import TrashScreen
@@ -236,6 +239,9 @@ class MainScreen(EntriesScreen):
         rows |= {letter: f"{now}, now: again reverses" for letter, column in _COLUMNS.items() if now and column == now}
         self.app.push_screen(MenuScreen("sort by", rows, "a capital: the other way"), chosen)
 
+    def action_worst_first(self) -> None:
+        self.query_one(EntryTable).sort_by("state")
+
     def action_bad_row(self, step: int) -> None:
         if not self.query_one(EntryTable).to_bad_row(step):
             looking = "" if self.session.live.complete else "; not everything was looked into yet"
@@ -251,14 +257,28 @@ class MainScreen(EntriesScreen):
         entry = self.query_one(EntryTable).cursor_entry
         offer_copies(self, _copies(self.session.directory, entry) if entry is not None else [])
 
+    def action_host_colour(self) -> None:
+        """So that the window of one host is told from that of another."""
+        settings, colours = self.session.settings, [*HOST_COLOURS]
+        settings.host_colour = colours[(colours.index(settings.host_colour) + 1) % len(colours)]
+        self.draw_header()
+        self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
+
+    @work(group="settings", exclusive=True)
+    async def action_keep_settings(self) -> None:
+        rows = self.query_one(EntryTable).rows
+        self.session.settings.sort, self.session.settings.reverse = rows.sort_column or "", rows.view.reverse
+        try:
+            path = await asyncio.to_thread(self.session.keep_settings)
+        except CacheError as error:
+            self.say(error.one_line)
+        else:
+            self.say(f"the next start looks like this: {path}")
+
     # What the application does
 
-    def action_commands(self) -> None:
-        async def run(name: str | None) -> None:
-            if name:
-                await self.run_action(name)
-
-        self.app.push_screen(CommandScreen(), run)
+    async def action_commands(self) -> None:
+        await self.app.run_action("commands")
 
     async def action_help(self) -> None:
         await self.app.run_action("show_help")
@@ -336,7 +356,7 @@ class MainScreen(EntriesScreen):
 
 # By its letter each column that can be sorted by; the first letter of state is that of size.
 _COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
-_FIRST = {"s": ", largest first", "a": ", oldest first", "x": ", bad ones first"}
+_FIRST = {"s": ", largest first", "a": ", oldest first", "c": ", the longest ago first", "x": ", bad ones first"}
 
 
 def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:

@@ -20,6 +20,7 @@ from textual.widgets import Input
 from ocitui.cache import CacheError
 from ocitui.cache.disk import write_outside
 from ocitui.cache.errors import FileTakenError
+from ocitui.cache.files import INDEX_NAME
 from ocitui.text import clean, human_size
 
 from ..actions import commands
@@ -205,18 +206,22 @@ class FileNameScreen(PopUp[str]):
 
     @on(Input.Submitted)
     def _named(self, event: Input.Submitted) -> None:
-        if event.value.strip():
+        if event.value.strip() and not self._is_writing:
             self._write(Path(os.path.abspath(os.path.expanduser(event.value.strip()))))
 
     def action_replace(self) -> None:
-        if self._taken is not None:
+        if self._taken is not None and not self._is_writing:
             self._write(self._taken, replace=True)
 
-    @work(group="write", exclusive=True)
+    @property
+    def _is_writing(self) -> bool:
+        return any(worker.group == "write" and not worker.is_finished for worker in self.workers)
+
+    @work(group="write")
     async def _write(self, path: Path, *, replace: bool = False) -> None:
-        text = f"{self._text}\n"
+        text, directory = f"{self._text}\n", self.session.directory
         try:
-            await asyncio.to_thread(write_outside, self.session.directory, path, text, replace=replace)
+            await asyncio.to_thread(write_outside, directory, path, text, replace=replace, like=directory / INDEX_NAME)
         except FileTakenError:
             # No field has the keys: y is an answer now, and no letter of a name.
             self._taken, self._hint = path, "it is there already: y replaces it, esc keeps it"

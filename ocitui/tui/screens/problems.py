@@ -21,13 +21,14 @@ from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.findings import Depth, Finding, entry_text, kind_of, state_of, tally, together
 from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
-from ocitui.words.lines import short_lines
+from ocitui.words.lines import capital, short_lines
 
 from ..background import DRAW_SECONDS, Throttle
 from ..deep_check import P_SHOWS_IT
 from ..live import LiveCache, LiveChange
-from ..widgets.bars import Bar, condition_text
-from ..widgets.lines import Line, PickList, PickRow
+from ..widgets.bars import Bar, Part, condition_text
+from ..widgets.entry_columns import SEVERITIES
+from ..widgets.lines import Kind, Line, PickList, PickRow
 from .base import ListScreen
 from .popups import Copyable, texts_to_copy
 
@@ -84,7 +85,7 @@ def problem_rows(findings: Sequence[Finding], names: Mapping[str, str]) -> list[
 def _rows(same: tuple[Finding, ...], seen: Counter[str], names: Mapping[str, str]) -> Iterator[ProblemRow]:
     first, kind = same[0], "\0".join(kind_of(same[0]))
     many = counted(len(same), "finding")
-    title = f"{first.severity.upper()}  {first.code}"
+    title = f"{SEVERITIES[first.severity][0]} {first.severity.upper()}  {first.code}"
     yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True, names=names)
     for one in same[:_MOST]:
         # The same may be found of two entries that are equal.
@@ -94,7 +95,8 @@ def _rows(same: tuple[Finding, ...], seen: Counter[str], names: Mapping[str, str
         seen_word = state_of([one], None).word if one.code in ("file-missing", "file-not-regular") else ""
         right = "acknowledged" if one.acknowledged else seen_word
         key, text = f"{fingerprint} {seen[fingerprint]}", f"{_INDENT}{entry_text(_named(one, names))}"
-        yield ProblemRow(key, text, right, tone(one), findings=(one,), names=names)
+        shade: Kind = "muted" if one.acknowledged else "plain"
+        yield ProblemRow(key, text, right, shade, findings=(one,), names=names)
     if rest := same[_MOST:]:
         more, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
         yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True, names=names)
@@ -115,7 +117,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     ]
     subject: ClassVar[str] = "problems"
     shown_as = "the finding"
-    CSS = "ProblemsScreen #coverage { background: $panel; }"
+    CSS = "ProblemsScreen #coverage { }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,13 +178,30 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def _draw(self) -> None:
         live = self.session.live
+        lines: list[list[Part]] = [[(f" {self._coverage}", "muted")], *self._first()]
         for bar in self.query("#coverage").results(Bar):
-            bar.show([f" {self._coverage}"])
+            bar.styles.height = len(lines)
+            bar.show(*lines)
         if not self.rows:
             self._draw_detail()
         running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
-        self.stand(running or live.deep.error)
+        if live.deep.error not in ("", self._stands):
+            self.conclude(live.deep.error)
+        else:
+            self.stand(running or live.deep.error)
         self._draw_keys()
+
+    def _first(self) -> Iterator[list[Part]]:
+        """What to do first: a line for each, behind its key."""
+        live = self.session.live
+        if live.assessment is not None and live.assessment.headline:
+            yield [("   ✖ ", "bad"), (capital(live.assessment.headline), "strong")]
+        mends = [one for one in self._findings or () if one.is_problem and one.mend]
+        if mends:
+            yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
+        deep = live.coverage.deep
+        if live.loaded and deep < live.total and not live.deep.running:
+            yield [" ", ("3", "key"), f" reads all bytes: those of {deep} of {live.total} entries were read"]
 
     @property
     def _coverage(self) -> str:
@@ -223,7 +242,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         keys.append(("A", "Fewer" if self._everything else "All"))
         if row is not None and not row.heading and row.findings[0].digest:
             keys.append(("enter", "Go to"))
-        self.show_keys([*keys, ("esc", "Back")])
+        self.show_keys([*keys])
 
     # What can be done
 
@@ -299,7 +318,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             else:
                 await asyncio.to_thread(acknowledge, directory, findings)
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         what = "finding is" if len(findings) == 1 else "findings are"
         self.say(f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}")

@@ -205,7 +205,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
     ]
     CSS = "RepairOptionsScreen PickList { height: auto; }"
     subject: ClassVar[str] = "repair: what is allowed"
-    keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"), ("esc", "Back"))
+    keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"))
 
     def __init__(self, options: RepairOptions) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         try:
             await asyncio.to_thread(copies_named, text, self._options.access)
         except SourceError as error:
-            self.say(f"not a source: {error.one_line}")
+            self.say_error(error, "not a source: ")
             return
         self._options = replace(self._options, sources=(*self._options.sources, text))
         self._draw()
@@ -335,6 +335,10 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         for view in self.query(PickList):
             view.move_to(PLAN)
 
+    @property
+    def has_steps(self) -> bool:
+        return self._plan is not None and bool(self._plan.made)
+
     def asked(self) -> str:
         if self._plan is not None and not self._plan.made:
             marking = "space marks a step that is offered, " if self._plan.steps else ""
@@ -376,7 +380,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
         self._draw_detail()
-        self.stand(f"on {self.session.host}: {self.asked()}")
+        self.wait_for_answer()
 
     # Naming, and what may be done
 
@@ -394,7 +398,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         try:
             pair = (digest, str(ImageName.parse(text)))
         except CacheError as error:
-            self.say(error.one_line)
+            self.say_error(error)
             return
         options = self._options
         if how == "adopt":
@@ -445,8 +449,8 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
         more = [("m", "Plan what remains")] if repaired.remaining else []
-        self.show_keys([*more, ("esc", "Back")])
-        self.stand(message)
+        self.show_keys(more)
+        self.conclude(message)
 
     def action_go_on(self) -> None:
         """A plan for what remains, such as entries that could not be mended before the index was."""

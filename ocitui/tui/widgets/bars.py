@@ -1,36 +1,40 @@
-"""The one-line bars: header, trouble, status, keys. Each repaints only when what it says changes."""
+"""The bars: header, health, trouble, status, keys. Each repaints only when what it says changes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
-from textual.content import Content
+from textual import events
+from textual.strip import Strip
 from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
 from ocitui.host.daemon import DaemonState
-from ocitui.text import clean, counted, human_size, timestamp
+from ocitui.text import age_of, clean, counted, human_size
 from ocitui.words.lines import capital
 
-from ..actions import Action
-from .entry_columns import cut
+from ..actions import key_named
+from ..terminal import HOST_COLOURS, Role, draw_cells, palette
+from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
 
     from ..live import LiveCache
+    from ..session import Session, SessionScreen
+
+R = TypeVar("R")
 
 
-Part = tuple[str, str] | str
-_TROUBLE_LINES = 3
+Part = Cell | str
+"""A text, and what it is drawn for where that is not plain."""
+_WIDER, _NEARLY_FULL = 100, 0.9
 
 
 class Bar(Widget):
-    """One line of text; ``parts`` are texts, some with a style."""
+    """A line of text, or as many as it has; what stands ``right`` stands at the right end, as far as there is room."""
 
     DEFAULT_CSS = """
     Bar {
@@ -38,121 +42,214 @@ class Bar(Widget):
         width: 1fr;
     }
     """
-    content = Content("")
-    ellipsis = True
+    surface: ClassVar[Role] = "plain"
+    ellipsis = "…"
+    letters: ClassVar[str] = ""
+    """What is a key also where it is drawn for something else."""
+    lines: tuple[tuple[Part, ...], ...] = ()
+    right: tuple[Part, ...] = ()
 
-    def show(self, parts: Sequence[Part]) -> None:
-        """Show these; nothing is written when they are what is shown already, styles included."""
-        content = Content.assemble(*parts)
-        if not content.is_same(self.content):
-            self.content = content
+    @property
+    def plain(self) -> str:
+        """All its text."""
+        return "\n".join(_text(line) for line in (*self.lines, self.right) if line)
+
+    def show(self, *lines: Sequence[Part], right: Sequence[Part] = ()) -> None:
+        """Show these; nothing is written when they are what is shown already."""
+        asked = tuple(tuple(part for part in line if _text([part])) for line in lines), tuple(right)
+        if asked != (self.lines, self.right):
+            self.lines, self.right = asked
             self.changed()
 
     def changed(self) -> None:
         self.refresh()
 
-    def render(self) -> Content:
-        return self.content.truncate(max(self.size.width, 1), ellipsis=self.ellipsis)
+    def on_click(self, event: events.Click) -> None:
+        """A click on a key, or on what stands behind it, presses it."""
+        if event.y or not self.lines:
+            return
+        left = self.size.width - cell_len(_text(self.right))
+        cells, x = (self.right, event.x - left) if event.x >= left else (self.lines[0], event.x)
+        pressed = ""
+        for text, role in map(_cell, cells):
+            if x < 0:
+                break
+            if role == "key" or text in self.letters:
+                pressed = text
+            elif role == "faint" or (not text.strip(" ") and len(text) > 1):
+                # A rule, or the room between two.
+                pressed = ""
+            x -= cell_len(text)
+        if pressed:
+            self.app.simulate_key(key_named(pressed))
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        right = () if y else self.right
+        line, room = self.lines[y] if y < len(self.lines) else (), max(width - cell_len(_text(right)), 0)
+        cells = list[Cell]()
+        for text, role in map(_cell, line):
+            cells.append((cut(text, room, self.ellipsis), role))
+            room -= cell_len(cells[-1][0])
+        cells += [(" " * room, "plain"), *map(_cell, right)]
+        return draw_cells(cells, self.surface, palette(self.app), width)
+
+
+def _cell(part: Part) -> Cell:
+    return (part, "plain") if isinstance(part, str) else part
+
+
+def _text(parts: Sequence[Part]) -> str:
+    return "".join(text for text, _ in map(_cell, parts))
 
 
 class HeaderBar(Bar):
-    """Host, directory, how the cache is, and the daemon."""
+    """Which host, which directory, which screen; what the cache holds, and the daemon."""
 
-    DEFAULT_CSS = """
-    HeaderBar {
-        background: $primary;
-        color: $text;
-        text-style: bold;
-        &:ansi { background: ansi_blue; color: ansi_bright_white; }
-        &:nocolor { text-style: bold reverse; }
-    }
-    """
+    surface = "strip"
+
+
+class HealthBar(Bar):
+    """How the cache is, in slots that never move, each behind the key that leads to it."""
+
+    surface, letters = "strip", "vpt"
 
 
 class TroubleBar(Bar):
-    """What is wrong with index.json; not there while nothing is."""
+    """What is wrong with the index, what to do, and how; not there while nothing is."""
 
     DEFAULT_CSS = """
     TroubleBar {
-        height: auto;
-        background: $error;
-        color: $text;
-        text-style: bold;
+        height: 3;
         display: none;
         &.-shown { display: block; }
-        &:ansi { background: ansi_red; color: ansi_bright_white; }
-        &:nocolor { text-style: bold reverse; }
     }
     """
+    surface = "banner"
 
     def changed(self) -> None:
-        # It is as high as its text.
         self.refresh(layout=True)
-        self.set_class(bool(self.content.plain), "-shown")
-
-    def render(self) -> Content:
-        return self.content
+        self.set_class(bool(self.lines), "-shown")
 
 
 class StatusBar(Bar):
-    """What was done, what is marked, what the filter shows."""
-
-    DEFAULT_CSS = "StatusBar { background: $panel; color: $foreground; }"
+    """What was said, or what helps on the cursor's row."""
 
 
 class KeyBar(Bar):
-    """The keys that apply now."""
-
-    DEFAULT_CSS = "KeyBar { background: $background; color: $text-muted; }"
+    """The keys that apply now, the most useful first."""
 
 
 class TabBar(Bar):
-    """The names of the pane's tabs."""
+    """The names of the pane's tabs, in a rule."""
 
-    ellipsis = False
-
-    DEFAULT_CSS = "TabBar { background: $panel; color: $text-muted; }"
+    ellipsis = ""
 
 
-def header_parts(host: str, directory: Path, live: LiveCache, width: int) -> list[Part]:
-    """Host and directory first; the directory gives way where the line is narrow."""
-    daemon = daemon_text(live.daemon, short=width < _ROOM_FOR_MORE)
-    if not live.loaded:
-        parts = ["reading", daemon]
-    else:
-        entries = f"{counted(live.total, 'entry')} {human_size(live.size)}"
-        parts = ["ro" if live.read_only else "rw", entries, _state(live), daemon]
-    return title_parts(host, directory, "  ".join(parts), width)
+def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
+    """The two lines on top of every screen."""
+    session, width = screen.session, screen.app.size.width
+    for bar in screen.query(HeaderBar):
+        left, right = header_parts(session, subject, width)
+        bar.show(left, right=right)
+    for health in screen.query(HealthBar):
+        health.show(health_parts(session.live, width))
 
 
-def _state(live: LiveCache) -> str:
-    if not live.health.sound:
-        return f"! {live.health.condition}"
-    state = f"! {counted(live.problems, 'problem')}" if live.problems else "ok"
-    if not live.complete:
-        state = state if live.problems else "looking"
-    return f"{state}, polling" if live.health.polling else state
-
-
-def title_parts(host: str, directory: Path, rest: str, width: int) -> list[Part]:
-    """Host, directory and the rest; the directory gives way, in its middle, where the line is narrow."""
-    host, path = clean(host), clean(str(directory))
-    room = width - cell_len(host) - cell_len(rest) - 5
+def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part], list[Part]]:
+    """Host, directory and screen, and at the right end what the cache holds and the daemon; the directory gives way, in
+    its middle, where the line is narrow."""
+    live = session.live
+    held: list[Part] = ["reading"]
+    if live.loaded:
+        held = [counted(live.total, "entry"), (f" {human_size(live.size)}", "muted")]
+    right = [*held, "   ", *daemon_parts(live.host.daemon), " "]
+    mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
+    end = f" \u203a {subject}" if subject else ""
+    host, path = clean(session.host), clean(str(session.directory))
+    room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 3
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
-    return [f" {host} ", f"{path} " if path else "", f" {rest} "]
+    parent, slash, last = path.rpartition("/")
+    chip = HOST_COLOURS[session.settings.host_colour]
+    left: list[Part] = [(f" {host} ", chip), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
+    return left, right
 
 
-_ROOM_FOR_MORE = 110
-
-
-def daemon_text(daemon: DaemonState, *, short: bool = False) -> str:
-    """Whether kratad runs, and since when."""
+def daemon_parts(daemon: DaemonState) -> list[Part]:
+    """Whether kratad runs, and for how long."""
     if not daemon.running:
-        return "kratad down" if short else "kratad is not running"
-    if short or daemon.since is None:
-        return "kratad up"
-    return f"kratad up since {timestamp(daemon.since)}"
+        return [("○", "muted"), " kratad down"]
+    if daemon.since is None:
+        return [("●", "good"), " kratad up"]
+    return [("●", "good"), f" kratad up {age_of(daemon.since)}"]
+
+
+def health_parts(live: LiveCache, width: int) -> list[Part]:
+    """The slots: the index, what is wrong, the disk, the trash."""
+    wide = width >= _WIDER
+    slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
+    parts: list[Part] = []
+    for slot, column in zip(slots, (1, 22, 55, 87) if wide else (1, 20, 41, 67), strict=True):
+        parts += [" " * max(column - cell_len(_text(parts)), 0), *slot]
+    return parts
+
+
+def _key(letter: str, bright: bool) -> Part:
+    return (letter, "key" if bright else "muted")
+
+
+_INDEX_WORDS = {
+    Condition.STALE: "index torn",
+    Condition.CORRUPT: "index broken",
+    Condition.MISSING: "index gone",
+    Condition.GONE: "cache gone",
+    Condition.UNREADABLE: "not readable",
+}
+
+
+def _index_slot(live: LiveCache) -> list[Part]:
+    if not live.loaded:
+        return [_key("v", False), " ", ("? reading", "muted")]
+    wrong = _INDEX_WORDS.get(live.health.condition, "") or ("entries lost" if live.alarm else "")
+    if wrong:
+        return [_key("v", True), " ", (f" ✖ {wrong} ", "critical")]
+    said = "in step, polling" if live.health.polling else "index in step"
+    return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
+
+
+def _problems_slot(live: LiveCache, wide: bool) -> list[Part]:
+    counts = live.severities
+    parts: list[Part] = []
+    room = 32 if wide else 19
+    for severity, (sign, role) in SEVERITIES.items():
+        if count := counts.get(severity, 0):
+            many = "99+" if count > 99 else str(count)
+            text = f"{sign} {many} {severity if wide else _SHORT.get(severity, severity)}"
+            if len(_text(parts)) + len(text) < room:
+                parts += [" ", (text, role)]
+    if not parts:
+        parts = [" ", (GOOD, "good"), " no problems"] if live.complete else [" ", ("? looking", "muted")]
+    return [_key("p", bool(counts)), *parts]
+
+
+_SHORT = {"critical": "crit", "medium": "med", "warning": "warn"}
+
+
+def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
+    if live.host.disk is None:
+        return []
+    total, free = live.host.disk
+    share, cells = 1 - free / total if total else 0.0, 10 if wide else 4
+    full = cells if not free else min(round(share * cells), cells - 1)
+    role: Role = "warn" if share >= _NEARLY_FULL else "gauge"
+    gauge: list[Part] = [("━" * full, role), ("─" * (cells - full), "faint")]
+    percent: Part = (f" {share:.0%}", "warn" if share >= _NEARLY_FULL else "plain")
+    return [("disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
+
+
+def _trash_slot(live: LiveCache) -> list[Part]:
+    return [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
 
 
 _CONDITIONS = {
@@ -172,41 +269,62 @@ def condition_text(health: Health) -> str:
     return f"{_CONDITIONS[health.condition]}{message}"
 
 
-def trouble_parts(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[Part]:
-    """What is wrong, in a line of this width, then which keys help, what to do, what the daemon would do; empty where
-    all is well. What is said last is cut first.
+def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:
+    """What is wrong, what to do, and the key that does it: a line each; none where all is well.
 
     ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
     """
-    what = condition_text(health) or alarm
+    what, colon, why = clean(condition_text(health) or alarm).partition(": ")
     if not what:
         return []
-    parts: list[str] = []
+    act, verdict, room = assessment.headline if assessment is not None else "", health.verdict, max(width - 2, 10)
+    if verdict is not None and (not verdict.sound or health.condition is Condition.MISSING):
+        short = verdict.consequence.partition(":")[0].removeprefix("the daemon ")
+        longer = f"{act}: it {short}" if assessment is not None and assessment.case == "stopped" else act
+        act = (longer if cell_len(longer) <= room else act) or f"if it started now, {verdict.consequence}"
+    keys: list[tuple[str, str]] = []
     if health.condition is Condition.CORRUPT:
-        parts.append("m mends it, v shows where.")
+        keys = [("m", "mends it"), ("v", "shows where it breaks")]
     elif health.sound or health.condition is Condition.MISSING:
-        parts.append("m mends it, p shows what is known.")
-    if assessment is not None and assessment.headline:
-        parts.append(f"{capital(assessment.headline)}.")
-    if health.verdict is not None and (not health.verdict.sound or health.condition is Condition.MISSING):
-        parts.append(f"If it started now, {health.verdict.consequence}.")
-    room = max(width - 2, 10)
-    rest = wrap(" ".join(parts), room, max_lines=_TROUBLE_LINES - 1, placeholder=" …")
-    fact = wrap(f"! {clean(what)}.", room, max_lines=_TROUBLE_LINES - len(rest), placeholder=" …")
-    return ["\n".join(f" {line}" for line in (*fact, *rest))]
+        keys = [("m", "mends it")]
+    elif health.condition in (Condition.GONE, Condition.UNREADABLE):
+        act = "See that it is mounted; it is shown again by itself once it is back"
+    keys.append(("p", "shows what is known"))
+    # Why comes first, and its path gives way in the middle: the heading of the rows tells how old they are.
+    what = what.partition(";")[0] if why else what
+    why = cut(why, room - 2 - cell_len(what + colon), middle=True)
+    line: list[Part] = [" "]
+    for key, does in keys:
+        line += [(key, "key"), f" {does}   "]
+    return [
+        [(f" ✖ {cut(f'{what}{colon}{why}', room - 2)}", "bad")],
+        [(f" {cut(capital(act), room)}", "strong")],
+        line,
+    ]
 
 
-def key_parts(actions: Sequence[Action], off: Collection[str], width: int) -> list[Part]:
-    """Keys with their labels, those that are off struck out; the first ones that fit, and always the last two."""
-    lengths = [len(action.key_label) + len(action.label) + 3 for action in actions]
-    room = width - sum(lengths[-2:])
+Keys = Sequence[tuple[str, str]]
+"""Keys as they are printed, and what each does in a word or two."""
+
+
+def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
+    """Keys with their labels, those of labels that are off receding; the first ones that fit."""
     parts: list[Part] = []
-    for number, (action, length) in enumerate(zip(actions, lengths, strict=True)):
-        if number < len(actions) - 2:
-            if room < length:
-                room = 0
-                continue
-            room -= length
-        label_style = "dim strike" if action.name in off else ""
-        parts.extend([(f" {action.key_label}", label_style or "bold"), (f" {action.label} ", label_style)])
+    for key, label in keys:
+        if cell_len(f"{_text(parts)} {key} {label} ") > width:
+            break
+        dim: Role | None = "muted" if label in off else None
+        parts += [" ", (key, dim or "key"), (f" {label} ", dim or "plain")]
     return parts
+
+
+def show_keys(screen: SessionScreen[R], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
+    """The keys of a screen in their line, and at its right end those that are there whatever it shows; of these the
+    last ones, where the first two keys need their room."""
+    width = screen.app.size.width
+    room = width - cell_len(_text(key_parts(keys[:2], off, width)))
+    while cell_len(_text(key_parts(always, (), width))) > room:
+        always = always[1:]
+    right = key_parts(always, (), width)
+    for bar in screen.query(KeyBar):
+        bar.show(key_parts(keys, off, width - cell_len(_text(right))), right=right)

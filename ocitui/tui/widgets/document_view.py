@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -20,15 +20,30 @@ from textual.strip import Strip
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
+from ocitui.words.documents import CHUNK, Alive, SupersededError, check
 
-from .document_paint import Kind, Mark, column_of, draw, window
-from .document_text import CHUNK, Alive, DocumentText, SupersededError, check, prepare
+from ..terminal import Role, palette
+from .document_paint import Mark, column_of, draw, window
+from .document_text import DocumentText, prepare
 from .lines import ReadingView
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
 _BANNER_ROWS = 3
-_PREFIX = "document-view--"
+# What the parts of a document are drawn for, and how beyond that.
+_ROLES: dict[str, tuple[Role, str]] = {
+    "key": ("key", ""),
+    "number": ("good", ""),
+    "literal": ("zone", ""),
+    "punctuation": ("muted", ""),
+    "gutter": ("muted", ""),
+    "cut": ("muted", ""),
+    "placeholder": ("muted", ""),
+    "banner": ("bad", ""),
+    "match": ("mark", "underline"),
+    "current-match": ("mark", "reverse"),
+    "wrong": ("bad", "reverse"),
+}
 
 
 class DocumentView(ReadingView):
@@ -40,25 +55,10 @@ class DocumentView(ReadingView):
         Binding("n", "match(1)", "Next match", show=False),
         Binding("N", "match(-1)", "Previous match", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"{_PREFIX}{name}"
-        for name in (*get_args(Kind), "gutter", "cut", "banner", "placeholder", "match", "current-match", "wrong")
-    }
     DEFAULT_CSS = """
     DocumentView {
         overflow: auto auto;
         scrollbar-size: 0 1;
-        & > .document-view--key { color: $text-primary; }
-        & > .document-view--string { color: $text-success; }
-        & > .document-view--number { color: $text-accent; }
-        & > .document-view--literal { color: $text-warning; }
-        & > .document-view--gutter { color: $text-secondary; }
-        & > .document-view--cut { color: $text-secondary; text-style: reverse; }
-        & > .document-view--banner { color: $text-error; text-style: bold; }
-        & > .document-view--placeholder { color: $text-secondary; }
-        & > .document-view--match { color: $text-warning; text-style: bold underline; }
-        & > .document-view--current-match { color: $text-warning; text-style: bold reverse; }
-        & > .document-view--wrong { color: $text-error; text-style: bold reverse; }
     }
     """
 
@@ -159,18 +159,20 @@ class DocumentView(ReadingView):
         scroll_x, scroll_y = self.scroll_offset
         line = y - len(self._banner_rows) + scroll_y
         if line >= self._text.line_count:
-            return Strip.blank(width, self._style("plain"))
+            return Strip.blank(width, self.style_of("plain"))
         gutter = f"{line + 1:>{self._gutter_width - 1}} " if self._gutter_width else ""
         marks = list(self._marks(self._text, line, scroll_x))
-        strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self._style)
-        return Strip.join([Strip([Segment(gutter, self._style("gutter"))]), strip]) if gutter else strip
+        strip = draw(self._text, line, scroll_x, max(width - len(gutter), 0), marks, self.style_of)
+        return Strip.join([Strip([Segment(gutter, self.style_of("gutter"))]), strip]) if gutter else strip
 
     def _note(self, message: str, name: str, width: int) -> Strip:
-        style = self._style(name)
+        style = self.style_of(name)
         return Strip([Segment(message, style)]).adjust_cell_length(width, style)
 
-    def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(_PREFIX + name)
+    def style_of(self, name: str) -> Style:
+        """How a part of a document is drawn, by its kind or that of its mark."""
+        role, more = _ROLES.get(name, ("plain", ""))
+        return palette(self.app)[role] + Style.parse(more)
 
     def _marks(self, text: DocumentText, line: int, left: int) -> Iterator[Mark]:
         if self._matches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from ocitui.text import clean, human_age, human_size, short_digest
+from ocitui.text import age_of, clean, human_size, short_digest
+
+from ..terminal import Role
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries
@@ -18,15 +20,23 @@ if TYPE_CHECKING:
 
 SortValue = str | float
 SortValueAt = Callable[[int], SortValue]
+Cell = tuple[str, Role]
 GUTTER = 3  # cursor glyph, mark glyph, a space
-NAME_WANTED = 24  # columns are dropped until the name has this much
-NAME_PLENTY = 40  # beyond this, other columns grow first
-NAME_LEAST = 8
+NAME_LEAST, _TAG_LEAST = 20, 12
 _HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
 
 
 # The signs of every screen; a terminal that has ASCII only gets others by its filter.
-CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓!?"
+CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓✗?"
+SEVERITIES: dict[str, Cell] = {
+    "critical": ("✖", "bad"),
+    "high": (BAD, "bad"),
+    "medium": ("!", "warn"),
+    "warning": ("!", "warn"),
+    "low": ("·", "muted"),
+    "info": ("i", "muted"),
+}
+"""The sign of each severity, and what it is drawn for."""
 
 
 class RowValues(NamedTuple):
@@ -38,6 +48,8 @@ class RowValues(NamedTuple):
     format: str
     platform: str
     size: int | None
+    used: str
+    resolves: str
     state: EntryState
 
 
@@ -49,6 +61,8 @@ def row_values(entries: Entries, position: int) -> RowValues:
         entries.formats[position] or "",
         entries.platform(position),
         entries.size(position),
+        entries.used(position),
+        entries.resolves(position),
         entries.state(position),
     )
 
@@ -56,13 +70,14 @@ def row_values(entries: Entries, position: int) -> RowValues:
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
-    stays the same; ``roomy`` is the width it grows to on a wide screen."""
+    stays the same. It is there where it leaves ``name`` cells to the name, and grows to ``roomy`` where there are
+    more."""
 
     name: str
     label: str
     width: int
-    text: Callable[[RowValues], str]
     sort_value: Callable[[Entries], SortValueAt]
+    leaves: int = NAME_LEAST
     roomy: int = 0
     right: bool = False
     changes: bool = False
@@ -83,14 +98,19 @@ def _age_order(entries: Entries) -> SortValueAt:
     return lambda position: -inf if (found := modified(position)) is None else -found
 
 
+def _checked_order(entries: Entries) -> SortValueAt:
+    """What was read the longest ago comes first, and before it what never was."""
+    return lambda position: entries.state(position).checked or 0
+
+
 def _state_order(entries: Entries) -> SortValueAt:
     """Broken entries come first, then those not looked at yet."""
 
     def value(position: int) -> str:
         state = entries.state(position)
-        if state.ok:
-            return "2"
-        return "1" if state.unknown else f"0{state.word}"
+        if state.severity is not None:
+            return f"0{9 - state.severity.rank}{state.word}"
+        return "1" if state.unknown else "2"
 
     return value
 
@@ -104,45 +124,48 @@ def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[
 
 
 COLUMNS = (
-    TableColumn("name", "Name", 0, lambda row: row.name, _name_order),
-    TableColumn("tag", "Tag", 8, lambda row: row.reference, _text_order(lambda entries: entries.references), roomy=16),
-    TableColumn("format", "Format", 8, lambda row: row.format, _text_order(lambda entries: entries.formats)),
-    TableColumn(
-        "digest", "Digest", 12, lambda row: short_digest(row.digest), _text_order(lambda entries: entries.digests)
-    ),
-    TableColumn("platform", "Platform", 14, lambda row: row.platform, lambda entries: entries.platform),
-    TableColumn("size", "Size", 5, lambda row: human_size(row.size), _size_order, right=True, changes=True),
-    TableColumn("age", "Age", 4, lambda _: "", _age_order, right=True, changes=True),
-    TableColumn("state", "State", 13, lambda row: row.state.word, _state_order, roomy=26, changes=True),
+    TableColumn("name", "NAME", 0, _name_order),
+    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST, 16),
+    TableColumn("digest", "DIGEST", 12, _text_order(lambda entries: entries.digests), 46),
+    TableColumn("platform", "PLATFORM", 14, lambda entries: entries.platform, 46),
+    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24, 8),
+    TableColumn("size", "SIZE", 5, _size_order, 16, right=True, changes=True),
+    TableColumn("age", "AGE", 4, _age_order, 20, right=True, changes=True),
+    TableColumn("used", "USED BY", 8, lambda entries: entries.used, 20, changes=True),
+    TableColumn("resolves", "RESOLVES", 11, lambda entries: entries.resolves, 32),
+    TableColumn("checked", "CHECKED", 9, _checked_order, 40, right=True, changes=True),
+    TableColumn("state", "STATE", 11, _state_order, 0, 22, changes=True),
 )
+"""In the order they stand."""
 
 
 BY_NAME = {column.name: column for column in COLUMNS}
 LARGEST_FIRST = ("size", "age")
 """What is sorted downwards first; what is not known comes last then."""
-DROP_ORDER = ("platform", "age", "tag", "size", "format")
-_GROW_ORDER = ("state", "tag")
+_STAY = ("size", "tag", "used", "age", "format", "resolves", "checked", "digest", "platform")
+_GROW = (("tag", 11, 20), ("format", 8, 36), ("state", 14, 34), ("tag", 16, 36), ("state", 22, 44))
 
 
 @lru_cache(maxsize=64)
-def widths_for(width: int) -> dict[str, int]:
-    """The columns that fit a table this wide, and how wide each is drawn."""
-    widths = {column.name: column.width for column in COLUMNS}
-    dropped = iter(DROP_ORDER)
-    while _left(widths, width) < NAME_WANTED and (name := next(dropped, None)):
-        del widths[name]
-    for name in _GROW_ORDER:
+def widths_for(width: int, used: bool = False) -> dict[str, int]:
+    """The columns that fit a table this wide, and how wide each is drawn; that of the devices only where any is
+    ``used``."""
+    widths = {name: BY_NAME[name].width for name in ("name", "state")}
+    for name in _STAY:
+        wanted = widths | {name: BY_NAME[name].width}
+        if _left(wanted, width) >= BY_NAME[name].leaves and (used or name != "used"):
+            widths = wanted
+    for name, most, leaves in _GROW:
         if name in widths:
-            spare = max(0, _left(widths, width) - NAME_PLENTY)
-            widths[name] += min(spare, BY_NAME[name].roomy - widths[name])
-    widths["name"] = max(NAME_LEAST, _left(widths, width))
-    return widths
+            widths[name] += max(0, min(_left(widths, width) - leaves, most - widths[name]))
+    widths["name"] = max(8, _left(widths, width))
+    return {column.name: widths[column.name] for column in COLUMNS if column.name in widths}
 
 
-def column_at(x: int, width: int) -> str | None:
+def column_at(x: int, width: int, used: bool = False) -> str | None:
     """The column under a cell of a table this wide, None at the cursor and marks."""
     right = GUTTER
-    for name, room in widths_for(width).items():
+    for name, room in widths_for(width, used).items():
         if right <= x <= right + room:
             return name
         right += room + 1
@@ -179,54 +202,116 @@ def fit(text: str, width: int, ellipsis: str = "…", right: bool = False, *, mi
 
 
 class RowText(NamedTuple):
-    """What a row shows but its age, which is computed when it is drawn; ``tone`` is how its state is coloured."""
+    """What a row shows, before and behind its age, which is computed when it is drawn."""
 
-    before_age: str
-    state: str
-    tone: str
+    before: tuple[Cell, ...]
+    behind: tuple[Cell, ...]
 
 
 @lru_cache(maxsize=1024)
-def row_text(row: RowValues, width: int) -> RowText:
+def row_text(row: RowValues, width: int, used: bool = False) -> RowText:
     """The cells of one row of a table this wide, cleaned and fitted."""
-    widths, cells = widths_for(width), []
+    widths, before, behind = widths_for(width, used), list[Cell](), list[Cell]()
+    cells = before
     for name, room in widths.items():
-        if name == "name":
-            cells.append(fit(clean(_name_text(row, widths)), room, middle=True))
-        elif name not in ("age", "state"):
-            column = BY_NAME[name]
-            cells.append(fit(clean(column.text(row)), room, right=column.right, middle=name == "tag"))
-    tone, sign = _tone(row.state)
-    state = fit(f"{sign} {clean(row.state.word)}", widths["state"])
-    return RowText(" ".join(cells), state, tone)
+        if name == "age":
+            cells = behind
+        else:
+            cells += [*_DRAWN[name](row, room, widths), (" ", "plain")]
+    return RowText(tuple(before), tuple(behind))
 
 
-def _name_text(row: RowValues, widths: dict[str, int]) -> str:
-    """The name, with its tag where that has no column of its own."""
-    return row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
+def _draw_name(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterator[Cell]:
+    """The registry recedes, the last part does not; with the tag, where that has no column of its own."""
+    name = row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
+    text = fit(clean(name), room, middle=True)
+    parent, slash, last = text.rpartition("/")
+    yield f"{parent}{slash}", "muted"
+    yield last, "bad" if _sign(row.state)[1] == "bad" else "plain"
 
 
-def _tone(state: EntryState) -> tuple[str, str]:
-    if state.unknown:
-        return "unknown", UNKNOWN
-    return ("", GOOD) if state.ok else ("bad", BAD)
+def _draw_size(row: RowValues, room: int, _: object) -> Iterator[Cell]:
+    """The weight follows the bytes."""
+    text = human_size(row.size)
+    yield fit(text, room, right=True), "strong" if text[-1] in "GT" else "plain" if text[-1] == "M" else "muted"
 
 
-def age_text(modified: int | None, now: float, width: int) -> str:
+_SHORT_FORMATS = {"squashfs": "sq", "erofs": "er"}
+_RESOLVES = {"wins": ("▲", "wins"), "overruled": ("▽", "overruled"), "never": ("–", "never hit")}
+
+
+def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterator[Cell]:
+    """What is worst about it; that it is well, and what that rests on."""
+    state, (sign, role) = row.state, _sign(row.state)
+    word = "not looked" if state.unknown else state.word
+    if state.ok and "resolves" not in widths and row.resolves != "wins":
+        (sign, word), role = _RESOLVES[row.resolves], "muted"
+    elif state.ok and "checked" not in widths and state.checked is not None:
+        word = f"deep {age_of(state.checked)}"
+    yield sign, role
+    yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
+
+
+def _draw_checked(row: RowValues, room: int, _: object) -> Iterator[Cell]:
+    state = row.state
+    text = state.depth or "-"
+    if state.checked is not None:
+        text = f"deep {age_of(state.checked)}"
+    yield fit(text, room, right=True), "muted"
+
+
+def _sign(state: EntryState) -> Cell:
+    if state.severity is not None:
+        return SEVERITIES[state.severity]
+    return (UNKNOWN, "muted") if state.unknown else (GOOD, "good")
+
+
+Drawn = Callable[[RowValues, int, Mapping[str, int]], Iterable[Cell]]
+_DRAWN: dict[str, Drawn] = {
+    "name": _draw_name,
+    "tag": lambda row, room, _: [(fit(clean(row.reference), room, middle=True), "plain")],
+    "digest": lambda row, room, _: [(fit(clean(short_digest(row.digest)), room), "muted")],
+    "platform": lambda row, room, _: [(fit(clean(row.platform), room), "muted")],
+    "format": lambda row, room, _: [
+        (fit(clean(row.format if room >= 8 else _SHORT_FORMATS.get(row.format, row.format)), room, ""), "plain")
+    ],
+    "size": _draw_size,
+    "used": lambda row, room, _: [(fit(clean(_devices(row.used)), room), "zone")],
+    "resolves": lambda row, room, _: [(fit(" ".join(_RESOLVES[row.resolves]), room), "muted")],
+    "checked": _draw_checked,
+    "state": _draw_state,
+}
+
+
+def _devices(used: str) -> str:
+    """The first loop device, and how many there are besides."""
+    first, *others = used.split(", ")
+    return f"{first} +{len(others)}" if others else first
+
+
+def age_text(modified: int | None, width: int, used: bool = False) -> str:
     """The age cell of a table this wide and the space after it; empty where the column was dropped. ``modified`` is in
     nanoseconds."""
-    room = widths_for(width).get("age")
+    room = widths_for(width, used).get("age")
     if room is None:
         return ""
-    age = None if modified is None else max(0.0, now - modified / 1e9)
-    return fit(human_age(age), room, "", right=True) + " "
+    return fit(age_of(None if modified is None else modified / 1e9), room, "", right=True) + " "
 
 
-def header_text(width: int, sorted_by: str | None, reverse: bool) -> str:
-    """The header line of a table this wide, an arrow at the column the rows are sorted by."""
-    labels = []
-    for name, room in widths_for(width).items():
-        column = BY_NAME[name]
-        arrow = (DESCENDING if reverse else ASCENDING) if name == sorted_by else ""
-        labels.append(fit(column.label + arrow, room, "", column.right))
-    return " " * GUTTER + " ".join(labels)
+def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = False, stale: str = "") -> list[Cell]:
+    """The header line of a table this wide, an arrow at the column the rows are sorted by; where the rows are
+    ``stale``, of when they are, in the room of the names."""
+    cells: list[Cell] = [(" " * GUTTER, "muted")]
+    for name, room in widths_for(width, used).items():
+        column, here = BY_NAME[name], name == sorted_by
+        arrow = f" {DESCENDING if reverse else ASCENDING}" if here else ""
+        text = column.label + arrow
+        if len(text) > room:
+            text = column.label[: max(room - 1, 0)] + arrow.strip()
+        role: Role = "key" if here else "muted"
+        if name == "name" and stale:
+            label = f"{text} " if len(text) + len(stale) < room else ""
+            cells.append((label, role))
+            room, text, role = room - len(label), stale, "warn"
+        cells += [(fit(text, room, "", column.right), role), (" ", "muted")]
+    return cells

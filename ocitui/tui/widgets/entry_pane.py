@@ -17,6 +17,7 @@ from textual.timer import Timer
 from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, TabBar
+from .entry_columns import SEVERITIES
 from .lines import Line, LinesView, cut
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
     from .document_view import DocumentView
 
-Tab = Literal["summary", "manifest", "config", "problems"]
-TABS: tuple[Tab, ...] = ("summary", "manifest", "config", "problems")
+Tab = Literal["summary", "manifest", "config", "problems", "history"]
+TABS: dict[Tab, str] = {"summary": "1", "manifest": "2", "config": "3", "problems": "5", "history": "6"}
+"""The tabs and their keys, which stay what they are when another comes between."""
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.08
+_ROOM_FOR_NAMES = 66  # cells, in which all tabs have their names and the cursor's place fits
 
 
 class EntryPane(Vertical):
@@ -37,18 +40,19 @@ class EntryPane(Vertical):
 
     DEFAULT_CSS = """
     EntryPane {
-        background: $background;
-        & > #which { display: none; background: $panel; text-style: bold; }
+        & > #which { display: none;  }
         & > DocumentView { height: 1fr; display: none; }
         & > LinesView { display: none; }
         &.-summary > #summary { display: block; }
         &.-problems > #problems { display: block; }
+        &.-history > #history { display: block; }
         &.-manifest > #manifest { display: block; }
         &.-config > #config { display: block; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.open_pane", "Open", show=False)]
     tab: Tab = "summary"
+    _place = ""
 
     class TabShown(Message):
         """Another tab is open."""
@@ -60,11 +64,13 @@ class EntryPane(Vertical):
         self,
         directory: Path,
         findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
+        history_of: Callable[[JudgedEntry], Awaitable[Sequence[Line]]],
     ) -> None:
-        """``findings_of`` tells what is wrong with an entry, None as long as nobody looked."""
+        """``findings_of`` tells what is wrong with an entry, None as long as nobody looked; ``history_of`` what was
+        done to it."""
         super().__init__(classes="-summary")
         self._directory = directory
-        self._findings_of = findings_of
+        self._findings_of, self._history_of = findings_of, history_of
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._rest: Timer | None = None
@@ -74,6 +80,7 @@ class EntryPane(Vertical):
         yield TabBar()
         yield LinesView(id="summary")
         yield LinesView(id="problems")
+        yield LinesView(id="history")
 
     def on_mount(self) -> None:
         self._draw_tabs()
@@ -101,6 +108,7 @@ class EntryPane(Vertical):
         """The same entry, whose files may have changed: read it again, without moving what is seen."""
         self.entry = entry
         self._draw_which()
+        self._draw_tabs()
         self._shown.clear()
         self._show(keep_place=True)
 
@@ -113,7 +121,8 @@ class EntryPane(Vertical):
         self.post_message(self.TabShown())
 
     def step_tab(self, by: int) -> None:
-        self.open_tab(TABS[(TABS.index(self.tab) + by) % len(TABS)])
+        tabs = [*TABS]
+        self.open_tab(tabs[(tabs.index(self.tab) + by) % len(tabs)])
 
     def focus_view(self) -> None:
         """Give the keys to the view of the open tab."""
@@ -123,27 +132,51 @@ class EntryPane(Vertical):
     @property
     def document_view(self) -> DocumentView | None:
         """The view of the open tab, if it shows a document."""
+        return self._document_view(self.tab)
+
+    def _document_view(self, tab: Tab) -> DocumentView | None:
         from .document_view import DocumentView
 
-        views = self.query(f"#{self.tab}").results(DocumentView)
-        return next(iter(views), None)
+        return next(iter(self.query(f"#{tab}").results(DocumentView)), None)
+
+    def show_place(self, text: str) -> None:
+        """Where the cursor is, at the end of the rule."""
+        self._place = text
+        self._draw_tabs()
 
     def _draw_tabs(self) -> None:
-        parts: list[Part] = ["──"]
-        for number, tab in enumerate(TABS, start=1):
-            name = f" {number} {tab.capitalize()} "
-            parts.append((name, "bold reverse") if tab == self.tab else name)
-        self.query_one(TabBar).show([*parts, "─" * 200])
+        rule, width = "━" if self.has_class("-focus") else "─", self.size.width
+        tabs: list[Part] = []
+        for tab, key in TABS.items():
+            here, name = tab == self.tab, tab.capitalize()
+            wrong = self.entry.state.severity if tab == "problems" and self.entry is not None else None
+            sign: list[Part] = [SEVERITIES[wrong]] if wrong else []
+            short = name if here or width >= _ROOM_FOR_NAMES else name[:4]
+            tabs += [" ", (key, "key"), (f" {short}", "strong" if here else "muted"), *sign]
+            tabs += [" "] if width >= _ROOM_FOR_NAMES else []
+        # Beside the table there is no room for it, and it stands in the status line.
+        right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
+        self.query_one(TabBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
+
+    def on_descendant_focus(self) -> None:
+        self.add_class("-focus")
+        self._draw_tabs()
+
+    def on_descendant_blur(self) -> None:
+        self.remove_class("-focus")
+        self._draw_tabs()
 
     def on_resize(self) -> None:
         self._draw_which()
+        self._draw_tabs()
 
     def _draw_which(self) -> None:
         """Which entry it is, where no table beside it says so: the digest gives way first."""
         entry, width = self.entry, max(self.size.width - 2, 1)
         about = f"{entry.format or 'no format'} {short_digest(entry.digest)}" if entry else ""
         name = clean(entry.descriptor.image_name or "no name") if entry else "no entry"
-        self.query_one("#which", Bar).show([f" {cut(name, width - len(about) - 1, middle=True)} ", (clean(about), "")])
+        parts: list[Part] = [(f" {cut(name, width - len(about) - 1, middle=True)} ", "strong"), (clean(about), "muted")]
+        self.query_one("#which", Bar).show(parts)
 
     def _show(self, *, keep_place: bool = False) -> None:
         if self.entry is not None and self._shown.get(self.tab) == self.entry:
@@ -161,7 +194,7 @@ class EntryPane(Vertical):
                 view.set_lines(lines, keep_place=keep_place)
         self._shown[tab] = entry
 
-    async def _lines(self, tab: Literal["summary", "problems"], entry: JudgedEntry | None) -> Sequence[Line]:
+    async def _lines(self, tab: Literal["summary", "problems", "history"], entry: JudgedEntry | None) -> Sequence[Line]:
         if entry is None:
             return [Line("no entry", kind="muted")]
         # Made of documents and their types, or of findings: not imported before there is an entry to show.
@@ -169,6 +202,8 @@ class EntryPane(Vertical):
             from ..summary import summarize
 
             return await asyncio.to_thread(summarize, self._directory, entry)
+        if tab == "history":
+            return await self._history_of(entry)
         from ocitui.words.findings import entry_problem_lines
 
         return entry_problem_lines(await self._findings_of(entry))
@@ -179,7 +214,8 @@ class EntryPane(Vertical):
 
         from .document_view import DocumentView
 
-        view = self.document_view
+        # Another tab may be open by now.
+        view = self._document_view(tab)
         if view is None:
             view = DocumentView(id=tab)
             await self.mount(view)

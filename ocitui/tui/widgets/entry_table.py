@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from time import time
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size, clamp
@@ -20,15 +17,16 @@ from textual.widget import Widget
 
 from ocitui.text import clean
 
+from ..terminal import Role, draw_cells, palette
 from .entry_columns import (
     CURSOR,
     LARGEST_FIRST,
     MARK,
+    Cell,
     RowText,
     age_text,
     column_at,
-    fit,
-    header_text,
+    header_cells,
     row_text,
     row_values,
 )
@@ -60,31 +58,11 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     """
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"entry-table--{name}" for name in ("plain", "header", "cursor", "marked", "bad", "unknown", "placeholder")
-    }
     # No scroll bar: it would be repainted with every row that comes or goes.
     DEFAULT_CSS = """
     EntryTable {
         height: 1fr;
         overflow: hidden hidden;
-        background: $background;
-        color: $foreground;
-        & > .entry-table--header { background: $panel; color: $foreground; text-style: bold; }
-        & > .entry-table--cursor {
-            background: $block-cursor-blurred-background;
-            color: $block-cursor-blurred-foreground;
-            text-style: $block-cursor-blurred-text-style;
-        }
-        &:focus > .entry-table--cursor {
-            background: $block-cursor-background;
-            color: $block-cursor-foreground;
-            text-style: $block-cursor-text-style;
-        }
-        &:nocolor > .entry-table--cursor { text-style: bold reverse; }
-        & > .entry-table--marked { color: $text-accent; text-style: bold; }
-        & > .entry-table--bad { color: $text-error; text-style: bold; }
-        & > .entry-table--unknown, & > .entry-table--placeholder { color: $text-muted; }
     }
     """
 
@@ -111,6 +89,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     _before_filter: _Place | None = None  # where to return to, until the operator moves
     _opened_by_click = False
 
+    stale: var[str] = var("")
+    """Of when the rows are, where the index on disk is another; empty where they are of that."""
     placeholder: var[str] = var("")
     """The hint shown in place of the rows where there are none."""
 
@@ -157,6 +137,13 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         top = clamp(top, 0, max(0, rows - self.page))
         self.set_scroll(None, top)
         self.set_reactive(Widget.scroll_target_y, float(top))
+
+    def cover(self, lines: int) -> None:
+        """Make up for so many lines that were taken from above, so that every row stays where it is on the screen; for
+        less than none, for lines that were given back."""
+        if self.cursor_row is not None and self.cursor_row >= self.top + lines:
+            self._set_top(self.top + lines)
+            self._sync()
 
     def _show_cursor(self) -> None:
         """Bring the cursor into view, in the middle: a line at a time would repaint all rows at each step."""
@@ -209,7 +196,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         height = self.size.height
         if not height:
             return []
-        return [(self._header(),), *(self._row_line(y) for y in range(height - HEADER))]
+        return [(*self._header(),), *(self._row_line(y) for y in range(height - HEADER))]
 
     def _row_line(self, y: int) -> Line:
         index = self.top + y
@@ -225,47 +212,56 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         )
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        ground: Role = "plain"
         if y < HEADER:
-            segments = [Segment(fit(self._header(), width, ""), self._style("header"))]
+            cells = self._header()
+        elif self.top + y - HEADER >= len(self.rows.view):
+            cells = [(f" {clean(self.placeholder)}" if y == HEADER else "", "muted")]
         else:
-            segments = self._row_segments(self.top + y - HEADER)
-        return Strip(segments).adjust_cell_length(width, self._style())
+            ground, cells = self._row_cells(self.top + y - HEADER)
+            if self.stale:
+                # Nothing is told to be well there.
+                cells = [(text, role if role in ("key", "mark", "bad") else "muted") for text, role in cells]
+        return draw_cells(cells, ground, palette(self.app), self.size.width)
 
-    def _row_segments(self, index: int) -> list[Segment]:
-        view, width = self.rows.view, self.size.width
-        if index >= len(view):
-            hint, name = ("", "plain") if index else (f" {clean(self.placeholder)}", "placeholder")
-            return [Segment(fit(hint, width), self._style(name))]
-        position = view.at(index)
+    def _row_cells(self, index: int) -> tuple[Role, list[Cell]]:
+        """The surface a row stands on, and its cells."""
+        position, pointed = self.rows.view.at(index), index == self.cursor_row
         marked, text = self.rows.is_marked(position), self._text(position)
-        if index == self.cursor_row:
-            style, tone = self._style("cursor"), ""
-        else:
-            style, tone = self._style("marked" if marked else "plain"), text.tone
-        signs = (CURSOR if index == self.cursor_row else " ") + (MARK if marked else " ")
-        start = f"{signs} {text.before_age} {age_text(self._modified(position), time(), width)}"
-        if not tone:
-            return [Segment(fit(start + text.state, width, ""), style)]
-        return [Segment(start, style), Segment(text.state, self._style(tone))]
+        age = age_text(self._modified(position), self.size.width, self._used)
+        sign = CURSOR if pointed else " "
+        cells: list[Cell] = [(sign, "key"), (f"{MARK if marked else ' '} ", "mark"), *text.before]
+        cells += [(age, "muted"), *text.behind]
+        if marked:
+            cells = [(text, "mark" if role in ("plain", "muted", "strong") else role) for text, role in cells]
+        if not pointed:
+            return "plain", cells
+        # What recedes elsewhere is read here.
+        cells = [(text, "plain" if role == "muted" else role) for text, role in cells]
+        return "cursor" if self.has_focus else "blurred", cells
+
+    @property
+    def _used(self) -> bool:
+        """Whether anything is in use, so that there is a column of it."""
+        return self.rows.entries is not None and bool(self.rows.entries.users)
 
     def _text(self, position: int) -> RowText:
         assert self.rows.entries is not None
-        return row_text(row_values(self.rows.entries, position), self.size.width)
+        return row_text(row_values(self.rows.entries, position), self.size.width, self._used)
 
     def _modified(self, position: int) -> int | None:
         return None if self.rows.entries is None else self.rows.entries.modified(position)
 
-    def _header(self) -> str:
-        return header_text(self.size.width, self.rows.sort_column, self.rows.view.reverse)
-
-    def _style(self, name: str = "plain") -> Style:
-        return self.get_component_rich_style(f"entry-table--{name}")
+    def _header(self) -> list[Cell]:
+        return header_cells(self.size.width, self.rows.sort_column, self.rows.view.reverse, self._used, self.stale)
 
     # What Textual tells
 
     def watch_placeholder(self) -> None:
         self._sync()
+
+    def watch_stale(self) -> None:
+        self.refresh()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         self._sync()
@@ -327,10 +323,11 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def choose_sort(self, column: str | None, *, other_way: bool = False) -> None:
-        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed."""
-        again = column == self.rows.sort_column
+        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed. None is the
+        index's own order."""
+        again = column is not None and column == self.rows.sort_column
         way = not self.rows.view.reverse if again else other_way ^ (column in LARGEST_FIRST)
-        self.sort_by(column, column is not None and way)
+        self.sort_by(column, way)
 
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
         """Sort by a column, or as the index has it."""
@@ -418,7 +415,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         if at is None:
             return
         if at.y < HEADER:
-            self.choose_sort(column_at(at.x, self.size.width))
+            self.choose_sort(column_at(at.x, self.size.width, self._used))
         elif (index := self.top + at.y - HEADER) < self.shown:
             self._click_row(index, event.chain)
 

@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
+
+from ..terminal import Role, palette
 
 
 class Question(Input):
@@ -91,10 +94,6 @@ class Choice(Widget, can_focus=True):
     Choice {
         height: 1;
         width: 1fr;
-        background: $surface;
-        &:focus { text-style: bold; background: $primary; color: $text; }
-        &:focus:ansi { background: ansi_blue; color: ansi_bright_white; }
-        &:focus:nocolor { text-style: bold reverse; }
     }
     """
 
@@ -134,11 +133,15 @@ class Choice(Widget, can_focus=True):
         self._notes = notes
         self.refresh()
 
-    def render(self) -> Content:
-        words = [f"[{word}]" if word == self.value else f" {word} " for word in self.words]
-        notes = [f"({self._notes[word]})" if word in self._notes else "" for word in self.words]
-        text = " ".join(f"{word}{note}" for word, note in zip(words, notes, strict=True))
-        return Content(text).truncate(max(self.size.width, 1), ellipsis=True)
+    def render_line(self, y: int) -> Strip:
+        styles, parts = palette(self.app), list[Segment]()
+        ground = styles["cursor" if self.has_focus else "strip"]
+        for word in self.words:
+            chosen = word == self.value
+            note = f"({self._notes[word]})" if word in self._notes else ""
+            role: Role = "strong" if chosen else "plain"
+            parts.append(Segment(f"[{word}]{note} " if chosen else f" {word} {note} ", ground + styles[role]))
+        return Strip(parts).adjust_cell_length(self.size.width, ground)
 
     def action_step(self, by: int) -> None:
         self.value = self.words[(self._chosen + by) % len(self.words)]

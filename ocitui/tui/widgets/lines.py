@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, NamedTuple, get_args
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
@@ -23,6 +23,7 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
+from ..terminal import Role, palette
 from .entry_columns import CURSOR
 from .entry_columns import MARK as MARK
 from .entry_columns import cut as cut
@@ -139,19 +140,13 @@ class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
 class LinesView(ReadingView):
     """Shows lines; what comes from the disk is cleaned here."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"lines-view--{name}" for name in (*get_args(Kind), "label")}
     DEFAULT_CSS = """
     LinesView {
         height: 1fr;
+        padding: 0 0 0 1;
         overflow: hidden auto;
         scrollbar-size: 0 1;
         scrollbar-gutter: stable;
-        background: $background;
-        color: $foreground;
-        & > .lines-view--heading { text-style: bold; color: $text-primary; }
-        & > .lines-view--good { color: $text-success; }
-        & > .lines-view--bad { color: $text-error; text-style: bold; }
-        & > .lines-view--muted, & > .lines-view--label { color: $text-muted; }
     }
     """
 
@@ -198,14 +193,18 @@ class LinesView(ReadingView):
             self.virtual_size = Size(width, len(self._rows))
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        blank = self.get_component_rich_style("lines-view--plain")
+        width, styles = self.size.width, palette(self.app)
         row = self._rows.at(y + int(self.scroll_offset.y))
         if row is None:
-            return Strip.blank(width, blank)
-        label = Segment(row.label, self.get_component_rich_style("lines-view--label"))
-        text = Segment(row.text, self.get_component_rich_style(f"lines-view--{row.kind}"))
-        return Strip([label, text] if row.label else [text]).adjust_cell_length(width, blank)
+            return Strip.blank(width, styles["plain"])
+        text = Segment(row.text, styles[role_of(row.kind)])
+        parts = [Segment(row.label, styles["muted"]), text] if row.label else [text]
+        return Strip(parts).adjust_cell_length(width, styles["plain"])
+
+
+def role_of(kind: Kind) -> Role:
+    """What a line of a kind is drawn for."""
+    return "strong" if kind == "heading" else kind
 
 
 def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
@@ -284,23 +283,12 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         *moving("step", "page"),
         Binding("enter", "pick", "Pick", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"pick-list--{name}" for name in (*get_args(Kind), "cursor")}
     DEFAULT_CSS = """
     PickList {
         height: auto;
         overflow: hidden auto;
         scrollbar-size: 0 1;
         scrollbar-gutter: stable;
-        background: $background;
-        color: $foreground;
-        & > .pick-list--good { color: $text-success; }
-        & > .pick-list--bad { color: $text-error; }
-        & > .pick-list--muted { color: $text-muted; }
-        & > .pick-list--heading { text-style: bold; }
-        & > .pick-list--cursor { background: $panel; text-style: bold; }
-        &:focus > .pick-list--cursor { background: $primary; color: $text; text-style: bold; }
-        &:focus:ansi > .pick-list--cursor { background: ansi_blue; color: ansi_bright_white; }
-        &:nocolor > .pick-list--cursor { text-style: bold reverse; }
     }
     """
 
@@ -331,7 +319,10 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh(layout=True)
         else:
             pairs = zip(old, self.rows, strict=True)
-            self._repaint({y for y, (one, other) in enumerate(pairs) if one != other} | ({was, self._cursor} - {was}))
+            self._repaint(
+                {y for y, (one, other) in enumerate(pairs) if one is not other and one != other}
+                | ({was, self._cursor} - {was})
+            )
         if self.key != before:
             self.post_message(self.CursorMoved())
 
@@ -367,14 +358,16 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         number, width = y + int(self.scroll_offset.y), self.size.width
+        styles = palette(self.app)
         if number >= len(self.rows):
-            return Strip.blank(width, self.get_component_rich_style("pick-list--plain"))
-        row = self.rows[number]
-        kind = "cursor" if number == self._cursor else row.kind
+            return Strip.blank(width, styles["plain"])
+        row, pointed = self.rows[number], number == self._cursor
         # The scroll bar stands beside it.
-        text = row_text(row, self.scrollable_content_region.width, pointed=number == self._cursor)
-        style = self.get_component_rich_style(f"pick-list--{kind}")
-        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
+        text, right = row_text(row, self.scrollable_content_region.width, pointed=pointed)
+        ground = styles["cursor" if self.has_focus else "blurred"] if pointed else styles["plain"]
+        style = ground if row.kind == "muted" and pointed else ground + styles[role_of(row.kind)]
+        aside = ground if pointed else styles["muted"]
+        return Strip([Segment(text, style), Segment(right, aside)]).adjust_cell_length(width, ground)
 
     def action_step(self, by: int) -> None:
         self._go(self._cursor + by)
@@ -400,8 +393,8 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
             self._go(number)
 
 
-def row_text(row: PickRow, width: int, *, pointed: bool) -> str:
-    """A row as it is drawn: as wide as asked, its text cut where it is too long."""
+def row_text(row: PickRow, width: int, *, pointed: bool) -> tuple[str, str]:
+    """A row as it is drawn, and what stands at its right end: as wide as asked, its text cut where it is too long."""
     right = cut(clean(row.right), max(width - 3, 0))
     text = fit(clean(row.text), max(width - cell_len(right) - 3, 0), middle=not row.start)
-    return set_cell_size(f"{CURSOR if pointed else ' '} {text} {right}", width)
+    return set_cell_size(f"{CURSOR if pointed else ' '} {text} ", max(width - cell_len(right), 0)), right

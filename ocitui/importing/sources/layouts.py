@@ -1,0 +1,353 @@
+"""OCI image layouts (image-spec, image-layout.md), a directory or the same inside a tar, and what `docker save` writes.
+
+From Docker 25 on, an archive that `manifest.json` lists is an OCI layout as well, whose manifest is taken. Before, no
+manifest is kept: one is made here, always the same for the same archive, and its digest is no registry's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
+from ocitui.cache.documents import BlobDescriptor
+from ocitui.cache.files import read_to_end, regular_file
+from ocitui.threads import Stop, in_thread
+
+from ..blobs import BlobProgress, BlobStore, unheard
+from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
+from ..layers.layers import Compression, LayerSource
+from .archive import Archive, Member, in_place
+from .image_tree import Leaf, choose, find_leaves, first_name, image_of, read_checked, read_image
+from .images import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    LARGEST_CONFIG,
+    LARGEST_DOCUMENT,
+    Layer,
+    ListedImage,
+    SourceImage,
+    SourceKind,
+    SourceListing,
+    blob_name,
+    check_bytes,
+    decoded,
+    digest_of,
+    fields_of,
+    media_type_of,
+    open_regular,
+    parse_config,
+    read_config,
+    read_index,
+    read_manifest,
+)
+from .references import same_image
+
+
+class DirectoryFiles:
+    """A layout that is a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str, largest: int) -> bytes | None:
+        """A document's bytes, None where it is not there. Raises UnreadableSourceError."""
+        path = self.path / name
+        try:
+            with open_regular(path) as file:
+                return read_to_end(file, largest)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UnreadableSourceError(f"cannot read {path}: {error.strerror}") from error
+
+    async def fetch(self, layers: Sequence[Layer], blobs: BlobStore, progress: BlobProgress) -> list[LayerSource]:
+        placed = []
+        for layer in layers:
+            path = self.path / blob_name(layer.digest)
+            if (found := regular_file(path)) is None:
+                raise UnsoundSourceError(f"layer {layer.digest} is not in {self.path}")
+            placed.append(in_place(layer, path, 0, found.st_size, progress))
+        return placed
+
+
+LayoutFiles = DirectoryFiles | Archive
+"""The files of a layout, by their names in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was asked for of a layout or an archive: a name or a digest, and a platform; None is what there is."""
+
+    name: str | None = None
+    digest: str | None = None
+    platform: Platform | None = None
+
+
+class OciSource:
+    """An OCI layout, in a directory or an archive."""
+
+    def __init__(self, kind: SourceKind, files: LayoutFiles, selection: Selection) -> None:
+        self.kind = kind
+        self._files = files
+        self._selection = selection
+
+    async def listing(self) -> SourceListing:
+        """All images of the layout. Raises SourceError."""
+        images = [await self._listed(leaf) for leaf in await self._images()]
+        return SourceListing(str(self._files.path), self.kind, tuple(images))
+
+    async def _listed(self, leaf: Leaf) -> ListedImage:
+        try:
+            return (await self._read(leaf, None)).listed()
+        except NoSuchImageError:  # a layout may hold an index only in part
+            return ListedImage(leaf.names, leaf.digest, leaf.platform, None, None)
+
+    async def resolve(self) -> SourceImage:
+        """The image that was asked for. Raises SourceError."""
+        leaves = self._selected(await self._images())
+        if len({leaf.digest for leaf in leaves}) > 1:
+            leaves = [
+                leaf if leaf.platform else replace(leaf, platform=(await self._read(leaf, None)).platform)
+                for leaf in leaves
+            ]
+        leaf = choose(leaves, self._selection.platform)
+        return await self._read(leaf, self._selection.platform)
+
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
+        return await self._files.fetch(image.layers, blobs, progress)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _leaves(self) -> list[Leaf]:
+        """All manifests of the layout."""
+        return await find_leaves(await asyncio.to_thread(read_roots, self._files), self._blob)
+
+    async def manifests(self) -> dict[str, bytes]:
+        """The manifests that are here, by their configs' digests. Raises SourceError."""
+        found: dict[str, bytes] = {}
+        for leaf in await self._leaves():
+            what = f"the manifest {leaf.digest}"
+            with suppress(NoSuchImageError):  # a layout may hold an index only in part
+                raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, self._blob)
+                found.setdefault(read_manifest(what, raw).value.config.digest, raw)
+        return found
+
+    async def _images(self) -> list[Leaf]:
+        leaves = await self._leaves()
+        if not leaves:
+            raise NoSuchImageError(f"{self._files.path} holds no image")
+        return leaves
+
+    async def _read(self, leaf: Leaf, wanted: Platform | None) -> SourceImage:
+        return await read_image(leaf, wanted, first_name(leaf.names), self._blob)
+
+    async def _blob(self, descriptor: BlobDescriptor, largest: int) -> bytes:
+        raw = await asyncio.to_thread(self._files.read, blob_name(descriptor.digest), largest)
+        if raw is None:
+            raise NoSuchImageError(
+                f"{descriptor.digest} is not in {self._files.path}", hint="get the image again, whole"
+            )
+        return raw
+
+    def _selected(self, leaves: Sequence[Leaf]) -> list[Leaf]:
+        name, digest = self._selection.name, self._selection.digest
+        found = [
+            leaf
+            for leaf in leaves
+            if (name is None or _is_called(leaf, name)) and (digest is None or digest in (leaf.digest, *leaf.indexes))
+        ]
+        if not found:
+            names = ", ".join(dict.fromkeys(name for leaf in leaves for name in leaf.names)) or "none with a name"
+            raise NoSuchImageError(f"{self._files.path} holds no {digest or name}; it holds {names}")
+        return found
+
+
+def read_roots(files: LayoutFiles) -> list[tuple[BlobDescriptor, tuple[str, ...]]]:
+    """What `index.json` lists, with its names. Raises UnreadableSourceError, UnsoundSourceError."""
+    raw = files.read("oci-layout", LARGEST_DOCUMENT)
+    if raw is None:
+        raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no file oci-layout")
+    version = fields_of(f"oci-layout in {files.path}", raw).get("imageLayoutVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise UnreadableSourceError(f"{files.path} is an OCI layout of version {version!r}; this reads 1.x")
+    raw = files.read("index.json", LARGEST_DOCUMENT)
+    if raw is None:
+        raise UnreadableSourceError(f"{files.path} is no OCI layout: it has no index.json")
+    what = f"index.json in {files.path}"
+    media_type_of(what, raw)
+    return [(descriptor, names_of(descriptor.annotations)) for descriptor in read_index(what, raw)]
+
+
+def names_of(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
+    """An image's names, the whole one first, which containerd and Docker write."""
+    found = [(annotations or {}).get(key) for key in (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE)]
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _is_called(leaf: Leaf, name: str) -> bool:
+    return name in leaf.names or any(same_image(name, other) for other in leaf.names if "/" in other)
+
+
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_SUFFIXES = {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
+
+
+def make_manifest(
+    archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop
+) -> tuple[bytes, dict[str, Member]]:
+    """A manifest of the layers, which stand in the archive by these names, and their files by digest.
+
+    Raises SourceError.
+
+    A layer that is not compressed has its diff_id for a digest, so it need not be read here.
+    """
+    diff_ids = parse_config(f"the config {config}", config_raw).value.rootfs.diff_ids
+    if len(diff_ids) != len(layers):
+        raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
+    members = [archive.member(name, f"the layer {name}") for name in layers]
+    suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
+    read = archive.digests([member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
+    digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": _descriptor(DOCKER_CONFIG, len(config_raw), digest_of(config_raw)),
+        "layers": [
+            _descriptor(_LAYER + suffix, member.size, digest)
+            for member, suffix, digest in zip(members, suffixes, digests, strict=True)
+        ],
+    }
+    return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
+
+
+def _descriptor(media_type: str, size: int, digest: str) -> dict[str, str | int]:
+    return {"mediaType": media_type, "size": size, "digest": digest}
+
+
+LOCAL_DIGEST = (
+    "docker save kept no manifest: one was made for this archive, and no registry knows the image by its digest"
+)
+SAVED_DIGEST = "docker save wrote this manifest for uncompressed layers: a registry knows the image by another digest"
+_LOCAL = frozenset({LOCAL_DIGEST, SAVED_DIGEST})
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", _LAYER})
+
+
+class Saved(msgspec.Struct, frozen=True, rename="pascal"):
+    """One image of `manifest.json`."""
+
+    config: str
+    layers: list[str] | None = None
+    repo_tags: list[str] | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(self.repo_tags or ())
+
+
+_decode_saved = msgspec.json.Decoder(list[Saved]).decode
+
+
+class DockerSource:
+    """A Docker archive that was looked through. ``number`` asks for an image by its place (`:@0`)."""
+
+    kind = SourceKind.DOCKER_ARCHIVE
+
+    def __init__(self, archive: Archive, selection: Selection, number: int | None = None) -> None:
+        self._archive = archive
+        self._selection = selection
+        self._number = number
+        self._kept: dict[str, bytes] | None = None
+        self._members: dict[str, dict[str, Member]] = {}
+
+    async def listing(self) -> SourceListing:
+        """All images of the archive. Raises SourceError."""
+        images = [await self._read(saved, None) for saved in self._saved()]
+        notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
+        return SourceListing(
+            str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
+        )
+
+    async def resolve(self) -> SourceImage:
+        """The image that was asked for. Raises SourceError."""
+        return await self._read(self._selected(self._saved()), self._selection.platform)
+
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
+        return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _saved(self) -> list[Saved]:
+        raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
+        if raw is None:
+            if self._archive.find("repositories"):
+                raise UnreadableSourceError(
+                    f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
+                    hint="load it with docker load, and save it again with a newer Docker",
+                )
+            raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
+        saved = decoded(f"manifest.json in {self._archive.path}", raw, _decode_saved)
+        if not saved:
+            raise NoSuchImageError(f"{self._archive.path} holds no image")
+        return saved
+
+    def _selected(self, images: Sequence[Saved]) -> Saved:
+        if self._number is not None:
+            if self._number < len(images):
+                return images[self._number]
+            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {self._number}")
+        name = self._selection.name
+        found = [saved for saved in images if name is None or any(same_image(name, tag) for tag in saved.tags)]
+        if len({saved.config for saved in found}) == 1:
+            return found[0]
+        tags = ", ".join(tag for saved in images for tag in saved.tags) or "none with a tag"
+        if found:
+            raise NoSuchImageError(
+                f"{self._archive.path} holds several images: {tags}", hint="name one after the path and a colon"
+            )
+        raise NoSuchImageError(f"{self._archive.path} holds no {name}; it holds {tags}")
+
+    async def _read(self, saved: Saved, wanted: Platform | None) -> SourceImage:
+        config = await asyncio.to_thread(self._config, saved)
+        raw = (await self._kept_manifests()).get(digest_of(config))
+        if raw is not None:
+            return self._image(saved, raw, config, wanted, local=False)
+        layers = saved.layers or []
+        made, members = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
+        self._members[digest_of(made)] = members
+        return self._image(saved, made, config, wanted, local=True)
+
+    def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
+        manifest = read_manifest(f"the manifest of {saved.config}", raw)
+        config = read_config(f"the config {saved.config}", config_raw, manifest.value)
+        image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
+        if local:
+            return replace(image, notes=(*image.notes, LOCAL_DIGEST))
+        if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
+            return replace(image, notes=(*image.notes, SAVED_DIGEST))
+        return image
+
+    def _config(self, saved: Saved) -> bytes:
+        raw = self._archive.read(saved.config, LARGEST_CONFIG)
+        if raw is None:
+            raise UnsoundSourceError(f"the config {saved.config} is not in {self._archive.path}")
+        stem = saved.config.rpartition("/")[2].removesuffix(".json")
+        if _HEX.fullmatch(stem):
+            check_bytes(f"the config {saved.config}", raw, f"sha256:{stem}")
+        return raw
+
+    async def _kept_manifests(self) -> dict[str, bytes]:
+        """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
+        if self._kept is None:
+            is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
+            self._kept = await OciSource(self.kind, self._archive, Selection()).manifests() if is_layout else {}
+        return self._kept

@@ -1,0 +1,73 @@
+"""The host around a cache, as every screen shows it: the daemon, who holds packed files, the disk's room, the trash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ocitui.cache.files import identity_of
+from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
+from ocitui.text import human_size
+
+_WALK_SECONDS = 30.0  # between two looks through all processes
+
+
+class LiveHost:
+    """Each look costs microseconds where nothing changed; all of it is done in threads."""
+
+    def __init__(self, directory: Path, find_daemon: Callable[[int | None], DaemonState]) -> None:
+        """``find_daemon`` looks for the daemon, most likely still the process that it is given."""
+        self._directory, self._find_daemon = directory, find_daemon
+        self.daemon = DaemonState()
+        self.users: Mapping[str, str] = {}
+        """The loop devices that hold packed files, by the file's name."""
+        self.disk: tuple[int, int] | None = None
+        """The bytes of the file system, and how many are free to others than root; None where it does not tell."""
+        self.trash = 0
+        """The bytes of what lies in the trash."""
+        self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
+
+    async def daemon_changed(self) -> bool:
+        """Look whether the daemon came or went."""
+        return await asyncio.to_thread(self._look_for_daemon)
+
+    def _look_for_daemon(self) -> bool:
+        seen, now, known = identity_of(daemon_socket(self._directory)), time.monotonic(), self.daemon.process
+        if seen == self._socket and now <= self._walked + _WALK_SECONDS and (known is None or is_daemon(known)):
+            return False
+        self._socket, self._walked = seen, now
+        before, self.daemon = self.daemon, self._find_daemon(known)
+        return self.daemon != before
+
+    async def users_changed(self) -> bool:
+        """Look which loop devices hold packed files."""
+        from ocitui.host.loop_devices import users_by_name
+
+        before, self.users = self.users, await asyncio.to_thread(users_by_name, self._directory)
+        return self.users != before
+
+    async def room_changed(self) -> bool:
+        """Look how much room the disk has, and how much the trash takes; gives whether that shows."""
+        before = self._shown
+        await asyncio.to_thread(self._look_at_room)
+        return self._shown != before
+
+    @property
+    def _shown(self) -> tuple[object, ...]:
+        total, free = self.disk or (0, 0)
+        return self.disk is None, human_size(free), round(100 * free / (total or 1)), human_size(self.trash)
+
+    def _look_at_room(self) -> None:
+        from ocitui.cache.workspace import trash_identity, trash_size
+
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            self.disk = None
+            return
+        self.disk = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize, found.f_bavail * found.f_frsize
+        if (trash := trash_identity(self._directory)) != self._trash_seen:
+            self._trash_seen, self.trash = trash, trash_size(self._directory)

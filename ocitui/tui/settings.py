@@ -1,0 +1,88 @@
+"""How the screen is to look, as it was kept from an earlier start: theme, layout, sort, the colour of the host's name.
+
+They lie in `ocitui/settings.toml` below `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification). The
+file is written when an operator asks for it, and never else.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from .terminal import HOST_COLOURS, THEMES
+from .widgets.entry_columns import BY_NAME
+
+LAYOUTS = ("split", "table", "pane")
+_LARGEST = 1 << 16
+"""Bytes: a file that is larger is none of ours."""
+
+
+@dataclass(slots=True)
+class ScreenSettings:
+    """``split`` and ``wide_split`` are the table's share of the room in percent, with the pane below and beside it;
+    ``sort`` is a column, empty for the order of the index. Each has a value that is used without a file."""
+
+    theme: str = ""
+    layout: str = "split"
+    split: int = 50
+    wide_split: int = 61
+    sort: str = ""
+    reverse: bool = False
+    host_colour: str = "blue"
+
+
+_ALLOWED: dict[str, Container[object]] = {
+    "theme": ("", *THEMES),
+    "layout": LAYOUTS,
+    "split": range(20, 81),
+    "wide_split": range(20, 81),
+    "sort": ("", *BY_NAME),
+    "reverse": (False, True),
+    "host_colour": tuple(HOST_COLOURS),
+}
+
+
+def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where they lie; a relative XDG_CONFIG_HOME is to be ignored."""
+    base = environment.get("XDG_CONFIG_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
+
+
+def read_settings(path: Path) -> tuple[ScreenSettings, str]:
+    """What is kept there, and what is wrong with it; what is not understood counts as not said."""
+    settings, odd = ScreenSettings(), list[str]()
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_LARGEST + 1)
+        if len(raw) > _LARGEST:
+            return settings, f"{path} is not read: it is larger than {_LARGEST} bytes"
+        kept = tomllib.loads(raw.decode())
+    except FileNotFoundError:
+        return settings, ""
+    except (OSError, ValueError) as error:
+        return settings, f"{path} is not read: {error}"
+    for name, value in kept.items():
+        if type(value) is type(getattr(settings, name, None)) and value in _ALLOWED[name]:
+            setattr(settings, name, value)
+        else:
+            odd.append(name)
+    return settings, f"{path}: not understood: {', '.join(odd)}" if odd else ""
+
+
+def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
+    """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    from ocitui.cache.disk import refuse_inside, storage_errors, write_outside
+
+    refuse_inside(directory, path)
+    with storage_errors(f"write {path}"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = (f"{field.name} = {_value(getattr(settings, field.name))}" for field in fields(settings))
+    write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
+
+
+def _value(value: str | int) -> str:
+    """In TOML; no text has a sign that is to be escaped there."""
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()

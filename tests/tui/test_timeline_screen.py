@@ -1,0 +1,139 @@
+"""The timeline: what was done and by whom, filtered, told in full and undone; and what an entry's own tab has of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from ocitui.cache import Transaction
+from ocitui.tui.widgets.lines import PickList
+from tests.tui.cache_support import NGINX, TEA, make_cache, packed_path
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+
+pytestmark = pytest.mark.slow
+
+
+def rows(one: Desk) -> list[str]:
+    return [row.text for row in one.app.screen.query_one(PickList).rows]
+
+
+def right(one: Desk) -> list[str]:
+    return [row.right for row in one.app.screen.query_one(PickList).rows]
+
+
+async def two_deleted(one: Desk) -> None:
+    """TEA and then NGINX are deleted, and the timeline is open."""
+    for image in (TEA, NGINX):
+        await one.session.cache.delete([(image.digest, "squashfs")])
+    await one.until(lambda: one.table.total == 5)
+    await one.open("t", "TimelineScreen")
+    await one.until(lambda: len(rows(one)) == 2)
+
+
+async def filtered(one: Desk, text: str, count: int) -> None:
+    await one.press("slash", "ctrl+u", *text, "enter")
+    await one.until(lambda: len(rows(one)) == count, f"{count} with {text}")
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])
+async def test_the_newest_first_and_what_left_the_index(size: tuple[int, int], tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image"), size) as one:
+        await two_deleted(one)
+        assert "nginx" in rows(one)[0]
+        assert "tea/pot" in rows(one)[1]
+        assert all("− delete" in row for row in rows(one))
+        assert f"− {NGINX.name}" in one.lines.replace("\n", " ")
+        assert "done; u undoes it" in one.lines
+        await one.press("j")
+        await one.until(lambda: f"− {TEA.name}" in one.lines)
+        await one.session.cache.undo(None)
+        await one.press("escape")
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: len(rows(one)) == 3 and f"+ {NGINX.name}" in one.lines, "what came back")
+        assert all(len(line) == size[0] for line in one.text.split("\n"))
+
+
+async def test_it_is_filtered_by_name_by_kind_and_by_who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        really = one.session.cache.transactions
+
+        async def by_two() -> list[Transaction]:
+            return [
+                replace(done, by=f"ocitui 1 (process 7, {who}@host7)")
+                for done, who in zip(await really(), ("eve", "adam"), strict=True)
+            ]
+
+        monkeypatch.setattr(one.session.cache, "transactions", by_two)
+        await two_deleted(one)
+        assert [text.split()[-1] for text in right(one)] == ["eve", "adam"]
+        await filtered(one, "NGINX", 1)
+        assert "1 of 2 transactions with 'NGINX'" in one.status
+        await filtered(one, "adam", 1)
+        assert "tea/pot" in rows(one)[0]
+        await filtered(one, TEA.digest[7:20], 1)
+        await filtered(one, "delete", 2)
+        await filtered(one, "nobody", 0)
+        assert "no transaction is about that" in one.lines
+        await one.press("u")
+        await one.until(lambda: "there is nothing to undo" in one.status)
+        await filtered(one, "", 2)
+        assert "2 transactions; what they moved to the trash" in one.status
+
+
+async def test_one_is_undone_from_it_and_can_then_not_be_undone_again(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    async with desk(cache) as one:
+        await two_deleted(one)
+        await one.press("j", "u")
+        await one.until(lambda: one.top == "UndoScreen" and "before y" in one.status)
+        await one.press("y")
+        await one.until(lambda: one.table.total == 6)
+        assert packed_path(cache, TEA).exists()
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: len(rows(one)) == 3)
+        await one.press("G")
+        await one.until(lambda: "a later one reversed it" in one.lines)
+        assert right(one)[2].startswith("undone ")
+        await one.press("u")
+        await one.until(lambda: "it cannot be undone: it is undone, a delete" in one.status)
+        assert one.top == "TimelineScreen"
+
+
+async def test_what_was_emptied_cannot_be_undone_and_says_so(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        await one.session.cache.empty_trash()
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: "its files were removed from the trash since, for good" in one.lines.replace("\n", " "))
+        await one.press("enter")
+        await one.until(lambda: "it cannot be undone: it is emptied, a delete" in one.status)
+
+
+async def test_the_trash_is_reached_from_it_and_what_is_undone_there_is_asked_about(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: len(rows(one)) == 8)
+        await one.open("escape", "TimelineScreen")
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: len(rows(one)) == 8)
+        await one.open("u", "UndoScreen")
+        await one.open("escape", "MainScreen")
+
+
+async def test_the_history_of_an_entry_is_its_own(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image"), WIDE) as one:
+        await one.press("6")
+        await one.until(lambda: "nothing was done to it here" in one.text)
+        done = await one.session.cache.delete([(TEA.digest, "squashfs"), (NGINX.digest, "squashfs")])
+        await one.session.cache.undo(done.id)
+        await one.until(lambda: one.table.total == 7)
+        await one.press("j", "j")
+        await one.settle()
+        assert one.table.cursor_entry is not None
+        assert one.table.cursor_entry.digest == TEA.digest
+        await one.until(lambda: "delete" in one.text and "undo" in one.text, "what was done to it")
+        await one.press("k")
+        await one.until(lambda: "nothing was done to it here" in one.text, "another one's")
