@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import starmap
+from struct import Struct
+from typing import overload
 
 from .changes import Change, Discard, Seen
 from .descriptors import Descriptor
 from .disk import Folder
 from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
-from .files import FileKind, reachable_files
+from .files import config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import ImageIndex, Key
 from .names import PackedFormat
 
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
+_SEEN = Struct("QqqQ")
+
+
+@dataclass(slots=True)
+class PlannedFiles(Sequence[Discard]):
+    """Files that go to the trash, with their ``bytes`` in all. What they were is packed: there may be 300,000."""
+
+    names: list[str]
+    seen: bytearray
+    bytes: int
+
+    @classmethod
+    def look(cls, root: Folder, names: Iterable[str]) -> PlannedFiles:
+        """Those of the names that are there. Raises OSError."""
+        there, seen, size = list[str](), bytearray(), 0
+        for name in names:
+            if (found := root.lstat(name)) is not None:
+                there.append(name)
+                seen += _SEEN.pack(stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
+                size += found.st_size
+        return cls(there, seen, size)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Discard]:
+        return map(Discard, self.names, starmap(Seen, _SEEN.iter_unpack(self.seen)))
+
+    @overload
+    def __getitem__(self, at: int) -> Discard: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Discard]: ...
+    def __getitem__(self, at: int | slice) -> Discard | list[Discard]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        return Discard(self.names[at], Seen(*_SEEN.unpack_from(self.seen, at * _SEEN.size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +68,13 @@ class DeletePlan:
 
     keys: tuple[Key, ...]
     entries: tuple[Descriptor, ...]
-    files: tuple[Discard, ...]
+    files: PlannedFiles
     kept: tuple[str, ...]
     uncovered: tuple[Descriptor, ...]
 
     @property
     def bytes_trashed(self) -> int:
-        return sum(file.size for file in self.files)
+        return self.files.bytes
 
 
 def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
@@ -50,8 +90,7 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     gone, kept = discardable(root, left, in_order)
     names = dict.fromkeys(index.names[at] for at in positions)
     uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
-    files = [Discard(name, Seen.of(there)) for name in gone if (there := root.lstat(name))]
-    return DeletePlan(tuple(in_order), entries, tuple(files), tuple(kept), tuple(uncovered))
+    return DeletePlan(tuple(in_order), entries, PlannedFiles.look(root, gone), tuple(kept), tuple(uncovered))
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -70,7 +109,7 @@ def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: Del
     plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")
-    return Change(Edit(keys=frozenset(keys)), discard=plan.files)
+    return Change(Edit(keys=frozenset(keys)), discard=tuple(plan.files))
 
 
 def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
@@ -82,13 +121,13 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     kept: dict[str, None] = {}
     is_there = _presence(root, len(keys))
     for digest, format_ in keys:
-        if not (files := reachable_files(digest, format_)):
+        if (known := known_format(format_)) is None or not usable_digest(digest):
             continue
-        gone[files.pop(FileKind.PACKED)] = None
+        gone[packed_name(digest, known)] = None
         named = [index.formats[at] for at in index.positions(digest)]
         others = [one for one in PackedFormat if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
         into = kept if any((digest, other) not in keys for other in others) else gone
-        into.update(dict.fromkeys(files.values()))
+        into[manifest_name(digest)] = into[config_name(digest)] = None
     for name in kept:
         gone.pop(name, None)
     return [*filter(is_there, gone)], [*filter(is_there, kept)]
