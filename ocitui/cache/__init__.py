@@ -15,15 +15,12 @@ if TYPE_CHECKING:
     from .backups import keep_corrupt as keep_corrupt
     from .backups import late_updates as late_updates
     from .backups import list_backups as list_backups
-    from .backups import list_corrupt as list_corrupt
     from .backups import next_number as next_number
     from .backups import read_backup as read_backup
-    from .backups import read_corrupt as read_corrupt
     from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
     from .changes import Change as Change
-    from .changes import ChangeMode as ChangeMode
     from .changes import Discard as Discard
     from .changes import IndexEdit as IndexEdit
     from .changes import IndexReplacement as IndexReplacement
@@ -44,8 +41,6 @@ if TYPE_CHECKING:
     from .documents import ImageConfiguration as ImageConfiguration
     from .documents import ImageManifest as ImageManifest
     from .documents import Platform as Platform
-    from .entries import Entry as Entry
-    from .entries import EntryKey as EntryKey
     from .errors import AmbiguousDigestError as AmbiguousDigestError
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
@@ -62,15 +57,18 @@ if TYPE_CHECKING:
     from .errors import StorageError as StorageError
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .files import FileKind as FileKind
+    from .index import EntryKey as EntryKey
     from .index import ImageIndex as ImageIndex
     from .index import examine_index as examine_index
     from .index import judge_index as judge_index
+    from .listing import Entry as Entry
     from .lookup import Explanation as Explanation
     from .lookup import PackedImage as PackedImage
     from .lookup import Reason as Reason
     from .lookup import ResolvedImage as ResolvedImage
     from .names import ImageName as ImageName
     from .names import PackedFormat as PackedFormat
+    from .records import ChangeMode as ChangeMode
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
     from .records import TransactionState as TransactionState
@@ -84,19 +82,12 @@ if TYPE_CHECKING:
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
-    "backups": (
-        "Backup keep_backup keep_corrupt late_updates list_backups list_corrupt "
-        "next_number read_backup read_corrupt transactions_since"
-    ),
+    "backups": "Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup transactions_since",
     "cache": "PackerCache Preparation",
-    "changes": (
-        "Change ChangeMode Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index "
-        "see see_index"
-    ),
+    "changes": ("Change Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index see see_index"),
     "deleting": "DeletePlan",
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
-    "entries": "Entry EntryKey",
     "errors": (
         "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
         "InvalidNameError "
@@ -104,10 +95,11 @@ _NAMES = {
         "ReadOnlyError StorageError"
     ),
     "files": "DEFAULT_DIRECTORY FileKind",
-    "index": "ImageIndex examine_index judge_index",
+    "index": "EntryKey ImageIndex examine_index judge_index",
+    "listing": "Entry",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
     "names": "ImageName PackedFormat",
-    "records": "Transaction TransactionKind TransactionState",
+    "records": "ChangeMode Transaction TransactionKind TransactionState",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",
     "watch": "Difference IndexWatch",

@@ -25,7 +25,7 @@ from .errors import CacheError, StorageError
 from .files import INDEX_NAME, MOST_INDEX_BYTES, regular_file
 from .index import ImageIndex, Key, examine_index
 from .journal import RefusedFile
-from .own_folder import make_own_folder, open_journal, open_own_folder
+from .own_folder import open_journal, open_own_folder
 from .records import Order, Transaction
 
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
@@ -54,8 +54,8 @@ class Backup:
     a corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
     transaction explains. ``content`` is the beginning of its sha256, 32 hex digits.
 
-    ``number`` is that of the first transaction that is not in it (0 in the first version, whose ``moment`` sorts them),
-    ``ordinal`` its place among equals. ``stalled`` is one that a program still had open to write when it was displaced.
+    ``number`` is that of the first transaction that is not in it (0 in the first version), ``ordinal`` its place among
+    equals. ``stalled`` is one that a program still had open to write when it was displaced.
     """
 
     name: str
@@ -66,7 +66,6 @@ class Backup:
     content: str
     number: int = 0
     ordinal: int = 0
-    moment: str = ""
     stalled: bool = False
 
     @property
@@ -76,28 +75,28 @@ class Backup:
     @property
     def order(self) -> Order:
         """The place of the first transaction that is not in it, to ask the journal what came since."""
-        return self.number, self.moment
+        return self.number, "" if self.number else self._moment
+
+    @property
+    def _moment(self) -> str:
+        return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
     def renamed(self, *, compressed: bool | None = None, **changes: object) -> Backup:
         """The same with another name, as it says."""
         new = replace(self, **changes)  # type: ignore[arg-type]
         packed = self.compressed if compressed is None else compressed
         flags = ".shrunk" * new.before_shrink + ".stalled" * new.stalled
-        if new.number:
-            made = datetime.fromtimestamp(new.kept, UTC).strftime(_MOMENT)
-            place, version = f"{new.number:06d}-{new.ordinal}-{made}", f".v{BACKUP_VERSION}"
-        else:
-            place, version = new.moment, ""
-        return replace(new, name=f"{place}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}")
+        place, version = (f"{new.number:06d}-{new.ordinal}-", f".v{BACKUP_VERSION}") if new.number else ("", "")
+        name = f"{place}{new._moment}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}"
+        return replace(new, name=name)
 
 
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None or bool(match["number"]) != bool(match["version"]):
         return None
-    moment = match["moment"]
     try:
-        kept = datetime.fromisoformat(f"{moment[:15]}.{moment[15:]}").replace(tzinfo=UTC).timestamp()
+        kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
     except ValueError:
         return None
     if not 0 <= kept < _LATEST:
@@ -111,7 +110,6 @@ def _parsed(name: str, size: int) -> Backup | None:
         match["content"],
         int(match["number"] or 0),
         int(match["ordinal"] or 0),
-        "" if match["number"] else moment,
         bool(match["stalled"]),
     )
 
@@ -126,21 +124,34 @@ class Backups:
         self._disk = disk or Disk()
         self._most = MOST_BACKUPS if most is None else most
         self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
+        self._known: list[Backup] | None = None
 
     def all(self) -> list[Backup]:
-        """Every copy, newest first."""
+        """Every copy, newest first, as the folder was listed since this last changed it."""
+        if self._known is None:
+            self._known = self.look()
+        return self._known
+
+    def look(self) -> list[Backup]:
+        """The same as the folder is now."""
         found = []
         for name in self.folder.names():
             there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
             if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
                 found.append(one)
-        return sorted(found, key=lambda one: (one.number, one.moment, one.ordinal), reverse=True)
+        return sorted(found, key=lambda one: (one.order, one.ordinal), reverse=True)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many lie as they were that it is time to compress them."""
+        loose = [one.size for one in self.all() if not one.compressed and not one.stalled]
+        return len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES
 
     def refused(self) -> Iterator[RefusedFile]:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
         # In this order: a copy that another thread makes meanwhile is known.
         names = sorted(self.folder.names())
-        known = {one.name for one in self.all()}
+        known = {one.name for one in self.look()}
         for name in names:
             found = self.folder.lstat(name)
             if name in known or name.endswith(_PART) or found is None:
@@ -164,7 +175,7 @@ class Backups:
     def place_of(self, number: int) -> dict[str, object]:
         """Where a copy goes that is kept now: behind its equals."""
         ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
-        return {"number": number, "ordinal": ordinal, "moment": "", "kept": round(time.time(), 6)}
+        return {"number": number, "ordinal": ordinal, "kept": round(time.time(), 6)}
 
     def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
         """The place of a copy that is made now; it has no file yet."""
@@ -184,6 +195,7 @@ class Backups:
         try:
             mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
             self._disk.write_new(self.folder, part, packed, mode=mode)
+            self._known = None
             self._disk.replace(self.folder, part, self.folder, backup.name)
             self._disk.sync_folder(self.folder)
         except OSError:
@@ -192,14 +204,25 @@ class Backups:
             raise
         return backup
 
+    def take(self, backup: Backup, source: Folder, name: str) -> None:
+        """Make a file that lies elsewhere the copy. Raises OSError."""
+        self._known = None
+        self._disk.rename(source, name, self.folder, backup.name)
+        self._disk.sync_folder(self.folder)
+
     def rename(self, backup: Backup, **changes: object) -> Backup | None:
         """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
-        new = backup.renamed(**changes)  # type: ignore[arg-type]
+        new, self._known = backup.renamed(**changes), None  # type: ignore[arg-type]
         try:
             self._disk.replace(self.folder, backup.name, self.folder, new.name)
         except FileNotFoundError:
             return None
         return new
+
+    def remove(self, backup: Backup) -> None:
+        """Raises OSError."""
+        self._known = None
+        self._disk.unlink(self.folder, backup.name)
 
     def prune(self) -> None:
         """Remove the oldest beyond the bounds: never the newest, and never the newest that is pinned."""
@@ -209,9 +232,14 @@ class Backups:
             if count <= self._most and total <= self._most_bytes:
                 break
             with suppress(OSError):
-                self._disk.unlink(self.folder, copy.name)
+                self.remove(copy)
             total, count = total - copy.size, count - 1
-        self._clear_parts()
+        # What a program that died was writing.
+        for name in self.folder.names():
+            found = self.folder.lstat(name) if name.endswith(_PART) else None
+            if found is not None and time.time() - found.st_mtime > _STALE_SECONDS:
+                with suppress(OSError):
+                    self._disk.unlink(self.folder, name)
 
     def expendable(self, copies: list[Backup]) -> list[Backup]:
         """What may go, in this order: pinned copies too where they fill half of the folder."""
@@ -236,17 +264,9 @@ class Backups:
                 continue
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
-            self._disk.unlink(self.folder, backup.name)
+            self.remove(backup)
             made += 1
         return made
-
-    def _clear_parts(self) -> None:
-        """Remove what a program that died was writing."""
-        for name in self.folder.names():
-            found = self.folder.lstat(name) if name.endswith(_PART) else None
-            if found is not None and time.time() - found.st_mtime > _STALE_SECONDS:
-                with suppress(OSError):
-                    self._disk.unlink(self.folder, name)
 
 
 def _compressed(data: bytes) -> bytes:
@@ -277,9 +297,17 @@ def keep_backup(
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
-    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), BACKUPS_NAME) as folder:
-        number = next_number(directory) if number is None else number
-        return _keep(directory, Backups(folder, disk), found, number) if number else None
+    with suppress(OSError, CacheError), open_own_folder(directory, BACKUPS_NAME, making=disk or Disk()) as folder:
+        number, copies = next_number(directory) if number is None else number, Backups(folder, disk)
+        if not number:
+            return None
+        content = found.sha256[:32]
+        there = keep_again(directory, copies, found, content, number, by_entries=True)
+        like = regular_file(directory / INDEX_NAME)
+        kept = there or copies.put(copies.new(number, len(found), content), found.data, like)
+        if kept is not there:
+            copies.prune()
+        return kept
     return None
 
 
@@ -289,12 +317,11 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, exam
     if not examined and examine_index(data)[1] is not None:
         return None
     content = hashlib.sha256(data).hexdigest()[:32]
-    with suppress(OSError, CacheError), make_own_folder(directory, disk or Disk(), CORRUPT_NAME) as folder:
+    with suppress(OSError, CacheError), open_own_folder(directory, CORRUPT_NAME, making=disk or Disk()) as folder:
         copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
         there = next((copy for copy in copies.all() if copy.content == content), None)
-        kept = there or copies.put(
-            copies.new(max(1, next_number(directory)), 0, content), data, regular_file(directory / INDEX_NAME)
-        )
+        like = regular_file(directory / INDEX_NAME)
+        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data, like)
         if kept is not there:
             copies.prune()
         return kept
@@ -307,59 +334,43 @@ def next_number(directory: Path) -> int:
     To be asked before the index is read: a transaction that is under way may be in it or not. 0 where that is one of
     the first version, which has no number: then none is kept.
     """
-    first, newest = None, 0
+    newest = 0
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        if journal is not None:
-            first, newest = journal.first_pending(), journal.newest()
-    if first is not None:
-        return first[0]
+        for record in journal.pending() if journal is not None else ():
+            return record.order[0]
+        newest = journal.newest() if journal is not None else 0
     kept = max((backup.number for backup in list_backups(directory)), default=0)
     return max(newest + 1, kept)
 
 
-def list_backups(directory: Path) -> list[Backup]:
-    """Every backup, newest first. Raises StorageError."""
-    return [backup for backup in _list(directory, BACKUPS_NAME) if not backup.stalled]
+def list_backups(directory: Path, *, corrupt: bool = False) -> list[Backup]:
+    """Every backup, or every ``corrupt`` index that was copied aside, newest first. Raises StorageError."""
+    return [backup for backup in _list(directory, corrupt) if not backup.stalled]
 
 
-def list_corrupt(directory: Path) -> list[Backup]:
-    """Every corrupt index that was copied aside, newest first. Raises StorageError."""
-    return _list(directory, CORRUPT_NAME)
+def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> bytes:
+    """The very bytes of one of them. Raises StorageError where they cannot be read, or are not what was kept."""
+    try:
+        with _opened(directory, corrupt) as copies:
+            # It may have been compressed, or renamed, meanwhile.
+            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
+            if there is not None:
+                return copies.read(there)
+    except OSError as error:
+        raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
+    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
 
 
-def read_backup(directory: Path, backup: Backup) -> bytes:
-    """The very bytes of the index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, BACKUPS_NAME, backup)
-
-
-def read_corrupt(directory: Path, backup: Backup) -> bytes:
-    """The very bytes of a corrupt index. Raises StorageError where they cannot be read, or are not what was kept."""
-    return _read(directory, CORRUPT_NAME, backup)
-
-
-@dataclass(frozen=True, slots=True)
-class LateUpdate:
-    """An index that a program still had open to write when it was displaced, and whose content is another by now.
-
-    ``index`` is what it holds, None where that does not read as one (yet).
-    """
-
-    backup: Backup
-    index: ImageIndex | None
-
-
-def late_updates(directory: Path) -> list[LateUpdate]:
-    """What other programs wrote to an index after it had been displaced, newest first. Raises StorageError."""
-    found: list[LateUpdate] = []
-    for backup in _list(directory, BACKUPS_NAME):
+def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
+    """What other programs wrote to an index that they still had open when it was displaced, newest first: as what it
+    was kept, and what it holds by now, None where that does not read as an index (yet). Raises StorageError."""
+    found: list[tuple[Backup, ImageIndex | None]] = []
+    for backup in _list(directory):
         if backup.stalled:
-            with _opened(directory, BACKUPS_NAME) as copies:
-                try:
-                    data = copies.folder.read(backup.name)
-                except OSError:
-                    continue
-            if hashlib.sha256(data).hexdigest()[:32] != backup.content:
-                found.append(LateUpdate(backup, examine_index(data)[1]))
+            with suppress(OSError), _opened(directory) as copies:
+                data = copies.folder.read(backup.name)
+                if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+                    found.append((backup, examine_index(data)[1]))
     return found
 
 
@@ -368,20 +379,9 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> int:
 
     Does nothing where the directory may not be written.
     """
-    with suppress(OSError, CacheError), _opened(directory, BACKUPS_NAME, disk) as copies:
+    with suppress(OSError, CacheError), _opened(directory, disk=disk) as copies:
         return copies.compress()
     return 0
-
-
-def _keep(directory: Path, copies: Backups, index: ImageIndex, number: int) -> Backup | None:
-    content = index.sha256[:32]
-    there = keep_again(directory, copies, index, content, number, by_entries=True)
-    if there is not None:
-        return there
-    kept = copies.put(copies.new(number, len(index), content), index.data, regular_file(directory / INDEX_NAME))
-    if kept is not None:
-        copies.prune()
-    return kept
 
 
 def keep_again(
@@ -431,9 +431,9 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _list(directory: Path, name: str) -> list[Backup]:
+def _list(directory: Path, corrupt: bool = False) -> list[Backup]:
     try:
-        with _opened(directory, name) as copies:
+        with _opened(directory, corrupt) as copies:
             return copies.all()
     except FileNotFoundError:
         return []
@@ -441,20 +441,8 @@ def _list(directory: Path, name: str) -> list[Backup]:
         raise StorageError(f"cannot list the backups: {error.strerror}") from error
 
 
-def _read(directory: Path, name: str, backup: Backup) -> bytes:
-    try:
-        with _opened(directory, name) as copies:
-            # It may have been compressed, or renamed, meanwhile.
-            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
-            if there is not None:
-                return copies.read(there)
-    except OSError as error:
-        raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
-    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
-
-
 @contextmanager
-def _opened(directory: Path, name: str, disk: Disk | None = None) -> Iterator[Backups]:
+def _opened(directory: Path, corrupt: bool = False, disk: Disk | None = None) -> Iterator[Backups]:
     """A folder of copies that is there. Raises FileNotFoundError where none is, OSError."""
-    with open_own_folder(directory, name) as folder:
+    with open_own_folder(directory, CORRUPT_NAME if corrupt else BACKUPS_NAME) as folder:
         yield Backups(folder, disk)

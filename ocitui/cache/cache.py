@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from . import lookup
 from .descriptors import Descriptor
-from .disk import Disk, storage_errors
-from .entries import Entry, list_entries
+from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key
 from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
-from .listing import CacheFiles, Listing
+from .listing import CacheFiles, Entry, Listing, list_entries
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
 from .records import Transaction, TransactionKind, TransactionState
@@ -29,10 +28,9 @@ from .watch import IndexWatch
 if TYPE_CHECKING:
     from .changes import Change
     from .deleting import DeletePlan
-    from .journal import RefusedFiles
+    from .journal import Journal, RefusedFiles
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
-    from .undoing import Overwritten
     from .workspace import Workspace
 
 
@@ -69,8 +67,18 @@ class Preparation:
         return told + [one.note for one in self.left_alone]
 
 
-class CacheAccess:
-    """The index as it was last read, and the way to change it; `PackerCache` says what there is to do."""
+# `PackerCache.list` hides the builtin from annotations inside the class.
+Entries = list[Entry]
+Transactions = list[Transaction]
+Trashed: TypeAlias = "list[TrashedFile]"
+
+
+class PackerCache:
+    """One cache directory. Reading never writes, takes no lock, and looks each time whether index.json changed.
+
+    Writing is done under the lock, in a thread that is never abandoned: a cancelled call leaves a whole transaction
+    behind. ``wait`` is how many seconds a writer waits for the lock.
+    """
 
     def __init__(
         self, directory: Path, *, read_only: bool = False, wait: float = 0.0, disk: Disk | None = None
@@ -84,102 +92,6 @@ class CacheAccess:
         self._writing = threading.Lock()
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
-
-    async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
-        return await asyncio.to_thread(lambda: action(self._current().contents))
-
-    async def _write(self, doing: str, action: Callable[[Workspace], R], *, needs_index: bool = False) -> R:
-        """Act in the writing thread, and again for ``wait`` seconds while another program holds the lock.
-
-        A cancelled call has no part in the wait, and leaves the thread to finish what it does.
-        """
-        if self.read_only:
-            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.wait
-        while True:
-            try:
-                return await loop.run_in_executor(self._writer, lambda: self._write_now(doing, action, needs_index))
-            except LockedError:
-                if loop.time() >= deadline:
-                    raise
-            await asyncio.sleep(_LOCK_POLL_SECONDS)
-
-    def _write_now(self, doing: str, action: Callable[[Workspace], R], needs_index: bool) -> R:
-        from .backups import MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES, compress_backups
-        from .transactions import clear_after_failure, recover
-        from .workspace import open_workspace, what_frees
-
-        with self._writing:
-            if needs_index:
-                # Before anything is made in a directory whose index is not to be written.
-                self._current()
-                refuse_link(self.directory)
-            with (
-                storage_errors(doing, lambda: what_frees(self.directory)),
-                open_workspace(self.directory, self.disk, doing, self._current) as space,
-            ):
-                space.recovered = recover(space)
-                try:
-                    result = action(space)
-                except (OSError, CacheError):
-                    clear_after_failure(space)
-                    raise
-                finally:
-                    self._adopt(space.published)
-                found = look(self.directory)
-                if found is None:
-                    self._forget()
-                space.reserve.refill(found.size if found else 0)
-                loose = [backup.size for backup in space.backups.all() if not backup.compressed and not backup.stalled]
-        if len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES:
-            self._writer.submit(compress_backups, self.directory, self.disk)
-        return result
-
-    def _current(self) -> IndexFile:
-        """The index as it is on disk. Raises CorruptIndexError, CacheDirectoryError."""
-        with self._reading:
-            seen, signature = self._seen, look(self.directory)
-            if seen is not None and seen.settled and signature is not None and signature == seen.signature:
-                return seen
-            previous = seen.index if seen else None
-            latest = read_once(self.directory, previous)
-            if not latest.verdict.sound:
-                latest = read_patiently(self.directory, previous)
-            if not latest.exists and seen is not None and seen.index:
-                raise CorruptIndexError(
-                    f"{self.directory / 'index.json'} is gone, though it held {len(seen.index)} entries",
-                    hint="nothing was changed; a running daemon writes it again at its next store",
-                )
-            latest.require_sound(self.directory)
-            self._seen = latest
-            return latest
-
-    def _forget(self) -> None:
-        """Take an index that is absent as it is: it was taken away on purpose."""
-        with self._reading:
-            self._seen = None
-
-    def _adopt(self, seen: IndexFile | None) -> None:
-        """Take over a sound index that was read or written elsewhere in this program."""
-        if seen is not None and seen.index is not None:
-            with self._reading:
-                self._seen = seen
-
-
-# `PackerCache.list` hides the builtin from annotations inside the class.
-Entries = list[Entry]
-Transactions = list[Transaction]
-Overwrites: TypeAlias = "list[Overwritten]"
-Trashed: TypeAlias = "list[TrashedFile]"
-
-
-class PackerCache(CacheAccess):
-    """One cache directory. Reading never writes, takes no lock, and looks each time whether index.json changed.
-
-    Writing is done under the lock, in a thread that is never abandoned: a cancelled call leaves a whole transaction
-    behind. ``wait`` is how many seconds a writer waits for the lock.
-    """
 
     @classmethod
     async def open(
@@ -322,7 +234,7 @@ class PackerCache(CacheAccess):
         """
         from .transactions import About, make
 
-        about = About(kind, names=tuple(names), digests=tuple(digests), absent=tuple(given_up))
+        about = About(kind, names=names, digests=digests, absent=given_up)
         return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
 
     async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:
@@ -339,9 +251,13 @@ class PackerCache(CacheAccess):
 
     async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
         """What `delete` would do. Raises NoSuchEntryError."""
-        from .deleting import plan_for_reader
+        from .deleting import make_plan
 
-        return await self._look_up(lambda index: plan_for_reader(self.directory, index, keys))
+        def act(index: ImageIndex) -> DeletePlan:
+            with storage_errors("look at the files"), Folder.open(self.directory) as root:
+                return make_plan(root, index, keys)
+
+        return await self._look_up(act)
 
     async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
         """Take entries out of the index in one transaction, then their files to the trash.
@@ -352,7 +268,7 @@ class PackerCache(CacheAccess):
         from .deleting import deletion
         from .transactions import About, make
 
-        wanted = [(digest, format_) for digest, format_ in keys]
+        wanted = tuple(keys)
 
         def act(space: Workspace) -> Transaction:
             change = deletion(space.root, space.read_index().contents, wanted, plan)
@@ -373,17 +289,14 @@ class PackerCache(CacheAccess):
 
     async def undo_target(self, transaction_id: str | None = None) -> Transaction:
         """The transaction that `undo` would reverse. Raises NoSuchTransactionError, ConflictError, StorageError."""
-        from .own_folder import open_journal
         from .undoing import find_target, latest_undoable
 
-        def read() -> Transaction:
-            with storage_errors("read the journal"), open_journal(self.directory) as journal:
-                return find_target(journal, transaction_id) if journal else latest_undoable(())
-
-        return await asyncio.to_thread(read)
+        return await self._read_journal(
+            lambda journal: find_target(journal, transaction_id) if journal else latest_undoable(())
+        )
 
     async def redo(self, transaction_id: str) -> Transaction:
-        """Do again what another program's rewrite of the index undid of a transaction: see `overwritten`.
+        """Do again what another program's rewrite of the index undid of a transaction: see `undoing.find_overwritten`.
 
         Raises NoSuchTransactionError, and ConflictError where it still stands or an entry's files are gone.
         """
@@ -392,16 +305,6 @@ class PackerCache(CacheAccess):
         return await self._write(
             "do a transaction again", lambda space: redo(space, space.journal.read(transaction_id)), needs_index=True
         )
-
-    async def overwritten(self, since: float | None = None) -> Overwrites:
-        """The transactions of which something no longer stands in the index, though none of ours took it back.
-
-        Of the whole journal, or of what was begun ``since``, in seconds since the epoch: since the daemon started.
-        Newest first. Raises CorruptIndexError, StorageError.
-        """
-        from .undoing import find_overwritten
-
-        return await self._look_up(lambda index: find_overwritten(self.directory, index, since))
 
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""
@@ -419,10 +322,7 @@ class PackerCache(CacheAccess):
         return await self._write("restore from the trash", lambda space: restore(space, names))
 
     async def empty_trash(
-        self,
-        before: float | None = None,
-        ids: Collection[str] | None = None,
-        names: Collection[str] | None = None,
+        self, before: float | None = None, ids: Collection[str] | None = None, names: Collection[str] | None = None
     ) -> EmptiedTrash:
         """Remove files of the trash for good, and with that the undo of their transactions.
 
@@ -435,12 +335,6 @@ class PackerCache(CacheAccess):
 
         return await self._write("empty the trash", lambda space: empty(space, before, ids, names))
 
-    async def compress_backups(self) -> int:
-        """Compress the backups that lie as they were, when there is nothing else to do; gives how many there were."""
-        from .backups import compress_backups
-
-        return 0 if self.read_only else await asyncio.to_thread(compress_backups, self.directory, self.disk)
-
     async def refused(self) -> RefusedFiles:
         """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
         from .workspace import refused_files
@@ -449,13 +343,7 @@ class PackerCache(CacheAccess):
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
-        from .own_folder import open_journal
-
-        def read() -> Transactions:
-            with storage_errors("read the journal"), open_journal(self.directory) as journal:
-                return journal.list() if journal else []
-
-        return await asyncio.to_thread(read)
+        return await self._read_journal(lambda journal: journal.list() if journal else [])
 
     async def examine(self) -> Verdict:
         """What the daemon would do with index.json as it is now. Raises CacheDirectoryError."""
@@ -464,3 +352,90 @@ class PackerCache(CacheAccess):
     def watch(self) -> IndexWatch:
         """The index as a stream of differences, beginning with all of it; never raises for what the disk does."""
         return IndexWatch(self.directory, self._adopt)
+
+    async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
+        return await asyncio.to_thread(lambda: action(self._current().contents))
+
+    async def _read_journal(self, read: Callable[[Journal | None], R]) -> R:
+        from .own_folder import open_journal
+
+        def act() -> R:
+            with storage_errors("read the journal"), open_journal(self.directory) as journal:
+                return read(journal)
+
+        return await asyncio.to_thread(act)
+
+    async def _write(self, doing: str, action: Callable[[Workspace], R], *, needs_index: bool = False) -> R:
+        """Act in the writing thread, and again for ``wait`` seconds while another program holds the lock.
+
+        A cancelled call has no part in the wait, and leaves the thread to finish what it does.
+        """
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.wait
+        while True:
+            try:
+                return await loop.run_in_executor(self._writer, lambda: self._write_now(doing, action, needs_index))
+            except LockedError:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+    def _write_now(self, doing: str, action: Callable[[Workspace], R], needs_index: bool) -> R:
+        from .backups import compress_backups
+        from .transactions import clear_after_failure, recover
+        from .workspace import open_workspace, what_frees
+
+        with self._writing:
+            if needs_index:
+                # Before anything is made in a directory whose index is not to be written.
+                self._current()
+                refuse_link(self.directory)
+            with (
+                storage_errors(doing, lambda: what_frees(self.directory)),
+                open_workspace(self.directory, self.disk, doing, self._current) as space,
+            ):
+                space.recovered = recover(space)
+                try:
+                    result = action(space)
+                except (OSError, CacheError):
+                    clear_after_failure(space)
+                    raise
+                finally:
+                    self._adopt(space.published)
+                found = look(self.directory)
+                if found is None:
+                    # It was taken away on purpose, and is absent as it is.
+                    with self._reading:
+                        self._seen = None
+                space.reserve.refill(found.size if found else 0)
+                crowded = space.backups.crowded
+        if crowded:
+            self._writer.submit(compress_backups, self.directory, self.disk)
+        return result
+
+    def _current(self) -> IndexFile:
+        """The index as it is on disk. Raises CorruptIndexError, CacheDirectoryError."""
+        with self._reading:
+            seen, signature = self._seen, look(self.directory)
+            if seen is not None and seen.settled and signature is not None and signature == seen.signature:
+                return seen
+            previous = seen.index if seen else None
+            latest = read_once(self.directory, previous)
+            if not latest.verdict.sound:
+                latest = read_patiently(self.directory, previous)
+            if not latest.exists and seen is not None and seen.index:
+                raise CorruptIndexError(
+                    f"{self.directory / 'index.json'} is gone, though it held {len(seen.index)} entries",
+                    hint="nothing was changed; a running daemon writes it again at its next store",
+                )
+            latest.require_sound(self.directory)
+            self._seen = latest
+            return latest
+
+    def _adopt(self, seen: IndexFile | None) -> None:
+        """Take over a sound index that was read or written elsewhere in this program."""
+        if seen is not None and seen.index is not None:
+            with self._reading:
+                self._seen = seen

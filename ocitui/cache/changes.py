@@ -22,6 +22,7 @@ from .disk import Folder
 from .errors import DocumentError
 from .files import INDEX_NAME
 from .index import EMPTY_INDEX, ImageIndex
+from .records import ChangeMode
 
 if TYPE_CHECKING:
     from .edits import Edit
@@ -67,10 +68,10 @@ def see_index(directory: Path) -> IndexSeen:
 
 def see_index_in(root: Folder) -> IndexSeen:
     """The same in an open directory."""
+    if sha256 := root.sha256(INDEX_NAME):
+        return IndexSeen(sha256)
     found = root.lstat(INDEX_NAME)
-    if found is None or not stat.S_ISREG(found.st_mode):
-        return IndexSeen(other=Seen.of(found) if found else None)
-    return IndexSeen.of_bytes(root.read(INDEX_NAME))
+    return IndexSeen(other=Seen.of(found) if found else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,10 @@ class Discard:
     seen: Seen
     aside: str = ""
 
+    @property
+    def size(self) -> int:
+        return self.seen.size
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -151,15 +156,6 @@ class Place:
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.data, self.path, self.trash)) != 1:
             raise ValueError(f"{self.name} needs data, a path or a file of the trash, and one of them only")
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeMode:
-    """A regular file or directory whose permission bits change from ``old`` to ``new``."""
-
-    name: str
-    old: int
-    new: int
 
 
 @dataclass(frozen=True, slots=True)

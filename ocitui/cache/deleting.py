@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import stat
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import starmap
+from struct import Struct
 from typing import overload
 
 from .changes import Change, Discard, Seen
 from .descriptors import Descriptor
-from .disk import Folder, storage_errors
+from .disk import Folder
 from .edits import Edit
 from .errors import NoSuchEntryError, PlanChangedError
 from .files import config_name, known_format, manifest_name, packed_name, usable_digest
@@ -20,61 +20,42 @@ from .names import PackedFormat
 
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
+_SEEN = Struct("QqqQ")
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file that goes to the trash; ``size`` in bytes, ``modified_ns`` its mtime."""
+@dataclass(slots=True)
+class PlannedFiles(Sequence[Discard]):
+    """Files that go to the trash, with their ``bytes`` in all. What they were is packed: there may be 300,000."""
 
-    name: str
-    size: int
-    modified_ns: int
+    names: list[str]
+    seen: bytearray
+    bytes: int
 
-
-class PlannedFiles(Sequence[PlannedFile]):
-    """Files that go to the trash, in columns: there may be 300,000. Two are equal where all of their files are."""
-
-    __slots__ = ("_inodes", "_kinds", "_modified", "_sizes", "names")
-
-    def __init__(self, root: Folder, names: Iterable[str]) -> None:
+    @classmethod
+    def look(cls, root: Folder, names: Iterable[str]) -> PlannedFiles:
         """Those of the names that are there. Raises OSError."""
-        self.names: list[str] = []
-        self._kinds, self._sizes, self._modified, self._inodes = array("Q"), array("q"), array("q"), array("Q")
+        there, seen, size = list[str](), bytearray(), 0
         for name in names:
             if (found := root.lstat(name)) is not None:
-                self.names.append(name)
-                self._kinds.append(stat.S_IFMT(found.st_mode))
-                self._sizes.append(found.st_size)
-                self._modified.append(found.st_mtime_ns)
-                self._inodes.append(found.st_ino)
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all of them."""
-        return sum(self._sizes)
-
-    def seen(self) -> Iterator[tuple[str, Seen]]:
-        """Each name with what it was when the plan was made."""
-        return zip(self.names, map(Seen, self._kinds, self._sizes, self._modified, self._inodes), strict=True)
+                there.append(name)
+                seen += _SEEN.pack(stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
+                size += found.st_size
+        return cls(there, seen, size)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def __iter__(self) -> Iterator[Discard]:
+        return map(Discard, self.names, starmap(Seen, _SEEN.iter_unpack(self.seen)))
+
     @overload
-    def __getitem__(self, at: int) -> PlannedFile: ...
+    def __getitem__(self, at: int) -> Discard: ...
     @overload
-    def __getitem__(self, at: slice) -> list[PlannedFile]: ...
-    def __getitem__(self, at: int | slice) -> PlannedFile | list[PlannedFile]:
+    def __getitem__(self, at: slice) -> list[Discard]: ...
+    def __getitem__(self, at: int | slice) -> Discard | list[Discard]:
         if isinstance(at, slice):
             return [self[one] for one in range(*at.indices(len(self)))]
-        return PlannedFile(self.names[at], self._sizes[at], self._modified[at])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PlannedFiles):
-            return NotImplemented
-        return (self.names, self._sizes, self._modified) == (other.names, other._sizes, other._modified)
-
-    __hash__ = None  # type: ignore[assignment]  # equal by what it holds
+        return Discard(self.names[at], Seen(*_SEEN.unpack_from(self.seen, at * _SEEN.size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +77,6 @@ class DeletePlan:
         return self.files.bytes
 
 
-def plan_for_reader(directory: Path, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
-    """The plan without the lock, for showing. Raises NoSuchEntryError, StorageError."""
-    with storage_errors("look at the files"), Folder.open(directory) as root:
-        return make_plan(root, index, keys)
-
-
 def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
     """Raises NoSuchEntryError where a key has no entry, or there is none to delete."""
     wanted = set(keys)
@@ -115,7 +90,7 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     gone, kept = discardable(root, left, in_order)
     names = dict.fromkeys(index.names[at] for at in positions)
     uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
-    return DeletePlan(tuple(in_order), entries, PlannedFiles(root, gone), tuple(kept), tuple(uncovered))
+    return DeletePlan(tuple(in_order), entries, PlannedFiles.look(root, gone), tuple(kept), tuple(uncovered))
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -134,8 +109,7 @@ def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: Del
     plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")
-    discard = tuple(Discard(name, seen) for name, seen in plan.files.seen())
-    return Change(Edit(keys=frozenset(keys)), discard=discard)
+    return Change(Edit(keys=frozenset(keys)), discard=tuple(plan.files))
 
 
 def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
@@ -152,7 +126,7 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
         gone[packed_name(digest, known)] = None
         named = [index.formats[at] for at in index.positions(digest)]
         others = [one for one in PackedFormat if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
-        into = kept if others and any((digest, other) not in keys for other in others) else gone
+        into = kept if any((digest, other) not in keys for other in others) else gone
         into[manifest_name(digest)] = into[config_name(digest)] = None
     for name in kept:
         gone.pop(name, None)

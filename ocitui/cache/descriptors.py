@@ -10,24 +10,17 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from .documents import (
-    DESCRIPTOR,
-    I64,
-    IMAGE_INDEX,
-    PLATFORM,
-    Platform,
-    accounts_for,
-    read_strictly,
-    read_surely,
-    structural_quotes,
-)
+from . import documents
+from .documents import DESCRIPTOR, I64, Platform, read_strictly
 from .errors import DocumentError
+from .files import FileKind, reachable_files
 from .strict_json import Scanner, next_element
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
@@ -121,11 +114,10 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
 
     def as_dict(self) -> dict[str, Any]:
         """The descriptor as decoded JSON, unknown fields kept, in order."""
-        try:
-            fields: dict[str, Any] = _decode_anything(self.raw)
-        except (ValueError, RecursionError):
-            return read_strictly(self.raw, DESCRIPTOR)
-        return fields if isinstance(fields, dict) else read_strictly(self.raw, DESCRIPTOR)
+        with suppress(ValueError, RecursionError):
+            if isinstance(fields := _decode_anything(self.raw), dict):
+                return fields
+        return read_strictly(self.raw, DESCRIPTOR)
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -136,6 +128,21 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
     def key(self) -> tuple[str, str | None]:
         """The digest and format it is recalled by."""
         return self.digest, self.format
+
+    @property
+    def identity(self) -> tuple[str, str | None, str | None]:
+        """The digest, format and name that tell it from other entries."""
+        return self.digest, self.format, self.image_name
+
+    @property
+    def files(self) -> dict[FileKind, str]:
+        """The names of its entry's three files; empty where no lookup can reach any."""
+        return reachable_files(self.digest, self.format)
+
+    @property
+    def packed_file(self) -> str:
+        """The name of its packed file; empty where it can have none."""
+        return self.files.get(FileKind.PACKED, "")
 
     def with_annotations(self, changes: dict[str, str]) -> Descriptor:
         """The same descriptor with these annotations set, unknown fields and order kept."""
@@ -159,7 +166,7 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 def sound_descriptor(raw: bytes) -> Descriptor | None:
     """The descriptor, if msgspec reads it as serde is sure to; None where only the strict reader can tell."""
-    entry = read_surely(raw, _decode_entry)
+    entry = documents.read_surely(raw, _decode_entry)
     if entry is None or (entry.size == 0 and b"-0" in raw):
         return None
     try:
@@ -192,8 +199,8 @@ def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
     """
     if not raw:
         return None, 0
-    fields = None if raw == b"null" else read_strictly(raw, PLATFORM)
-    return None if fields is None else Platform(**fields), structural_quotes(raw) + 2
+    fields = None if raw == b"null" else read_strictly(raw, documents.PLATFORM)
+    return None if fields is None else Platform(**fields), documents.structural_quotes(raw) + 2
 
 
 V = TypeVar("V")
@@ -226,7 +233,7 @@ class Columns:
         self.platforms: list[Platform | None] = []
         self.blocks: list[int] = []
         self.offsets: list[int] = []
-        self._block: tuple[int, list[tuple[int, bytes]]] = (-1, [])
+        self._apart: dict[int, list[tuple[int, bytes]]] = {}
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -236,17 +243,14 @@ class Columns:
         annotations = self.names, self.formats, self.references
         return self.digests, self.sizes, self.media_types, *annotations, self.platforms
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
-        """The values of each descriptor from ``start`` to ``stop``, as its fields behind ``raw``."""
-        return zip(*(column[start:stop] for column in self.lists()), strict=True)
-
     def made(self, start: int, stop: int) -> Iterator[Descriptor]:
         """The descriptors from ``start`` to ``stop``."""
         if start < stop:
             number = self._block_of(start)
             blocks = map(self._take_apart, range(number, len(self.blocks)))
             raws = islice(chain.from_iterable(blocks), start - self.blocks[number], None)
-            for row, (_, raw) in zip(self.rows(start, stop), raws, strict=False):
+            rows = zip(*(column[start:stop] for column in self.lists()), strict=True)
+            for row, (_, raw) in zip(rows, raws, strict=False):
                 yield Descriptor(raw, *row)
 
     def located(self, position: int) -> tuple[int, bytes]:
@@ -259,8 +263,8 @@ class Columns:
 
     def _take_apart(self, number: int) -> list[tuple[int, bytes]]:
         """The offset and the bytes of each descriptor of a block."""
-        known, found = self._block
-        if known != number:
+        found = self._apart.get(number)
+        if found is None:
             start, end = [*self.offsets[number : number + 2], self.last][:2]
             text, found = b"[%b]" % self.data[start:end].rstrip(SPACES + b","), []
             try:
@@ -276,7 +280,10 @@ class Columns:
                     at = scanner.at
                     DESCRIPTOR.read(scanner)
                     found.append((start + at - 1, text[at : scanner.at]))
-            self._block = number, found
+            # The first and the last are asked for in turn where something is appended.
+            if len(self._apart) > 1:
+                self._apart.clear()
+            self._apart[number] = found
         return found
 
     def unchanged(self, data: bytes, start: int, end: int) -> Unchanged:
@@ -321,52 +328,13 @@ class Columns:
         False, and nothing appended, where only the strict reader can tell what the daemon reads.
         """
         try:
-            return self._read_usual(text, offset) or self._read_any(text, offset)
+            read = _read_usual(text) or _read_any(text)
         except (ValueError, RecursionError, DocumentError):
+            read = None
+        if read is None:
             return False
-
-    def _read_usual(self, text: bytes, offset: int) -> bool:
-        try:
-            entries = _decode_usual(text)
-        except ValueError:
-            return False
-        given = [entry.annotations for entry in entries]
-        annotations = [one.name for one in given], [one.format for one in given], [one.reference for one in given]
-        platforms, quotes = _read_platforms(entries)
-        quotes += 24 * len(entries)
-        if not all(map(all, annotations)):
-            quotes -= 4 * sum(value is None for values in annotations for value in values)
-        sizes = [entry.size for entry in entries]
-        sure = structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
-        return sure and self._take(entries, offset, sizes, annotations, platforms)
-
-    def _read_any(self, text: bytes, offset: int) -> bool:
-        entries = _decode_entries(text)
-        given = [entry.annotations for entry in entries]
-        annotations = [one or _NO_ANNOTATIONS for one in given]
-        platforms, quotes = _read_platforms(entries)
-        quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
-        sizes = [entry.size for entry in entries]
-        if structural_quotes(text) != quotes or not all(sizes):
-            # One is odd, or has what was not counted.
-            for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
-                if not accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
-                    return False
-        names = [one.get(ANNOTATION_IMAGE_NAME) for one in annotations]
-        formats = [one.get(ANNOTATION_PACKED_FORMAT) for one in annotations]
-        references = [one.get(ANNOTATION_REFERENCE) for one in annotations]
-        return self._take(entries, offset, sizes, (names, formats, references), platforms)
-
-    def _take(
-        self,
-        entries: Sequence[_Entry | _UsualEntry],
-        offset: int,
-        sizes: list[int],
-        annotations: tuple[list[str | None], ...],
-        platforms: list[Platform | None],
-    ) -> bool:
+        entries, sizes, (names, formats, references), platforms = read
         self.begin(offset)
-        names, formats, references = annotations
         self.digests += [entry.digest for entry in entries]
         self.sizes.fromlist(sizes)
         self.media_types += _shared([entry.media_type for entry in entries])
@@ -381,6 +349,42 @@ class Columns:
         if not self.blocks or len(self) - self.blocks[-1] >= _FULL_BLOCK:
             self.blocks.append(len(self))
             self.offsets.append(offset)
+
+
+_Read = tuple[Sequence[_Entry | _UsualEntry], list[int], tuple[list[str | None], ...], list[Platform | None]]
+"""Entries; and their sizes, annotations and platforms as columns."""
+
+
+def _read_usual(text: bytes) -> _Read | None:
+    try:
+        entries = _decode_usual(text)
+    except ValueError:
+        return None
+    given = [entry.annotations for entry in entries]
+    annotations = [one.name for one in given], [one.format for one in given], [one.reference for one in given]
+    platforms, quotes = _read_platforms(entries)
+    quotes += 24 * len(entries)
+    if not all(map(all, annotations)):
+        quotes -= 4 * sum(value is None for values in annotations for value in values)
+    sizes = [entry.size for entry in entries]
+    sure = documents.structural_quotes(text) == quotes and (all(sizes) or b"-0" not in text)
+    return (entries, sizes, annotations, platforms) if sure else None
+
+
+def _read_any(text: bytes) -> _Read | None:
+    entries = _decode_entries(text)
+    given = [entry.annotations for entry in entries]
+    annotations = [one or _NO_ANNOTATIONS for one in given]
+    platforms, quotes = _read_platforms(entries)
+    quotes += 12 * len(entries) - 2 * given.count(_UNSET) + 4 * sum(map(len, annotations))
+    sizes = [entry.size for entry in entries]
+    if documents.structural_quotes(text) != quotes or not all(sizes):
+        # One is odd, or has what was not counted.
+        for entry, raw in zip(entries, map(bytes, _decode_raws(text)), strict=True):
+            if not documents.accounts_for(entry, raw) or (not entry.size and b"-0" in raw):
+                return None
+    keys = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
+    return entries, sizes, tuple([one.get(key) for one in annotations] for key in keys), platforms
 
 
 def _read_platforms(entries: Sequence[_Entry | _UsualEntry]) -> tuple[list[Platform | None], int]:
@@ -417,7 +421,7 @@ class DescriptorArray:
 
     def read(self, scanner: Scanner) -> None:
         if scanner.peek_value() != b"[":
-            IMAGE_INDEX.fields["manifests"].read(scanner)
+            documents.IMAGE_INDEX.fields["manifests"].read(scanner)
         scanner.at += 1
         self.columns = Columns(scanner.data, scanner.at)
         if next_element(scanner, first=True):

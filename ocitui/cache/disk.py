@@ -8,6 +8,7 @@ in here to fail or stop at any step, or to forget what was not synced.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .errors import ConflictError, FileTakenError, ReadOnlyError, StorageError
-from .files import MOST_INDEX_BYTES, open_bounded, read_to_end
+from .files import MOST_INDEX_BYTES, closing, open_bounded, read_to_end
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -88,6 +89,11 @@ class Folder:
         with self.open_file(name, limit) as file:
             return read_to_end(file, limit)
 
+    def sha256(self, name: str) -> str:
+        """That of a regular file, in hexadecimal digits; empty for anything else. Raises OSError."""
+        found = self.lstat(name)
+        return hashlib.sha256(self.read(name)).hexdigest() if found and stat.S_ISREG(found.st_mode) else ""
+
     def close(self) -> None:
         os.close(self.fd)
 
@@ -96,6 +102,10 @@ class Folder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+OUTSIDE = Folder(-100, Path("/"))
+"""Where names are paths of the host: the AT_FDCWD of openat(2)."""
 
 
 class ForeignFileError(PermissionError):
@@ -215,11 +225,9 @@ class Disk:
     def writing(self, path: Path) -> Iterator[Callable[[bytes], None]]:
         """A new file in a folder of ours, written piece by piece by calls of what this gives."""
         with Folder.open(path.parent) as folder:
-            fd = self.create(folder, path.name)
-        try:
+            created = self.create(folder, path.name)
+        with closing(created) as fd:
             yield lambda data: self.write(fd, path.name, data)
-        finally:
-            os.close(fd)
 
     def truncate(self, fd: int, name: str, size: int) -> None:
         self.step("truncate", name)
@@ -238,9 +246,22 @@ class Disk:
         """A new file with these bytes, on disk when this returns unless ``sync`` is false: `sync_file` makes several
         durable at less cost than one by one. With the mode and owner of ``like``, or with this mode."""
         mode = mode if like is None else stat.S_IMODE(like.st_mode) & 0o777
+
+        def fill(opened: int, *, lent: bool = False) -> None:
+            with closing(opened) as fd:
+                if lent or mode != 0o644:
+                    os.fchmod(fd, mode)
+                self.write(fd, name, data)
+                if lent:
+                    self.truncate(fd, name, len(data))
+                if like is not None:
+                    _make_alike(fd, like)
+                if sync:
+                    self.sync(fd, name)
+
         while True:
             try:
-                return self._write_file(folder, name, data, like, mode, sync=sync)
+                return fill(self.create(folder, name, mode))
             except FileExistsError:
                 raise
             except OSError as error:
@@ -249,51 +270,24 @@ class Disk:
                     raise
                 if lent := self.lender.lend_file(len(data)):
                     self.rename(*lent, folder, name)
-                    return self._write_file(folder, name, data, like, mode, sync=sync, lent=True)
+                    return fill(self.open_own(folder, name), lent=True)
                 if not self.lender.lend_room():
                     raise
-
-    def _write_file(
-        self,
-        folder: Folder,
-        name: str,
-        data: bytes,
-        like: os.stat_result | None,
-        mode: int,
-        *,
-        sync: bool,
-        lent: bool = False,
-    ) -> None:
-        fd = self.open_own(folder, name) if lent else self.create(folder, name, mode)
-        try:
-            if lent or mode != 0o644:
-                os.fchmod(fd, mode)
-            self.write(fd, name, data)
-            if lent:
-                self.truncate(fd, name, len(data))
-            if like is not None:
-                _make_alike(fd, like)
-            if sync:
-                self.sync(fd, name)
-        finally:
-            os.close(fd)
 
     def append_lines(self, folder: Folder, name: str, lines: bytes, mode: int) -> None:
         """Lines at the end of a file of ours, on disk when this returns; behind one that was torn they begin anew.
 
         A file with another name, as a snapshot made of hard links has it, is not written: a new one takes its place.
         """
-        fd = self.open_own(folder, name, mode, os.O_APPEND)
-        try:
+        with closing(self.open_own(folder, name, mode, os.O_APPEND)) as fd:
             found = os.fstat(fd)
             size = found.st_size
             torn = bool(size) and os.pread(fd, 1, size - 1) != b"\n"
             if found.st_nlink > 1:
-                return self.rewrite(folder, f"{name}.temporary", name, folder.read(name) + b"\n" * torn + lines, mode)
-            self.write(fd, name, b"\n" * torn + lines)
-            self.sync(fd, name)
-        finally:
-            os.close(fd)
+                self.rewrite(folder, f"{name}.temporary", name, folder.read(name) + b"\n" * torn + lines, mode)
+            else:
+                self.write(fd, name, b"\n" * torn + lines)
+                self.sync(fd, name)
 
     def rewrite(self, folder: Folder, draft: str, name: str, data: bytes, mode: int) -> None:
         """A file of ours with other bytes, which take its place at once, and durably."""
@@ -304,47 +298,29 @@ class Disk:
 
     def allocate(self, folder: Folder, name: str, size: int) -> None:
         """A file of ours made so large, with blocks for all of it."""
-        fd = self.open_own(folder, name, 0o600)
-        try:
+        with closing(self.open_own(folder, name, 0o600)) as fd:
             self.step("allocate", name)
             os.posix_fallocate(fd, 0, size)
-        finally:
-            os.close(fd)
 
     def copy_in(self, source: Path, folder: Folder, name: str) -> None:
         """A copy of a regular file of another file system, on disk when this returns."""
-        with open_bounded(source) as original:
-            fd = self.create(folder, name)
-            try:
-                while chunk := original.read(_COPY_CHUNK):
-                    self.write(fd, name, chunk)
-                _make_alike(fd, os.fstat(original.fileno()))
-                self.sync(fd, name)
-            finally:
-                os.close(fd)
+        with open_bounded(source) as original, closing(self.create(folder, name)) as fd:
+            while chunk := original.read(_COPY_CHUNK):
+                self.write(fd, name, chunk)
+            _make_alike(fd, os.fstat(original.fileno()))
+            self.sync(fd, name)
 
     def sync_file(self, folder: Folder, name: str) -> None:
         with open_bounded(name, dir_fd=folder.fd, follow=False) as file:
             self.sync(file.fileno(), name)
 
-    def sync_path(self, path: Path) -> None:
-        with open_bounded(path) as file:
-            self.sync(file.fileno(), path.name)
-
     def sync_folder(self, folder: Folder) -> None:
         self.sync(folder.fd, folder.path.name)
 
     def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
-        """Move within the file system; FileExistsError where something has the new name."""
+        """Move within the file system; FileExistsError where something has the new name, OSError with EXDEV from
+        another one."""
         self._do("rename", new_name, lambda: _rename_noreplace(source.fd, name, target.fd, new_name))
-
-    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
-        """Move a file from anywhere on the file system; OSError with EXDEV from another one."""
-        self._do("rename", new_name, lambda: _rename_noreplace(_AT_FDCWD, str(source), target.fd, new_name))
-
-    def move_out(self, source: Folder, name: str, target: Path) -> None:
-        """Move a file to anywhere on the file system; FileExistsError where something is there."""
-        self._do("rename", str(target), lambda: _rename_noreplace(source.fd, name, _AT_FDCWD, str(target)))
 
     def replace(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         """Move over whatever has the new name: for files of our own, and where `exchange` is not to be had."""
@@ -362,19 +338,12 @@ class Disk:
 
     def change_mode(self, folder: Folder, name: str, mode: int) -> None:
         """Set the permission bits of a file or directory, durably where it may be opened; never through a link."""
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
-        try:
+        with closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)) as fd:
             path = f"/proc/self/fd/{fd}"
             self.step("chmod", name)
             os.chmod(path, mode)
-            with suppress(PermissionError):
-                there = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                try:
-                    self.sync(there, name)
-                finally:
-                    os.close(there)
-        finally:
-            os.close(fd)
+            with suppress(PermissionError), closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as there:
+                self.sync(there, name)
 
     def unlink(self, folder: Folder, name: str) -> None:
         """Remove a file of our own, if it is there."""
@@ -393,14 +362,6 @@ class Disk:
             rmtree(name, dir_fd=folder.fd)
         else:
             self.unlink(folder, name)
-
-    def unlink_outside(self, path: Path) -> None:
-        """Remove what was copied in from another file system."""
-        self.step("unlink", str(path))
-        path.unlink(missing_ok=True)
-
-
-_AT_FDCWD = -100
 
 
 @cache
@@ -423,22 +384,16 @@ def _renameat2(source_fd: int, name: str, target_fd: int, new_name: str, flags: 
 
 
 def _rename_noreplace(source_fd: int, name: str, target_fd: int, new_name: str) -> None:
+    """Where the file system has no RENAME_NOREPLACE, a look and a rename: as near as programs that lock can come."""
     try:
-        _renameat2(source_fd, name, target_fd, new_name, _RENAME_NOREPLACE)
+        return _renameat2(source_fd, name, target_fd, new_name, _RENAME_NOREPLACE)
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
-        _rename_if_free(source_fd, name, target_fd, new_name)
-
-
-def _rename_if_free(source_fd: int, name: str, target_fd: int, new_name: str) -> None:
-    """Look, then rename: as near as a file system without RENAME_NOREPLACE allows, between programs that lock."""
-    from_fd, to_fd = (None if fd == _AT_FDCWD else fd for fd in (source_fd, target_fd))
     try:
-        os.stat(new_name, dir_fd=to_fd, follow_symlinks=False)
+        os.stat(new_name, dir_fd=target_fd, follow_symlinks=False)
     except FileNotFoundError:
-        os.rename(name, new_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
-        return
+        return os.rename(name, new_name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
 
 
@@ -487,7 +442,7 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like
             if replace:
                 draft.replace(path)
             else:
-                _rename_noreplace(_AT_FDCWD, str(draft), _AT_FDCWD, str(path))
+                _rename_noreplace(OUTSIDE.fd, str(draft), OUTSIDE.fd, str(path))
         except BaseException as error:
             with suppress(OSError):
                 draft.unlink()

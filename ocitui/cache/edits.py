@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .descriptors import Descriptor
-from .files import config_name, manifest_name
 from .index import ImageIndex, Key, Placement
+from .listing import SUFFIXES
 from .names import PackedFormat
 from .records import RecordedDescriptor, neighbour_of
 
@@ -102,7 +102,7 @@ def _neighbours(left: ImageIndex, wanted: Collection[str]) -> dict[str, list[int
     found = left.places({one.encode() for one in wanted if not one.startswith("#")})
     places = {raw.decode(): positions for raw, positions in found.items()}
     if any(one.startswith("#") for one in wanted):
-        for at, identity in enumerate(zip(left.digests, left.formats, left.names, strict=True)):
+        for at, identity in enumerate(left.identities()):
             if (known := neighbour_of(identity)) in wanted:
                 places.setdefault(known, []).append(at)
     return places
@@ -112,9 +112,7 @@ def arrivals(left: ImageIndex, wanted: Sequence[tuple[int, Descriptor]]) -> list
     """The record of descriptors that come in, each before the one that has that position in ``left``."""
     return [
         RecordedDescriptor(
-            descriptor.raw.decode(),
-            position + earlier,
-            _neighbour_at(left, position) if position < len(left) else None,
+            descriptor.raw.decode(), position + earlier, _neighbour_at(left, position) if position < len(left) else None
         )
         for earlier, (position, descriptor) in enumerate(sorted(wanted, key=lambda one: one[0]))
     ]
@@ -124,13 +122,8 @@ def _neighbour_at(index: ImageIndex, position: int) -> str:
     return neighbour_of((index.digests[position], index.formats[position], index.names[position]))
 
 
-def removals(index: ImageIndex, keys: Collection[Key]) -> list[RecordedDescriptor]:
-    """The entries of these keys, each with the next entry that stays and the gap that goes with it."""
-    return removals_at(index, index.positions_of(keys))
-
-
-def removals_at(index: ImageIndex, positions: Collection[int]) -> list[RecordedDescriptor]:
-    """The same for the entries at these positions."""
+def removals(index: ImageIndex, positions: Collection[int]) -> list[RecordedDescriptor]:
+    """The entries at these positions, each with the next entry that stays and the gap that goes with it."""
     going = set(positions)
     first_kept = next((at for at in range(len(index)) if at not in going), len(index))
     removed: list[RecordedDescriptor] = []
@@ -179,12 +172,9 @@ def _as_many(wanted: Recorded, counts: Counter[bytes]) -> list[RecordedDescripto
 
 def needed(index: ImageIndex, name: str) -> bool:
     """Whether an entry of the index has this file."""
-    for format_ in PackedFormat:
-        for digest in {name.removesuffix(f".{format_}")} - {name}:
-            if index.by_key(digest, format_) is not None:
-                return True
-    for suffix in (manifest_name(""), config_name("")):
-        digest = name.removesuffix(suffix)
-        if digest != name and any(index.by_key(digest, format_) for format_ in PackedFormat):
-            return True
+    for suffix, kind in SUFFIXES.items():
+        digest = name.removesuffix(f".{suffix}")
+        if digest != name:
+            formats = {index.formats[at] for at in index.positions(digest)}
+            return kind in formats if isinstance(kind, PackedFormat) else not formats.isdisjoint(PackedFormat)
     return False

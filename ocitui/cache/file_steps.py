@@ -9,33 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from .disk import Folder
-from .records import Mode, Moved, Placed, Transaction, trash_name
+from .disk import OUTSIDE, Folder
+from .records import ChangeMode, Moved, Placed, Transaction, trash_name
 from .workspace import Workspace
 
-_CANNOT_RETURN = (
-    errno.EEXIST,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EXDEV,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-)
-
-
-def moved_from(found: os.stat_result, transaction_id: str, name: str, aside: str = "") -> Moved:
-    """The move of this file to the trash, under its usual name there unless another is given."""
-    trash = aside or trash_name(transaction_id, name)
-    return Moved(name, found.st_size, found.st_mtime_ns, found.st_ino, trash)
-
-
-def placed_from(found: os.stat_result, name: str, **source: str | None) -> Placed:
-    """The coming of this file under a name of the cache, from the trash, the staging folder or a path."""
-    return Placed(name, found.st_size, found.st_mtime_ns, found.st_ino, **source)
+_CANNOT_RETURN = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def bring_in(space: Workspace, transaction: Transaction) -> None:
@@ -49,15 +30,6 @@ def bring_in(space: Workspace, transaction: Transaction) -> None:
         space.disk.sync_folder(space.trash)
 
 
-def clear_displaced(space: Workspace, transaction: Transaction) -> None:
-    """Take to the trash what changed places with a new file and was left there."""
-    giving_way = {moved.name: moved for moved in transaction.displaced}
-    for placed in transaction.placed:
-        old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
-        if old is not None and folder is not None:
-            move(space, folder, name, space.trash, old.trash)
-
-
 def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None:
     """The reverse of `bring_in`, however far that came.
 
@@ -67,13 +39,14 @@ def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in reversed(transaction.placed):
         old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)
-        there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not None else None
-        if old is not None and folder is not None:
+        if old is not None and folder is not OUTSIDE:
             _swap_back(space, placed, old, folder, name)
-        elif is_placed(there, placed) and waiting is None:
-            _return(space, transaction, placed, space.root, placed.name, ours=ours)
-        elif there is not None and waiting is not None and is_half_moved(there, waiting):
-            space.disk.unlink(space.root, placed.name)
+        else:
+            there, waiting = space.root.lstat(placed.name), folder.lstat(name) if folder is not OUTSIDE else None
+            if waiting is None and placed.matches(there):
+                _return(space, transaction, placed, space.root, placed.name, ours=ours)
+            elif there is not None and waiting is not None and is_half_moved(there, waiting):
+                space.disk.unlink(space.root, placed.name)
         if placed.path is not None and placed.staging is not None and space.staging.lstat(placed.staging) is not None:
             _return(space, transaction, placed, space.staging, placed.staging, ours=ours)
 
@@ -94,43 +67,19 @@ def is_half_moved(one: os.stat_result, other: os.stat_result) -> bool:
     return os.path.samestat(one, other) and one.st_nlink > 1
 
 
-def all_in_place(space: Workspace, transaction: Transaction) -> bool:
-    return all(is_placed(space.root.lstat(placed.name), placed) for placed in transaction.placed)
-
-
-def source_of(space: Workspace, placed: Placed) -> tuple[Folder | None, str]:
-    """Where a file comes from: a folder of ours and a name in it, or None and a path outside."""
+def source_of(space: Workspace, placed: Placed) -> tuple[Folder, str]:
+    """The folder that a file comes from, and its name there."""
     if placed.trash is not None:
         return space.trash, placed.trash
-    if placed.staging is not None:
-        return space.staging, placed.staging
-    return None, placed.path or ""
-
-
-def is_placed(found: os.stat_result | None, placed: Placed) -> bool:
-    """Whether a file is the one that was to come in."""
-    return found is not None and (found.st_size, found.st_mtime_ns, found.st_ino) == (
-        placed.size,
-        placed.modified_ns,
-        placed.inode,
-    )
-
-
-def is_moved(found: os.stat_result | None, moved: Moved) -> bool:
-    """Whether a file is the one that was to go."""
-    if found is None or (found.st_size, found.st_mtime_ns) != (moved.size, moved.modified_ns):
-        return False
-    return moved.inode in (0, found.st_ino)
+    return (OUTSIDE, placed.path or "") if placed.staging is None else (space.staging, placed.staging)
 
 
 def _bring(space: Workspace, placed: Placed, old: Moved | None) -> None:
     disk, root = space.disk, space.root
     if placed.path is not None and placed.staging is not None:
-        disk.move_in(Path(placed.path), space.staging, placed.staging)
+        disk.rename(OUTSIDE, placed.path, space.staging, placed.staging)
     folder, name = source_of(space, placed)
-    if folder is None:
-        disk.move_in(Path(name), root, placed.name)
-    elif old is None or root.lstat(placed.name) is None:
+    if old is None or folder is OUTSIDE or root.lstat(placed.name) is None:
         disk.rename(folder, name, root, placed.name)
     elif disk.exchange(folder, name, root, placed.name):
         disk.rename(folder, name, space.trash, old.trash)
@@ -151,14 +100,14 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
     if there is None:
         move(space, trash, old.trash, root, placed.name)
         return
-    if not is_placed(there, placed):
+    if not placed.matches(there):
         # Not brought in yet, or replaced since by somebody else, whose file stays.
-        if waiting is not None and not is_placed(waiting, placed):
+        if waiting is not None and not placed.matches(waiting):
             move(space, folder, name, trash, old.trash)
         return
     move(space, trash, old.trash, folder, name)
     waiting = folder.lstat(name)
-    if waiting is None or is_placed(waiting, placed):
+    if waiting is None or placed.matches(waiting):
         return
     if not space.disk.exchange(folder, name, root, placed.name):
         space.disk.rename(folder, name, trash, old.trash)
@@ -176,11 +125,10 @@ def _return(
     try:
         if placed.path is None:
             target, old_name = source_of(space, placed)
-            assert target is not None
             disk.rename(folder, name, target, old_name)
             return disk.sync_folder(target)
         if ours:
-            disk.move_out(folder, name, Path(placed.path))
+            disk.rename(folder, name, OUTSIDE, placed.path)
             with Folder.open(Path(placed.path).parent) as outside:
                 return disk.sync_folder(outside)
     except OSError as error:
@@ -200,15 +148,8 @@ def mode_of(root: Folder, name: str) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def set_modes(space: Workspace, modes: Sequence[Mode]) -> None:
+def set_modes(space: Workspace, modes: Iterable[ChangeMode]) -> None:
     """Change each that still has its old bits."""
     for mode in modes:
-        if mode_of(space.root, mode.name) == mode.old:
+        if mode.new != mode.old and mode_of(space.root, mode.name) == mode.old:
             space.disk.change_mode(space.root, mode.name, mode.new)
-
-
-def unset_modes(space: Workspace, modes: Sequence[Mode]) -> None:
-    """Change back each that has its new bits."""
-    for mode in reversed(modes):
-        if mode.new != mode.old and mode_of(space.root, mode.name) == mode.new:
-            space.disk.change_mode(space.root, mode.name, mode.old)

@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
@@ -142,6 +144,15 @@ def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None 
     except BaseException:
         os.close(fd)
         raise
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """A file descriptor, which is closed in the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> bytes:

@@ -9,7 +9,7 @@ import codecs
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice, pairwise
@@ -19,7 +19,6 @@ import msgspec
 
 from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
 from .documents import IMAGE_INDEX, Platform
-from .entries import EntryKey, identity_keys
 from .errors import DocumentError
 from .strict_json import Scanner
 from .verdict import IndexOutcome, Verdict
@@ -29,6 +28,8 @@ EMPTY_INDEX = (
 )
 Key = tuple[str, str | None]
 """Digest and format: what the daemon recalls an entry by."""
+EntryKey = tuple[str, str, str, int]
+"""Digest, format, image name, and how many equal ones stand before it: an entry's identity while it is listed."""
 Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
@@ -39,15 +40,6 @@ _INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
 
 class NotUtf8Error(DocumentError):
     """The bytes are not UTF-8: the one fault for which the daemon refuses to start and leaves the file alone."""
-
-
-class Layout(NamedTuple):
-    """The bytes around the descriptors: the white space just inside the brackets, and all that is outside."""
-
-    head: bytes
-    opening: bytes
-    closing: bytes
-    tail: bytes
 
 
 class IndexDifference(NamedTuple):
@@ -100,6 +92,7 @@ class ImageIndex:
         self._gap: bytes | None = None
         self._even = False
         self._lookups = 0
+        self._asked: tuple[str | None, list[int]] = (None, [])
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
         self._names: dict[str | None, int] | None = None
         # How many bytes at the beginning are hashed, and the hash of these.
@@ -132,6 +125,10 @@ class ImageIndex:
         """The descriptors in order, each made when it is asked for; loops over many use the columns."""
         return Descriptors(self.columns)
 
+    def identities(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """The identity of each descriptor, in order."""
+        return zip(self.digests, self.formats, self.names, strict=True)
+
     def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
         """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
         return identity_keys(
@@ -144,8 +141,11 @@ class ImageIndex:
 
     def positions(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order."""
+        if self._asked[0] == digest:
+            return self._asked[1]
         if self._digests is None and self._is_asked_little():
-            return _find_all(self.digests, digest)
+            self._asked = digest, _find_all(self.digests, digest)
+            return self._asked[1]
         if self._digests is None:
             count, others = len(self), dict[str, list[int]]()
             first = dict(zip(reversed(self.digests), range(count - 1, -1, -1), strict=True))
@@ -213,10 +213,6 @@ class ImageIndex:
         hashing.update(view[end:])
         return hashing.hexdigest()
 
-    def matches(self, data: bytes) -> bool:
-        """Whether these bytes are this very index."""
-        return self.data == data
-
     def difference(self, previous: ImageIndex) -> IndexDifference:
         """What changed since ``previous``; an entry is the same by its digest, format, name, and which such it is."""
         if self.data == previous.data:
@@ -264,11 +260,11 @@ class ImageIndex:
         return self.data[self.end(position) : self.start(position + 1)]
 
     @cached_property
-    def layout(self) -> Layout:
-        """The bytes around the descriptors."""
-        data, first, last = self.data, self.columns.first, self.columns.last
+    def brackets(self) -> tuple[bytes, bytes]:
+        """The white space just inside the brackets."""
+        first, last = self.columns.first, self.columns.last
         start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
-        return Layout(data[:first], data[first:start], data[end:last], data[last:])
+        return self.data[first:start], self.data[end:last]
 
     # Edits
 
@@ -347,10 +343,9 @@ class ImageIndex:
 
     def _brackets(self) -> tuple[bytes, bytes]:
         """The white space inside the brackets; where they are empty, what the head's indentation asks for."""
-        layout = self.layout
         if self:
-            return layout.opening, layout.closing
-        indent = _INDENT.search(layout.head)
+            return self.brackets
+        indent = _INDENT.search(self.data[: self.columns.first])
         return (b"\n" + indent[1] * 2, b"\n" + indent[1]) if indent else (b"", b"")
 
     def _common_gap(self) -> bytes:
@@ -438,6 +433,23 @@ class Descriptors(Sequence[Descriptor]):
                 start = end
 
 
+def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
+    """The key of each descriptor, in order."""
+    return identity_keys((one.digest, one.format, one.image_name) for one in descriptors)
+
+
+def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> list[EntryKey]:
+    """The key of each entry by its digest, format and image name, in order."""
+    seen: dict[tuple[str, str, str], int] = {}
+    keys: list[EntryKey] = []
+    for digest, format_, name in identities:
+        identity = (digest, format_ or "", name or "")
+        nth = seen.get(identity, 0)
+        seen[identity] = nth + 1
+        keys.append((*identity, nth))
+    return keys
+
+
 def _find_all(values: Sequence[object], wanted: object) -> list[int]:
     """Where a value stands, in order."""
     found, at = list[int](), -1
@@ -475,8 +487,7 @@ def examine_index(data: bytes | None, previous: ImageIndex | None = None) -> tup
         return Verdict(IndexOutcome.CREATED), None
     try:
         index = ImageIndex.parse(data, previous)
-    except NotUtf8Error as error:
-        return Verdict(IndexOutcome.ERROR, 0, error.message, error.line, error.column), None
     except DocumentError as error:
-        return Verdict(IndexOutcome.RESET, 0, error.message, error.line, error.column), None
+        outcome = IndexOutcome.ERROR if isinstance(error, NotUtf8Error) else IndexOutcome.RESET
+        return Verdict(outcome, 0, error.message, error.line, error.column), None
     return Verdict(IndexOutcome.LOADED, len(index)), index

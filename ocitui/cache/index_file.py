@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from .errors import CacheDirectoryError, ConflictError, CorruptIndexError
-from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, read_to_end
+from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, open_bounded, read_to_end
 from .index import ImageIndex, examine_index
 from .verdict import IndexOutcome, Verdict
 
@@ -63,7 +63,8 @@ class IndexFile(msgspec.Struct, frozen=True):
 def look(directory: Path) -> Signature | None:
     """The signature of index.json, links followed as the daemon does; None where there is none."""
     try:
-        found = os.stat(directory / INDEX_NAME)
+        # A path made of parts costs more than the look.
+        found = os.stat(f"{directory}/{INDEX_NAME}")
     except OSError:
         return None
     return _signature(found)
@@ -71,7 +72,7 @@ def look(directory: Path) -> Signature | None:
 
 def refuse_link(directory: Path) -> None:
     """Raises ConflictError where index.json is a link: what it leads to is not ours to write."""
-    if (directory / INDEX_NAME).is_symlink():
+    if os.path.islink(f"{directory}/{INDEX_NAME}"):
         raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
 
 
@@ -81,25 +82,21 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
     Raises CacheDirectoryError where the directory or the file cannot be read.
     """
     try:
-        fd = os.open(directory / INDEX_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_bounded(directory / INDEX_NAME, MOST_INDEX_BYTES) as file:
+            found, data = os.fstat(file.fileno()), read_to_end(file, MOST_INDEX_BYTES)
     except FileNotFoundError:
         check_directory(directory)
         return IndexFile(None, Verdict(IndexOutcome.CREATED), None)
     except OSError as error:
         check_directory(directory)
-        raise _unreadable(directory, error) from error
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-            return IndexFile(_signature(found), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
-        # Without the copies that a buffered reader makes.
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            data = read_to_end(file, MOST_INDEX_BYTES)
-    except OSError as error:
-        raise _unreadable(directory, error) from error
-    finally:
-        os.close(fd)
+        if error.errno in (errno.EISDIR, errno.EINVAL):
+            kind = "a directory" if error.errno == errno.EISDIR else "not a regular file"
+            return IndexFile(look(directory), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
+        denied = isinstance(error, PermissionError)
+        raise CacheDirectoryError(
+            f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
+            hint="start ocitui as a user who may read it" if denied else "look at the disk's health",
+        ) from error
     settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
     verdict, index = examine_index(data, previous)
     return IndexFile(_signature(found), verdict, index, data if index is None else None, settled)
@@ -119,10 +116,3 @@ def read_patiently(directory: Path, previous: ImageIndex | None = None) -> Index
 
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _unreadable(directory: Path, error: OSError) -> CacheDirectoryError:
-    hint = (
-        "start ocitui as a user who may read it" if isinstance(error, PermissionError) else "look at the disk's health"
-    )
-    return CacheDirectoryError(f"{directory / INDEX_NAME} cannot be read: {error.strerror}", hint=hint)

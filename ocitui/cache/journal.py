@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,22 +18,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from .actor import log_to_host, whoami
+from . import records
+from .actor import log_to_host
 from .disk import Disk, Folder
 from .errors import ConflictError, NoSuchTransactionError
-from .records import (
-    RECORD_VERSION,
-    TRANSACTION_ID,
-    NewerRecordError,
-    Order,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    decode_record,
-    encode_record,
-    order_of,
-    some_of,
-)
+from .records import Order, Transaction, TransactionKind, TransactionState, order_of
 
 JOURNAL_NAME = "journal"
 PUBLISHING = "publishing-"
@@ -48,7 +36,7 @@ _OF_THE_FILE = frozenset(
     (errno.EIO, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EFBIG, errno.EBADMSG, errno.EUCLEAN, errno.ENXIO)
 )
 _ENDED = (TransactionState.VOID, TransactionState.DONE)
-_CHANGED_NOTHING = (TransactionState.PENDING, TransactionState.VOID)
+_CHANGED_NOTHING = {TransactionState.PENDING, TransactionState.VOID}
 
 
 class RecordName(NamedTuple):
@@ -104,7 +92,7 @@ class Journal:
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
         draft = f"{transaction.id}{_DRAFT}"
-        self._disk.write_new(self.folder, draft, encode_record(transaction))
+        self._disk.write_new(self.folder, draft, records.encode_record(transaction))
         self._disk.rename(self.folder, draft, self.folder, _name(transaction.id, TransactionState.PENDING))
         self.sync()
 
@@ -140,7 +128,7 @@ class Journal:
         """Keep the note of a transaction that is done, as far as there is room for it."""
         name, draft = _name(transaction.id, transaction.state), f"{transaction.id}{_DRAFT}"
         with suppress(OSError):
-            self._disk.write_new(self.folder, draft, encode_record(transaction))
+            self._disk.write_new(self.folder, draft, records.encode_record(transaction))
             self._disk.replace(self.folder, draft, self.folder, name)
 
     def read(self, transaction_id: str) -> Transaction:
@@ -150,15 +138,19 @@ class Journal:
                 return self.load(record)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
-    def list(self, states: Iterable[TransactionState] = tuple(TransactionState)) -> Transactions:
-        """The transactions in these states, newest first; a record that may not be acted on is left out."""
-        wanted = set(states)
-        return self._readable(record for record in self.names() if record.state in wanted)
+    def list(self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")) -> Transactions:
+        """The transactions in these states, of this place in the order or later, newest first; a record that may not be
+        acted on is left out."""
+        wanted, readable = set(states), Transactions()
+        for record in self.names():
+            if record.state in wanted and record.order >= since:
+                with suppress(ConflictError):
+                    readable.append(self.load(record))
+        return readable
 
     def since(self, moment: Order) -> Transactions:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
-        changes = (record for record in self.names() if record.state not in _CHANGED_NOTHING)
-        return self._readable(record for record in changes if record.order >= moment)
+        return self.list(set(TransactionState) - _CHANGED_NOTHING, moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
         """The records that may not be acted on, newest first, then what bears no record's name.
@@ -174,7 +166,7 @@ class Journal:
                 self.load(record)
             except ConflictError as error:
                 cause = error.__cause__
-                stays = isinstance(cause, NewerRecordError) or is_passing(cause)
+                stays = isinstance(cause, records.NewerRecordError) or is_passing(cause)
                 refused.append(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause), stays))
         strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
         return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]
@@ -187,10 +179,6 @@ class Journal:
         """The number of the newest transaction; 0 where none has one."""
         return max((record.order[0] for record in self.names()), default=0)
 
-    def first_pending(self) -> Order | None:
-        """The place of the oldest transaction that is pending."""
-        return next((record.order for record in self.pending()), None)
-
     def drop_drafts(self) -> None:
         """Remove records that were never finished, for which nothing had moved yet, and what they were called before
         where a power cut left both names of a rename."""
@@ -199,13 +187,6 @@ class Journal:
             record = _parse_name(name)
             if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
-
-    def _readable(self, wanted: Iterable[RecordName]) -> Transactions:
-        records: Transactions = []
-        for record in wanted:
-            with suppress(ConflictError):
-                records.append(self.load(record))
-        return records
 
     def names(self) -> RecordNames:
         """One for each transaction, newest first."""
@@ -223,7 +204,7 @@ class Journal:
     def load(self, record: RecordName) -> Transaction:
         """Raises ConflictError, caused by an OSError or ValueError, where the record may not be acted on."""
         try:
-            found = decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
+            found = records.decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
         except (ValueError, OSError) as error:
             raise ConflictError(
                 f"the record of transaction {record.id} is not acted on: {reason_of(error)}",
@@ -232,26 +213,9 @@ class Journal:
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
 
 
-def begin(
-    kind: TransactionKind,
-    sequence: int,
-    *,
-    of: str | None = None,
-    names: Iterable[str] = (),
-    digests: Iterable[str] = (),
-) -> Transaction:
-    """An empty transaction of this program, now, with that number."""
-    return Transaction(
-        version=RECORD_VERSION,
-        id=f"{sequence:06d}-{os.urandom(2).hex()}",
-        sequence=sequence,
-        kind=kind,
-        started=time.time(),
-        by=whoami(),
-        of=of,
-        names=list(names),
-        digests=list(digests),
-    )
+def new_id(sequence: int) -> str:
+    """The id of a transaction with that number."""
+    return f"{sequence:06d}-{os.urandom(2).hex()}"
 
 
 def is_passing(error: BaseException | None) -> bool:
@@ -267,7 +231,7 @@ def reason_of(error: BaseException | None) -> str:
 def _told(done: Transaction) -> str:
     """A transaction as one line for the host's log."""
     of = f"of {done.of}" if done.of else ""
-    words = [done.kind, done.id, of, done.about, some_of(done.image_digests)]
+    words = [done.kind, done.id, of, done.about, records.some_of(done.image_digests)]
     return f"{' '.join(filter(None, words))}, by {done.by}"
 
 
@@ -278,7 +242,7 @@ def _name(transaction_id: str, label: str) -> str:
 @lru_cache(1 << 12)
 def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
-    if len(parts) != 3 or parts[2] != "json" or not TRANSACTION_ID.fullmatch(parts[0]):
+    if len(parts) != 3 or parts[2] != "json" or not records.TRANSACTION_ID.fullmatch(parts[0]):
         return None
     transaction_id, label, _ = parts
     if label == PUBLISHED or (label.startswith(PUBLISHING) and label.removeprefix(PUBLISHING).isdecimal()):

@@ -14,10 +14,10 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -25,30 +25,22 @@ import msgspec
 from .disk import Disk, Folder, shared_mode, storage_errors
 from .errors import CacheError, ConflictError
 from .files import open_bounded
-from .lock import taking_turns
-from .own_folder import make_own_folder, open_own_folder
+from .own_folder import open_own_folder, taking_turns
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
-_STAT = rb"(\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20})"
-_SOUND = re.compile(rb"1 " + _STAT + rb" ([0-9a-f]{64}) (\d{1,11}) ([a-z-]+) ([!-~]+)")
-_DAMAGED = re.compile(rb"2 " + _STAT + rb" ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+) ([!-~]+)")
+# Kind, device, inode, size, mtime, sha256, when it was found so, flags or a finding's code, name, what was seen.
+_LINE = re.compile(
+    rb"([12]) (\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20}) ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+)"
+    rb"(?: ([!-~]+))?"
+)
 _PLAIN = ":+"
 # So many of one name are kept: a damaged file that went to the trash may come back by an undo.
 _MOST_DAMAGES = 8
 
 
-class Stat(Protocol):
-    """A file's stat, as far as it is known by it."""
-
-    @property
-    def st_dev(self) -> int: ...
-    @property
-    def st_ino(self) -> int: ...
-    @property
-    def st_size(self) -> int: ...
-    @property
-    def st_mtime_ns(self) -> int: ...
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _OfFile(msgspec.Struct, frozen=True, gc=False):
@@ -62,9 +54,9 @@ class _OfFile(msgspec.Struct, frozen=True, gc=False):
         """By which the file is known to be the same."""
         return self.device, self.inode, self.size, self.modified_ns
 
-    def same_file(self, found: Stat) -> bool:
+    def same_file(self, found: os.stat_result) -> bool:
         """Whether the file was not written since, as far as its stat tells."""
-        return self.identity == (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return self.identity == _identity(found)
 
 
 class Recorded(_OfFile, frozen=True, gc=False):
@@ -102,38 +94,37 @@ Damaged = dict[str, tuple[Damage, ...]]
 def sound_line(name: str, one: Recorded) -> bytes:
     known = {"r": one.read_through, "w": one.whole, "f": one.first_seen}
     flags = "".join(flag for flag, so in known.items() if so) or "-"
-    return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}")
+    return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}".encode())
 
 
 def damaged_line(name: str, one: Damage) -> bytes:
     # What no file name can hold is written as it is shown, which leaves the finding's fingerprint as it is.
     seen = quote(one.seen, safe=_PLAIN, errors="backslashreplace")
-    return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}")
+    return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}".encode())
 
 
 def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
     """Take in every line that is whole, in order; gives how many lines there are."""
-    lines = data.split(b"\n")
-    for line in lines:
+    for text in _whole_lines(data):
+        if found := _LINE.fullmatch(text):
+            kind, *numbers, sha256, at, word, file, seen = found.groups()
+            device, inode, size, modified = map(int, numbers)
+            name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
+            if kind == b"1" and good and seen is None:
+                known = "r" in code, "w" in code, "f" in code
+                sound[name] = Recorded(device, inode, size, modified, good, int(at), *known)
+                no_longer_damaged(damaged, name, sound[name])
+            elif kind == b"2" and seen is not None and code in LASTING_CODES:
+                add_damage(damaged, name, Damage(device, inode, size, modified, good, int(at), code, _text(seen)))
+    return data.count(b"\n")
+
+
+def _whole_lines(data: bytes) -> Iterator[bytes]:
+    """What stands before the checksum of each line that has a right one."""
+    for line in data.split(b"\n"):
         text, _, checksum = line.rpartition(b" ")
-        if b"%08x" % zlib.crc32(text) != checksum:
-            continue
-        if found := _SOUND.fullmatch(text):
-            name, record = _recorded(found)
-            sound[name] = record
-            no_longer_damaged(damaged, name, record)
-        elif found := _DAMAGED.fullmatch(text):
-            name, damage = _damage(found)
-            if damage.code in LASTING_CODES and damage.seen:
-                add_damage(damaged, name, damage)
-    return len(lines) - 1
-
-
-def _is_later(line: bytes) -> bool:
-    """Whether a line is whole and of a kind that this version does not know."""
-    text, _, checksum = line.rpartition(b" ")
-    kind = text.partition(b" ")[0]
-    return kind.isdigit() and kind not in (b"1", b"2") and b"%08x" % zlib.crc32(text) == checksum
+        if b"%08x" % zlib.crc32(text) == checksum:
+            yield text
 
 
 def add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
@@ -151,20 +142,7 @@ def no_longer_damaged(damaged: Damaged, name: str, record: Recorded) -> None:
             del damaged[name]
 
 
-def _recorded(found: re.Match[bytes]) -> tuple[str, Recorded]:
-    device, inode, size, modified, sha256, at, flags, name = found.groups()
-    stat = int(device), int(inode), int(size), int(modified)
-    return _text(name), Recorded(*stat, sha256.decode(), int(at), b"r" in flags, b"w" in flags, b"f" in flags)
-
-
-def _damage(found: re.Match[bytes]) -> tuple[str, Damage]:
-    device, inode, size, modified, sha256, at, code, name, seen = found.groups()
-    stat, good = (int(device), int(inode), int(size), int(modified)), sha256.decode().removeprefix("-")
-    return _text(name), Damage(*stat, good, int(at), code.decode(), _text(seen))
-
-
-def _line(text: str) -> bytes:
-    data = text.encode()
+def _line(data: bytes) -> bytes:
     return b"%s %08x\n" % (data, zlib.crc32(data))
 
 
@@ -207,16 +185,16 @@ class Ledger:
     @classmethod
     def open(cls, directory: Path) -> Ledger:
         """Read it; where it cannot be read it is empty, and ``problem`` says why."""
-        ledger = cls(directory)
+        ledger, data = cls(directory), b""
         try:
-            data = _content(directory)
+            with open_own_folder(directory) as own:
+                data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
+        except (FileNotFoundError, ConflictError):
+            pass
         except OSError as error:
-            data, ledger.problem = b"", f"the ledger cannot be read: {error.strerror}"
+            ledger.problem = f"the ledger cannot be read: {error.strerror}"
         ledger._lines = read_lines(data, ledger.sound, ledger.damaged)
         return ledger
-
-    def __len__(self) -> int:
-        return len(self.sound)
 
     @property
     def unwritten(self) -> bool:
@@ -227,14 +205,14 @@ class Ledger:
         """What is known of the packed file of that name."""
         return self.sound.get(name)
 
-    def damage(self, name: str, found: Stat) -> Damage | None:
+    def damage(self, name: str, found: os.stat_result) -> Damage | None:
         """What a deep check found wrong with the packed file of that name, where it is still the same file."""
         return next((one for one in self.damaged.get(name, ()) if one.same_file(found)), None)
 
     def record(
         self,
         name: str,
-        found: Stat,
+        found: os.stat_result,
         sha256: str,
         *,
         checked: float | None = None,
@@ -243,9 +221,8 @@ class Ledger:
         first_seen: bool = False,
     ) -> Recorded:
         """Note a sound file; `flush` writes it down."""
-        stat = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
         at = int(time.time() if checked is None else checked)
-        record = Recorded(*stat, sha256, at, read_through, whole, first_seen)
+        record = Recorded(*_identity(found), sha256, at, read_through, whole, first_seen)
         with self._lock:
             self.sound[name] = record
             no_longer_damaged(self.damaged, name, record)
@@ -253,12 +230,12 @@ class Ledger:
         return record
 
     def note_damage(
-        self, name: str, found: Stat, code: str, seen: str, sha256: str = "", *, when: float | None = None
+        self, name: str, found: os.stat_result, code: str, seen: str, sha256: str = "", *, when: float | None = None
     ) -> Damage:
         """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
         writes it down."""
         at = int(time.time() if when is None else when)
-        damage = Damage(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, sha256, at, code, seen)
+        damage = Damage(*_identity(found), sha256, at, code, seen)
         with self._lock:
             add_damage(self.damaged, name, damage)
             self._waiting.append(damaged_line(name, damage))
@@ -274,7 +251,7 @@ class Ledger:
                 return
             with (
                 storage_errors("write to the ledger"),
-                make_own_folder(self._directory, self._disk) as own,
+                open_own_folder(self._directory, making=self._disk) as own,
                 taking_turns(own, self._disk, _LOCK_NAME),
             ):
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), shared_mode(0o644, own.stat()))
@@ -292,20 +269,12 @@ class Ledger:
         there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
         kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
         bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
-        lines = [line + b"\n" for line in data.split(b"\n") if _is_later(line)]
+        kinds = ((text, text.partition(b" ")[0]) for text in _whole_lines(data))
+        lines = [_line(text) for text, kind in kinds if kind.isdigit() and kind not in (b"1", b"2")]
         lines += [sound_line(name, record) for name, record in kept.items()]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), shared_mode(0o644, own.stat()))
         self.sound, self.damaged, self._lines = kept, bad, len(lines)
-
-
-def _content(directory: Path) -> bytes:
-    """The ledger's bytes, none where there is no ledger. Raises OSError."""
-    try:
-        with open_own_folder(directory) as own:
-            return own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
-    except (FileNotFoundError, ConflictError):
-        return b""
 
 
 def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
@@ -318,7 +287,7 @@ def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk
             found = os.fstat(file.fileno())
             known = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
-        ledger.record(packed.name, found, known.removeprefix("sha256:"), first_seen=sha256 is None)
+        ledger.record(packed.name, found, known, first_seen=sha256 is None)
         ledger.flush()
 
 

@@ -1,7 +1,8 @@
 """The names of a cache directory with their stat, in columns: by one listing, kept up to date name by name.
 
 A row for each digest, and in it a place for each of the files that its entries may have: what 100,000 entries need is
-a few arrays. Any other name has its own `Fact`.
+a few arrays. Any other name has its own `Fact`. An `Entry` is what the index and the listing say of a descriptor;
+whether that is right, the doctor judges.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
@@ -29,6 +31,7 @@ from .files import (
     usual_digest,
     valid_digest,
 )
+from .index import EntryKey, entry_keys
 from .names import PackedFormat
 
 SUFFIXES: dict[str, FileKind | PackedFormat] = {
@@ -211,10 +214,10 @@ class Listing:
         self.digests: list[str] = list(self.rows)
         self.others: dict[str, Fact] = {}
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
-        places = len(self.digests) * WIDTH
-        self.modes, self.sizes = array("H", bytes(2 * places)), array("q", bytes(8 * places))
-        self.modified, self.changed = array("q", bytes(8 * places)), array("q", bytes(8 * places))
-        self.inodes = array("Q", bytes(8 * places))
+        self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
+        self.modified, self.changed = array("q"), array("q")
+        for column in self._columns:
+            column.frombytes(bytes(len(self.digests) * WIDTH * column.itemsize))
         self.odd: dict[int, Fact] = {}
         """By place, what has more to it than the columns hold: several names, another device, no stat."""
         self._device = 0
@@ -382,20 +385,19 @@ class Listing:
                 yield number
 
     def documents(self, digest: str) -> list[FileKind]:
+        """Which of its two there are."""
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]
 
-    def has_documents(self, digest: str) -> bool:
-        """Whether both are there."""
-        row = self.rows.get(digest)
-        return row is not None and self.has(row * WIDTH + MANIFEST) and self.has(row * WIDTH + CONFIG)
+    @property
+    def _columns(self) -> tuple[array[int], ...]:
+        return self.modes, self.sizes, self.inodes, self.modified, self.changed
 
     def _row(self, row: int) -> tuple[object, ...]:
         """All that is known of a row's files."""
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
-        columns = (self.modes, self.sizes, self.modified, self.changed, self.inodes)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
-        return *(column[places] for column in columns), odd, self._device
+        return *(column[places] for column in self._columns), odd, self._device
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
@@ -403,7 +405,7 @@ class Listing:
             return row * WIDTH + suffix
         part = part_of(name)
         row = self.rows.get(part[0]) if part is not None else None
-        return None if part is None or row is None else row * WIDTH + PLACES[_suffix(part[1])]
+        return None if part is None or row is None else row * WIDTH + _PLACE_OF[part[1]]
 
     def put(self, name: str, fact: Fact | None) -> None:
         """Note what a name is by now; None where nothing has it."""
@@ -416,7 +418,7 @@ class Listing:
         row = self.rows.get(part[0])
         if row is None:
             row = self.add_row(part[0])
-        place = row * WIDTH + PLACES[_suffix(part[1])]
+        place = row * WIDTH + _PLACE_OF[part[1]]
         self.odd.pop(place, None)
         one = fact or Fact(0)
         self.modes[place], self.sizes[place], self.inodes[place] = one.mode, one.size, one.inode
@@ -429,12 +431,13 @@ class Listing:
         row = self.rows[digest] = len(self.digests)
         self.digests.append(digest)
         if row * WIDTH >= len(self.modes):
-            for column in (self.modes, self.sizes, self.modified, self.changed, self.inodes):
+            for column in self._columns:
                 column.frombytes(bytes(_MORE_ROWS * WIDTH * column.itemsize))
         return row
 
 
 _SUFFIX_AT = list(SUFFIXES)
+_PLACE_OF = {kind: place for place, kind in enumerate(SUFFIXES.values())}
 _FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
 _DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
 _NOT_ODD = [None] * WIDTH
@@ -448,5 +451,46 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
     return found[1], SUFFIXES[found[2]]
 
 
-def _suffix(kind: FileKind | PackedFormat) -> str:
-    return f"{kind}.json" if isinstance(kind, FileKind) else str(kind)
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A descriptor, and what the directory holds for it.
+
+    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's mtime,
+    in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown.
+    """
+
+    key: EntryKey
+    name: str
+    reference: str
+    digest: str
+    format: str
+    platform: str
+    packed_size: int | None
+    modified: float | None
+    descriptor: Descriptor
+
+
+def list_entries(descriptors: Sequence[Descriptor], listing: Listing) -> list[Entry]:
+    """An entry for each descriptor, in order."""
+    found: list[Entry] = []
+    for key, one in zip(entry_keys(descriptors), descriptors, strict=True):
+        fact = listing.get(one.packed_file) if one.packed_file else None
+        there = fact if fact is not None and fact.regular else None
+        found.append(
+            Entry(
+                key,
+                name_without_tag(one.image_name, one.reference),
+                one.reference or "",
+                one.digest,
+                one.format or "",
+                str(one.platform or ""),
+                there.size if there else None,
+                there.modified_ns / 1e9 if there else None,
+                one,
+            )
+        )
+    return found
+
+
+def name_without_tag(image_name: str | None, reference: str | None) -> str:
+    name = image_name or ""
+    return name.removesuffix(f":{reference}") if reference else name

@@ -114,20 +114,19 @@ def explain_resolve(directory: Path, index: ImageIndex, name: ImageName, format:
     spelling = str(name)
     reasons = [Reason(True, f"krata spells the name {spelling!r}")]
     carriers = [at for at, carried in enumerate(index.names) if carried == spelling]
+    missed = "" if carriers else "no entry carries this name"
     if name.reference == LATEST:
         carried = f"; {len(carriers)} entries carry it" if carriers else ""
-        reasons.append(Reason(False, f"the tag {LATEST!r} is never resolved from the cache: the daemon pulls{carried}"))
-        return Explanation(tuple(reasons))
-    if not carriers:
-        reasons.append(Reason(False, "no entry carries this name"))
-        return Explanation(tuple(reasons))
+        missed = f"the tag {LATEST!r} is never resolved from the cache: the daemon pulls{carried}"
+    if missed:
+        return Explanation((*reasons, Reason(False, missed)))
     for at in carriers[:-1]:
         one = _short(index.descriptors[at])
         reasons.append(Reason(True, f"entry {at + 1} carries it, overruled by a later one: {one}"))
     at, winner = carriers[-1], index.descriptors[carriers[-1]]
     reasons.append(Reason(True, f"entry {at + 1} carries it and wins, as the last of that name: {_short(winner)}"))
     rest = explain_recall(directory, index, name, winner.digest, format)
-    return Explanation((*reasons, *rest.reasons), rest.descriptor, rest.image, rest.error)
+    return msgspec.structs.replace(rest, reasons=(*reasons, *rest.reasons))
 
 
 def explain_recall(
@@ -140,21 +139,21 @@ def explain_recall(
         there = f"it is there as {', '.join(formats)}" if formats else "no entry has this digest"
         return Explanation((Reason(False, f"no entry of {digest} in format {format}: {there}"),))
     reasons = [Reason(True, f"the index has {_short(descriptor)}")]
+
+    def ended(text: str, image: PackedImage | None = None, error: str = "") -> Explanation:
+        return Explanation((*reasons, Reason(image is not None, text)), descriptor, image, error)
+
     if not usable_digest(digest):
-        reasons.append(Reason(False, f"{digest!r} cannot be a file name"))
-        return Explanation(tuple(reasons), descriptor)
+        return ended(f"{digest!r} cannot be a file name")
     for kind, file in file_names(digest, format).items():
-        problem = _file_problem(directory / file)
-        reasons.append(Reason(not problem, f"{kind} {file}: {problem or 'a regular file'}"))
-        if problem:
-            return Explanation(tuple(reasons), descriptor)
+        if problem := _file_problem(directory / file):
+            return ended(f"{kind} {file}: {problem}")
+        reasons.append(Reason(True, f"{kind} {file}: a regular file"))
     try:
         image = recall(directory, index, name, digest, format)
     except DocumentError as error:
-        reasons.append(Reason(False, f"the daemon cannot read {error.placed}, at any lookup"))
-        return Explanation(tuple(reasons), descriptor, error=error.placed)
-    reasons.append(Reason(image is not None, "both documents parse" if image else "a file vanished meanwhile"))
-    return Explanation(tuple(reasons), descriptor, image)
+        return ended(f"the daemon cannot read {error.placed}, at any lookup", error=error.placed)
+    return ended("both documents parse" if image else "a file vanished meanwhile", image)
 
 
 def _short(descriptor: Descriptor) -> str:

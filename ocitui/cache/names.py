@@ -14,9 +14,8 @@ from .errors import AmbiguousDigestError, InvalidNameError
 
 DEFAULT_HOSTNAME = "mirror.gcr.io"
 DEFAULT_NAMESPACE = "library/"
-_PORT = re.compile(r"\+?[0-9]+", re.ASCII)
+_PORT = re.compile(r"\+?0*([0-9]{1,5})")
 _LARGEST_PORT = 65_535
-_PORT_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +61,10 @@ def _split_host(text: str) -> tuple[str, int | None, str]:
 
 
 def _parse_port(port: str, text: str) -> int:
-    digits = port.removeprefix("+").lstrip("0") or "0"
-    if not _PORT.fullmatch(port) or len(digits) > _PORT_DIGITS or int(digits) > _LARGEST_PORT:
+    found = _PORT.fullmatch(port)
+    if found is None or int(found[1]) > _LARGEST_PORT:
         raise InvalidNameError(f"{text!r} is not an image name: {port!r} is not a port")
-    return int(digits)
+    return int(found[1])
 
 
 def _split_name(text: str) -> tuple[str, str | None, str | None]:

@@ -33,11 +33,6 @@ _MOST_DIGITS = 20  # more than any file's size has; int() refuses thousands
 _PAX_RECORD = re.compile(rb"(\d{1,9}) ")
 
 
-def begins_as_tar(head: bytes) -> bool:
-    """Whether the first block is a header with the right checksum."""
-    return len(head) >= BLOCK and _header_problem(head[:BLOCK]) is None
-
-
 def tar_problem(fd: int, size: int) -> str | None:
     """Why a tar of ``size`` bytes is not whole, None where it is. Raises OSError."""
     at, pax_size = 0, None
@@ -165,7 +160,7 @@ def check_packed_file(fd: int, size: int) -> PackedCheck:
     head = os.pread(fd, _HEAD, 0)
     if head.startswith(_SQUASHFS_MAGIC):
         return _check_squashfs(head, size)
-    if begins_as_tar(head):
+    if len(head) >= BLOCK and _header_problem(head[:BLOCK]) is None:
         return _checked(PackedFormat.TAR, tar_problem(fd, size))
     if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC_BYTES:
         return _check_erofs(fd, head, size)

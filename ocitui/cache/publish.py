@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from .backups import keep_again, keep_backup
 from .disk import Folder
-from .edits import EditCall
+from .edits import Edit
 from .errors import ConflictError
+from .file_steps import source_of
 from .files import INDEX_NAME, read_kernel_file
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
-from .records import Moved, Placed, Swap, order_of
+from .journal import PUBLISHED, PUBLISHING
+from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict
 from .workspace import Workspace
 
@@ -41,35 +41,50 @@ COMPARED_ONLY = (
 )
 
 
-class Observer(Protocol):
-    """Is told just before an index is published and just after: see `transactions.Marks`."""
+class Marks:
+    """How far the publishing of a transaction's index came, kept in the record's name of one that is marked."""
 
-    def ready(self, inode: int) -> None: ...
+    def __init__(self, space: Workspace, transaction: Transaction) -> None:
+        self._journal = space.journal
+        self.transaction = transaction
 
-    def withdrawn(self) -> None: ...
+    def ready(self, inode: int) -> None:
+        """The index is written, as the file with this inode, and takes its place next."""
+        if self.transaction.marked:
+            self._advance(f"{PUBLISHING}{inode}")
+            self._journal.sync()
 
-    def published(self) -> None: ...
+    def withdrawn(self) -> None:
+        """It did not; were that lost, no index of that inode would be found."""
+        self._advance("")
+
+    def published(self) -> None:
+        """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
+        self._advance(PUBLISHED)
+
+    def _advance(self, stage: str) -> None:
+        if self.transaction.marked and self.transaction.stage != PUBLISHED:
+            self.transaction = self._journal.advance(self.transaction, stage)
 
 
-def publish_edit(
-    space: Workspace, base: IndexFile, edit: EditCall, draft: str, observer: Observer | None = None
-) -> ImageIndex:
+def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, marks: Marks) -> ImageIndex:
     """Publish ``edit`` of the index on disk, and give the index as it then is.
 
     ``draft`` is a name in the staging folder, free to use, that begins with the transaction's id; ``space.published``
-    notes what was written. ``edit`` must take any sound index: it is made again on whatever another writer left. Raises
+    notes what was written. The edit is made again on whatever another writer left. Raises
     OSError, CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
     """
     refuse_link(space.directory)
     # Updates of others that were displaced: the index each was made of, and what they made of it.
     owed: list[tuple[ImageIndex, ImageIndex]] = []
     ours: ImageIndex | None = None
+    make = edit.on(base.contents)
     for _ in range(_ATTEMPTS):
         before = _with_owed(base.contents, owed, ours)
         # Hashed first, so that of what is appended nothing is hashed again.
         before.sha256  # noqa: B018
-        new = edit(before)
-        if _put_in_place(space, base, new, draft, observer):
+        new = make(before)
+        if _put_in_place(space, base, new, draft, marks):
             displaced = _displaced(space, base, ours, draft)
             if displaced is None or displaced is base.index:
                 return new
@@ -82,7 +97,7 @@ def publish_edit(
 
 def _with_owed(now: ImageIndex, owed: list[tuple[ImageIndex, ImageIndex]], ours: ImageIndex | None) -> ImageIndex:
     """The index on disk with every displaced update in it again."""
-    if len(owed) == 1 and ours is not None and now.matches(ours.to_bytes()):
+    if len(owed) == 1 and ours is not None and now.data == ours.data:
         # Nobody wrote since: what was displaced is all there is to start from.
         return owed[0][1]
     for common, theirs in owed:
@@ -99,23 +114,22 @@ def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageInd
     return left.inserted([(len(left), descriptor, None) for descriptor in added])
 
 
-def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, observer: Observer | None) -> bool:
+def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, marks: Marks) -> bool:
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
-    space.disk.write_new(space.staging, draft, new.to_bytes(), like)
+    space.disk.write_new(space.staging, draft, new.data, like)
     written = space.staging.lstat(draft)
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)
         return False
-    if observer and written:
-        observer.ready(written.st_ino)
+    if written is not None:
+        marks.ready(written.st_ino)
     if not base.exists:
         try:
             space.disk.rename(space.staging, draft, space.root, INDEX_NAME)
         except FileExistsError:
-            if observer:
-                observer.withdrawn()
+            marks.withdrawn()
             space.disk.unlink(space.staging, draft)
             return False
     elif not space.disk.exchange(space.staging, draft, space.root, INDEX_NAME):
@@ -125,8 +139,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
         space.notes.append(COMPARED_ONLY)
     space.index_changed = True
     space.disk.sync_folder(space.root)
-    if observer:
-        observer.published()
+    marks.published()
     _note_published(space, new, written)
     return True
 
@@ -134,12 +147,9 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
 def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
     """Remember the index with its file's signature, unless another writer is in the file already."""
     now = look(space.directory)
-    if now is None or written is None:
-        space.published = None
-        return
-    ours = (now.inode, now.size, now.modified_ns) == (written.st_ino, written.st_size, written.st_mtime_ns)
-    verdict = Verdict(IndexOutcome.LOADED, len(new))
-    space.published = IndexFile(now, verdict, new) if ours else None
+    here = now and (now.inode, now.size, now.modified_ns)
+    ours = written is not None and here == (written.st_ino, written.st_size, written.st_mtime_ns)
+    space.published = IndexFile(now, Verdict(IndexOutcome.LOADED, len(new)), new) if ours else None
 
 
 def _still(space: Workspace, base: IndexFile) -> bool:
@@ -149,18 +159,7 @@ def _still(space: Workspace, base: IndexFile) -> bool:
     latest = read_patiently(space.directory)
     if base.index is None or latest.index is None:
         return base.exists == latest.exists and latest.verdict.sound
-    return base.index.matches(latest.index.to_bytes())
-
-
-def _untouched(found: os.stat_result | None, base: IndexFile) -> bool:
-    """Whether a file is the one that was read, by all that a rename leaves as it is; false says nothing."""
-    was = base.signature
-    return (
-        was is not None
-        and base.settled
-        and found is not None
-        and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == was[:4]
-    )
+    return base.index.data == latest.index.data
 
 
 def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft: str) -> ImageIndex | None:
@@ -177,13 +176,17 @@ def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft
             "new one: check tells whether it did"
         )
     found: ImageIndex | None = base.index
-    if not _untouched(space.staging.lstat(draft), base):
+    there, was = space.staging.lstat(draft), base.signature
+    # That it is the file which was read, all that a rename leaves as it is may tell; that it is not, the bytes alone.
+    if not (
+        there and was and base.settled and was[:4] == (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
+    ):
         data = _read_displaced(space, base.index, draft)
-        if not base.index.matches(data):
+        if data != base.index.data:
             found = examine_index(data)[1]
     if found is None and not writers:
         space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
-    elif found is base.index and ours is not None and not writers and base.index.matches(ours.to_bytes()):
+    elif found is base.index and ours is not None and not writers and base.index.data == ours.data:
         # It was written here a moment ago, and lacks the update that is owed.
         space.disk.unlink(space.staging, draft)
     else:
@@ -197,7 +200,7 @@ def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         data = space.staging.read(draft)
-        if base.matches(data) or examine_index(data)[1] is not None or time.monotonic() >= deadline:
+        if base.data == data or examine_index(data)[1] is not None or time.monotonic() >= deadline:
             return data
         time.sleep(_PAUSE)
 
@@ -211,23 +214,15 @@ def await_writers(space: Workspace, folder: Folder, name: str) -> str:
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return ""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
-    except OSError:
-        return _settle()
-    try:
+    granted: bool | None = None
+    with suppress(OSError), folder.open_file(name) as file:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (granted := _is_granted(fd)) is False:
+        while (granted := _is_granted(file.fileno())) is False:
             if time.monotonic() >= deadline:
                 return _writers_of(found)
             time.sleep(_PAUSE)
-        return "" if granted else _settle()
-    finally:
-        os.close(fd)
-
-
-def _settle() -> str:
-    time.sleep(SETTLE_SECONDS)
+    if granted is None:
+        time.sleep(SETTLE_SECONDS)
     return ""
 
 
@@ -272,10 +267,10 @@ def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: 
 
     Where that cannot be, it goes to the trash.
     """
-    try:
-        if not _kept(space, draft, index, stalled=stalled):
-            space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
-    except OSError:
+    kept = False
+    with suppress(OSError):
+        kept = _kept(space, draft, index, stalled=stalled)
+    if not kept:
         with suppress(OSError):
             space.disk.rename(space.staging, draft, space.trash, f"{draft}~{INDEX_NAME}")
 
@@ -286,15 +281,14 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
     if found is None:
         return True
     # Who still has it open may have written anything.
-    content = (hashlib.sha256(space.staging.read(draft)).hexdigest() if stalled else index.sha256)[:32]
+    content = (space.staging.sha256(draft) if stalled else index.sha256)[:32]
     again = None if stalled else keep_again(space.directory, copies, index, content, number)
     if again is not None:
         space.disk.unlink(space.staging, draft)
         return True
     backup = copies.new(number, len(index), content, stalled=stalled)
     if stalled or (found.st_nlink == 1 and found.st_uid == os.geteuid()):
-        space.disk.rename(space.staging, draft, copies.folder, backup.name)
-        space.disk.sync_folder(copies.folder)
+        copies.take(backup, space.staging, draft)
     else:
         if copies.put(backup, space.staging.read(draft), found) is None:
             return False
@@ -303,61 +297,39 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
     return True
 
 
-def publish_replacement(space: Workspace, swap: Swap, observer: Observer) -> None:
+def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
     """Replace index.json whole, by a file of the staging folder or the trash, or take it away.
 
     Raises OSError, and ConflictError where another program wrote a sound one meanwhile.
     """
-    observer.ready(swap.new.inode if swap.new else 0)
-    if swap.new is None:
-        assert swap.old is not None
-        _take_away(space, swap.old)
-        if not is_taken_away(space, swap):
+    old, new = swap.old, swap.new
+    marks.ready(new.inode if new else 0)
+    folder, name = source_of(space, new) if new else (space.staging, "")
+    if old and new and space.disk.exchange(folder, name, space.root, INDEX_NAME):
+        space.index_changed = True
+        # What it displaced goes to the trash once all is done.
+        if gave_back(space, folder, name, swap):
+            raise _beaten()
+    else:
+        if old:
+            # To the trash, durably before anything else takes its place.
+            space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
+            space.index_changed = True
+            space.disk.sync_folder(space.trash)
+        if old and new:
+            space.notes.append(COMPARED_ONLY)
+        if new:
+            space.index_changed = False
+            try:
+                space.disk.rename(folder, name, space.root, INDEX_NAME)
+            except FileExistsError:
+                raise _beaten() from None
+            space.index_changed = True
+        elif not is_taken_away(space, swap):
             space.index_changed = False
             raise _beaten()
-    elif swap.old is None:
-        _put_down(space, swap.new)
-    else:
-        _exchange(space, swap.old, swap.new, swap.old_sha256)
     space.disk.sync_folder(space.root)
-    observer.published()
-
-
-def _take_away(space: Workspace, old: Moved) -> None:
-    """To the trash, durably before anything else takes its place."""
-    space.disk.rename(space.root, INDEX_NAME, space.trash, old.trash)
-    space.index_changed = True
-    space.disk.sync_folder(space.trash)
-
-
-def _exchange(space: Workspace, old: Moved, new: Placed, old_sha256: str) -> None:
-    folder, name = index_source(space, new)
-    if space.disk.exchange(folder, name, space.root, INDEX_NAME):
-        space.index_changed = True
-        if gave_back(space, folder, name, Swap(old, new, old_sha256)):
-            raise _beaten()
-        # The trash is synced once all is done.
-        space.disk.rename(folder, name, space.trash, old.trash)
-    else:
-        space.notes.append(COMPARED_ONLY)
-        _take_away(space, old)
-        space.index_changed = False
-        _put_down(space, new)
-
-
-def _put_down(space: Workspace, new: Placed) -> None:
-    """Put the new index where none is."""
-    folder, name = index_source(space, new)
-    try:
-        space.disk.rename(folder, name, space.root, INDEX_NAME)
-    except FileExistsError:
-        raise _beaten() from None
-    space.index_changed = True
-
-
-def index_source(space: Workspace, new: Placed) -> tuple[Folder, str]:
-    """Where the new index comes from."""
-    return (space.trash, new.trash) if new.trash is not None else (space.staging, new.staging or "")
+    marks.published()
 
 
 def is_taken_away(space: Workspace, swap: Swap) -> bool:
@@ -401,8 +373,8 @@ def is_same(folder: Folder, name: str, was: Moved | Placed | None, sha256: str) 
     if found is None or was is None:
         return found is None and was is None
     if sha256:
-        return stat.S_ISREG(found.st_mode) and hashlib.sha256(folder.read(name)).hexdigest() == sha256
-    return (found.st_size, found.st_mtime_ns, found.st_ino) == (was.size, was.modified_ns, was.inode)
+        return folder.sha256(name) == sha256
+    return was.matches(found)
 
 
 def _bytes_of(folder: Folder, name: str) -> bytes | None:

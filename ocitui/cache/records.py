@@ -1,16 +1,18 @@
 """The records of the journal: what a transaction takes out of the index and the directory, and puts in.
 
-A record is input: it may have come from another host or another hand. `check_record` says whether one may be acted on:
+A record is input: it may have come from another host or another hand. `decode_record` gives one that may be acted on:
 every name in it is one of a file directly in its directory, every number in range, every text that goes into the index
 one that may stand there.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
 
@@ -27,14 +29,20 @@ Identity = tuple[str, str | None, str | None]
 LARGEST_SEQUENCE = 99_999_999
 """The last number there is; a name with a greater one is none of ours, so that no file can use the numbers up."""
 TRANSACTION_ID = re.compile(r"(?:(?P<sequence>\d{6,8})|\d{8}T\d{12})-[0-9a-f]{4}")
-_GAP = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
-_SPACE = re.compile(r"[ \t\r\n]*")
-_KIND = re.compile(r"[a-z][a-z-]{0,31}")
 _TOLD = 3
-_MOST_ITEMS = 2_000_000
-_LONGEST_TEXT = 8192
-_LATEST = 1 << 33  # seconds since the epoch: the year 2242
-_LARGEST = (1 << 63) - 1
+_LARGEST, _LARGEST_INODE = (1 << 63) - 1, (1 << 64) - 1
+
+# What of a record must be so, or it is not read; `_problems` says the rest.
+Size = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+Inode = Annotated[int, msgspec.Meta(ge=0)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+ModeBits = Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+Text = Annotated[str, msgspec.Meta(max_length=8192)]
+Gap = Annotated[str, msgspec.Meta(pattern=r"\A[ \t\r\n]*,[ \t\r\n]*\Z")]
+Space = Annotated[str, msgspec.Meta(pattern=r"\A[ \t\r\n]*\Z")]
+Many = msgspec.Meta(max_length=2_000_000)
+Moment = Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]
+"""Seconds since the epoch, before the year 2242."""
 
 
 class TransactionKind(StrEnum):
@@ -74,11 +82,11 @@ class RecordedDescriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     raw: str
-    position: int
+    position: Size
     before: str | None = None
-    gap: str | None = None
-    twins: int = 0
-    packed_size: int = 0
+    gap: Gap | None = None
+    twins: Size = 0
+    packed_size: Size = 0
     packed_ns: int = 0
 
     @property
@@ -93,41 +101,55 @@ def some_of(names: Iterable[str]) -> str:
     return ", ".join(known[:_TOLD]) + more
 
 
-def identity_of(descriptor: Descriptor) -> Identity:
-    return descriptor.digest, descriptor.format, descriptor.image_name
-
-
 def neighbour_of(identity: Identity) -> str:
     """What a record knows an entry by that stood beside another: a hash of its identity."""
     joined = "\0".join(part or "" for part in identity)
     return "#" + blake2b(joined.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-class Moved(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file of the cache that goes to the trash: its size in bytes and mtime then, and its inode where that is known
-    (else 0); ``trash`` is its name there, left out of a record where it is the usual one."""
+class RecordedFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file by its name in the cache, and what it is known by: size in bytes, mtime, and inode (0: not known)."""
 
     name: str
-    size: int
-    modified_ns: int
-    inode: int = 0
+    size: Size
+    modified_ns: Nanoseconds
+    inode: Inode = 0
+
+    def matches(self, found: os.stat_result | None) -> bool:
+        """Whether a file is still this one."""
+        if found is None or (found.st_size, found.st_mtime_ns) != (self.size, self.modified_ns):
+            return False
+        return self.inode in (0, found.st_ino)
+
+
+class Moved(RecordedFile, frozen=True, omit_defaults=True):
+    """A file of the cache that goes to the trash; ``trash`` is its name there, left out of a record where it is the
+    usual one."""
+
     trash: str = ""
 
+    @classmethod
+    def of(cls, found: os.stat_result, transaction_id: str, name: str, aside: str = "") -> Moved:
+        """The move of this file, under its usual name there unless another is given."""
+        trash = aside or trash_name(transaction_id, name)
+        return cls(name, found.st_size, found.st_mtime_ns, found.st_ino, trash)
 
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class Placed(RecordedFile, frozen=True, omit_defaults=True):
     """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder. Size in bytes, mtime and inode are what it is known by.
+    both a path and a staging name, through that folder.
 
     Only the program that made the transaction acts on ``path``; in a record it says no more than where a file was.
     """
 
-    name: str
-    size: int
-    modified_ns: int
-    inode: int
     trash: str | None = None
     staging: str | None = None
     path: str | None = None
+
+    @classmethod
+    def of(cls, found: os.stat_result, name: str, **source: str | None) -> Placed:
+        """The coming of this file under a name of the cache."""
+        return cls(name, found.st_size, found.st_mtime_ns, found.st_ino, **source)
 
 
 class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,12 +164,12 @@ class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
     new_sha256: str = ""
 
 
-class Mode(msgspec.Struct, frozen=True):
-    """Permission bits of a name in the cache directory, changed."""
+class ChangeMode(msgspec.Struct, frozen=True):
+    """A regular file or directory of the cache whose permission bits change from ``old`` to ``new``."""
 
     name: str
-    old: int
-    new: int
+    old: ModeBits
+    new: ModeBits
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -165,29 +187,29 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     names, of entries that it was to take out of the index and that were gone already.
     """
 
-    version: int = 1
+    version: Annotated[int, msgspec.Meta(ge=1)] = 1
     id: str
     sequence: int = 0
-    kind: str
-    started: float
-    by: str
+    kind: Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z-]{0,31}\Z")]
+    started: Moment
+    by: Text
     of: str | None = None
-    names: list[str] = []
-    digests: list[str] = []
-    displaced: list[Moved] = []
-    placed: list[Placed] = []
-    modes: list[Mode] = []
-    removed: list[RecordedDescriptor] = []
-    added: list[RecordedDescriptor] = []
-    absent: list[Identity] = []
+    names: list[Text] = []
+    digests: list[Text] = []
+    displaced: Annotated[list[Moved], Many] = []
+    placed: Annotated[list[Placed], Many] = []
+    modes: Annotated[list[ChangeMode], Many] = []
+    removed: Annotated[list[RecordedDescriptor], Many] = []
+    added: Annotated[list[RecordedDescriptor], Many] = []
+    absent: Annotated[list[tuple[Text, Text | None, Text | None]], Many] = []
     swap: Swap | None = None
-    discarded: list[Moved] = []
-    opening: str = ""
-    closing: str = ""
+    discarded: Annotated[list[Moved], Many] = []
+    opening: Space = ""
+    closing: Space = ""
     marked: bool = False
     state: TransactionState = TransactionState.PENDING
     stage: str = ""
-    note: str = ""
+    note: Text = ""
 
     @property
     def order(self) -> Order:
@@ -251,7 +273,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """The entries that it took out of the index, or found gone: what it explains where a later index lacks them."""
         if self.swap is not None and self.state is TransactionState.UNDONE:
             return []
-        return [*(identity_of(one.descriptor) for one in self.removed), *self.absent]
+        return [*(one.descriptor.identity for one in self.removed), *self.absent]
 
 
 def order_of(transaction_id: str) -> Order:
@@ -311,7 +333,8 @@ def decode_record(data: bytes, transaction_id: str) -> Transaction:
         return moved if moved.trash else msgspec.structs.replace(moved, trash=trash_name(transaction_id, moved.name))
 
     found = _with_moves(found, named)
-    check_record(found)
+    for problem in _problems(found):
+        raise ValueError(problem)
     return found
 
 
@@ -346,60 +369,31 @@ def _with_moves(found: Transaction, change: Callable[[Moved], Moved]) -> Transac
     return msgspec.structs.replace(found, displaced=displaced, discarded=discarded, swap=swap)
 
 
-def check_record(found: Transaction) -> None:
-    """Raises ValueError where a record must not be acted on, with the reason."""
-    for problem in _problems(found):
-        raise ValueError(problem)
-
-
 def _problems(found: Transaction) -> Iterator[str]:
-    if found.version < 1 or order_of(found.id)[0] != found.sequence:
-        yield f"its version {found.version} or number {found.sequence} is none"
-    if not 0 <= found.started < _LATEST:
-        yield "its time is out of range"
-    if not _KIND.fullmatch(found.kind):
-        yield f"it is of no kind: {found.kind[:40]!r}"
+    """Why a record must not be acted on."""
+    if order_of(found.id)[0] != found.sequence:
+        yield f"its number {found.sequence} is none"
     if found.of is not None and not TRANSACTION_ID.fullmatch(found.of):
         yield f"it reverses no transaction: {found.of[:80]!r}"
-    texts = (found.by, found.note, *found.names, *found.digests, *(part for one in found.absent for part in one))
-    if any(len(text) > _LONGEST_TEXT for text in texts if text is not None):
-        yield "a text in it is too long"
-    lists: tuple[list[object], ...] = (
-        found.displaced, found.placed, found.modes, found.removed, found.added, found.discarded, found.absent
-    )  # type: ignore[assignment]  # fmt: skip
-    if any(len(items) > _MOST_ITEMS for items in lists):
-        yield "there is too much in it"
-    yield from _file_problems(found)
-    yield from _index_problems(found)
-
-
-def _file_problems(found: Transaction) -> Iterator[str]:
-    for moved in (*found.displaced, *found.discarded):
-        yield from _moved_problems(moved)
-    for placed in found.placed:
-        yield from _placed_problems(placed)
-    for mode in found.modes:
-        if not is_entry_name(mode.name):
-            yield f"it changes the mode of {mode.name[:80]!r}"
-        if not (0 <= mode.old <= 0o7777 and 0 <= mode.new <= 0o7777):
-            yield f"a mode in it is none: {mode.new}"
-    if found.swap is not None:
-        if found.swap.old is not None:
-            yield from _moved_problems(found.swap.old, index=True)
-        if found.swap.new is not None:
-            yield from _placed_problems(found.swap.new, index=True)
-
-
-def _index_problems(found: Transaction) -> Iterator[str]:
-    if not (_SPACE.fullmatch(found.opening) and _SPACE.fullmatch(found.closing)):
-        yield "what stood inside the index's brackets is no white space"
-    for one in (*found.removed, *found.added):
-        if one.gap is not None and not _GAP.fullmatch(one.gap):
-            yield "what stood between two descriptors is no comma"
-        if not all(0 <= number <= _LARGEST for number in (one.position, one.twins, one.packed_size)):
-            yield "a position in it is out of range"
+    moved, swap = [*found.displaced, *found.discarded], found.swap or Swap(None, None)
+    for name in (*(one.name for one in moved), *(one.name for one in found.placed), *(one.name for one in found.modes)):
+        if not is_entry_name(name):
+            yield f"it changes {name[:80]!r}"
+    if any(part is not None and part.name != INDEX_NAME for part in (swap.old, swap.new)):
+        yield "it replaces another file than the index"
+    come = [*found.placed, *filter(None, [swap.new])]
+    sources = (part for one in come for part in (one.trash, one.staging) if part is not None)
+    for name in (*(one.trash for one in found.trashed), *sources):
+        if not usable_name(name):
+            yield f"something in it has the name {name[:80]!r} in the trash or the staging folder"
+    for placed in come:
+        if placed.trash is None and placed.staging is None and (placed is swap.new or placed.path is None):
+            yield f"it brings {placed.name} in from nowhere"
+    if max((*(one.inode for one in found.trashed), *(one.inode for one in come)), default=0) > _LARGEST_INODE:
+        yield "an inode in it is out of range"
+    for added in (*found.removed, *found.added):
         try:
-            Descriptor.parse(one.raw.encode())
+            Descriptor.parse(added.raw.encode())
         except (CacheError, ValueError) as error:
             yield f"a descriptor in it is none: {error}"
 
@@ -407,27 +401,3 @@ def _index_problems(found: Transaction) -> Iterator[str]:
 def is_entry_name(name: str) -> bool:
     """Whether a file of the cache directory may have this name, index.json and what is ocitui's apart."""
     return usable_name(name) and name not in (INDEX_NAME, OWN_NAME)
-
-
-def _moved_problems(moved: Moved, *, index: bool = False) -> Iterator[str]:
-    if not (moved.name == INDEX_NAME if index else is_entry_name(moved.name)):
-        yield f"it moves {moved.name[:80]!r}"
-    if not usable_name(moved.trash):
-        yield f"it moves something to {moved.trash[:80]!r} in the trash"
-    yield from _stat_problems(moved.size, moved.modified_ns, moved.inode)
-
-
-def _placed_problems(placed: Placed, *, index: bool = False) -> Iterator[str]:
-    if not (placed.name == INDEX_NAME if index else is_entry_name(placed.name)):
-        yield f"it brings in {placed.name[:80]!r}"
-    for source in (placed.trash, placed.staging):
-        if source is not None and not usable_name(source):
-            yield f"it brings something in from {source[:80]!r}"
-    if placed.trash is None and placed.staging is None and (index or placed.path is None):
-        yield f"it brings {placed.name} in from nowhere"
-    yield from _stat_problems(placed.size, placed.modified_ns, placed.inode)
-
-
-def _stat_problems(size: int, modified_ns: int, inode: int) -> Iterator[str]:
-    if not (0 <= size <= _LARGEST and -_LARGEST <= modified_ns <= _LARGEST and 0 <= inode < 1 << 64):
-        yield "a size, time or inode in it is out of range"

@@ -35,10 +35,7 @@ def check(packed: PackedImage) -> None:
 
 def entry_descriptor(packed: PackedImage) -> Descriptor:
     """The image's descriptor with the annotations the daemon writes when it stores."""
-    annotations = {
-        ANNOTATION_PACKED_FORMAT: packed.format.value,
-        ANNOTATION_IMAGE_NAME: str(packed.name),
-    }
+    annotations = {ANNOTATION_PACKED_FORMAT: packed.format.value, ANNOTATION_IMAGE_NAME: str(packed.name)}
     if packed.name.reference is not None:
         annotations[ANNOTATION_REFERENCE] = packed.name.reference
     return packed.descriptor.with_annotations(annotations)

@@ -7,7 +7,7 @@ an optional field only; a struct may also be written as an array of all its fiel
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isinf
 from typing import Any, NoReturn, Protocol
 
@@ -23,6 +23,9 @@ _ESCAPES = {
     b'"': '"', b"\\": "\\", b"/": "/", b"b": "\b", b"f": "\f", b"n": "\n", b"r": "\r", b"t": "\t",
 }  # fmt: skip
 _HIGH, _LOW, _LAST = 0xD800, 0xDC00, 0xDFFF
+_WORDS: dict[bytes, tuple[bytes, bool | None]] = {
+    b"n": (b"null", None), b"t": (b"true", True), b"f": (b"false", False),
+}  # fmt: skip
 
 
 class Scanner:
@@ -60,14 +63,16 @@ class Scanner:
         if self.peek():
             self.fail_next("trailing characters")
 
-    def identifier(self, word: bytes) -> None:
-        """Read the rest of null, true or false, whose first letter was seen."""
+    def word(self) -> bool | None:
+        """Read null, true or false, whose first letter is next."""
+        word, value = _WORDS[self.data[self.at : self.at + 1]]
         for expected in word:
             if self.at >= len(self.data):
                 self.fail("EOF while parsing a value")
             self.at += 1
             if self.data[self.at - 1] != expected:
                 self.fail("expected ident")
+        return value
 
     def string(self) -> str:
         """Read a string whose opening quote is next, with all its checks."""
@@ -162,21 +167,14 @@ class Scanner:
             if data[self.at : self.at + 1].isdigit():
                 self.fail_next("invalid number")
         elif not self._skip_digits():
-            self.at += 1
-            self.fail("invalid number" if first else truncated)
-        integral = True
-        if data[self.at : self.at + 1] == b".":
-            integral = False
-            self.at += 1
-            if not self._skip_digits():
-                self.fail_next("invalid number" if self.at < len(data) else truncated)
-        if data[self.at : self.at + 1] in (b"e", b"E"):
-            integral = False
-            self.at += 2 if data[self.at + 1 : self.at + 2] in (b"+", b"-") else 1
-            if not self._skip_digits():
-                self.at += 1
-                self.fail("invalid number" if self.at <= len(data) else truncated)
-        return integral
+            self.fail_next("invalid number" if first else truncated)
+        end_of_integer = self.at
+        for marks, signs in (((b".",), ()), ((b"e", b"E"), (b"+", b"-"))):
+            if data[self.at : self.at + 1] in marks:
+                self.at += 2 if data[self.at + 1 : self.at + 2] in signs else 1
+                if not self._skip_digits():
+                    self.fail_next("invalid number" if self.at < len(data) else truncated)
+        return self.at == end_of_integer
 
     def _skip_digits(self) -> bool:
         start = self.at
@@ -204,12 +202,8 @@ class Scanner:
                 return byte
             case b'"':
                 self._ignore_string()
-            case b"n":
-                self.identifier(b"null")
-            case b"t":
-                self.identifier(b"true")
-            case b"f":
-                self.identifier(b"false")
+            case b"n" | b"t" | b"f":
+                self.word()
             case _ if byte in b"-0123456789":
                 self._skip_number("invalid number")
             case _:
@@ -282,15 +276,8 @@ def _refuse(scanner: Scanner, expected: str) -> NoReturn:
     """Say what stands here instead, as serde_json's peek_invalid_type does."""
     byte = scanner.peek_value()
     match byte:
-        case b"n":
-            scanner.identifier(b"null")
-            seen = "null"
-        case b"t":
-            scanner.identifier(b"true")
-            seen = "boolean `true`"
-        case b"f":
-            scanner.identifier(b"false")
-            seen = "boolean `false`"
+        case b"n" | b"t" | b"f":
+            seen = {None: "null", True: "boolean `true`", False: "boolean `false`"}[scanner.word()]
         case b'"':
             seen = f"string {_debug(scanner.string())}"
         case b"[":
@@ -330,15 +317,9 @@ class Integer(msgspec.Struct, frozen=True):
 
 class Boolean(msgspec.Struct, frozen=True):
     def read(self, scanner: Scanner) -> bool:
-        match scanner.peek_value():
-            case b"t":
-                scanner.identifier(b"true")
-                return True
-            case b"f":
-                scanner.identifier(b"false")
-                return False
-            case _:
-                _refuse(scanner, "a boolean")
+        if scanner.peek_value() not in b"tf":
+            _refuse(scanner, "a boolean")
+        return bool(scanner.word())
 
 
 class Optional(msgspec.Struct, frozen=True):
@@ -346,8 +327,7 @@ class Optional(msgspec.Struct, frozen=True):
 
     def read(self, scanner: Scanner) -> Value:
         if scanner.peek_value() == b"n":
-            scanner.identifier(b"null")
-            return None
+            return scanner.word()
         return self.of.read(scanner)
 
 
@@ -382,23 +362,23 @@ def next_element(scanner: Scanner, *, first: bool) -> bool:
     return True
 
 
-def next_key(scanner: Scanner, *, first: bool) -> str | None:
-    """Read an object's next key; None, and nothing read, at its end."""
+def _keys(scanner: Scanner) -> Iterator[str]:
+    """Step through an object whose brace is next: after each key, to the colon and value that the caller reads."""
+    scanner.at += 1
     byte = scanner.peek()
-    if byte == b"}":
-        return None
-    if not byte:
-        scanner.fail_next("EOF while parsing an object")
-    if not first:
-        if byte != b",":
-            scanner.fail_next("expected `,` or `}`")
-        scanner.at += 1
-        byte = scanner.peek_value()
-        if byte == b"}":
-            scanner.fail_next("trailing comma")
-    if byte != b'"':
-        scanner.fail_next("key must be a string")
-    return scanner.string()
+    while byte != b"}":
+        if byte != b'"':
+            scanner.fail_next("key must be a string" if byte else "EOF while parsing an object")
+        yield scanner.string()
+        byte = scanner.peek()
+        if byte == b",":
+            scanner.at += 1
+            byte = scanner.peek_value()
+            if byte == b"}":
+                scanner.fail_next("trailing comma")
+        elif byte != b"}":
+            scanner.fail_next("expected `,` or `}`" if byte else "EOF while parsing an object")
+    scanner.at += 1
 
 
 class Map(msgspec.Struct, frozen=True):
@@ -407,14 +387,10 @@ class Map(msgspec.Struct, frozen=True):
     def read(self, scanner: Scanner) -> dict[str, Value]:
         if scanner.peek_value() != b"{":
             _refuse(scanner, "a map")
-        scanner.at += 1
         values: dict[str, Value] = {}
-        first = True
-        while (key := next_key(scanner, first=first)) is not None:
-            first = False
+        for key in _keys(scanner):
             scanner.colon()
             values[key] = self.of.read(scanner)
-        scanner.at += 1
         return values
 
 
@@ -425,20 +401,16 @@ class Struct(msgspec.Struct, frozen=True):
     fields: Mapping[str, Type]
 
     def read(self, scanner: Scanner) -> dict[str, Value]:
-        match scanner.peek_value():
-            case b"{":
-                return self._read_object(scanner)
-            case b"[":
-                return self._read_array(scanner)
-            case _:
-                _refuse(scanner, self.expected)
+        byte = scanner.peek_value()
+        if byte == b"{":
+            return self._read_object(scanner)
+        if byte == b"[":
+            return self._read_array(scanner)
+        _refuse(scanner, self.expected)
 
     def _read_object(self, scanner: Scanner) -> dict[str, Value]:
-        scanner.at += 1
         values: dict[str, Value] = {}
-        first = True
-        while (key := next_key(scanner, first=first)) is not None:
-            first = False
+        for key in _keys(scanner):
             field = self.fields.get(key)
             if key in values:
                 scanner.peek()
@@ -448,7 +420,6 @@ class Struct(msgspec.Struct, frozen=True):
                 scanner.ignore_value()
             else:
                 values[key] = field.read(scanner)
-        scanner.at += 1
         for key, field in self.fields.items():
             if key not in values and not isinstance(field, Optional):
                 scanner.fail(f"missing field `{key}`")

@@ -11,60 +11,32 @@ the new index is noted there before that file takes its place.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from . import file_steps, records
+from .actor import whoami
 from .backups import keep_backup, keep_corrupt
-from .changes import Change, ChangeMode, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
+from .changes import Change, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
 from .descriptors import Descriptor
-from .disk import Folder
-from .edits import Edit, EditCall, arrivals, needed, removals, removals_at
-from .entries import packed_file
+from .disk import OUTSIDE
+from .edits import Edit, arrivals, needed, removals
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
-from .file_steps import (
-    all_in_place,
-    bring_in,
-    clear_displaced,
-    is_moved,
-    is_placed,
-    mode_of,
-    move,
-    moved_from,
-    placed_from,
-    send_back,
-    set_modes,
-    unset_modes,
-)
 from .files import INDEX_NAME, usable_name
 from .index import ImageIndex, examine_index
 from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
-from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, begin, is_passing, reason_of
-from .publish import gave_back, index_source, is_taken_away, keep_displaced, publish_edit, publish_replacement
-from .records import (
-    Identity,
-    Mode,
-    Moved,
-    NewerRecordError,
-    Placed,
-    RecordedDescriptor,
-    Swap,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    identity_of,
-    is_entry_name,
-    unfinished,
-)
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
+from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
+from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind
 from .workspace import Workspace
 
 _PAUSE = 0.01
@@ -78,9 +50,9 @@ class About:
 
     kind: TransactionKind
     of: str | None = None
-    names: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    absent: tuple[Identity, ...] = ()
+    names: Collection[str] = ()
+    digests: Collection[str] = ()
+    absent: Collection[Identity] = ()
 
 
 def make(space: Workspace, change: Change, about: About) -> Transaction:
@@ -108,14 +80,23 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         edit = _bound(index, base) if isinstance(index, IndexEdit) else index
     for place in change.place:
         _check_seen(space, place.name, place.seen)
-    transaction = begin(about.kind, space.next_sequence(), of=about.of, names=about.names, digests=about.digests)
-    transaction = msgspec.structs.replace(
-        transaction,
-        marked=edit is None or not edit.by_key,
+    sequence = space.next_sequence()
+    new = new_id(sequence)
+    transaction = Transaction(
+        version=records.RECORD_VERSION,
+        id=new,
+        sequence=sequence,
+        kind=about.kind,
+        started=time.time(),
+        by=whoami(),
+        of=about.of,
+        names=list(about.names),
+        digests=list(about.digests),
         absent=list(about.absent),
-        displaced=[_moved(space, transaction.id, p.name, p.seen, p.aside) for p in change.place if p.seen is not None],
+        marked=edit is None or not edit.by_key,
+        displaced=[_moved(space, new, one.name, one.seen, one.aside) for one in change.place if one.seen is not None],
         modes=[_mode(space, one) for one in change.modes],
-        discarded=[_moved(space, transaction.id, item.name, item.seen, item.aside) for item in change.discard],
+        discarded=[_moved(space, new, one.name, one.seen, one.aside) for one in change.discard],
     )
     if edit is not None and base is not None:
         transaction = _with_edit(space, transaction, edit, base.contents)
@@ -123,13 +104,12 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         transaction = msgspec.structs.replace(transaction, swap=_replacement(space, transaction.id, index))
     staged = _staged(space, transaction.id, change.place, copy=copy)
     transaction = msgspec.structs.replace(transaction, placed=[placed for _, placed in staged])
-    call = edit.on(base.contents) if edit is not None and base is not None else None
-    done = run(space, transaction, base, call)
+    done = run(space, transaction, base, edit)
     for place, placed in staged:
         if place.take and place.path is not None and placed.path is None:
             # What was copied is in the cache all the same where its source may not be written.
             with suppress(OSError):
-                space.disk.unlink_outside(place.path)
+                space.disk.unlink(OUTSIDE, str(place.path))
     return done
 
 
@@ -138,7 +118,7 @@ def _check_names(change: Change) -> None:
     if not change:
         raise ConflictError("the change is none", hint="choose at least one step")
     for name, count in Counter(change.names()).items():
-        if not is_entry_name(name):
+        if not records.is_entry_name(name):
             raise ConflictError(f"{name!r} cannot be changed as a file of the cache")
         if count > 1:
             raise ConflictError(f"{name} stands in the change twice")
@@ -148,7 +128,7 @@ def _base(space: Workspace) -> IndexFile:
     """The index that is to be edited."""
     refuse_link(space.directory)
     base = space.read_index()
-    if any(not transaction.marked for transaction in space.journal.list([TransactionState.PENDING])):
+    if any(not transaction.marked for transaction in space.journal.list([records.TransactionState.PENDING])):
         # The index did not read when the others were decided.
         recover(space)
     return base
@@ -168,7 +148,7 @@ def _bound(edit: IndexEdit, base: IndexFile) -> Edit:
     doomed = {removal.position for removal in edit.remove}
     left = index.without_at(doomed)
     coming = [(_position_in_left(one.position, doomed, left), Descriptor.parse(one.raw)) for one in edit.insert]
-    return Edit(removals_at(index, doomed), arrivals(left, coming))
+    return Edit(removals(index, doomed), arrivals(left, coming))
 
 
 def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) -> int:
@@ -179,7 +159,7 @@ def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) 
 
 def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: ImageIndex) -> Transaction:
     """The transaction with this edit of the index, and with what its reverse needs to know."""
-    removed = list(edit.out) if edit.keys is None else removals(index, edit.keys)
+    removed = list(edit.out) if edit.keys is None else removals(index, index.positions_of(edit.keys))
     added = list(edit.into)
     if edit.appended is not None:
         added.append(RecordedDescriptor(edit.appended.raw.decode(), len(index)))
@@ -187,8 +167,8 @@ def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: Im
         transaction,
         removed=_with_what_stays(space, transaction, index, removed),
         added=added,
-        opening=index.layout.opening.decode(),
-        closing=index.layout.closing.decode(),
+        opening=index.brackets[0].decode(),
+        closing=index.brackets[1].decode(),
     )
 
 
@@ -203,7 +183,7 @@ def _with_what_stays(
     found: list[RecordedDescriptor] = []
     for one in removed:
         descriptor = one.descriptor
-        name = packed_file(descriptor)
+        name = descriptor.packed_file
         there = space.root.lstat(name) if name and name not in moved else None
         if there is not None or twins[descriptor.key]:
             size, modified = (there.st_size, there.st_mtime_ns) if there is not None else (0, 0)
@@ -223,13 +203,13 @@ def _check_seen(space: Workspace, name: str, seen: Seen | None) -> os.stat_resul
 def _moved(space: Workspace, transaction_id: str, name: str, seen: Seen, aside: str) -> Moved:
     found = _check_seen(space, name, seen)
     assert found is not None
-    return moved_from(found, transaction_id, name, aside)
+    return Moved.of(found, transaction_id, name, aside)
 
 
-def _mode(space: Workspace, change: ChangeMode) -> Mode:
-    if mode_of(space.root, change.name) != change.old:
+def _mode(space: Workspace, change: ChangeMode) -> ChangeMode:
+    if file_steps.mode_of(space.root, change.name) != change.old:
         raise PlanChangedError(f"the mode of {change.name} has changed since the plan was shown")
-    return Mode(change.name, change.old, change.new & 0o7777)
+    return ChangeMode(change.name, change.old, change.new & 0o7777)
 
 
 def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement) -> Swap:
@@ -242,9 +222,14 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
             )
     _await_index(space, wanted.seen)
     old = space.root.lstat(INDEX_NAME)
-    moved = moved_from(old, transaction_id, INDEX_NAME) if old is not None else None
+    moved = Moved.of(old, transaction_id, INDEX_NAME) if old is not None else None
     if wanted.data is None:
-        return Swap(moved, _from_trash(space, wanted.trash), wanted.seen.sha256, _sha256_of(space.trash, wanted.trash))
+        new, sha256 = None, ""
+        if wanted.trash is not None:
+            if (found := space.trash.lstat(wanted.trash)) is None:
+                raise ConflictError(f"the trash no longer holds {wanted.trash}")
+            new, sha256 = Placed.of(found, INDEX_NAME, trash=wanted.trash), space.trash.sha256(wanted.trash)
+        return Swap(moved, new, wanted.seen.sha256, sha256)
     like = old if old is not None and stat.S_ISREG(old.st_mode) else None
     if like is not None:
         data = space.root.read(INDEX_NAME)
@@ -253,25 +238,7 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
         keep_corrupt(space.directory, data, space.disk)
     draft = f"{transaction_id}{_DRAFT}"
     space.disk.write_new(space.staging, draft, wanted.data, like)
-    new = _placed(space, draft, INDEX_NAME)
-    return Swap(moved, new, wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
-
-
-def _from_trash(space: Workspace, name: str | None) -> Placed | None:
-    if name is None:
-        return None
-    found = space.trash.lstat(name)
-    if found is None:
-        raise ConflictError(f"the trash no longer holds {name}")
-    return placed_from(found, INDEX_NAME, trash=name)
-
-
-def _sha256_of(folder: Folder, name: str | None) -> str:
-    """Of a regular file; empty for anything else."""
-    found = folder.lstat(name) if name else None
-    if name is None or found is None or not stat.S_ISREG(found.st_mode):
-        return ""
-    return hashlib.sha256(folder.read(name)).hexdigest()
+    return Swap(moved, _placed(space, draft, INDEX_NAME), wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
 
 
 def _await_index(space: Workspace, seen: IndexSeen) -> None:
@@ -301,29 +268,19 @@ def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Pl
         return _placed(space, draft, place.name)
     if place.trash is not None:
         found = space.trash.lstat(place.trash) if usable_name(place.trash) else None
-        _check_source(place, found, f"{place.trash} in the trash")
-        assert found is not None
-        return placed_from(found, place.name, trash=place.trash)
+        return Placed.of(_check_source(place, found, f"{place.trash} in the trash"), place.name, trash=place.trash)
     assert place.path is not None
-    return _staged_path(space, place, place.path, draft, copy=copy)
-
-
-def _staged_path(space: Workspace, place: Place, path: Path, draft: str, *, copy: bool) -> Placed:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        found = None
-    _check_source(place, found, str(path))
-    assert found is not None
+    path = place.path
+    found = _check_source(place, OUTSIDE.lstat(str(path)), str(path))
     if not stat.S_ISREG(found.st_mode) and not (place.take and stat.S_ISREG(os.stat(path).st_mode)):
         raise ConflictError(f"{path} is not a regular file")
     if copy or place.copy or not _is_movable(space, place, path, found):
         space.disk.copy_in(path, space.staging, draft)
         return _placed(space, draft, place.name)
-    space.disk.sync_path(path)
+    space.disk.sync_file(OUTSIDE, str(path))
     # What has to change places with it can do so only inside the cache.
     staging = None if space.root.lstat(place.name) is None else draft
-    return placed_from(found, place.name, path=os.path.abspath(path), staging=staging)
+    return Placed.of(found, place.name, path=os.path.abspath(path), staging=staging)
 
 
 def _is_movable(space: Workspace, place: Place, path: Path, found: os.stat_result) -> bool:
@@ -334,46 +291,20 @@ def _is_movable(space: Workspace, place: Place, path: Path, found: os.stat_resul
     return place.take or not os.path.samestat(os.stat(path.parent), root)
 
 
-def _check_source(place: Place, found: os.stat_result | None, what: str) -> None:
+def _check_source(place: Place, found: os.stat_result | None, what: str) -> os.stat_result:
+    """Raises PlanChangedError where what comes in is not what was seen."""
     if found is None:
         raise PlanChangedError(f"{what} is gone")
     if place.source is not None and Seen.of(found) != place.source:
         raise PlanChangedError(f"{what} has changed since the plan was shown")
+    return found
 
 
 def _placed(space: Workspace, draft: str, name: str) -> Placed:
-    found = space.staging.lstat(draft)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
-    return placed_from(found, name, staging=draft)
+    return Placed.of(os.stat(draft, dir_fd=space.staging.fd, follow_symlinks=False), name, staging=draft)
 
 
-class Marks:
-    """What `publish` tells of its steps, kept in the record's name."""
-
-    def __init__(self, space: Workspace, transaction: Transaction) -> None:
-        self._journal = space.journal
-        self.transaction = transaction
-
-    def ready(self, inode: int) -> None:
-        """The index is written, as the file with this inode, and takes its place next."""
-        self._advance(f"{PUBLISHING}{inode}")
-        self._journal.sync()
-
-    def withdrawn(self) -> None:
-        """It did not; were that lost, no index of that inode would be found."""
-        self._advance("")
-
-    def published(self) -> None:
-        """It did, and that is durable: there is no way back. The index itself shows it until this is durable too."""
-        self._advance(PUBLISHED)
-
-    def _advance(self, stage: str) -> None:
-        if self.transaction.stage != PUBLISHED:
-            self.transaction = self._journal.advance(self.transaction, stage)
-
-
-def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: EditCall | None) -> Transaction:
+def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
     """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back.
 
     ``base`` is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later:
@@ -383,10 +314,10 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
     space.journal.write(transaction)
     index: ImageIndex | None = None
     try:
-        bring_in(space, transaction)
-        set_modes(space, transaction.modes)
+        file_steps.bring_in(space, transaction)
+        file_steps.set_modes(space, transaction.modes)
         if base is not None and edit is not None:
-            index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks if transaction.marked else None)
+            index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks)
         elif transaction.swap is not None:
             publish_replacement(space, transaction.swap, marks)
         else:
@@ -394,13 +325,13 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
             space.journal.sync()
     except (OSError, CacheError) as error:
         if space.index_changed or marks.transaction.stage == PUBLISHED:
-            raise unfinished(transaction, error) from error
+            raise records.unfinished(transaction, error) from error
         roll_back(space, marks.transaction, ours=True)
         raise
     try:
         done = finish(space, marks.transaction, index)
     except OSError as error:
-        raise unfinished(transaction, error) from error
+        raise records.unfinished(transaction, error) from error
     if transaction.swap is not None:
         # What an index was made of that replaced another, no record tells.
         with suppress(OSError):
@@ -413,13 +344,12 @@ def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit
 
 def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> Transaction:
     """Make the steps that follow the index; ``index`` is what it is then, for a transaction that is not marked."""
-    clear_displaced(space, transaction)
     _clear_old_index(space, transaction)
     for moved in transaction.discarded:
         # What another program has put there since stays: an entry of it may be about to come.
         wanted = index is not None and not transaction.marked and needed(index, moved.name)
-        if not wanted and is_moved(space.root.lstat(moved.name), moved):
-            move(space, space.root, moved.name, space.trash, moved.trash)
+        if not wanted and moved.matches(space.root.lstat(moved.name)):
+            file_steps.move(space, space.root, moved.name, space.trash, moved.trash)
     if transaction.trashed:
         space.disk.sync_folder(space.trash)
     return space.journal.mark_done(transaction)
@@ -430,13 +360,13 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
     backups what it was an edit of."""
     swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
     if swap is not None and swap.new is not None and swap.old is not None:
-        folder, name = index_source(space, swap.new)
-        if not is_placed(folder.lstat(name), swap.new):
-            move(space, folder, name, space.trash, swap.old.trash)
+        folder, name = file_steps.source_of(space, swap.new)
+        if not swap.new.matches(folder.lstat(name)):
+            file_steps.move(space, folder, name, space.trash, swap.old.trash)
     elif swap is not None and swap.new is None and swap.old is not None:
         if space.trash.lstat(swap.old.trash) is not None:
             # Where a disk forgot that it is no longer in its place.
-            move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
+            file_steps.move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
     elif swap is None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
@@ -446,16 +376,16 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
 def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
     """Undo the steps made so far, in reverse; ``ours`` is one of this very call, whose paths outside are known."""
     for moved in reversed(transaction.discarded):
-        move(space, space.trash, moved.trash, space.root, moved.name)
+        file_steps.move(space, space.trash, moved.trash, space.root, moved.name)
     swap = transaction.swap
     if swap is not None and swap.old is not None and swap.new is not None:
         # Where the replacement came no further than to take away what stood there.
-        move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
-    unset_modes(space, transaction.modes)
-    send_back(space, transaction, ours=ours)
+        file_steps.move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
+    file_steps.set_modes(space, [ChangeMode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
+    file_steps.send_back(space, transaction, ours=ours)
     for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
-    return space.journal.mark(transaction, TransactionState.VOID)
+    return space.journal.mark(transaction, records.TransactionState.VOID)
 
 
 def recover(space: Workspace) -> list[Transaction]:
@@ -477,7 +407,7 @@ def recover(space: Workspace) -> list[Transaction]:
             cause = error.__cause__
             if isinstance(cause, OSError) and is_passing(cause):
                 raise cause from error
-            if isinstance(cause, NewerRecordError):
+            if isinstance(cause, records.NewerRecordError):
                 left_alone.add(record.id)
             else:
                 unsure = True
@@ -509,7 +439,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
         return is_taken_away(space, swap)
     if swap is None and not left.stage.startswith(PUBLISHING):
         return False
-    folder, name = index_source(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
+    folder, name = file_steps.source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
     inode = swap.new.inode if swap and swap.new else int(left.stage.removeprefix(PUBLISHING))
     there, waiting = space.root.lstat(INDEX_NAME), folder.lstat(name)
     if waiting is not None and waiting.st_ino == inode:
@@ -523,16 +453,16 @@ def _shows(space: Workspace, transaction: Transaction, index: ImageIndex | None)
     """Whether the index shows what the transaction made of it."""
     if index is None:
         return False
-    added = Counter(identity_of(one.descriptor) for one in transaction.added)
-    removed_too = {identity_of(one.descriptor) for one in transaction.removed}
+    added = Counter(one.descriptor.identity for one in transaction.added)
+    removed_too = {one.descriptor.identity for one in transaction.removed}
     gone = removed_too - set(added)
-    present = Counter(zip(index.digests, index.formats, index.names, strict=True))
+    present = Counter(index.identities())
     if any(present[identity] < count for identity, count in added.items()) or any(present[one] for one in gone):
         return False
     if gone or set(added) - removed_too:
         return True
     # The same entry left and came back: the index cannot tell, so the files do.
-    return all_in_place(space, transaction)
+    return all(placed.matches(space.root.lstat(placed.name)) for placed in transaction.placed)
 
 
 def clear_staging(space: Workspace, left_alone: Iterable[str] = (), *, unsure: bool = False) -> None:

@@ -66,21 +66,28 @@ def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[Tr
     names = {moved.trash: (one, moved.name) for one in known.values() for moved in one.trashed}
     found: list[TrashedFile] = []
     for file in trash.names():
-        there = trash.lstat(file)
-        if there is None:
+        if (there := trash.lstat(file)) is None:
             continue
         transaction, name = names.get(file, (None, ""))
         by = transaction.id if transaction else _id_in(file)
         transaction = transaction or known.get(by)
-        found.append(_file(trash, file, there, name, by, transaction))
+        found.append(
+            TrashedFile(
+                trash=file,
+                name=name or _name_in(file),
+                transaction=by,
+                kind=_KINDS.get(stat.S_IFMT(there.st_mode), "other"),
+                size=_size(trash, file, there),
+                when=transaction.started if transaction else there.st_ctime,
+                undoable=transaction is not None and can_be_undone(transaction),
+                recorded=bool(name),
+            )
+        )
     return sorted(found, key=lambda one: (order_of(one.transaction), one.trash), reverse=True)
 
 
 def restore(space: Workspace, files: Collection[str]) -> Transaction:
-    """Bring files back from the trash, by their names there, each to the place it had.
-
-    Raises ConflictError where something stands there, or no place is known.
-    """
+    """Bring files back, as `PackerCache.restore` says; ConflictError, too, where no place of one is known."""
     transactions = {one.id: one for one in space.journal.list()}
     known = {file.trash: file for file in trashed_files(space.trash, transactions.values())}
     places = tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))
@@ -88,18 +95,14 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
     of = [transactions[one] for one in dict.fromkeys(file.transaction for file in told if file.recorded)]
     names = dict.fromkeys(name for one in of for name in one.image_names)
     digests = dict.fromkeys(digest for one in of for digest in one.image_digests)
-    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=tuple(names), digests=tuple(digests)))
+    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=names, digests=digests))
 
 
 def empty(
     space: Workspace, before: float | None, ids: Collection[str] | None, names: Collection[str] | None
 ) -> EmptiedTrash:
-    """Remove the files of transactions that ended, and with that their undo.
-
-    ``before``, in seconds since the epoch, and ``ids`` say which; of these only the files called ``names`` in the
-    trash, where they are given. Raises NoSuchTransactionError where an id has no file and no record, ConflictError
-    where a later ocitui's transaction is pending: nobody here knows what it needs.
-    """
+    """Remove files for good, as `PackerCache.empty_trash` says; ConflictError, too, where a later ocitui's transaction
+    is pending: nobody here knows what it needs."""
     for record in space.journal.pending():
         space.journal.load(record)
     transactions = {one.id: one for one in space.journal.list()}
@@ -136,36 +139,16 @@ def files_that_go(
         if wanted not in transactions and not any(file.transaction == wanted for file in files):
             raise NoSuchTransactionError(f"there is no transaction {wanted}")
     needed = {name for one in transactions.values() if one.state is TransactionState.PENDING for name in one.needs}
-    return [
-        file
-        for file in files
-        if file.trash not in needed and _goes(file, transactions.get(file.transaction), before, ids)
-    ]
 
+    def goes(file: TrashedFile) -> bool:
+        transaction = transactions.get(file.transaction)
+        if file.trash in needed or (before is not None and file.when >= before):
+            return False
+        if transaction is None:
+            return bool(ids and file.transaction and file.transaction in ids)
+        return transaction.state is not TransactionState.PENDING and (ids is None or transaction.id in ids)
 
-def _goes(
-    file: TrashedFile, transaction: Transaction | None, before: float | None, ids: Collection[str] | None
-) -> bool:
-    if before is not None and file.when >= before:
-        return False
-    if transaction is None:
-        return bool(ids and file.transaction and file.transaction in ids)
-    return transaction.state is not TransactionState.PENDING and (ids is None or transaction.id in ids)
-
-
-def _file(
-    trash: Folder, file: str, there: os.stat_result, name: str, by: str, transaction: Transaction | None
-) -> TrashedFile:
-    return TrashedFile(
-        trash=file,
-        name=name or _name_in(file),
-        transaction=by,
-        kind=_KINDS.get(stat.S_IFMT(there.st_mode), "other"),
-        size=_size(trash, file, there),
-        when=transaction.started if transaction else there.st_ctime,
-        undoable=transaction is not None and can_be_undone(transaction),
-        recorded=bool(name),
-    )
+    return [file for file in files if goes(file)]
 
 
 def _return(space: Workspace, file: TrashedFile | None, name: str) -> Place:

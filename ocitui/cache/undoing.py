@@ -7,36 +7,26 @@ touched an entry says how it should stand; the order of entries counts where one
 
 from __future__ import annotations
 
-import stat
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .changes import Change, ChangeMode, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
+from . import records
+from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
 from .deleting import deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
-from .edits import Edit, Gaps, needed, positions, removals_at
-from .entries import names_of, packed_file
+from .edits import Edit, Gaps, needed, positions, removals
 from .errors import ConflictError, NoSuchTransactionError
-from .file_steps import is_half_moved, is_moved, mode_of
+from .file_steps import is_half_moved, mode_of
 from .files import INDEX_NAME, regular_file
 from .index import ImageIndex, Key
 from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same
-from .records import (
-    LARGEST_SEQUENCE,
-    Identity,
-    Moved,
-    RecordedDescriptor,
-    Transaction,
-    TransactionKind,
-    TransactionState,
-    identity_of,
-    neighbour_of,
-)
+from .records import ChangeMode, Identity, Moved, RecordedDescriptor, Transaction, TransactionKind, TransactionState
 from .transactions import About, make
 from .workspace import Workspace
 
@@ -101,33 +91,44 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
     edit, left, absent = None, None, list[Identity]()
     if index is not None:
         edit, left, absent = (_edit_by_position if target.marked else _edit_by_key)(target, index)
-        edit = edit if _does_something(edit, index) else None
+        if not (edit.out or edit.into or any(index.by_key(*key) for key in edit.keys or ())):
+            edit = None
     returning = list(_files_back(space, target))
     names = {place.name for place in returning}
     leaving = {item.name: item for item in _files_leaving(space, target, left, names)}
     change = Change(
         _replacement(space, target) if target.swap else edit,
         discard=tuple(item for item in leaving.values() if item.name not in names),
-        place=tuple(_over(place, leaving.get(place.name)) for place in returning),
+        place=tuple(
+            replace(place, seen=gone.seen, aside=gone.aside) if (gone := leaving.get(place.name)) else place
+            for place in returning
+        ),
         modes=tuple(_modes_back(space, target)),
     )
     if not change:
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    about = About(TransactionKind.UNDO, target.id, tuple(target.names), tuple(target.digests), tuple(absent))
+    about = About(TransactionKind.UNDO, target.id, target.names, target.digests, absent)
     return make(space, change, about)
 
 
-def _does_something(edit: Edit, index: ImageIndex) -> bool:
-    return bool(edit.out or edit.into) or any(index.by_key(*key) is not None for key in edit.keys or ())
-
-
 def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
-    """The edit that takes out the keys that came in, and puts back what left, unless it is there."""
-    added = [one.descriptor for one in target.added]
-    keys = frozenset(descriptor.key for descriptor in added)
-    _check_added(index, added)
+    """The edit that takes out the keys that came in, and puts back what left, unless it is there.
+
+    Raises ConflictError where another entry stands in the place of one that is to go, or to come back.
+    """
+    keys, absent, returning = set[Key](), list[Identity](), list[RecordedDescriptor]()
+    for added in target.added:
+        descriptor = added.descriptor
+        keys.add(descriptor.key)
+        there = index.by_key(*descriptor.key)
+        if there is None:
+            absent.append(descriptor.identity)
+        elif there.image_name != descriptor.image_name:
+            raise ConflictError(
+                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
+                hint="undo or delete that first",
+            )
     left = index.without(keys)
-    returning = []
     for removed in target.removed:
         descriptor = removed.descriptor
         there = left.by_key(*descriptor.key)
@@ -135,19 +136,7 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
             returning.append(removed)
         elif there.as_dict() != descriptor.as_dict():
             raise _stored_since(descriptor)
-    absent = [identity_of(one) for one in added if index.by_key(*one.key) is None]
-    return Edit(into=returning, keys=keys, gaps=_gaps(target)), left, absent
-
-
-def _check_added(index: ImageIndex, added: list[Descriptor]) -> None:
-    """Raises ConflictError where another entry stands in the place of one that is to go."""
-    for descriptor in added:
-        there = index.by_key(*descriptor.key)
-        if there is not None and there.image_name != descriptor.image_name:
-            raise ConflictError(
-                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
-                hint="undo or delete that first",
-            )
+    return Edit(into=returning, keys=frozenset(keys), gaps=_gaps(target)), left, absent
 
 
 def _stored_since(descriptor: Descriptor) -> ConflictError:
@@ -162,10 +151,10 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
     leaving = positions(index, target.added)
     left = index.without_at(leaving)
     going = Counter(index.descriptors[at].raw for at in leaving)
-    absent = [identity_of(one.descriptor) for one in target.added if not going[one.raw.encode()]]
+    absent = [one.descriptor.identity for one in target.added if not going[one.raw.encode()]]
     returning = _returning(target, left, going)
     gaps = None if target.opening and not returning else _gaps(target)
-    return Edit(removals_at(index, leaving), returning, gaps=gaps), left, absent
+    return Edit(removals(index, leaving), returning, gaps=gaps), left, absent
 
 
 def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[RecordedDescriptor]:
@@ -204,7 +193,7 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
         if there is not None and kept is not None and is_half_moved(there, kept):
             continue
         if there is not None and moved.name not in incoming:
-            if _same_bytes(space, moved) if kept is not None else is_moved(there, moved):
+            if _same_bytes(space, moved, there, kept) if kept is not None else moved.matches(there):
                 continue
             raise ConflictError(f"{moved.name} stands in the place of the file in the trash")
         if kept is None:
@@ -214,14 +203,12 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
         yield Place(moved.name, trash=moved.trash, source=Seen.of(kept))
 
 
-def _same_bytes(space: Workspace, moved: Moved) -> bool:
+def _same_bytes(space: Workspace, moved: Moved, there: os.stat_result, kept: os.stat_result) -> bool:
     """Whether what stands in the place is the same small file: a document that another entry brought back."""
-    there, kept = space.root.lstat(moved.name), space.trash.lstat(moved.trash)
-    if there is None or kept is None or not (stat.S_ISREG(there.st_mode) and stat.S_ISREG(kept.st_mode)):
-        return False
     if there.st_size != kept.st_size or not moved.name.endswith(".json"):
         return False
-    return space.root.read(moved.name) == space.trash.read(moved.trash)
+    sha256 = space.root.sha256(moved.name)
+    return bool(sha256) and sha256 == space.trash.sha256(moved.trash)
 
 
 def _files_leaving(
@@ -232,18 +219,16 @@ def _files_leaving(
 
     Raises ConflictError where such a file is not the one that was brought in, or an entry stored since needs it.
     """
-    indexes = [left] if left is not None and not target.marked else []
+    later: set[str] = set()
     if target.marked and target.placed:
-        indexes = [
-            _added(one)
-            for one in space.journal.since(target.order)
-            if one.id != target.id and one.state is TransactionState.DONE and one.added
-        ]
+        since = (one for one in space.journal.since(target.order) if one.id != target.id)
+        added = (one for newer in since if newer.state is TransactionState.DONE for one in newer.added)
+        later = {name for one in added for name in one.descriptor.files.values()}
     for placed in target.placed:
         there = space.root.lstat(placed.name)
         if there is None:
             continue
-        is_needed = any(needed(index, placed.name) for index in indexes)
+        is_needed = placed.name in later if target.marked else left is not None and needed(left, placed.name)
         if is_needed and placed.name not in returning:
             continue
         # Not by its inode: the cache may have been copied to another disk since.
@@ -253,17 +238,6 @@ def _files_leaving(
             raise ConflictError(f"an entry stored since needs {placed.name}", hint="delete that entry first")
         free = placed.trash is not None and space.trash.lstat(placed.trash) is None
         yield Discard(placed.name, Seen.of(there), placed.trash or "" if free else "")
-
-
-def _added(later: Transaction) -> ImageIndex:
-    return ImageIndex.empty().inserted([(0, one.descriptor, None) for one in later.added])
-
-
-def _over(place: Place, leaving: Discard | None) -> Place:
-    """The same, in the place of a file that leaves."""
-    if leaving is None:
-        return place
-    return Place(place.name, leaving.seen, trash=place.trash, source=place.source, aside=leaving.aside)
 
 
 def _modes_back(space: Workspace, target: Transaction) -> Iterable[ChangeMode]:
@@ -323,27 +297,22 @@ class Overwritten:
         return tuple(dict.fromkeys(one.image_name for one in entries if one.image_name))
 
 
-def find_overwritten(directory: Path, index: ImageIndex, since: float | None = None) -> list[Overwritten]:
-    """What the index no longer shows of the transactions begun ``since``, in seconds since the epoch, or of all.
-
-    Newest first; an entry counts for the newest that touched it alone. Raises StorageError.
-    """
+def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
+    """What the index no longer shows of transactions, newest first; an entry counts for the newest that touched it
+    alone. Raises StorageError."""
     transactions = all_changes(directory)
     if not transactions:
         return []
-    begun = [one.order for one in transactions if since is None or one.started >= since]
-    # Whatever the clock said later on: what has a greater number came later.
-    first = min(begun, default=(LARGEST_SEQUENCE + 1, ""))
     state, touched, found = _State(directory, index), set[Identity](), list[Overwritten]()
     mends = {one.id for chain in taken_back(transactions) for one in chain}
     for transaction in transactions:
-        if transaction.replaces_index or transaction.order < first:
+        if transaction.replaces_index:
             # The index was another one before; what it held says nothing of this one.
             break
         if transaction.state is not TransactionState.UNDONE:
             found.append(state.compare(transaction, touched))
         if transaction.id not in mends:
-            touched.update(identity_of(one.descriptor) for one in (*transaction.removed, *transaction.added))
+            touched.update(one.descriptor.identity for one in (*transaction.removed, *transaction.added))
             touched.update(transaction.absent)
     return [one for one in found if one]
 
@@ -384,27 +353,27 @@ def expect_entries(
         if transaction.id not in mends:
             removed.update(dict.fromkeys(transaction.taken_out, transaction))
             for one in transaction.added:
-                removed.pop(identity_of(one.descriptor), None)
+                removed.pop(one.descriptor.identity, None)
         noted.update((d.key, d) for one in (*transaction.removed, *transaction.added) if (d := one.descriptor))
     for descriptor in descriptors if removed else ():
-        removed.pop(identity_of(descriptor), None)
+        removed.pop(descriptor.identity, None)
     return ExpectedEntries(tuple(descriptors), removed, noted)
 
 
 def _rolled_forward(descriptors: list[Descriptor], transaction: Transaction) -> list[Descriptor]:
     """The descriptors with what a transaction made of them; where they show it already, that comes to the same."""
-    leaving = Counter(identity_of(one.descriptor) for one in transaction.removed)
+    leaving = Counter(one.descriptor.identity for one in transaction.removed)
     keys = set() if transaction.marked else {one.descriptor.key for one in (*transaction.removed, *transaction.added)}
     left: list[Descriptor] = []
     for descriptor in descriptors:
-        identity = identity_of(descriptor)
+        identity = descriptor.identity
         if descriptor.key in keys or leaving[identity] > 0:
             leaving[identity] -= 1
         else:
             left.append(descriptor)
-    there = {identity_of(descriptor) for descriptor in left}
+    there = {descriptor.identity for descriptor in left}
     for one in sorted(transaction.added, key=lambda one: one.position):
-        if identity_of(one.descriptor) not in there:
+        if one.descriptor.identity not in there:
             left.insert(one.position, one.descriptor)
     return left
 
@@ -433,34 +402,30 @@ class _State:
     """How the entries stand in an index."""
 
     def __init__(self, directory: Path, index: ImageIndex) -> None:
-        self._directory = directory
-        identities = [*zip(index.digests, index.formats, index.names, strict=True)]
-        self._identities = Counter(identities)
-        self._in_order = identities
+        self._directory, self._index = directory, index
         self._keys = Counter(zip(index.digests, index.formats, strict=True))
-        self._last = {identity: at for at, identity in enumerate(identities)}
-        self._index = index
+        self._last = {identity: at for at, identity in enumerate(index.identities())}
         self._neighbours: dict[str, int] = {}
 
     def compare(self, transaction: Transaction, touched: Collection[Identity]) -> Overwritten:
         """What no longer stands of a transaction, apart from entries that a later one ``touched``."""
-        out = [(one, d) for one in transaction.removed if identity_of(d := one.descriptor) not in touched]
-        into = [d for one in transaction.added if identity_of(d := one.descriptor) not in touched]
-        leaving, coming = {identity_of(d) for _, d in out}, {identity_of(d) for d in into}
-        returned = [d for one, d in out if identity_of(d) not in coming and self._returned(transaction, one, d)]
+        out = [(one, d) for one in transaction.removed if (d := one.descriptor).identity not in touched]
+        into = [d for one in transaction.added if (d := one.descriptor).identity not in touched]
+        leaving, coming = {d.identity for _, d in out}, {d.identity for d in into}
+        returned = [d for one, d in out if d.identity not in coming and self._returned(transaction, one, d)]
         keys = Counter(d.key for d in returned)
-        missing = [d for d in into if identity_of(d) not in leaving and self._keys[d.key] <= keys[d.key]]
-        moved = [d for one, d in out if identity_of(d) in coming and self._moved_back(transaction, one, d)]
+        missing = [d for d in into if d.identity not in leaving and self._keys[d.key] <= keys[d.key]]
+        moved = [d for one, d in out if d.identity in coming and self._moved_back(transaction, one, d)]
         return Overwritten(transaction, tuple(returned), tuple(missing), tuple(moved))
 
     def _returned(self, transaction: Transaction, one: RecordedDescriptor, descriptor: Descriptor) -> bool:
-        if not self._identities[identity_of(descriptor)] or self._keys[descriptor.key] <= one.twins:
+        if descriptor.identity not in self._last or self._keys[descriptor.key] <= one.twins:
             return False
         return not self._stored_again(transaction, one, descriptor)
 
     def _stored_again(self, transaction: Transaction, one: RecordedDescriptor | None, descriptor: Descriptor) -> bool:
         """Whether an entry's packed file came into its place after the transaction: the image was pulled anew."""
-        name = packed_file(descriptor)
+        name = descriptor.packed_file
         there = regular_file(self._directory / name) if name else None
         if there is None:
             return False
@@ -480,7 +445,7 @@ class _State:
         neighbour = self._neighbour(one.before)
         if neighbour is None:
             return False
-        at, other = self._last.get(identity_of(descriptor)), self._last.get(identity_of(neighbour))
+        at, other = self._last.get(descriptor.identity), self._last.get(neighbour.identity)
         if at is None or other is None or at >= other:
             return False
         return not self._stored_again(transaction, None, neighbour)
@@ -490,7 +455,7 @@ class _State:
         if not known.startswith("#"):
             return Descriptor.parse(known.encode())
         if not self._neighbours:
-            self._neighbours = {neighbour_of(identity): at for at, identity in enumerate(self._in_order)}
+            self._neighbours = {records.neighbour_of(identity): at for identity, at in self._last.items()}
         at = self._neighbours.get(known)
         return None if at is None else self._index.descriptors[at]
 
@@ -500,38 +465,23 @@ def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEd
 
     Raises ConflictError where the files of an entry that is to come back are not there any more.
     """
-    _require_files(directory, lost.missing)
-    target = lost.transaction
-    leaving = _positions(index, (*lost.returned, *lost.moved_back))
-    moved = {identity_of(descriptor) for descriptor in lost.moved_back}
-    again = [index.descriptors[at].raw for at in leaving if identity_of(index.descriptors[at]) in moved]
-    wanted = {identity_of(one.descriptor): one for one in target.added}
-    inserts = [Insert(raw, _position(wanted.get(identity_of(Descriptor.parse(raw))))) for raw in again]
-    inserts += [Insert(one.raw, _position(wanted.get(identity_of(one)))) for one in lost.missing]
-    return IndexEdit(tuple(Remove(at, index.descriptors[at].raw) for at in leaving), tuple(inserts))
-
-
-def _position(one: RecordedDescriptor | None) -> int | None:
-    """Where an entry is to be put: at the end where it stood there."""
-    return None if one is None or one.before is None else one.position
-
-
-def _positions(index: ImageIndex, descriptors: Iterable[Descriptor]) -> list[int]:
-    """Where these entries stand; of equal ones the first, which is what an older order has more of."""
-    wanted = Counter(identity_of(descriptor) for descriptor in descriptors)
-    found: list[int] = []
-    for at, identity in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
-        if wanted[identity] > 0:
-            wanted[identity] -= 1
-            found.append(at)
-    return found
-
-
-def _require_files(directory: Path, descriptors: Iterable[Descriptor]) -> None:
-    for descriptor in descriptors:
-        for name in names_of(descriptor).values():
+    for descriptor in lost.missing:
+        for name in descriptor.files.values():
             if regular_file(directory / name) is None:
                 raise ConflictError(
                     f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",
                     hint="import the image again",
                 )
+    # Of equal ones the first, which is what an older order has more of.
+    going, leaving = Counter(one.identity for one in (*lost.returned, *lost.moved_back)), list[int]()
+    for at, identity in enumerate(index.identities()):
+        if going[identity] > 0:
+            going[identity] -= 1
+            leaving.append(at)
+    remove = tuple(Remove(at, index.descriptors[at].raw) for at in leaving)
+    moved = {descriptor.identity for descriptor in lost.moved_back}
+    moving = [one for at in leaving if (one := index.descriptors[at]).identity in moved]
+    # What stood at the end comes to the end.
+    added = lost.transaction.added
+    places = {one.descriptor.identity: None if one.before is None else one.position for one in added}
+    return IndexEdit(remove, tuple(Insert(one.raw, places.get(one.identity)) for one in (*moving, *lost.missing)))

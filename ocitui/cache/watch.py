@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
-from .entries import EntryKey
 from .errors import CacheDirectoryError
 from .files import INDEX_NAME
-from .index import ImageIndex
+from .index import EntryKey, ImageIndex
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
 
@@ -42,8 +41,8 @@ class DirectoryEvents:
     def __init__(self, directory: Path) -> None:
         # Names are told by their paths, which come back absolute.
         self._directory = Path(os.path.abspath(directory))
-        self._names: set[str] = set()
-        self._everything = False
+        # None: any name may have changed.
+        self._names: set[str] | None = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._inode: tuple[int, int] | None = None
@@ -59,14 +58,12 @@ class DirectoryEvents:
         if self._identity() != self._inode:
             # Removed, or made again: the old watch stays silent for ever.
             self._stop.set()
-        names, everything = frozenset(self._names), self._everything
-        self._names.clear()
-        self._everything = False
-        return None if everything else names
+        names, self._names = self._names, set()
+        return None if names is None else frozenset(names)
 
     def wake(self) -> None:
         """End the wait that is under way, as if any name had changed."""
-        self._everything = True
+        self._names = None
         self._wake.set()
 
     async def close(self) -> None:
@@ -121,7 +118,8 @@ class DirectoryEvents:
             stop_event=self._stop,
         ):
             self.trouble = ""
-            self._names.update(path[len(inside) :] for _, path in changes if path != own)
+            if self._names is not None:
+                self._names.update(path[len(inside) :] for _, path in changes if path != own)
             self._wake.set()
 
 
@@ -142,6 +140,7 @@ def to_the_second(seconds: float) -> float:
     return seconds if seconds < 1 else round(now + seconds) - now
 
 
+@dataclass(eq=False)
 class Difference:
     """What changed since the last one.
 
@@ -150,16 +149,11 @@ class Difference:
     where any may have. What differs from the ``previous`` index is worked out when it is asked for.
     """
 
-    def __init__(
-        self,
-        health: Health,
-        file: IndexFile | None,
-        previous: IndexFile | None,
-        files: frozenset[str] | None,
-        broken: IndexFile | None = None,
-    ) -> None:
-        self.health, self.file, self.files, self.broken = health, file, files, broken
-        self._previous = previous
+    health: Health
+    file: IndexFile | None
+    _previous: IndexFile | None
+    files: frozenset[str] | None
+    broken: IndexFile | None = None
 
     @property
     def index(self) -> ImageIndex | None:
@@ -210,9 +204,16 @@ class IndexWatch:
 
     def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
         """``adopt`` is called with each sound index before its difference is given."""
-        self._watch = _Watch(directory, adopt)
-        self._stream = self._watch.stream()
+        self._directory = directory
+        self._adopt = adopt
+        self._events: DirectoryEvents | None = None
+        self._stream = self._differences()
         self._next: asyncio.Future[Difference] | None = None
+        self._good: IndexFile | None = None
+        self._doubt: _Doubt | None = None
+        self._health: Health | None = None
+        self._folder: tuple[int, int] | None = None
+        self._forced = False
 
     def __aiter__(self) -> IndexWatch:
         return self
@@ -227,7 +228,9 @@ class IndexWatch:
 
     def read_again(self) -> None:
         """Read the index and take every file for changed, whatever is known; a difference tells of it."""
-        self._watch.read_again()
+        self._forced = True
+        if self._events is not None:
+            self._events.wake()
 
     async def aclose(self) -> None:
         """Stop watching."""
@@ -243,21 +246,7 @@ class IndexWatch:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-
-class _Watch:
-    """What was last seen of one directory."""
-
-    def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
-        self._directory = directory
-        self._adopt = adopt
-        self._events: DirectoryEvents | None = None
-        self._good: IndexFile | None = None
-        self._doubt: _Doubt | None = None
-        self._health: Health | None = None
-        self._folder: tuple[int, int] | None = None
-        self._forced = False
-
-    async def stream(self) -> AsyncGenerator[Difference, None]:
+    async def _differences(self) -> AsyncGenerator[Difference, None]:
         events = self._events = DirectoryEvents(self._directory)
         try:
             names: frozenset[str] | None = None
@@ -273,11 +262,6 @@ class _Watch:
                     names = await events.wait(_EVENT_SECONDS) or None
         finally:
             await events.close()
-
-    def read_again(self) -> None:
-        self._forced = True
-        if self._events is not None:
-            self._events.wake()
 
     def _is_as_it_was(self, polling: str) -> bool:
         """Whether index.json is the file that was read last, and nothing is to be said of it."""
@@ -311,10 +295,15 @@ class _Watch:
         except CacheDirectoryError as error:
             condition = Condition.UNREADABLE if self._directory.is_dir() else Condition.GONE
             return self._report(Health(condition, error.message, polling=polling), names)
-        if seen.verdict.sound and (seen.exists or self._good is None or not self._good.index):
-            self._doubt = None
-            return self._take(seen, names, polling)
-        return self._wait(seen, names, polling)
+        if not seen.verdict.sound or not (seen.exists or self._good is None or not self._good.index):
+            return self._report(self._doubtful(seen, polling), names)
+        self._adopt(seen)
+        before, self._good, self._doubt = self._good, seen, None
+        health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
+        if before and (before.contents.data == seen.contents.data or not (before.index or seen.index)):
+            return self._report(health, names)
+        self._health = health
+        return Difference(health, seen, before, names)
 
     def _folder_changed(self) -> bool:
         """Whether a name came or went in the directory since the last look, whatever the events say."""
@@ -327,44 +316,27 @@ class _Watch:
         changed, self._folder = now != self._folder, now
         return changed
 
-    def _wait(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
-        """The index does not read, or is gone: say so once that has lasted, and keep the last good rows."""
+    def _doubtful(self, seen: IndexFile, polling: str) -> Health | None:
+        """What is said of an index that does not read, or is gone, once that has lasted; None before there was any."""
         now = time.monotonic()
         doubt = self._doubt or _Doubt(seen, now, now)
         if seen.signature != doubt.seen.signature:
             doubt = _Doubt(seen, doubt.since, now)
         self._doubt = doubt
         if now - doubt.since < PATIENCE_SECONDS:
-            return self._report(self._health, names) if self._health else None
+            return self._health
         if not seen.exists:
-            return self._report(Health(Condition.MISSING, "index.json is gone", seen.verdict, polling), names)
+            return Health(Condition.MISSING, "index.json is gone", seen.verdict, polling)
         condition = Condition.CORRUPT if now - doubt.same_since >= PATIENCE_SECONDS else Condition.STALE
-        return self._report(Health(condition, seen.verdict.place, seen.verdict, polling), names)
+        return Health(condition, seen.verdict.place, seen.verdict, polling)
 
-    def _take(self, seen: IndexFile, names: frozenset[str] | None, polling: str) -> Difference | None:
-        """A sound index: what differs from the last one."""
-        self._adopt(seen)
-        before, self._good = self._good, seen
-        health = Health(Condition.SOUND, verdict=seen.verdict, polling=polling)
-        if before is not None and _are_same(before.index, seen.index):
-            return self._report(health, names)
-        self._health = health
-        return Difference(health, seen, before, names)
-
-    def _report(self, health: Health, names: frozenset[str] | None) -> Difference | None:
+    def _report(self, health: Health | None, names: frozenset[str] | None) -> Difference | None:
         """A difference in health or files only; None when neither changed."""
         known, self._health = self._health, health
-        if known == health and names == frozenset():
+        if health is None or (known == health and names == frozenset()):
             return None
         doubt = self._doubt.seen if self._doubt is not None and not health.sound else None
         return Difference(health, self._good, self._good, names, doubt)
-
-
-def _are_same(one: ImageIndex | None, other: ImageIndex | None) -> bool:
-    """Whether two indexes are the same, byte for byte; none is as an empty one."""
-    if one is other or not (one or other):
-        return True
-    return one is not None and other is not None and one.matches(other.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from .errors import ConflictError
 from .files import OWN_NAME, check_directory, identity_of
 from .index_file import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
-from .lock import LOCK_NAME, hold_lock
-from .own_folder import ASIDE_NAME, enter, open_own_folder
+from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
 from .records import LARGEST_SEQUENCE, Transaction, order_of
 
 TRASH_NAME, STAGING_NAME, RESERVE_NAME = "trash", "staging", "reserve"
@@ -59,7 +58,7 @@ class Reserve:
                 self._disk.unlink(self._folder, name)
                 return True
         for backup in self._backups.expendable(self._backups.all()):
-            self._disk.unlink(self._backups.folder, backup.name)
+            self._backups.remove(backup)
             return True
         return False
 

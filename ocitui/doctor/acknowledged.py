@@ -19,8 +19,7 @@ from ocitui.cache import CacheError, ConflictError, StorageError
 from ocitui.cache.actor import whoami
 from ocitui.cache.disk import Disk, shared_mode, storage_errors
 from ocitui.cache.files import OWN_NAME
-from ocitui.cache.lock import taking_turns
-from ocitui.cache.own_folder import make_own_folder, open_own_folder
+from ocitui.cache.own_folder import open_own_folder, taking_turns
 
 from .findings import Finding
 
@@ -98,7 +97,7 @@ def withdraw(directory: Path, fingerprints: Collection[str], disk: Disk | None =
 def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str], disk: Disk) -> None:
     with (
         storage_errors("acknowledge findings"),
-        make_own_folder(directory, disk) as own,
+        open_own_folder(directory, making=disk) as own,
         taking_turns(own, disk, _LOCK),
     ):
         records = {**load_acknowledged(directory), **accepted}
@@ -114,7 +113,7 @@ def remember_told(directory: Path, findings: Iterable[Finding]) -> None:
     with suppress(CacheError, OSError):
         if told == told_last(directory):
             return
-        with make_own_folder(directory, disk) as own, taking_turns(own, disk, _LOCK):
+        with open_own_folder(directory, making=disk) as own, taking_turns(own, disk, _LOCK):
             data = "".join(f"{one}\n" for one in told).encode()
             disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, data, shared_mode(0o644, own.stat()))
 

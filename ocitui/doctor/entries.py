@@ -21,8 +21,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
 from ocitui.cache import Entry, EntryKey, ImageIndex
-from ocitui.cache.entries import name_without_tag
-from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing
+from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing, name_without_tag
 from ocitui.text import parse_size
 
 from .findings import EntryState

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import Descriptor, StorageError
-from ocitui.cache.entries import packed_file
 from ocitui.cache.files import read_kernel_file
 
 SECTOR = 512
@@ -245,5 +244,5 @@ def users_of_any(directory: Path, descriptors: Iterable[Descriptor]) -> tuple[st
     users = users_of(directory)
     if not users:
         return ()
-    names = (packed_file(descriptor) for descriptor in descriptors)
+    names = (descriptor.packed_file for descriptor in descriptors)
     return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))

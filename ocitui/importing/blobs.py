@@ -21,7 +21,7 @@ from ocitui.cache import CacheError, StorageError
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import OWN_NAME, open_bounded
 from ocitui.cache.ledger import hash_file
-from ocitui.cache.own_folder import make_own_folder
+from ocitui.cache.own_folder import open_own_folder
 from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError
@@ -304,7 +304,7 @@ class BlobStore:
 
     def make_directory(self) -> None:
         """Raises StorageError, ConflictError."""
-        with storage_errors("make the folder for blobs"), make_own_folder(self._cache, self.disk, _FOLDER):
+        with storage_errors("make the folder for blobs"), open_own_folder(self._cache, _FOLDER, making=self.disk):
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:

@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory
-from ocitui.cache.lock import wait_for_turn
-from ocitui.cache.own_folder import make_own_folder
+from ocitui.cache.own_folder import open_own_folder, wait_for_turn
 from ocitui.text import human_size
 
 from .errors import NoRoomError
@@ -126,7 +125,7 @@ def import_folder(directory: Path, disk: Disk, name: str) -> Iterator[Folder]:
     """
     with ExitStack() as stack:
         with storage_errors(f"make the folder {OWN_NAME}/{name}"):
-            folder = stack.enter_context(make_own_folder(directory, disk, name))
+            folder = stack.enter_context(open_own_folder(directory, name, making=disk))
         yield folder
 
 

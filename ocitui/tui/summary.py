@@ -22,7 +22,6 @@ from ocitui.cache import (
     TransactionState,
 )
 from ocitui.cache.documents import BlobDescriptor, ContainerConfig, HistoryItem
-from ocitui.cache.entries import names_of
 from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
 from ocitui.doctor.findings import Depth
@@ -39,7 +38,7 @@ LARGEST_PARSED = 4 << 20
 
 def summarize(directory: Path, entry: JudgedEntry) -> list[Line]:
     """The summary's lines; reads the two documents and looks at the three files."""
-    names = names_of(entry.descriptor)
+    names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
     unread = [Line(why, label, "bad") for label, why in (("manifest", no_manifest), ("config", no_config)) if why]

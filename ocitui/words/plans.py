@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.records import identity_of, some_of
+from ocitui.cache.records import some_of
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.assessment_texts import CASES
 from ocitui.doctor.findings import Finding, Way, entry_text
@@ -22,8 +22,7 @@ from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, heading, said
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Descriptor, Transaction
-    from ocitui.cache.deleting import PlannedFile
+    from ocitui.cache import DeletePlan, Descriptor, Discard, Transaction
     from ocitui.cache.records import Moved, Placed, Swap
     from ocitui.doctor.repair.point import PointPlan
 
@@ -67,9 +66,9 @@ def undo_sections(
     that comes back as a whole, and of the one that is there."""
     swap = [target.swap] if target.swap is not None else []
     back, out = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
-    there, before = {identity_of(one) for one in now}, {identity_of(one) for one in old}
-    back += [one for one in old if identity_of(one) not in there]
-    out += [one for one in now if identity_of(one) not in before]
+    there, before = {one.identity for one in now}, {one.identity for one in old}
+    back += [one for one in old if one.identity not in there]
+    out += [one for one in now if one.identity not in before]
     names = names_of_files(target, (*old, *now))
 
     def line(file: Moved | Placed) -> Line:
@@ -106,7 +105,7 @@ def entry_line(descriptor: Descriptor) -> Line:
     return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format")
 
 
-def _file_line(file: PlannedFile | Moved | Placed) -> Line:
+def _file_line(file: Discard | Moved | Placed) -> Line:
     return Line(file.name, f"{human_size(file.size):>5}")
 
 

@@ -140,21 +140,21 @@ class ForgetfulDisk(Disk):
 
     def create(self, folder: Folder, name: str, mode: int = 0o644) -> int:
         fd = super().create(folder, name, mode)
-        self._note((f"{folder.path}/{name}", Node()))
+        self._note((os.path.join(folder.path, name), Node()))
         return fd
 
     def open_own(self, folder: Folder, name: str, mode: int = 0o644, flags: int = 0) -> int:
         fd = super().open_own(folder, name, mode, flags)
-        if self._node(f"{folder.path}/{name}") is None:
-            self._note((f"{folder.path}/{name}", Node()))
+        if self._node(os.path.join(folder.path, name)) is None:
+            self._note((os.path.join(folder.path, name), Node()))
         return fd
 
     def make_folder(self, parent: Folder, name: str, mode: int | None = None) -> bool:
         made = super().make_folder(parent, name, mode)
         if made:
-            self._note((f"{parent.path}/{name}", Node(folder=True)))
-            self._live[f"{parent.path}/{name}"] = {}
-            self._first.setdefault(f"{parent.path}/{name}", {})
+            self._note((os.path.join(parent.path, name), Node(folder=True)))
+            self._live[os.path.join(parent.path, name)] = {}
+            self._first.setdefault(os.path.join(parent.path, name), {})
         return made
 
     def _moved(self, source: str, target: str) -> None:
@@ -168,40 +168,28 @@ class ForgetfulDisk(Disk):
 
     def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         super().rename(source, name, target, new_name)
-        self._moved(f"{source.path}/{name}", f"{target.path}/{new_name}")
+        self._moved(os.path.join(source.path, name), os.path.join(target.path, new_name))
 
     def replace(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
         super().replace(source, name, target, new_name)
-        self._moved(f"{source.path}/{name}", f"{target.path}/{new_name}")
-
-    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
-        super().move_in(source, target, new_name)
-        self._moved(str(source), f"{target.path}/{new_name}")
-
-    def move_out(self, source: Folder, name: str, target: Path) -> None:
-        super().move_out(source, name, target)
-        self._moved(f"{source.path}/{name}", str(target))
+        self._moved(os.path.join(source.path, name), os.path.join(target.path, new_name))
 
     def exchange(self, source: Folder, name: str, target: Folder, other: str) -> bool:
         if not self.journaled or not super().exchange(source, name, target, other):
             return False
-        one, two = f"{source.path}/{name}", f"{target.path}/{other}"
+        one, two = os.path.join(source.path, name), os.path.join(target.path, other)
         self._note((one, self._node(two)), (two, self._node(one)))
         return True
 
     def unlink(self, folder: Folder, name: str) -> None:
         super().unlink(folder, name)
-        if self._node(f"{folder.path}/{name}") is not None:
-            self._note((f"{folder.path}/{name}", None))
+        if self._node(os.path.join(folder.path, name)) is not None:
+            self._note((os.path.join(folder.path, name), None))
 
     def remove(self, folder: Folder, name: str) -> None:
         super().remove(folder, name)
-        if self._node(f"{folder.path}/{name}") is not None:
-            self._note((f"{folder.path}/{name}", None))
-
-    def unlink_outside(self, path: Path) -> None:
-        super().unlink_outside(path)
-        self._note((str(path), None))
+        if self._node(os.path.join(folder.path, name)) is not None:
+            self._note((os.path.join(folder.path, name), None))
 
     # What is left.
 

@@ -21,10 +21,8 @@ from ocitui.cache import (
     keep_backup,
     keep_corrupt,
     list_backups,
-    list_corrupt,
     new_index,
     read_backup,
-    read_corrupt,
     see_index,
 )
 from ocitui.cache.backups import Backups
@@ -64,8 +62,8 @@ def test_what_the_daemon_would_not_load_is_copied_aside(data: bytes, tmp_path: P
     assert kept is not None
     assert keep_corrupt(tmp_path, data) == kept
     assert keep_corrupt(tmp_path, index_of(range(2))) is None
-    assert list_corrupt(tmp_path) == [kept]
-    assert read_corrupt(tmp_path, kept) == data
+    assert list_backups(tmp_path, corrupt=True) == [kept]
+    assert read_backup(tmp_path, kept, corrupt=True) == data
     assert list_backups(tmp_path) == []
 
 
@@ -74,7 +72,7 @@ def test_bounded_by_number(tmp_path: Path) -> None:
         keep_backup(tmp_path, index_of(range(number)))
         keep_corrupt(tmp_path, b"corrupt %d" % number)
     assert [backup.entries for backup in list_backups(tmp_path)] == list(range(59, 9, -1))
-    corrupt = [read_corrupt(tmp_path, backup) for backup in list_corrupt(tmp_path)]
+    corrupt = [read_backup(tmp_path, backup, corrupt=True) for backup in list_backups(tmp_path, corrupt=True)]
     assert corrupt == [b"corrupt %d" % number for number in range(59, 39, -1)]
 
 
@@ -210,16 +208,16 @@ def test_what_a_dead_program_left_is_cleared(tmp_path: Path) -> None:
 def test_a_copy_that_is_made_while_we_look_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a writer would set a good backup aside."""
     keep_backup(tmp_path, index_of(range(2)))
-    look = Backups.all
+    look = Backups.look
 
     def all_and_more(copies: Backups) -> list[Backup]:
         found = look(copies)
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(Backups, "all", look)
+            meanwhile.setattr(Backups, "look", look)
             keep_backup(tmp_path, index_of(range(3)))
         return found
 
-    monkeypatch.setattr(Backups, "all", all_and_more)
+    monkeypatch.setattr(Backups, "look", all_and_more)
     assert refused_files(tmp_path) == []
     monkeypatch.undo()
     assert len(list_backups(tmp_path)) == 2

@@ -30,10 +30,8 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
     list_backups,
-    list_corrupt,
     new_index,
     read_backup,
-    read_corrupt,
     see,
     see_index,
 )
@@ -287,7 +285,9 @@ async def test_a_reset_is_undone(memory_path: Path) -> None:
     assert await cache.list() == []
     (reset,) = await cache.transactions()
     # Apart from the trash, which may be emptied.
-    assert [read_corrupt(directory, copy) for copy in list_corrupt(directory)] == [b'{"schemaVersion":2,']
+    assert [read_backup(directory, copy, corrupt=True) for copy in list_backups(directory, corrupt=True)] == [
+        b'{"schemaVersion":2,'
+    ]
     with pytest.raises(NoSuchTransactionError):
         await cache.undo()
     await cache.undo(reset.id)

@@ -54,7 +54,7 @@ def columns_of(*raws: bytes) -> list[tuple[Any, ...]] | None:
     if not (is_utf8(raws) and columns.read(b"[" + b",".join(raws) + b"]", 0)):
         assert len(columns) == 0
         return None
-    return [*columns.rows(0, len(columns))]
+    return [*zip(*columns.lists(), strict=True)]
 
 
 def is_utf8(raws: Iterable[bytes]) -> bool:

@@ -317,7 +317,7 @@ async def is_missed(place: str, scenarios: list[tuple[str, bool]], folder: Path)
 async def test_a_sync_of_a_store_is_missed_when_it_is_left_out(memory_path: Path) -> None:
     places = await places_of_sync([("store", True)], memory_path / "all")
     essential = [
-        place for place in places if any(f" {name} " in place for name in ("Journal.write", "_staged", "_kept"))
+        place for place in places if any(f" {name} " in place for name in ("Journal.write", "_staged", "Backups.take"))
     ]
     assert len(essential) == 4
     for number, place in enumerate(essential):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, ImageIndex
-from ocitui.cache.edits import Edit, arrivals, positions, removals_at
+from ocitui.cache.edits import Edit, arrivals, positions, removals
 from tests.cache.support import entry, index_bytes
 from tests.cache.test_index_editing import Drawn, indexes
 
@@ -20,7 +20,7 @@ def edit_of(index: ImageIndex, doomed: set[int], coming: Places) -> Edit:
     out = {at for at in doomed if at < len(index)}
     left = index.without_at(out)
     wanted = [(min(at, len(left)), Descriptor.from_dict(entry(number))) for at, number in coming]
-    return Edit(removals_at(index, out), arrivals(left, wanted))
+    return Edit(removals(index, out), arrivals(left, wanted))
 
 
 def raws(index: ImageIndex) -> list[bytes]:
@@ -36,7 +36,7 @@ def test_its_reverse_gives_the_same_bytes(drawn: Drawn, doomed: set[int], coming
         one.raw.encode() for one in edit.into
     )
     assert [there.descriptors[one.position].raw for one in edit.into] == [one.raw.encode() for one in edit.into]
-    gaps = index.layout.opening, index.layout.closing
+    gaps = index.brackets
     back = Edit(edit.into, edit.out, gaps=gaps).on(there)(there)
     assert back.to_bytes() == drawn.data
 
@@ -52,7 +52,7 @@ def test_made_twice_it_does_no_more(drawn: Drawn, doomed: set[int], coming: Plac
 def test_of_equal_entries_the_one_at_its_place_goes() -> None:
     index = ImageIndex.parse(index_bytes([entry(1), entry(2), entry(1), entry(3), entry(1)]))
     for at in (0, 2, 4):
-        (removed,) = removals_at(index, {at})
+        (removed,) = removals(index, {at})
         assert positions(index, [removed]) == {at}
         edited = Edit([removed], []).on(index)(index)
         assert raws(edited) == [raw for position, raw in enumerate(raws(index)) if position != at]
@@ -60,7 +60,7 @@ def test_of_equal_entries_the_one_at_its_place_goes() -> None:
 
 def test_what_another_program_removed_does_not_come_back_by_a_move() -> None:
     index = ImageIndex.parse(index_bytes([entry(1), entry(2)]))
-    moved = removals_at(index, {0})
+    moved = removals(index, {0})
     edit = Edit(moved, arrivals(index.without_at({0}), [(1, index.descriptors[0])])).on(index)
     assert raws(edit(index)) == raws(index)[::-1]
     theirs = index.without_at({0})
@@ -69,7 +69,7 @@ def test_what_another_program_removed_does_not_come_back_by_a_move() -> None:
 
 def test_a_moved_entry_is_last_also_behind_what_another_program_appended() -> None:
     index = ImageIndex.parse(index_bytes([entry(1), entry(2)]))
-    moved = removals_at(index, {0})
+    moved = removals(index, {0})
     edit = Edit(moved, arrivals(index.without_at({0}), [(1, index.descriptors[0])])).on(index)
     theirs = index.appended(Descriptor.from_dict(entry(3)))
     assert raws(edit(theirs)) == [*raws(theirs)[1:], raws(index)[0]]

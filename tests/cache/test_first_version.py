@@ -25,9 +25,7 @@ from ocitui.cache import (
     TransactionState,
     judge_index,
     list_backups,
-    list_corrupt,
     read_backup,
-    read_corrupt,
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.acknowledged import load_acknowledged
@@ -170,8 +168,8 @@ async def test_its_trash_and_backups_are_read(memory_path: Path) -> None:
     assert [[b.name, b.kept, b.entries, b.before_shrink, b.content] for b in backups] == told["backups"]
     for backup in backups:
         assert read_backup(scene.directory, backup).count(b"io.containerd.image.name") == backup.entries
-    (corrupt,) = list_corrupt(scene.directory)
-    assert read_corrupt(scene.directory, corrupt) == b'{"schemaVersion":2,'
+    (corrupt,) = list_backups(scene.directory, corrupt=True)
+    assert read_backup(scene.directory, corrupt, corrupt=True) == b'{"schemaVersion":2,'
     # New ones come before them.
     await cache.delete([(await cache.list())[0].key])
     newest, *older = list_backups(scene.directory)
@@ -182,7 +180,7 @@ async def test_its_trash_and_backups_are_read(memory_path: Path) -> None:
 async def test_its_ledger_and_acknowledgements_are_read(memory_path: Path) -> None:
     ((scene, _),) = unpacked("history", memory_path)
     ledger = Ledger.open(scene.directory)
-    assert (len(ledger), ledger.problem) == (4, "")
+    assert (len(ledger.sound), ledger.problem) == (4, "")
     (known,) = load_acknowledged(scene.directory).values()
     assert (known.code, known.file) == ("unknown-file", "stray")
 

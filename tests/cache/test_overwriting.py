@@ -21,6 +21,7 @@ from ocitui.cache import (
     new_index,
     see_index,
 )
+from ocitui.cache.undoing import Overwritten, find_overwritten
 from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
@@ -48,18 +49,22 @@ def memory_wins(directory: Path, *, with_entry: int = 50) -> None:
     (directory / "index.json").write_bytes(index_bytes([*descriptors, entry(with_entry)]))
 
 
+async def overwritten(cache: PackerCache) -> list[Overwritten]:
+    return find_overwritten(cache.directory, await cache.index())
+
+
 async def test_a_deletion(directory: Path) -> None:
     cache = PackerCache(directory)
     done = await cache.delete([key(0), key(1, "erofs")])
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     memory_wins(directory)
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert found.transaction.id == done.id
     assert [one.key for one in found.returned] == [key(0), key(1, "erofs")]
     assert (found.missing, found.moved_back) == ((), ())
     await cache.redo(done.id)
     assert digests_and_formats(directory) == [key(0, "erofs"), key(1), key(2), key(2, "erofs"), key(50)]
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     with pytest.raises(ConflictError, match="still stands"):
         await cache.redo(done.id)
 
@@ -70,7 +75,7 @@ async def test_what_was_pulled_again_is_no_overwriting(directory: Path, tmp_path
     image = make_image(directory / f"{key(0)[0]}.squashfs", "0", name="image0:1")
     memory_wins(directory)
     assert image.path.exists()
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
 
 
 async def test_a_store(directory: Path, tmp_path: Path) -> None:
@@ -78,11 +83,11 @@ async def test_a_store(directory: Path, tmp_path: Path) -> None:
     image = await stored(cache, tmp_path / "source", "new")
     (done,) = await cache.transactions()
     memory_wins(directory)
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert [one.key for one in found.missing] == [(image.digest, "squashfs")]
     await cache.redo(done.id)
     assert digests_and_formats(directory)[-1] == (image.digest, "squashfs")
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     memory_wins(directory)
     image.path.unlink()
     with pytest.raises(ConflictError, match="not there any more"):
@@ -94,12 +99,12 @@ async def test_a_store_that_replaced_an_entry(directory: Path, tmp_path: Path) -
     await stored(cache, tmp_path / "source", "1", name="renamed:1", content=b"packed 1 squashfs")
     (done,) = await cache.transactions()
     memory_wins(directory)
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert [one.image_name for one in found.returned] == ["image1:1"]
     assert [one.key for one in found.missing] == [key(1)]
     await cache.redo(done.id)
     assert [one.image_name for one in await cache.list() if one.key == key(1)] == [found.missing[0].image_name]
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
 
 
 async def test_a_name_that_was_pointed(directory: Path) -> None:
@@ -111,15 +116,15 @@ async def test_a_name_that_was_pointed(directory: Path) -> None:
         Change(index=IndexEdit((Remove(0, first.raw),), (Insert(first.raw),))), TransactionKind.REPAIR
     )
     pointed = (directory / "index.json").read_bytes()
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     (directory / "index.json").write_bytes(index_bytes([*entries, entry(9)]))
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert [one.key for one in found.moved_back] == [key(0)]
     await cache.redo(done.id)
     winner = (await cache.index()).by_name("a:1")
     assert winner is not None
     assert winner.digest == key(0)[0]
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     assert pointed != (directory / "index.json").read_bytes()
 
 
@@ -130,9 +135,9 @@ async def test_a_duplicate_that_came_back(directory: Path) -> None:
     done = await cache.change(
         Change(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))), TransactionKind.REPAIR
     )
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     (directory / "index.json").write_bytes(index_bytes([*twice, entry(9)]))
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert len(found.returned) == 1
     await cache.redo(done.id)
     assert digests_and_formats(directory) == [key(1), key(0), key(9)]
@@ -143,7 +148,7 @@ async def test_a_duplicate_of_which_the_packed_file_is_gone(directory: Path) -> 
     (directory / f"{key(0)[0]}.squashfs").unlink()
     cache = PackerCache(directory)
     await cache.change(Change(index=IndexEdit((Remove(0, (await cache.list())[0].raw),))), TransactionKind.REPAIR)
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
 
 
 async def test_what_was_stored_anew_is_known_by_its_packed_file_whatever_the_clock_said(directory: Path) -> None:
@@ -155,24 +160,24 @@ async def test_what_was_stored_anew_is_known_by_its_packed_file_whatever_the_clo
     memory_wins(directory)
     later, earlier = (done.started + 1000, done.started + 1000), (1.0, 1.0)
     there = packed.stat()
-    assert [one.transaction.id for one in await cache.overwritten()] == [done.id]
+    assert [one.transaction.id for one in await overwritten(cache)] == [done.id]
     for times in (later, earlier):
         os.utime(packed, times)
-        assert await cache.overwritten() == []
+        assert await overwritten(cache) == []
     os.utime(packed, ns=(there.st_mtime_ns, there.st_mtime_ns))
     packed.write_bytes(packed.read_bytes() + b"more")
     os.utime(packed, ns=(there.st_mtime_ns, there.st_mtime_ns))
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
 
 
 async def test_a_later_transaction_has_the_last_word(directory: Path, tmp_path: Path) -> None:
     cache = PackerCache(directory)
     deleted = await cache.delete([key(0)])
     await cache.undo()
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     await stored(cache, tmp_path / "source", "new")
     await cache.delete([(make_image(tmp_path / "x", "new").digest, "squashfs")])
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     with pytest.raises(ConflictError, match="it is undone"):
         await cache.redo(deleted.id)
 
@@ -183,7 +188,7 @@ async def test_an_undo_that_was_overwritten(directory: Path) -> None:
     deleted = (directory / "index.json").read_bytes()
     undone = await cache.undo()
     (directory / "index.json").write_bytes(deleted)
-    (found,) = await cache.overwritten()
+    (found,) = await overwritten(cache)
     assert found.transaction.id == undone.id
     await cache.redo(undone.id)
     assert digests_and_formats(directory) == before
@@ -197,7 +202,7 @@ async def test_what_came_before_a_new_index_is_not_asked(directory: Path) -> Non
         Change(index=IndexReplacement(see_index(directory), new_index([]))), TransactionKind.REPAIR
     )
     memory_wins(directory)
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     with pytest.raises(ConflictError, match="whole index"):
         await cache.redo(mended.id)
     await cache.redo(done.id)
@@ -206,7 +211,7 @@ async def test_what_came_before_a_new_index_is_not_asked(directory: Path) -> Non
 
 async def test_nothing_is_to_be_redone(directory: Path) -> None:
     cache = PackerCache(directory)
-    assert await cache.overwritten() == []
+    assert await overwritten(cache) == []
     with pytest.raises(NoSuchEntryError):
         await cache.delete([key(9)])
     done = await cache.delete([key(0)])
@@ -224,4 +229,4 @@ async def test_records_that_take_back_each_other_come_to_an_end(directory: Path,
         (record,) = (directory / OWN / "journal").glob(f"{ids[name]}.*")
         record.write_text(json.dumps({**json.loads(record.read_text()), "of": ids[of]}))
     assert [one.of for one in await cache.transactions() if one.id == ids[turn[0]]] == [ids[turn[1]]]
-    await cache.overwritten()
+    await overwritten(cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import json
@@ -28,11 +29,10 @@ from ocitui.cache import (
     keep_corrupt,
     list_backups,
 )
-from ocitui.cache.backups import late_updates
+from ocitui.cache.backups import compress_backups, late_updates
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.journal import Journal, RefusedFile
-from ocitui.cache.lock import hold_lock
-from ocitui.cache.own_folder import enter
+from ocitui.cache.own_folder import enter, hold_lock
 from ocitui.cache.records import LARGEST_SEQUENCE
 from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import ACTS, interrupted_delete, key, scene_of
@@ -216,7 +216,7 @@ async def test_a_backup_that_is_damaged_is_no_late_update(memory_path: Path) -> 
     (backup,) = list_backups(directory)
     path = directory / OWN / "backups" / backup.name
     path.write_bytes(path.read_bytes()[:-20])
-    assert await PackerCache(directory).compress_backups() == 0
+    assert compress_backups(directory) == 0
     assert late_updates(directory) == []
     assert [one.name for one in list_backups(directory)] == [backup.name]
 
@@ -378,7 +378,7 @@ async def test_a_snapshot_of_hard_links_stays_as_it_is(name: str, memory_path: P
     done = (await cache.transactions())[0]
     await step(cache.undo(done.id))
     await step(cache.undo((await cache.transactions())[0].id))
-    await step(cache.compress_backups())
+    await step(asyncio.to_thread(compress_backups, cache.directory))
     await step(cache.empty_trash())
 
 
@@ -412,7 +412,7 @@ async def test_a_copy_may_be_read_by_nobody_else(mode: int, memory_path: Path) -
         await PackerCache(directory).delete([key(number)])
     os.link(index, memory_path / "index of a snapshot")
     await PackerCache(directory).undo()
-    await PackerCache(directory).compress_backups()
+    compress_backups(directory)
     index.write_bytes(b"{")
     keep_corrupt(directory, b"{")
     async with await PackerCache.open(directory, on_corrupt="reset"):

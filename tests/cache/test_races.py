@@ -260,20 +260,20 @@ async def test_a_writer_that_stalls_is_told_and_what_it_wrote_is_found(
     assert late_updates(directory) == []
     backups = list_backups(directory)
     writer.finish()
-    (late,) = late_updates(directory)
-    assert late.index is not None
-    assert [d.key for d in late.index.descriptors] == [
+    ((late, holds),) = late_updates(directory)
+    assert holds is not None
+    assert [d.key for d in holds.descriptors] == [
         key(0),
         key(1),
         (str(entry(disk.theirs[0])["digest"]), "squashfs"),
     ]
     # It is no backup like the others.
-    assert late.backup.name not in [backup.name for backup in list_backups(directory)]
+    assert late.name not in [backup.name for backup in list_backups(directory)]
     assert list_backups(directory) == backups
     assert digests_and_formats(directory) == [key(0)]
     (found,) = await late_findings(directory)
     assert "1 entry of it is not in index.json" in found.seen
-    assert found.file == f".ocitui/backups/{late.backup.name}"
+    assert found.file == f".ocitui/backups/{late.name}"
     # Once the program has stored again, nothing is missing any more.
     (directory / "index.json").write_bytes(writer.data)
     assert await late_findings(directory) == []

@@ -18,7 +18,7 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
 )
-from ocitui.cache.disk import Disk, Folder
+from ocitui.cache.disk import OUTSIDE, Disk, Folder
 from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, trash, tree, write_cache
 
 
@@ -208,13 +208,15 @@ class Elsewhere(Disk):
         super().__init__()
         self.read_only = read_only
 
-    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
+        if source is OUTSIDE:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        super().rename(source, name, target, new_name)
 
-    def unlink_outside(self, path: Path) -> None:
-        if self.read_only:
+    def unlink(self, folder: Folder, name: str) -> None:
+        if self.read_only and folder is OUTSIDE:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        super().unlink_outside(path)
+        super().unlink(folder, name)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -233,9 +235,10 @@ async def test_a_file_that_can_only_be_copied(read_only: bool, directory: Path, 
 class RefillingDisk(Disk):
     """Another program puts a file where the packed one was, once that is in."""
 
-    def move_in(self, source: Path, target: Folder, new_name: str) -> None:
-        super().move_in(source, target, new_name)
-        source.write_bytes(b"another")
+    def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
+        super().rename(source, name, target, new_name)
+        if source is OUTSIDE:
+            Path(name).write_bytes(b"another")
 
 
 async def test_what_comes_to_the_place_of_the_packed_file_stays(directory: Path, source: Path) -> None:

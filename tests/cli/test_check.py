@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import list_backups, list_corrupt, read_corrupt
+from ocitui.cache import list_backups, read_backup
 from ocitui.cli import options
 from ocitui.cli.commands import check as checking
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
@@ -264,8 +264,8 @@ def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, oc
     assert done.status == 1
     assert "CRITICAL  index-unparsable" in done.out
     assert "mend the index" in done.out
-    (kept,) = list_corrupt(demo)
-    assert read_corrupt(demo, kept) == sound[:700]
+    (kept,) = list_backups(demo, corrupt=True)
+    assert read_backup(demo, kept, corrupt=True) == sound[:700]
     assert kept.name in done.out.replace("\n", "").replace(" ", "")
     assert index.read_bytes() == sound[:700]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import PackerCache, Preparation, journal
+from ocitui.cache import PackerCache, Preparation, transactions
 from ocitui.cli import options
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
@@ -237,7 +237,7 @@ def test_the_daemon_is_named_in_the_question(demo: Path, ocitui: Ocitui, monkeyp
 
 def test_undo_of_somebody_else_s_transaction_asks(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "whoami", lambda: "ocitui (process 9, ann@elsewhere)")
+        patch.setattr(transactions, "whoami", lambda: "ocitui (process 9, ann@elsewhere)")
         ocitui("delete", ALPINE.digest, "--yes", "-C", demo)
     refused = ocitui("undo", "-C", demo)
     assert refused.status == 2

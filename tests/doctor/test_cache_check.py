@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ocitui.cache import list_backups, list_corrupt, read_corrupt
+from ocitui.cache import list_backups, read_backup
 from ocitui.doctor.check.history import keep_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries
@@ -46,9 +46,9 @@ def test_corrupt_bytes_are_copied_aside_once(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA,))
     (cache / "index.json").write_bytes(b"{broken")
     first, again = keep_index(cache), keep_index(cache)
-    [copy] = list_corrupt(cache)
+    [copy] = list_backups(cache, corrupt=True)
     assert first == again == f"the bytes of index.json are copied aside, as .ocitui/corrupt/{copy.name}"
-    assert read_corrupt(cache, copy) == b"{broken"
+    assert read_backup(cache, copy, corrupt=True) == b"{broken"
     assert codes(cache) == ["index-unparsable"]
 
 

@@ -84,7 +84,7 @@ def test_a_damaged_line_is_never_believed(data: st.DataObject, tmp_path_factory:
     content[at] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
     found = Ledger.open(directory)
-    assert len(found) == 0 or at == len(content) - 1
+    assert not found.sound or at == len(content) - 1
 
 
 @given(data=st.binary(max_size=300))
@@ -92,7 +92,7 @@ def test_any_bytes_are_a_ledger(data: bytes, tmp_path_factory: pytest.TempPathFa
     directory = tmp_path_factory.mktemp("ledger")
     ledger_file(directory).parent.mkdir()
     ledger_file(directory).write_bytes(data)
-    assert len(Ledger.open(directory)) == 0
+    assert Ledger.open(directory).sound == {}
     record(directory, NAME)
     assert Ledger.open(directory).look(NAME) is not None
 
@@ -138,10 +138,6 @@ def test_a_stored_file_is_recorded_by_what_it_is(tmp_path: Path) -> None:
     assert found is not None
     assert found.sha256 == digest_of(packed)
     assert found.same_file(os.stat(packed))
-    record_stored(tmp_path, packed, f"sha256:{HASH}")
-    found = Ledger.open(tmp_path).look(NAME)
-    assert found is not None
-    assert found.sha256 == HASH
 
 
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:

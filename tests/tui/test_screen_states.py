@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Condition, list_backups, list_corrupt, read_corrupt
+from ocitui.cache import Condition, list_backups, read_backup
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.check.index_checks import IndexReading
@@ -244,8 +244,8 @@ async def test_the_bytes_of_a_corrupt_index_are_copied_aside(tmp_path: Path) -> 
     before = tree(cache)
     async with desk(cache) as one:
         await one.until_corrupt()
-        [copy] = list_corrupt(cache)
-        assert read_corrupt(cache, copy) == broken
+        [copy] = list_backups(cache, corrupt=True)
+        assert read_backup(cache, copy, corrupt=True) == broken
     assert tree(cache) == before
 
 

@@ -15,8 +15,7 @@ from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kern
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
 from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
-from ocitui.cache.lock import LOCK_NAME
-from ocitui.cache.own_folder import open_journal, open_own_folder
+from ocitui.cache.own_folder import LOCK_NAME, open_journal, open_own_folder
 from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
 
@@ -56,13 +55,14 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
 
 
 def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:
-    whole = listing.has_documents(digest)
+    documents = listing.documents(digest)
+    whole = len(documents) == 2
     formats = {PLACES[format_]: format_ for format_ in listing.formats(digest)}
     for place in unnamed:
         yield _orphan(digest, formats[place], FileKind.PACKED, whole=whole)
     if not named:
         if not (whole and unnamed):
-            for kind in listing.documents(digest):
+            for kind in documents:
                 yield _orphan(digest, "", kind, whole=False)
         yield from oddities(listing, digest)
 

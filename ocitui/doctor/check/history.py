@@ -54,10 +54,10 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
 def _late(directory: Path, undone: Repairs) -> dict[str, History]:
     found: dict[str, History] = {}
     with suppress(CacheError):
-        for one in late_updates(directory):
-            if one.index is not None:
-                file = f"{OWN_NAME}/{BACKUPS_NAME}/{one.backup.name}"
-                found[file] = History(list(one.index.descriptors), _since(directory, one.backup, undone))
+        for backup, index in late_updates(directory):
+            if index is not None:
+                file = f"{OWN_NAME}/{BACKUPS_NAME}/{backup.name}"
+                found[file] = History(list(index.descriptors), _since(directory, backup, undone))
     return found
 
 

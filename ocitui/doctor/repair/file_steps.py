@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ocitui.cache import Descriptor, Document, DocumentError, FileKind, ImageManifest, PackedFormat
 from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
-from ocitui.cache.entries import packed_file
 from ocitui.cache.files import known_format
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
@@ -157,7 +156,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         snapshot.trashed(discards),
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
-        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(packed_file(descriptor), ()))),
+        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
         change=StepChange(remove=positions, discard=discards),
     )
 

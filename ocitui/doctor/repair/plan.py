@@ -423,7 +423,7 @@ class RepairPlan:
         if whole is None:
             return []
         gone = {at for change in changes for at in change.remove}
-        identities = list(zip(whole.index.digests, whole.index.formats, whole.index.names, strict=True))
+        identities = list(whole.index.identities())
         kept = {one for at, one in enumerate(identities) if at not in gone}
         return [one for at in sorted(gone) if whole.origins[at] is None and (one := identities[at]) not in kept]
 

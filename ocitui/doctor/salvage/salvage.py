@@ -21,7 +21,6 @@ from typing import TypeVar
 import msgspec
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examine_index
-from ocitui.cache.records import identity_of
 
 from .scan import Salvaged, Scan, scan
 
@@ -235,8 +234,8 @@ class Salvage(msgspec.Struct, frozen=True):
         stale = [item.descriptor for item in self.items if item.descriptor is not None and item.stale]
         if not stale:
             return current
-        known = {identity_of(descriptor) for descriptor in current}
-        return [descriptor for descriptor in stale if identity_of(descriptor) not in known] + current
+        known = {descriptor.identity for descriptor in current}
+        return [descriptor for descriptor in stale if descriptor.identity not in known] + current
 
 
 Piece = TypeVar("Piece", Salvaged, Gap)

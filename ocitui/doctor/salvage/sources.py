@@ -38,8 +38,8 @@ from ocitui.cache import (
     InvalidNameError,
     Transaction,
 )
-from ocitui.cache.entries import entry_keys
-from ocitui.cache.records import Identity, identity_of
+from ocitui.cache.index import entry_keys
+from ocitui.cache.records import Identity
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
@@ -164,7 +164,7 @@ def join(
         left = [
             one
             for one in _once(salvaged.descriptors)
-            if not removed or identity_of(one) not in removed or (one.digest, one.format) in there
+            if not removed or one.identity not in removed or (one.digest, one.format) in there
         ]
         return JoinedEntries(left, backup, there, names, replace(expected, removed=removed), _hints_of(salvaged))
     return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
@@ -375,7 +375,7 @@ def _names_by_file(keys: Iterable[EntryKey]) -> dict[FileKey, str]:
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
     """Each entry once, at its last place: what repeats another is none more, as where an index was written twice."""
-    last = {identity_of(descriptor): at for at, descriptor in enumerate(salvaged)}
+    last = {descriptor.identity: at for at, descriptor in enumerate(salvaged)}
     return [salvaged[at] for at in sorted(last.values())] if len(last) < len(salvaged) else [*salvaged]
 
 
@@ -432,10 +432,10 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
         expected = expect_entries(snapshot.directory, history.backup, history.since)
     backup, whole = history.backup, left.descriptors if isinstance(left, Salvage) else left
     if tuple(backup) != expected.descriptors:
-        there = {identity_of(one) for one in expected.descriptors}
-        backup = [descriptor for descriptor in backup if identity_of(descriptor) in there]
+        there = {one.identity for one in expected.descriptors}
+        backup = [descriptor for descriptor in backup if descriptor.identity in there]
     if expected.removed:
-        told = {identity_of(one) for one in (*whole, *history.backup)}
+        told = {one.identity for one in (*whole, *history.backup)}
         # Of what was taken out, however long ago, only that matters of which something else tells.
         removed = {
             one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing

@@ -13,7 +13,6 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
-from ocitui.cache.entries import packed_file
 from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
@@ -366,7 +365,7 @@ def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:
 
         return [json.dumps(entry_json(entry))]
 
-    file = packed_file(entry.descriptor)
+    file = entry.descriptor.packed_file
     texts: dict[str, list[str | None]] = {
         "name": [entry.descriptor.image_name],
         "digest": [entry.digest],

@@ -210,7 +210,6 @@ class EntryPane(Vertical):
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError
-        from ocitui.cache.entries import names_of
         from ocitui.cache.files import read_regular
 
         from .document_view import DocumentView
@@ -220,7 +219,7 @@ class EntryPane(Vertical):
         if view is None:
             view = DocumentView(id=tab)
             await self.mount(view)
-        names = names_of(entry.descriptor) if entry else {}
+        names = entry.descriptor.files if entry else {}
         if not names:
             view.clear("no lookup can reach a file of this entry" if entry else "no entry")
             return
