@@ -27,4 +27,4 @@ def test_a_terminal_that_cannot_be_drawn_on(kind: str) -> None:
         os.close(theirs)
         os.close(ours)
     assert ended.returncode == 2
-    assert f"type {kind} cannot be drawn on (ocitui list".encode() in ended.stderr
+    assert f"type {kind} cannot be drawn on (these need none: ocitui check".encode() in ended.stderr

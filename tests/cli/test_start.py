@@ -204,7 +204,8 @@ def test_a_usage_error_as_json(ocitui: Ocitui) -> None:
 def test_without_a_terminal_the_screen_names_what_needs_none(ocitui: Ocitui) -> None:
     done = ocitui("-C", "/tmp")
     assert done.status == 2
-    assert "ocitui list" in done.err
+    assert "these need none: ocitui check" in done.err
+    assert "ocitui help keys" in done.err
 
 
 def test_the_directory_of_the_environment_and_of_the_options(
