@@ -34,8 +34,9 @@ def say(*lines: str, err: bool = False) -> None:
 
 def ask(question: str) -> str:
     """Put a question on standard error and read the answer's line; empty at the end of input, and after ctrl+c."""
-    _write(f"{clean(question)} ", sys.stderr)
     try:
+        # Within, as who has read it answers before the next line runs.
+        _write(f"{clean(question)} ", sys.stderr)
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         answer = ""
