@@ -163,11 +163,11 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     held: list[Part] = ["reading"]
     if live.loaded:
         held = [counted(live.total, "entry"), (f" {human_size(live.size)}", "muted")]
-    right = [*held, "   ", *daemon_parts(live.host.daemon), " "]
+    right = [" ", *held, "   ", *daemon_parts(live.host.daemon), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
     host, path = clean(session.host), clean(str(session.directory))
-    room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 3
+    room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 2
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
     parent, slash, last = path.rpartition("/")
