@@ -73,7 +73,7 @@ class Way(StrEnum):
     CHOOSE_FUTILE = "<choose-futile>"
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     """A kind of fault, as a row of the catalogue, or as it was met where that is another.
 
     ``code`` is stable. ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does),

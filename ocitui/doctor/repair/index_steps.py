@@ -221,6 +221,9 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
             outcome.steps.append(_take_out(finding, finding.position))
         elif finding.code == "format-unknown":
             _set_format(snapshot, finding, finding.position, outcome)
+        elif finding.code == "name-missing" and finding.digest not in names:
+            # Not by its descriptor: there may be one for each of 100,000 files.
+            outcome.leave([finding], "nothing tells its name", f"give it one: {Way.NAME}")
         elif finding.code != "entry-duplicate":
             _set_name(snapshot, finding, finding.position, names, outcome)
     outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
@@ -264,12 +267,8 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
 def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
     descriptor = snapshot.descriptors[position]
     given = names.get(descriptor.digest)
-    wanted = given if given is not None else descriptor.image_name
-    if wanted is None:
-        outcome.leave([finding], "nothing tells its name", f"give it one: {Way.NAME}")
-        return
     try:
-        name = ImageName.parse(wanted)
+        name = ImageName.parse(given if given is not None else descriptor.image_name or "")
     except InvalidNameError as error:
         outcome.leave([finding], error.message, f"give it another: {Way.NAME}")
         return

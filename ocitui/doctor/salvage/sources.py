@@ -140,7 +140,7 @@ class JoinedEntry:
             return ()
         if self.descriptor is None:
             return ("name", "descriptor")
-        return ("name",) if self.name is None and IndexSource.INDEX not in self.sources else ()
+        return ("name",) if self.name is None and self.left is None else ()
 
 
 def join(
