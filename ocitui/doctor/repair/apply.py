@@ -28,7 +28,7 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import Hearer, OtherFormats, WantedFile, good_packed
+from .copies import Copy, Hearer, OtherFormats, WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
 
@@ -109,7 +109,7 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     refused: list[str] = []
-    good = good_packed(output, wanted, Hearer(refused.append), stop)
+    good = good_packed(output, wanted, Copy(fetch.origin, 0), Hearer(refused.append), stop)
     if good is None:
         raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
     return good.sha256

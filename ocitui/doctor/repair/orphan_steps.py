@@ -36,7 +36,7 @@ from .steps import (
 )
 
 Known = Mapping[tuple[str, str], Descriptor]
-"""Descriptors that the index once had, by digest and format."""
+"""Descriptors with a name that the index once had, by digest and format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,7 @@ class Adoption:
 
     def wants(self, finding: Finding) -> bool:
         """Whether an orphan is to be adopted."""
-        return finding.digest in self.names or (self.take_known and self._known(finding) is not None)
-
-    def known_name(self, finding: Finding) -> str:
-        """The name that it once had; empty where nobody knows."""
-        known = self._known(finding)
-        return (known.image_name or "") if known is not None else ""
+        return finding.digest in self.names or (self.take_known and _key(finding) in self.known)
 
     def plan(self, finding: Finding, outcome: Outcome) -> None:
         """The step that adopts an orphan, or why it cannot be done."""
@@ -77,28 +72,23 @@ class Adoption:
                 then=f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
                 if taken and winner
                 else f"a hit, and {name} resolves to it",
-                source="the index as it once was" if self._uses_known(finding) else "its manifest and config",
+                source="its manifest and config" if finding.digest in self.names else "the index as it once was",
                 # First in the index, it takes no name from an entry that has it now.
                 change=StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
             )
         )
 
-    def _known(self, finding: Finding) -> Descriptor | None:
-        known = self.known.get((finding.digest, finding.format))
-        return known if known is not None and known.image_name else None
-
-    def _uses_known(self, finding: Finding) -> bool:
-        return finding.digest not in self.names and self._known(finding) is not None
-
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
         made = described(self.snapshot.directory, finding.digest, finding.format)
-        if self._uses_known(finding):
-            known = self._known(finding)
-            assert known is not None
-            return known
+        if finding.digest not in self.names:
+            return self.known[_key(finding)]
         name = ImageName.parse(self.names[finding.digest])
         return made.with_annotations({ANNOTATION_PACKED_FORMAT: finding.format, **dict(name_annotations(name))})
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.digest, finding.format
 
 
 def described(directory: Path, digest: str, format: str) -> Descriptor:
@@ -186,8 +176,8 @@ def finish_first(findings: Sequence[Finding]) -> Outcome:
 
 
 def _would_adopt(finding: Finding, adoption: Adoption) -> str:
-    name = adoption.known_name(finding)
-    known = f"{Way.ADOPT_KNOWN}, as {name}, or " if name else ""
+    once = adoption.known.get(_key(finding))
+    known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
     return f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
 
 
@@ -198,26 +188,26 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
     if keys and digest not in adopted:
         with Folder.open(snapshot.directory) as root:
             names += discardable(root, snapshot.index, keys)[0]
-    discards = snapshot.discards(names)
+    files, change = snapshot.trashing(names)
     return RepairStep(
         StepKind.TRASH_ORPHAN,
         f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash",
         tuple(findings),
-        snapshot.trashed(discards),
+        files,
         then=f"{NOTHING}; {REVERSIBLE}",
-        change=StepChange(discard=discards),
+        change=change,
     )
 
 
 def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
-    discards = snapshot.discards([finding.file])
+    files, change = snapshot.trashing([finding.file])
     return RepairStep(
         StepKind.CLEAN_UP,
         f"Move the temporary file {finding.file} to the trash",
         (finding,),
-        snapshot.trashed(discards),
+        files,
         then=NOTHING,
-        change=StepChange(discard=discards),
+        change=change,
     )
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import Descriptor, Discard, FileKind, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
-from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
+from ocitui.cache import Descriptor, Discard, ImageIndex, IndexSeen, PackedFormat, Seen, see_index
+from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.index_file import look
-from ocitui.cache.listing import Fact, Listing
+from ocitui.cache.listing import Listing
 from ocitui.text import short_digest
 
 from ..check.judge import Judge
 from ..findings import Finding
 from ..report import Report
-from .steps import Fate, StepFile
+from .steps import Fate, StepChange, StepFile
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Snapshot:
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""
         fact = self.listing.get(name)
-        return None if fact is None else seen_of(fact)
+        if fact is None:
+            return None
+        return Seen(stat.S_IFMT(fact.mode), fact.size, fact.modified_ns, fact.inode)
 
-    def discards(self, names: Iterable[str]) -> tuple[Discard, ...]:
-        """Those of these names that are there, as what goes to the trash."""
+    def trashing(self, names: Iterable[str]) -> tuple[tuple[StepFile, ...], StepChange]:
+        """Those of these names that are there, as what a step moves to the trash."""
         found = ((name, self.seen_at(name)) for name in dict.fromkeys(names))
-        return tuple(Discard(name, seen) for name, seen in found if seen is not None)
-
-    def trashed(self, discards: Iterable[Discard]) -> tuple[StepFile, ...]:
-        return tuple(StepFile(item.name, Fate.TRASHED, item.seen.size) for item in discards)
+        discards = tuple(Discard(name, seen) for name, seen in found if seen is not None)
+        return tuple(StepFile(one.name, Fate.TRASHED, one.seen.size) for one in discards), StepChange(discard=discards)
 
 
 def take_snapshot(directory: Path, report: Report) -> Snapshot:
@@ -123,20 +123,6 @@ def _by_now(
 
 def _about(finding: Finding) -> tuple[str, ...]:
     return finding.code, finding.digest, finding.format, finding.name, finding.file
-
-
-def seen_of(fact: Fact) -> Seen:
-    return Seen(stat.S_IFMT(fact.mode), fact.size, fact.modified_ns, fact.inode)
-
-
-def file_of(digest: str, kind: FileKind, format: str) -> str:
-    """The name of an entry's file; empty for a packed file of a format there is not."""
-    if kind is FileKind.MANIFEST:
-        return manifest_name(digest)
-    if kind is FileKind.CONFIG:
-        return config_name(digest)
-    known = known_format(format)
-    return packed_name(digest, known) if known else ""
 
 
 def entry_of(digest: str, format: str, name: str = "") -> str:
