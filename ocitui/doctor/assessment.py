@@ -10,13 +10,12 @@ was replaced by somebody.
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.cache import (
     CacheDirectoryError,
@@ -46,6 +45,7 @@ from .check.index_checks import History, shrunk
 if TYPE_CHECKING:
     from .check.judge import Judge
 
+T = TypeVar("T")
 _PROC = Path("/proc")
 
 
@@ -96,7 +96,6 @@ class TimelineFacts:
     pull: str = ""
     process: ProcessState = ProcessState()
     answers: bool | None = None
-    now: float = 0.0
 
     @property
     def missing(self) -> bool:
@@ -115,7 +114,11 @@ def gather(
     """
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
-    daemon, backups, transactions = find_daemon(directory, proc), _backups(directory), _transactions(directory)
+    daemon, backups, transactions = (
+        find_daemon(directory, proc),
+        _known(list_backups, directory),
+        _known(all_changes, directory),
+    )
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
@@ -136,7 +139,6 @@ def gather(
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),
         answers,
-        time.time(),
     )
 
 
@@ -206,16 +208,10 @@ def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
     return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
 
 
-def _backups(directory: Path) -> tuple[Backup, ...]:
+def _known(read: Callable[[Path], Iterable[T]], directory: Path) -> tuple[T, ...]:
+    """All that is read; none where it cannot be."""
     try:
-        return tuple(list_backups(directory))
-    except CacheError:
-        return ()
-
-
-def _transactions(directory: Path) -> tuple[Transaction, ...]:
-    try:
-        return tuple(all_changes(directory))
+        return tuple(read(directory))
     except CacheError:
         return ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,10 +29,10 @@ from ocitui.cache import (
     StorageError,
     Verdict,
 )
-from ocitui.cache.files import file_names, packed_name, usable_digest
+from ocitui.cache.files import file_names, usable_digest
 from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import Fact, part_of
+from ocitui.cache.listing import part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
 from ocitui.cache.names import NamedEntry, find_entry, stem_of
 from ocitui.text import timestamp
@@ -79,38 +79,36 @@ _OF_DOCUMENT = frozenset(
 _OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 
 
-def file_links(judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> Iterator[Link]:
-    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
-    findings = judge.findings_of(digest, format_)
-    facts = {kind: judge.listing.get(name) for kind, name in file_names(digest, format_).items()}
-    links = _FileLinks(judge.directory, digest, format_, facts, findings)
-    for kind in facts:
-        yield links.file(kind)
-    yield from links.documents()
-    if facts[FileKind.PACKED] is not None and links.is_there(FileKind.PACKED):
-        yield links.header(dict(judge.unchecked).get(packed_name(digest, format_), ""))
-        yield links.content(ledger)
-
-
-@dataclass(frozen=True, slots=True)
 class _FileLinks:
-    directory: Path
-    digest: str
-    format: PackedFormat
-    facts: Mapping[FileKind, Fact | None]
-    findings: Sequence[Finding]
+    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
+
+    def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> None:
+        self._digest, self._format, self._ledger = digest, format_, ledger
+        self._names = file_names(digest, format_)
+        self._facts = {kind: judge.listing.get(name) for kind, name in self._names.items()}
+        self._findings = judge.findings_of(digest, format_)
+        self._unchecked = dict(judge.unchecked).get(self._names[FileKind.PACKED], "")
+
+    def __iter__(self) -> Iterator[Link]:
+        yield from map(self._file, self._facts)
+        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
+            if self._is_there(kind):
+                yield self._document(kind)
+        if self._is_there(FileKind.PACKED):
+            yield self._header()
+            yield self._content()
 
     def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
         """What was found now of a file, the worst first."""
-        of_file = [one for one in self.findings if one.kind is kind and one.code in codes and one.found is None]
-        return next(iter(sorted(of_file, key=lambda one: -one.severity.rank)), None)
+        of_file = [one for one in self._findings if one.kind is kind and one.code in codes and one.found is None]
+        return max(of_file, key=lambda one: one.severity.rank, default=None)
 
-    def is_there(self, kind: FileKind) -> bool:
+    def _is_there(self, kind: FileKind) -> bool:
         """Whether there is a file that the daemon takes for one."""
-        return self.facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
+        return self._facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
 
-    def file(self, kind: FileKind) -> Link:
-        fact, name = self.facts[kind], file_names(self.digest, self.format)[kind]
+    def _file(self, kind: FileKind) -> Link:
+        fact, name = self._facts[kind], self._names[kind]
         title = "packed file" if kind is FileKind.PACKED else kind.value
         if fact is None:
             return Link(title, LinkState.BAD, f"{name}: missing", _IMPORT)
@@ -120,26 +118,20 @@ class _FileLinks:
             return Link(title, LinkState.OK, f"{name}: a regular file, behind a link")
         return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
 
-    def documents(self) -> Iterator[Link]:
-        """What each document that is there says."""
-        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
-            if self.is_there(kind):
-                yield self._document(kind)
-
     def _document(self, kind: FileKind) -> Link:
         title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
         if found is None:
-            if has_digest(b"", self.digest) is None or (
+            if has_digest(b"", self._digest) is None or (
                 kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
                 return Link(title, LinkState.UNKNOWN, text)
-            which = f", {self.digest}" if kind is FileKind.MANIFEST else ""
+            which = f", {self._digest}" if kind is FileKind.MANIFEST else ""
             return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{which}")
         advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
         return Link(title, LinkState.BAD, f"{found.seen}: {found.daemon}", advice)
 
-    def header(self, unchecked: str) -> Link:
+    def _header(self) -> Link:
         found = self._found(FileKind.PACKED, _OF_HEADER)
         if found is not None:
             return Link(
@@ -147,17 +139,17 @@ class _FileLinks:
             )
         if unread := self._found(FileKind.PACKED, _OF_FILE):
             return Link("header", LinkState.BAD, unread.seen, _REPLACE)
-        if unchecked:
-            return Link("header", LinkState.UNKNOWN, f"{self.format}; not checked: {unchecked}")
-        return Link("header", LinkState.OK, f"{self.format}, and the file is as long as its header says")
+        if self._unchecked:
+            return Link("header", LinkState.UNKNOWN, f"{self._format}; not checked: {self._unchecked}")
+        return Link("header", LinkState.OK, f"{self._format}, and the file is as long as its header says")
 
-    def content(self, ledger: Ledger | None) -> Link:
-        name, fact = packed_name(self.digest, self.format), self.facts[FileKind.PACKED]
-        damage = next((one for one in self.findings if one.found is not None), None)
+    def _content(self) -> Link:
+        fact = self._facts[FileKind.PACKED]
+        damage = next((one for one in self._findings if one.found is not None), None)
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
             return Link("content", LinkState.BAD, text, _REPLACE)
-        recorded = None if ledger is None else ledger.look(name)
+        recorded = None if self._ledger is None else self._ledger.look(self._names[FileKind.PACKED])
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
@@ -366,7 +358,7 @@ class _Asking:
         found = self._recall(name, digest, format_)
         links = [self._entry_link(found, digest, format_)] if self._known else []
         if usable_digest(digest):
-            links += file_links(self._judge(digest), digest, format_, self._ledger)
+            links += _FileLinks(self._judge(digest), digest, format_, self._ledger)
         else:
             links.append(Link("files", LinkState.BAD, f"{digest!r} cannot be a file name"))
         return FormatChain(format_, tuple(links), *self._answer(found))

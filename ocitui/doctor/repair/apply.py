@@ -19,7 +19,6 @@ from ocitui.importing.image_import import clear_blobs, fetch_and_pack
 from ocitui.importing.packing.packing import FlattenOptions
 from ocitui.importing.progress import ImportProgress
 from ocitui.importing.requests import blob_store
-from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
 from ocitui.threads import Stop, in_thread, on_loop
@@ -78,29 +77,24 @@ class Fetcher:
             await in_thread(work)
 
     async def _pack(self, fetch: Fetch, output: Path) -> None:
-        source = await open_source(fetch.origin, self.access)
-        try:
-            image = await source.resolve()
-            if image.digest != fetch.digest:
-                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
-            check_room(self.directory, 2 * image.size)
-            await self._flatten(source, image, fetch, output)
-        finally:
-            await source.close()
-
-    async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
-        blobs = blob_store(self.directory, self.disk)
-
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
 
         def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        await fetch_and_pack(
-            self.directory, source, image, blobs, output, fetch.format, FlattenOptions(), downloaded, packed
-        )
-        await asyncio.to_thread(clear_blobs, blobs, image)
+        directory, blobs = self.directory, blob_store(self.directory, self.disk)
+        source = await open_source(fetch.origin, self.access)
+        try:
+            image = await source.resolve()
+            if image.digest != fetch.digest:
+                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
+            check_room(directory, 2 * image.size)
+            options = FlattenOptions()
+            await fetch_and_pack(directory, source, image, blobs, output, fetch.format, options, downloaded, packed)
+            await asyncio.to_thread(clear_blobs, blobs, image)
+        finally:
+            await source.close()
 
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:

@@ -68,17 +68,17 @@ def is_about_index(finding: Finding) -> bool:
 
 
 def plan_index(
-    snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries | None, known: Sequence[Finding]
+    snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries, known: Sequence[Finding]
 ) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
     outcome = Outcome()
     broken = tuple(finding for finding in findings if finding.code not in REFILLED)
     refilled = tuple(finding for finding in findings if finding.code in REFILLED)
-    if broken and joined is not None and snapshot.replaced:
+    if broken and snapshot.replaced:
         _replace(snapshot, broken, joined, known, outcome)
     elif broken:
         outcome.leave(broken, "the index has changed since it was checked", "check again")
-    if refilled and joined is not None and not snapshot.replaced:
+    if refilled and not snapshot.replaced:
         _refill(snapshot, refilled, joined, known, outcome)
     return outcome
 
@@ -162,7 +162,7 @@ def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> t
     said = {(finding.code, finding.digest, finding.file) for finding in known}
     found = _found_with(snapshot, index)
     return tuple(
-        Left(finding, _LATER, _would(finding))
+        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
         for finding in found
         if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
     )
@@ -186,10 +186,6 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
         for digest, carriers in groups.items():
             findings += check_digest(files, listing, digest, carriers).findings
     return [*findings, *orphans(listing, keys)]
-
-
-def _would(finding: Finding) -> str:
-    return Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN
 
 
 def _lost(joined: JoinedEntries) -> str:
@@ -218,7 +214,9 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
         if finding.position is None or finding.position >= len(snapshot.descriptors):
             outcome.leave([finding], "the index has changed since it was checked", "check again")
         elif finding.code == "digest-invalid":
-            outcome.steps.append(_take_out(finding, finding.position))
+            title = f"Take entry {finding.position + 1} out of the index: its digest can be none"
+            then, change = f"a miss, as before; {_KEPT}", StepChange(remove=(finding.position,))
+            outcome.steps.append(RepairStep(StepKind.DROP_ENTRY, title, (finding,), then=then, change=change))
         elif finding.code == "format-unknown":
             _set_format(snapshot, finding, finding.position, outcome)
         elif finding.code == "name-missing" and finding.digest not in names:
@@ -228,17 +226,6 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
             _set_name(snapshot, finding, finding.position, names, outcome)
     outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
     return outcome
-
-
-def _take_out(finding: Finding, position: int) -> RepairStep:
-    return RepairStep(
-        StepKind.DROP_ENTRY,
-        f"Take entry {position + 1} out of the index: its digest can be none",
-        (finding,),
-        then=f"a miss, as before; {_KEPT}",
-        loses="",
-        change=StepChange(remove=(position,)),
-    )
 
 
 def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Outcome) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ocitui.cache import (
     CacheError,
@@ -54,14 +53,12 @@ from .steps import (
     DONE_AGAIN,
     Fate,
     Fetch,
-    FetchKind,
     Left,
     Outcome,
     ProgressCall,
     RepairOptions,
     RepairStep,
     StepChange,
-    StepFile,
     StepKind,
     WholeIndex,
 )
@@ -69,11 +66,9 @@ from .steps import (
 
 def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
     """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
-    found: dict[tuple[str, str], Descriptor] = {}
-    left = set(wanted)
+    found, left = dict[tuple[str, str], Descriptor](), set(wanted)
     for descriptor in _all(directory) if left else ():
-        key = (descriptor.digest, descriptor.format or "")
-        if key in left and descriptor.image_name:
+        if (key := (descriptor.digest, descriptor.format or "")) in left and descriptor.image_name:
             found[key] = descriptor
             left.remove(key)
             if not left:
@@ -239,31 +234,6 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
             outcome.leave([finding], _NONE, finding.mend)
 
 
-T = TypeVar("T")
-
-
-def compose(
-    index: ImageIndex | None,
-    seen: IndexSeen | None,
-    changes: Sequence[StepChange],
-    staged: Mapping[str, Path] | None = None,
-) -> Change:
-    """The changes of several steps as one; ``staged`` are the paths of fetched files by their name.
-
-    Raises ConflictError where two of them want the same file, or one was not fetched.
-    """
-    placed = _once(place for change in changes for place in change.place)
-    fetched = [_placed(fetch, staged or {}) for fetch in _once(fetch for change in changes for fetch in change.fetch)]
-    discarded = _once(item for change in changes for item in change.discard)
-    places = [*placed, *fetched]
-    names = [place.name for place in places] + [item.name for item in discarded]
-    if twice := next((name for name, count in Counter(names).items() if count > 1), ""):
-        raise ConflictError(f"two steps want {twice}", hint="choose one of them")
-    # The mode of what goes anyway stays, so that it comes back with it.
-    modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
-    return Change(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
-
-
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
     """The descriptor at a position with these annotations, laid out as the index is."""
     return index.laid_out(index.descriptors[position].with_annotations(dict(annotations)).raw)
@@ -337,30 +307,7 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
     return edited
 
 
-def _placed(fetch: Fetch, staged: Mapping[str, Path]) -> Place:
-    path = staged.get(fetch.name)
-    if path is None:
-        raise ConflictError(f"{fetch.name} was not fetched")
-    return Place(fetch.name, fetch.seen, path=path, source=see(path))
-
-
-def _once(items: Iterable[T]) -> list[T]:
-    """Each that is not equal to an earlier one."""
-    return list(dict.fromkeys(items))
-
-
-__all__ = [
-    "Fate",
-    "Fetch",
-    "FetchKind",
-    "Left",
-    "RepairOptions",
-    "RepairPlan",
-    "RepairStep",
-    "StepFile",
-    "StepKind",
-    "plan_repair",
-]
+__all__ = ["Fate", "Left", "RepairOptions", "RepairPlan", "RepairStep", "StepKind", "plan_repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,7 +411,19 @@ class RepairPlan:
 
         Raises ConflictError where two steps want the same file, or one was not fetched.
         """
-        return compose(self.index, self.seen, [step.change for step in self.made], staged)
+        changes, paths = [step.change for step in self.made], staged or {}
+        fetches = {fetch: None for change in changes for fetch in change.fetch}
+        if missing := next((fetch.name for fetch in fetches if fetch.name not in paths), ""):
+            raise ConflictError(f"{missing} was not fetched")
+        fetched = (Place(one.name, one.seen, path=paths[one.name], source=see(paths[one.name])) for one in fetches)
+        places = [*dict.fromkeys(place for change in changes for place in change.place), *fetched]
+        discarded = dict.fromkeys(item for change in changes for item in change.discard)
+        names = Counter([*(place.name for place in places), *(item.name for item in discarded)])
+        if twice := next((name for name, count in names.items() if count > 1), ""):
+            raise ConflictError(f"two steps want {twice}", hint="choose one of them")
+        # The mode of what goes anyway stays, so that it comes back with it.
+        modes = dict.fromkeys(mode for change in changes for mode in change.modes if mode.name not in names)
+        return Change(_index_change(self.index, self.seen, changes), tuple(discarded), tuple(places), tuple(modes))
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:

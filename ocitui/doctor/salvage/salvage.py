@@ -23,7 +23,7 @@ import msgspec
 from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examine_index
 from ocitui.cache.records import identity_of
 
-from .scan import Salvaged, Scan, scan
+from .scan import Salvaged, Scan
 
 _SPACE = b" \t\r\n"
 _SEPARATOR = _SPACE + b","
@@ -247,7 +247,7 @@ def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
 
     ``known`` are descriptors of sound indexes: one that stands here too is held once.
     """
-    result = _search(data, scan(data, {one.raw: one for one in known}))
+    result = _search(data, Scan(data, {one.raw: one for one in known}))
     left = list(result.left)
     for at, part in enumerate(result.left):
         if (text := Utf16Text.find(data, *part)) is not None:
@@ -280,7 +280,7 @@ def _elsewhere(data: bytes, start: int, end: int) -> Gap:
 
 def _add_utf16(text: Utf16Text, result: _Search) -> None:
     """Search a text and add what is found, at its offsets in the broken bytes."""
-    inner = _search(text.data, scan(text.data))
+    inner = _search(text.data, Scan(text.data))
     gaps = [*inner.gaps, *find_gaps(text.data, inner.left)]
     parts = [(one.offset, one.length) for one in inner.items] + [(one.offset, one.length) for one in gaps]
     places = text.originals({edge for offset, length in parts for edge in (offset, offset + length)})
