@@ -32,32 +32,24 @@ _INDEX_TYPES = (
 )
 
 
-def document_place(carriers: Carriers) -> Where:
-    """Where a fault of a shared document lies: its digest's first entry, without a format where there are several."""
-    _, descriptor = carriers[0]
-    at = where(descriptor)
-    if any(other.format != descriptor.format for _, other in carriers):
-        at["format"] = ""
-    return at
-
-
 class DocumentChecks:
-    """The documents of one digest; ``findings`` and ``missing`` once `run` was called."""
+    """What is wrong with the documents of one digest, and which of them are ``missing``."""
 
-    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, at: Where) -> None:
-        self._files, self._listing, self._digest, self._carriers, self._at = files, listing, digest, carriers, at
+    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers) -> None:
+        self._files, self._listing, self._digest, self._carriers = files, listing, digest, carriers
         self.findings: list[Finding] = []
         self.missing: list[Finding] = []
-
-    def run(self) -> DocumentChecks:
-        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(self._digest))
-        raw_config = self._raw(FileKind.CONFIG, config_name(self._digest))
+        # Where a fault of a shared document lies: its digest's first entry, without a format where there are several.
+        self._at = where(carriers[0][1])
+        if len({descriptor.format for _, descriptor in carriers}) > 1:
+            self._at["format"] = ""
+        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(digest))
+        raw_config = self._raw(FileKind.CONFIG, config_name(digest))
         manifest = None if raw_manifest is None else self._manifest(raw_manifest)
         expected = None if manifest is None else manifest.config.digest
         config = None if raw_config is None else self._config(raw_config, expected)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
-        return self
 
     def _raw(self, kind: FileKind, name: str) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
@@ -295,17 +287,21 @@ def check_digest(
     files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
 ) -> DigestCheck:
     """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
-    documents = DocumentChecks(files, listing, digest, carriers, document_place(carriers)).run()
+    documents = DocumentChecks(files, listing, digest, carriers)
     findings, missing = list(documents.findings), documents.missing
     looked, unchecked = list[PackedFormat](), list[tuple[str, str]]()
     there = lonely = 0
     for format_, (_, descriptor) in first_of_formats(carriers):
         name, at = f"{digest}.{format_}", where(descriptor)
-        found = packed_standing(files, listing.get(name), name, at)
+        found = standing(files, listing.get(name), name, FileKind.PACKED, at)
+        if found.size == 0:
+            findings.append(CATALOGUE["packed-empty"].finding(_EMPTY, kind=FileKind.PACKED, **at))
+            continue
         if found.finding is not None:
             if found.missing and len(missing) == 2:
                 lonely += 1
-                findings.append(_nothing_there(at))
+                seen = "none of its three files is there"
+                findings.append(CATALOGUE["file-missing"].finding(seen, kind=FileKind.PACKED, **at))
             else:
                 findings.append(found.finding)
             continue
@@ -328,10 +324,6 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
         if format_ is not None and format_ not in found:
             found[format_] = carrier
     return found.items()
-
-
-def _nothing_there(at: Where) -> Finding:
-    return CATALOGUE["file-missing"].finding("none of its three files is there", kind=FileKind.PACKED, **at)
 
 
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -386,6 +378,7 @@ def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
 
 # No file of the format is smaller, so what is, was cut.
 _SMALLEST = {PackedFormat.SQUASHFS: 96, PackedFormat.EROFS: 1024 + 128, PackedFormat.TAR: 1024}
+_EMPTY = "it has no bytes"
 _CUT = ("it is cut short", "it ends within", "the zero block")
 
 
@@ -395,14 +388,6 @@ class HeaderLook(NamedTuple):
     findings: list[Finding]
     read: bool = True
     unchecked: str = ""
-
-
-def packed_standing(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> FileLook:
-    """Whether a packed file is there and holds anything."""
-    found = standing(files, fact, name, FileKind.PACKED, at)
-    if found.size == 0:
-        return FileLook(None, CATALOGUE["packed-empty"].finding("it has no bytes", kind=FileKind.PACKED, **at))
-    return found
 
 
 def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where) -> HeaderLook:
@@ -420,7 +405,7 @@ def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> I
     """The finding of a look into a packed file, if any."""
     found, problem, code = check.found, check.problem or "", ""
     if size == 0:
-        code, seen = "packed-empty", "it has no bytes"
+        code, seen = "packed-empty", _EMPTY
     elif found is None and size < _SMALLEST[format]:
         least = f"{size} bytes, where the smallest {format} has {_SMALLEST[format]}"
         code, seen = "packed-truncated", f"it is cut short: {least}"

@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -91,7 +92,9 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     """Read it, again for a second while it does not read. Raises CacheDirectoryError where the directory is gone."""
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
-        return IndexReading(fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=_look(files))
+        return IndexReading(
+            fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=look(files.directory)
+        )
     try:
         _try_open(files, fact)
         seen = read_patiently(files.directory, previous)
@@ -107,11 +110,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:
     """Whether index.json is the file it was when it was read."""
-    return _look(files) == reading.signature
-
-
-def _look(files: CacheFiles) -> Signature | None:
-    return look(files.directory)
+    return look(files.directory) == reading.signature
 
 
 def _unread(fact: Fact, error: OSError) -> IndexReading:
@@ -184,21 +183,17 @@ def _unreadable(reading: IndexReading) -> Finding:
 def _kind_findings(reading: IndexReading) -> list[Finding]:
     fault, fact = CATALOGUE["index-not-a-file"], reading.fact
     assert fact is not None
-    if fact.link:
-        seen, answer = "index.json is a link", Answer.HIT
-        dangling = reading.verdict.outcome is IndexOutcome.CREATED
-        daemon_text = "it follows the link" + (", and writes an empty index where it leads" if dangling else "")
-        return [
-            fault.finding(
-                seen + (" to nothing" if dangling else ""), file=INDEX_NAME, answer=answer, daemon=daemon_text
-            )
-        ]
     if fact.regular:
         return []
-    if fact.word == "a directory":
-        return [fault.finding("index.json is a directory", file=INDEX_NAME)]
-    hangs = "it waits for the other end for ever, and never comes up"
-    return [fault.finding(f"index.json is {fact.word}", file=INDEX_NAME, answer=Answer.HANGS, daemon=hangs)]
+    seen, other = f"index.json is {fact.word}", dict[str, Any]()
+    if fact.link:
+        other = {"answer": Answer.HIT, "daemon": "it follows the link"}
+        if reading.verdict.outcome is IndexOutcome.CREATED:
+            seen += " to nothing"
+            other["daemon"] += ", and writes an empty index where it leads"
+    elif fact.word != "a directory":
+        other = {"answer": Answer.HANGS, "daemon": "it waits for the other end for ever, and never comes up"}
+    return [fault.finding(seen, file=INDEX_NAME, **other)]
 
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
@@ -311,16 +306,12 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     try:
         msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
-        findings.append(_index_fault(error))
+        is_of_type = error.message.startswith(_OF_TYPE)
+        schema = CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
+        findings.append(schema if is_of_type else _unparsable(error.placed))
     invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))
     findings += [finding for finding in invalid if finding is not None]
     return findings or [_unparsable(verdict.place)]
-
-
-def _index_fault(error: DocumentError) -> Finding:
-    if not error.message.startswith(_OF_TYPE):
-        return _unparsable(error.placed)
-    return CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
 
 
 def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
@@ -342,18 +333,12 @@ _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 def _is_json(data: bytes) -> bool:
     """Whether all of it is JSON by its grammar, as the daemon's parser has it."""
-    try:
+    with suppress(ValueError, RecursionError):
         _decode_raw(data)
-    except (ValueError, RecursionError):
-        return _is_json_strictly(data)
-    return True
-
-
-def _is_json_strictly(data: bytes) -> bool:
+        return True
     scanner = Scanner(data)
-    try:
+    with suppress(DocumentError):
         scanner.ignore_value()
         scanner.end()
-    except DocumentError:
-        return False
-    return True
+        return True
+    return False

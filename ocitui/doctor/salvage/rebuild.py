@@ -153,9 +153,10 @@ def rebuild(judge: Judge) -> list[FoundEntry]:
 
     Raises CacheDirectoryError; what a file's faults are stands in its entry.
     """
-    listing, index = judge.listing, judge.reading.index if judge.named else None
-    known = set(index.digests) if index is not None else set()
-    orphans = {digest for digest in listing.held() if digest not in known} if index is not None else set()
+    listing, orphans = judge.listing, set[str]()
+    if judge.index is not None:
+        orphans.update(listing.held())
+        orphans.difference_update(judge.index.digests)
     of_orphans = Judge(judge.directory)
     if orphans:
         of_orphans.look_at(IndexReading.none(), orphans)
