@@ -257,7 +257,7 @@ def shown_positions(entries: JoinedEntries, most: int) -> list[int]:
         return list(range(len(entries)))
     positions = list(islice(entries.bad(), most))
     # Only where few say at once that something is wrong it is looked for what is told differently.
-    return positions if len(positions) == most else list(islice(entries.remarkable(), most))
+    return positions if len(positions) == most else list(islice(entries.bad(or_odd=True), most))
 
 
 def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str]:

@@ -32,10 +32,7 @@ class Where(TypedDict):
 
 def where(descriptor: Descriptor, position: int | None = None) -> Where:
     return Where(
-        digest=descriptor.digest,
-        format=descriptor.format or "",
-        name=descriptor.image_name or "",
-        position=position,
+        digest=descriptor.digest, format=descriptor.format or "", name=descriptor.image_name or "", position=position
     )
 
 

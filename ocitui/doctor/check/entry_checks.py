@@ -26,10 +26,7 @@ from .descriptor_checks import Where, where
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
-_INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+_INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
 class DocumentChecks:

@@ -17,13 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_PACKED_FORMAT,
-    CacheDirectoryError,
-    Descriptor,
-    ImageIndex,
-    PackedFormat,
-)
+from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheDirectoryError, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import look

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,17 +180,31 @@ async def apply_plan(
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
-    async with _fetched(cache, plan, tell) as brought:
-        change = plan.composed({name: path for name, (path, _) in brought.items()})
-        if not change:
-            if plan.made:
-                await cache.prepare()
-            return ()
-        tell(RepairProgress("mending"))
-        digests, names = _about(plan)
-        done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
-        await asyncio.to_thread(_note_brought, cache, brought)
-    return (done,)
+    def fetching(name: str, done: int, total: int) -> None:
+        tell(RepairProgress(f"fetching {name}", done, total))
+
+    brought: Brought = {}
+    with ExitStack() as stack:
+        if plan.fetches:
+            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
+            for number, fetch in enumerate(plan.fetches):
+                fetching(fetch.name, 0, fetch.size)
+                brought[fetch.name] = await fetcher.bring(number, fetch)
+        try:
+            change = plan.composed({name: path for name, (path, _) in brought.items()})
+            if not change:
+                if plan.made:
+                    await cache.prepare()
+                return ()
+            tell(RepairProgress("mending"))
+            digests, names = _about(plan)
+            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+            await asyncio.to_thread(_note_brought, cache, brought)
+            return (done,)
+        finally:
+            # A call that was cancelled leaves its transaction to end: its files are not to go before.
+            await cache.close()
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
@@ -204,28 +218,6 @@ def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
     index = plan.index if plan.index is not None and digests else ImageIndex.empty()
     named = zip(index.digests, index.names, strict=True)
     return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
-
-
-@asynccontextmanager
-async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[Brought]:
-    """The files that have to be fetched, whole and looked at, until they are placed."""
-
-    def fetching(name: str, done: int, total: int) -> None:
-        tell(RepairProgress(f"fetching {name}", done, total))
-
-    with ExitStack() as stack:
-        brought: Brought = {}
-        if plan.fetches:
-            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
-            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
-            for number, fetch in enumerate(plan.fetches):
-                fetching(fetch.name, 0, fetch.size)
-                brought[fetch.name] = await fetcher.bring(number, fetch)
-        try:
-            yield brought
-        finally:
-            # A call that was cancelled leaves its transaction to end: its files are not to go before.
-            await cache.close()
 
 
 def _note_brought(cache: PackerCache, brought: Brought) -> None:

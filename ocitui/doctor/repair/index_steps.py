@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from ocitui.cache import (
@@ -47,14 +48,7 @@ from .steps import (
 )
 
 REPLACED = frozenset(
-    {
-        "index-missing",
-        "index-unparsable",
-        "index-not-utf8",
-        "index-schema",
-        "descriptor-invalid",
-        "index-not-a-file",
-    }
+    {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
 )
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 CODES = REPLACED | REFILLED
@@ -71,89 +65,71 @@ def plan_index(
     snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries, known: Sequence[Finding]
 ) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
-    outcome = Outcome()
+    outcome, step = Outcome(), None
     broken = tuple(finding for finding in findings if finding.code not in REFILLED)
     refilled = tuple(finding for finding in findings if finding.code in REFILLED)
     if broken and snapshot.replaced:
-        _replace(snapshot, broken, joined, known, outcome)
+        step = _replace(snapshot, broken, joined, outcome)
     elif broken:
         outcome.leave(broken, "the index has changed since it was checked", "check again")
     if refilled and not snapshot.replaced:
-        _refill(snapshot, refilled, joined, known, outcome)
+        step = _refill(snapshot, refilled, joined, outcome)
+    if step is not None and step.change.whole is not None:
+        index = step.change.whole.index
+        then, later = f"it loads {counted(len(index), 'entry')} at its next start", leaves(snapshot, index, known)
+        outcome.steps.append(replace(step, then=then, loses=_lost(joined), leaves=later))
     return outcome
 
 
 def _replace(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
-) -> None:
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, outcome: Outcome
+) -> RepairStep | None:
     proposed, sources = joined.proposed
-    index = _whole_index(snapshot, proposed)
     if snapshot.seen is None:
         outcome.leave(findings, "what cannot be read cannot be kept", f"mv {snapshot.directory / INDEX_NAME} elsewhere")
-        return
-    if isinstance(index, str):
-        outcome.leave(findings, index, "give a good index.json")
-        return
+        return None
+    try:
+        # That of a link which is sound is copied as it is.
+        same = snapshot.index is not None and list(proposed) == list(snapshot.descriptors)
+        index = snapshot.index if same and snapshot.index is not None else index_of(one.raw for one in proposed)
+    except DocumentError as error:
+        why = f"no index can be made of what is left: {error.message}"
+        outcome.leave(findings, why, "give a good index.json")
+        return None
     there, data = snapshot.seen_at(INDEX_NAME), index.to_bytes()
-    size = there.size if there is not None else 0
-    file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
-    outcome.steps.append(
-        RepairStep(
-            StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(sources)}",
-            findings,
-            (file,),
-            len(data),
-            then=f"it loads {counted(len(index), 'entry')} at its next start",
-            loses=_lost(joined),
-            source=_origins(sources),
-            leaves=leaves(snapshot, index, known),
-            change=StepChange(
-                replacement=IndexReplacement(snapshot.seen, data), whole=WholeIndex(index, (None,) * len(index))
-            ),
-        )
+    fate, size = (Fate.PLACED, len(data)) if there is None else (Fate.REPLACED, there.size)
+    whole = WholeIndex(index, (None,) * len(index))
+    return RepairStep(
+        StepKind.REPLACE_INDEX,
+        f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(sources)}",
+        findings,
+        (StepFile(INDEX_NAME, fate, size),),
+        len(data),
+        source=_origins(sources),
+        change=StepChange(replacement=IndexReplacement(snapshot.seen, data), whole=whole),
     )
 
 
-def _whole_index(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> ImageIndex | str:
-    """The new index, or why there can be none: that of a link which is sound is copied as it is."""
-    if snapshot.index is not None and list(proposed) == list(snapshot.descriptors):
-        return snapshot.index
-    try:
-        return index_of(descriptor.raw for descriptor in proposed)
-    except DocumentError as error:
-        return f"no index can be made of what is left: {error.message}"
-
-
 def _refill(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
-) -> None:
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, outcome: Outcome
+) -> RepairStep | None:
     index = snapshot.index
     assert index is not None
     proposed, sources = joined.proposed
     added = [source for source in sources if source is not IndexSource.INDEX]
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
-        return
+        return None
     position = itertools.count()
     origins = tuple(next(position) if source is IndexSource.INDEX else None for source in sources)
-    laid_out = (
-        one.raw if source is IndexSource.INDEX else index.laid_out(one.raw)
-        for one, source in zip(proposed, sources, strict=True)
-    )
-    whole = index_of(laid_out)
-    outcome.steps.append(
-        RepairStep(
-            StepKind.ADD_ENTRIES,
-            f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
-            findings,
-            (),
-            then=f"it loads {counted(len(whole), 'entry')} at its next start",
-            loses=_lost(joined),
-            source=_origins(added),
-            leaves=leaves(snapshot, whole, known),
-            change=StepChange(whole=WholeIndex(whole, origins)),
-        )
+    pairs = zip(proposed, sources, strict=True)
+    raws = (one.raw if source is IndexSource.INDEX else index.laid_out(one.raw) for one, source in pairs)
+    return RepairStep(
+        StepKind.ADD_ENTRIES,
+        f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
+        findings,
+        source=_origins(added),
+        change=StepChange(whole=WholeIndex(index_of(raws), origins)),
     )
 
 

@@ -83,10 +83,6 @@ def _texts(described: Described) -> tuple[str, str]:
     return manifest_type(described.manifest_type, described.config_type), str(described.platform)
 
 
-def _tells_nothing(digest: str, format: PackedFormat) -> Told:
-    return Told()
-
-
 class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
@@ -102,7 +98,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     packed_size: int
     modified: float
     manifest_modified: float | None = None
-    read: Callable[[str, PackedFormat], Told] = _tells_nothing
+    read: Callable[[str, PackedFormat], Told] | None = None
     changed_ns: int = 0
     manifest_size: int = 0
     described: Described | None = None
@@ -111,7 +107,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     @property
     def told(self) -> Told:
         """What the documents tell, as they are when this is first asked."""
-        known = self.known or self.read(self.digest, self.format)
+        known = self.known or (self.read(self.digest, self.format) if self.read else Told())
         msgspec.structs.force_setattr(self, "known", known)
         return known
 

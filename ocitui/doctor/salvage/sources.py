@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
-from typing import overload
 
 import msgspec
 
@@ -170,7 +169,7 @@ def join(
     return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
 
 
-class JoinedEntries(Sequence[JoinedEntry]):
+class JoinedEntries:
     """The entries in the order of the new index, those that no descriptor can be made for included.
 
     There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without.
@@ -220,15 +219,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
     def __iter__(self) -> Iterator[JoinedEntry]:
         return chain(map(self._named, range(len(self._keys))), self._others)
 
-    @overload
-    def __getitem__(self, at: int) -> JoinedEntry: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[JoinedEntry]: ...
-
-    def __getitem__(self, at: int | slice) -> JoinedEntry | list[JoinedEntry]:
-        if isinstance(at, slice):
-            return [self[position] for position in range(len(self))[at]]
+    def __getitem__(self, at: int) -> JoinedEntry:
         position, named = range(len(self))[at], len(self._keys)
         return self._named(position) if position < named else self._others[position - named]
 
@@ -275,22 +266,16 @@ class JoinedEntries(Sequence[JoinedEntry]):
         counts[IndexSource.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
         return counts
 
-    def bad(self) -> Iterator[int]:
-        """The positions of those whose files are not whole, or that have no name."""
-        for at, (digest, format_, _, _) in enumerate(self._keys):
-            found = self._files.get((digest, format_))
-            if found is None or found.problems or self._descriptors[at].image_name is None:
-                yield at
-        yield from (at for at, one in enumerate(self._others, len(self._keys)) if one.problems or one.name is None)
-
-    def remarkable(self) -> Iterator[int]:
-        """The positions of those of which there is something to be said."""
+    def bad(self, *, or_odd: bool = False) -> Iterator[int]:
+        """The positions of those whose files are not whole, or that have no name; with ``or_odd``, of all of which
+        there is something to be said."""
         for at, key in enumerate(self._keys):
             found = self._files.get(key[:2])
-            if found is None or found.problems or self._descriptors[at].image_name is None or self._differs(at, found):
+            is_bad = found is None or found.problems or self._descriptors[at].image_name is None
+            if is_bad or (or_odd and found is not None and self._differs(at, found)):
                 yield at
         for at, one in enumerate(self._others, len(self._keys)):
-            if one.problems or one.name is None or one.removed_by or one.conflicts:
+            if one.problems or one.name is None or (or_odd and (one.removed_by or one.conflicts)):
                 yield at
 
     def _differs(self, at: int, found: FoundEntry) -> bool:
