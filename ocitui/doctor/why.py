@@ -161,49 +161,11 @@ class _FileLinks:
         return Link("content", LinkState.OK, text)
 
 
-_MOST_NAMES = 5
-
-
-def name_links(index: ImageIndex, found: Explanation, spelling: str, winner: Descriptor | None) -> Iterator[Link]:
-    """What a lookup says before it goes on with the winner's digest."""
-    carriers = index.names.count(spelling)
-    first, *rest = found.reasons[: 1 + carriers] if winner is not None else found.reasons
-    yield Link("name", ok_or_bad(first.ok), first.text)
-    for reason in rest:
-        yield Link("carriers", ok_or_bad(reason.ok), reason.text, "" if reason.ok else _advice(index, spelling))
-
-
-def _advice(index: ImageIndex, spelling: str) -> str:
-    """What to do about a name that no entry wins."""
-    if spelling.endswith(f":{LATEST}"):
-        return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
-    stem = stem_of(spelling)
-    like = {name for name in index.names if name and stem_of(name) == stem}
-    if not like:
-        return ""
-    names = sorted(like)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"there is {', '.join(names[:_MOST_NAMES])}{more}"
-
-
-def carrier_link(index: ImageIndex, at: int, descriptor: Descriptor) -> Link:
-    """What name an entry carries, and whether that leads to it; ``at`` is its position, from 1."""
-    name, what = descriptor.image_name, f"entry {at}, {descriptor.format or 'without a format'},"
-    if name is None:
-        return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")
-    winner = index.by_name(name)
-    if winner is not None and winner.digest != descriptor.digest:
-        advice = f"`ocitui point {name} {descriptor.digest}` lets it win, and deletes nothing"
-        return Link("names", LinkState.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
-    if descriptor.reference == LATEST:
-        return Link("names", LinkState.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
-    return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
-
-
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
 _MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
 _ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,22 +270,36 @@ class _Asking:
     def _by_name(self, typed: str, text: str) -> Chain:
         name = ImageName.parse(text)
         spelling = str(name)
+        no_formats = (FormatChain(self._format or PackedFormat.SQUASHFS, (), *self._answer()),)
         if not self._known:
             self._links.append(Link("name", LinkState.OK, f"krata spells the name {spelling!r}"))
             self._links.append(Link("carriers", LinkState.UNKNOWN, "no name is known of an index that cannot be read"))
-            return self._chain(typed, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", no_formats)
         winner = None if name.reference == LATEST else self._index.by_name(spelling)
-        self._links += name_links(self._index, self._resolve(name), spelling, winner)
+        # In the index alone, whatever the files are.
+        devnull, format_ = Path(os.devnull), self._format or PackedFormat.SQUASHFS
+        reasons = explain_resolve(devnull, self._index, name, format_).reasons
+        # What it says before it goes on with the winner's digest.
+        first, *rest = reasons if winner is None else reasons[: 1 + self._index.names.count(spelling)]
+        self._links.append(Link("name", ok_or_bad(first.ok), first.text))
+        for reason in rest:
+            advice = "" if reason.ok else self._advice(spelling)
+            self._links.append(Link("carriers", ok_or_bad(reason.ok), reason.text, advice))
         if winner is None:
-            return self._chain(typed, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", no_formats)
         formats = self._formats(winner.digest, name)
         if not any(one.answer is Answer.HIT for one in formats):
             self._links += self._other_carriers(spelling, winner)
         return self._chain(typed, spelling, winner.digest, formats)
 
-    def _resolve(self, name: ImageName) -> Explanation:
-        """The lookup in an index alone, whatever the files are."""
-        return explain_resolve(Path(os.devnull), self._index, name, self._format or PackedFormat.SQUASHFS)
+    def _advice(self, spelling: str) -> str:
+        """What to do about a name that no entry wins."""
+        if spelling.endswith(f":{LATEST}"):
+            return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
+        stem = stem_of(spelling)
+        names = sorted({name for name in self._index.names if name and stem_of(name) == stem})
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"there is {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
 
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""
@@ -341,10 +317,23 @@ class _Asking:
             return
         places = self._index.positions(digest)
         for at in places:
-            yield carrier_link(self._index, at + 1, self._index.descriptors[at])
+            yield self._carrier(at, self._index.descriptors[at])
         if not places:
             advice = f"its files are there: {REPAIR}" if any(digest == one for one, _ in self._files) else ""
             yield Link("names", LinkState.BAD, "no entry has this digest", advice)
+
+    def _carrier(self, at: int, descriptor: Descriptor) -> Link:
+        """What name an entry carries, and whether that leads to it."""
+        name, what = descriptor.image_name, f"entry {at + 1}, {descriptor.format or 'without a format'},"
+        if name is None:
+            return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")
+        winner = self._index.by_name(name)
+        if winner is not None and winner.digest != descriptor.digest:
+            advice = f"`ocitui point {name} {descriptor.digest}` lets it win, and deletes nothing"
+            return Link("names", LinkState.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
+        if descriptor.reference == LATEST:
+            return Link("names", LinkState.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
+        return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
 
     def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
         if self._format is not None:
@@ -355,8 +344,16 @@ class _Asking:
         return tuple(self._in_format(digest, name, format_) for format_ in known)
 
     def _in_format(self, digest: str, name: ImageName, format_: PackedFormat) -> FormatChain:
-        found = self._recall(name, digest, format_)
-        links = [self._entry_link(found, digest, format_)] if self._known else []
+        try:
+            found = explain_recall(self._directory, self._index, name, digest, format_)
+        except StorageError as error:
+            found = Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
+        links = list[Link]()
+        if self._known:
+            reason = found.reasons[0]
+            orphan = not reason.ok and (digest, format_) in self._files
+            advice = f"its files are there: {REPAIR}" if orphan else ""
+            links.append(Link("entry", ok_or_bad(reason.ok), reason.text, advice))
         if usable_digest(digest):
             links += _FileLinks(self._judge(digest), digest, format_, self._ledger)
         else:
@@ -371,32 +368,14 @@ class _Asking:
             judge.look_at(msgspec.structs.replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
         return self._judged[digest]
 
-    def _recall(self, name: ImageName, digest: str, format_: PackedFormat) -> Explanation:
-        try:
-            return explain_recall(self._directory, self._index, name, digest, format_)
-        except StorageError as error:
-            return Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
-
-    def _entry_link(self, found: Explanation, digest: str, format_: PackedFormat) -> Link:
-        reason = found.reasons[0]
-        orphan = not reason.ok and (digest, format_) in self._files
-        return Link("entry", ok_or_bad(reason.ok), reason.text, f"its files are there: {REPAIR}" if orphan else "")
-
-    def _answer(self, found: Explanation) -> tuple[Answer, str]:
+    def _answer(self, found: Explanation | None = None) -> tuple[Answer, str]:
+        """What follows from a lookup; without one there is no digest to go on with."""
         if not self._known:
-            return self._without_index()
-        if found.hit:
+            refuses = self._verdict.outcome is IndexOutcome.ERROR
+            return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
+        if found is not None and found.hit:
             return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
-        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found.error else (Answer.MISS, _MISS)
-
-    def _no_formats(self) -> tuple[FormatChain, ...]:
-        """The answer where there is no digest to go on with."""
-        answer = (Answer.MISS, _MISS) if self._known else self._without_index()
-        return (FormatChain(self._format or PackedFormat.SQUASHFS, (), *answer),)
-
-    def _without_index(self) -> tuple[Answer, str]:
-        refuses = self._verdict.outcome is IndexOutcome.ERROR
-        return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
+        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, _MISS)
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
         outcome = self._verdict.outcome
