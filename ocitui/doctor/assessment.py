@@ -391,8 +391,10 @@ def _at(moment: float | None) -> str:
 
 
 def _memory_good(facts: TimelineFacts) -> Procedure:
+    left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
+    room = f"make room first{left}, and kratad truncates the index before it writes it anew"
     commands = [
-        *_room(facts),
+        *([Command("", room)] if facts.full else []),
         *_mend(facts, "at once, as insurance: were kratad to crash, its service would start it on what stands there"),
         _store(facts),
         Command(
@@ -403,13 +405,6 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
         "do not restart or stop kratad, nor this host, before the index is whole on disk: its memory is the good copy, "
         "and may know names that nothing else does"
     ]
-
-
-def _room(facts: TimelineFacts) -> list[Command]:
-    if not facts.full:
-        return []
-    left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
-    return [Command("", f"make room first{left}, and kratad truncates the index before it writes it anew")]
 
 
 def _store(facts: TimelineFacts) -> Command:
@@ -448,27 +443,20 @@ def _hung(facts: TimelineFacts) -> Procedure:
 def _start(facts: TimelineFacts) -> Procedure:
     if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
         return [Command("systemctl start kratad", "the index is sound")], []
-    refused = facts.verdict.outcome is IndexOutcome.ERROR
     commands = [
         Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
         *_mend(facts),
-        *(
-            [Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")]
-            if refused
-            else []
-        ),
         Command("systemctl start kratad", "it reads the mended index"),
         Command(_ocitui(facts, "check"), "see that all is well"),
     ]
-    return commands, [f"do not start kratad before the index is mended: {_loss(facts)}"]
-
-
-def _loss(facts: TimelineFacts) -> str:
-    """What a start on today's index would come to."""
-    if facts.verdict.outcome is not IndexOutcome.LOADED:
-        return facts.verdict.consequence
-    left = facts.verdict.entries
-    return f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
+    if facts.verdict.outcome is IndexOutcome.ERROR:
+        reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
+        commands.insert(-2, reset)
+    # What a start on today's index would come to.
+    left, loss = facts.verdict.entries, facts.verdict.consequence
+    if facts.verdict.outcome is IndexOutcome.LOADED:
+        loss = f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
+    return commands, [f"do not start kratad before the index is mended: {loss}"]
 
 
 def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:

@@ -68,11 +68,9 @@ def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence
 
 
 def _orphan(digest: str, format: str, kind: FileKind, *, whole: bool) -> Finding:
-    if whole:
-        fault, seen = CATALOGUE["orphan-entry"], "a packed file with both documents, which no descriptor names"
-    else:
-        fault, seen = CATALOGUE["orphan-file"], "no descriptor names this file"
-    return fault.finding(seen, digest=digest, format=str(format), kind=kind)
+    whole_seen = "a packed file with both documents, which no descriptor names"
+    code, seen = ("orphan-entry", whole_seen) if whole else ("orphan-file", "no descriptor names this file")
+    return CATALOGUE[code].finding(seen, digest=digest, format=str(format), kind=kind)
 
 
 def strangers(listing: Listing) -> Iterator[Finding]:
@@ -95,15 +93,13 @@ def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
             kind = SUFFIXES[suffix]
             format_ = str(kind) if isinstance(kind, PackedFormat) else ""
             file_kind = FileKind.PACKED if isinstance(kind, PackedFormat) else kind
-            yield from _odd(listing.fact(row * WIDTH + place), digest, format_, file_kind)
+            yield from odd(listing.fact(row * WIDTH + place), digest, format_, file_kind)
 
 
-def index_oddities(listing: Listing) -> Iterator[Finding]:
-    """The same of index.json."""
-    yield from _odd(listing.get(INDEX_NAME), "", "", None, INDEX_NAME)
-
-
-def _odd(fact: Fact | None, digest: str, format: str, kind: FileKind | None, file: str = "") -> Iterator[Finding]:
+def odd(
+    fact: Fact | None, digest: str = "", format: str = "", kind: FileKind | None = None, file: str = ""
+) -> Iterator[Finding]:
+    """The same of a file."""
     if fact is None or not fact.regular:
         return
     if fact.links > 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
-from ocitui.cache.packed_file import SOUND, PackedCheck, check_packed_file
+from ocitui.cache.packed_file import SOUND, check_packed_file
 
 from ..catalogue import CATALOGUE, GUEST_FAILS
 from ..findings import Answer, Finding
@@ -131,12 +131,8 @@ def has_digest(data: bytes, digest: str) -> bool | None:
 
 
 def _unparsable(error: DocumentError, matches: bool | None) -> str:
-    content = {
-        True: "; its content is what its digest says",
-        False: "; its content is not what its digest says",
-        None: "",
-    }
-    return f"the daemon's types refuse it: {error.placed}{content[matches]}"
+    content = "" if matches is None else f"; its content is {'' if matches else 'not '}what its digest says"
+    return f"the daemon's types refuse it: {error.placed}{content}"
 
 
 def _tree(raw: bytes) -> dict[str, Any]:
@@ -395,12 +391,7 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
             check = check_packed_file(file.fileno(), size)
     except OSError as error:
         return HeaderLook([unreadable(error, FileKind.PACKED, at)], read=False)
-    return HeaderLook([*_judged(check, size, format, at)], unchecked=check.unchecked)
-
-
-def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> Iterator[Finding]:
-    """The finding of a look into a packed file, if any."""
-    found, problem, code = check.found, check.problem or "", ""
+    found, problem, code, seen = check.found, check.problem or "", "", ""
     if size == 0:
         code, seen = "packed-empty", _EMPTY
     elif found is None and size < _SMALLEST[format]:
@@ -414,5 +405,5 @@ def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> I
         code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
     elif check.tail:
         code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
-    if code:
-        yield CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)
+    findings = [CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)] if code else []
+    return HeaderLook(findings, unchecked=check.unchecked)

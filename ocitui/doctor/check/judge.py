@@ -31,8 +31,8 @@ from .cache_checks import (
     check_host,
     check_own,
     collisions,
-    index_oddities,
     inferred_formats,
+    odd,
     oddities,
     orphans,
     strangers,
@@ -360,22 +360,16 @@ class Judge:
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
             self._came_back = came_back(history)
-            found += self._about_listing(history)
+            if self.named and reading.index is not None:
+                # Where the index does not tell, no file is an orphan.
+                keys = zip(reading.index.digests, reading.index.formats, strict=True)
+                found += orphans(listing, chain(keys, explained_keys(reading.index, history)))
             index_file = listing.get(INDEX_NAME)
+            found += [*odd(index_file, file=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
         return self.about_cache
-
-    def _about_listing(self, history: History) -> Iterator[Finding]:
-        """What is odd about the directory. Where the index does not tell, no file is an orphan."""
-        listing = self.listing
-        if (index := self.index) is not None:
-            gone = explained_keys(index, history)
-            yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
-        yield from index_oddities(listing)
-        yield from strangers(listing)
-        yield from collisions(listing)
 
     def positions_of(self, digests: Iterable[str]) -> list[int]:
         """Where the entries of these digests stand in the index."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from ocitui.cache import Document, DocumentError, FileKind, ImageManifest, PackedFormat
+from ocitui.cache import Document, DocumentError, FileKind, PackedFormat
 from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
 from ocitui.cache.entries import packed_file
@@ -17,11 +18,13 @@ from ocitui.cache.ledger import Ledger
 
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
+from ..check.descriptor_checks import Where
 from ..findings import Finding, Way
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .snapshot import Snapshot, entry_of
 from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepFile, StepKind
 
+T = TypeVar("T")
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Holders = Mapping[str, tuple[str, ...]]
 """The loop devices that hold packed files, by the file's name."""
@@ -29,20 +32,12 @@ Holders = Mapping[str, tuple[str, ...]]
 _STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
 
 
-def _parsed(raw: bytes | None) -> ImageManifest | None:
-    """The manifest, where the daemon would read it."""
+def _read(parse: Callable[[bytes], Document[T]], raw: bytes | None) -> T | None:
+    """What a document says, where the daemon would read it."""
     try:
-        return None if raw is None else Document.manifest(raw).value
+        return None if raw is None else parse(raw).value
     except DocumentError:
         return None
-
-
-def _program(raw: bytes | None) -> str:
-    """What the image runs, by its config; empty where that does not tell."""
-    try:
-        return "" if raw is None else program_of(Document.config(raw).value)
-    except DocumentError:
-        return ""
 
 
 def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
@@ -138,10 +133,10 @@ class FileMends:
         wanted = WantedFile(manifest_name(digest), digest, FileKind.MANIFEST, content=digest, carriers=carriers)
         if wanted.name in about:
             copy = await self._copy_of(wanted)
-            manifest = _parsed(copy.data) if copy is not None else None
+            manifest = _read(Document.manifest, copy.data if copy is not None else None)
             yield wanted, about.pop(wanted.name), copy
         else:
-            manifest = _parsed(await self._right(wanted))
+            manifest = _read(Document.manifest, await self._right(wanted))
         wanted, raw = WantedFile(config_name(digest), digest, FileKind.CONFIG, carriers=carriers), None
         if manifest is not None:
             wanted = replace(wanted, content=manifest.config.digest, size=manifest.config.size)
@@ -151,6 +146,7 @@ class FileMends:
             yield wanted, about.pop(wanted.name), copy
         if about and not raw:
             raw = await self._right(wanted)
+        config = _read(Document.config, raw) if about else None
         for name, concerned in about.items():
             record, format = self.ledger.look(name), known_format(os.path.splitext(name)[1][1:])
             wanted = WantedFile(
@@ -160,7 +156,7 @@ class FileMends:
                 format,
                 f"sha256:{record.sha256}" if record is not None else "",
                 strictly=any(finding.code in _STRICTLY for finding in concerned),
-                program=_program(raw),
+                program=program_of(config) if config is not None else "",
                 carriers=carriers,
                 others=OtherFormats(self.snapshot.directory, digest, format, self.ledger),
             )
@@ -225,6 +221,10 @@ class FileMends:
             outcome.leave(findings, why, would)
             return
         files, change = self.snapshot.trashing([wanted.name])
+        # What a check will find once the file went aside.
+        seen, like = f"the {wanted.kind} file is not there", findings[0]
+        entry = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
+        missing = CATALOGUE["file-missing"].finding(seen, file=wanted.name, kind=wanted.kind, **entry)
         outcome.steps.append(
             RepairStep(
                 StepKind.MOVE_ASIDE,
@@ -233,7 +233,7 @@ class FileMends:
                 files,
                 then=MISS,
                 used_by=self.holders.get(wanted.name, ()),
-                leaves=(Left(_missing(wanted, findings[0]), why, would),),
+                leaves=(Left(missing, why, would),),
                 change=change,
             )
         )
@@ -251,19 +251,6 @@ def _is_of(step: RepairStep, formats: set[PackedFormat | None]) -> bool:
 def _entry(wanted: WantedFile, findings: Sequence[Finding]) -> str:
     name = next((finding.name for finding in findings if finding.name), "")
     return entry_of(wanted.digest, wanted.format or "", name)
-
-
-def _missing(wanted: WantedFile, like: Finding) -> Finding:
-    """What a check will find once the file went aside."""
-    return CATALOGUE["file-missing"].finding(
-        f"the {wanted.kind} file is not there",
-        digest=like.digest,
-        format=like.format,
-        name=like.name,
-        position=like.position,
-        file=wanted.name,
-        kind=wanted.kind,
-    )
 
 
 def _would(wanted: WantedFile) -> str:

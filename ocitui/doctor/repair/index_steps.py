@@ -134,22 +134,11 @@ def _refill(
 
 
 def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
-    """What a check would find in the cache with this index, besides what is known already."""
-    said = {(finding.code, finding.digest, finding.file) for finding in known}
-    found = _found_with(snapshot, index)
-    return tuple(
-        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
-        for finding in found
-        if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
-    )
-
-
-def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
-    """What there is to find once the index reads again: files that are all there were judged without it, or with the
-    entries that it has now."""
+    """What a check would find in the cache with this index, besides what is known already: files that are all there
+    were judged without it, or with the entries that it has now."""
     listing = snapshot.listing
     keys = [*zip(index.digests, index.formats, strict=True)]
-    findings = DescriptorChecks().check(index, inferred_formats(listing, index))
+    found = DescriptorChecks().check(index, inferred_formats(listing, index))
     looked_at = {*listing.incomplete(keys)}
     if snapshot.index is not None:
         judged = {*zip(snapshot.index.digests, snapshot.index.formats, strict=True)}
@@ -160,8 +149,13 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
             groups.setdefault(digest, []).append((position, index.descriptors[position]))
     with CacheFiles(snapshot.directory) as files:
         for digest, carriers in groups.items():
-            findings += check_digest(files, listing, digest, carriers).findings
-    return [*findings, *orphans(listing, keys)]
+            found += check_digest(files, listing, digest, carriers).findings
+    said = {(finding.code, finding.digest, finding.file) for finding in known}
+    return tuple(
+        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
+        for finding in (*found, *orphans(listing, keys))
+        if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
+    )
 
 
 def _lost(joined: JoinedEntries) -> str:
@@ -235,13 +229,15 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
     except InvalidNameError as error:
         outcome.leave([finding], error.message, f"give it another: {Way.NAME}")
         return
-    winner = snapshot.index.by_name(str(name)) if snapshot.index is not None else None
+    winner, then = snapshot.index.by_name(str(name)) if snapshot.index is not None else None, f"{name} resolves to it"
+    if winner is not None and winner.digest != descriptor.digest:
+        then = f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
     outcome.steps.append(
         RepairStep(
             StepKind.EDIT_DESCRIPTOR,
             f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
             (finding,),
-            then=_then_named(str(name), winner, descriptor),
+            then=then,
             loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
             # Without a word from the operator it is only offered.
             default=given is not None,
@@ -254,12 +250,6 @@ def name_annotations(name: ImageName) -> Annotations:
     """The annotations by which the daemon stores a name."""
     spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
     return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))
-
-
-def _then_named(name: str, winner: Descriptor | None, descriptor: Descriptor) -> str:
-    if winner is not None and winner.digest != descriptor.digest:
-        return f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
-    return f"{name} resolves to it"
 
 
 def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheError, ChangeMode, Descriptor, Document, ImageName, Insert
 from ocitui.cache.deleting import discardable
@@ -80,36 +79,28 @@ class Adoption:
 
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
-        made = described(self.snapshot.directory, finding.digest, finding.format)
-        if finding.digest not in self.names:
+        directory, digest, form = self.snapshot.directory, finding.digest, known_format(finding.format)
+        if form is None:
+            raise CacheError(f"{finding.format!r} is no format")
+        raw_manifest = read_document(directory / manifest_name(digest))
+        raw_config = read_document(directory / config_name(digest))
+        manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
+        if not has_digest(raw_manifest, digest):
+            raise CacheError("its manifest is not the one of its digest")
+        if not has_digest(raw_config, manifest.value.config.digest):
+            raise CacheError("its config is not the one that its manifest names")
+        check = check_packed(directory / packed_name(digest, form))
+        if check.problem or check.found is not form:
+            raise CacheError(f"its packed file is no whole {form}")
+        if digest not in self.names:
             return self.known[_key(finding)]
-        name = ImageName.parse(self.names[finding.digest])
-        return made.with_annotations({ANNOTATION_PACKED_FORMAT: finding.format, **dict(name_annotations(name))})
+        name = name_annotations(ImageName.parse(self.names[digest]))
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **dict(name)}
+        return describe_image(digest, manifest, config.value, annotations)
 
 
 def _key(finding: Finding) -> tuple[str, str]:
     return finding.digest, finding.format
-
-
-def described(directory: Path, digest: str, format: str) -> Descriptor:
-    """A descriptor made of an entry's files, without its annotations.
-
-    Raises CacheError and OSError where they are not what they have to be.
-    """
-    form = known_format(format)
-    if form is None:
-        raise CacheError(f"{format!r} is no format")
-    raw_manifest = read_document(directory / manifest_name(digest))
-    raw_config = read_document(directory / config_name(digest))
-    manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
-    if not has_digest(raw_manifest, digest):
-        raise CacheError("its manifest is not the one of its digest")
-    if not has_digest(raw_config, manifest.value.config.digest):
-        raise CacheError("its config is not the one that its manifest names")
-    check = check_packed(directory / packed_name(digest, form))
-    if check.problem or check.found is not form:
-        raise CacheError(f"its packed file is no whole {form}")
-    return describe_image(digest, manifest, config.value)
 
 
 CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transaction-pending", "wrong-mode"})
@@ -160,7 +151,9 @@ def plan_rest(snapshot: Snapshot, findings: Sequence[Finding], *, change_modes: 
         outcome.steps.append(_clean_up(inside))
     for finding in findings:
         if finding.code == "leftover-temporary" and "/" not in finding.file:
-            outcome.steps.append(_remove(snapshot, finding))
+            files, change = snapshot.trashing([finding.file])
+            title = f"Move the temporary file {finding.file} to the trash"
+            outcome.steps.append(RepairStep(StepKind.CLEAN_UP, title, (finding,), files, then=NOTHING, change=change))
         elif finding.code == "wrong-mode":
             _change_mode(snapshot, finding, outcome, allowed=change_modes)
     return outcome
@@ -195,18 +188,6 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
         tuple(findings),
         files,
         then=f"{NOTHING}; {REVERSIBLE}",
-        change=change,
-    )
-
-
-def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
-    files, change = snapshot.trashing([finding.file])
-    return RepairStep(
-        StepKind.CLEAN_UP,
-        f"Move the temporary file {finding.file} to the trash",
-        (finding,),
-        files,
-        then=NOTHING,
         change=change,
     )
 

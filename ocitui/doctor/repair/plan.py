@@ -120,14 +120,13 @@ def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwri
 
 
 def _what(lost: Overwritten) -> str:
-    parts = (("out", lost.returned), ("in", lost.missing), ("moved", lost.moved_back))
-    return "; ".join(f"{_entries(entries)} {word}" for word, entries in parts if entries)
-
-
-def _entries(descriptors: Sequence[Descriptor]) -> str:
-    first = descriptors[0]
-    more = f" and {len(descriptors) - 1} more" if len(descriptors) > 1 else ""
-    return entry_of(first.digest, first.format or "", first.image_name or "") + more
+    said = []
+    for descriptors, word in ((lost.returned, "out"), (lost.missing, "in"), (lost.moved_back, "moved")):
+        if descriptors:
+            first, more = descriptors[0], len(descriptors) - 1
+            entry = entry_of(first.digest, first.format or "", first.image_name or "")
+            said.append(f"{entry}{f' and {more} more' if more else ''} {word}")
+    return "; ".join(said)
 
 
 SHORTEST_DIGEST = 12

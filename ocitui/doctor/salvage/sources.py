@@ -300,9 +300,14 @@ class JoinedEntries:
     @cached_property
     def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
-        journal = (key for key in self._expected if key not in self._backup)
-        told = (IndexSource.INDEX, self._index), (IndexSource.BACKUP, self._backup), (IndexSource.JOURNAL, journal)
-        return {source: _names_by_file(keys) for source, keys in told}
+        journal = [key for key in self._expected if key not in self._backup]
+        names: dict[IndexSource, dict[FileKey, str]] = {}
+        for source, keys in zip(IndexSource, (self._index, self._backup, journal), strict=False):
+            of_source = names[source] = {}
+            for digest, format_, name, _ in keys:
+                before = of_source.get((digest, format_))
+                of_source[digest, format_] = name if before is None else f"{before}, {name}"
+        return names
 
     # One of them
 
@@ -348,14 +353,6 @@ class JoinedEntries:
         digest, format_, name = identity
         noted = self._noted.get((digest, format_))
         return JoinedEntry(digest, format_, name, None, None, (), noted=noted, removed_by=by.id)
-
-
-def _names_by_file(keys: Iterable[EntryKey]) -> dict[FileKey, str]:
-    """The names of each digest and format, in order."""
-    names = defaultdict[FileKey, list[str]](list)
-    for digest, format_, name, _ in keys:
-        names[digest, format_].append(name)
-    return {file: ", ".join(some) for file, some in names.items()}
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
