@@ -44,6 +44,7 @@ from .check.index_checks import History, shrunk
 
 if TYPE_CHECKING:
     from .check.judge import Judge
+    from .report import Report
 
 T = TypeVar("T")
 _PROC = Path("/proc")
@@ -269,6 +270,13 @@ class Assessment:
         if self.case is not Case.MEMORY_EMPTIED:
             return ""
         return "kratad, which runs, has lost the entries too, and its next store writes that: stop it first"
+
+    def bears_on(self, report: Report) -> bool:
+        """Whether it matters to what was found: the index is not what it was, or the daemon is in trouble."""
+        if self.case not in (Case.IN_STEP, Case.STOPPED) or not report.verdict.sound:
+            return True
+        codes = {finding.code for finding in report.findings} - {"index-overwritten"}
+        return any(code.startswith("index-") for code in codes)
 
 
 def advice(directory: Path, judge: Judge | None = None) -> str:

@@ -203,16 +203,12 @@ def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
 
 def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
-    yield from _file_system(directory, min(index_size, MOST_INDEX_BYTES))
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
         since = f" since {timestamp(daemon.since)}" if daemon.since else ""
         whose = "" if daemon.ours else ", though its socket is not where that of this cache would be"
-        seen = f"kratad runs as process {daemon.process}{since}{whose}"
-        yield CATALOGUE["daemon-running"].finding(seen)
-
-
-def _file_system(directory: Path, index_size: int) -> Iterator[Finding]:
+        yield CATALOGUE["daemon-running"].finding(f"kratad runs as process {daemon.process}{since}{whose}")
+    index_size = min(index_size, MOST_INDEX_BYTES)
     try:
         found = os.statvfs(directory)
     except OSError:
@@ -231,5 +227,5 @@ def _file_system(directory: Path, index_size: int) -> Iterator[Finding]:
         seen = f"{share:.0%} of its file system are used, {human_size(found.f_bavail * found.f_frsize)} are free"
         if share < _NEARLY_FULL:
             seen = f"{found.f_ffree} of {found.f_files} inodes of its file system are free"
-        daemon = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
-        yield full.finding(seen, severity=Severity.MEDIUM, daemon=daemon)
+        stores = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
+        yield full.finding(seen, severity=Severity.MEDIUM, daemon=stores)

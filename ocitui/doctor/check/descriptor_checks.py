@@ -60,30 +60,25 @@ class DescriptorChecks:
     def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
         digest = at["digest"]
         if not valid_digest(digest):
-            yield _digest_fault(digest, at)
+            fault = CATALOGUE["digest-invalid"]
+            if not usable_digest(digest) and ".." in digest:
+                outside = "it looks outside the cache, and a file there is a hit"
+                seen = f"the digest {digest!r} leads out of the cache"
+                yield fault.finding(seen, answer=Answer.HIT, daemon=outside, **at)
+            else:
+                seen = f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has"
+                yield fault.finding(seen, **at)
             return
         if known_format(format) is None:
-            yield _format_fault(format, at, inferred.get(digest, ""))
+            seen = "it has no format" if format is None else f"the format {format!r} is none there is"
+            hint = f"; the one packed file beside it is {inferred[digest]}" if digest in inferred else ""
+            yield CATALOGUE["format-unknown"].finding(seen + hint, **at)
         if name is None:
             yield CATALOGUE["name-missing"].finding("it has no name", **at)
         elif problem := _name_problem(name):
             yield CATALOGUE[problem[0]].finding(problem[1], **at)
         else:
             self._usual.add(name)
-
-
-def _digest_fault(digest: str, at: Where) -> Finding:
-    fault = CATALOGUE["digest-invalid"]
-    if not usable_digest(digest) and ".." in digest:
-        outside = "it looks outside the cache, and a file there is a hit"
-        return fault.finding(f"the digest {digest!r} leads out of the cache", answer=Answer.HIT, daemon=outside, **at)
-    return fault.finding(f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has", **at)
-
-
-def _format_fault(format: str | None, at: Where, inferred: str) -> Finding:
-    seen = "it has no format" if format is None else f"the format {format!r} is none there is"
-    hint = f"; the one packed file beside it is {inferred}" if inferred else ""
-    return CATALOGUE["format-unknown"].finding(seen + hint, **at)
 
 
 def _name_problem(name: str) -> tuple[str, str] | None:

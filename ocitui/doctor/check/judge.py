@@ -331,15 +331,12 @@ class Judge:
         where the index does not tell."""
         if not valid_digest(digest):
             return []
-        if (index := self.index) is None:
-            return [(None, one) for one in self._by_files(digest)]
-        return [(at, index.descriptors[at]) for at in index.positions(digest)]
-
-    def _by_files(self, digest: str) -> Iterator[Descriptor]:
+        if (index := self.index) is not None:
+            return [(at, index.descriptors[at]) for at in index.positions(digest)]
         fact = self.listing.get(manifest_name(digest))
-        for format_ in self.listing.formats(digest):
-            fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
-            yield Descriptor.from_dict({**fields, "annotations": {ANNOTATION_PACKED_FORMAT: str(format_)}})
+        fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
+        formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
+        return [(None, Descriptor.from_dict({**fields, **format_})) for format_ in formats]
 
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,

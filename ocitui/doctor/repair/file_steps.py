@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ocitui.cache import Document, DocumentError, FileKind, PackedFormat
+from ocitui.cache import Document, DocumentError, FileKind
 from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
 from ocitui.cache.entries import packed_file
@@ -204,9 +204,10 @@ class FileMends:
             for descriptor in self.snapshot.carrying(digest)
             if None in formats or known_format(descriptor.format) in formats
         }
-        gone = {known_format(form) for _, form in keys}
+        gone = tuple(f".{known}" for _, form in keys if (known := known_format(form)))
         staying = [d for d in self.snapshot.carrying(digest) if d.key not in keys]
-        kept = [step for step in outcome.steps if staying and not _is_of(step, gone)]
+        # Of the files that a step restores, a packed one goes with its entry.
+        kept = [step for step in outcome.steps if staying and not step.files[0].name.endswith(gone)]
         covered = {finding for step in kept for finding in step.findings}
         concerned = tuple(finding for finding in findings if finding not in covered)
         if not keys:
@@ -241,11 +242,6 @@ class FileMends:
 
 def _may_stay(findings: Sequence[Finding]) -> bool:
     return all(finding.code in _STAY for finding in findings)
-
-
-def _is_of(step: RepairStep, formats: set[PackedFormat | None]) -> bool:
-    """Whether a step restores the packed file of one of these formats."""
-    return any(step_file.name.endswith(f".{form}") for form in formats if form for step_file in step.files)
 
 
 def _entry(wanted: WantedFile, findings: Sequence[Finding]) -> str:

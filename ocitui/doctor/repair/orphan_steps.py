@@ -121,7 +121,10 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
         elif trash:
             going.setdefault(finding.digest, []).append(finding)
         elif finding.code == "orphan-entry":
-            outcome.leave([finding], "adopting it or not is for you to say", _would_adopt(finding, adoption))
+            once = adoption.known.get(_key(finding))
+            known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
+            would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
+            outcome.leave([finding], "adopting it or not is for you to say", would)
         else:
             outcome.leave(
                 [finding], "removing it or not is for you to say", f"{Way.TRASH_ORPHANS} moves it to the trash"
@@ -166,12 +169,6 @@ def finish_first(findings: Sequence[Finding]) -> Outcome:
     others = [finding for finding in findings if finding not in inside and finding.severity is not Severity.INFO]
     outcome.leave(others, "an interrupted transaction comes first", "make a new plan once it is finished")
     return outcome
-
-
-def _would_adopt(finding: Finding, adoption: Adoption) -> str:
-    once = adoption.known.get(_key(finding))
-    known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
-    return f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
 
 
 def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:

@@ -49,7 +49,6 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .snapshot import Snapshot, entry_of, take_snapshot
 from .steps import (
-    BRING_ENTRIES,
     DONE_AGAIN,
     Fate,
     Fetch,
@@ -359,7 +358,7 @@ class RepairPlan:
     @property
     def brings_entries(self) -> bool:
         """Whether there will be entries that could not be mended before."""
-        return any(step.kind in BRING_ENTRIES for step in self.made)
+        return any(step.change.whole is not None for step in self.made)
 
     @property
     def given_up(self) -> list[Identity]:

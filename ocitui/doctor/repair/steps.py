@@ -44,10 +44,6 @@ class StepKind(StrEnum):
     CLEAN_UP = "clean-up"
 
 
-BRING_ENTRIES = (StepKind.REPLACE_INDEX, StepKind.ADD_ENTRIES)
-"""After these there are entries that could not be mended before."""
-
-
 class Fate(StrEnum):
     """What happens to a file: its value goes behind the file's name."""
 

@@ -29,7 +29,7 @@ _KEY = b'"(' + _TEXT + b')"' + _SPACE + b":"
 _VALUE = _SPACE + b"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++|(?P<open>[\[{]))"
 
 # The first member belongs to it, so that most of what begins no object is passed over at once.
-_BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE + rb"[,}])")
+BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE + rb"[,}])")
 _MEMBER = re.compile(_SPACE + _KEY + _VALUE)
 _ELEMENT = re.compile(_VALUE)
 _COMMA = re.compile(_SPACE + b",")
@@ -96,12 +96,6 @@ Shortcut = Callable[[int], Descriptor | None]
 """The sound descriptor that begins at an offset, where that can be told at once."""
 
 
-def next_beginning(data: bytes, start: int) -> int:
-    """Where the next object with a member may begin; -1 where none does."""
-    match = _BEGINNING.search(data, start)
-    return -1 if match is None else match.start()
-
-
 class Walk:
     """One walk from the brace at ``start``, which none has passed; the braces that it passes are noted in ``passed``,
     and ``shortcut`` spares it most entries.
@@ -146,7 +140,9 @@ class Walk:
         return self._value(match, b"") if match else self._close()
 
     def _value(self, match: re.Match[bytes], key: bytes) -> bool:
-        known = _KEYS.get(_unescaped(key) if b"\\" in key else key, 0)
+        if b"\\" in key:
+            key = _ESCAPED.sub(lambda found: chr(int(found[1], 16)).encode("utf-8", "surrogatepass"), key)
+        known = _KEYS.get(key, 0)
         if known:
             self._keys[-1] |= known
         if match["open"] is None:
@@ -225,7 +221,3 @@ def _role_in(parent: int, key: int, kind: bytes) -> Role:
         case Role.LIST:
             return Role.ELEMENT
     return Role.OTHER
-
-
-def _unescaped(key: bytes) -> bytes:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), key)

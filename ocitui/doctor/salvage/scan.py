@@ -12,7 +12,7 @@ import msgspec
 from ocitui.cache import Descriptor, DocumentError
 from ocitui.cache.descriptors import sound_descriptor
 
-from .broken_json import NO_KEYS, Walk, Whole, is_descriptive, is_indexing, next_beginning
+from .broken_json import BEGINNING, NO_KEYS, Walk, Whole, is_descriptive, is_indexing
 
 _SPACE = b" \t\r\n"
 _CHUNK = 4096
@@ -147,7 +147,7 @@ class Scan:
 
     def _run(self) -> None:
         data, at, last = self._data, 0, _last_key(self._data)
-        while 0 <= (start := next_beginning(data, at)) <= last:
+        while (found := BEGINNING.search(data, at)) is not None and (start := found.start()) <= last:
             if self._passed[start]:
                 at = self._ends.get(start, start + 1)
             elif (descriptor := self._shortcut(start)) is not None:

@@ -72,10 +72,6 @@ class ToldFact:
     what: str
     told: tuple[tuple[IndexSource, str], ...]
 
-    @property
-    def conflicting(self) -> bool:
-        return len({value for _, value in self.told}) > 1
-
 
 @dataclass(frozen=True, slots=True)
 class JoinedEntry:
@@ -130,7 +126,7 @@ class JoinedEntry:
     @property
     def conflicts(self) -> tuple[ToldFact, ...]:
         """What the sources tell differently."""
-        return tuple(fact for fact in self.facts if fact.conflicting)
+        return tuple(fact for fact in self.facts if len({value for _, value in fact.told}) > 1)
 
     @property
     def lost(self) -> tuple[str, ...]:
