@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .check.judge import Judge
 
 
-class Reach(msgspec.Struct, frozen=True):
+class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: by its format's own
     tool; ``first_seen``: its hash was not known before, and is trusted from now on; ``earlier``: found sound so
     shortly before that it was passed over."""
