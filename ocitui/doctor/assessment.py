@@ -401,10 +401,17 @@ def _at(moment: float | None) -> str:
 def _memory_good(facts: TimelineFacts) -> Procedure:
     left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
     room = f"make room first{left}, and kratad truncates the index before it writes it anew"
+    # What has it write its whole index: a pull that packs anew, of an image that nothing runs on.
+    store = Command(
+        "", "have kratad store, by a pull of an image that no zone runs: something runs on each that the index names"
+    )
+    if facts.pull:
+        pull = shlex.join(["kratactl", "image", "pull", "-o", facts.pull])
+        store = Command(pull, "at a store kratad writes its whole index; no loop device holds this one's packed file")
     commands = [
         *([Command("", room)] if facts.full else []),
         *_mend(facts, "at once, as insurance: were kratad to crash, its service would start it on what stands there"),
-        _store(facts),
+        store,
         Command(
             _ocitui(facts, "check"), "see that the entries are back; if they are not, its memory had lost them too"
         ),
@@ -413,17 +420,6 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
         "do not restart or stop kratad, nor this host, before the index is whole on disk: its memory is the good copy, "
         "and may know names that nothing else does"
     ]
-
-
-def _store(facts: TimelineFacts) -> Command:
-    """What has the daemon write its whole index: a pull that packs anew, of an image that nothing runs on."""
-    if not facts.pull:
-        text = "have kratad store, by a pull of an image that no zone runs: something runs on each that the index names"
-        return Command("", text)
-    return Command(
-        shlex.join(["kratactl", "image", "pull", "-o", facts.pull]),
-        "at a store kratad writes its whole index; no loop device holds this one's packed file",
-    )
 
 
 def _memory_emptied(facts: TimelineFacts) -> Procedure:

@@ -85,15 +85,12 @@ def strangers(listing: Listing) -> Iterator[Finding]:
 
 def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
     """Files of a digest with a second name, or a mode in which they cannot be read."""
-    row = listing.rows.get(digest)
-    if row is None:
+    if (row := listing.rows.get(digest)) is None:
         return
-    for suffix, place in PLACES.items():
-        if listing.has(row * WIDTH + place) and not listing.plain(row * WIDTH + place):
-            kind = SUFFIXES[suffix]
-            format_ = str(kind) if isinstance(kind, PackedFormat) else ""
-            file_kind = FileKind.PACKED if isinstance(kind, PackedFormat) else kind
-            yield from odd(listing.fact(row * WIDTH + place), digest, format_, file_kind)
+    for place, kind in enumerate(SUFFIXES.values(), row * WIDTH):
+        if listing.has(place) and not listing.plain(place):
+            said = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
+            yield from odd(listing.fact(place), digest, *said)
 
 
 def odd(

@@ -348,13 +348,11 @@ def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> Fi
     fault, target = CATALOGUE["file-not-regular"], files.target(name)
     if target is not None and target.regular:
         return FileLook(target.size)
-    if target is not None:
-        return FileLook(None, fault.finding(f"it is a link to {target.word}", kind=kind, **at))
-    if not (files.directory / name).exists():
-        return FileLook(None, fault.finding("it is a link to nothing", kind=kind, **at))
-    followed = "it follows the link out of the cache"
-    finding = fault.finding("it is a link out of the cache", kind=kind, answer=Answer.HIT, daemon=followed, **at)
-    return FileLook(None, finding)
+    if target is None and (files.directory / name).exists():
+        seen, followed = "it is a link out of the cache", "it follows the link out of the cache"
+        return FileLook(None, fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=followed, **at))
+    seen = f"it is a link to {'nothing' if target is None else target.word}"
+    return FileLook(None, fault.finding(seen, kind=kind, **at))
 
 
 def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:

@@ -200,7 +200,9 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
             tell(RepairProgress("mending"))
             digests, names = _about(plan)
             done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
-            await asyncio.to_thread(_note_brought, cache, brought)
+            for name, (_, sha256) in brought.items():
+                # What came in may have other bytes than the ledger knew.
+                await asyncio.to_thread(record_stored, cache.directory, cache.directory / name, sha256, cache.disk)
             return (done,)
         finally:
             # A call that was cancelled leaves its transaction to end: its files are not to go before.
@@ -218,9 +220,3 @@ def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
     index = plan.index if plan.index is not None and digests else ImageIndex.empty()
     named = zip(index.digests, index.names, strict=True)
     return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
-
-
-def _note_brought(cache: PackerCache, brought: Brought) -> None:
-    """What came in may have other bytes than the ledger knew."""
-    for name, (_, sha256) in brought.items():
-        record_stored(cache.directory, cache.directory / name, sha256, cache.disk)

@@ -425,11 +425,10 @@ class RepairPlan:
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:
-    if step.after and not step.futile:
-        return Left(finding, "it is mended with the step that brings entries back only", step.title)
     if step.futile:
         return Left(finding, step.futile, f"then repair again; or {Way.EVEN_IF_FUTILE}: {step.title}")
-    return Left(finding, "its step is not chosen", step.title)
+    why = "it is mended with the step that brings entries back only" if step.after else "its step is not chosen"
+    return Left(finding, why, step.title)
 
 
 async def plan_repair(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,21 +89,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     with judge.turn:
         # A copy, as a screen's judge goes on taking what changes, which these findings are not about.
         reading, listing, known = judge.reading, judge.listing.copy(), judge.findings()
-    findings, gone = _by_now(report, known, lambda file: before.get(file) == listing.get(file))
-    data = reading.data if reading.index is None else reading.index.to_bytes()
-    found = listing.get(INDEX_NAME)
-    try:
-        in_place = found is not None and found.regular and data is not None
-        seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
-    except OSError:
-        seen = None
-    return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone)
-
-
-def _by_now(
-    report: Report, known: Iterable[Finding], is_same: Callable[[str], bool]
-) -> tuple[list[Finding], list[Finding]]:
-    """The findings of a report that are still so, each with its place in the index as it is, and the others."""
+    # The findings of the report that are still so, each with its place in the index as it is, and the others.
     places: dict[tuple[str, ...], list[int | None]] = {}
     for one in known:
         places.setdefault(_about(one), []).append(one.position)
@@ -114,11 +100,18 @@ def _by_now(
             findings.append(one)
         elif at:
             findings.append(msgspec.structs.replace(one, position=at.pop(0)))
-        elif report.deep_only and one.fingerprint in report.deep_only and is_same(one.file):
+        elif one.fingerprint in report.deep_only and before.get(one.file) == listing.get(one.file):
             findings.append(one)
         else:
             gone.append(one)
-    return findings, gone
+    data = reading.data if reading.index is None else reading.index.to_bytes()
+    found = listing.get(INDEX_NAME)
+    try:
+        in_place = found is not None and found.regular and data is not None
+        seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
+    except OSError:
+        seen = None
+    return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone)
 
 
 def _about(finding: Finding) -> tuple[str, ...]:

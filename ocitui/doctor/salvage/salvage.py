@@ -268,14 +268,13 @@ class _Search:
 
 
 def _search(data: bytes, found: Scan) -> _Search:
+    gaps = []
+    for start, end in found.elsewhere:
+        one = Descriptor.parse(data[start:end])
+        names = (one.image_name,) if one.image_name else ()
+        gaps.append(Gap(start, end - start, _ELSEWHERE, (one.digest,), names))
     taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
-    return _Search(found.found, [_elsewhere(data, *part) for part in found.elsewhere], between(len(data), taken))
-
-
-def _elsewhere(data: bytes, start: int, end: int) -> Gap:
-    descriptor = Descriptor.parse(data[start:end])
-    names = (descriptor.image_name,) if descriptor.image_name else ()
-    return Gap(start, end - start, _ELSEWHERE, (descriptor.digest,), names)
+    return _Search(found.found, gaps, between(len(data), taken))
 
 
 def _add_utf16(text: Utf16Text, result: _Search) -> None:
