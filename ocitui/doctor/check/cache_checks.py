@@ -146,13 +146,8 @@ def check_own(directory: Path) -> Iterator[Finding]:
     for refused in refused_files(directory):
         seen = f"it is not acted on: {refused.reason}"
         yield CATALOGUE["journal-damaged"].finding(seen, file=str(Path(OWN_NAME, refused.path)))
-    if not busy:
-        yield from _pending(directory)
-
-
-def _pending(directory: Path) -> Iterator[Finding]:
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for record in journal.pending() if journal is not None else ():
+        for record in journal.pending() if journal is not None and not busy else ():
             file = f"{OWN_NAME}/{JOURNAL_NAME}/{record.name}"
             yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", file=file)
 

@@ -236,20 +236,17 @@ class Judge:
         Who stops between two loses nothing: the next call goes on. ``only`` are the entries to look at. A directory
         that cannot be opened leaves all as it was.
         """
-        self._begin_looking(only)
+        with self.turn:
+            if only is not None:
+                wanted = {digest for digest, _ in only}
+                self._pending = {digest: None for digest in self._pending if digest in wanted}
+            self._check_index()
         with suppress(CacheDirectoryError), self._open(self.directory) as files:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self.late:
                     self.take(self.reading)
             self.complete = self.complete or only is None
-
-    @_in_turn
-    def _begin_looking(self, only: frozenset[Key] | None) -> None:
-        if only is not None:
-            wanted = {digest for digest, _ in only}
-            self._pending = {digest: None for digest in self._pending if digest in wanted}
-        self._check_index()
 
     @_in_turn
     def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:

@@ -65,25 +65,6 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     )
 
 
-CODES = frozenset(
-    {
-        "file-missing",
-        "file-not-regular",
-        "read-error",
-        "manifest-unparsable",
-        "config-unparsable",
-        "config-no-history",
-        "manifest-digest",
-        "config-digest",
-        "manifest-is-index",
-        "packed-empty",
-        "packed-magic",
-        "packed-truncated",
-        "packed-incomplete",
-        "packed-damaged",
-        "packed-changed",
-    }
-)
 _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 """What is no worse for being left where it is, while nothing better is there."""
 

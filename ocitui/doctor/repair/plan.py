@@ -38,6 +38,7 @@ from ocitui.importing.sources.opening import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment
+from ..catalogue import FILE_FAULTS
 from ..check.history import known_history
 from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
@@ -129,7 +130,6 @@ def _what(lost: Overwritten) -> str:
 
 
 SHORTEST_DIGEST = 12
-_NONE = "there is no safe mend for it"
 
 
 def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
@@ -174,7 +174,7 @@ async def _planned(
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
-    outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
+    outcome += await mends.plan([f for f in findings if f.code in FILE_FAULTS and f not in about_index])
     rest = _of(findings, orphan_steps.CODES)
     outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
@@ -229,7 +229,7 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
-            outcome.leave([finding], _NONE, finding.mend)
+            outcome.leave([finding], "there is no safe mend for it", finding.mend)
 
 
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
