@@ -21,7 +21,7 @@ from ocitui.cache.packed_file import SOUND, check_packed_file
 
 from ..catalogue import CATALOGUE, GUEST_FAILS
 from ..findings import Answer, Finding
-from .descriptor_checks import Where, where
+from .index_checks import Where, where
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""

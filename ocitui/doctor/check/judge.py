@@ -37,7 +37,6 @@ from .cache_checks import (
     orphans,
     strangers,
 )
-from .descriptor_checks import DescriptorChecks
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
@@ -48,7 +47,16 @@ from .entry_checks import (
     first_of_formats,
     look_usually,
 )
-from .index_checks import NO_HISTORY, History, IndexReading, came_back, check_index, explained_keys, read_index
+from .index_checks import (
+    NO_HISTORY,
+    DescriptorChecks,
+    History,
+    IndexReading,
+    came_back,
+    check_index,
+    explained_keys,
+    read_index,
+)
 from .remembered import Remembered
 
 _BATCH = 256

@@ -44,8 +44,7 @@ from ocitui.threads import Stop, in_thread
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
 from ..findings import Way
-from .snapshot import Snapshot
-from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepChange
+from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
 
 
 @dataclass(slots=True)

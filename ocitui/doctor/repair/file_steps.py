@@ -18,11 +18,10 @@ from ocitui.cache.ledger import Ledger
 
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
-from ..check.descriptor_checks import Where
+from ..check.index_checks import Where
 from ..findings import Finding, Way
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
-from .snapshot import Snapshot, entry_of
-from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepFile, StepKind
+from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, Snapshot, StepFile, StepKind, entry_of
 
 T = TypeVar("T")
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]

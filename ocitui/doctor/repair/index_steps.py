@@ -28,11 +28,10 @@ from ocitui.cache.records import some_of
 from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import inferred_formats, orphans
-from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
+from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import IndexSource, JoinedEntries
-from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
     UNLOADED,
@@ -41,10 +40,12 @@ from .steps import (
     Left,
     Outcome,
     RepairStep,
+    Snapshot,
     StepChange,
     StepFile,
     StepKind,
     WholeIndex,
+    entry_of,
 )
 
 REPLACED = frozenset(

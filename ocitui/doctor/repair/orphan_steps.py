@@ -19,7 +19,6 @@ from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way
 from .copies import read_document
 from .index_steps import name_annotations
-from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
     NOTHING,
@@ -29,9 +28,11 @@ from .steps import (
     Left,
     Outcome,
     RepairStep,
+    Snapshot,
     StepChange,
     StepFile,
     StepKind,
+    entry_of,
 )
 
 Known = Mapping[tuple[str, str], Descriptor]

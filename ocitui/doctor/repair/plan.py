@@ -48,7 +48,6 @@ from . import file_steps, index_steps, orphan_steps
 from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
-from .snapshot import Snapshot, entry_of, take_snapshot
 from .steps import (
     DONE_AGAIN,
     Fate,
@@ -58,9 +57,12 @@ from .steps import (
     ProgressCall,
     RepairOptions,
     RepairStep,
+    Snapshot,
     StepChange,
     StepKind,
     WholeIndex,
+    entry_of,
+    take_snapshot,
 )
 
 

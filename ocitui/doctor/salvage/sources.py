@@ -42,7 +42,7 @@ from ocitui.cache.records import Identity, identity_of
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
-from ..repair.snapshot import Snapshot
+from ..repair.steps import Snapshot
 from .rebuild import FoundEntry, NameHint, Statement, rebuild
 from .salvage import Salvage, readable, salvage
 
