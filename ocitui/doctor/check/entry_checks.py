@@ -313,9 +313,8 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
     """Each format of the digest once, with its first entry."""
     found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}
     for carrier in carriers:
-        format_ = known_format(carrier[1].format)
-        if format_ is not None and format_ not in found:
-            found[format_] = carrier
+        if (format_ := known_format(carrier[1].format)) is not None:
+            found.setdefault(format_, carrier)
     return found.items()
 
 

@@ -204,7 +204,7 @@ def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions
             found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
             leaves = tuple(left for left in step.leaves if not _is_wanted(left.finding, options))
             outcome.steps[at] = replace(step, leaves=leaves)
-            return snapshot.with_index(step.change.whole.index), found
+            return replace(snapshot, index=step.change.whole.index, mended=True), found
     return snapshot, []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -267,10 +267,6 @@ class Snapshot:
             return False
         fact = self.listing.get(INDEX_NAME)
         return self.index is None or fact is None or not fact.regular
-
-    def with_index(self, index: ImageIndex) -> Snapshot:
-        """The same, as it will be once this is the index."""
-        return replace(self, index=index, mended=True)
 
     @property
     def descriptors(self) -> Sequence[Descriptor]:
