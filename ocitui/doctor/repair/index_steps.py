@@ -181,8 +181,9 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
     if snapshot.replaced:
         outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
         return outcome
+    count, name_it = len(snapshot.descriptors), f"give it one: {Way.NAME}"
     for finding in findings:
-        if finding.position is None or finding.position >= len(snapshot.descriptors):
+        if finding.position is None or finding.position >= count:
             outcome.leave([finding], "the index has changed since it was checked", "check again")
         elif finding.code == "digest-invalid":
             title = f"Take entry {finding.position + 1} out of the index: its digest can be none"
@@ -192,7 +193,7 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
             _set_format(snapshot, finding, finding.position, outcome)
         elif finding.code == "name-missing" and finding.digest not in names:
             # Not by its descriptor: there may be one for each of 100,000 files.
-            outcome.leave([finding], "nothing tells its name", f"give it one: {Way.NAME}")
+            outcome.leave([finding], "nothing tells its name", name_it)
         elif finding.code != "entry-duplicate":
             _set_name(snapshot, finding, finding.position, names, outcome)
     outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
