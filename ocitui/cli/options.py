@@ -204,8 +204,8 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
 
 def place(settings: Settings) -> list[str]:
     """Where it is going to happen, and whether a daemon there will meet it."""
-    from ocitui.doctor.assessment_texts import memory_warning
     from ocitui.host.daemon import find_daemon
+    from ocitui.words.lines import memory_warning
 
     lines = [f"on {os.uname().nodename}, in {settings.directory.absolute()}"]
     daemon = find_daemon(settings.directory)

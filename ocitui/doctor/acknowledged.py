@@ -137,17 +137,15 @@ class Accepted:
         self._fingerprints: frozenset[str] = frozenset()
         self._about: frozenset[tuple[str, str]] = frozenset()
 
-    def refresh(self) -> bool:
-        """Read them; gives whether they are others than before. What cannot be read leaves them as they were."""
+    def refresh(self) -> None:
+        """Read them; what cannot be read leaves them as they were, and ``problem`` says why."""
         try:
-            records = load_acknowledged(self._directory)
+            records, self.problem = load_acknowledged(self._directory), ""
         except StorageError as error:
             self.problem = error.message
-            return False
-        before, self.problem = self._fingerprints, ""
+            return
         self._fingerprints = frozenset(records)
         self._about = frozenset((one.code, one.file) for one in records.values())
-        return before != self._fingerprints
 
     def mark(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """Each finding, marked where it was acknowledged."""

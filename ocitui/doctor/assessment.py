@@ -10,13 +10,12 @@ was replaced by somebody.
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.cache import (
     CacheDirectoryError,
@@ -45,7 +44,9 @@ from .check.index_checks import History, shrunk
 
 if TYPE_CHECKING:
     from .check.judge import Judge
+    from .report import Report
 
+T = TypeVar("T")
 _PROC = Path("/proc")
 
 
@@ -96,7 +97,6 @@ class TimelineFacts:
     pull: str = ""
     process: ProcessState = ProcessState()
     answers: bool | None = None
-    now: float = 0.0
 
     @property
     def missing(self) -> bool:
@@ -115,7 +115,11 @@ def gather(
     """
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
-    daemon, backups, transactions = find_daemon(directory, proc), _backups(directory), _transactions(directory)
+    daemon, backups, transactions = (
+        find_daemon(directory, proc),
+        _known(list_backups, directory),
+        _known(all_changes, directory),
+    )
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
@@ -136,7 +140,6 @@ def gather(
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),
         answers,
-        time.time(),
     )
 
 
@@ -206,16 +209,10 @@ def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
     return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
 
 
-def _backups(directory: Path) -> tuple[Backup, ...]:
+def _known(read: Callable[[Path], Iterable[T]], directory: Path) -> tuple[T, ...]:
+    """All that is read; none where it cannot be."""
     try:
-        return tuple(list_backups(directory))
-    except CacheError:
-        return ()
-
-
-def _transactions(directory: Path) -> tuple[Transaction, ...]:
-    try:
-        return tuple(all_changes(directory))
+        return tuple(read(directory))
     except CacheError:
         return ()
 
@@ -273,6 +270,13 @@ class Assessment:
         if self.case is not Case.MEMORY_EMPTIED:
             return ""
         return "kratad, which runs, has lost the entries too, and its next store writes that: stop it first"
+
+    def bears_on(self, report: Report) -> bool:
+        """Whether it matters to what was found: the index is not what it was, or the daemon is in trouble."""
+        if self.case not in (Case.IN_STEP, Case.STOPPED) or not report.verdict.sound:
+            return True
+        codes = {finding.code for finding in report.findings} - {"index-overwritten"}
+        return any(code.startswith("index-") for code in codes)
 
 
 def advice(directory: Path, judge: Judge | None = None) -> str:
@@ -395,10 +399,19 @@ def _at(moment: float | None) -> str:
 
 
 def _memory_good(facts: TimelineFacts) -> Procedure:
+    left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
+    room = f"make room first{left}, and kratad truncates the index before it writes it anew"
+    # What has it write its whole index: a pull that packs anew, of an image that nothing runs on.
+    store = Command(
+        "", "have kratad store, by a pull of an image that no zone runs: something runs on each that the index names"
+    )
+    if facts.pull:
+        pull = shlex.join(["kratactl", "image", "pull", "-o", facts.pull])
+        store = Command(pull, "at a store kratad writes its whole index; no loop device holds this one's packed file")
     commands = [
-        *_room(facts),
+        *([Command("", room)] if facts.full else []),
         *_mend(facts, "at once, as insurance: were kratad to crash, its service would start it on what stands there"),
-        _store(facts),
+        store,
         Command(
             _ocitui(facts, "check"), "see that the entries are back; if they are not, its memory had lost them too"
         ),
@@ -407,24 +420,6 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
         "do not restart or stop kratad, nor this host, before the index is whole on disk: its memory is the good copy, "
         "and may know names that nothing else does"
     ]
-
-
-def _room(facts: TimelineFacts) -> list[Command]:
-    if not facts.full:
-        return []
-    left = "" if facts.free is None else f": only {human_size(facts.free)} are left"
-    return [Command("", f"make room first{left}, and kratad truncates the index before it writes it anew")]
-
-
-def _store(facts: TimelineFacts) -> Command:
-    """What has the daemon write its whole index: a pull that packs anew, of an image that nothing runs on."""
-    if not facts.pull:
-        text = "have kratad store, by a pull of an image that no zone runs: something runs on each that the index names"
-        return Command("", text)
-    return Command(
-        shlex.join(["kratactl", "image", "pull", "-o", facts.pull]),
-        "at a store kratad writes its whole index; no loop device holds this one's packed file",
-    )
 
 
 def _memory_emptied(facts: TimelineFacts) -> Procedure:
@@ -452,27 +447,20 @@ def _hung(facts: TimelineFacts) -> Procedure:
 def _start(facts: TimelineFacts) -> Procedure:
     if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
         return [Command("systemctl start kratad", "the index is sound")], []
-    refused = facts.verdict.outcome is IndexOutcome.ERROR
     commands = [
         Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
         *_mend(facts),
-        *(
-            [Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")]
-            if refused
-            else []
-        ),
         Command("systemctl start kratad", "it reads the mended index"),
         Command(_ocitui(facts, "check"), "see that all is well"),
     ]
-    return commands, [f"do not start kratad before the index is mended: {_loss(facts)}"]
-
-
-def _loss(facts: TimelineFacts) -> str:
-    """What a start on today's index would come to."""
-    if facts.verdict.outcome is not IndexOutcome.LOADED:
-        return facts.verdict.consequence
-    left = facts.verdict.entries
-    return f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
+    if facts.verdict.outcome is IndexOutcome.ERROR:
+        reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
+        commands.insert(-2, reset)
+    # What a start on today's index would come to.
+    left, loss = facts.verdict.entries, facts.verdict.consequence
+    if facts.verdict.outcome is IndexOutcome.LOADED:
+        loss = f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
+    return commands, [f"do not start kratad before the index is mended: {loss}"]
 
 
 def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:

@@ -18,9 +18,11 @@ FAILS = "an error at every lookup, which never heals by itself; once the file is
 GUEST_FAILS = "a hit: it never looks into the file, and the guest that is given it fails later"
 TAKES_IT = "a hit: it does not look at this"
 NOTHING = "nothing: it never sees this"
+_RESTORE = "restore the {} from a copy with the right hash, else move it to the trash"
 _IMPORT_AGAIN = "restore it from the trash or a loop device that still holds it, else import the image again"
+_TRASH_AND_IMPORT = f"move it to the trash, and {_IMPORT_AGAIN}"
+_BACKUP_LACKS = "names that no backup holds"
 _NAMES_LOST = "names that neither the bytes nor a backup hold"
-
 
 _INFO, _LOW, _WARNING = Severity.INFO, Severity.LOW, Severity.WARNING
 _MEDIUM, _HIGH, _CRITICAL = Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
@@ -37,7 +39,7 @@ _INDEX = (
         _MISS,
         "it writes an empty index at its start: every lookup is a miss",
         _REJOIN,
-        "names that no backup holds",
+        _BACKUP_LACKS,
     ),
     Fault("index-unparsable", _CRITICAL, _WIPE, WIPES, _SALVAGE, _NAMES_LOST),
     Fault("index-not-utf8", _HIGH, _NO_START, REFUSES, _SALVAGE, _NAMES_LOST),
@@ -56,21 +58,8 @@ _INDEX = (
         "one such descriptor is enough: " + WIPES,
         "move that descriptor, verbatim, to the trash",
     ),
-    Fault(
-        "index-not-a-file",
-        _HIGH,
-        _NO_START,
-        REFUSES,
-        "move it aside, and copy the index in as a file of its own",
-    ),
-    Fault(
-        "index-emptied",
-        _CRITICAL,
-        _MISS,
-        "every lookup is a miss",
-        _REJOIN,
-        "names that no backup holds",
-    ),
+    Fault("index-not-a-file", _HIGH, _NO_START, REFUSES, "move it aside, and copy the index in as a file of its own"),
+    Fault("index-emptied", _CRITICAL, _MISS, "every lookup is a miss", _REJOIN, _BACKUP_LACKS),
     Fault(
         "index-overwritten",
         _MEDIUM,
@@ -96,13 +85,7 @@ _INDEX = (
 _DESCRIPTOR = (
     Fault("digest-invalid", _HIGH, _MISS, MISSES, "move the descriptor to the trash"),
     Fault("format-unknown", _MEDIUM, _MISS, MISSES, "write the format, where exactly one packed file fits"),
-    Fault(
-        "name-missing",
-        _LOW,
-        _MISS,
-        "recall by digest hits, resolve by name misses",
-        "give it a name",
-    ),
+    Fault("name-missing", _LOW, _MISS, "recall by digest hits, resolve by name misses", "give it a name"),
     Fault(
         "name-not-canonical",
         _LOW,
@@ -111,11 +94,7 @@ _DESCRIPTOR = (
         "write the name as krata spells it",
     ),
     Fault(
-        "entry-duplicate",
-        _LOW,
-        _HIT,
-        "recall takes the first of them",
-        "keep the last, move the others to the trash",
+        "entry-duplicate", _LOW, _HIT, "recall takes the first of them", "keep the last, move the others to the trash"
     ),
     Fault(
         "name-duplicate",
@@ -128,13 +107,7 @@ _DESCRIPTOR = (
     Fault("latest-never-resolves", _INFO, _MISS, "it never resolves the tag latest from the cache: it pulls"),
 )
 _FILES = (
-    Fault(
-        "file-missing",
-        _HIGH,
-        _MISS,
-        MISSES,
-        _IMPORT_AGAIN + ", or drop the entry",
-    ),
+    Fault("file-missing", _HIGH, _MISS, MISSES, _IMPORT_AGAIN + ", or drop the entry"),
     Fault("file-not-regular", _HIGH, _MISS, MISSES, "move it aside, and never follow it"),
     Fault(
         "read-error",
@@ -146,47 +119,23 @@ _FILES = (
     ),
 )
 _DOCUMENTS = (
-    Fault(
-        "manifest-unparsable",
-        _HIGH,
-        _ERROR,
-        FAILS,
-        "restore the manifest from a copy with the right hash, else move it to the trash",
-    ),
-    Fault(
-        "config-unparsable",
-        _HIGH,
-        _ERROR,
-        FAILS,
-        "restore the config from a copy with the right hash, else move it to the trash",
-    ),
+    Fault("manifest-unparsable", _HIGH, _ERROR, FAILS, _RESTORE.format("manifest")),
+    Fault("config-unparsable", _HIGH, _ERROR, FAILS, _RESTORE.format("config")),
     Fault(
         "config-no-history", _HIGH, _ERROR, "an error at every lookup: OCI allows a config without history, it does not"
     ),
-    Fault(
-        "manifest-digest",
-        _HIGH,
-        _HIT,
-        TAKES_IT,
-        "restore the manifest from a copy with the right hash, else move it to the trash",
-    ),
-    Fault(
-        "config-digest",
-        _HIGH,
-        _HIT,
-        TAKES_IT,
-        "restore the config from a copy with the right hash, else move it to the trash",
-    ),
+    Fault("manifest-digest", _HIGH, _HIT, TAKES_IT, _RESTORE.format("manifest")),
+    Fault("config-digest", _HIGH, _HIT, TAKES_IT, _RESTORE.format("config")),
     Fault("manifest-is-index", _HIGH, _ERROR, FAILS, "move it to the trash"),
     Fault("layers-disagree", _WARNING, _HIT, TAKES_IT),
     Fault("platform-disagrees", _WARNING, _HIT, TAKES_IT),
 )
 _PACKED = (
-    Fault("packed-empty", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
-    Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
-    Fault("packed-truncated", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault("packed-empty", _HIGH, _HIT, GUEST_FAILS, _TRASH_AND_IMPORT),
+    Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, _TRASH_AND_IMPORT),
+    Fault("packed-truncated", _HIGH, _HIT, GUEST_FAILS, _TRASH_AND_IMPORT),
     Fault("packed-incomplete", _HIGH, _HIT, GUEST_FAILS, "import the image again"),
-    Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, "move it to the trash, and " + _IMPORT_AGAIN),
+    Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, _TRASH_AND_IMPORT),
     Fault(
         "packed-changed",
         _HIGH,
@@ -217,13 +166,7 @@ _LISTING = (
         NOTHING,
         "none: the files of that transaction lie in the trash, named after it",
     ),
-    Fault(
-        "transaction-pending",
-        _LOW,
-        _IGNORED,
-        NOTHING,
-        "the next command that writes finishes it or rolls it back",
-    ),
+    Fault("transaction-pending", _LOW, _IGNORED, NOTHING, "the next command that writes finishes it or rolls it back"),
 )
 _HOST = (
     Fault("cache-read-only", _INFO, _IGNORED, "it cannot store, and answers from what is there"),
@@ -241,3 +184,5 @@ CATALOGUE: dict[str, Fault] = {
     fault.code: fault for fault in (*_INDEX, *_DESCRIPTOR, *_FILES, *_DOCUMENTS, *_PACKED, *_LISTING, *_HOST)
 }
 """Every code there is."""
+FILE_FAULTS = frozenset(fault.code for fault in (*_FILES, *_DOCUMENTS, *_PACKED) if fault.severity is _HIGH)
+"""The codes of what makes a file of an entry a bad one, so that there is something to mend."""

@@ -73,7 +73,7 @@ class Way(StrEnum):
     CHOOSE_FUTILE = "<choose-futile>"
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     """A kind of fault, as a row of the catalogue, or as it was met where that is another.
 
     ``code`` is stable. ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does),
@@ -250,16 +250,13 @@ STATE_WORDS = ("ok", "bad", *dict.fromkeys(word for said in (*_WORDS.values(), "
 """What a filter by state may ask for: one word of what a row says."""
 
 
-def problems_of(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that make an entry a bad one, the worst first."""
-    return sorted((one for one in findings if one.is_problem), key=lambda one: -one.severity.rank)
-
-
 def state_of(
     findings: Sequence[Finding], depth: Depth | None, checked: int | None = None, first_seen: bool = False
 ) -> EntryState:
     """The state of an entry with these findings, by the worst of them; only a look at the header says that it is ok."""
-    if findings and (problems := problems_of(findings)):
+    problems = [one for one in findings if one.is_problem]
+    if problems:
+        problems.sort(key=lambda one: -one.severity.rank)
         return _state(_word(problems), problems[0].severity, depth, checked)
     if depth in (None, Depth.QUICK):
         return NOT_LOOKED if depth is None else _state("-", None, depth, None)

@@ -46,7 +46,9 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     coverage, outcome = report.coverage, report.verdict.outcome
     yield "findings", "Findings that are not acknowledged, by code and severity.", _by_code(report, acknowledged=False)
     yield "findings_acknowledged", "Findings that are acknowledged.", _by_code(report, acknowledged=True)
-    yield "findings_by_severity", "Findings that are not acknowledged, by severity.", _by_severity(report)
+    counts = Counter(one.severity for one in report.findings if not one.acknowledged)
+    severities: list[Sample] = [({"severity": severity}, counts[severity]) for severity in Severity]
+    yield "findings_by_severity", "Findings that are not acknowledged, by severity.", severities
     verdicts: list[Sample] = [({"verdict": one.value}, float(one is outcome)) for one in IndexOutcome]
     yield "index_verdict", "What the daemon would do with the index: 1 for the one that holds.", verdicts
     yield "entries", "Entries of the index.", [({}, report.entries)]
@@ -54,11 +56,8 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "entries_by_state", "Entries that are ok, bad, or not looked into as far as that tells.", states
     yield "packed_bytes", "Bytes of all packed files.", [({}, report.packed_bytes)]
     depths = {Depth.QUICK: coverage.quick, Depth.HEADER: coverage.header, Depth.DEEP: coverage.deep}
-    yield (
-        "checked_entries",
-        "Entries checked at least so deep.",
-        [({"depth": one}, count) for one, count in depths.items()],
-    )
+    reached: list[Sample] = [({"depth": depth}, count) for depth, count in depths.items()]
+    yield "checked_entries", "Entries checked at least so deep.", reached
     yield "unchecked", "What could not be checked.", [({}, len(coverage.unchecked))]
     yield "check_bytes_read", "Bytes of packed files that the check read.", [({}, coverage.bytes_read)]
     yield "check_timestamp_seconds", "When the check began.", [({}, report.started)]
@@ -68,11 +67,6 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 def _by_code(report: Report, *, acknowledged: bool) -> list[Sample]:
     counts = Counter((one.code, one.severity) for one in report.findings if one.acknowledged is acknowledged)
     return [({"code": code, "severity": severity}, number) for (code, severity), number in sorted(counts.items())]
-
-
-def _by_severity(report: Report) -> list[Sample]:
-    counts = Counter(one.severity for one in report.findings if not one.acknowledged)
-    return [({"severity": severity}, counts[severity]) for severity in Severity]
 
 
 def _labels(labels: Mapping[str, str]) -> str:

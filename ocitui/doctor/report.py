@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .check.judge import Judge
 
 
-class Reach(msgspec.Struct, frozen=True):
+class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: by its format's own
     tool; ``first_seen``: its hash was not known before, and is trusted from now on; ``earlier``: found sound so
     shortly before that it was passed over."""
@@ -66,25 +66,11 @@ class Coverage:
     def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[str]) -> Coverage:
         """Counted up, one for each entry."""
         counts = Counter(reaches)
-
-        def count(test: str) -> int:
-            return sum(number for reach, number in counts.items() if getattr(reach, test))
-
-        quick, header, deep = (
-            sum(number for reach, number in counts.items() if reach.depth.rank >= depth.rank) for depth in Depth
-        )
-        return cls(
-            entries=counts.total(),
-            quick=quick,
-            header=header,
-            deep=deep,
-            hashed=count("hashed"),
-            read_through=count("read_through"),
-            first_seen=count("first_seen"),
-            earlier=count("earlier"),
-            bytes_read=bytes_read,
-            unchecked=tuple(unchecked),
-        )
+        flags = ("hashed", "read_through", "first_seen", "earlier")
+        met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
+        for depth in Depth:
+            met[depth.value] = sum(number for one, number in counts.items() if one.depth.rank >= depth.rank)
+        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(unchecked), **met)
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""

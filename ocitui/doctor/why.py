@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,10 +29,10 @@ from ocitui.cache import (
     StorageError,
     Verdict,
 )
-from ocitui.cache.files import file_names, packed_name, usable_digest
+from ocitui.cache.files import file_names, usable_digest
 from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import Fact, part_of
+from ocitui.cache.listing import part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
 from ocitui.cache.names import NamedEntry, find_entry, stem_of
 from ocitui.text import timestamp
@@ -79,38 +79,36 @@ _OF_DOCUMENT = frozenset(
 _OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 
 
-def file_links(judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> Iterator[Link]:
-    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
-    findings = judge.findings_of(digest, format_)
-    facts = {kind: judge.listing.get(name) for kind, name in file_names(digest, format_).items()}
-    links = _FileLinks(judge.directory, digest, format_, facts, findings)
-    for kind in facts:
-        yield links.file(kind)
-    yield from links.documents()
-    if facts[FileKind.PACKED] is not None and links.is_there(FileKind.PACKED):
-        yield links.header(dict(judge.unchecked).get(packed_name(digest, format_), ""))
-        yield links.content(ledger)
-
-
-@dataclass(frozen=True, slots=True)
 class _FileLinks:
-    directory: Path
-    digest: str
-    format: PackedFormat
-    facts: Mapping[FileKind, Fact | None]
-    findings: Sequence[Finding]
+    """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
+
+    def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> None:
+        self._digest, self._format, self._ledger = digest, format_, ledger
+        self._names = file_names(digest, format_)
+        self._facts = {kind: judge.listing.get(name) for kind, name in self._names.items()}
+        self._findings = judge.findings_of(digest, format_)
+        self._unchecked = dict(judge.unchecked).get(self._names[FileKind.PACKED], "")
+
+    def __iter__(self) -> Iterator[Link]:
+        yield from map(self._file, self._facts)
+        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
+            if self._is_there(kind):
+                yield self._document(kind)
+        if self._is_there(FileKind.PACKED):
+            yield self._header()
+            yield self._content()
 
     def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
         """What was found now of a file, the worst first."""
-        of_file = [one for one in self.findings if one.kind is kind and one.code in codes and one.found is None]
-        return next(iter(sorted(of_file, key=lambda one: -one.severity.rank)), None)
+        of_file = [one for one in self._findings if one.kind is kind and one.code in codes and one.found is None]
+        return max(of_file, key=lambda one: one.severity.rank, default=None)
 
-    def is_there(self, kind: FileKind) -> bool:
+    def _is_there(self, kind: FileKind) -> bool:
         """Whether there is a file that the daemon takes for one."""
-        return self.facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
+        return self._facts[kind] is not None and self._found(kind, _OF_FILE - {"read-error", "wrong-mode"}) is None
 
-    def file(self, kind: FileKind) -> Link:
-        fact, name = self.facts[kind], file_names(self.digest, self.format)[kind]
+    def _file(self, kind: FileKind) -> Link:
+        fact, name = self._facts[kind], self._names[kind]
         title = "packed file" if kind is FileKind.PACKED else kind.value
         if fact is None:
             return Link(title, LinkState.BAD, f"{name}: missing", _IMPORT)
@@ -120,26 +118,20 @@ class _FileLinks:
             return Link(title, LinkState.OK, f"{name}: a regular file, behind a link")
         return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
 
-    def documents(self) -> Iterator[Link]:
-        """What each document that is there says."""
-        for kind in (FileKind.MANIFEST, FileKind.CONFIG):
-            if self.is_there(kind):
-                yield self._document(kind)
-
     def _document(self, kind: FileKind) -> Link:
         title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
         if found is None:
-            if has_digest(b"", self.digest) is None or (
+            if has_digest(b"", self._digest) is None or (
                 kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
                 return Link(title, LinkState.UNKNOWN, text)
-            which = f", {self.digest}" if kind is FileKind.MANIFEST else ""
+            which = f", {self._digest}" if kind is FileKind.MANIFEST else ""
             return Link(title, LinkState.OK, f"the daemon reads it, and it is what its digest says{which}")
         advice = _REPLACE if found.answer is Answer.HIT else _MOVE_ASIDE
         return Link(title, LinkState.BAD, f"{found.seen}: {found.daemon}", advice)
 
-    def header(self, unchecked: str) -> Link:
+    def _header(self) -> Link:
         found = self._found(FileKind.PACKED, _OF_HEADER)
         if found is not None:
             return Link(
@@ -147,17 +139,17 @@ class _FileLinks:
             )
         if unread := self._found(FileKind.PACKED, _OF_FILE):
             return Link("header", LinkState.BAD, unread.seen, _REPLACE)
-        if unchecked:
-            return Link("header", LinkState.UNKNOWN, f"{self.format}; not checked: {unchecked}")
-        return Link("header", LinkState.OK, f"{self.format}, and the file is as long as its header says")
+        if self._unchecked:
+            return Link("header", LinkState.UNKNOWN, f"{self._format}; not checked: {self._unchecked}")
+        return Link("header", LinkState.OK, f"{self._format}, and the file is as long as its header says")
 
-    def content(self, ledger: Ledger | None) -> Link:
-        name, fact = packed_name(self.digest, self.format), self.facts[FileKind.PACKED]
-        damage = next((one for one in self.findings if one.found is not None), None)
+    def _content(self) -> Link:
+        fact = self._facts[FileKind.PACKED]
+        damage = next((one for one in self._findings if one.found is not None), None)
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
             return Link("content", LinkState.BAD, text, _REPLACE)
-        recorded = None if ledger is None else ledger.look(name)
+        recorded = None if self._ledger is None else self._ledger.look(self._names[FileKind.PACKED])
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
@@ -169,49 +161,11 @@ class _FileLinks:
         return Link("content", LinkState.OK, text)
 
 
-_MOST_NAMES = 5
-
-
-def name_links(index: ImageIndex, found: Explanation, spelling: str, winner: Descriptor | None) -> Iterator[Link]:
-    """What a lookup says before it goes on with the winner's digest."""
-    carriers = index.names.count(spelling)
-    first, *rest = found.reasons[: 1 + carriers] if winner is not None else found.reasons
-    yield Link("name", ok_or_bad(first.ok), first.text)
-    for reason in rest:
-        yield Link("carriers", ok_or_bad(reason.ok), reason.text, "" if reason.ok else _advice(index, spelling))
-
-
-def _advice(index: ImageIndex, spelling: str) -> str:
-    """What to do about a name that no entry wins."""
-    if spelling.endswith(f":{LATEST}"):
-        return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
-    stem = stem_of(spelling)
-    like = {name for name in index.names if name and stem_of(name) == stem}
-    if not like:
-        return ""
-    names = sorted(like)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"there is {', '.join(names[:_MOST_NAMES])}{more}"
-
-
-def carrier_link(index: ImageIndex, at: int, descriptor: Descriptor) -> Link:
-    """What name an entry carries, and whether that leads to it; ``at`` is its position, from 1."""
-    name, what = descriptor.image_name, f"entry {at}, {descriptor.format or 'without a format'},"
-    if name is None:
-        return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")
-    winner = index.by_name(name)
-    if winner is not None and winner.digest != descriptor.digest:
-        advice = f"`ocitui point {name} {descriptor.digest}` lets it win, and deletes nothing"
-        return Link("names", LinkState.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
-    if descriptor.reference == LATEST:
-        return Link("names", LinkState.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
-    return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
-
-
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
 _MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
 _ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,22 +270,36 @@ class _Asking:
     def _by_name(self, typed: str, text: str) -> Chain:
         name = ImageName.parse(text)
         spelling = str(name)
+        no_formats = (FormatChain(self._format or PackedFormat.SQUASHFS, (), *self._answer()),)
         if not self._known:
             self._links.append(Link("name", LinkState.OK, f"krata spells the name {spelling!r}"))
             self._links.append(Link("carriers", LinkState.UNKNOWN, "no name is known of an index that cannot be read"))
-            return self._chain(typed, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", no_formats)
         winner = None if name.reference == LATEST else self._index.by_name(spelling)
-        self._links += name_links(self._index, self._resolve(name), spelling, winner)
+        # In the index alone, whatever the files are.
+        devnull, format_ = Path(os.devnull), self._format or PackedFormat.SQUASHFS
+        reasons = explain_resolve(devnull, self._index, name, format_).reasons
+        # What it says before it goes on with the winner's digest.
+        first, *rest = reasons if winner is None else reasons[: 1 + self._index.names.count(spelling)]
+        self._links.append(Link("name", ok_or_bad(first.ok), first.text))
+        for reason in rest:
+            advice = "" if reason.ok else self._advice(spelling)
+            self._links.append(Link("carriers", ok_or_bad(reason.ok), reason.text, advice))
         if winner is None:
-            return self._chain(typed, spelling, "", self._no_formats())
+            return self._chain(typed, spelling, "", no_formats)
         formats = self._formats(winner.digest, name)
         if not any(one.answer is Answer.HIT for one in formats):
             self._links += self._other_carriers(spelling, winner)
         return self._chain(typed, spelling, winner.digest, formats)
 
-    def _resolve(self, name: ImageName) -> Explanation:
-        """The lookup in an index alone, whatever the files are."""
-        return explain_resolve(Path(os.devnull), self._index, name, self._format or PackedFormat.SQUASHFS)
+    def _advice(self, spelling: str) -> str:
+        """What to do about a name that no entry wins."""
+        if spelling.endswith(f":{LATEST}"):
+            return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
+        stem = stem_of(spelling)
+        names = sorted({name for name in self._index.names if name and stem_of(name) == stem})
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"there is {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
 
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""
@@ -349,10 +317,23 @@ class _Asking:
             return
         places = self._index.positions(digest)
         for at in places:
-            yield carrier_link(self._index, at + 1, self._index.descriptors[at])
+            yield self._carrier(at, self._index.descriptors[at])
         if not places:
             advice = f"its files are there: {REPAIR}" if any(digest == one for one, _ in self._files) else ""
             yield Link("names", LinkState.BAD, "no entry has this digest", advice)
+
+    def _carrier(self, at: int, descriptor: Descriptor) -> Link:
+        """What name an entry carries, and whether that leads to it."""
+        name, what = descriptor.image_name, f"entry {at + 1}, {descriptor.format or 'without a format'},"
+        if name is None:
+            return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")
+        winner = self._index.by_name(name)
+        if winner is not None and winner.digest != descriptor.digest:
+            advice = f"`ocitui point {name} {descriptor.digest}` lets it win, and deletes nothing"
+            return Link("names", LinkState.BAD, f"{what} carries {name!r}, which {winner.digest} wins", advice)
+        if descriptor.reference == LATEST:
+            return Link("names", LinkState.BAD, f"{what} carries {name!r}, whose tag is never resolved from the cache")
+        return Link("names", LinkState.OK, f"{what} carries {name!r} and wins it")
 
     def _formats(self, digest: str, name: ImageName) -> tuple[FormatChain, ...]:
         if self._format is not None:
@@ -363,10 +344,18 @@ class _Asking:
         return tuple(self._in_format(digest, name, format_) for format_ in known)
 
     def _in_format(self, digest: str, name: ImageName, format_: PackedFormat) -> FormatChain:
-        found = self._recall(name, digest, format_)
-        links = [self._entry_link(found, digest, format_)] if self._known else []
+        try:
+            found = explain_recall(self._directory, self._index, name, digest, format_)
+        except StorageError as error:
+            found = Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
+        links = list[Link]()
+        if self._known:
+            reason = found.reasons[0]
+            orphan = not reason.ok and (digest, format_) in self._files
+            advice = f"its files are there: {REPAIR}" if orphan else ""
+            links.append(Link("entry", ok_or_bad(reason.ok), reason.text, advice))
         if usable_digest(digest):
-            links += file_links(self._judge(digest), digest, format_, self._ledger)
+            links += _FileLinks(self._judge(digest), digest, format_, self._ledger)
         else:
             links.append(Link("files", LinkState.BAD, f"{digest!r} cannot be a file name"))
         return FormatChain(format_, tuple(links), *self._answer(found))
@@ -379,32 +368,14 @@ class _Asking:
             judge.look_at(msgspec.structs.replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
         return self._judged[digest]
 
-    def _recall(self, name: ImageName, digest: str, format_: PackedFormat) -> Explanation:
-        try:
-            return explain_recall(self._directory, self._index, name, digest, format_)
-        except StorageError as error:
-            return Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
-
-    def _entry_link(self, found: Explanation, digest: str, format_: PackedFormat) -> Link:
-        reason = found.reasons[0]
-        orphan = not reason.ok and (digest, format_) in self._files
-        return Link("entry", ok_or_bad(reason.ok), reason.text, f"its files are there: {REPAIR}" if orphan else "")
-
-    def _answer(self, found: Explanation) -> tuple[Answer, str]:
+    def _answer(self, found: Explanation | None = None) -> tuple[Answer, str]:
+        """What follows from a lookup; without one there is no digest to go on with."""
         if not self._known:
-            return self._without_index()
-        if found.hit:
+            refuses = self._verdict.outcome is IndexOutcome.ERROR
+            return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
+        if found is not None and found.hit:
             return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
-        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found.error else (Answer.MISS, _MISS)
-
-    def _no_formats(self) -> tuple[FormatChain, ...]:
-        """The answer where there is no digest to go on with."""
-        answer = (Answer.MISS, _MISS) if self._known else self._without_index()
-        return (FormatChain(self._format or PackedFormat.SQUASHFS, (), *answer),)
-
-    def _without_index(self) -> tuple[Answer, str]:
-        refuses = self._verdict.outcome is IndexOutcome.ERROR
-        return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
+        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, _MISS)
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
         outcome = self._verdict.outcome

@@ -81,3 +81,9 @@ def said(text: str, ways: Ways, digest: str = "") -> str:
         for way, word in ways.items():
             text = text.replace(way, word.replace("{}", digest or "DIGEST"))
     return text
+
+
+def memory_warning(may: str, since: str = "") -> str:
+    """What a running daemon can do to an edit of the index; ``may`` ends the sentence, ``since`` is when it started."""
+    runs = f"kratad {f'runs here since {since}' if since else 'is running'}"
+    return f"{runs}: it keeps the index in memory, and its next store may {may}"

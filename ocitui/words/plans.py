@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.records import some_of
-from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.assessment_texts import CASES
+from ocitui.doctor.assessment import Assessment, Case
 from ocitui.doctor.findings import Finding, Way, entry_text
 from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
 from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, sources_shown
@@ -27,6 +26,13 @@ if TYPE_CHECKING:
     from ocitui.doctor.repair.point import PointPlan
 
 _MOST_IDS = 4
+_GOOD_COPY = {
+    Case.IN_STEP: "nothing speaks against the index on disk",
+    Case.MEMORY_GOOD: "the daemon's memory is good, the disk is not",
+    Case.MEMORY_EMPTIED: "the daemon's memory has lost it too",
+    Case.HUNG: "the daemon answers no more",
+    Case.STOPPED: "only the one on disk, as the daemon does not run",
+}
 T = TypeVar("T")
 
 
@@ -227,7 +233,7 @@ def advice(left: Left, ways: Ways) -> str:
 
 def assessment_lines(assessment: Assessment) -> list[Line]:
     """Which copy of the index is good: what that follows from, what to do in which order, what never."""
-    lines = [heading(f"Which copy is good: {CASES[assessment.case]} ({assessment.confidence})")]
+    lines = [heading(f"Which copy is good: {_GOOD_COPY[assessment.case]} ({assessment.confidence})")]
     lines += [Line(f"{assessment.headline}.", "do")] if assessment.headline else []
     lines += [Line(reason, "because") for reason in assessment.reasons]
     if assessment.commands:
@@ -256,7 +262,7 @@ def shown_positions(entries: JoinedEntries, most: int) -> list[int]:
         return list(range(len(entries)))
     positions = list(islice(entries.bad(), most))
     # Only where few say at once that something is wrong it is looked for what is told differently.
-    return positions if len(positions) == most else list(islice(entries.remarkable(), most))
+    return positions if len(positions) == most else list(islice(entries.bad(or_odd=True), most))
 
 
 def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str]:

@@ -24,8 +24,8 @@ from ocitui.cache import (
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import valid_digest
 from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.descriptor_checks import DescriptorChecks
 from ocitui.doctor.check.examine import ExamineOptions, examine
+from ocitui.doctor.check.index_checks import DescriptorChecks
 from ocitui.doctor.findings import Answer, Depth
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import Sample, all_codes, copied

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.descriptor_checks import Where
 from ocitui.doctor.check.entry_checks import look_at_header
+from ocitui.doctor.check.index_checks import Where
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, Severity
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, codes, found

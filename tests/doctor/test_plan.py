@@ -13,7 +13,7 @@ from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.snapshot import take_snapshot
+from ocitui.doctor.repair.steps import take_snapshot
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (

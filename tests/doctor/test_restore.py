@@ -98,7 +98,7 @@ async def test_no_document_is_read_on_the_event_loop(sample: Sample, monkeypatch
         readers.add(threading.get_ident())
         return read_document(path)
 
-    monkeypatch.setattr("ocitui.doctor.repair.file_steps.read_document", read)
+    monkeypatch.setattr("ocitui.doctor.repair.copies.read_document", read)
     for path in (sample.other_file("config.json"), sample.file("squashfs")):
         path.write_bytes(path.read_bytes()[:-5000])
     await planned(sample.directory)

@@ -60,7 +60,7 @@ def backup(kept: float, entries: int) -> Backup:
 
 
 def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
-    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "pull": "tea:1", "now": START + 1000, **more}
+    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "pull": "tea:1", **more}
     return TimelineFacts(DEFAULT_DIRECTORY, daemon, verdict, **known)
 
 

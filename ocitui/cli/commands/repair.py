@@ -329,7 +329,6 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
-    from ocitui.doctor.assessment_texts import bears_on
 
     # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
@@ -338,7 +337,7 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
         report = checked or await _check(settings, asked, show)
         assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
         plan = await _plan(settings, asked, report, assessment, show, refusing=checked is None)
-        return Looked(report, plan, assessment if checked is None and bears_on(assessment, report) else None)
+        return Looked(report, plan, assessment if checked is None and assessment.bears_on(report) else None)
 
     with line_shown(doctor_text) as show:
         return run_async(work())

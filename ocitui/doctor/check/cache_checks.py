@@ -68,11 +68,9 @@ def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence
 
 
 def _orphan(digest: str, format: str, kind: FileKind, *, whole: bool) -> Finding:
-    if whole:
-        fault, seen = CATALOGUE["orphan-entry"], "a packed file with both documents, which no descriptor names"
-    else:
-        fault, seen = CATALOGUE["orphan-file"], "no descriptor names this file"
-    return fault.finding(seen, digest=digest, format=str(format), kind=kind)
+    whole_seen = "a packed file with both documents, which no descriptor names"
+    code, seen = ("orphan-entry", whole_seen) if whole else ("orphan-file", "no descriptor names this file")
+    return CATALOGUE[code].finding(seen, digest=digest, format=str(format), kind=kind)
 
 
 def strangers(listing: Listing) -> Iterator[Finding]:
@@ -87,23 +85,18 @@ def strangers(listing: Listing) -> Iterator[Finding]:
 
 def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
     """Files of a digest with a second name, or a mode in which they cannot be read."""
-    row = listing.rows.get(digest)
-    if row is None:
+    if (row := listing.rows.get(digest)) is None:
         return
-    for suffix, place in PLACES.items():
-        if listing.has(row * WIDTH + place) and not listing.plain(row * WIDTH + place):
-            kind = SUFFIXES[suffix]
-            format_ = str(kind) if isinstance(kind, PackedFormat) else ""
-            file_kind = FileKind.PACKED if isinstance(kind, PackedFormat) else kind
-            yield from _odd(listing.fact(row * WIDTH + place), digest, format_, file_kind)
+    for place, kind in enumerate(SUFFIXES.values(), row * WIDTH):
+        if listing.has(place) and not listing.plain(place):
+            said = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
+            yield from odd(listing.fact(place), digest, *said)
 
 
-def index_oddities(listing: Listing) -> Iterator[Finding]:
-    """The same of index.json."""
-    yield from _odd(listing.get(INDEX_NAME), "", "", None, INDEX_NAME)
-
-
-def _odd(fact: Fact | None, digest: str, format: str, kind: FileKind | None, file: str = "") -> Iterator[Finding]:
+def odd(
+    fact: Fact | None, digest: str = "", format: str = "", kind: FileKind | None = None, file: str = ""
+) -> Iterator[Finding]:
+    """The same of a file."""
     if fact is None or not fact.regular:
         return
     if fact.links > 1:
@@ -153,13 +146,8 @@ def check_own(directory: Path) -> Iterator[Finding]:
     for refused in refused_files(directory):
         seen = f"it is not acted on: {refused.reason}"
         yield CATALOGUE["journal-damaged"].finding(seen, file=str(Path(OWN_NAME, refused.path)))
-    if not busy:
-        yield from _pending(directory)
-
-
-def _pending(directory: Path) -> Iterator[Finding]:
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for record in journal.pending() if journal is not None else ():
+        for record in journal.pending() if journal is not None and not busy else ():
             file = f"{OWN_NAME}/{JOURNAL_NAME}/{record.name}"
             yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", file=file)
 
@@ -207,16 +195,12 @@ def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
 
 def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
-    yield from _file_system(directory, min(index_size, MOST_INDEX_BYTES))
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
         since = f" since {timestamp(daemon.since)}" if daemon.since else ""
         whose = "" if daemon.ours else ", though its socket is not where that of this cache would be"
-        seen = f"kratad runs as process {daemon.process}{since}{whose}"
-        yield CATALOGUE["daemon-running"].finding(seen)
-
-
-def _file_system(directory: Path, index_size: int) -> Iterator[Finding]:
+        yield CATALOGUE["daemon-running"].finding(f"kratad runs as process {daemon.process}{since}{whose}")
+    index_size = min(index_size, MOST_INDEX_BYTES)
     try:
         found = os.statvfs(directory)
     except OSError:
@@ -235,5 +219,5 @@ def _file_system(directory: Path, index_size: int) -> Iterator[Finding]:
         seen = f"{share:.0%} of its file system are used, {human_size(found.f_bavail * found.f_frsize)} are free"
         if share < _NEARLY_FULL:
             seen = f"{found.f_ffree} of {found.f_files} inodes of its file system are free"
-        daemon = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
-        yield full.finding(seen, severity=Severity.MEDIUM, daemon=daemon)
+        stores = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
+        yield full.finding(seen, severity=Severity.MEDIUM, daemon=stores)

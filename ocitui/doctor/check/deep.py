@@ -96,16 +96,14 @@ class ReadThrough:
 
 
 def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for name in names:
+    start = size = 0
+    for at, name in enumerate(names):
         if size + len(name) > _MOST_ARGUMENTS:
-            yield batch
-            batch, size = [], 0
-        batch.append(name)
+            yield names[start:at]
+            start, size = at, 0
         size += len(name) + 9  # each argument has a pointer and an end, too
-    if batch:
-        yield batch
+    if names:
+        yield names[start:]
 
 
 # What a file system says of its own blocks; other errors may pass by themselves.
@@ -336,7 +334,8 @@ def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program:
     """
     for format, other in others:
         if missing := lacking(tree, other):
-            return f"it lacks {_some_of(missing)}, which the {format} holds"
+            paths = some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in missing)
+            return f"it lacks {paths}, which the {format} holds"
     lacks_program = program and has_program(tree, program.encode()) is False
     return f"it lacks {program}, which the image is to run" if lacks_program else ""
 
@@ -371,7 +370,3 @@ def program_of(config: ImageConfiguration) -> str:
 
 def _moment(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _some_of(paths: list[bytes]) -> str:
-    return some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in paths)

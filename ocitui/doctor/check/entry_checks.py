@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -17,47 +17,36 @@ from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
-from ocitui.cache.packed_file import SOUND, PackedCheck, check_packed_file
+from ocitui.cache.packed_file import SOUND, check_packed_file
 
 from ..catalogue import CATALOGUE, GUEST_FAILS
 from ..findings import Answer, Finding
-from .descriptor_checks import Where, where
+from .index_checks import Where, where
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
-_INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-
-
-def document_place(carriers: Carriers) -> Where:
-    """Where a fault of a shared document lies: its digest's first entry, without a format where there are several."""
-    _, descriptor = carriers[0]
-    at = where(descriptor)
-    if any(other.format != descriptor.format for _, other in carriers):
-        at["format"] = ""
-    return at
+_INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
 class DocumentChecks:
-    """The documents of one digest; ``findings`` and ``missing`` once `run` was called."""
+    """What is wrong with the documents of one digest, and which of them are ``missing``."""
 
-    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, at: Where) -> None:
-        self._files, self._listing, self._digest, self._carriers, self._at = files, listing, digest, carriers, at
+    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers) -> None:
+        self._files, self._listing, self._digest, self._carriers = files, listing, digest, carriers
         self.findings: list[Finding] = []
         self.missing: list[Finding] = []
-
-    def run(self) -> DocumentChecks:
-        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(self._digest))
-        raw_config = self._raw(FileKind.CONFIG, config_name(self._digest))
+        # Where a fault of a shared document lies: its digest's first entry, without a format where there are several.
+        self._at = where(carriers[0][1])
+        if len({descriptor.format for _, descriptor in carriers}) > 1:
+            self._at["format"] = ""
+        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(digest))
+        raw_config = self._raw(FileKind.CONFIG, config_name(digest))
         manifest = None if raw_manifest is None else self._manifest(raw_manifest)
         expected = None if manifest is None else manifest.config.digest
         config = None if raw_config is None else self._config(raw_config, expected)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
-        return self
 
     def _raw(self, kind: FileKind, name: str) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
@@ -142,12 +131,8 @@ def has_digest(data: bytes, digest: str) -> bool | None:
 
 
 def _unparsable(error: DocumentError, matches: bool | None) -> str:
-    content = {
-        True: "; its content is what its digest says",
-        False: "; its content is not what its digest says",
-        None: "",
-    }
-    return f"the daemon's types refuse it: {error.placed}{content[matches]}"
+    content = "" if matches is None else f"; its content is {'' if matches else 'not '}what its digest says"
+    return f"the daemon's types refuse it: {error.placed}{content}"
 
 
 def _tree(raw: bytes) -> dict[str, Any]:
@@ -295,17 +280,21 @@ def check_digest(
     files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
 ) -> DigestCheck:
     """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
-    documents = DocumentChecks(files, listing, digest, carriers, document_place(carriers)).run()
+    documents = DocumentChecks(files, listing, digest, carriers)
     findings, missing = list(documents.findings), documents.missing
     looked, unchecked = list[PackedFormat](), list[tuple[str, str]]()
     there = lonely = 0
     for format_, (_, descriptor) in first_of_formats(carriers):
         name, at = f"{digest}.{format_}", where(descriptor)
-        found = packed_standing(files, listing.get(name), name, at)
+        found = standing(files, listing.get(name), name, FileKind.PACKED, at)
+        if found.size == 0:
+            findings.append(CATALOGUE["packed-empty"].finding(_EMPTY, kind=FileKind.PACKED, **at))
+            continue
         if found.finding is not None:
             if found.missing and len(missing) == 2:
                 lonely += 1
-                findings.append(_nothing_there(at))
+                seen = "none of its three files is there"
+                findings.append(CATALOGUE["file-missing"].finding(seen, kind=FileKind.PACKED, **at))
             else:
                 findings.append(found.finding)
             continue
@@ -324,14 +313,9 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
     """Each format of the digest once, with its first entry."""
     found: dict[PackedFormat, tuple[int | None, Descriptor]] = {}
     for carrier in carriers:
-        format_ = known_format(carrier[1].format)
-        if format_ is not None and format_ not in found:
-            found[format_] = carrier
+        if (format_ := known_format(carrier[1].format)) is not None:
+            found.setdefault(format_, carrier)
     return found.items()
-
-
-def _nothing_there(at: Where) -> Finding:
-    return CATALOGUE["file-missing"].finding("none of its three files is there", kind=FileKind.PACKED, **at)
 
 
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -363,13 +347,11 @@ def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> Fi
     fault, target = CATALOGUE["file-not-regular"], files.target(name)
     if target is not None and target.regular:
         return FileLook(target.size)
-    if target is not None:
-        return FileLook(None, fault.finding(f"it is a link to {target.word}", kind=kind, **at))
-    if not (files.directory / name).exists():
-        return FileLook(None, fault.finding("it is a link to nothing", kind=kind, **at))
-    followed = "it follows the link out of the cache"
-    finding = fault.finding("it is a link out of the cache", kind=kind, answer=Answer.HIT, daemon=followed, **at)
-    return FileLook(None, finding)
+    if target is None and (files.directory / name).exists():
+        seen, followed = "it is a link out of the cache", "it follows the link out of the cache"
+        return FileLook(None, fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=followed, **at))
+    seen = f"it is a link to {'nothing' if target is None else target.word}"
+    return FileLook(None, fault.finding(seen, kind=kind, **at))
 
 
 def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
@@ -386,6 +368,7 @@ def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
 
 # No file of the format is smaller, so what is, was cut.
 _SMALLEST = {PackedFormat.SQUASHFS: 96, PackedFormat.EROFS: 1024 + 128, PackedFormat.TAR: 1024}
+_EMPTY = "it has no bytes"
 _CUT = ("it is cut short", "it ends within", "the zero block")
 
 
@@ -397,14 +380,6 @@ class HeaderLook(NamedTuple):
     unchecked: str = ""
 
 
-def packed_standing(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> FileLook:
-    """Whether a packed file is there and holds anything."""
-    found = standing(files, fact, name, FileKind.PACKED, at)
-    if found.size == 0:
-        return FileLook(None, CATALOGUE["packed-empty"].finding("it has no bytes", kind=FileKind.PACKED, **at))
-    return found
-
-
 def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where) -> HeaderLook:
     """Look into a packed file that is there."""
     try:
@@ -413,14 +388,9 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
             check = check_packed_file(file.fileno(), size)
     except OSError as error:
         return HeaderLook([unreadable(error, FileKind.PACKED, at)], read=False)
-    return HeaderLook([*_judged(check, size, format, at)], unchecked=check.unchecked)
-
-
-def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> Iterator[Finding]:
-    """The finding of a look into a packed file, if any."""
-    found, problem, code = check.found, check.problem or "", ""
+    found, problem, code, seen = check.found, check.problem or "", "", ""
     if size == 0:
-        code, seen = "packed-empty", "it has no bytes"
+        code, seen = "packed-empty", _EMPTY
     elif found is None and size < _SMALLEST[format]:
         least = f"{size} bytes, where the smallest {format} has {_SMALLEST[format]}"
         code, seen = "packed-truncated", f"it is cut short: {least}"
@@ -432,5 +402,5 @@ def _judged(check: PackedCheck, size: int, format: PackedFormat, at: Where) -> I
         code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
     elif check.tail:
         code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
-    if code:
-        yield CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)
+    findings = [CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)] if code else []
+    return HeaderLook(findings, unchecked=check.unchecked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import msgspec
 from ocitui.cache import (
     Backup,
     CacheError,
-    Descriptor,
     ImageIndex,
     Transaction,
     TransactionState,
@@ -46,7 +45,9 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     histories = list(_histories(directory, index, undone))
     if index is None:
         return histories[0] if histories else NO_HISTORY
-    overwritten, late = _overwritten(directory, index), _late(directory, undone)
+    overwritten, late = list[Overwritten](), _late(directory, undone)
+    with suppress(CacheError):
+        overwritten = find_overwritten(directory, index)
     known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
     return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
 
@@ -71,9 +72,9 @@ def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> It
         with suppress(CacheError):
             if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
                 continue  # nothing of it is gone
-            descriptors = _descriptors(directory, backup, index)
-            if descriptors:
-                yield History(descriptors, _since(directory, backup, undone), backup)
+            found = examine_index(read_backup(directory, backup), index)[1]
+            if found:
+                yield History(list(found.descriptors), _since(directory, backup, undone), backup)
 
 
 def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction]:
@@ -95,18 +96,6 @@ def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
     repair = others[-1]
     differs = bool(repair.absent) if repair.swap is not None else not backup.before_shrink
     return differs and repair.sequence < backup.number <= undo.sequence
-
-
-def _descriptors(directory: Path, backup: Backup, index: ImageIndex | None) -> Sequence[Descriptor]:
-    data = read_backup(directory, backup)
-    found = examine_index(data, index)[1]
-    return list(found.descriptors) if found is not None else ()
-
-
-def _overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
-    with suppress(CacheError):
-        return find_overwritten(directory, index)
-    return []
 
 
 def keep_index(directory: Path) -> str:

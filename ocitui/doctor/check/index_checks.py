@@ -1,23 +1,36 @@
-"""index.json against the daemon's types, and against what it held before."""
+"""index.json against the daemon's types, and against what it held before; its descriptors, without the directory."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from ocitui.cache import CacheDirectoryError, Descriptor, DocumentError, ImageIndex, IndexOutcome, Transaction, Verdict
+from ocitui.cache import (
+    CacheDirectoryError,
+    Descriptor,
+    DocumentError,
+    ImageIndex,
+    ImageName,
+    IndexOutcome,
+    InvalidNameError,
+    Transaction,
+    Verdict,
+)
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES
+from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
-from ocitui.cache.records import some_of
+from ocitui.cache.lookup import LATEST
+from ocitui.cache.records import Identity, some_of
 from ocitui.cache.strict_json import Scanner, Value, next_element
 from ocitui.text import counted
 
@@ -91,7 +104,9 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     """Read it, again for a second while it does not read. Raises CacheDirectoryError where the directory is gone."""
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
-        return IndexReading(fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=_look(files))
+        return IndexReading(
+            fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=look(files.directory)
+        )
     try:
         _try_open(files, fact)
         seen = read_patiently(files.directory, previous)
@@ -107,11 +122,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:
     """Whether index.json is the file it was when it was read."""
-    return _look(files) == reading.signature
-
-
-def _look(files: CacheFiles) -> Signature | None:
-    return look(files.directory)
+    return look(files.directory) == reading.signature
 
 
 def _unread(fact: Fact, error: OSError) -> IndexReading:
@@ -184,21 +195,17 @@ def _unreadable(reading: IndexReading) -> Finding:
 def _kind_findings(reading: IndexReading) -> list[Finding]:
     fault, fact = CATALOGUE["index-not-a-file"], reading.fact
     assert fact is not None
-    if fact.link:
-        seen, answer = "index.json is a link", Answer.HIT
-        dangling = reading.verdict.outcome is IndexOutcome.CREATED
-        daemon_text = "it follows the link" + (", and writes an empty index where it leads" if dangling else "")
-        return [
-            fault.finding(
-                seen + (" to nothing" if dangling else ""), file=INDEX_NAME, answer=answer, daemon=daemon_text
-            )
-        ]
     if fact.regular:
         return []
-    if fact.word == "a directory":
-        return [fault.finding("index.json is a directory", file=INDEX_NAME)]
-    hangs = "it waits for the other end for ever, and never comes up"
-    return [fault.finding(f"index.json is {fact.word}", file=INDEX_NAME, answer=Answer.HANGS, daemon=hangs)]
+    seen, other = f"index.json is {fact.word}", dict[str, Any]()
+    if fact.link:
+        other = {"answer": Answer.HIT, "daemon": "it follows the link"}
+        if reading.verdict.outcome is IndexOutcome.CREATED:
+            seen += " to nothing"
+            other["daemon"] += ", and writes an empty index where it leads"
+    elif fact.word != "a directory":
+        other = {"answer": Answer.HANGS, "daemon": "it waits for the other end for ever, and never comes up"}
+    return [fault.finding(seen, file=INDEX_NAME, **other)]
 
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
@@ -311,16 +318,12 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     try:
         msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
-        findings.append(_index_fault(error))
+        is_of_type = error.message.startswith(_OF_TYPE)
+        schema = CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
+        findings.append(schema if is_of_type else _unparsable(error.placed))
     invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))
     findings += [finding for finding in invalid if finding is not None]
     return findings or [_unparsable(verdict.place)]
-
-
-def _index_fault(error: DocumentError) -> Finding:
-    if not error.message.startswith(_OF_TYPE):
-        return _unparsable(error.placed)
-    return CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
 
 
 def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
@@ -342,18 +345,107 @@ _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 def _is_json(data: bytes) -> bool:
     """Whether all of it is JSON by its grammar, as the daemon's parser has it."""
-    try:
+    with suppress(ValueError, RecursionError):
         _decode_raw(data)
-    except (ValueError, RecursionError):
-        return _is_json_strictly(data)
-    return True
-
-
-def _is_json_strictly(data: bytes) -> bool:
+        return True
     scanner = Scanner(data)
-    try:
+    with suppress(DocumentError):
         scanner.ignore_value()
         scanner.end()
-    except DocumentError:
-        return False
-    return True
+        return True
+    return False
+
+
+# Names that krata surely spells as they are, and resolves: without a host, or with one that is not the default.
+_USUAL_NAME = re.compile(
+    r"(?:(?!library/)[\w-]+|(?!mirror\.gcr\.io/)[\w-]+(?:\.[\w-]+)+/[\w-]+)(?:/[\w-]+)?(?::(?!latest\Z)[\w.-]+)?",
+    re.ASCII,
+).fullmatch
+
+
+class Where(TypedDict):
+    """What a finding says of its entry."""
+
+    digest: str
+    format: str
+    name: str
+    position: int | None
+
+
+def where(descriptor: Descriptor, position: int | None = None) -> Where:
+    return Where(
+        digest=descriptor.digest, format=descriptor.format or "", name=descriptor.image_name or "", position=position
+    )
+
+
+class DescriptorChecks:
+    """Checks index after index, quicker where a name was seen before."""
+
+    def __init__(self) -> None:
+        self._usual: set[str | None] = set()
+
+    def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
+        """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
+        findings: list[Finding] = []
+        usual = self._usual
+        for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
+            if name not in usual and name is not None and _USUAL_NAME(name):
+                usual.add(name)
+            if name not in usual or known_format(format_) is None or not usual_digest(digest):
+                at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+                findings += self._single(at, format_, name, inferred)
+        winners = dict(zip(index.names, index.digests, strict=True))
+        if len(winners) < len(index):
+            findings += _repeated(index, winners)
+        return sorted(findings, key=lambda finding: finding.position or 0)
+
+    def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
+        digest = at["digest"]
+        if not valid_digest(digest):
+            fault = CATALOGUE["digest-invalid"]
+            if not usable_digest(digest) and ".." in digest:
+                outside = "it looks outside the cache, and a file there is a hit"
+                seen = f"the digest {digest!r} leads out of the cache"
+                yield fault.finding(seen, answer=Answer.HIT, daemon=outside, **at)
+            else:
+                seen = f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has"
+                yield fault.finding(seen, **at)
+            return
+        if known_format(format) is None:
+            seen = "it has no format" if format is None else f"the format {format!r} is none there is"
+            hint = f"; the one packed file beside it is {inferred[digest]}" if digest in inferred else ""
+            yield CATALOGUE["format-unknown"].finding(seen + hint, **at)
+        if name is None:
+            yield CATALOGUE["name-missing"].finding("it has no name", **at)
+        elif problem := _name_problem(name):
+            yield CATALOGUE[problem[0]].finding(problem[1], **at)
+        else:
+            self._usual.add(name)
+
+
+def _name_problem(name: str) -> tuple[str, str] | None:
+    try:
+        parsed = ImageName.parse(name)
+    except InvalidNameError as error:
+        return "name-not-canonical", error.message
+    spelling = str(parsed)
+    if spelling != name:
+        return "name-not-canonical", f"the name is {name!r}, which krata spells {spelling!r}"
+    if parsed.reference == LATEST:
+        return "latest-never-resolves", f"the tag of {name!r} is {LATEST}"
+    return None
+
+
+def _repeated(index: ImageIndex, winners: dict[str | None, str]) -> Iterator[Finding]:
+    """Entries that a later one repeats, and names that a later entry of another digest takes."""
+    identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+    last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
+    for position, (digest, format_, name) in enumerate(identities):
+        if last[digest, format_, name] != position:
+            seen = "a later entry has the same digest, format and name"
+            at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+            yield CATALOGUE["entry-duplicate"].finding(seen, **at)
+        elif name is not None and winners[name] != digest:
+            seen = f"the name resolves to the later entry {winners[name]}"
+            at = Where(digest=digest, format=format_ or "", name=name, position=position)
+            yield CATALOGUE["name-duplicate"].finding(seen, **at)

@@ -17,13 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_PACKED_FORMAT,
-    CacheDirectoryError,
-    Descriptor,
-    ImageIndex,
-    PackedFormat,
-)
+from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheDirectoryError, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import look
@@ -37,13 +31,12 @@ from .cache_checks import (
     check_host,
     check_own,
     collisions,
-    index_oddities,
     inferred_formats,
+    odd,
     oddities,
     orphans,
     strangers,
 )
-from .descriptor_checks import DescriptorChecks
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
@@ -54,7 +47,16 @@ from .entry_checks import (
     first_of_formats,
     look_usually,
 )
-from .index_checks import NO_HISTORY, History, IndexReading, came_back, check_index, explained_keys, read_index
+from .index_checks import (
+    NO_HISTORY,
+    DescriptorChecks,
+    History,
+    IndexReading,
+    came_back,
+    check_index,
+    explained_keys,
+    read_index,
+)
 from .remembered import Remembered
 
 _BATCH = 256
@@ -124,25 +126,24 @@ class Judge:
     def begin(self, reading: IndexReading) -> None:
         """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
         hundreds of them, so that these need not wait for it."""
-        self.reading, self.listing, self.late = reading, Listing(), True
-        first = dict.fromkeys(reading.index.digests[:_BATCH]) if reading.index is not None else {}
-        with self._open(self.directory) as files:
-            self.listing.refresh(files, _names_of(first))
-        self._pending.update(dict.fromkeys(self._take_index(reading)))
-        self.remember()
-        self._looked.extend(bytes(len(self.listing.digests)))
+        self._begin(reading, reading.index.digests[:_BATCH] if reading.index is not None else ())
+        self.late = True
 
     @_in_turn
     def look_at(self, reading: IndexReading, digests: Collection[str]) -> None:
         """Take an index, and look at the files of these digests alone."""
+        self._begin(reading, digests)
+        self._pending = dict.fromkeys(digests)
+        list(self.look())
+
+    def _begin(self, reading: IndexReading, digests: Iterable[str]) -> None:
+        """Take an index, with the files of these digests alone."""
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
-            self.listing.refresh(files, _names_of(digests))
-        list(self._take_index(reading))
+            self.listing.refresh(files, _names_of(dict.fromkeys(digests)))
+        self._pending.update(dict.fromkeys(self._take_index(reading)))
         self.remember()
-        self._pending = dict.fromkeys(digests)
         self._looked = bytearray(len(self.listing.digests))
-        list(self.look())
 
     @_in_turn
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
@@ -199,13 +200,17 @@ class Judge:
             yield from (old.digests[at] for at in changed.removed)
 
     @property
+    def index(self) -> ImageIndex | None:
+        """The index, where it tells what entries there are; else the files do."""
+        return self.reading.index if self.named else None
+
+    @property
     def _digests(self) -> Sequence[str]:
-        return self.reading.index.digests if self.named and self.reading.index is not None else ()
+        return () if (index := self.index) is None else index.digests
 
     def _places_of(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order; nowhere where the index does not tell of entries."""
-        index = self.reading.index
-        return index.positions(digest) if index is not None and self.named else ()
+        return () if (index := self.index) is None else index.positions(digest)
 
     @cached_property
     def named(self) -> bool:
@@ -239,20 +244,17 @@ class Judge:
         Who stops between two loses nothing: the next call goes on. ``only`` are the entries to look at. A directory
         that cannot be opened leaves all as it was.
         """
-        self._begin_looking(only)
+        with self.turn:
+            if only is not None:
+                wanted = {digest for digest, _ in only}
+                self._pending = {digest: None for digest in self._pending if digest in wanted}
+            self._check_index()
         with suppress(CacheDirectoryError), self._open(self.directory) as files:
             while digests := self._look_at_some(files, only):
                 yield digests
                 if self.late:
                     self.take(self.reading)
             self.complete = self.complete or only is None
-
-    @_in_turn
-    def _begin_looking(self, only: frozenset[Key] | None) -> None:
-        if only is not None:
-            wanted = {digest for digest, _ in only}
-            self._pending = {digest: None for digest in self._pending if digest in wanted}
-        self._check_index()
 
     @_in_turn
     def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:
@@ -269,9 +271,8 @@ class Judge:
         return [*self._pending]
 
     def _check_index(self) -> None:
-        index = self.reading.index
         found: dict[int, list[Finding]] = {}
-        if index is not None and self.named:
+        if (index := self.index) is not None:
             for finding in self._checks.check(index, inferred_formats(self.listing, index)):
                 if finding.position is not None:
                     found.setdefault(finding.position, []).append(finding)
@@ -292,9 +293,9 @@ class Judge:
 
     def _expected(self, digest: str, row: int) -> list[Expected]:
         """What each entry of a digest says of itself; where the index does not tell, what the files tell of."""
-        index, at = self.reading.index, row * WIDTH
-        if not self.named or index is None:
-            size, modes = self.listing.sizes[at + MANIFEST], self.listing.modes
+        if (index := self.index) is None:
+            at, modes = row * WIDTH, self.listing.modes
+            size = self.listing.sizes[at + MANIFEST]
             return [(place, size, None) for place in range(FIRST_PACKED, WIDTH) if modes[at + place]]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
@@ -335,16 +336,12 @@ class Judge:
         where the index does not tell."""
         if not valid_digest(digest):
             return []
-        if not self.named:
-            return [(None, one) for one in self._by_files(digest)]
-        index = self.reading.index
-        return [] if index is None else [(at, index.descriptors[at]) for at in index.positions(digest)]
-
-    def _by_files(self, digest: str) -> Iterator[Descriptor]:
+        if (index := self.index) is not None:
+            return [(at, index.descriptors[at]) for at in index.positions(digest)]
         fact = self.listing.get(manifest_name(digest))
-        for format_ in self.listing.formats(digest):
-            fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
-            yield Descriptor.from_dict({**fields, "annotations": {ANNOTATION_PACKED_FORMAT: str(format_)}})
+        fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
+        formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
+        return [(None, Descriptor.from_dict({**fields, **format_})) for format_ in formats]
 
     def look_at_cache(self, history: History | None = None) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
@@ -365,22 +362,16 @@ class Judge:
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
             self._came_back = came_back(history)
-            found += self._about_listing(history)
+            if self.named and reading.index is not None:
+                # Where the index does not tell, no file is an orphan.
+                keys = zip(reading.index.digests, reading.index.formats, strict=True)
+                found += orphans(listing, chain(keys, explained_keys(reading.index, history)))
             index_file = listing.get(INDEX_NAME)
+            found += [*odd(index_file, file=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
         return self.about_cache
-
-    def _about_listing(self, history: History) -> Iterator[Finding]:
-        """What is odd about the directory. Where the index does not tell, no file is an orphan."""
-        listing, index = self.listing, self.reading.index
-        if self.named and index is not None:
-            gone = explained_keys(index, history)
-            yield from orphans(listing, chain(zip(index.digests, index.formats, strict=True), gone))
-        yield from index_oddities(listing)
-        yield from strangers(listing)
-        yield from collisions(listing)
 
     def positions_of(self, digests: Iterable[str]) -> list[int]:
         """Where the entries of these digests stand in the index."""
@@ -454,13 +445,14 @@ class Judge:
     @property
     def entries(self) -> int:
         """How many entries the index has, where it tells."""
-        index = self.reading.index
-        return len(index) if index is not None and self.named else 0
+        return len(self._digests)
 
     def findings_of_digest(self, digest: str) -> list[Finding]:
         """What is wrong with all files of a digest, each with the position of the first entry that it is about; but for
         those that are missing as their entry was deleted and came back, for which there is one finding."""
-        found, formats = self._of_files.get(digest, ()), self._came_back.get(digest, frozenset())
+        if not (found := self._of_files.get(digest, ())):
+            return []
+        formats = self._came_back.get(digest, frozenset())
         if formats and formats.issuperset(one.format or "" for _, one in self.carriers(digest)):
             formats |= {""}  # the documents too
         return [self._placed(digest, one) for one in found if one.code != "file-missing" or one.format not in formats]
@@ -478,7 +470,7 @@ class Judge:
         return found
 
     def _placed(self, digest: str, finding: Finding) -> Finding:
-        index, there = self.reading.index, self._places_of(digest)
+        index, there = self.index, self._places_of(digest)
         if index is None or not there:
             return finding
         for wanted in ((finding.format, finding.name), (finding.format,)):
@@ -501,9 +493,9 @@ class Judge:
 
     def depths(self, only: frozenset[Key] | None = None) -> Iterator[tuple[str, str | None, Depth]]:
         """How deep each entry that can have files was looked into: its digest and format, and the depth by now."""
-        index, listing = self.reading.index, self.listing
+        listing = self.listing
         keys: Iterable[Key] = ((one, format_.value) for one in listing.held() for format_ in listing.formats(one))
-        if self.named and index is not None:
+        if (index := self.index) is not None:
             keys = zip(index.digests, index.formats, strict=True)
         rows, looked, places = listing.rows, self._looked, _PACKED_PLACES
         # What was read through before is told apart from what was read now.

@@ -109,15 +109,13 @@ def in_parallel(items: Iterable[T], work: Callable[[T], object], jobs: int, stop
             return None if failed.is_set() else next(waiting, None)
 
     def serve() -> None:
-        done = False
         try:
             while (item := next_item()) is not None:
                 stop.check()
                 work(item)
-            done = True
-        finally:
-            if not done:
-                failed.set()
+        except BaseException:
+            failed.set()
+            raise
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="ocitui-check") as pool:
         for serving in [pool.submit(serve) for _ in range(jobs)]:

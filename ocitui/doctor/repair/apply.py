@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import clear_blobs, fetch_and_pack
 from ocitui.importing.packing.packing import PackOptions
 from ocitui.importing.progress import ImportProgress
-from ocitui.importing.sources.images import Source, SourceImage
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from ocitui.importing.staging import check_room, staging_folder
 from ocitui.threads import Stop, in_thread, on_loop
@@ -28,7 +27,7 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import Hearer, OtherFormats, WantedFile, good_packed
+from .copies import Copy, Hearer, OtherFormats, WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
 
@@ -78,29 +77,24 @@ class Fetcher:
             await in_thread(work)
 
     async def _pack(self, fetch: Fetch, output: Path) -> None:
-        source = await open_source(fetch.origin, self.access)
-        try:
-            image = await source.resolve()
-            if image.digest != fetch.digest:
-                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
-            check_room(self.directory, 2 * image.size)
-            await self._flatten(source, image, fetch, output)
-        finally:
-            await source.close()
-
-    async def _flatten(self, source: Source, image: SourceImage, fetch: Fetch, output: Path) -> None:
-        blobs = BlobStore(self.directory, disk=self.disk)
-
         def downloaded(_: str, done: int, total: int) -> None:
             self.report(fetch.name, done, total)
 
         def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        await fetch_and_pack(
-            self.directory, source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed
-        )
-        await asyncio.to_thread(clear_blobs, blobs, image)
+        directory, blobs = self.directory, BlobStore(self.directory, disk=self.disk)
+        source = await open_source(fetch.origin, self.access)
+        try:
+            image = await source.resolve()
+            if image.digest != fetch.digest:
+                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
+            check_room(directory, 2 * image.size)
+            options = PackOptions()
+            await fetch_and_pack(directory, source, image, blobs, output, fetch.format, options, downloaded, packed)
+            await asyncio.to_thread(clear_blobs, blobs, image)
+        finally:
+            await source.close()
 
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
@@ -109,7 +103,7 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     refused: list[str] = []
-    good = good_packed(output, wanted, Hearer(refused.append), stop)
+    good = good_packed(output, wanted, Copy(fetch.origin, 0), Hearer(refused.append), stop)
     if good is None:
         raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
     return good.sha256
@@ -186,17 +180,33 @@ async def apply_plan(
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
-    async with _fetched(cache, plan, tell) as brought:
-        change = plan.composed({name: path for name, (path, _) in brought.items()})
-        if not change:
-            if plan.made:
-                await cache.prepare()
-            return ()
-        tell(RepairProgress("mending"))
-        digests, names = _about(plan)
-        done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
-        await asyncio.to_thread(_note_brought, cache, brought)
-    return (done,)
+    def fetching(name: str, done: int, total: int) -> None:
+        tell(RepairProgress(f"fetching {name}", done, total))
+
+    brought: Brought = {}
+    with ExitStack() as stack:
+        if plan.fetches:
+            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
+            for number, fetch in enumerate(plan.fetches):
+                fetching(fetch.name, 0, fetch.size)
+                brought[fetch.name] = await fetcher.bring(number, fetch)
+        try:
+            change = plan.composed({name: path for name, (path, _) in brought.items()})
+            if not change:
+                if plan.made:
+                    await cache.prepare()
+                return ()
+            tell(RepairProgress("mending"))
+            digests, names = _about(plan)
+            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+            for name, (_, sha256) in brought.items():
+                # What came in may have other bytes than the ledger knew.
+                await asyncio.to_thread(record_stored, cache.directory, cache.directory / name, sha256, cache.disk)
+            return (done,)
+        finally:
+            # A call that was cancelled leaves its transaction to end: its files are not to go before.
+            await cache.close()
 
 
 def _kind(plan: RepairPlan) -> TransactionKind:
@@ -210,31 +220,3 @@ def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
     index = plan.index if plan.index is not None and digests else ImageIndex.empty()
     named = zip(index.digests, index.names, strict=True)
     return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
-
-
-@asynccontextmanager
-async def _fetched(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> AsyncIterator[Brought]:
-    """The files that have to be fetched, whole and looked at, until they are placed."""
-
-    def fetching(name: str, done: int, total: int) -> None:
-        tell(RepairProgress(f"fetching {name}", done, total))
-
-    with ExitStack() as stack:
-        brought: Brought = {}
-        if plan.fetches:
-            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
-            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
-            for number, fetch in enumerate(plan.fetches):
-                fetching(fetch.name, 0, fetch.size)
-                brought[fetch.name] = await fetcher.bring(number, fetch)
-        try:
-            yield brought
-        finally:
-            # A call that was cancelled leaves its transaction to end: its files are not to go before.
-            await cache.close()
-
-
-def _note_brought(cache: PackerCache, brought: Brought) -> None:
-    """What came in may have other bytes than the ledger knew."""
-    for name, (_, sha256) in brought.items():
-        record_stored(cache.directory, cache.directory / name, sha256, cache.disk)

@@ -44,8 +44,7 @@ from ocitui.threads import Stop, in_thread
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest
 from ..findings import Way
-from .snapshot import Snapshot
-from .steps import Fetch, FetchKind, ProgressCall, RepairProgress
+from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
 
 
 @dataclass(slots=True)
@@ -105,16 +104,12 @@ class Copy:
     origin: str = ""
     sha256: str = ""
 
-    def place(self, wanted: WantedFile, there: Seen | None) -> Place | None:
-        """How it comes in where it need not be fetched; ``there`` is what stands in its place."""
-        if self.fetch is not None:
-            return None
-        return Place(wanted.name, there, data=self.data, trash=self.trash, source=self.source)
-
-    def to_fetch(self, wanted: WantedFile, there: Seen | None) -> Fetch | None:
+    def change(self, wanted: WantedFile, there: Seen | None) -> StepChange:
+        """How it comes in, or is fetched first; ``there`` is what stands in its place."""
         if self.fetch is None or wanted.format is None:
-            return None
-        return Fetch(wanted.name, there, self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256)
+            return StepChange(place=(Place(wanted.name, there, data=self.data, trash=self.trash, source=self.source),))
+        fetch = self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256
+        return StepChange(fetch=(Fetch(wanted.name, there, *fetch),))
 
 
 class Hearer(NamedTuple):
@@ -193,15 +188,10 @@ class DeviceCopies:
         for use in self._users.get(wanted.name, ()):
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
                 continue
-            known = good_packed(use.device, wanted, told, stop, size=use.readable_size)
-            if known is not None:
-                return Copy(
-                    f"{use.device}, which still holds the deleted file{known.words}",
-                    known.size,
-                    fetch=FetchKind.DEVICE,
-                    origin=str(use.device),
-                    sha256=known.sha256,
-                )
+            words, size = f"{use.device}, which still holds the deleted file", use.readable_size
+            offered = Copy(words, size, fetch=FetchKind.DEVICE, origin=str(use.device))
+            if (copy := good_packed(use.device, wanted, offered, told, stop)) is not None:
+                return copy
         return None
 
 
@@ -228,8 +218,9 @@ class TrashCopies:
         for name in names:
             path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
+                # A document's bytes are copied, so that what took it to the trash can be undone all the same.
                 packed = wanted.format is not None
-                copy = self._packed(path, wanted, told, stop) if packed else self._document(path, wanted)
+                copy = self._packed(path, wanted, told, stop) if packed else document_at(path, wanted, self.label)
                 if copy is not None:
                     return copy
         return None
@@ -241,19 +232,12 @@ class TrashCopies:
             names.setdefault(file.name, []).append(file.trash)
         return names
 
-    def _document(self, path: Path, wanted: WantedFile) -> Copy | None:
-        """Its bytes are copied, so that what took it to the trash can be undone all the same."""
-        raw = read_document(path)
-        return Copy(self.label, len(raw), data=raw) if has_digest(raw, wanted.content) else None
-
     def _packed(self, path: Path, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return None
-        known = good_packed(path, wanted, told, stop, self._ledger)
-        if known is None:
-            return None
-        return Copy(self.label + known.words, found.st_size, trash=path.name, source=Seen.of(found))
+        offered = Copy(self.label, 0, trash=path.name, source=Seen.of(found))
+        return good_packed(path, wanted, offered, told, stop, self._ledger)
 
 
 class SiblingCopies:
@@ -274,12 +258,8 @@ class SiblingCopies:
         return await asyncio.to_thread(self._find, wanted, names) if names else None
 
     def _find(self, wanted: WantedFile, names: list[str]) -> Copy | None:
-        for name in names:
-            with suppress(OSError):
-                raw = read_document(self._snapshot.directory / name)
-                if has_digest(raw, wanted.content):
-                    return Copy(f"{name} beside it", len(raw), data=raw)
-        return None
+        directory = self._snapshot.directory
+        return next(filter(None, (document_at(directory / one, wanted, f"{one} beside it") for one in names)), None)
 
     def _configs(self) -> dict[int, list[str]]:
         """The configs of the cache by their size in bytes."""
@@ -297,12 +277,21 @@ def read_document(path: Path | str) -> bytes:
     return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
 
 
-class Goodness(NamedTuple):
-    """What is to be said of a good packed file, its sha256, and its size in bytes."""
+def right_document(path: Path, digest: str, told: Hearer | None = None) -> bytes | None:
+    """The bytes of a document that has this digest; None where it has not, of which ``told`` hears, or is not there."""
+    with suppress(OSError):
+        raw = read_document(path)
+        if has_digest(raw, digest):
+            return raw
+        if told is not None:
+            told.refuse(f"{path} is refused: its bytes have not the digest {digest}")
+    return None
 
-    words: str
-    sha256: str
-    size: int
+
+def document_at(path: Path, wanted: WantedFile, where: str, told: Hearer | None = None) -> Copy | None:
+    """A document that is wanted, where it is the right one."""
+    raw = right_document(path, wanted.content, told)
+    return None if raw is None else Copy(where, len(raw), data=raw)
 
 
 class NotGoodError(Exception):
@@ -310,15 +299,16 @@ class NotGoodError(Exception):
 
 
 def good_packed(
-    path: Path, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None = None, size: int = 0
-) -> Goodness | None:
-    """What makes a packed file good, all of which is read; None where it is refused, or there is none.
+    path: Path, wanted: WantedFile, offered: Copy, told: Hearer, stop: Stop, ledger: Ledger | None = None
+) -> Copy | None:
+    """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused, or there
+    is none.
 
-    ``ledger`` is that of the cache which it lies in, or lay in; ``size`` in bytes is that of what has none of its own.
+    ``ledger`` is that of the cache which it lies in, or lay in; ``offered`` has the size of what has none of its own.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as opened:
-            return _looked_through(opened, size, wanted, told, stop, ledger)
+            return _looked_through(opened, offered, wanted, told, stop, ledger)
     except FileNotFoundError:
         return None
     except (NotGoodError, OSError) as error:
@@ -328,14 +318,16 @@ def good_packed(
 
 
 def _looked_through(
-    opened: BinaryIO, size: int, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None
-) -> Goodness:
+    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None
+) -> Copy:
     """Raises NotGoodError, OSError, AbandonedError."""
     found = os.fstat(opened.fileno())
-    if not size and not stat.S_ISREG(found.st_mode):
+    if not offered.size and not stat.S_ISREG(found.st_mode):
         raise NotGoodError("it is no regular file")
-    size = size or found.st_size
-    require_whole(opened, size, wanted.format)
+    size = offered.size or found.st_size
+    check = check_packed_file(opened.fileno(), size)
+    if check.problem or check.found is not wanted.format:
+        raise NotGoodError(check.problem or f"it is {check.found}, not {wanted.format}")
     damage = ledger.damage(wanted.name, found) if ledger is not None else None
     wants = wanted.content.removeprefix("sha256:")
     if damage is not None and not (damage.sha256 and wants):
@@ -352,25 +344,18 @@ def _looked_through(
         now = replace(now, done=now.done + read)
         told.progress(now)
 
-    hashed = hash_file(opened, passed)
-    if hashed == wants:
-        return Goodness("", hashed, size)
-    if (wants or wanted.strictly) and hashed != recorded:
-        raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
-    told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
-    known = hashed == recorded
-    unread = read_through(opened, wanted, stop, None if known else wanted.others)
-    if known:
-        # Another packing of the same image, which is as it was when it was recorded.
-        return Goodness(" (packed another time)" if wants else "", hashed, size)
-    return Goodness(f" ({unread or 'read through'}; no sha256 of it was recorded)", hashed, size)
-
-
-def require_whole(opened: BinaryIO, size: int, format: PackedFormat | None) -> None:
-    """Raises NotGoodError where a file is not of the format, or not all there as far as its headers tell; OSError."""
-    check = check_packed_file(opened.fileno(), size)
-    if check.problem or check.found is not format:
-        raise NotGoodError(check.problem or f"it is {check.found}, not {format}")
+    hashed, words = hash_file(opened, passed), ""
+    if hashed != wants:
+        if (wants or wanted.strictly) and hashed != recorded:
+            raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
+        told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
+        # What was recorded is another packing of the same image, which is as it was then.
+        known = hashed == recorded
+        unread = read_through(opened, wanted, stop, None if known else wanted.others)
+        words = f" ({unread or 'read through'}; no sha256 of it was recorded)"
+        if known:
+            words = " (packed another time)" if wants else ""
+    return replace(offered, where=offered.where + words, size=size, sha256=hashed)
 
 
 def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
@@ -407,34 +392,14 @@ class FilesCopies:
         if wanted.format is not None:
             return self._packed(files, wanted, told, stop)
         path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
-        raw = _document(path)
-        if raw is None or has_digest(raw, wanted.content):
-            return Copy(self.label, len(raw), data=raw) if raw is not None else None
-        told.refuse(f"{path} is refused: its bytes have not the digest {wanted.content}")
-        return None
+        return document_at(path, wanted, self.label, told)
 
     def _packed(self, files: PackedFiles, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
         # A file of that name is this image only where the manifest beside it has the digest.
-        manifest = _document(files.manifest)
-        if manifest is None or not has_digest(manifest, wanted.digest) or files.format not in (None, wanted.format):
+        if right_document(files.manifest, wanted.digest) is None or files.format not in (None, wanted.format):
             return None
-        known = good_packed(files.packed, wanted, told, stop, self._ledger)
-        if known is None:
-            return None
-        return Copy(
-            self.label + known.words,
-            known.size,
-            fetch=FetchKind.COPY,
-            origin=str(files.packed.absolute()),
-            sha256=known.sha256,
-        )
-
-
-def _document(path: Path) -> bytes | None:
-    """A document's bytes; None where they are not to be had."""
-    with suppress(OSError):
-        return read_document(path)
-    return None
+        offered = Copy(self.label, 0, fetch=FetchKind.COPY, origin=str(files.packed.absolute()))
+        return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
 def _files_in(directory: Path) -> FilesOf:
@@ -517,20 +482,17 @@ class RegistryCopies:
         failure: CacheError | None = None
         for origin in registry_origins(wanted):
             try:
-                image = await self._image(origin, wanted.digest)
+                if origin not in self._images:
+                    self._images[origin] = await resolved(origin, wanted.digest, self._access)
             except CacheError as error:
                 failure = error
                 continue
+            image = self._images[origin]
             if image is not None and (copy := copy_of(image, wanted, origin, origin)) is not None:
                 return copy
         if failure is not None:
             raise failure
         return None
-
-    async def _image(self, origin: str, digest: str) -> SourceImage | None:
-        if origin not in self._images:
-            self._images[origin] = await resolved(origin, digest, self._access)
-        return self._images[origin]
 
 
 def registry_origins(wanted: WantedFile) -> list[str]:

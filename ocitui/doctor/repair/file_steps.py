@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from ocitui.cache import Descriptor, Document, DocumentError, FileKind, ImageManifest, PackedFormat
+from ocitui.cache import Document, DocumentError, FileKind
 from ocitui.cache.deleting import discardable
 from ocitui.cache.disk import Folder
-from ocitui.cache.files import known_format
+from ocitui.cache.files import config_name, known_format, manifest_name
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
 
 from ..catalogue import CATALOGUE
 from ..check.deep import program_of
-from ..check.entry_checks import has_digest
+from ..check.index_checks import Where
 from ..findings import Finding, Way
-from .copies import Copy, OtherFormats, Restorer, WantedFile, read_document
-from .snapshot import Snapshot, entry_of, file_of
-from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, StepChange, StepFile, StepKind
+from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
+from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, Snapshot, StepFile, StepKind, entry_of
 
+T = TypeVar("T")
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Holders = Mapping[str, tuple[str, ...]]
 """The loop devices that hold packed files, by the file's name."""
@@ -30,110 +30,12 @@ Holders = Mapping[str, tuple[str, ...]]
 _STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
 
 
-@dataclass(frozen=True, slots=True)
-class WantedFiles:
-    """What is missing or bad of one digest."""
-
-    snapshot: Snapshot
-    restorer: Restorer
-    ledger: Ledger
-    digest: str
-
-    async def find(self, findings: Sequence[Finding]) -> AsyncIterator[Found]:
-        """Each file that is missing or bad, the findings about it, and the good copy of it, if there is one.
-
-        The manifest comes first: it says which config is the right one.
-        """
-        about = self._by_file(findings)
-        manifest_name, config_name = (file_of(self.digest, kind, "") for kind in (FileKind.MANIFEST, FileKind.CONFIG))
-        if manifest_name in about:
-            wanted = WantedFile(
-                manifest_name, self.digest, FileKind.MANIFEST, content=self.digest, carriers=self._carriers
-            )
-            copy = await self._copy_of(wanted)
-            manifest = _parsed(copy.data) if copy is not None else None
-            yield wanted, about.pop(manifest_name), copy
-        else:
-            manifest = _parsed(await asyncio.to_thread(self._right, manifest_name, self.digest))
-        wanted = self._config(config_name, manifest)
-        config = None
-        if config_name in about:
-            copy = await self._copy_of(wanted) if wanted.content else None
-            config = copy.data if copy is not None else None
-            yield wanted, about.pop(config_name), copy
-        if about and not config:
-            config = await asyncio.to_thread(self._right, config_name, wanted.content)
-        program = _program(config) if about else ""
-        for name, concerned in about.items():
-            wanted = self._packed(name, concerned, program)
-            yield wanted, concerned, await self.restorer.find(wanted) if wanted.format else None
-
-    @property
-    def _carriers(self) -> tuple[Descriptor, ...]:
-        return tuple(self.snapshot.carrying(self.digest))
-
-    def _by_file(self, findings: Sequence[Finding]) -> dict[str, tuple[Finding, ...]]:
-        about: dict[str, tuple[Finding, ...]] = {}
-        for finding in findings:
-            about[finding.file] = (*about.get(finding.file, ()), finding)
-            if finding.code == "file-missing" and finding.kind is FileKind.PACKED:
-                for kind in (FileKind.MANIFEST, FileKind.CONFIG):
-                    name = file_of(self.digest, kind, "")
-                    if name not in self.snapshot.listing:
-                        # Where nothing is there at all, one finding stands for the three files.
-                        about.setdefault(name, (finding,))
-        return about
-
-    async def _copy_of(self, wanted: WantedFile) -> Copy | None:
-        """None too where the document has the right bytes already: no copy would be any better."""
-        if await asyncio.to_thread(self._right, wanted.name, wanted.content) is not None:
-            return None
-        return await self.restorer.find(wanted)
-
-    def _right(self, name: str, content: str) -> bytes | None:
-        with suppress(OSError):
-            raw = read_document(self.snapshot.directory / name)
-            if has_digest(raw, content):
-                return raw
-        return None
-
-    def _config(self, name: str, manifest: ImageManifest | None) -> WantedFile:
-        if manifest is None:
-            return WantedFile(name, self.digest, FileKind.CONFIG, carriers=self._carriers)
-        config = manifest.config
-        return WantedFile(
-            name, self.digest, FileKind.CONFIG, content=config.digest, size=config.size, carriers=self._carriers
-        )
-
-    def _packed(self, name: str, findings: Sequence[Finding], program: str) -> WantedFile:
-        record, format = self.ledger.look(name), known_format(os.path.splitext(name)[1][1:])
-        return WantedFile(
-            name,
-            self.digest,
-            FileKind.PACKED,
-            format,
-            f"sha256:{record.sha256}" if record is not None else "",
-            strictly=any(finding.code in _STRICTLY for finding in findings),
-            program=program,
-            carriers=self._carriers,
-            others=OtherFormats(self.snapshot.directory, self.digest, format, self.ledger),
-        )
-
-
-def _parsed(raw: bytes | None) -> ImageManifest | None:
-    """The manifest, where the daemon would read it."""
+def _read(parse: Callable[[bytes], Document[T]], raw: bytes | None) -> T | None:
+    """What a document says, where the daemon would read it."""
     try:
-        return None if raw is None else Document.manifest(raw).value
+        return None if raw is None else parse(raw).value
     except DocumentError:
         return None
-
-
-def _program(raw: bytes | None) -> str:
-    """What the image runs, by its config; empty where that does not tell."""
-    try:
-        return "" if raw is None else program_of(Document.config(raw).value)
-    except DocumentError:
-        return ""
 
 
 def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
@@ -145,7 +47,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     left = snapshot.index.without(wanted)
     with Folder.open(snapshot.directory) as root:
         present, _ = discardable(root, left, wanted)
-    discards = snapshot.discards(present)
+    files, change = snapshot.trashing(present)
     names = dict.fromkeys(descriptor.image_name for descriptor in going if descriptor.image_name)
     gone = [name for name in names if left.by_name(name) is None]
     formats = ", ".join(dict.fromkeys(descriptor.format or "no format" for descriptor in going))
@@ -153,40 +55,22 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         StepKind.DROP_ENTRY,
         f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
         findings,
-        snapshot.trashed(discards),
+        files,
         then=MISS,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
-        change=StepChange(remove=positions, discard=discards),
+        change=replace(change, remove=positions),
     )
 
 
-CODES = frozenset(
-    {
-        "file-missing",
-        "file-not-regular",
-        "read-error",
-        "manifest-unparsable",
-        "config-unparsable",
-        "config-no-history",
-        "manifest-digest",
-        "config-digest",
-        "manifest-is-index",
-        "packed-empty",
-        "packed-magic",
-        "packed-truncated",
-        "packed-incomplete",
-        "packed-damaged",
-        "packed-changed",
-    }
-)
 _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 """What is no worse for being left where it is, while nothing better is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileMends:
-    """Mends for the files of one digest after the other. ``drop``: entries may go whose files are gone or bad."""
+    """Mends for the files of one digest after the other. ``ledger`` is the cache's; ``drop``: entries may go whose
+    files are gone or bad."""
 
     snapshot: Snapshot
     restorer: Restorer
@@ -206,8 +90,7 @@ class FileMends:
 
     async def _plan_digest(self, digest: str, findings: Sequence[Finding]) -> Outcome:
         outcome, lost = Outcome(), list[tuple[WantedFile, tuple[Finding, ...]]]()
-        files = WantedFiles(self.snapshot, self.restorer, self.ledger, digest)
-        async for wanted, concerned, copy in files.find(findings):
+        async for wanted, concerned, copy in self._find(digest, findings):
             if copy is not None:
                 outcome.steps.append(self._restore(wanted, concerned, copy))
             else:
@@ -219,25 +102,77 @@ class FileMends:
             self._without_copy(wanted, concerned, outcome)
         return outcome
 
+    async def _find(self, digest: str, findings: Sequence[Finding]) -> AsyncIterator[Found]:
+        """Each file of a digest that is missing or bad, the findings about it, and the good copy of it, if there is
+        one.
+
+        The manifest comes first: it says which config is the right one.
+        """
+        about, carriers = self._by_file(digest, findings), tuple(self.snapshot.carrying(digest))
+        wanted = WantedFile(manifest_name(digest), digest, FileKind.MANIFEST, content=digest, carriers=carriers)
+        if wanted.name in about:
+            copy = await self._copy_of(wanted)
+            manifest = _read(Document.manifest, copy.data if copy is not None else None)
+            yield wanted, about.pop(wanted.name), copy
+        else:
+            manifest = _read(Document.manifest, await self._right(wanted))
+        wanted, raw = WantedFile(config_name(digest), digest, FileKind.CONFIG, carriers=carriers), None
+        if manifest is not None:
+            wanted = replace(wanted, content=manifest.config.digest, size=manifest.config.size)
+        if wanted.name in about:
+            copy = await self._copy_of(wanted) if wanted.content else None
+            raw = copy.data if copy is not None else None
+            yield wanted, about.pop(wanted.name), copy
+        if about and not raw:
+            raw = await self._right(wanted)
+        config = _read(Document.config, raw) if about else None
+        for name, concerned in about.items():
+            record, format = self.ledger.look(name), known_format(os.path.splitext(name)[1][1:])
+            wanted = WantedFile(
+                name,
+                digest,
+                FileKind.PACKED,
+                format,
+                f"sha256:{record.sha256}" if record is not None else "",
+                strictly=any(finding.code in _STRICTLY for finding in concerned),
+                program=program_of(config) if config is not None else "",
+                carriers=carriers,
+                others=OtherFormats(self.snapshot.directory, digest, format, self.ledger),
+            )
+            yield wanted, concerned, await self.restorer.find(wanted) if format else None
+
+    def _by_file(self, digest: str, findings: Sequence[Finding]) -> dict[str, tuple[Finding, ...]]:
+        about: dict[str, tuple[Finding, ...]] = {}
+        for finding in findings:
+            about[finding.file] = (*about.get(finding.file, ()), finding)
+            if finding.code == "file-missing" and finding.kind is FileKind.PACKED:
+                for name in (manifest_name(digest), config_name(digest)):
+                    if name not in self.snapshot.listing:
+                        # Where nothing is there at all, one finding stands for the three files.
+                        about.setdefault(name, (finding,))
+        return about
+
+    async def _copy_of(self, wanted: WantedFile) -> Copy | None:
+        """None too where the document has the right bytes already: no copy would be any better."""
+        return await self.restorer.find(wanted) if await self._right(wanted) is None else None
+
+    async def _right(self, wanted: WantedFile) -> bytes | None:
+        return await asyncio.to_thread(right_document, self.snapshot.directory / wanted.name, wanted.content)
+
     def _restore(self, wanted: WantedFile, findings: tuple[Finding, ...], copy: Copy) -> RepairStep:
         there = self.snapshot.seen_at(wanted.name)
-        place, fetch = copy.place(wanted, there), copy.to_fetch(wanted, there)
         return RepairStep(
             StepKind.RESTORE_FILE,
             f"Restore the {wanted.kind} file of {_entry(wanted, findings)} from {copy.where}",
             findings,
-            (
-                StepFile(
-                    wanted.name, Fate.PLACED if there is None else Fate.REPLACED, there.size if there else copy.size
-                ),
-            ),
+            (StepFile(wanted.name, Fate.REPLACED if there else Fate.PLACED, there.size if there else copy.size),),
             copy.size,
             then=HIT,
             source=copy.where,
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
             used_by=self.holders.get(wanted.name, ()),
-            change=StepChange(place=(place,) if place else (), fetch=(fetch,) if fetch else ()),
+            change=copy.change(wanted, there),
         )
 
     def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
@@ -248,9 +183,10 @@ class FileMends:
             for descriptor in self.snapshot.carrying(digest)
             if None in formats or known_format(descriptor.format) in formats
         }
-        gone = {known_format(form) for _, form in keys}
+        gone = tuple(f".{known}" for _, form in keys if (known := known_format(form)))
         staying = [d for d in self.snapshot.carrying(digest) if d.key not in keys]
-        kept = [step for step in outcome.steps if staying and not _is_of(step, gone)]
+        # Of the files that a step restores, a packed one goes with its entry.
+        kept = [step for step in outcome.steps if staying and not step.files[0].name.endswith(gone)]
         covered = {finding for step in kept for finding in step.findings}
         concerned = tuple(finding for finding in findings if finding not in covered)
         if not keys:
@@ -264,17 +200,21 @@ class FileMends:
         if there is None or _may_stay(findings):
             outcome.leave(findings, why, would)
             return
-        discards = self.snapshot.discards([wanted.name])
+        files, change = self.snapshot.trashing([wanted.name])
+        # What a check will find once the file went aside.
+        seen, like = f"the {wanted.kind} file is not there", findings[0]
+        entry = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
+        missing = CATALOGUE["file-missing"].finding(seen, file=wanted.name, kind=wanted.kind, **entry)
         outcome.steps.append(
             RepairStep(
                 StepKind.MOVE_ASIDE,
                 f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
                 findings,
-                self.snapshot.trashed(discards),
+                files,
                 then=MISS,
                 used_by=self.holders.get(wanted.name, ()),
-                leaves=(Left(_missing(wanted, findings[0]), why, would),),
-                change=StepChange(discard=discards),
+                leaves=(Left(missing, why, would),),
+                change=change,
             )
         )
 
@@ -283,27 +223,9 @@ def _may_stay(findings: Sequence[Finding]) -> bool:
     return all(finding.code in _STAY for finding in findings)
 
 
-def _is_of(step: RepairStep, formats: set[PackedFormat | None]) -> bool:
-    """Whether a step restores the packed file of one of these formats."""
-    return any(step_file.name.endswith(f".{form}") for form in formats if form for step_file in step.files)
-
-
 def _entry(wanted: WantedFile, findings: Sequence[Finding]) -> str:
     name = next((finding.name for finding in findings if finding.name), "")
     return entry_of(wanted.digest, wanted.format or "", name)
-
-
-def _missing(wanted: WantedFile, like: Finding) -> Finding:
-    """What a check will find once the file went aside."""
-    return CATALOGUE["file-missing"].finding(
-        f"the {wanted.kind} file is not there",
-        digest=like.digest,
-        format=like.format,
-        name=like.name,
-        position=like.position,
-        file=wanted.name,
-        kind=wanted.kind,
-    )
 
 
 def _would(wanted: WantedFile) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from ocitui.cache import (
@@ -27,11 +28,10 @@ from ocitui.cache.records import some_of
 from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import inferred_formats, orphans
-from ..check.descriptor_checks import DescriptorChecks
 from ..check.entry_checks import check_digest
+from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import IndexSource, JoinedEntries
-from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
     UNLOADED,
@@ -40,21 +40,16 @@ from .steps import (
     Left,
     Outcome,
     RepairStep,
+    Snapshot,
     StepChange,
     StepFile,
     StepKind,
     WholeIndex,
+    entry_of,
 )
 
 REPLACED = frozenset(
-    {
-        "index-missing",
-        "index-unparsable",
-        "index-not-utf8",
-        "index-schema",
-        "descriptor-invalid",
-        "index-not-a-file",
-    }
+    {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
 )
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 CODES = REPLACED | REFILLED
@@ -68,112 +63,83 @@ def is_about_index(finding: Finding) -> bool:
 
 
 def plan_index(
-    snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries | None, known: Sequence[Finding]
+    snapshot: Snapshot, findings: Sequence[Finding], joined: JoinedEntries, known: Sequence[Finding]
 ) -> Outcome:
     """The step for findings about index.json as a whole; ``known`` are all findings of the check."""
-    outcome = Outcome()
+    outcome, step = Outcome(), None
     broken = tuple(finding for finding in findings if finding.code not in REFILLED)
     refilled = tuple(finding for finding in findings if finding.code in REFILLED)
-    if broken and joined is not None and snapshot.replaced:
-        _replace(snapshot, broken, joined, known, outcome)
+    if broken and snapshot.replaced:
+        step = _replace(snapshot, broken, joined, outcome)
     elif broken:
         outcome.leave(broken, "the index has changed since it was checked", "check again")
-    if refilled and joined is not None and not snapshot.replaced:
-        _refill(snapshot, refilled, joined, known, outcome)
+    if refilled and not snapshot.replaced:
+        step = _refill(snapshot, refilled, joined, outcome)
+    if step is not None and step.change.whole is not None:
+        index = step.change.whole.index
+        then, later = f"it loads {counted(len(index), 'entry')} at its next start", leaves(snapshot, index, known)
+        outcome.steps.append(replace(step, then=then, loses=_lost(joined), leaves=later))
     return outcome
 
 
 def _replace(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
-) -> None:
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, outcome: Outcome
+) -> RepairStep | None:
     proposed, sources = joined.proposed
-    index = _whole_index(snapshot, proposed)
     if snapshot.seen is None:
         outcome.leave(findings, "what cannot be read cannot be kept", f"mv {snapshot.directory / INDEX_NAME} elsewhere")
-        return
-    if isinstance(index, str):
-        outcome.leave(findings, index, "give a good index.json")
-        return
+        return None
+    try:
+        # That of a link which is sound is copied as it is.
+        same = snapshot.index is not None and list(proposed) == list(snapshot.descriptors)
+        index = snapshot.index if same and snapshot.index is not None else index_of(one.raw for one in proposed)
+    except DocumentError as error:
+        why = f"no index can be made of what is left: {error.message}"
+        outcome.leave(findings, why, "give a good index.json")
+        return None
     there, data = snapshot.seen_at(INDEX_NAME), index.to_bytes()
-    size = there.size if there is not None else 0
-    file = StepFile(INDEX_NAME, Fate.PLACED, len(data)) if there is None else StepFile(INDEX_NAME, Fate.REPLACED, size)
-    outcome.steps.append(
-        RepairStep(
-            StepKind.REPLACE_INDEX,
-            f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(sources)}",
-            findings,
-            (file,),
-            len(data),
-            then=f"it loads {counted(len(index), 'entry')} at its next start",
-            loses=_lost(joined),
-            source=_origins(sources),
-            leaves=leaves(snapshot, index, known),
-            change=StepChange(
-                replacement=IndexReplacement(snapshot.seen, data), whole=WholeIndex(index, (None,) * len(index))
-            ),
-        )
+    fate, size = (Fate.PLACED, len(data)) if there is None else (Fate.REPLACED, there.size)
+    whole = WholeIndex(index, (None,) * len(index))
+    return RepairStep(
+        StepKind.REPLACE_INDEX,
+        f"Write index.json anew, with {counted(len(index), 'entry')}: {_origins(sources)}",
+        findings,
+        (StepFile(INDEX_NAME, fate, size),),
+        len(data),
+        source=_origins(sources),
+        change=StepChange(replacement=IndexReplacement(snapshot.seen, data), whole=whole),
     )
 
 
-def _whole_index(snapshot: Snapshot, proposed: Sequence[Descriptor]) -> ImageIndex | str:
-    """The new index, or why there can be none: that of a link which is sound is copied as it is."""
-    if snapshot.index is not None and list(proposed) == list(snapshot.descriptors):
-        return snapshot.index
-    try:
-        return index_of(descriptor.raw for descriptor in proposed)
-    except DocumentError as error:
-        return f"no index can be made of what is left: {error.message}"
-
-
 def _refill(
-    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, known: Sequence[Finding], outcome: Outcome
-) -> None:
+    snapshot: Snapshot, findings: tuple[Finding, ...], joined: JoinedEntries, outcome: Outcome
+) -> RepairStep | None:
     index = snapshot.index
     assert index is not None
     proposed, sources = joined.proposed
     added = [source for source in sources if source is not IndexSource.INDEX]
     if not added:
         outcome.leave(findings, "neither a backup nor the files tell what it held", "import the images again")
-        return
+        return None
     position = itertools.count()
     origins = tuple(next(position) if source is IndexSource.INDEX else None for source in sources)
-    laid_out = (
-        one.raw if source is IndexSource.INDEX else index.laid_out(one.raw)
-        for one, source in zip(proposed, sources, strict=True)
-    )
-    whole = index_of(laid_out)
-    outcome.steps.append(
-        RepairStep(
-            StepKind.ADD_ENTRIES,
-            f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
-            findings,
-            (),
-            then=f"it loads {counted(len(whole), 'entry')} at its next start",
-            loses=_lost(joined),
-            source=_origins(added),
-            leaves=leaves(snapshot, whole, known),
-            change=StepChange(whole=WholeIndex(whole, origins)),
-        )
+    pairs = zip(proposed, sources, strict=True)
+    raws = (one.raw if source is IndexSource.INDEX else index.laid_out(one.raw) for one, source in pairs)
+    return RepairStep(
+        StepKind.ADD_ENTRIES,
+        f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
+        findings,
+        source=_origins(added),
+        change=StepChange(whole=WholeIndex(index_of(raws), origins)),
     )
 
 
 def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> tuple[Left, ...]:
-    """What a check would find in the cache with this index, besides what is known already."""
-    said = {(finding.code, finding.digest, finding.file) for finding in known}
-    found = _found_with(snapshot, index)
-    return tuple(
-        Left(finding, _LATER, _would(finding))
-        for finding in found
-        if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
-    )
-
-
-def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
-    """What there is to find once the index reads again: files that are all there were judged without it, or with the
-    entries that it has now."""
+    """What a check would find in the cache with this index, besides what is known already: files that are all there
+    were judged without it, or with the entries that it has now."""
     listing = snapshot.listing
     keys = [*zip(index.digests, index.formats, strict=True)]
-    findings = DescriptorChecks().check(index, inferred_formats(listing, index))
+    found = DescriptorChecks().check(index, inferred_formats(listing, index))
     looked_at = {*listing.incomplete(keys)}
     if snapshot.index is not None:
         judged = {*zip(snapshot.index.digests, snapshot.index.formats, strict=True)}
@@ -184,12 +150,13 @@ def _found_with(snapshot: Snapshot, index: ImageIndex) -> list[Finding]:
             groups.setdefault(digest, []).append((position, index.descriptors[position]))
     with CacheFiles(snapshot.directory) as files:
         for digest, carriers in groups.items():
-            findings += check_digest(files, listing, digest, carriers).findings
-    return [*findings, *orphans(listing, keys)]
-
-
-def _would(finding: Finding) -> str:
-    return Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN
+            found += check_digest(files, listing, digest, carriers).findings
+    said = {(finding.code, finding.digest, finding.file) for finding in known}
+    return tuple(
+        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
+        for finding in (*found, *orphans(listing, keys))
+        if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
+    )
 
 
 def _lost(joined: JoinedEntries) -> str:
@@ -214,28 +181,23 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
     if snapshot.replaced:
         outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
         return outcome
+    count, name_it = len(snapshot.descriptors), f"give it one: {Way.NAME}"
     for finding in findings:
-        if finding.position is None or finding.position >= len(snapshot.descriptors):
+        if finding.position is None or finding.position >= count:
             outcome.leave([finding], "the index has changed since it was checked", "check again")
         elif finding.code == "digest-invalid":
-            outcome.steps.append(_take_out(finding, finding.position))
+            title = f"Take entry {finding.position + 1} out of the index: its digest can be none"
+            then, change = f"a miss, as before; {_KEPT}", StepChange(remove=(finding.position,))
+            outcome.steps.append(RepairStep(StepKind.DROP_ENTRY, title, (finding,), then=then, change=change))
         elif finding.code == "format-unknown":
             _set_format(snapshot, finding, finding.position, outcome)
+        elif finding.code == "name-missing" and finding.digest not in names:
+            # Not by its descriptor: there may be one for each of 100,000 files.
+            outcome.leave([finding], "nothing tells its name", name_it)
         elif finding.code != "entry-duplicate":
             _set_name(snapshot, finding, finding.position, names, outcome)
     outcome.steps += _settle_duplicates(finding for finding in findings if finding.code == "entry-duplicate")
     return outcome
-
-
-def _take_out(finding: Finding, position: int) -> RepairStep:
-    return RepairStep(
-        StepKind.DROP_ENTRY,
-        f"Take entry {position + 1} out of the index: its digest can be none",
-        (finding,),
-        then=f"a miss, as before; {_KEPT}",
-        loses="",
-        change=StepChange(remove=(position,)),
-    )
 
 
 def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Outcome) -> None:
@@ -264,22 +226,20 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
 def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
     descriptor = snapshot.descriptors[position]
     given = names.get(descriptor.digest)
-    wanted = given if given is not None else descriptor.image_name
-    if wanted is None:
-        outcome.leave([finding], "nothing tells its name", f"give it one: {Way.NAME}")
-        return
     try:
-        name = ImageName.parse(wanted)
+        name = ImageName.parse(given if given is not None else descriptor.image_name or "")
     except InvalidNameError as error:
         outcome.leave([finding], error.message, f"give it another: {Way.NAME}")
         return
-    winner = snapshot.index.by_name(str(name)) if snapshot.index is not None else None
+    winner, then = snapshot.index.by_name(str(name)) if snapshot.index is not None else None, f"{name} resolves to it"
+    if winner is not None and winner.digest != descriptor.digest:
+        then = f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
     outcome.steps.append(
         RepairStep(
             StepKind.EDIT_DESCRIPTOR,
             f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
             (finding,),
-            then=_then_named(str(name), winner, descriptor),
+            then=then,
             loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
             # Without a word from the operator it is only offered.
             default=given is not None,
@@ -292,12 +252,6 @@ def name_annotations(name: ImageName) -> Annotations:
     """The annotations by which the daemon stores a name."""
     spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
     return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))
-
-
-def _then_named(name: str, winner: Descriptor | None, descriptor: Descriptor) -> str:
-    if winner is not None and winner.digest != descriptor.digest:
-        return f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
-    return f"{name} resolves to it"
 
 
 def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheError, ChangeMode, Descriptor, Document, ImageName, Insert
 from ocitui.cache.deleting import discardable
@@ -20,7 +19,6 @@ from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way
 from .copies import read_document
 from .index_steps import name_annotations
-from .snapshot import Snapshot, entry_of
 from .steps import (
     MEND_INDEX_FIRST,
     NOTHING,
@@ -30,13 +28,15 @@ from .steps import (
     Left,
     Outcome,
     RepairStep,
+    Snapshot,
     StepChange,
     StepFile,
     StepKind,
+    entry_of,
 )
 
 Known = Mapping[tuple[str, str], Descriptor]
-"""Descriptors that the index once had, by digest and format."""
+"""Descriptors with a name that the index once had, by digest and format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,7 @@ class Adoption:
 
     def wants(self, finding: Finding) -> bool:
         """Whether an orphan is to be adopted."""
-        return finding.digest in self.names or (self.take_known and self._known(finding) is not None)
-
-    def known_name(self, finding: Finding) -> str:
-        """The name that it once had; empty where nobody knows."""
-        known = self._known(finding)
-        return (known.image_name or "") if known is not None else ""
+        return finding.digest in self.names or (self.take_known and _key(finding) in self.known)
 
     def plan(self, finding: Finding, outcome: Outcome) -> None:
         """The step that adopts an orphan, or why it cannot be done."""
@@ -77,49 +72,36 @@ class Adoption:
                 then=f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
                 if taken and winner
                 else f"a hit, and {name} resolves to it",
-                source="the index as it once was" if self._uses_known(finding) else "its manifest and config",
+                source="its manifest and config" if finding.digest in self.names else "the index as it once was",
                 # First in the index, it takes no name from an entry that has it now.
                 change=StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
             )
         )
 
-    def _known(self, finding: Finding) -> Descriptor | None:
-        known = self.known.get((finding.digest, finding.format))
-        return known if known is not None and known.image_name else None
-
-    def _uses_known(self, finding: Finding) -> bool:
-        return finding.digest not in self.names and self._known(finding) is not None
-
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
-        made = described(self.snapshot.directory, finding.digest, finding.format)
-        if self._uses_known(finding):
-            known = self._known(finding)
-            assert known is not None
-            return known
-        name = ImageName.parse(self.names[finding.digest])
-        return made.with_annotations({ANNOTATION_PACKED_FORMAT: finding.format, **dict(name_annotations(name))})
+        directory, digest, form = self.snapshot.directory, finding.digest, known_format(finding.format)
+        if form is None:
+            raise CacheError(f"{finding.format!r} is no format")
+        raw_manifest = read_document(directory / manifest_name(digest))
+        raw_config = read_document(directory / config_name(digest))
+        manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
+        if not has_digest(raw_manifest, digest):
+            raise CacheError("its manifest is not the one of its digest")
+        if not has_digest(raw_config, manifest.value.config.digest):
+            raise CacheError("its config is not the one that its manifest names")
+        check = check_packed(directory / packed_name(digest, form))
+        if check.problem or check.found is not form:
+            raise CacheError(f"its packed file is no whole {form}")
+        if digest not in self.names:
+            return self.known[_key(finding)]
+        name = name_annotations(ImageName.parse(self.names[digest]))
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **dict(name)}
+        return describe_image(digest, manifest, config.value, annotations)
 
 
-def described(directory: Path, digest: str, format: str) -> Descriptor:
-    """A descriptor made of an entry's files, without its annotations.
-
-    Raises CacheError and OSError where they are not what they have to be.
-    """
-    form = known_format(format)
-    if form is None:
-        raise CacheError(f"{format!r} is no format")
-    raw_manifest = read_document(directory / manifest_name(digest))
-    raw_config = read_document(directory / config_name(digest))
-    manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
-    if not has_digest(raw_manifest, digest):
-        raise CacheError("its manifest is not the one of its digest")
-    if not has_digest(raw_config, manifest.value.config.digest):
-        raise CacheError("its config is not the one that its manifest names")
-    check = check_packed(directory / packed_name(digest, form))
-    if check.problem or check.found is not form:
-        raise CacheError(f"its packed file is no whole {form}")
-    return describe_image(digest, manifest, config.value)
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.digest, finding.format
 
 
 CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transaction-pending", "wrong-mode"})
@@ -140,7 +122,10 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
         elif trash:
             going.setdefault(finding.digest, []).append(finding)
         elif finding.code == "orphan-entry":
-            outcome.leave([finding], "adopting it or not is for you to say", _would_adopt(finding, adoption))
+            once = adoption.known.get(_key(finding))
+            known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
+            would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
+            outcome.leave([finding], "adopting it or not is for you to say", would)
         else:
             outcome.leave(
                 [finding], "removing it or not is for you to say", f"{Way.TRASH_ORPHANS} moves it to the trash"
@@ -170,7 +155,9 @@ def plan_rest(snapshot: Snapshot, findings: Sequence[Finding], *, change_modes: 
         outcome.steps.append(_clean_up(inside))
     for finding in findings:
         if finding.code == "leftover-temporary" and "/" not in finding.file:
-            outcome.steps.append(_remove(snapshot, finding))
+            files, change = snapshot.trashing([finding.file])
+            title = f"Move the temporary file {finding.file} to the trash"
+            outcome.steps.append(RepairStep(StepKind.CLEAN_UP, title, (finding,), files, then=NOTHING, change=change))
         elif finding.code == "wrong-mode":
             _change_mode(snapshot, finding, outcome, allowed=change_modes)
     return outcome
@@ -185,12 +172,6 @@ def finish_first(findings: Sequence[Finding]) -> Outcome:
     return outcome
 
 
-def _would_adopt(finding: Finding, adoption: Adoption) -> str:
-    name = adoption.known_name(finding)
-    known = f"{Way.ADOPT_KNOWN}, as {name}, or " if name else ""
-    return f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
-
-
 def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:
     assert snapshot.index is not None
     names = [finding.file for finding in findings]
@@ -198,26 +179,14 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
     if keys and digest not in adopted:
         with Folder.open(snapshot.directory) as root:
             names += discardable(root, snapshot.index, keys)[0]
-    discards = snapshot.discards(names)
+    files, change = snapshot.trashing(names)
     return RepairStep(
         StepKind.TRASH_ORPHAN,
         f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash",
         tuple(findings),
-        snapshot.trashed(discards),
+        files,
         then=f"{NOTHING}; {REVERSIBLE}",
-        change=StepChange(discard=discards),
-    )
-
-
-def _remove(snapshot: Snapshot, finding: Finding) -> RepairStep:
-    discards = snapshot.discards([finding.file])
-    return RepairStep(
-        StepKind.CLEAN_UP,
-        f"Move the temporary file {finding.file} to the trash",
-        (finding,),
-        snapshot.trashed(discards),
-        then=NOTHING,
-        change=StepChange(discard=discards),
+        change=change,
     )
 
 

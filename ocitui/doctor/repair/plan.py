@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ocitui.cache import (
     CacheError,
@@ -39,6 +38,7 @@ from ocitui.importing.sources.opening import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment
+from ..catalogue import FILE_FAULTS
 from ..check.history import known_history
 from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
@@ -48,32 +48,29 @@ from . import file_steps, index_steps, orphan_steps
 from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
 from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
-from .snapshot import Snapshot, entry_of, take_snapshot
 from .steps import (
-    BRING_ENTRIES,
     DONE_AGAIN,
     Fate,
     Fetch,
-    FetchKind,
     Left,
     Outcome,
     ProgressCall,
     RepairOptions,
     RepairStep,
+    Snapshot,
     StepChange,
-    StepFile,
     StepKind,
     WholeIndex,
+    entry_of,
+    take_snapshot,
 )
 
 
 def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
     """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
-    found: dict[tuple[str, str], Descriptor] = {}
-    left = set(wanted)
+    found, left = dict[tuple[str, str], Descriptor](), set(wanted)
     for descriptor in _all(directory) if left else ():
-        key = (descriptor.digest, descriptor.format or "")
-        if key in left and descriptor.image_name:
+        if (key := (descriptor.digest, descriptor.format or "")) in left and descriptor.image_name:
             found[key] = descriptor
             left.remove(key)
             if not left:
@@ -125,18 +122,16 @@ def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwri
 
 
 def _what(lost: Overwritten) -> str:
-    parts = (("out", lost.returned), ("in", lost.missing), ("moved", lost.moved_back))
-    return "; ".join(f"{_entries(entries)} {word}" for word, entries in parts if entries)
-
-
-def _entries(descriptors: Sequence[Descriptor]) -> str:
-    first = descriptors[0]
-    more = f" and {len(descriptors) - 1} more" if len(descriptors) > 1 else ""
-    return entry_of(first.digest, first.format or "", first.image_name or "") + more
+    said = []
+    for descriptors, word in ((lost.returned, "out"), (lost.missing, "in"), (lost.moved_back, "moved")):
+        if descriptors:
+            first, more = descriptors[0], len(descriptors) - 1
+            entry = entry_of(first.digest, first.format or "", first.image_name or "")
+            said.append(f"{entry}{f' and {more} more' if more else ''} {word}")
+    return "; ".join(said)
 
 
 SHORTEST_DIGEST = 12
-_NONE = "there is no safe mend for it"
 
 
 def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
@@ -181,7 +176,7 @@ async def _planned(
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
-    outcome += await mends.plan([f for f in findings if f.code in file_steps.CODES and f not in about_index])
+    outcome += await mends.plan([f for f in findings if f.code in FILE_FAULTS and f not in about_index])
     rest = _of(findings, orphan_steps.CODES)
     outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
@@ -209,7 +204,7 @@ def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions
             found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
             leaves = tuple(left for left in step.leaves if not _is_wanted(left.finding, options))
             outcome.steps[at] = replace(step, leaves=leaves)
-            return snapshot.with_index(step.change.whole.index), found
+            return replace(snapshot, index=step.change.whole.index, mended=True), found
     return snapshot, []
 
 
@@ -236,32 +231,7 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
-            outcome.leave([finding], _NONE, finding.mend)
-
-
-T = TypeVar("T")
-
-
-def compose(
-    index: ImageIndex | None,
-    seen: IndexSeen | None,
-    changes: Sequence[StepChange],
-    staged: Mapping[str, Path] | None = None,
-) -> Change:
-    """The changes of several steps as one; ``staged`` are the paths of fetched files by their name.
-
-    Raises ConflictError where two of them want the same file, or one was not fetched.
-    """
-    placed = _once(place for change in changes for place in change.place)
-    fetched = [_placed(fetch, staged or {}) for fetch in _once(fetch for change in changes for fetch in change.fetch)]
-    discarded = _once(item for change in changes for item in change.discard)
-    places = [*placed, *fetched]
-    names = [place.name for place in places] + [item.name for item in discarded]
-    if twice := next((name for name, count in Counter(names).items() if count > 1), ""):
-        raise ConflictError(f"two steps want {twice}", hint="choose one of them")
-    # The mode of what goes anyway stays, so that it comes back with it.
-    modes = [mode for mode in _once(mode for change in changes for mode in change.modes) if mode.name not in names]
-    return Change(_index_change(index, seen, changes), tuple(discarded), tuple(places), tuple(modes))
+            outcome.leave([finding], "there is no safe mend for it", finding.mend)
 
 
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
@@ -337,30 +307,7 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
     return edited
 
 
-def _placed(fetch: Fetch, staged: Mapping[str, Path]) -> Place:
-    path = staged.get(fetch.name)
-    if path is None:
-        raise ConflictError(f"{fetch.name} was not fetched")
-    return Place(fetch.name, fetch.seen, path=path, source=see(path))
-
-
-def _once(items: Iterable[T]) -> list[T]:
-    """Each that is not equal to an earlier one."""
-    return list(dict.fromkeys(items))
-
-
-__all__ = [
-    "Fate",
-    "Fetch",
-    "FetchKind",
-    "Left",
-    "RepairOptions",
-    "RepairPlan",
-    "RepairStep",
-    "StepFile",
-    "StepKind",
-    "plan_repair",
-]
+__all__ = ["Fate", "Left", "RepairOptions", "RepairPlan", "RepairStep", "StepKind", "plan_repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +360,7 @@ class RepairPlan:
     @property
     def brings_entries(self) -> bool:
         """Whether there will be entries that could not be mended before."""
-        return any(step.kind in BRING_ENTRIES for step in self.made)
+        return any(step.change.whole is not None for step in self.made)
 
     @property
     def given_up(self) -> list[Identity]:
@@ -464,15 +411,26 @@ class RepairPlan:
 
         Raises ConflictError where two steps want the same file, or one was not fetched.
         """
-        return compose(self.index, self.seen, [step.change for step in self.made], staged)
+        changes, paths = [step.change for step in self.made], staged or {}
+        fetches = {fetch: None for change in changes for fetch in change.fetch}
+        if missing := next((fetch.name for fetch in fetches if fetch.name not in paths), ""):
+            raise ConflictError(f"{missing} was not fetched")
+        fetched = (Place(one.name, one.seen, path=paths[one.name], source=see(paths[one.name])) for one in fetches)
+        places = [*dict.fromkeys(place for change in changes for place in change.place), *fetched]
+        discarded = dict.fromkeys(item for change in changes for item in change.discard)
+        names = Counter([*(place.name for place in places), *(item.name for item in discarded)])
+        if twice := next((name for name, count in names.items() if count > 1), ""):
+            raise ConflictError(f"two steps want {twice}", hint="choose one of them")
+        # The mode of what goes anyway stays, so that it comes back with it.
+        modes = dict.fromkeys(mode for change in changes for mode in change.modes if mode.name not in names)
+        return Change(_index_change(self.index, self.seen, changes), tuple(discarded), tuple(places), tuple(modes))
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:
-    if step.after and not step.futile:
-        return Left(finding, "it is mended with the step that brings entries back only", step.title)
     if step.futile:
         return Left(finding, step.futile, f"then repair again; or {Way.EVEN_IF_FUTILE}: {step.title}")
-    return Left(finding, "its step is not chosen", step.title)
+    why = "it is mended with the step that brings entries back only" if step.after else "its step is not chosen"
+    return Left(finding, why, step.title)
 
 
 async def plan_repair(

@@ -63,15 +63,11 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
             hint="ocitui list shows which names it has; ocitui import gives it another one",
         )
     entry = index.descriptors[found[-1]]
-    return PointPlan(name, entry, found[-1], winner, await _trouble(cache, name, entry))
-
-
-async def _trouble(cache: PackerCache, name: ImageName, entry: Descriptor) -> str:
-    form = known_format(entry.format)
-    if form is None:
-        return "its format is none that the daemon knows"
-    answer = await cache.explain_recall(name, entry.digest, form)
-    return "" if answer.hit else answer.error or answer.reasons[-1].text
+    trouble, form = "its format is none that the daemon knows", known_format(entry.format)
+    if form is not None:
+        answer = await cache.explain_recall(name, entry.digest, form)
+        trouble = "" if answer.hit else answer.error or answer.reasons[-1].text
+    return PointPlan(name, entry, found[-1], winner, trouble)
 
 
 async def point(cache: PackerCache, plan: PointPlan) -> Transaction:

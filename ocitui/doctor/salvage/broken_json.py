@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -30,7 +29,7 @@ _KEY = b'"(' + _TEXT + b')"' + _SPACE + b":"
 _VALUE = _SPACE + b"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++|(?P<open>[\[{]))"
 
 # The first member belongs to it, so that most of what begins no object is passed over at once.
-_BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE + rb"[,}])")
+BEGINNING = re.compile(rb"\{" + _SPACE + _KEY + _VALUE + b"(?(open)|" + _SPACE + rb"[,}])")
 _MEMBER = re.compile(_SPACE + _KEY + _VALUE)
 _ELEMENT = re.compile(_VALUE)
 _COMMA = re.compile(_SPACE + b",")
@@ -93,104 +92,67 @@ class Whole(msgspec.Struct, frozen=True, gc=False):
     descriptor: Descriptor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One walk. ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it
-    that stand where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere.
-    ``stray`` is a member's value, right behind which a broken object breaks off. ``end`` is that place, or where the
-    whole object ends."""
-
-    start: int
-    end: int
-    keys: int
-    whole: Whole | None
-    inner: list[Whole]
-    others: list[Whole]
-    stray: Whole | None
-
-
 Shortcut = Callable[[int], Descriptor | None]
 """The sound descriptor that begins at an offset, where that can be told at once."""
 
 
-def next_beginning(data: bytes, start: int) -> int:
-    """Where the next object with a member may begin; -1 where none does."""
-    match = _BEGINNING.search(data, start)
-    return -1 if match is None else match.start()
+class Walk:
+    """One walk from the brace at ``start``, which none has passed; the braces that it passes are noted in ``passed``,
+    and ``shortcut`` spares it most entries.
 
-
-class Walker:
-    """Walks through one text; ``shortcut`` spares the walk through most entries."""
-
-    def __init__(self, data: bytes, shortcut: Shortcut) -> None:
-        self._data = data
-        self._shortcut = shortcut
-        self._passed = bytearray(len(data))
-
-    def passed(self, start: int) -> bool:
-        """Whether a walk took the brace at this offset for the beginning of an object."""
-        return bool(self._passed[start])
-
-    def walk(self, start: int) -> Walk:
-        """Walk from the brace at ``start``, which none has passed."""
-        return _Steps(self._data, self._shortcut, self._passed, start).run()
-
-
-class _Steps:
-    """One walk under way: the containers that are open, the outermost first. There may be millions of them."""
+    ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it that stand
+    where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere. ``stray`` is a
+    member's value, right behind which a broken object breaks off. ``end`` is that place, or where the whole object
+    ends.
+    """
 
     def __init__(self, data: bytes, shortcut: Shortcut, passed: bytearray, start: int) -> None:
-        self._data = data
-        self._shortcut = shortcut
-        self._passed = passed
+        self._data, self._shortcut, self._passed = data, shortcut, passed
+        # The containers that are open, the outermost first. There may be millions of them.
         self._starts = array("q")
-        self._kinds = bytearray()
-        self._roles = bytearray()
-        self._keys = bytearray()
-        self._inner: list[Whole] = []
+        self._kinds, self._roles, self._keys = bytearray(), bytearray(), bytearray()
         self._elements: list[Whole] = []
-        self._others: list[Whole] = []
         self._last = (-1, -1, 0)
         self._after_value = False
-        self._at = self._start = start
-
-    def run(self) -> Walk:
-        self._open(Role.DOCUMENT)
-        while self._starts:
-            if not self._step():
-                return self._ended(self._keys[0], None)
-        whole = Whole(*self._last)
-        return self._ended(whole.keys, whole)
-
-    def _ended(self, keys: int, whole: Whole | None) -> Walk:
-        inner = self._elements if _is_nameless(keys) else self._inner
-        return Walk(self._start, self._at, keys, whole, inner, self._others, None if whole else self._stray())
+        self.inner: list[Whole] = []
+        self.others: list[Whole] = []
+        self.start = self.end = start
+        going = self._open(Role.DOCUMENT)
+        while going and self._starts:
+            going = self._step()
+        self.whole = Whole(*self._last) if going else None
+        self.keys = self.whole.keys if self.whole else self._keys[0]
+        self.stray = None if self.whole else self._stray()
+        if _is_nameless(self.keys):
+            self.inner = self._elements
 
     def _step(self) -> bool:
         """Go past a comma, read a value, or close what is open; False where none of these is there."""
         if self._after_value:
-            if (comma := _COMMA.match(self._data, self._at)) is None:
+            if (comma := _COMMA.match(self._data, self.end)) is None:
                 return self._close()
-            self._at, self._after_value = comma.end(), False
+            self.end, self._after_value = comma.end(), False
             return True
         if self._kinds[-1] == _OBJECT:
-            match = _MEMBER.match(self._data, self._at)
+            match = _MEMBER.match(self._data, self.end)
             return self._value(match, match[1]) if match else self._close()
-        match = _ELEMENT.match(self._data, self._at)
+        match = _ELEMENT.match(self._data, self.end)
         return self._value(match, b"") if match else self._close()
 
     def _value(self, match: re.Match[bytes], key: bytes) -> bool:
-        known = _KEYS.get(_unescaped(key) if b"\\" in key else key, 0)
+        if b"\\" in key:
+            key = _ESCAPED.sub(lambda found: chr(int(found[1], 16)).encode("utf-8", "surrogatepass"), key)
+        known = _KEYS.get(key, 0)
         if known:
             self._keys[-1] |= known
         if match["open"] is None:
-            self._at, self._after_value = match.end(), True
+            self.end, self._after_value = match.end(), True
             return True
-        self._at = match.end() - 1
+        self.end = match.end() - 1
         return self._open(_role_in(self._roles[-1], known, match["open"]))
 
     def _open(self, role: Role) -> bool:
-        kind, start = self._data[self._at], self._at
+        kind, start = self._data[self.end], self.end
         if kind == _OBJECT:
             if self._passed[start]:
                 return False
@@ -201,15 +163,15 @@ class _Steps:
         for column, value in ((self._kinds, kind), (self._roles, role), (self._keys, 0)):
             column.append(value)
         self._starts.append(start)
-        self._at, self._after_value = start + 1, False
+        self.end, self._after_value = start + 1, False
         return True
 
     def _take(self, start: int, descriptor: Descriptor | None) -> None:
         """Take an entry, and those that follow it as usual."""
-        data, passed, shortcut, inner = self._data, self._passed, self._shortcut, self._inner
+        data, passed, shortcut, inner = self._data, self._passed, self._shortcut, self.inner
         self._after_value = True
         while descriptor is not None:
-            self._at = end = start + len(descriptor.raw)
+            self.end = end = start + len(descriptor.raw)
             inner.append(Whole(start, end, NO_KEYS, descriptor))
             following = _FOLLOWING.match(data, end)
             if following is None or passed[start := following.end()]:
@@ -219,13 +181,13 @@ class _Steps:
 
     def _close(self) -> bool:
         kind = self._kinds[-1]
-        match = _CLOSING[kind].match(self._data, self._at)
+        match = _CLOSING[kind].match(self._data, self.end)
         if match is None:
             return False
-        self._at, self._after_value = match.end(), True
+        self.end, self._after_value = match.end(), True
         start, role, keys = self._starts.pop(), self._roles.pop(), self._keys.pop()
         self._kinds.pop()
-        self._last = (start, self._at, keys)
+        self._last = (start, self.end, keys)
         if self._starts and (keys or role == Role.ENTRY):
             self._note(kind, role, keys)
         return True
@@ -238,14 +200,14 @@ class _Steps:
             self._elements.append(Whole(*self._last))
         if descriptive if role != Role.ENTRY else descriptive or self._kinds[-1] != _OBJECT:
             listed = role in (Role.ENTRY, Role.ENTRIES)
-            (self._inner if listed else self._others).append(Whole(*self._last))
+            (self.inner if listed else self.others).append(Whole(*self._last))
 
     def _stray(self) -> Whole | None:
         """The object that stood as a member's value where the walk broke off right behind it."""
         start, end, keys = self._last
-        if start < self._starts[-1] or self._kinds[-1] != _OBJECT or self._data[end : self._at].strip(_BETWEEN):
+        if start < self._starts[-1] or self._kinds[-1] != _OBJECT or self._data[end : self.end].strip(_BETWEEN):
             return None
-        return None if self._inner and self._inner[-1].start == start else Whole(start, end, keys)
+        return None if self.inner and self.inner[-1].start == start else Whole(start, end, keys)
 
 
 def _role_in(parent: int, key: int, kind: bytes) -> Role:
@@ -259,7 +221,3 @@ def _role_in(parent: int, key: int, kind: bytes) -> Role:
         case Role.LIST:
             return Role.ELEMENT
     return Role.OTHER
-
-
-def _unescaped(key: bytes) -> bytes:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), key)

@@ -83,10 +83,6 @@ def _texts(described: Described) -> tuple[str, str]:
     return manifest_type(described.manifest_type, described.config_type), str(described.platform)
 
 
-def _tells_nothing(digest: str, format: PackedFormat) -> Told:
-    return Told()
-
-
 class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
@@ -102,7 +98,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     packed_size: int
     modified: float
     manifest_modified: float | None = None
-    read: Callable[[str, PackedFormat], Told] = _tells_nothing
+    read: Callable[[str, PackedFormat], Told] | None = None
     changed_ns: int = 0
     manifest_size: int = 0
     described: Described | None = None
@@ -111,7 +107,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     @property
     def told(self) -> Told:
         """What the documents tell, as they are when this is first asked."""
-        known = self.known or self.read(self.digest, self.format)
+        known = self.known or (self.read(self.digest, self.format) if self.read else Told())
         msgspec.structs.force_setattr(self, "known", known)
         return known
 
@@ -153,9 +149,10 @@ def rebuild(judge: Judge) -> list[FoundEntry]:
 
     Raises CacheDirectoryError; what a file's faults are stands in its entry.
     """
-    listing, index = judge.listing, judge.reading.index if judge.named else None
-    known = set(index.digests) if index is not None else set()
-    orphans = {digest for digest in listing.held() if digest not in known} if index is not None else set()
+    listing, orphans = judge.listing, set[str]()
+    if judge.index is not None:
+        orphans.update(listing.held())
+        orphans.difference_update(judge.index.digests)
     of_orphans = Judge(judge.directory)
     if orphans:
         of_orphans.look_at(IndexReading.none(), orphans)

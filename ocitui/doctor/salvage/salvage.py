@@ -22,7 +22,7 @@ import msgspec
 
 from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examine_index
 
-from .scan import Salvaged, Scan, scan
+from .scan import Salvaged, Scan
 
 _SPACE = b" \t\r\n"
 _SEPARATOR = _SPACE + b","
@@ -246,7 +246,7 @@ def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
 
     ``known`` are descriptors of sound indexes: one that stands here too is held once.
     """
-    result = _search(data, scan(data, {one.raw: one for one in known}))
+    result = _search(data, Scan(data, {one.raw: one for one in known}))
     left = list(result.left)
     for at, part in enumerate(result.left):
         if (text := Utf16Text.find(data, *part)) is not None:
@@ -267,19 +267,18 @@ class _Search:
 
 
 def _search(data: bytes, found: Scan) -> _Search:
+    gaps = []
+    for start, end in found.elsewhere:
+        one = Descriptor.parse(data[start:end])
+        names = (one.image_name,) if one.image_name else ()
+        gaps.append(Gap(start, end - start, _ELSEWHERE, (one.digest,), names))
     taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
-    return _Search(found.found, [_elsewhere(data, *part) for part in found.elsewhere], between(len(data), taken))
-
-
-def _elsewhere(data: bytes, start: int, end: int) -> Gap:
-    descriptor = Descriptor.parse(data[start:end])
-    names = (descriptor.image_name,) if descriptor.image_name else ()
-    return Gap(start, end - start, _ELSEWHERE, (descriptor.digest,), names)
+    return _Search(found.found, gaps, between(len(data), taken))
 
 
 def _add_utf16(text: Utf16Text, result: _Search) -> None:
     """Search a text and add what is found, at its offsets in the broken bytes."""
-    inner = _search(text.data, scan(text.data))
+    inner = _search(text.data, Scan(text.data))
     gaps = [*inner.gaps, *find_gaps(text.data, inner.left)]
     parts = [(one.offset, one.length) for one in inner.items] + [(one.offset, one.length) for one in gaps]
     places = text.originals({edge for offset, length in parts for edge in (offset, offset + length)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from enum import Enum
 
@@ -13,7 +12,7 @@ import msgspec
 from ocitui.cache import Descriptor, DocumentError
 from ocitui.cache.descriptors import sound_descriptor
 
-from .broken_json import NO_KEYS, Walk, Walker, Whole, is_descriptive, is_indexing, next_beginning
+from .broken_json import BEGINNING, NO_KEYS, Walk, Whole, is_descriptive, is_indexing
 
 _SPACE = b" \t\r\n"
 _CHUNK = 4096
@@ -127,44 +126,36 @@ class Salvaged(msgspec.Struct, frozen=True, gc=False):
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Scan:
-    """``elsewhere`` are the places of sound descriptors that stand where no entry does: start and end."""
+    """A text searched; the time it takes grows with its length, whatever is in it. ``known`` are descriptors of sound
+    indexes, by their bytes: one that stands here too is held once.
 
-    found: list[Salvaged] = field(default_factory=list)
-    elsewhere: list[tuple[int, int]] = field(default_factory=list)
+    ``found`` are the descriptors, ``elsewhere`` the places of sound ones that stand where no entry does: start and end.
+    """
 
-
-def scan(data: bytes, known: Mapping[bytes, Descriptor] = _NONE_KNOWN) -> Scan:
-    """Search a text; the time it takes grows with its length, whatever is in it. ``known`` are descriptors of sound
-    indexes, by their bytes: one that stands here too is held once."""
-    return _Search(data, known).run()
-
-
-class _Search:
-    """A search under way. ``_ends`` tells where values end that were taken out of broken objects."""
-
-    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor]) -> None:
+    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] = _NONE_KNOWN) -> None:
+        self.found: list[Salvaged] = []
+        self.elsewhere: list[tuple[int, int]] = []
         self._data, self._known = data, known
-        self._walker = Walker(data, self._shortcut)
-        self._result = Scan()
-        self._ends: dict[int, int] = {}
+        # The braces that a walk took for the beginning of an object, and where values end that were taken out of
+        # broken objects.
+        self._passed, self._ends = bytearray(len(data)), dict[int, int]()
         self._refused = 0
         self._after_index = False
         self._foreign_end = -1
+        self._run()
 
-    def run(self) -> Scan:
+    def _run(self) -> None:
         data, at, last = self._data, 0, _last_key(self._data)
-        while 0 <= (start := next_beginning(data, at)) <= last:
-            if self._walker.passed(start):
+        while (found := BEGINNING.search(data, at)) is not None and (start := found.start()) <= last:
+            if self._passed[start]:
                 at = self._ends.get(start, start + 1)
             elif (descriptor := self._shortcut(start)) is not None:
                 at = start + len(descriptor.raw)
                 self._take_lone(Whole(start, at, NO_KEYS, descriptor))
             else:
-                at = self._follow(self._walker.walk(start))
-        self._result.found.sort(key=lambda found: found.offset)
-        return self._result
+                at = self._follow(Walk(data, self._shortcut, self._passed, start))
+        self.found.sort(key=lambda found: found.offset)
 
     def _follow(self, walk: Walk) -> int:
         """Take what a walk found; gives where to search on."""
@@ -218,11 +209,11 @@ class _Search:
             descriptor, refusal = _judge(raw, strictly=self._refused < _MOST_REFUSED)
         if elsewhere:
             if descriptor is not None:
-                self._result.elsewhere.append((one.start, one.end))
+                self.elsewhere.append((one.start, one.end))
             return
         self._refused += descriptor is None
         if descriptor is not None or self._refused <= _MOST_REFUSED:
-            self._result.found.append(Salvaged(one.start, len(raw), raw, descriptor, refusal, self._after_index))
+            self.found.append(Salvaged(one.start, len(raw), raw, descriptor, refusal, self._after_index))
 
     def _shortcut(self, start: int) -> Descriptor | None:
         """The descriptor that begins here, if it is a sound one of the usual kind."""

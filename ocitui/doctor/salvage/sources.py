@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
-from typing import overload
 
 import msgspec
 
@@ -43,7 +42,7 @@ from ocitui.cache.records import Identity
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
 from ..check.index_checks import History
-from ..repair.snapshot import Snapshot
+from ..repair.steps import Snapshot
 from .rebuild import FoundEntry, NameHint, Statement, rebuild
 from .salvage import Salvage, readable, salvage
 
@@ -72,10 +71,6 @@ class ToldFact:
 
     what: str
     told: tuple[tuple[IndexSource, str], ...]
-
-    @property
-    def conflicting(self) -> bool:
-        return len({value for _, value in self.told}) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +126,7 @@ class JoinedEntry:
     @property
     def conflicts(self) -> tuple[ToldFact, ...]:
         """What the sources tell differently."""
-        return tuple(fact for fact in self.facts if fact.conflicting)
+        return tuple(fact for fact in self.facts if len({value for _, value in fact.told}) > 1)
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -140,7 +135,7 @@ class JoinedEntry:
             return ()
         if self.descriptor is None:
             return ("name", "descriptor")
-        return ("name",) if self.name is None and IndexSource.INDEX not in self.sources else ()
+        return ("name",) if self.name is None and self.left is None else ()
 
 
 def join(
@@ -170,7 +165,7 @@ def join(
     return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
 
 
-class JoinedEntries(Sequence[JoinedEntry]):
+class JoinedEntries:
     """The entries in the order of the new index, those that no descriptor can be made for included.
 
     There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without.
@@ -220,15 +215,7 @@ class JoinedEntries(Sequence[JoinedEntry]):
     def __iter__(self) -> Iterator[JoinedEntry]:
         return chain(map(self._named, range(len(self._keys))), self._others)
 
-    @overload
-    def __getitem__(self, at: int) -> JoinedEntry: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[JoinedEntry]: ...
-
-    def __getitem__(self, at: int | slice) -> JoinedEntry | list[JoinedEntry]:
-        if isinstance(at, slice):
-            return [self[position] for position in range(len(self))[at]]
+    def __getitem__(self, at: int) -> JoinedEntry:
         position, named = range(len(self))[at], len(self._keys)
         return self._named(position) if position < named else self._others[position - named]
 
@@ -275,22 +262,16 @@ class JoinedEntries(Sequence[JoinedEntry]):
         counts[IndexSource.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
         return counts
 
-    def bad(self) -> Iterator[int]:
-        """The positions of those whose files are not whole, or that have no name."""
-        for at, (digest, format_, _, _) in enumerate(self._keys):
-            found = self._files.get((digest, format_))
-            if found is None or found.problems or self._descriptors[at].image_name is None:
-                yield at
-        yield from (at for at, one in enumerate(self._others, len(self._keys)) if one.problems or one.name is None)
-
-    def remarkable(self) -> Iterator[int]:
-        """The positions of those of which there is something to be said."""
+    def bad(self, *, or_odd: bool = False) -> Iterator[int]:
+        """The positions of those whose files are not whole, or that have no name; with ``or_odd``, of all of which
+        there is something to be said."""
         for at, key in enumerate(self._keys):
             found = self._files.get(key[:2])
-            if found is None or found.problems or self._descriptors[at].image_name is None or self._differs(at, found):
+            is_bad = found is None or found.problems or self._descriptors[at].image_name is None
+            if is_bad or (or_odd and found is not None and self._differs(at, found)):
                 yield at
         for at, one in enumerate(self._others, len(self._keys)):
-            if one.problems or one.name is None or one.removed_by or one.conflicts:
+            if one.problems or one.name is None or (or_odd and (one.removed_by or one.conflicts)):
                 yield at
 
     def _differs(self, at: int, found: FoundEntry) -> bool:
@@ -315,9 +296,14 @@ class JoinedEntries(Sequence[JoinedEntry]):
     @cached_property
     def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
-        journal = (key for key in self._expected if key not in self._backup)
-        told = (IndexSource.INDEX, self._index), (IndexSource.BACKUP, self._backup), (IndexSource.JOURNAL, journal)
-        return {source: _names_by_file(keys) for source, keys in told}
+        journal = [key for key in self._expected if key not in self._backup]
+        names: dict[IndexSource, dict[FileKey, str]] = {}
+        for source, keys in zip(IndexSource, (self._index, self._backup, journal), strict=False):
+            of_source = names[source] = {}
+            for digest, format_, name, _ in keys:
+                before = of_source.get((digest, format_))
+                of_source[digest, format_] = name if before is None else f"{before}, {name}"
+        return names
 
     # One of them
 
@@ -363,14 +349,6 @@ class JoinedEntries(Sequence[JoinedEntry]):
         digest, format_, name = identity
         noted = self._noted.get((digest, format_))
         return JoinedEntry(digest, format_, name, None, None, (), noted=noted, removed_by=by.id)
-
-
-def _names_by_file(keys: Iterable[EntryKey]) -> dict[FileKey, str]:
-    """The names of each digest and format, in order."""
-    names = defaultdict[FileKey, list[str]](list)
-    for digest, format_, name, _ in keys:
-        names[digest, format_].append(name)
-    return {file: ", ".join(some) for file, some in names.items()}
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:

@@ -12,9 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
-from ocitui.doctor.assessment_texts import memory_warning
 from ocitui.text import clean
-from ocitui.words.lines import KEYS, Ways, markdown, said
+from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys

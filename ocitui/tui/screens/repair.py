@@ -14,7 +14,6 @@ from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.assessment_texts import bears_on
 from ocitui.doctor.findings import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, apply_plan
 from ocitui.doctor.repair.copies import copies_named
@@ -302,7 +301,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         live = self.session.live
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
-        self._assessment = assessment if assessment is not None and bears_on(assessment, report) else None
+        self._assessment = assessment if assessment is not None and assessment.bears_on(report) else None
         try:
             plan = await run_beside(lambda: self._make_plan(report, assessment))
         finally:
