@@ -53,14 +53,18 @@ _KEY_LABELS = {
 }
 
 
+_OTHER_KEYS = ("enter", "space", "tab", "shift+tab", "F2")
+
+
 def key_label(key: str) -> str:
     return _KEY_LABELS.get(key, key)
 
 
 def key_named(label: str) -> str:
-    """Textual's name of a key, by what is printed on it; of several, the first."""
-    first = label.split()[0]
-    return next((key for key, printed in _KEY_LABELS.items() if printed == first), first)
+    """Textual's name of a key, by what is printed on it; of several, the first. Empty for what is none."""
+    first = (label.split() or [""])[0]
+    key = next((key for key, printed in _KEY_LABELS.items() if printed == first), first)
+    return key if len(key) == 1 or key in _KEY_LABELS or key in _OTHER_KEYS or key.startswith("ctrl+") else ""
 
 
 _ALIASES = {

@@ -58,7 +58,8 @@ class OcituiApp(SessionApp):
         super().__init__(ansi_color=True)
         for theme in textual_themes():
             self.register_theme(theme)
-        self.theme = THEMES[session.options.theme or session.settings.theme or session.terminal.theme]
+        session.settings.theme = session.options.theme or session.settings.theme
+        self.theme = THEMES[session.settings.theme or session.terminal.theme]
         self.animation_level = "none"
         self._suspending = False
         session.live_changed, session.imports_changed = self._tell_live, self._tell_imports

@@ -7,16 +7,17 @@ file is written when an operator asks for it, and never else.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from ocitui.cache.files import read_bounded
 
 from .terminal import HOST_COLOURS, THEMES
 from .widgets.entry_columns import BY_NAME
 
 LAYOUTS = ("split", "table", "pane")
-_LARGEST = 1 << 16
+_LARGEST, _TOLD = 1 << 16, 5
 """Bytes: a file that is larger is none of ours."""
 
 
@@ -55,21 +56,20 @@ def read_settings(path: Path) -> tuple[ScreenSettings, str]:
     """What is kept there, and what is wrong with it; what is not understood counts as not said."""
     settings, odd = ScreenSettings(), list[str]()
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_LARGEST + 1)
-        if len(raw) > _LARGEST:
-            return settings, f"{path} is not read: it is larger than {_LARGEST} bytes"
-        kept = tomllib.loads(raw.decode())
+        text = read_bounded(path, _LARGEST).decode()
+        import tomllib  # few have such a file
+
+        kept = tomllib.loads(text)
     except FileNotFoundError:
         return settings, ""
-    except (OSError, ValueError) as error:
-        return settings, f"{path} is not read: {error}"
+    except (OSError, ValueError, RecursionError) as error:
+        return settings, f"{path} is not read: {getattr(error, 'strerror', None) or error}"
     for name, value in kept.items():
-        if type(value) is type(getattr(settings, name, None)) and value in _ALLOWED[name]:
+        if name in _ALLOWED and type(value) is type(getattr(settings, name)) and value in _ALLOWED[name]:
             setattr(settings, name, value)
         else:
             odd.append(name)
-    return settings, f"{path}: not understood: {', '.join(odd)}" if odd else ""
+    return settings, f"{path}: not understood: {', '.join(odd[:_TOLD])}" if odd else ""
 
 
 def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_the_index(condition: Condition, says: str) -> None:
 def test_lost_entries_a_reading_that_lasts_and_polling() -> None:
     assert slots(known(alarm="entries are gone"))[0] == "v  ✖ entries lost"
     assert slots(known(loaded=False))[::3] == ["v ? reading", ""]
-    assert slots(known(health=Health(Condition.SOUND, polling="no events")))[0] == "v ✓ in step, polling"[:19].rstrip()
+    assert slots(known(health=Health(Condition.SOUND, polling="no events")))[0] == "v ✓ in step, polls"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,9 @@ def test_lost_entries_a_reading_that_lasts_and_polling() -> None:
         (Counter(high=2, medium=1), "p ✗ 2 high ! 1 med", "p ✗ 2 high ! 1 medium"),
         (Counter(high=3, low=120), "p ✗ 3 high · 99+ low", "p ✗ 3 high · 99+ low"),
         (Counter(critical=1, high=120), "p ✖ 1 crit", "p ✖ 1 critical ✗ 99+ high"),
+        # What is milder is not told in place of what has no room.
+        (Counter(critical=1, high=120, medium=1), "p ✖ 1 crit", "p ✖ 1 critical ✗ 99+ high"),
+        (Counter(critical=10, high=12, medium=3), "p ✖ 10 crit", "p ✖ 10 critical ✗ 12 high"),
     ],
 )
 def test_the_problems(severities: Counter[str], narrow: str, wide: str) -> None:
@@ -118,10 +122,12 @@ def test_the_disk() -> None:
 def test_a_slot_has_no_more_than_its_room(width: int) -> None:
     found = itertools.product(Condition, SEVERITIES.values(), ROOM.values(), (0, 1016 << 20, 1016 * GIB), (True, False))
     for condition, severities, disk, trash, complete in found:
-        health = Health(condition)
+        health = Health(condition, polling="no events")
         live = known(health=health, severities=severities, disk=disk, trash=trash, complete=complete)
         text = "".join(part for part, _ in cells(health_parts(live, width)))
         assert len(text) <= width, text
+        shown = re.findall(r"(?:99\+|\d+) (crit|high|med|low)", text)
+        assert shown == ["crit", "high", "med", "low"][: len(shown)] or shown == ["high", "med", "low"][: len(shown)]
         for column, letter in zip(COLUMNS[width], "vpdt", strict=True):
             assert text[column - 1] == " ", text
             assert text[column] == (letter if letter != "d" or disk else " "), text

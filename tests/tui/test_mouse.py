@@ -6,9 +6,10 @@ from pathlib import Path
 
 from textual.widget import Widget
 
-from ocitui.tui.widgets.bars import HealthBar, KeyBar, TabBar
+from ocitui.tui.widgets.bars import HealthBar, KeyBar, StatusBar, TabBar
 from ocitui.tui.widgets.entry_pane import Tab
-from tests.tui.cache_support import make_cache
+from ocitui.tui.widgets.inputs import Question
+from tests.tui.cache_support import BUSYBOX, make_cache, packed_path
 from tests.tui.screen_support import Desk, desk
 
 
@@ -68,4 +69,45 @@ async def test_a_tab_that_is_left_before_it_is_filled(tmp_path: Path) -> None:
         one.pane.open_tab("manifest")
         one.pane.open_tab("problems")
         await one.settle()
+        assert one.app.fault is None
+
+
+async def test_room_without_a_key_presses_none(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, BUSYBOX).unlink()
+    async with desk(cache) as one:
+        await one.until(lambda: "plans what mends it" in one.status)
+        for kind in (StatusBar, HealthBar):
+            assert await one.pilot.click(one.main.query_one(kind), offset=(79, 0))
+            await one.rest()
+            assert one.top == "MainScreen"
+        await _click(one, StatusBar, "says what kratad does")
+        await one.until(lambda: one.top == "WhyScreen")
+
+
+async def test_keys_of_a_question_and_of_more_lines_are_pressed(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    packed_path(cache, BUSYBOX).unlink()
+    async with desk(cache) as one:
+        await one.open("d", "DeleteScreen")
+        await one.until(lambda: "nothing is changed" in one.status)
+        await _click(one, KeyBar, "Cancel")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: "M plans what mends" in one.bar_at("#coverage"))
+        await _click(one, KeyBar, "1-3")
+        await one.rest()
+        assert "no key" not in one.status
+        assert await one.pilot.click("#coverage", offset=(5, 1))
+        await one.until(lambda: one.top == "RepairScreen")
+
+
+async def test_a_name_that_looks_like_markup_is_shown(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("c", "MenuScreen")
+        await one.press("N")
+        await one.until(lambda: one.top == "FileNameScreen")
+        one.app.screen.query_one(Question).value = "/nowhere[/x]/[red]y"
+        await one.press("enter")
+        await one.until(lambda: "cannot write it" in one.text or "No such file" in one.text)
         assert one.app.fault is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,10 @@ def test_a_directory_of_settings_that_is_relative_is_ignored(monkeypatch: pytest
     [
         (b"theme = ", "is not read"),
         (b"theme = \xff", "is not read"),
-        (b'theme = "light"\n' + b"#" * (1 << 16), "it is larger than 65536 bytes"),
+        (b'theme = "light"\n' + b"#" * (1 << 16), "is not read: it has"),
+        (b"a = " + b"[" * 5000, "is not read"),
     ],
-    ids=["broken", "no UTF-8", "too large"],
+    ids=["broken", "no UTF-8", "too large", "too deep"],
 )
 def test_a_file_that_cannot_be_read_is_told(content: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
@@ -65,12 +67,20 @@ def test_what_is_odd_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
         "reverse": '"no"',
         "host_colour": '["blue"]',
         "colour": '"blue"',
+        "__doc__": '"x"',
     }
     for name, value in odd.items():
         path.write_text(f'{name} = {value}\nlayout = "table"\n')
         assert read_settings(path) == (ScreenSettings(layout="table"), f"{path}: not understood: {name}")
     path.write_text("".join(f"{name} = {value}\n" for name, value in odd.items()))
-    assert read_settings(path) == (ScreenSettings(), f"{path}: not understood: {', '.join(odd)}")
+    assert read_settings(path) == (ScreenSettings(), f"{path}: not understood: {', '.join([*odd][:5])}")
+
+
+def test_a_pipe_in_their_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settings.toml")
+    settings, odd = read_settings(tmp_path / "settings.toml")
+    assert settings == ScreenSettings()
+    assert "is not read" in odd
 
 
 def test_they_never_lie_in_the_cache(tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ async def test_k_keeps_how_it_looks_for_the_next_start(tmp_path: Path, monkeypat
     path = tmp_path / "config" / "ocitui" / "settings.toml"
     cache = make_cache(tmp_path / "image")
     async with desk(cache) as one:
-        await one.press("T", "H", "backslash", "less_than_sign", "s", "n")
+        await one.press("T", "H", "less_than_sign", "backslash", "s", "n")
         await one.until(lambda: one.table.rows.sort_column == "name")
         await one.open("s", "MenuScreen")
         await one.press("n")
@@ -132,7 +142,7 @@ async def test_settings_that_are_odd_are_told_when_the_screen_opens(
 
 async def test_the_layout_goes_round_and_enter_and_escape_work_in_each(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
-        for layout in (*LAYOUTS[1:], LAYOUTS[0]):
+        for layout in LAYOUTS[1:]:
             await one.press("backslash")
             await one.rest()
             assert one.session.settings.layout == layout
@@ -143,7 +153,10 @@ async def test_the_layout_goes_round_and_enter_and_escape_work_in_each(tmp_path:
             await one.press("escape")
             await one.until(lambda: one.table.display and one.app.focused is one.table, f"the table in {layout}")
             await one.press("j")
-        assert one.table.cursor_row == 3
+        assert one.table.cursor_row == 2
+        assert one.session.settings.layout == "split", "escape has left the pane"
+        assert one.table.display
+        assert one.pane.display
 
 
 @pytest.mark.parametrize(("size", "name", "other"), [(SMALL, "split", "wide_split"), (WIDE, "wide_split", "split")])
@@ -161,3 +174,36 @@ async def test_the_split_moves_within_bounds_and_for_its_width(
             assert getattr(one.pane.size, room) > 0
         assert seen[0] > seen[1] > 0
         assert getattr(one.session.settings, other) == getattr(ScreenSettings(), other)
+
+
+async def test_the_theme_that_was_asked_for_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    async with desk(make_cache(tmp_path / "image"), theme="light") as one:
+        await one.press("K")
+        await one.until(lambda: "the next start looks like this" in one.status)
+    assert read_settings(settings_path())[0].theme == "light"
+
+
+async def test_each_press_of_a_layout_is_seen(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+
+        def seen() -> tuple[bool, bool]:
+            return one.table.display, one.pane.display
+
+        async def pressed(*keys: str) -> tuple[bool, bool]:
+            await one.press(*keys)
+            await one.rest()
+            return seen()
+
+        both, table, pane = (True, True), (True, False), (False, True)
+        assert [await pressed("backslash") for _ in range(3)] == [table, pane, both]
+        await pressed("backslash", "backslash")
+        assert [await pressed("escape"), await pressed("backslash")] == [both, table]
+        assert [await pressed("enter"), await pressed("escape")] == [pane, table]
+        assert one.session.settings.layout == "table"
+        await pressed("enter")
+        assert await pressed("backslash") == both, "the pane was alone"
+        for key in ("tab", "2", "right_square_bracket", "greater_than_sign"):
+            await one.press("escape", "escape")
+            assert await pressed("backslash") == table
+            assert await pressed(key) == both, f"{key} is about the pane"

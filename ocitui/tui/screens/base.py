@@ -256,7 +256,7 @@ class ConfirmScreen(FullScreen[str | None]):
         """Say what can be answered to the plan as it is shown."""
         keys = [("y", self.verb)] if self.has_steps else []
         keys += [("w", "Wait")] if self._locked else []
-        self.show_keys([(f"[ {self.stay} ]", "enter"), *keys, *self.more_keys])
+        self.show_keys([("enter", self.stay), *keys, *self.more_keys])
         self.conclude(f"on {self.session.host}: {self.asked()}")
 
     @property

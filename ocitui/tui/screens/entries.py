@@ -154,15 +154,23 @@ class EntriesScreen(SessionScreen[None]):
     # The pane
 
     def action_show_tab(self, tab: Tab) -> None:
-        self.query_one(EntryPane).open_tab(tab)
+        self._with_pane().open_tab(tab)
 
     def action_next_tab(self) -> None:
-        self.query_one(EntryPane).step_tab(1)
+        self._with_pane().step_tab(1)
 
     def action_previous_tab(self) -> None:
-        self.query_one(EntryPane).step_tab(-1)
+        self._with_pane().step_tab(-1)
+
+    def _with_pane(self) -> EntryPane:
+        """The pane, beside the table that had all the room."""
+        if self.has_class("-table"):
+            self.session.settings.layout = "split"
+            self.remove_class("-table")
+        return self.query_one(EntryPane)
 
     def action_switch_focus(self) -> None:
+        self._with_pane()
         table = self.query_one(EntryTable)
         if table.has_focus:
             self.query_one(EntryPane).focus_view()
@@ -195,8 +203,9 @@ class EntriesScreen(SessionScreen[None]):
         if self._asking:
             self.end_asking(False)
         elif self.has_class("-whole"):
-            self.remove_class("-whole")
-            table.focus()
+            settings = self.session.settings
+            settings.layout = "split" if settings.layout == "pane" else settings.layout
+            self._lay_out()
         elif not table.has_focus:
             table.focus()
         elif table.filter_text:
@@ -207,8 +216,9 @@ class EntriesScreen(SessionScreen[None]):
 
     def action_layout(self) -> None:
         """Table and pane, the table alone, the pane alone."""
-        layouts = self.session.settings
-        layouts.layout = LAYOUTS[(LAYOUTS.index(layouts.layout) + 1) % len(LAYOUTS)]
+        settings = self.session.settings
+        now = "pane" if self.has_class("-whole") else settings.layout
+        settings.layout = LAYOUTS[(LAYOUTS.index(now) + 1) % len(LAYOUTS)]
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -222,6 +232,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def action_move_split(self, by: int) -> None:
         """Give the table more of the room, or with less than none the pane; for this width of the screen."""
+        self._with_pane()
         settings, name = self.session.settings, self._split
         setattr(settings, name, min(max(getattr(settings, name) + by, 20), 80))
         self._share_out()

@@ -14,6 +14,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
@@ -50,12 +51,13 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
         self._title, self._hint = title, hint
 
     def on_mount(self) -> None:
-        self.query_one(Vertical).border_title = self._title
+        # As it stands: a text there is markup otherwise.
+        self.query_one(Vertical).border_title = Content(clean(self._title))
         self.draw_status()
 
     def draw_status(self) -> None:
         for frame in self.query(Vertical):
-            frame.border_subtitle = clean(self.message or self._hint)
+            frame.border_subtitle = Content(clean(self.message or self._hint))
 
     def action_leave(self) -> None:
         self.dismiss(None)

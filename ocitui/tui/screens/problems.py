@@ -117,7 +117,6 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     ]
     subject: ClassVar[str] = "problems"
     shown_as = "the finding"
-    CSS = "ProblemsScreen #coverage { }"
 
     def __init__(self) -> None:
         super().__init__()

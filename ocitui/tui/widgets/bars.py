@@ -66,10 +66,11 @@ class Bar(Widget):
 
     def on_click(self, event: events.Click) -> None:
         """A click on a key, or on what stands behind it, presses it."""
-        if event.y or not self.lines:
+        if event.y >= len(self.lines):
             return
-        left = self.size.width - cell_len(_text(self.right))
-        cells, x = (self.right, event.x - left) if event.x >= left else (self.lines[0], event.x)
+        right = () if event.y else self.right
+        left = self.size.width - cell_len(_text(right))
+        cells, x = (right, event.x - left) if event.x >= left else (self.lines[event.y], event.x)
         pressed = ""
         for text, role in map(_cell, cells):
             if x < 0:
@@ -80,17 +81,21 @@ class Bar(Widget):
                 # A rule, or the room between two.
                 pressed = ""
             x -= cell_len(text)
-        if pressed:
-            self.app.simulate_key(key_named(pressed))
+        if x < 0 and (key := key_named(pressed)):
+            self.app.simulate_key(key)
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         right = () if y else self.right
         line, room = self.lines[y] if y < len(self.lines) else (), max(width - cell_len(_text(right)), 0)
-        cells = list[Cell]()
+        cells, rest = list[Cell](), cell_len(_text(line).rstrip())
+        # What follows where one text ends at the edge is cut too.
+        room -= len(mark := self.ellipsis if rest > room else "")
         for text, role in map(_cell, line):
-            cells.append((cut(text, room, self.ellipsis), role))
+            cells.append((cut(text, room, ""), role))
             room -= cell_len(cells[-1][0])
+        if mark:
+            cells.append((mark, cells[-1][1]))
         cells += [(" " * room, "plain"), *map(_cell, right)]
         return draw_cells(cells, self.surface, palette(self.app), width)
 
@@ -214,7 +219,7 @@ def _index_slot(live: LiveCache) -> list[Part]:
     wrong = _INDEX_WORDS.get(live.health.condition, "") or ("entries lost" if live.alarm else "")
     if wrong:
         return [_key("v", True), " ", (f" ✖ {wrong} ", "critical")]
-    said = "in step, polling" if live.health.polling else "index in step"
+    said = "in step, polls" if live.health.polling else "index in step"
     return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
 
 
@@ -226,8 +231,10 @@ def _problems_slot(live: LiveCache, wide: bool) -> list[Part]:
         if count := counts.get(severity, 0):
             many = "99+" if count > 99 else str(count)
             text = f"{sign} {many} {severity if wide else _SHORT.get(severity, severity)}"
-            if len(_text(parts)) + len(text) < room:
-                parts += [" ", (text, role)]
+            if len(_text(parts)) + len(text) >= room:
+                # What is milder does not stand for it.
+                break
+            parts += [" ", (text, role)]
     if not parts:
         parts = [" ", (GOOD, "good"), " no problems"] if live.complete else [" ", ("? looking", "muted")]
     return [_key("p", bool(counts)), *parts]
@@ -244,7 +251,8 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     full = cells if not free else min(round(share * cells), cells - 1)
     role: Role = "warn" if share >= _NEARLY_FULL else "gauge"
     gauge: list[Part] = [("━" * full, role), ("─" * (cells - full), "faint")]
-    percent: Part = (f" {share:.0%}", "warn" if share >= _NEARLY_FULL else "plain")
+    shown = share if not free else min(share, 0.99)
+    percent: Part = (f" {shown:.0%}", "warn" if share >= _NEARLY_FULL else "plain")
     return [("disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
 
 

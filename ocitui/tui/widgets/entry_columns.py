@@ -40,7 +40,8 @@ SEVERITIES: dict[str, Cell] = {
 
 
 class RowValues(NamedTuple):
-    """What a row shows of its entry, but its age; ``size`` is the packed file's."""
+    """What a row shows of its entry, but its age; ``size`` is the packed file's, ``deep`` how long ago all of it was
+    read."""
 
     name: str
     reference: str
@@ -51,9 +52,11 @@ class RowValues(NamedTuple):
     used: str
     resolves: str
     state: EntryState
+    deep: str
 
 
 def row_values(entries: Entries, position: int) -> RowValues:
+    state = entries.state(position)
     return RowValues(
         entries.name(position),
         entries.references[position] or "",
@@ -63,7 +66,8 @@ def row_values(entries: Entries, position: int) -> RowValues:
         entries.size(position),
         entries.used(position),
         entries.resolves(position),
-        entries.state(position),
+        state,
+        "" if state.checked is None else f"deep {age_of(state.checked)}",
     )
 
 
@@ -246,18 +250,14 @@ def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterato
     word = "not looked" if state.unknown else state.word
     if state.ok and "resolves" not in widths and row.resolves != "wins":
         (sign, word), role = _RESOLVES[row.resolves], "muted"
-    elif state.ok and "checked" not in widths and state.checked is not None:
-        word = f"deep {age_of(state.checked)}"
+    elif state.ok and "checked" not in widths:
+        word = row.deep or word
     yield sign, role
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
 
 
 def _draw_checked(row: RowValues, room: int, _: object) -> Iterator[Cell]:
-    state = row.state
-    text = state.depth or "-"
-    if state.checked is not None:
-        text = f"deep {age_of(state.checked)}"
-    yield fit(text, room, right=True), "muted"
+    yield fit(row.deep or row.state.depth or "-", room, right=True), "muted"
 
 
 def _sign(state: EntryState) -> Cell:
@@ -273,7 +273,7 @@ _DRAWN: dict[str, Drawn] = {
     "digest": lambda row, room, _: [(fit(clean(short_digest(row.digest)), room), "muted")],
     "platform": lambda row, room, _: [(fit(clean(row.platform), room), "muted")],
     "format": lambda row, room, _: [
-        (fit(clean(row.format if room >= 8 else _SHORT_FORMATS.get(row.format, row.format)), room, ""), "plain")
+        (fit(clean(row.format if room >= 8 else _SHORT_FORMATS.get(row.format, row.format)), room), "plain")
     ],
     "size": _draw_size,
     "used": lambda row, room, _: [(fit(clean(_devices(row.used)), room), "zone")],
