@@ -396,3 +396,13 @@ async def test_the_wheel_scrolls_and_leaves_the_cursor() -> None:
         assert names(table) == top
         await pilot.press("down")
         assert names(table)[1] == "image000010"
+
+
+async def test_how_long_ago_a_row_was_checked_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = 1_700_000_000
+    monkeypatch.setattr("ocitui.text.time", lambda: checked + 60.0)
+    app = TableApp([make_entry(1, state=EntryState("ok", None, Depth.DEEP, checked))])
+    async with app.run_test(size=(80, 24)):
+        assert "deep 1m" in line(app.table, 1)
+        monkeypatch.setattr("ocitui.text.time", lambda: checked + 40 * 86_400.0)
+        assert "deep 5w" in line(app.table, 1)
