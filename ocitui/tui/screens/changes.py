@@ -234,6 +234,9 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
         def chosen(transaction_id: str | None) -> None:
             if transaction_id:
                 self.dismiss(transaction_id)
+            else:
+                # What was emptied or restored there is another state here.
+                self._read()
 
         self.app.push_screen(TrashScreen(), chosen)
 
