@@ -62,6 +62,17 @@ async def test_the_newest_first_and_what_left_the_index(size: tuple[int, int], t
         await one.until(lambda: len(rows(one)) == 3 and f"+ {NGINX.name}" in one.lines, "what came back")
 
 
+async def test_a_row_that_is_too_long_ends_with_the_mark_of_a_cut_before_its_size(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", [LONG]), (48, 24)) as one:
+        await one.session.cache.delete([(LONG.digest, "squashfs")])
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: len(rows(one)) == 1)
+        [row] = [line for line in one.text.split("\n") if "− delete" in line]
+        text = row.partition(right(one)[0])[0].rstrip()
+        assert text.endswith("…"), row
+        assert rows(one)[0].startswith(text.removeprefix(">").removeprefix("▸").strip(" …"))
+
+
 async def test_it_is_filtered_by_name_by_kind_and_by_who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         really = one.session.cache.transactions
