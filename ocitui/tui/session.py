@@ -5,6 +5,7 @@ The cache and what is known of it, imports, and what may be done now. A screen n
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -129,7 +130,9 @@ class Session:
             transactions = await self.cache.transactions()
         except CacheError as error:
             return [Line(error.one_line, kind="bad")]
-        return history([one for one in transactions if entry.digest in one.image_digests], entry)
+        # A record may be of very many images.
+        of_it = await asyncio.to_thread(lambda: [one for one in transactions if entry.digest in one.image_digests])
+        return history(of_it, entry)
 
     def daemon_state(self, known: int | None = None) -> DaemonState:
         """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""

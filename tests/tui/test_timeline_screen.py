@@ -157,6 +157,32 @@ async def test_what_was_emptied_from_it_is_told_on_the_way_back(tmp_path: Path) 
         assert "what they moved to the trash: 0B" in one.status
 
 
+async def test_long_records_are_read_beside_the_keys_and_searched_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, searched = Counter[str](), Counter[str]()
+
+    def row(transaction: Transaction, first: bool) -> PickRow:
+        drawn[threading.current_thread().name] += 1
+        return timeline_row(transaction, first)
+
+    def text(transaction: Transaction) -> str:
+        searched[transaction.id] += 1
+        return _searched(transaction)
+
+    monkeypatch.setattr(changes, "timeline_row", row)
+    monkeypatch.setattr(changes, "_searched", text)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        assert not searched
+        await filtered(one, "nginx", 1)
+        await filtered(one, "tea", 1)
+        await filtered(one, "", 2)
+    assert list(searched.values()) == [1, 1]
+    assert drawn
+    assert "MainThread" not in drawn
+
+
 async def test_the_history_of_an_entry_is_its_own(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image"), WIDE) as one:
         await one.press("6")
@@ -171,3 +197,20 @@ async def test_the_history_of_an_entry_is_its_own(tmp_path: Path) -> None:
         await one.until(lambda: "delete" in one.text and "undo" in one.text, "what was done to it")
         await one.press("k")
         await one.until(lambda: "nothing was done to it here" in one.text, "another one's")
+
+
+async def test_the_history_is_made_beside_the_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, really = set[str](), Transaction.image_digests.fget
+    assert really is not None
+
+    def digests(transaction: Transaction) -> list[str]:
+        threads.add(threading.current_thread().name)
+        return list(really(transaction))
+
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        monkeypatch.setattr(Transaction, "image_digests", property(digests))
+        await one.press("6")
+        await one.until(lambda: "nothing was done to it here" in one.text)
+    assert threads
+    assert "MainThread" not in threads
