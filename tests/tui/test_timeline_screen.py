@@ -157,6 +157,32 @@ async def test_what_was_emptied_from_it_is_told_on_the_way_back(tmp_path: Path) 
         assert "what they moved to the trash: 0B" in one.status
 
 
+@pytest.mark.parametrize("way", ["tab", "click"])
+async def test_a_filter_that_is_left_without_enter_stays_and_the_keys_work(tmp_path: Path, way: str) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        await one.press("slash", *"tea")
+        if way == "tab":
+            await one.press("tab")
+        else:
+            await one.pilot.click(PickList, offset=(5, 1))
+        await one.until(lambda: len(rows(one)) == 1 and "1 of 2 transactions with 'tea'" in one.status)
+        assert not one.app.screen.query_one(OneLineQuestion).display
+        await one.open("u", "UndoScreen")
+
+
+async def test_a_terminal_that_is_not_looked_at_leaves_the_question_open(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        await one.press("slash", *"te")
+        one.app.post_message(AppBlur())
+        await one.until(lambda: one.app.focused is None)
+        one.app.post_message(AppFocus())
+        await one.until(lambda: one.focused == "OneLineQuestion")
+        await one.press("a", "enter")
+        await one.until(lambda: "1 of 2 transactions with 'tea'" in one.status)
+
+
 async def test_long_records_are_read_beside_the_keys_and_searched_once_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

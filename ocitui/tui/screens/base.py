@@ -192,14 +192,15 @@ class AskingScreen(ListScreen[R, Row]):
 
     def _end_asking(self, keep: bool) -> None:
         question = self.query_one(OneLineQuestion)
+        if self.focused is question:
+            self.set_focus(self.query_one(PickList))
         question.close()
-        self.set_focus(self.query_one(PickList))
         text = question.value.strip()
         if keep and (text or self.takes_nothing):
             self.answered(text)
 
     def answered(self, text: str) -> None:
-        """Enter was pressed."""
+        """Enter was pressed, or the keys went elsewhere."""
         raise AssertionError("a screen of its own says this")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -349,12 +349,6 @@ class EntriesScreen(SessionScreen[None]):
         event.stop()
         event.prevent_default()
 
-    @on(Input.Blurred, "#ask")
-    def _ask_left(self) -> None:
-        """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
-        if self._asking and self.app.app_focus:
-            self.end_asking(True, focus=False)
-
     @on(Input.Changed, "#ask")
     def _ask_changed(self, event: Input.Changed) -> None:
         if self._asking == "filter":
@@ -372,7 +366,7 @@ class EntriesScreen(SessionScreen[None]):
             table.placeholder = self._placeholder()
         self.say("")
 
-    def end_asking(self, keep: bool, *, focus: bool = True) -> None:
+    def end_asking(self, keep: bool) -> None:
         """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
@@ -381,7 +375,7 @@ class EntriesScreen(SessionScreen[None]):
             self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
             view.search(self._question.value)
-        if focus:
+        if self.focused is self._question:
             self.set_focus(table if asking == "filter" else view)
         self._question.close()
 

@@ -40,7 +40,10 @@ class Question(Input):
 
 
 class OneLineQuestion(Question):
-    """A question that is there while it is open; enter and escape end it at once, before the next key is looked at."""
+    """A question that is there while it is open; enter and escape end it at once, before the next key is looked at.
+
+    Where the keys go elsewhere it is answered with what was typed; a terminal that is not looked at changes nothing.
+    """
 
     DEFAULT_CSS = """
     OneLineQuestion {
@@ -80,6 +83,11 @@ class OneLineQuestion(Question):
             event.stop()
             event.prevent_default()
             self._ended(event.key == "enter")
+
+    def on_blur(self) -> None:
+        # It may have been asked anew by now.
+        if self.open and self.app.app_focus and self.screen.focused is not self:
+            self._ended(True)
 
 
 class Choice(Widget, can_focus=True):
