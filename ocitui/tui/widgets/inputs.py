@@ -16,6 +16,8 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
 
+from ocitui.text import clean
+
 from ..terminal import Role, palette
 
 
@@ -190,11 +192,12 @@ def complete_path(value: str) -> str | None:
     folder, slash, start = value.rpartition("/")
     place = os.path.expanduser(f"{folder}/") if slash else "."
     try:
-        names = sorted(name for name in os.listdir(place) if start and name.startswith(start))
+        found = os.listdir(place) if start else []
     except OSError:
         return None
-    if not names:
+    # A field shows what it is offered as it is.
+    first = min((name for name in found if name.startswith(start) and clean(name) == name), default=None)
+    if first is None:
         return None
-    end = "/" if os.path.isdir(os.path.join(place, names[0])) else ""
-    found = f"{folder}{slash}{names[0]}{end}"
-    return found if found != value else None
+    path = f"{folder}{slash}{first}{'/' if os.path.isdir(os.path.join(place, first)) else ''}"
+    return path if path != value else None
