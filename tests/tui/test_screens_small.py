@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from textual.containers import Vertical
 
 from ocitui.cache import Condition, PackerCache, TransactionState
 from ocitui.cache.files import OWN_NAME
@@ -14,11 +15,12 @@ from ocitui.doctor.assessment import HEADLINES
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.screens.import_image import ImportScreen
 from ocitui.tui.terminal import to_ascii
 from ocitui.tui.widgets.bars import Bar, TroubleBar
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_columns import cut
-from ocitui.tui.widgets.lines import LinesView, PickList
+from ocitui.tui.widgets.lines import LinesView, PickList, PickRow
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -126,6 +128,25 @@ async def test_names_and_labels_are_cut_with_a_mark(tmp_path: Path, ascii: bool)
         path = drawn(one)[0]
         assert f"{mark}/" in path or str(one.session.directory) in path
         assert "image" in path
+
+
+@pytest.mark.parametrize("key", ["s", "colon"])
+async def test_a_menu_stays_on_the_screen(tmp_path: Path, key: str) -> None:
+    for size in ((40, 10), SMALL):
+        async with desk(make_cache(tmp_path / f"image{size[1]}"), size) as one:
+            await one.press(key)
+            await one.until(lambda: one.top in ("MenuScreen", "CommandScreen"))
+            await one.press("up")
+            await one.rest()
+            screen = one.app.screen
+            frame, listed = screen.query_one(Vertical).region, screen.query_one(PickList).region
+            assert screen.region.contains_region(frame), frame
+            assert frame.shrink((1, 1, 1, 1)).contains_region(listed), (frame, listed)
+            assert listed.height <= 11
+            view = screen.query_one(PickList)
+            await one.press("down", *["down"] * len(view.rows))
+            await one.rest()
+            assert f"▸ {view.rows[-1].text[:9]}" in one.text
 
 
 async def test_one_sign_is_the_mark_everywhere(tmp_path: Path) -> None:
