@@ -146,6 +146,7 @@ class ImportScreen(FullScreen[str | None]):
         Binding("f2", "more", "More options", show=False),
     ]
     AUTO_FOCUS = "#source"
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (18, "-high")]
     subject: ClassVar[str] = "import"
     keys, always = _KEYS, TYPED_INTO
 
@@ -296,9 +297,8 @@ class ImportScreen(FullScreen[str | None]):
         self.conclude(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
-        images = self.query_one(PickList)
-        images.set_rows(rows)
-        images.set_class(bool(rows), "-shown")
+        self.query_one(PickList).set_rows(rows)
+        self.set_class(bool(rows), "-images")
 
     @on(PickList.Picked)
     def _picked(self) -> None:
