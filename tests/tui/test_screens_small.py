@@ -169,6 +169,27 @@ async def test_the_import_form_leaves_room_for_what_is_asked(tmp_path: Path, hei
         assert not several or "image 0" in one.text
 
 
+async def test_too_small_a_screen_says_so_whatever_it_is_and_does_nothing(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("d", "DeleteScreen")
+        await one.until(lambda: "before y" in one.status)
+        await one.pilot.resize_terminal(20, 5)
+        await one.until(lambda: drawn(one)[0].rstrip() == "too small; q quits")
+        assert not any(line.strip() for line in drawn(one)[1:])
+        await one.press("y")
+        await one.rest()
+        assert one.table.total == 7
+        await one.pilot.resize_terminal(*SMALL)
+        await one.until(lambda: "host7" in drawn(one)[0] and one.focused == "LinesView", "the keys work as before")
+        assert "too small" not in one.text
+        await one.press("y")
+        await one.until(lambda: one.table.total == 6)
+        await one.pilot.resize_terminal(20, 5)
+        await one.until(lambda: "too small" in one.text)
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: drawn(one)[0].rstrip() == "too small; q quits", "one that is opened on it")
+
+
 async def test_one_sign_is_the_mark_everywhere(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", [TEA, BUSYBOX])
     (cache / f"sha256:{'0' * 64}.squashfs").write_bytes(b"hsqs")

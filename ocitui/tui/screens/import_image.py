@@ -130,6 +130,7 @@ def _size(text: str) -> int | None:
 
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
+_HEIGHTS = [(0, "-low"), (18, "-high")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
@@ -146,7 +147,7 @@ class ImportScreen(FullScreen[str | None]):
         Binding("f2", "more", "More options", show=False),
     ]
     AUTO_FOCUS = "#source"
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (18, "-high")]
+    VERTICAL_BREAKPOINTS = _HEIGHTS
     subject: ClassVar[str] = "import"
     keys, always = _KEYS, TYPED_INTO
 
