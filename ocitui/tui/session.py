@@ -5,6 +5,7 @@ The cache and what is known of it, imports, and what may be done now. A screen n
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -29,6 +30,7 @@ from .actions import BY_NAME
 from .live import LiveCache, LiveChange
 from .settings import ScreenSettings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
+from .widgets.bars import Bar
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -129,7 +131,9 @@ class Session:
             transactions = await self.cache.transactions()
         except CacheError as error:
             return [Line(error.one_line, kind="bad")]
-        return history([one for one in transactions if entry.digest in one.image_digests], entry)
+        # A record may be of very many images.
+        of_it = await asyncio.to_thread(lambda: [one for one in transactions if entry.digest in one.image_digests])
+        return history(of_it, entry)
 
     def daemon_state(self, known: int | None = None) -> DaemonState:
         """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
@@ -198,6 +202,15 @@ class SessionApp(App[int], inherit_bindings=False):
         self.workers.cancel_group(self, "check")
 
 
+class TooSmall(Bar):
+    """All that is seen of a screen with less room than it needs."""
+
+    lines = (("too small; q quits",),)
+
+
+_SMALLEST = (40, 10)
+
+
 class SessionScreen(Screen[R]):
     """A screen that asks the session for all that it shows, and is dismissed once, when no other stands above it."""
 
@@ -209,6 +222,23 @@ class SessionScreen(Screen[R]):
     @property
     def session(self) -> Session:
         return self.app.session
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether all that is seen of it is that it is too small."""
+        return self.has_class("-tiny")
+
+    @on(events.Resize)
+    def _hide_what_has_no_room(self, event: events.Resize) -> None:
+        was, (width, height) = self.is_tiny, event.size
+        self.set_class(bool(self.query(TooSmall)) and (width < _SMALLEST[0] or height < _SMALLEST[1]), "-tiny")
+        if was and not self.is_tiny:
+            self.call_after_refresh(self.give_keys)
+
+    def give_keys(self) -> None:
+        """What had the keys was hidden, and lost them."""
+        if self.focused is None and self.AUTO_FOCUS:
+            self.query(self.AUTO_FOCUS).first().focus()
 
     @property
     def is_current(self) -> bool:

@@ -272,6 +272,16 @@ def test_sources_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {text: complete_source(text) for text in begun} == begun
 
 
+def test_a_name_that_a_terminal_would_obey_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lay\x1b[2J", "lay\x9b2J", "layout"):
+        (tmp_path / name).touch()
+    assert complete_source("lay") == "layout"
+    assert complete_source("oci:./lay") == "oci:./layout"
+    (tmp_path / "layout").unlink()
+    assert complete_source("lay") is None
+
+
 async def test_a_completed_path_is_taken_with_an_arrow(tmp_path: Path) -> None:
     layout_with_names(tmp_path / "layout", ALPINE)
     async with desk(make_cache(tmp_path / "image")) as one:

@@ -45,6 +45,13 @@ async def _begin_stalled(one: Desk, registry: FaultyRegistry) -> None:
     await one.until(lambda: any(job.progress.done > 60_000 for job in one.session.imports.jobs), "half of it")
 
 
+async def test_where_there_is_no_import_its_key_is_told_and_works(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("I", "ImportsScreen")
+        await one.until(lambda: one.lines == "i begins an import")
+        await one.open("i", "ImportScreen")
+
+
 @pytest.mark.parametrize("size", [SMALL, WIDE])
 async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int, int]) -> None:
     cache = make_cache(tmp_path / "image")

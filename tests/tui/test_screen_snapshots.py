@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
-from ocitui.cache import list_backups
+from ocitui.cache import Transaction, list_backups
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.screens.changes import TimelineScreen
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
@@ -107,12 +107,17 @@ async def _timeline(one: Desk, cache: Path) -> None:
     await one.until(lambda: "2 transactions" in one.status)
     screen = one.app.screen
     assert isinstance(screen, TimelineScreen)
-    told = (
+    told = [
         replace(done, id=f"00000{number}-5f3c", started=float(MODIFIED), by="ocitui (process 812, alice as root@host7)")
         for number, done in enumerate(screen._transactions.values(), 1)
-    )
-    screen._transactions = {done.id: done for done in told}
-    screen._show()
+    ]
+
+    async def transactions() -> list[Transaction]:
+        return told
+
+    one.session.cache.transactions = transactions  # type: ignore[method-assign]
+    screen._read()
+    await one.until(lambda: "000001-5f3c" in one.lines)
     await one.press("j")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from textual.containers import Vertical
 
 from ocitui.cache import Condition, PackerCache, TransactionState
 from ocitui.cache.files import OWN_NAME
@@ -14,11 +15,12 @@ from ocitui.doctor.assessment import HEADLINES
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.screens.import_image import ImportScreen
 from ocitui.tui.terminal import to_ascii
 from ocitui.tui.widgets.bars import Bar, TroubleBar
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_columns import cut
-from ocitui.tui.widgets.lines import LinesView, PickList
+from ocitui.tui.widgets.lines import LinesView, PickList, PickRow
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -126,6 +128,66 @@ async def test_names_and_labels_are_cut_with_a_mark(tmp_path: Path, ascii: bool)
         path = drawn(one)[0]
         assert f"{mark}/" in path or str(one.session.directory) in path
         assert "image" in path
+
+
+@pytest.mark.parametrize("key", ["s", "colon"])
+async def test_a_menu_stays_on_the_screen(tmp_path: Path, key: str) -> None:
+    for size in ((40, 10), SMALL):
+        async with desk(make_cache(tmp_path / f"image{size[1]}"), size) as one:
+            await one.press(key)
+            await one.until(lambda: one.top in ("MenuScreen", "CommandScreen"))
+            await one.press("up")
+            await one.rest()
+            screen = one.app.screen
+            frame, listed = screen.query_one(Vertical).region, screen.query_one(PickList).region
+            assert screen.region.contains_region(frame), frame
+            assert frame.shrink((1, 1, 1, 1)).contains_region(listed), (frame, listed)
+            assert listed.height <= 11
+            view = screen.query_one(PickList)
+            await one.press("down", *["down"] * len(view.rows))
+            await one.rest()
+            assert f"▸ {view.rows[-1].text[:9]}" in one.text
+
+
+@pytest.mark.parametrize("height", [10, 13, 17, 18, 24])
+@pytest.mark.parametrize("several", [False, True])
+async def test_the_import_form_leaves_room_for_what_is_asked(tmp_path: Path, height: int, several: bool) -> None:
+    async with desk(make_cache(tmp_path / "image"), (80, height)) as one:
+        await one.open("i", "ImportScreen")
+        await one.press("f2")
+        screen = one.app.screen
+        assert isinstance(screen, ImportScreen)
+        if several:
+            screen._show_images([PickRow(str(number), f"image {number}") for number in range(9)])
+        screen.conclude("nothing is changed before y")
+        await one.rest()
+        assert drawn(one)[-2].strip() == "nothing is changed before y"
+        assert "F2 More" in drawn(one)[-1]
+        assert one.app.focused is not None
+        assert screen.query_one("#form").region.contains_region(one.app.focused.region), "what is typed is seen"
+        assert "enter looks at the source" in one.text
+        assert not several or "image 0" in one.text
+
+
+async def test_too_small_a_screen_says_so_whatever_it_is_and_does_nothing(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("d", "DeleteScreen")
+        await one.until(lambda: "before y" in one.status)
+        await one.pilot.resize_terminal(20, 5)
+        await one.until(lambda: drawn(one)[0].rstrip() == "too small; q quits")
+        assert not any(line.strip() for line in drawn(one)[1:])
+        await one.press("y")
+        await one.rest()
+        assert one.table.total == 7
+        await one.pilot.resize_terminal(*SMALL)
+        await one.until(lambda: "host7" in drawn(one)[0] and one.focused == "LinesView", "the keys work as before")
+        assert "too small" not in one.text
+        await one.press("y")
+        await one.until(lambda: one.table.total == 6)
+        await one.pilot.resize_terminal(20, 5)
+        await one.until(lambda: "too small" in one.text)
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: drawn(one)[0].rstrip() == "too small; q quits", "one that is opened on it")
 
 
 async def test_one_sign_is_the_mark_everywhere(tmp_path: Path) -> None:

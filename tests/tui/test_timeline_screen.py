@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from textual.events import AppBlur, AppFocus
 
 from ocitui.cache import Transaction
-from ocitui.tui.widgets.lines import PickList
-from tests.tui.cache_support import NGINX, TEA, make_cache, packed_path
+from ocitui.tui.screens import changes
+from ocitui.tui.screens.changes import _searched, timeline_row
+from ocitui.tui.widgets.inputs import OneLineQuestion
+from ocitui.tui.widgets.lines import PickList, PickRow
+from tests.tui.cache_support import NGINX, TEA, Image, make_cache, packed_path
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
+
+LONG = Image(f"registry.corp.example.com/platform/{'web' * 9}:2024.06")
 
 
 def rows(one: Desk) -> list[str]:
@@ -52,7 +60,17 @@ async def test_the_newest_first_and_what_left_the_index(size: tuple[int, int], t
         await one.press("escape")
         await one.open("t", "TimelineScreen")
         await one.until(lambda: len(rows(one)) == 3 and f"+ {NGINX.name}" in one.lines, "what came back")
-        assert all(len(line) == size[0] for line in one.text.split("\n"))
+
+
+async def test_a_row_that_is_too_long_ends_with_the_mark_of_a_cut_before_its_size(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", [LONG]), (48, 24)) as one:
+        await one.session.cache.delete([(LONG.digest, "squashfs")])
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: len(rows(one)) == 1)
+        [row] = [line for line in one.text.split("\n") if "− delete" in line]
+        text = row.partition(right(one)[0])[0].rstrip()
+        assert text.endswith("…"), row
+        assert rows(one)[0].startswith(text.removeprefix(">").removeprefix("▸").strip(" …"))
 
 
 async def test_it_is_filtered_by_name_by_kind_and_by_who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +141,74 @@ async def test_the_trash_is_reached_from_it_and_what_is_undone_there_is_asked_ab
         await one.open("escape", "MainScreen")
 
 
+async def test_what_was_emptied_from_it_is_told_on_the_way_back(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        await one.open("t", "TimelineScreen")
+        await one.until(lambda: "done; u undoes it" in one.lines)
+        await one.open("X", "TrashScreen")
+        await one.until(lambda: len(rows(one)) == 4)
+        await one.press("e")
+        await one.until(lambda: one.top == "EmptyTrashScreen" and "nothing brings them back" in one.status)
+        await one.press("y")
+        await one.until(lambda: "free again" in one.status)
+        await one.open("escape", "TimelineScreen")
+        await one.until(lambda: "removed from the trash since, for good" in one.lines.replace("\n", " "))
+        assert "what they moved to the trash: 0B" in one.status
+
+
+@pytest.mark.parametrize("way", ["tab", "click"])
+async def test_a_filter_that_is_left_without_enter_stays_and_the_keys_work(tmp_path: Path, way: str) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        await one.press("slash", *"tea")
+        if way == "tab":
+            await one.press("tab")
+        else:
+            await one.pilot.click(PickList, offset=(5, 1))
+        await one.until(lambda: len(rows(one)) == 1 and "1 of 2 transactions with 'tea'" in one.status)
+        assert not one.app.screen.query_one(OneLineQuestion).display
+        await one.open("u", "UndoScreen")
+
+
+async def test_a_terminal_that_is_not_looked_at_leaves_the_question_open(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        await one.press("slash", *"te")
+        one.app.post_message(AppBlur())
+        await one.until(lambda: one.app.focused is None)
+        one.app.post_message(AppFocus())
+        await one.until(lambda: one.focused == "OneLineQuestion")
+        await one.press("a", "enter")
+        await one.until(lambda: "1 of 2 transactions with 'tea'" in one.status)
+
+
+async def test_long_records_are_read_beside_the_keys_and_searched_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, searched = Counter[str](), Counter[str]()
+
+    def row(transaction: Transaction, first: bool) -> PickRow:
+        drawn[threading.current_thread().name] += 1
+        return timeline_row(transaction, first)
+
+    def text(transaction: Transaction) -> str:
+        searched[transaction.id] += 1
+        return _searched(transaction)
+
+    monkeypatch.setattr(changes, "timeline_row", row)
+    monkeypatch.setattr(changes, "_searched", text)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await two_deleted(one)
+        assert not searched
+        await filtered(one, "nginx", 1)
+        await filtered(one, "tea", 1)
+        await filtered(one, "", 2)
+    assert list(searched.values()) == [1, 1]
+    assert drawn
+    assert "MainThread" not in drawn
+
+
 async def test_the_history_of_an_entry_is_its_own(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image"), WIDE) as one:
         await one.press("6")
@@ -137,3 +223,19 @@ async def test_the_history_of_an_entry_is_its_own(tmp_path: Path) -> None:
         await one.until(lambda: "delete" in one.text and "undo" in one.text, "what was done to it")
         await one.press("k")
         await one.until(lambda: "nothing was done to it here" in one.text, "another one's")
+
+
+async def test_the_history_is_made_beside_the_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, really = set[str](), vars(Transaction)["image_digests"]
+
+    def digests(transaction: Transaction) -> list[str]:
+        threads.add(threading.current_thread().name)
+        return list(really.fget(transaction))
+
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.session.cache.delete([(TEA.digest, "squashfs")])
+        monkeypatch.setattr(Transaction, "image_digests", property(digests))
+        await one.press("6")
+        await one.until(lambda: "nothing was done to it here" in one.text)
+    assert threads
+    assert "MainThread" not in threads

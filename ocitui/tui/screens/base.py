@@ -15,7 +15,7 @@ from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.text import clean
 from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
 
-from ..session import SessionScreen
+from ..session import SessionScreen, TooSmall
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
@@ -54,6 +54,7 @@ class FullScreen(SessionScreen[R]):
     _keys_now: Keys = ()
 
     def compose(self) -> ComposeResult:
+        yield TooSmall()
         yield HeaderBar()
         yield HealthBar()
         yield from self.compose_body()
@@ -192,14 +193,15 @@ class AskingScreen(ListScreen[R, Row]):
 
     def _end_asking(self, keep: bool) -> None:
         question = self.query_one(OneLineQuestion)
+        if self.focused is question:
+            self.set_focus(self.query_one(PickList))
         question.close()
-        self.set_focus(self.query_one(PickList))
         text = question.value.strip()
         if keep and (text or self.takes_nothing):
             self.answered(text)
 
     def answered(self, text: str) -> None:
-        """Enter was pressed."""
+        """Enter was pressed, or the keys went elsewhere."""
         raise AssertionError("a screen of its own says this")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -317,7 +319,7 @@ class ConfirmScreen(FullScreen[str | None]):
             self._act()
 
     def _may_act(self) -> bool:
-        if not self._ready or self._acting:
+        if not self._ready or self._acting or self.is_tiny:
             return False
         return not self.writes or self.may(self.action)
 

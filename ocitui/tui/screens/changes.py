@@ -192,35 +192,44 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
 
     def begin(self) -> None:
         self._transactions: dict[str, Transaction] = {}
-        self._wanted = ""
+        self._texts: dict[str, str] = {}
+        self._wanted = self._shown = ""
         self._read()
 
-    @work
+    @work(group="read", exclusive=True)
     async def _read(self) -> None:
+        wanted = self._wanted
         try:
             transactions = await self.session.cache.transactions()
         except CacheError as error:
+            self._wanted = self._shown
             self.say_error(error)
             return
-        self._transactions = {one.id: one for one in transactions}
-        self._show()
-
-    def _show(self) -> None:
-        shown = [one for one in self._transactions.values() if self._wanted.lower() in _searched(one)]
-        days = [timestamp(one.started)[:10] for one in shown]
-        firsts = (not at or day != days[at - 1] for at, day in enumerate(days))
-        self.show_rows(timeline_row(one, first) for one, first in zip(shown, firsts, strict=True))
+        rows, size = await asyncio.to_thread(self._rows, transactions, wanted.lower())
+        self._transactions, self._shown = {one.id: one for one in transactions}, wanted
+        self.show_rows(rows)
         self._draw_detail()
-        size = human_size(sum(one.bytes_in_trash for one in self._transactions.values()))
-        count = counted(len(self._transactions), "transaction")
-        if self._wanted:
-            count = f"{len(shown)} of {count} with {clean(self._wanted)!r}"
-        self.stand(f"{count}; what they moved to the trash: {size}" if self._transactions else "no transaction yet")
+        count = counted(len(transactions), "transaction")
+        if wanted:
+            count = f"{len(rows)} of {count} with {clean(wanted)!r}"
+        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+
+    def _rows(self, transactions: Sequence[Transaction], wanted: str) -> tuple[list[PickRow], str]:
+        """The rows of those with what is ``wanted``, and the size of all; in a thread, as there may be long records."""
+        shown = [one for one in transactions if not wanted or wanted in self._text(one)]
+        days = [timestamp(one.started)[:10] for one in shown]
+        rows = [timeline_row(one, not at or days[at] != days[at - 1]) for at, one in enumerate(shown)]
+        return rows, human_size(sum(one.bytes_in_trash for one in transactions))
+
+    def _text(self, transaction: Transaction) -> str:
+        if transaction.id not in self._texts:
+            self._texts[transaction.id] = _searched(transaction)
+        return self._texts[transaction.id]
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
         one = self._transactions.get(self.key)
-        none = "no transaction is about that" if self._wanted else "nothing was done here yet"
+        none = "no transaction is about that" if self._shown else "nothing was done here yet"
         self.show_lines(transaction_lines(one) if one else [Line(none, kind="muted")])
 
     def action_filter(self) -> None:
@@ -228,12 +237,15 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
 
     def answered(self, text: str) -> None:
         self._wanted = text
-        self._show()
+        self._read()
 
     def action_trash(self) -> None:
         def chosen(transaction_id: str | None) -> None:
             if transaction_id:
                 self.dismiss(transaction_id)
+            else:
+                # What was emptied or restored there is another state here.
+                self._read()
 
         self.app.push_screen(TrashScreen(), chosen)
 
@@ -248,7 +260,9 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
     @on(PickList.Picked)
     def action_undo(self) -> None:
         transaction = self._transactions.get(self.key)
-        if transaction is None:
+        if self._shown != self._wanted:
+            self.say("not yet: the filter is at work")
+        elif transaction is None:
             self.say("there is nothing to undo")
         elif not can_be_undone(transaction):
             self.say(f"it cannot be undone: it is {transaction.state}, a {transaction.kind}")

@@ -14,10 +14,9 @@ from ocitui.text import clean, timestamp
 
 from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
-from ..session import SessionScreen
+from ..session import SessionScreen, TooSmall
 from ..settings import LAYOUTS
 from ..widgets.bars import (
-    Bar,
     HeaderBar,
     HealthBar,
     KeyBar,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from ..widgets.document_view import DocumentView
 
 _WIDE = 120
-_SMALLEST = (40, 10)
 _COUNTED = 20_000
 """From so many entries on a filter that hides all is not tried without its last word: that takes too long for a key."""
 
@@ -62,7 +60,7 @@ class EntriesScreen(SessionScreen[None]):
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
-        yield Bar(id="tiny")
+        yield TooSmall()
         yield HeaderBar()
         yield HealthBar()
         yield TroubleBar()
@@ -77,7 +75,6 @@ class EntriesScreen(SessionScreen[None]):
         self.draw_header()
         self.draw_status()
         self._draw_keys()
-        self.query_one("#tiny", Bar).show(["too small; q quits"])
         settings = self.session.settings
         self.query_one(EntryTable).sort_by(settings.sort or None, settings.reverse)
         if settings.layout != "split":
@@ -177,12 +174,11 @@ class EntriesScreen(SessionScreen[None]):
         elif not self.has_class("-whole"):
             table.focus()
 
-    def _give_keys(self) -> None:
-        if self.focused is None and not self.has_class("-tiny"):
-            if self.has_class("-whole"):
-                self.query_one(EntryPane).focus_view()
-            else:
-                self.query_one(EntryTable).focus()
+    def give_keys(self) -> None:
+        if self.focused is None and self.has_class("-whole"):
+            self.query_one(EntryPane).focus_view()
+        else:
+            super().give_keys()
 
     @on(EntryTable.Opened)
     def action_open_pane(self) -> None:
@@ -319,11 +315,7 @@ class EntriesScreen(SessionScreen[None]):
         self.draw_status()
 
     def on_resize(self, event: events.Resize) -> None:
-        width, height = event.size
-        self.set_class(width < _SMALLEST[0] or height < _SMALLEST[1], "-tiny")
-        # What had the keys was hidden, and lost them.
-        self.call_after_refresh(self._give_keys)
-        self.set_class(width >= _WIDE, "-wide")
+        self.set_class(event.size.width >= _WIDE, "-wide")
         self._share_out()
         self.draw_header()
         self._draw_keys()
@@ -360,12 +352,6 @@ class EntriesScreen(SessionScreen[None]):
         event.stop()
         event.prevent_default()
 
-    @on(Input.Blurred, "#ask")
-    def _ask_left(self) -> None:
-        """The mouse went elsewhere: what was typed stays. A terminal that is not looked at changes nothing."""
-        if self._asking and self.app.app_focus:
-            self.end_asking(True, focus=False)
-
     @on(Input.Changed, "#ask")
     def _ask_changed(self, event: Input.Changed) -> None:
         if self._asking == "filter":
@@ -383,7 +369,7 @@ class EntriesScreen(SessionScreen[None]):
             table.placeholder = self._placeholder()
         self.say("")
 
-    def end_asking(self, keep: bool, *, focus: bool = True) -> None:
+    def end_asking(self, keep: bool) -> None:
         """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
         table = self.query_one(EntryTable)
@@ -392,7 +378,7 @@ class EntriesScreen(SessionScreen[None]):
             self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
             view.search(self._question.value)
-        if focus:
+        if self.focused is self._question:
             self.set_focus(table if asking == "filter" else view)
         self._question.close()
 

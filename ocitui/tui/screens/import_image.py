@@ -130,6 +130,7 @@ def _size(text: str) -> int | None:
 
 
 _FIELDS = (*BASIC, PLATFORM, *ADVANCED)
+_HEIGHTS = [(0, "-low"), (18, "-high")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
@@ -146,6 +147,7 @@ class ImportScreen(FullScreen[str | None]):
         Binding("f2", "more", "More options", show=False),
     ]
     AUTO_FOCUS = "#source"
+    VERTICAL_BREAKPOINTS = _HEIGHTS
     subject: ClassVar[str] = "import"
     keys, always = _KEYS, TYPED_INTO
 
@@ -296,9 +298,8 @@ class ImportScreen(FullScreen[str | None]):
         self.conclude(f"on {self.session.host}: nothing is changed before {'Y' if other else 'y'}")
 
     def _show_images(self, rows: Sequence[PickRow]) -> None:
-        images = self.query_one(PickList)
-        images.set_rows(rows)
-        images.set_class(bool(rows), "-shown")
+        self.query_one(PickList).set_rows(rows)
+        self.set_class(bool(rows), "-images")
 
     @on(PickList.Picked)
     def _picked(self) -> None:

@@ -107,7 +107,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         if job is not None:
             lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
         else:
-            lines = interrupted_lines(old) if old else [Line("i on the first screen begins an import", kind="muted")]
+            lines = interrupted_lines(old) if old else [Line("i begins an import", kind="muted")]
         for view in self.query(LinesView):
             view.set_lines(lines, keep_place=True)
         self.show_keys(self._keys(job, old))

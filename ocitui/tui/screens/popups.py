@@ -41,8 +41,7 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
     DEFAULT_CSS = """
     PopUp {
         align: center middle;
-        & > Vertical { width: 66; max-width: 100%; height: auto; max-height: 13; border: solid $primary; }
-        PickList { max-height: 11; }
+        & > Vertical { width: 66; max-width: 100%; height: auto; max-height: 100%; border: solid $primary; }
     }
     """
 
@@ -54,6 +53,11 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
         # As it stands: a text there is markup otherwise.
         self.query_one(Vertical).border_title = Content(clean(self._title))
         self.draw_status()
+
+    def on_resize(self) -> None:
+        """Rows get what the frame and the fields leave them of the screen, and no more than eleven."""
+        for rows in self.query(PickList):
+            rows.styles.max_height = max(min(11, self.app.size.height - 2 - len(self.query(Question))), 1)
 
     def draw_status(self) -> None:
         for frame in self.query(Vertical):

@@ -16,6 +16,8 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
 
+from ocitui.text import clean
+
 from ..terminal import Role, palette
 
 
@@ -40,7 +42,10 @@ class Question(Input):
 
 
 class OneLineQuestion(Question):
-    """A question that is there while it is open; enter and escape end it at once, before the next key is looked at."""
+    """A question that is there while it is open; enter and escape end it at once, before the next key is looked at.
+
+    Where the keys go elsewhere it is answered with what was typed; a terminal that is not looked at changes nothing.
+    """
 
     DEFAULT_CSS = """
     OneLineQuestion {
@@ -80,6 +85,11 @@ class OneLineQuestion(Question):
             event.stop()
             event.prevent_default()
             self._ended(event.key == "enter")
+
+    def on_blur(self) -> None:
+        # It may have been asked anew by now.
+        if self.open and self.app.app_focus and self.screen.focused is not self:
+            self._ended(True)
 
 
 class Choice(Widget, can_focus=True):
@@ -182,11 +192,12 @@ def complete_path(value: str) -> str | None:
     folder, slash, start = value.rpartition("/")
     place = os.path.expanduser(f"{folder}/") if slash else "."
     try:
-        names = sorted(name for name in os.listdir(place) if start and name.startswith(start))
+        found = os.listdir(place) if start else []
     except OSError:
         return None
-    if not names:
+    # A field shows what it is offered as it is.
+    first = min((name for name in found if name.startswith(start) and clean(name) == name), default=None)
+    if first is None:
         return None
-    end = "/" if os.path.isdir(os.path.join(place, names[0])) else ""
-    found = f"{folder}{slash}{names[0]}{end}"
-    return found if found != value else None
+    path = f"{folder}{slash}{first}{'/' if os.path.isdir(os.path.join(place, first)) else ''}"
+    return path if path != value else None
