@@ -30,7 +30,6 @@ from .actions import BY_NAME
 from .live import LiveCache, LiveChange
 from .settings import ScreenSettings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
-from .widgets.bars import Bar
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -202,12 +201,6 @@ class SessionApp(App[int], inherit_bindings=False):
         self.workers.cancel_group(self, "check")
 
 
-class TooSmall(Bar):
-    """All that is seen of a screen with less room than it needs."""
-
-    lines = (("too small; q quits",),)
-
-
 _SMALLEST = (40, 10)
 
 
@@ -231,7 +224,7 @@ class SessionScreen(Screen[R]):
     @on(events.Resize)
     def _hide_what_has_no_room(self, event: events.Resize) -> None:
         was, (width, height) = self.is_tiny, event.size
-        self.set_class(bool(self.query(TooSmall)) and (width < _SMALLEST[0] or height < _SMALLEST[1]), "-tiny")
+        self.set_class(bool(self.query("TooSmall")) and (width < _SMALLEST[0] or height < _SMALLEST[1]), "-tiny")
         if was and not self.is_tiny:
             self.call_after_refresh(self.give_keys)
 

@@ -15,8 +15,8 @@ from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.text import clean
 from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
 
-from ..session import SessionScreen, TooSmall
-from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, draw_frame, show_keys
+from ..session import SessionScreen
+from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
 from .popups import Copyable, offer_copies

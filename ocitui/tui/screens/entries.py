@@ -14,7 +14,7 @@ from ocitui.text import clean, timestamp
 
 from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
-from ..session import SessionScreen, TooSmall
+from ..session import SessionScreen
 from ..settings import LAYOUTS
 from ..widgets.bars import (
     HeaderBar,
@@ -22,6 +22,7 @@ from ..widgets.bars import (
     KeyBar,
     Part,
     StatusBar,
+    TooSmall,
     TroubleBar,
     draw_frame,
     show_keys,

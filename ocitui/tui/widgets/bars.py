@@ -311,6 +311,12 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     ]
 
 
+class TooSmall(Bar):
+    """All that is seen of a screen with less room than it needs."""
+
+    lines = (("too small; q quits",),)
+
+
 Keys = Sequence[tuple[str, str]]
 """Keys as they are printed, and what each does in a word or two."""
 
