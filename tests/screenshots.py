@@ -48,6 +48,7 @@ async def corrupt(one: Desk) -> None:
     data = (_DIRECTORY / "index.json").read_bytes()
     (_DIRECTORY / "index.json").write_bytes(data[: len(data) // 2])
     await one.until_corrupt()
+    await one.until(lambda: "✖ 1 crit" in one.header and not one.live.looking, "what is wrong with the index")
     await one.rest()
 
 

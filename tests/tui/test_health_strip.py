@@ -105,6 +105,7 @@ def test_the_problems(severities: Counter[str], narrow: str, wide: str) -> None:
 
 def test_what_was_not_looked_into_is_not_said_to_be_well() -> None:
     assert slots(known(complete=False))[1] == "p ? looking"
+    assert slots(known(health=Health(Condition.CORRUPT)))[1] == "p ? looking", "a broken index is a problem"
     assert slots(known(complete=False, severities=Counter(high=1)))[1] == "p ✗ 1 high"
 
 

@@ -41,6 +41,7 @@ async def _corrupt(one: Desk, cache: Path) -> None:
     index = (cache / "index.json").read_bytes()
     replace_index(cache, index[: len(index) // 2])
     await one.until_corrupt()
+    await one.until(lambda: "✖ 1 crit" in one.header and not one.live.looking, "what is wrong with the index")
 
 
 async def _verdict(one: Desk, cache: Path) -> None:

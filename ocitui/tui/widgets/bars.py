@@ -236,7 +236,9 @@ def _problems_slot(live: LiveCache, wide: bool) -> list[Part]:
                 break
             parts += [" ", (text, role)]
     if not parts:
-        parts = [" ", (GOOD, "good"), " no problems"] if live.complete else [" ", ("? looking", "muted")]
+        # What is wrong with the index is found a moment after it is seen to be broken.
+        well = live.complete and live.health.sound
+        parts = [" ", (GOOD, "good"), " no problems"] if well else [" ", ("? looking", "muted")]
     return [_key("p", bool(counts)), *parts]
 
 
