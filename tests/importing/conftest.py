@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -52,3 +53,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     options = partial(RegistryOptions, sleep=at_once, timeout=0.5, environment={})
     monkeypatch.setattr("ocitui.importing.requests.RegistryOptions", options)
+
+
+@pytest.fixture
+def slow_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mksquashfs that makes its file, says its process id, and takes nothing. The FIFO that it says it to."""
+    said = tmp_path / "pid"
+    os.mkfifo(said)
+    program = tmp_path / "tools" / "mksquashfs"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
+        f'echo > "$2"; echo $$ > {said}; exec tail -f /dev/null\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return said

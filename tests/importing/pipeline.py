@@ -213,3 +213,11 @@ def many_files(count: int) -> bytes:
         for number in range(count):
             archive.addfile(tarfile.TarInfo(f"file{number}"))
     return made.getvalue()
+
+
+async def pid_from(fifo: Path) -> int:
+    return int(await asyncio.to_thread(fifo.read_text))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -33,6 +33,7 @@ from ocitui.importing.packing.packing import (
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
+from tests.importing.pipeline import parent_of, pid_from
 from tests.tools import need
 
 pytestmark = pytest.mark.slow
@@ -53,22 +54,6 @@ def place(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture
-def slow_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mksquashfs that makes its file, says its process id, and takes nothing. The FIFO that it says it to."""
-    said = tmp_path / "pid"
-    os.mkfifo(said)
-    program = tmp_path / "tools" / "mksquashfs"
-    program.parent.mkdir()
-    program.write_text(
-        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
-        f'echo > "$2"; echo $$ > {said}; exec tail -f /dev/null\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    return said
-
-
 def has_ended(pidfd: int) -> bool:
     """Whether a process ends within half a minute; its descriptor is closed."""
     poll = select.poll()
@@ -77,10 +62,6 @@ def has_ended(pidfd: int) -> bool:
         return bool(poll.poll(30_000))
     finally:
         os.close(pidfd)
-
-
-async def pid_from(fifo: Path) -> int:
-    return int(await asyncio.to_thread(fifo.read_text))
 
 
 async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) -> None:
@@ -212,10 +193,6 @@ def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Pa
         left = [os.pidfd_open(packer), os.pidfd_open(parent_of(packer))]
         parent.kill()
     assert all(map(has_ended, left))
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def test_a_worker_that_cannot_start_says_why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import signal
@@ -26,14 +27,23 @@ from ocitui.importing.errors import (
 from ocitui.importing.image_import import import_image
 from ocitui.importing.layers.flatten import header
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.requests import ImportRequest
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer
-from tests.importing.pipeline import LAYERS, NAME, Run, image_of, in_cache, layout_of, many_files, packed_tree
+from tests.importing.pipeline import (
+    LAYERS,
+    NAME,
+    Run,
+    image_of,
+    in_cache,
+    layout_of,
+    many_files,
+    packed_tree,
+    parent_of,
+    pid_from,
+)
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
-from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
@@ -158,38 +168,21 @@ async def test_packers_that_fail(
     await refused(importing, f"oci:{layout}:x", PackerError, message, format=SQUASHFS)
 
 
-async def test_a_killed_mksquashfs_and_a_killed_worker(importing: Run, tmp_path: Path) -> None:
-    need("mksquashfs")
-    big = image_of(layer(Item("noise", data=os.urandom(8 << 20))))
-    source = f"oci:{layout_of(tmp_path / 'layout', big)}:x"
+@pytest.mark.parametrize(("is_worker", "error"), [(False, PackerError), (True, WorkerError)])
+async def test_a_killed_mksquashfs_or_worker(
+    is_worker: bool, error: type[CacheError], importing: Run, slow_packer: Path, tmp_path: Path
+) -> None:
+    """One that has begun to pack, and takes nothing more."""
+    source = f"oci:{layout_of(tmp_path / 'layout', IMAGE)}:x"
     before = in_cache(importing.directory)
-    for is_worker, error in ((False, PackerError), (True, WorkerError)):
-        with pytest.raises(error, match="SIGKILL"):
-            await import_and_kill(importing, source, is_worker)
-        assert in_cache(importing.directory) == before
-        importing.assert_nothing_left()
-
-
-async def import_and_kill(run: Run, source: str, is_worker: bool) -> None:
-    """Kill the worker, or what it started, once it packs."""
-
-    def hear(now: ImportProgress) -> None:
-        run._hear(now)
-        if now.phase is ImportPhase.WRITE:
-            for pid in run.sessions.left():
-                if pid in run.sessions.seen if is_worker else _packs(pid):
-                    os.kill(pid, signal.SIGKILL)
-
     request = ImportRequest(source=source, name=NAME, format=SQUASHFS, platform="linux/amd64")
-    await import_image(run.desk, request, hear)
-
-
-def _packs(pid: int) -> bool:
-    """Whether it is mksquashfs at its work, and not one that is only asked what it can do."""
-    try:
-        return b"-tar" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    task = asyncio.create_task(import_image(importing.desk, request, importing._hear))
+    packer = await pid_from(slow_packer)
+    os.kill(parent_of(packer) if is_worker else packer, signal.SIGKILL)
+    with pytest.raises(error, match="SIGKILL"):
+        await task
+    assert in_cache(importing.directory) == before
+    importing.assert_nothing_left()
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["removed", "cut"])
