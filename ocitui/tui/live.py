@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from ocitui.doctor.report import Coverage, Report
 
 Findings = tuple["Finding", ...]
-_STEP_SECONDS, _WATCH_SECONDS = 0.2, 1.0
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
-_REMEMBER_SECONDS, _HOST_SECONDS = 1.0, 2.0
+_STEP_SECONDS, _WATCH_SECONDS, _REMEMBER_SECONDS, _HOST_SECONDS = 0.2, 1.0, 1.0, 2.0
 ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
@@ -97,7 +96,8 @@ class LiveCache:
         self.entries: Entries | None = None
         self.size = 0
         """What all packed files hold, in bytes."""
-        self._bad = Counter[str]()
+        self.severities = Counter[str]()
+        """How many findings there are of each severity, those that are accepted not counted."""
         self.about_cache: Findings = ()
         """What is wrong beside the entries."""
         self.assessment: Assessment | None = None
@@ -118,7 +118,7 @@ class LiveCache:
         self._news, self._looked = asyncio.Event(), asyncio.Event()
         self._to_keep = asyncio.Queue[Condition]()
         self._cache_stale = self._looked_at_cache = self._reading_again = False
-        self._cache_due = self._remember_due = 0.0
+        self._cache_due = self._remember_due = self._count_due = 0.0
         self._told_overwritten: frozenset[str] = frozenset()
 
     # What screens ask for
@@ -126,11 +126,6 @@ class LiveCache:
     @property
     def total(self) -> int:
         return 0 if self.entries is None else len(self.entries)
-
-    @property
-    def severities(self) -> Counter[str]:
-        """How many entries are bad, and other things, by the severity of what is worst about each."""
-        return +self._bad + Counter[str](one.severity for one in self.about_cache if one.is_problem)
 
     @property
     def alarm(self) -> str:
@@ -267,7 +262,6 @@ class LiveCache:
             change = LiveChange()
             if laid_out is not None:
                 self.entries, self._published, change = laid_out
-                self._bad = Counter(state.severity for state in self._published.states if state.severity)
             self._tell(change)
         health = difference.health
         loaded = health.verdict is not None and health.verdict.outcome is IndexOutcome.LOADED
@@ -368,14 +362,25 @@ class LiveCache:
                 # What to do about the index need not wait for all files.
                 await self._look_at_cache()
             while await self._look_on():
+                await self._count()
                 if self.judge is not None and self.judge.late:
                     # The watch is about to tell of what came before it, and has the directory listed: once will do.
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._news.wait(), _WATCH_SECONDS)
             await self._look_at_cache()
+            await self._count(at_last=True)
             if not self._news.is_set() and not self._cache_stale and not self._reading_again:
                 self._looked.set()
                 self._tell(LiveChange())
+
+    async def _count(self, *, at_last: bool = False) -> None:
+        """Count what is wrong, as Problems lists it, where it is time or nothing more is coming."""
+        began = time.monotonic()
+        if at_last or began >= self._count_due:
+            found = await self.findings()
+            self._count_due = time.monotonic() + (time.monotonic() - began) / _SHARE
+            self.severities = Counter(one.severity for one in found if one.is_problem)
+            self._tell(LiveChange())
 
     async def _look_on(self) -> bool:
         """Look for a moment, and publish what was seen; gives whether there is more."""
@@ -426,10 +431,6 @@ class LiveCache:
         if published is None or not states:
             return
         for position, state in states.items():
-            before = published.states[position]
-            if state.severity is not before.severity:
-                self._bad.update(filter(None, [state.severity]))
-                self._bad.subtract(filter(None, [before.severity]))
             published.states[position] = state
         self._tell(LiveChange(rows=states.keys()))
 
@@ -500,7 +501,8 @@ class LiveCache:
         from ocitui.cache.watch import to_the_second
 
         while True:
-            judge = self.judge
+            # Of a directory that is gone, what was remembered holds.
+            judge = None if self.health.condition is Condition.GONE else self.judge
             if judge is not None and await asyncio.to_thread(judge.memory) != self._memory:
                 await self.remember()
             await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
@@ -593,7 +595,6 @@ class LiveCache:
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     def _tell_users(self) -> None:
-        # Entries of another index begin without.
         if self.entries is not None and self.host.users != self.entries.users:
             self.entries.users = self.host.users
             self._tell(LiveChange(rows=range(self.total)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ async def test_what_is_wrong_from_the_beginning_is_found_by_itself(tmp_path: Pat
         await one.until(lambda: row(one, "docker.io/library/busybox") == "wrong hash")
         assert row(one, "docker.io/library/busybox", "erofs") == "wrong hash"
         assert row(one, "registry.example.com:5000/tea/pot") == "no packed"
-        assert "✗ 3 high" in one.header
+        await one.until(lambda: "✗ 2 high" in one.header)
         await one.press("slash", *"state", "colon", *"bad", "enter")
         await one.until(lambda: one.table.shown == 3)
 
@@ -171,8 +172,8 @@ async def test_rows_header_banner_and_problems_agree(tmp_path: Path, damage: str
         problems = [finding for finding in await one.live.findings() if finding.is_problem]
         entries = one.live.entries
         assert entries is not None
-        bad = sum(entries.state(at).bad for at in range(7))
-        assert bad == one.live.severities["high"] == (damage != "index")
+        assert sum(entries.state(at).bad for at in range(7)) == (damage != "index")
+        assert one.live.severities == Counter(finding.severity for finding in problems)
         assert bool(one.trouble) is (damage != "file")
         assert {finding.code for finding in problems} == {
             "file": {"file-missing"},
