@@ -118,7 +118,7 @@ class PackerCache:
     async def _start_as_the_daemon(self) -> None:
         """Put an empty index where there is none, or one that it would reset; that one goes to the trash, whole.
 
-        Raises ConflictError where another program wrote index.json meanwhile, or it is a link.
+        Raises ConflictError where it is a link, or ocitui's own folder is none.
         """
         from .changes import Change, IndexReplacement, see_index
 
@@ -127,13 +127,16 @@ class PackerCache:
             seen.require_sound(self.directory)
         if seen.index is not None:
             return
-        refuse_link(self.directory)
+        await asyncio.to_thread(refuse_link, self.directory)
         change = Change(IndexReplacement(await asyncio.to_thread(see_index, self.directory), EMPTY_INDEX))
         try:
             await self.change(change, TransactionKind.RESET)
         except ConflictError:
             # Another program, or the daemon, was quicker, and its index may be as good.
-            (await asyncio.to_thread(read_patiently, self.directory)).require_sound(self.directory)
+            latest = await asyncio.to_thread(read_patiently, self.directory)
+            latest.require_sound(self.directory)
+            if latest.index is None:
+                raise
 
     async def close(self) -> None:
         """Wait until nothing is written any more: a transaction under way has ended, and what is compressed after it.

@@ -135,9 +135,9 @@ def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None 
     try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if found.st_size > limit:
             raise _too_large(limit)
         return open(fd, "rb", buffering=0)

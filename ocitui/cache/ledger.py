@@ -189,8 +189,10 @@ class Ledger:
         try:
             with open_own_folder(directory) as own:
                 data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
-        except (FileNotFoundError, ConflictError):
+        except FileNotFoundError:
             pass
+        except ConflictError as error:
+            ledger.problem = f"the ledger is not read: {error.message}"
         except OSError as error:
             ledger.problem = f"the ledger cannot be read: {error.strerror}"
         ledger._lines = read_lines(data, ledger.sound, ledger.damaged)

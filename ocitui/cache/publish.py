@@ -169,7 +169,7 @@ def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft
     """
     if space.staging.lstat(draft) is None or base.index is None:
         return None
-    writers = await_writers(space, space.staging, draft)
+    writers = await_writers(space.staging, draft)
     if writers:
         space.notes.append(
             f"{writers} had the old index.json open to write all the while; what it wrote there since is not in the "
@@ -205,7 +205,7 @@ def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
         time.sleep(_PAUSE)
 
 
-def await_writers(space: Workspace, folder: Folder, name: str) -> str:
+def await_writers(folder: Folder, name: str) -> str:
     """Wait until nobody has a file open to write, for as long as the patience lasts.
 
     Gives who still has then, as far as can be seen, empty where nobody has; where there are no leases a writer has a
@@ -354,7 +354,7 @@ def gave_back(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
 
 def _is_foreign(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
     """Whether what was displaced is not what was seen, but a sound index that another program wrote meanwhile."""
-    await_writers(space, folder, name)
+    await_writers(folder, name)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_same(folder, name, swap.old, swap.old_sha256):
         data = _bytes_of(folder, name)

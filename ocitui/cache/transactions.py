@@ -68,7 +68,7 @@ def make(space: Workspace, change: Change, about: About) -> Transaction:
         if error.errno != errno.EXDEV:
             raise
         # Another mount of the same file system: it can be copied from, not renamed from.
-        clear_staging(space)
+        clear_after_failure(space)
         return _make(space, change, about, copy=True)
 
 

@@ -123,6 +123,7 @@ async def test_a_replacement_waits_for_a_torn_write_to_end(memory_path: Path, mo
         return looks.pop() if looks else see_index_in(root)
 
     monkeypatch.setattr("ocitui.cache.transactions.see_index_in", torn_at_first)
+    monkeypatch.setattr("ocitui.cache.transactions.PATIENCE_SECONDS", 600.0)
     await PackerCache(scene.directory).change(change, TransactionKind.REPAIR)
     assert looks == []
     assert scene.entries() == [key(1), key(0)]

@@ -14,9 +14,10 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, CacheError, ConflictError, CorruptIndexError, ImageName, PackerCache
 from ocitui.cache.files import MOST_DOCUMENT_BYTES
+from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import CacheFiles
 from tests.cache.scenes import key
-from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
+from tests.cache.support import OWN, SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
 from tests.tools import ROOT
 
 
@@ -258,3 +259,12 @@ def test_what_is_larger_than_any_document_is_not_read(thought: int, directory: P
     with CacheFiles(directory) as files, pytest.raises(OSError, match="has more than") as caught:
         files.read("large", thought)
     assert caught.value.errno == errno.EFBIG
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b""), lambda path: path.symlink_to("elsewhere")])
+async def test_no_index_is_made_where_our_own_folder_is_none(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / OWN)
+    with pytest.raises(ConflictError, match="ocitui"):
+        await PackerCache.open(tmp_path, on_corrupt="reset")
+    assert os.listdir(tmp_path) == [OWN]
+    assert "ocitui" in Ledger.open(tmp_path).problem, "what is not read is said"

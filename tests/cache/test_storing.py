@@ -19,7 +19,19 @@ from ocitui.cache import (
     ReadOnlyError,
 )
 from ocitui.cache.disk import OUTSIDE, Disk, Folder
-from tests.cache.support import EROFS, SQUASHFS, TAR, digests_and_formats, make_image, stored, trash, tree, write_cache
+from tests.cache.support import (
+    EROFS,
+    OWN,
+    SQUASHFS,
+    TAR,
+    digests_and_formats,
+    make_image,
+    stored,
+    trash,
+    tree,
+    write_cache,
+)
+from tests.cache.test_own_folder import CRAFTED, write_record
 
 
 @pytest.fixture
@@ -230,6 +242,16 @@ async def test_a_file_that_can_only_be_copied(read_only: bool, directory: Path, 
     assert os.listdir(source) == (["packed"] if read_only else [])
     await PackerCache(directory).undo()
     assert image.path.read_bytes() == b"old"
+
+
+async def test_a_file_that_can_only_be_copied_takes_nothing_of_what_is_pending(directory: Path, source: Path) -> None:
+    await PackerCache(directory).store(make_image(source / "packed"))
+    record = write_record(directory, {"version": 99}, "pending")
+    theirs = directory / OWN / "staging" / f"{CRAFTED}.0"
+    theirs.write_bytes(b"the only one")
+    await PackerCache(directory, disk=Elsewhere()).store(make_image(source / "packed", content=b"another"))
+    assert theirs.read_bytes() == b"the only one"
+    assert record.exists()
 
 
 class RefillingDisk(Disk):
