@@ -39,7 +39,7 @@ def tell(error: BaseException) -> int:
         import tempfile
 
         fd, path = tempfile.mkstemp(prefix="ocitui-fault-", suffix=".txt")
-        with open(fd, "w") as file:
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write("\n".join(_report(error)) + "\n")
         where = f"send {path}"
     except (OSError, ImportError) as refused:

@@ -119,3 +119,22 @@ __main__.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_report_is_written_whatever_the_locale(tmp_path: Path) -> None:
+    program = (
+        "import linecache, sys\nfrom ocitui.last_resort import tell\n"
+        "line = 'raise ValueError  # \\u2026\\n'\nlinecache.cache['a.py'] = (1, None, [line], 'a.py')\n"
+        "try:\n    exec(compile(line, 'a.py', 'exec'))\nexcept ValueError as error:\n    sys.exit(tell(error))"
+    )
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), **locale},
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (FAULT_STATUS, 1)
+    (report,) = tmp_path.iterdir()
+    assert "…" in report.read_text(encoding="utf-8")
