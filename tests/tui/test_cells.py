@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -193,14 +194,39 @@ async def test_what_is_not_known_is_written_as_it_is(tmp_path: Path, line: Line)
         assert line.same(driver)
 
 
-async def test_frames_that_were_left_out_are_written_before_what_is_not_known(
-    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = _Clock(monkeypatch)
-    async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
-        await _paced(one, line)
+# Pacing
+
+
+class _Clock:
+    """A clock that goes by hand."""
+
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    one = _Clock()
+    monkeypatch.setattr(cell_driver, "monotonic", lambda: one.now)
+    return one
+
+
+@asynccontextmanager
+async def _paced(tmp_path: Path, line: Line, driver: type[RecordedCells] = RecordedCells) -> AsyncIterator[Desk]:
+    """On the second of 60 rows: an answer has come to what was asked at the start, none to that row's frame."""
+    async with desk(make_cache(tmp_path / "image", many(60)), driver=driver) as one:
+        await one.until(lambda: line.asked > 0, "it asks")
+        line.answer()
+        await one.until(lambda: _driver(one).paced, "it knows that answers come")
+        await one.rest()
         await one.press("j")
         await one.rest()
+        yield one
+
+
+async def test_frames_that_were_left_out_are_written_before_what_is_not_known(
+    tmp_path: Path, line: Line, clock: _Clock
+) -> None:
+    async with _paced(tmp_path, line) as one:
         clock.now += 0.3
         await one.press("j")
         await one.rest()
@@ -210,34 +236,11 @@ async def test_frames_that_were_left_out_are_written_before_what_is_not_known(
         assert " 3 of 60 " in _shown(line)
 
 
-# Pacing
-
-
-class _Clock:
-    """A clock that goes by hand."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(cell_driver, "monotonic", lambda: self.now)
-
-
-async def _paced(one: Desk, line: Line) -> None:
-    """Until an answer has come to what was asked at the start, at once."""
-    await one.until(lambda: line.asked > 0, "it asks")
-    line.answer()
-    await one.until(lambda: _driver(one).paced, "it knows that answers come")
-    await one.rest()
-
-
 async def test_frames_are_left_out_while_answers_are_late(
-    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, line: Line, clock: _Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = _Clock(monkeypatch)
     monkeypatch.setattr(cell_driver, "LONGEST", 1e6)
-    async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
-        await _paced(one, line)
-        await one.press("j")
-        await one.rest()
+    async with _paced(tmp_path, line) as one:
         assert line.same(one.driver)
         assert line.asked > 0
         clock.now += 0.3
@@ -253,14 +256,8 @@ async def test_frames_are_left_out_while_answers_are_late(
         assert " 7 of 60 " in _shown(line)
 
 
-async def test_a_terminal_that_no_longer_answers_is_not_waited_for(
-    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = _Clock(monkeypatch)
-    async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
-        await _paced(one, line)
-        await one.press("j")
-        await one.rest()
+async def test_a_terminal_that_no_longer_answers_is_not_waited_for(tmp_path: Path, line: Line, clock: _Clock) -> None:
+    async with _paced(tmp_path, line) as one:
         clock.now += 3.1
         asked = line.asked
         for _ in range(3):
@@ -273,9 +270,8 @@ async def test_a_frame_that_waits_is_written_at_last(
     tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cell_driver, "LONGEST", 0.3)
-    async with desk(make_cache(tmp_path / "image", many(60)), driver=RecordedCells) as one:
-        await _paced(one, line)
-        for _ in range(3):
+    async with _paced(tmp_path, line) as one:
+        for _ in range(2):
             await one.press("j")
             await one.rest()
         await one.until(lambda: line.same(one.driver), "what no answer came for")
@@ -297,8 +293,7 @@ async def test_no_answer_is_left_to_the_shell(tmp_path: Path, line: Line) -> Non
             late.start()
             super().stop_application_mode()
 
-    async with desk(make_cache(tmp_path / "image", many(60)), driver=Ending) as one:
-        await _paced(one, line)
+    async with _paced(tmp_path, line, Ending) as one:
         await one.press("j")
         await one.rest()
         assert line.asked

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
 
 from ocitui.tui.widgets.lines import Line, LinesView, LongList
-from tests.tui.screen_support import LIMIT_SECONDS, text_of
+from tests.tui.cache_support import make_cache
+from tests.tui.screen_support import LIMIT_SECONDS, desk, text_of
 
 MANY = 50_000
 
@@ -109,3 +111,20 @@ async def test_no_row_is_wider_than_the_view(text: str) -> None:
         rows = text_of(view).replace("label", "").split("\n")
         assert "".join(rows).replace(" ", "") == text.replace(" ", "").replace("\x1b", "\N{REPLACEMENT CHARACTER}")
         assert all(view.render_line(y).cell_length == view.size.width for y in range(len(rows)))
+
+
+@pytest.mark.parametrize("keys", [("j", "j", "j", "j"), ("G",)])
+async def test_a_bar_that_comes_back_stands_where_its_text_does(keys: tuple[str, ...], tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        before = one.text
+        view = one.pane.query_one("#summary", LinesView)
+        await one.press("tab", *keys)
+        await one.rest()
+        assert view.scroll_y > 0
+        for size in ((80, 60), (80, 24)):
+            await one.pilot.resize_terminal(*size)
+            await one.rest()
+        assert view.scroll_y == view.vertical_scrollbar.position == 0
+        await one.press("escape")
+        await one.rest()
+        assert one.text == before

@@ -55,9 +55,9 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
         self.draw_status()
 
     def on_resize(self) -> None:
-        """Rows get what the frame and the fields leave them of the screen, and no more than eleven."""
+        """Rows get what the frame and the fields leave them of the screen, and no more than twelve."""
         for rows in self.query(PickList):
-            rows.styles.max_height = max(min(11, self.app.size.height - 2 - len(self.query(Question))), 1)
+            rows.styles.max_height = max(min(12, self.app.size.height - 2 - len(self.query(Question))), 1)
 
     def draw_status(self) -> None:
         for frame in self.query(Vertical):

@@ -103,10 +103,20 @@ def moving(by_line: str, by_page: str) -> Iterator[Binding]:
     return (Binding(key, action, "Move", show=False) for key, action in keys.items())
 
 
-class ReadingView(ScrollView, can_focus=True, inherit_bindings=False):
-    """A view of lines, here or of a document, that the keys scroll."""
+class _Scrolling(ScrollView):
+    """A view whose bar tells where it stands."""
 
     ALLOW_SELECT = False
+
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """Textual moves no bar that is not shown: it would come back where it was."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
+
+class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
+    """A view of lines, here or of a document, that the keys scroll."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         *moving("lines", "pages"),
         Binding("pageup", "pages(-1)", "Page up", show=False),
@@ -160,7 +170,7 @@ class LinesView(ReadingView):
         """Show other lines, from the top unless ``keep_place``."""
         self.lines = tuple(lines)
         if not keep_place:
-            self.scroll_to(y=0, animate=False, immediate=True)
+            self.go(y=0)
         self._lay_out()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -275,10 +285,9 @@ class PickRow:
     start: bool = False
 
 
-class PickList(ScrollView, can_focus=True, inherit_bindings=False):
+class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
     """The cursor stays on its row whatever comes and goes."""
 
-    ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         *moving("step", "page"),
         Binding("enter", "pick", "Pick", show=False),
@@ -344,7 +353,7 @@ class PickList(ScrollView, can_focus=True, inherit_bindings=False):
         top, height = int(self.scroll_offset.y), max(self.size.height, 1)
         if not top <= self._cursor < top + height:
             y = self._cursor if self._cursor < top else self._cursor - height + 1
-            self.scroll_to(y=y, animate=False, immediate=True)
+            self.scroll_to(y=y, animate=False)
 
     def _repaint(self, numbers: set[int]) -> None:
         top = int(self.scroll_offset.y)
