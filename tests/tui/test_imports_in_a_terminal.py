@@ -116,7 +116,7 @@ def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: in
             program.press("r")
             program.until(lambda: not unfinished(cache) and BlobStore(cache).size() == 0, "it is brought in")
             program.press("\x1b")
-            program.wait_to_see("8 entries")
+            program.wait_to_see("of 8 ─")
             program.press("q")
             program.until(program.ended, "the end")
             assert program.status == 0
