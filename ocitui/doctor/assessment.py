@@ -105,21 +105,24 @@ class TimelineFacts:
 
 
 def gather(
-    directory: Path, *, answers: bool | None = None, proc: Path = _PROC, judge: Judge | None = None
+    directory: Path,
+    *,
+    answers: bool | None = None,
+    proc: Path = _PROC,
+    judge: Judge | None = None,
+    daemon: DaemonState | None = None,
 ) -> TimelineFacts:
     """Read the facts; takes a second where the index is corrupt, because it may be being written.
 
-    A ``judge`` who looked at index and directory is believed as long as the index is the same.
+    A ``judge`` who looked at index and directory is believed as long as the index is the same. ``daemon`` is how it was
+    found; None looks for it.
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
-    daemon, backups, transactions = (
-        find_daemon(directory, proc),
-        _known(list_backups, directory),
-        _known(all_changes, directory),
-    )
+    daemon = find_daemon(directory, proc) if daemon is None else daemon
+    backups, transactions = _known(list_backups, directory), _known(all_changes, directory)
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None

@@ -139,7 +139,6 @@ async def test_entries_that_were_gone_at_its_start(
         index.write_bytes(index_bytes(map(entry, (1, 2, 0))))
     keep_backup(tmp_path, index.read_bytes())
     daemon = DaemonState(77, time.time(), True)
-    monkeypatch.setattr("ocitui.doctor.assessment.find_daemon", lambda directory, proc: daemon)
     numbers = {"the daemon": range(4), "another program, and stores since": range(1, 9)}
     if who in numbers or who.startswith("another program"):
         index.write_bytes(index_bytes(map(entry, numbers.get(who, range(1, 3)))))
@@ -159,7 +158,7 @@ async def test_entries_that_were_gone_at_its_start(
     if who == "another program, and a repair since":
         await cache.change(Change(index=IndexReplacement(see_index(tmp_path), left)), TransactionKind.REPAIR)
         index.write_bytes(b"{")
-    assert assess(gather(tmp_path, proc=tmp_path / "nowhere")).case is case
+    assert assess(gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon)).case is case
 
 
 def test_on_a_full_disk_room_is_made_first() -> None:
