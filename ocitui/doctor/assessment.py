@@ -77,7 +77,7 @@ class TimelineFacts:
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
     ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
-    daemon's start of which they were gone already in one made after it (None: there is none).
+    daemon's start of which they were gone already in one made after it (None: there is none, or the index loads).
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
     as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
     answers, which only the operator can tell: None where nobody did.
@@ -128,6 +128,8 @@ def gather(
     history = judge.history if judge is not None and known else None
     history = history or known_history(directory, seen.index)
     room = room_for_index(directory, seen.signature.size if seen.signature else 0)
+    # It reads two backups, and only where nothing can be loaded does the case turn on it.
+    lost = not seen.verdict.sound or seen.verdict.outcome is IndexOutcome.CREATED
     return TimelineFacts(
         directory,
         daemon,
@@ -138,7 +140,7 @@ def gather(
         listing.complete,
         None if room is None else room[1],
         history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
-        _gone_at_start(directory, backups, transactions, daemon.since),
+        _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),

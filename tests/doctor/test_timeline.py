@@ -154,6 +154,8 @@ async def test_entries_that_were_gone_at_its_start(
         await cache.change(Change(index=IndexEdit(insert=inserts)), TransactionKind.REPAIR)
         await cache.undo()
     keep_backup(tmp_path, left := index.read_bytes())
+    # Of an index that loads, it is not asked.
+    assert gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon).before is None
     index.write_bytes(b"{")
     if who == "another program, and a repair since":
         await cache.change(Change(index=IndexReplacement(see_index(tmp_path), left)), TransactionKind.REPAIR)
