@@ -176,7 +176,8 @@ async def _planned(
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
-    outcome += await mends.plan([f for f in findings if f.code in FILE_FAULTS and f not in about_index])
+    of_files = [one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)]
+    outcome += await mends.plan(of_files)
     rest = _of(findings, orphan_steps.CODES)
     outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
