@@ -12,8 +12,8 @@ from ocitui.cache import ConflictError, Descriptor, ImageIndex, ImageName, Packe
 from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.repair.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.steps import take_snapshot
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import Fate, RepairOptions, StepKind, take_snapshot
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (

@@ -30,8 +30,8 @@ from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth, Way
 from ocitui.doctor.repair.copies import read_document
-from ocitui.doctor.repair.plan import RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.steps import RepairProgress
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import RepairProgress, StepKind
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image

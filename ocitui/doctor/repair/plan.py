@@ -50,7 +50,6 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .steps import (
     DONE_AGAIN,
-    Fate,
     Fetch,
     Left,
     Outcome,
@@ -306,9 +305,6 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
             if position not in removed:
                 edited.setdefault(position, {}).update(changed)
     return edited
-
-
-__all__ = ["Fate", "Left", "RepairOptions", "RepairPlan", "RepairStep", "StepKind", "plan_repair"]
 
 
 @dataclass(frozen=True, slots=True)
