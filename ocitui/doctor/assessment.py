@@ -77,7 +77,7 @@ class TimelineFacts:
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
     ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
-    daemon's start of which they were gone already in one made after it (None: there is none).
+    daemon's start of which they were gone already in one made after it (None: there is none, or the index loads).
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
     as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
     answers, which only the operator can tell: None where nobody did.
@@ -105,26 +105,31 @@ class TimelineFacts:
 
 
 def gather(
-    directory: Path, *, answers: bool | None = None, proc: Path = _PROC, judge: Judge | None = None
+    directory: Path,
+    *,
+    answers: bool | None = None,
+    proc: Path = _PROC,
+    judge: Judge | None = None,
+    daemon: DaemonState | None = None,
 ) -> TimelineFacts:
     """Read the facts; takes a second where the index is corrupt, because it may be being written.
 
-    A ``judge`` who looked at index and directory is believed as long as the index is the same.
+    A ``judge`` who looked at index and directory is believed as long as the index is the same. ``daemon`` is how it was
+    found; None looks for it.
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
-    daemon, backups, transactions = (
-        find_daemon(directory, proc),
-        _known(list_backups, directory),
-        _known(all_changes, directory),
-    )
+    daemon = find_daemon(directory, proc) if daemon is None else daemon
+    backups, transactions = _known(list_backups, directory), _known(all_changes, directory)
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
     history = history or known_history(directory, seen.index)
     room = room_for_index(directory, seen.signature.size if seen.signature else 0)
+    # It reads two backups, and only where nothing can be loaded does the case turn on it.
+    lost = not seen.verdict.sound or seen.verdict.outcome is IndexOutcome.CREATED
     return TimelineFacts(
         directory,
         daemon,
@@ -135,7 +140,7 @@ def gather(
         listing.complete,
         None if room is None else room[1],
         history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
-        _gone_at_start(directory, backups, transactions, daemon.since),
+        _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_state(daemon.process, proc),

@@ -474,10 +474,9 @@ class LiveCache:
         from ocitui.doctor.assessment import assess, gather
 
         try:
-            facts = gather(self._directory, judge=self.judge)
+            return assess(gather(self._directory, judge=self.judge, daemon=self.host.daemon))
         except CacheDirectoryError:
             return None
-        return assess(replace(facts, daemon=self.host.daemon))
 
     async def assess(self) -> Assessment | None:
         """Which copy of the index is good, as it is now; None where the directory is gone."""

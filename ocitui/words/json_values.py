@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ocitui.doctor.assessment import Assessment
     from ocitui.doctor.entries import JudgedEntry
     from ocitui.doctor.findings import Finding
-    from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
+    from ocitui.doctor.repair.plan import RepairPlan
+    from ocitui.doctor.repair.steps import Left, RepairStep
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntry
 

@@ -13,7 +13,8 @@ from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.records import some_of
 from ocitui.doctor.assessment import Assessment, Case
 from ocitui.doctor.findings import Finding, Way, entry_text
-from ocitui.doctor.repair.plan import Left, RepairPlan, RepairStep
+from ocitui.doctor.repair.plan import RepairPlan
+from ocitui.doctor.repair.steps import Left, RepairStep
 from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, sources_shown
 from ocitui.text import counted, human_size, short_digest, short_digests
 

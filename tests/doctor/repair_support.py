@@ -19,7 +19,8 @@ from ocitui.cache.files import OWN_NAME
 from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.repair.apply import Repaired, apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, plan_repair
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import found
 

@@ -7,7 +7,8 @@ import base64
 import os
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from ocitui.cache import PackerCache, keep_backup
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.examine import ExamineOptions, examine, examining
-from ocitui.doctor.check.pacing import Progress
+from ocitui.doctor.check.pacing import Progress, in_parallel
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.report import Report
+from ocitui.threads import Stop
 from tests.cache.support import tree, until
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.tools import recorded
@@ -41,6 +43,29 @@ def test_rate_and_time_left() -> None:
     assert (progress.rate, progress.seconds_left) == (50.0, 6.0)
     assert Progress("quick", 1, 4, seconds=2.0).seconds_left == 6.0
     assert Progress("quick", 0, 4).seconds_left is None
+
+
+def test_an_error_ends_the_work_of_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, ended, done = threading.Event(), threading.Event(), list[int]()
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., None], /, *args: object, **kwargs: object) -> Future[None]:  # type: ignore[override]
+            future = super().submit(fn, *args, **kwargs)
+            future.add_done_callback(lambda _: ended.set())
+            return future
+
+    def work(item: int) -> None:
+        if not item:
+            began.wait()
+            raise ValueError("the first")
+        began.set()
+        ended.wait()
+        done.append(item)
+
+    monkeypatch.setattr("ocitui.doctor.check.pacing.ThreadPoolExecutor", Pool)
+    with pytest.raises(ValueError, match="the first"):
+        in_parallel(range(100), work, 2, Stop())
+    assert done == [1]
 
 
 async def test_a_stream_ends_with_the_report(sample: Sample) -> None:

@@ -12,8 +12,8 @@ from ocitui.cache import ConflictError, Descriptor, ImageIndex, ImageName, Packe
 from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.repair.plan import Fate, RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.steps import take_snapshot
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import Fate, RepairOptions, StepKind, take_snapshot
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (
@@ -267,6 +267,43 @@ async def test_a_file_that_gives_way_is_told_by_its_own_size(sample: Sample) -> 
     _, plan = await planned(sample.directory)
     [step] = [step for step in plan.made if step.kind is StepKind.REPLACE_INDEX]
     assert [(file.fate, file.size) for file in step.files] == [(Fate.REPLACED, 0)]
+
+
+async def test_one_entry_that_repeats_is_taken_out_once_where_another_is_gone_by_now(sample: Sample) -> None:
+    sample.edit_index(lambda fields: fields.update(manifests=[fields["manifests"][at] for at in (0, 0, 0, 3)]))
+    report = await found(sample.directory)
+    assert [one.position for one in report.findings if one.code == "entry-duplicate"] == [0, 1]
+    sample.edit_index(lambda fields: fields["manifests"].pop(0))
+    plan = await plan_repair(PackerCache(sample.directory), report)
+    [step] = [step for step in plan.steps if step.kind is StepKind.DROP_ENTRY]
+    assert (len(step.findings), step.change.remove) == (1, (0,))
+    assert "an entry that repeats" in step.title
+    assert [left.why for left in plan.left if left.finding.code == "entry-duplicate"] == ["it is no longer so"]
+
+
+@pytest.mark.parametrize("again", [0, 1])
+async def test_of_two_edits_that_were_undone_the_one_that_was_made_again_is_no_longer_so(
+    sample: Sample, again: int
+) -> None:
+    """Though both findings are about the same file, and of no one entry."""
+    whole, cache = sample.index.read_bytes(), PackerCache(sample.directory)
+    edits = [
+        [(sample.digest, "tar"), (sample.digest, "erofs")],
+        [(sample.digest, "squashfs"), (sample.other, "squashfs")],
+    ]
+    deleted = [(await cache.delete(keys)).id for keys in edits]
+    sample.index.write_bytes(whole)
+    report = await found(sample.directory)
+    assert [(one.code, one.digest) for one in report.findings if one.code == "index-overwritten"] == [
+        ("index-overwritten", "")
+    ] * 2
+    await cache.delete(edits[again])
+    plan = await plan_repair(cache, report, RepairOptions(only=frozenset({"index-overwritten"})))
+    [step] = plan.steps
+    assert f"of transaction {deleted[1 - again]} " in step.title
+    [left] = plan.left
+    assert f"of transaction {deleted[again]} " in left.finding.seen
+    assert left.why == "it is no longer so"
 
 
 async def test_a_plan_for_one_entry_makes_no_descriptor_of_the_others(

@@ -35,8 +35,8 @@ from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import apply_plan
-from ocitui.doctor.repair.plan import RepairOptions, RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.steps import RepairProgress, take_snapshot
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import RepairOptions, RepairProgress, StepKind, take_snapshot
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found

@@ -30,8 +30,8 @@ from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.findings import Depth, Way
 from ocitui.doctor.repair.copies import read_document
-from ocitui.doctor.repair.plan import RepairPlan, StepKind, plan_repair
-from ocitui.doctor.repair.steps import RepairProgress
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import RepairProgress, StepKind
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
@@ -39,6 +39,7 @@ from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
+from tests.doctor.fault_makers import repack
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.host.loops import loop_device
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
@@ -446,6 +447,18 @@ async def test_a_copy_without_what_another_format_holds_is_refused(sample: Sampl
     record_stored(copy.parent, copy)
     _, plan = await planned(sample.directory, sources=(str(copy.parent),))
     assert [step.kind for step in plan.steps] == [StepKind.RESTORE_FILE]
+
+
+async def test_a_copy_that_was_found_incomplete_is_refused_though_its_sha256_is_on_record(sample: Sample) -> None:
+    path = sample.file("erofs")
+    repack("erofs", "etc/hosts")(sample)
+    record_stored(sample.directory, path)
+    assert codes((await found(sample.directory, Depth.DEEP)).findings) == {"packed-incomplete"}
+    await to_trash(sample.directory, path.name)
+    _, plan = await planned(sample.directory)
+    assert plan.steps == ()
+    (note,) = plan.notes
+    assert note.endswith(" is refused: it lacks etc/hosts, which the squashfs holds")
 
 
 async def test_what_is_packed_anew_and_lacks_what_another_format_holds_is_refused(imported: Imported) -> None:

@@ -123,6 +123,8 @@ def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> 
         ("a deletion", Case.MEMORY_GOOD),
         ("an undo of a repair", Case.MEMORY_EMPTIED),
         ("a reset", Case.MEMORY_GOOD),
+        ("another program, after a deletion and a store", Case.MEMORY_EMPTIED),
+        ("another program, and a repair since", Case.MEMORY_EMPTIED),
     ],
 )
 async def test_entries_that_were_gone_at_its_start(
@@ -132,12 +134,14 @@ async def test_entries_that_were_gone_at_its_start(
     index, cache = tmp_path / "index.json", PackerCache(tmp_path)
     write_cache(tmp_path, range(3))
     whole = index.read_bytes()
-    keep_backup(tmp_path, whole)
+    if who == "another program, after a deletion and a store":
+        await cache.delete([(entry(0)["digest"], SQUASHFS)])
+        index.write_bytes(index_bytes(map(entry, (1, 2, 0))))
+    keep_backup(tmp_path, index.read_bytes())
     daemon = DaemonState(77, time.time(), True)
-    monkeypatch.setattr("ocitui.doctor.assessment.find_daemon", lambda directory, proc: daemon)
-    numbers = {"the daemon": range(4), "another program": range(2), "another program, and stores since": range(1, 9)}
-    if who in numbers:
-        index.write_bytes(index_bytes(map(entry, numbers[who])))
+    numbers = {"the daemon": range(4), "another program, and stores since": range(1, 9)}
+    if who in numbers or who.startswith("another program"):
+        index.write_bytes(index_bytes(map(entry, numbers.get(who, range(1, 3)))))
     elif who == "a deletion":
         await cache.delete([(entry(0)["digest"], SQUASHFS)])
     elif who == "a reset":
@@ -149,9 +153,14 @@ async def test_entries_that_were_gone_at_its_start(
         index.write_bytes(index_bytes([entry(0)]))
         await cache.change(Change(index=IndexEdit(insert=inserts)), TransactionKind.REPAIR)
         await cache.undo()
-    keep_backup(tmp_path, index.read_bytes())
+    keep_backup(tmp_path, left := index.read_bytes())
+    # Of an index that loads, it is not asked.
+    assert gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon).before is None
     index.write_bytes(b"{")
-    assert assess(gather(tmp_path, proc=tmp_path / "nowhere")).case is case
+    if who == "another program, and a repair since":
+        await cache.change(Change(index=IndexReplacement(see_index(tmp_path), left)), TransactionKind.REPAIR)
+        index.write_bytes(b"{")
+    assert assess(gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon)).case is case
 
 
 def test_on_a_full_disk_room_is_made_first() -> None:

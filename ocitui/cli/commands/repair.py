@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
-    from ocitui.doctor.repair.plan import RepairOptions, RepairPlan
-    from ocitui.doctor.repair.steps import ProgressCall
+    from ocitui.doctor.repair.plan import RepairPlan
+    from ocitui.doctor.repair.steps import ProgressCall, RepairOptions
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
@@ -189,7 +189,7 @@ def repair_request(
     """``digests`` are those that --adopt and --name may tell by their beginning; ``index`` is empty if it is corrupt.
 
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
-    from ocitui.doctor.repair.plan import RepairOptions
+    from ocitui.doctor.repair.steps import RepairOptions
 
     from ..import_requests import registry_access
 

@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
@@ -259,7 +258,7 @@ def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
         return finding.digest, finding.format, finding.name
 
     steps = []
-    for (digest, form, name), group in groupby(sorted(findings, key=identity), identity):
+    for (digest, form, name), group in itertools.groupby(sorted(findings, key=identity), identity):
         same = tuple(group)
         positions = tuple(finding.position for finding in same if finding.position is not None)
         count = "an entry that repeats" if len(same) == 1 else f"{len(same)} entries that repeat"

@@ -50,7 +50,6 @@ from .file_steps import FileMends, Holders
 from .orphan_steps import Adoption, Known, once_emptied
 from .steps import (
     DONE_AGAIN,
-    Fate,
     Fetch,
     Left,
     Outcome,
@@ -176,7 +175,8 @@ async def _planned(
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
-    outcome += await mends.plan([f for f in findings if f.code in FILE_FAULTS and f not in about_index])
+    of_files = [one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)]
+    outcome += await mends.plan(of_files)
     rest = _of(findings, orphan_steps.CODES)
     outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
@@ -305,9 +305,6 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
             if position not in removed:
                 edited.setdefault(position, {}).update(changed)
     return edited
-
-
-__all__ = ["Fate", "Left", "RepairOptions", "RepairPlan", "RepairStep", "StepKind", "plan_repair"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -306,17 +307,11 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     with judge.turn:
         # A copy, as a screen's judge goes on taking what changes, which these findings are not about.
         reading, listing, known = judge.reading, judge.listing.copy(), judge.findings()
-    # The findings of the report that are still so, each with its place in the index as it is, and the others.
-    places: dict[tuple[str, ...], list[int | None]] = {}
-    for one in known:
-        places.setdefault(_about(one), []).append(one.position)
+    placed = _placed(report.findings, known)
     findings, gone = list[Finding](), list[Finding]()
-    for one in report.findings:
-        at = places.get(_about(one), [])
-        if one.position in at:
-            findings.append(one)
-        elif at:
-            findings.append(msgspec.structs.replace(one, position=at.pop(0)))
+    for at, one in enumerate(report.findings):
+        if at in placed:
+            findings.append(placed[at])
         elif one.fingerprint in report.deep_only and before.get(one.file) == listing.get(one.file):
             findings.append(one)
         else:
@@ -331,8 +326,27 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone)
 
 
-def _about(finding: Finding) -> tuple[str, ...]:
+def _placed(findings: Sequence[Finding], known: Iterable[Finding]) -> dict[int, Finding]:
+    """Those of the findings that are still so, by their number, each with a place that one of the ``known`` has and no
+    other takes: of the very same where it stood, or else the first that is left."""
+    placed: dict[int, Finding] = {}
+    for key in (_exactly, _about):
+        places: dict[tuple[object, ...], deque[Finding]] = {}
+        for one in known:
+            places.setdefault(key(one), deque()).append(one)
+        for at, one in enumerate(findings):
+            if at not in placed and (there := places.get(key(one))):
+                placed[at] = msgspec.structs.replace(one, position=there.popleft().position)
+        known = [one for some in places.values() for one in some]
+    return placed
+
+
+def _about(finding: Finding) -> tuple[object, ...]:
     return finding.code, finding.digest, finding.format, finding.name, finding.file
+
+
+def _exactly(finding: Finding) -> tuple[object, ...]:
+    return *_about(finding), finding.position, finding.seen
 
 
 def entry_of(digest: str, format: str, name: str = "") -> str:

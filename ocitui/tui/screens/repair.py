@@ -17,8 +17,8 @@ from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.findings import clean_text, entry_text, tally
 from ocitui.doctor.repair.apply import Repaired, apply_plan
 from ocitui.doctor.repair.copies import copies_named
-from ocitui.doctor.repair.plan import Left, RepairOptions, RepairPlan, RepairStep, plan_repair
-from ocitui.doctor.repair.steps import RepairProgress
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.steps import Left, RepairOptions, RepairProgress, RepairStep
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
 from ocitui.importing.errors import SourceError
