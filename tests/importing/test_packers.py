@@ -225,7 +225,13 @@ def test_a_packer_that_ends_early_with_success_has_failed(tools: Path, place: Pa
 
 
 @pytest.mark.parametrize(
-    "script", ["exec cat /dev/zero > /dev/null", "cat > /dev/null; exec cat /dev/zero > /dev/null"]
+    "script",
+    [
+        "exec cat /dev/zero > /dev/null",
+        "cat > /dev/null; exec cat /dev/zero > /dev/null",
+        "exec 0<&-; exec sleep 10",
+    ],
+    ids=["takes nothing", "goes on after the end", "closes its input"],
 )
 def test_a_packer_that_spins_is_ended(script: str, tools: Path, place: Path) -> None:
     tool(tools, "mksquashfs", HELP + script)

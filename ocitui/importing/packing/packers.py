@@ -106,17 +106,18 @@ class PackerProcess:
 
     def write(self, data: memoryview) -> None:
         """Feed it. Raises PackerError where it ends or stalls."""
-        self._poll.register(self._input, select.POLLOUT)
         try:
-            while data:
-                if self._wait(self._patience, self._input):
-                    data = data[os.write(self._input, data) :]
+            self._poll.register(self._input, select.POLLOUT)
+            try:
+                while data:
+                    if self._wait(self._patience, self._input):
+                        data = data[os.write(self._input, data) :]
+            finally:
+                self._poll.unregister(self._input)
         except BrokenPipeError as error:
             # It closed its input, so it is ending: what it says last is the reason.
             self.finish()
             raise PackerError(f"{self.name} ended before its input did: {self._last_words()}") from error
-        finally:
-            self._poll.unregister(self._input)
 
     def finish(self) -> None:
         """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
