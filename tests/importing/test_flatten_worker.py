@@ -203,6 +203,15 @@ async def test_a_worker_that_cannot_start_says_why(
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
 
 
+async def test_a_worker_that_ends_amid_a_line_is_said(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import os; os.write(1, b'{\"progress\": {'); os.write(2, b'why'); os.kill(os.getpid(), 15)"
+    monkeypatch.setattr("ocitui.importing.packing.packing._START", script)
+    with pytest.raises(WorkerError, match="the process that flattens ended with signal SIGTERM: why"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
     script = "import sys; from ocitui.importing.packing.packers import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")

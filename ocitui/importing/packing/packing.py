@@ -258,19 +258,21 @@ async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[
 
 
 async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
-    """The worker's answer; None where it ended without one."""
+    """The worker's answer; None where it ended without one, amid a line too."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     with suppress(ConnectionError):
         worker.stdin.write(encode(request))
         await worker.stdin.drain()
-    async for line in worker.stdout:
-        answer = decode_answer(line)
+    while True:
+        try:
+            answer = decode_answer(await worker.stdout.readline())
+        except ValueError:
+            return None
         if answer.progress is None:
             return answer
         if progress is not None:
             progress(answer.progress)
-    return None
 
 
 def _last_words(worker: Process, errors: bytes) -> str:
