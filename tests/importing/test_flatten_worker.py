@@ -203,6 +203,14 @@ async def test_a_worker_that_cannot_start_says_why(
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
 
 
+async def test_a_worker_that_cannot_be_started_at_all_is_said(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(place / "python"))
+    with pytest.raises(WorkerError, match="cannot start the process that flattens: No such file or directory"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
 async def test_a_worker_that_ends_amid_a_line_is_said(
     image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

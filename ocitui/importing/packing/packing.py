@@ -227,19 +227,22 @@ async def flatten_and_pack(
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-c",
-        _START,
-        json.dumps(sys.path),
-        str(os.getpid()),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        limit=_LONGEST_LINE,
-        start_new_session=True,
-    )
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-c",
+            _START,
+            json.dumps(sys.path),
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=_LONGEST_LINE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerError(f"cannot start the process that flattens: {error.strerror}") from error
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
     try:
