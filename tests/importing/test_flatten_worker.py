@@ -211,6 +211,14 @@ async def test_a_worker_that_cannot_be_started_at_all_is_said(
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
 
 
+async def test_a_file_that_cannot_be_removed_does_not_hide_what_failed(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.importing.packing.packing._START", f"import os; os.mkdir({str(place / 'out')!r})")
+    with pytest.raises(WorkerError, match="the process that flattens ended with status 0"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
 async def test_a_worker_that_ends_amid_a_line_is_said(
     image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from .packing import (
     PackOptions,
     WorkerAnswer,
     decode_request,
+    discard,
     encode,
     find_tool,
     help_of,
@@ -196,8 +197,8 @@ class Packer(ABC):
         """The file is whole and on the disk. Raises PackerError, StorageError."""
 
     def abort(self) -> None:
-        """Nothing of it is left."""
-        self._output.unlink(missing_ok=True)
+        """Nothing of it is left, where it can be removed."""
+        discard(self._output)
 
 
 class FedPacker(Packer):
@@ -306,7 +307,7 @@ class SquashfsPacker(FedPacker):
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
             return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
         except BaseException:
-            self._output.unlink(missing_ok=True)
+            discard(self._output)
             raise
         finally:
             os.close(fd)

@@ -292,7 +292,13 @@ def how_ended(code: int) -> str:
 def _clear(output: Path) -> None:
     """Remove what a killed worker could not."""
     shutil.rmtree(private_directory(output), ignore_errors=True)
-    output.unlink(missing_ok=True)
+    discard(output)
+
+
+def discard(output: Path) -> None:
+    """Remove what there is of a file that failed: where that fails too, the first failure is what is to be told."""
+    with suppress(OSError):
+        output.unlink()
 
 
 def private_directory(output: Path) -> Path:
