@@ -293,6 +293,23 @@ def test_what_kept_a_packer_from_its_start_is_told_whatever_becomes_of_its_outpu
         start_what_removes_itself(tools, place / "out")
 
 
+@AS_ROOT
+def test_a_packer_that_cannot_be_started_leaves_nothing(tools: Path, place: Path) -> None:
+    with pytest.raises(PackerError, match="cannot start mksquashfs"):
+        start_what_removes_itself(tools, place / "out")
+    assert list(place.iterdir()) == []
+
+
+@AS_ROOT
+def test_an_unpacker_that_cannot_be_started_leaves_nothing(tools: Path, place: Path) -> None:
+    tool(tools, "mkfs.erofs", "echo usage")
+    tool(tools, "tar", "")
+    (tools / "tar").write_text("#!/absent\n")
+    with pytest.raises(PackerError, match="cannot start tar"):
+        start(place / "out", PackedFormat.EROFS)
+    assert list(place.iterdir()) == []
+
+
 def test_newer_erofs_tools_read_the_tar_themselves(tools: Path, place: Path) -> None:
     tool(tools, "mkfs.erofs", HELP + f'echo "$@" > {place}/said; for last; do :; done; cat > "$last"')
     packer = start_packer(PackedFormat.EROFS, place / "out", ROOT, 512, PackOptions(compression="lz4hc", level=9))
