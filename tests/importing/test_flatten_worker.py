@@ -30,6 +30,7 @@ from ocitui.importing.packing.packing import (
     decode_request,
     encode,
     flatten_and_pack,
+    how_ended,
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
@@ -243,6 +244,13 @@ print([name for name in sys.modules if name in ("textual", "rich")])
         [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(0, "status 0"), (3, "status 3"), (-9, "signal SIGKILL"), (-40, "signal 40")]
+)
+def test_every_end_has_words(code: int, said: str) -> None:
+    assert how_ended(code) == said
 
 
 def test_requests_come_through_whole() -> None:

@@ -285,8 +285,12 @@ def _last_words(worker: Process, errors: bytes) -> str:
 
 
 def how_ended(code: int) -> str:
-    """What a process's return code says, in words."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+    """What a process's return code says, in words; most real-time signals have no name."""
+    if code >= 0:
+        return f"status {code}"
+    with suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
 
 
 def _clear(output: Path) -> None:
