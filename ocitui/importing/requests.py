@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ConflictError, ImageName, PackedFormat, StorageError
+from ocitui.cache import ConflictError, ImageName, PackedFormat
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
@@ -175,9 +175,9 @@ def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iter
             fd = _write(folder, name, request.to_json())
         try:
             yield import_id
-            _unlink(folder, name)
+            _conclude(folder, name)
         except Exception:
-            _unlink(folder, name)
+            _conclude(folder, name)
             raise
         finally:
             os.close(fd)
@@ -226,7 +226,7 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
         found = _decoded(import_id, 0.0, lambda: data)
         found.require_readable()
         yield found.request
-        _unlink(folder, name)
+        _conclude(folder, name)
 
 
 def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
@@ -281,7 +281,7 @@ def forget(directory: Path, import_id: str) -> None:
         if one is not None:
             if not one.can_be_forgotten:
                 one.require_readable()
-            _unlink(folder, name)
+            _DISK.unlink(folder, name)
 
 
 def _read_free(folder: Folder, name: str, stack: ExitStack) -> UnfinishedImport | None:
@@ -294,6 +294,7 @@ def _read_free(folder: Folder, name: str, stack: ExitStack) -> UnfinishedImport 
     return None
 
 
-def _unlink(folder: Folder, name: str) -> None:
-    with storage_errors("remove the record of an import"):
+def _conclude(folder: Folder, name: str) -> None:
+    """Remove the record of an import that is over, whose outcome stands whether or not that can be done."""
+    with suppress(OSError):
         _DISK.unlink(folder, name)

@@ -88,6 +88,25 @@ def test_what_is_forgotten_cannot_be_gone_on_with_meanwhile(tmp_path: Path, monk
     assert list(folder(tmp_path).iterdir()) == []
 
 
+def test_a_record_that_cannot_be_removed_changes_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was imported is in the cache, and what failed did so for its own reason; only who forgets it is told."""
+    import_id = interrupt(tmp_path)
+
+    def fails(disk: Disk, folder: Folder, name: str) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(Disk, "unlink", fails)
+    with recorded(tmp_path, REQUEST):
+        pass
+    with recorded(tmp_path, REQUEST, resumes=import_id):
+        pass
+    with pytest.raises(SourceError, match="no such thing"), recorded(tmp_path, REQUEST):
+        raise SourceError("no such thing")
+    assert len(unfinished(tmp_path)) == 3
+    with pytest.raises(StorageError, match="cannot forget an import"):
+        forget(tmp_path, import_id)
+
+
 def test_errors_of_the_import_are_its_own(tmp_path: Path) -> None:
     """What the import meets is not said to be a fault of the record."""
     with pytest.raises(OSError, match="its own") as raised, recorded(tmp_path, REQUEST):
