@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,11 +9,11 @@ from dataclasses import asdict
 import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
-from ocitui.cache.files import open_bounded, read_bounded
+from ocitui.cache.files import open_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
 from ocitui.importing.packing.packing import check_choice
-from ocitui.importing.registry.auth import LARGEST_CONFIG
+from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.image_tree import parse_platform
 from ocitui.importing.sources.images import SourceKind
@@ -53,8 +52,8 @@ def read_request(asked: AskedSource) -> ImportRequest:
         _as_usage(lambda: parse_platform(platform))
     if asked.tls_ca is not None:
         _check_authority(asked.tls_ca)
-    if asked.authfile is not None:
-        _check_authfile(asked.authfile)
+    if (authfile := asked.authfile) is not None:
+        _as_usage(lambda: read_config(home_path(authfile)))
     if asked.mirror is not None and not is_host(asked.mirror):
         raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
     return ImportRequest(**{name: value for name, value in asdict(asked).items() if name != "format"})
@@ -129,16 +128,6 @@ def _check_authority(path: str) -> None:
     except OSError as error:  # ssl.SSLError is one
         reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
-
-
-def _check_authfile(path: str) -> None:
-    hint = "name a file that skopeo login or docker login wrote"
-    try:
-        json.loads(read_bounded(home_path(path), LARGEST_CONFIG) or b"{}")
-    except OSError as error:
-        raise UsageProblemError(f"--authfile {path}: {error.strerror}", hint=hint) from error
-    except ValueError as error:
-        raise UsageProblemError(f"--authfile {path}: it is not JSON", hint=hint) from error
 
 
 def _as_usage(check: Callable[[], object]) -> None:

@@ -214,8 +214,9 @@ def place(settings: Settings) -> list[str]:
     return lines
 
 
-def as_agreed(agreed: bool, carry_out: Callable[[], T]) -> T:
-    """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds.
+def as_agreed(agreed: bool, carry_out: Callable[[], T], plan_anew: Callable[[], None] = lambda: None) -> T:
+    """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds, which is made
+    by ``carry_out`` itself, or before it by ``plan_anew``.
 
     Raises PlanChangedError where nobody is asked and the cache goes on changing.
     """
@@ -228,6 +229,7 @@ def as_agreed(agreed: bool, carry_out: Callable[[], T]) -> T:
             if agreed and tries == TRIES:
                 raise
             say(f"{error.message}: here is what would be done now", err=True)
+            plan_anew()
 
 
 # A signal that came as the work ended takes the loop two turns to be told.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import CacheDirectoryError, ConflictError, ImageName, PackedFormat, StorageError
+from ocitui.cache import ConflictError, ImageName, PackedFormat
 from ocitui.cache.disk import Disk, Folder, storage_errors
 from ocitui.cache.files import check_directory, read_to_end
 from ocitui.cache.own_folder import open_own_folder
@@ -175,9 +175,9 @@ def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iter
             fd = _write(folder, name, request.to_json())
         try:
             yield import_id
-            _unlink(folder, name)
+            _conclude(folder, name)
         except Exception:
-            _unlink(folder, name)
+            _conclude(folder, name)
             raise
         finally:
             os.close(fd)
@@ -226,7 +226,7 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
         found = _decoded(import_id, 0.0, lambda: data)
         found.require_readable()
         yield found.request
-        _unlink(folder, name)
+        _conclude(folder, name)
 
 
 def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
@@ -254,40 +254,47 @@ def _decoded(import_id: str, started: float, read: Callable[[], bytes]) -> Unfin
 def unfinished(directory: Path) -> list[UnfinishedImport]:
     """The imports that were interrupted, the oldest first, those too whose records cannot be read; nothing is changed.
     Raises StorageError."""
-    with storage_errors("look for interrupted imports"):
-        try:
-            with open_own_folder(directory, _FOLDER) as folder:
-                records = [_read_free(folder, name) for name in sorted(folder.names()) if name.endswith(_SUFFIX)]
-        except (FileNotFoundError, ConflictError):
-            return []
-    return [record for record in records if record is not None]
+    records = []
+    with (
+        storage_errors("look for interrupted imports"),
+        suppress(FileNotFoundError, ConflictError),
+        open_own_folder(directory, _FOLDER) as folder,
+    ):
+        for name in sorted(folder.names()):
+            with ExitStack() as stack:
+                if name.endswith(_SUFFIX) and (record := _read_free(folder, name, stack)):
+                    records.append(record)
+    return records
 
 
 def forget(directory: Path, import_id: str) -> None:
     """Remove the record of an interrupted import, damaged or not; one that runs stays. Raises StorageError,
     ReadOnlyError, and SourceError for one of a later ocitui."""
-    try:
-        with storage_errors("forget an import"), import_folder(directory, _DISK, _FOLDER) as folder:
-            name = f"{import_id}{_SUFFIX}"
-            one = None if "/" in import_id else _read_free(folder, name)
-            if one is not None:
-                if not one.can_be_forgotten:
-                    one.require_readable()
-                _unlink(folder, name)
-    except CacheDirectoryError as error:
-        raise StorageError(error.message) from error
+    with (
+        storage_errors("forget an import"),
+        import_folder(directory, _DISK, _FOLDER) as folder,
+        # Held until it is removed, so that nobody goes on with it in between.
+        ExitStack() as stack,
+    ):
+        name = f"{import_id}{_SUFFIX}"
+        one = None if "/" in import_id else _read_free(folder, name, stack)
+        if one is not None:
+            if not one.can_be_forgotten:
+                one.require_readable()
+            _DISK.unlink(folder, name)
 
 
-def _read_free(folder: Folder, name: str) -> UnfinishedImport | None:
-    """A record that nobody holds; None for others."""
+def _read_free(folder: Folder, name: str, stack: ExitStack) -> UnfinishedImport | None:
+    """A record that nobody holds, held as long as the stack stands; None for others."""
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    with suppress(FileNotFoundError, BlockingIOError), ExitStack() as stack:
+    with suppress(FileNotFoundError, BlockingIOError):
         return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, lambda: _hold(folder, name, fcntl.LOCK_SH, stack))
     return None
 
 
-def _unlink(folder: Folder, name: str) -> None:
-    with storage_errors("remove the record of an import"):
+def _conclude(folder: Folder, name: str) -> None:
+    """Remove the record of an import that is over, whose outcome stands whether or not that can be done."""
+    with suppress(OSError):
         _DISK.unlink(folder, name)

@@ -98,8 +98,9 @@ def test_squashfs_is_what_the_daemon_looks_for() -> None:
         (["--format", "tar", "--compression", "gzip"], "tar has no compression gzip"),
         (["--tls-ca", "/nowhere"], "--tls-ca /nowhere: No such file"),
         (["--tls-ca", __file__], "no certificate in PEM"),
-        (["--authfile", "/nowhere"], "--authfile /nowhere: No such file"),
-        (["--authfile", __file__], "it is not JSON"),
+        (["--authfile", "/nowhere"], "/nowhere does not exist"),
+        (["--authfile", __file__], "is no file of credentials"),
+        (["--authfile", "/dev/null/x"], "cannot read /dev/null/x: Not a directory"),
         (["--mirror", "https://x"], "--mirror https://x is not a host"),
         (["--manifest", "x"], "--manifest is for packed files"),
         (["--max-entries", "0"], "'--max-entries'"),
@@ -129,6 +130,14 @@ def test_mistakes_are_found_before_anything_is_asked(
 def test_options_that_would_not_be_heeded_are_refused(asked: AskedSource, said: str) -> None:
     with pytest.raises(UsageProblemError, match=said):
         import_request(asked) if isinstance(asked, AskedImport) else read_request(asked)
+
+
+@pytest.mark.parametrize("content", ["[]", "[" * 200_000, '{"x": ' + "[" * 200_000], ids=["list", "deep", "nested"])
+def test_what_holds_no_credentials_is_refused_before_it_is_needed(content: str, tmp_path: Path, ocitui: Ocitui) -> None:
+    (tmp_path / "auth.json").write_text(content)
+    done = ocitui("inspect", IMAGE, "-C", tmp_path, "--authfile", tmp_path / "auth.json")
+    assert done.status == 2
+    assert f"{tmp_path}/auth.json is no file of credentials" in " ".join(done.err.split())
 
 
 def test_registry_options_of_a_layout_are_refused(tmp_path: Path, ocitui: Ocitui) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.importing.inspect import Inspection
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, put_image, running
 from tests.importing.builders import DOCKER_1_9, SAVED
@@ -103,6 +104,20 @@ def test_an_archive_of_docker(tmp_path: Path, cache: Path, ocitui: Ocitui) -> No
     (image,) = done.json["images"]
     assert (image["names"], image["layers"], image["name"]) == (["toolbox:latest"], 14, "toolbox:latest")
     assert any("docker save kept no manifest" in note for note in done.json["notes"])
+
+
+def test_it_says_what_one_look_at_the_source_found(
+    tmp_path: Path, cache: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inspection, "notes", property(lambda self: ("all there is to know",)))
+    monkeypatch.setattr(Inspection, "is_taken", lambda self, image: image.digest == ARM64.digest)
+    layout = make_layout(tmp_path / "layout", ("a:1", AMD64), ("b:1", ARM64))
+    done = ocitui("inspect", f"oci:{layout}:a:1", "-C", cache, "--json")
+    assert done.json["notes"] == ["all there is to know"]
+    assert [image["taken"] for image in done.json["images"]] == [False, True]
+    said = ocitui("inspect", f"oci:{layout}:a:1", "-C", cache).out
+    assert "note: all there is to know\n" in said
+    assert [line[:1] for line in said.splitlines()[1:3]] == [" ", ">"]
 
 
 def test_what_is_no_image(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:

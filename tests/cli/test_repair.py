@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from ocitui.cache import PlanChangedError
 from ocitui.cli.commands import repair as repairing
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
+from ocitui.cli.options import TRIES
 from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.host.daemon import DaemonState
 from tests.bench.test_doctor import SOUND_SQUASHFS, make_cache
@@ -277,6 +279,36 @@ def test_a_plan_that_no_longer_holds_is_made_and_shown_again(
     assert (done.status, len(times)) == (3, 2)
     assert "here is what would be done now" in done.err
     assert not (demo / QUEUE_FILE).exists()
+
+
+def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
+    demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+
+    def changed(settings: Any, plan: RepairPlan) -> Any:
+        times.append(1)
+        raise PlanChangedError("it changed")
+
+    monkeypatch.setattr(repairing, "_apply", changed)
+    before = files(demo)
+    done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
+    assert (done.json["error"]["code"], len(times)) == (PlanChangedError.code, TRIES)
+    assert files(demo) == before
+
+
+def test_what_is_sound_by_then_is_left_alone(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked about a plan without a step."""
+
+    def mended_by_another(settings: Any, plan: RepairPlan) -> Any:
+        (demo / QUEUE_FILE).unlink()
+        raise PlanChangedError("it changed")
+
+    monkeypatch.setattr(repairing, "_apply", mended_by_another)
+    done = ocitui("repair", "--apply", "--yes", "-C", demo)
+    assert done.status == 3
+    assert "checked again" in done.out
+    assert "mended;" not in done.out
 
 
 def test_read_only_shows_the_plan_and_refuses_to_apply(demo: Path, ocitui: Ocitui) -> None:

@@ -30,6 +30,7 @@ from ocitui.importing.packing.packing import (
     decode_request,
     encode,
     flatten_and_pack,
+    how_ended,
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
@@ -203,6 +204,31 @@ async def test_a_worker_that_cannot_start_says_why(
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
 
 
+async def test_a_worker_that_cannot_be_started_at_all_is_said(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(place / "python"))
+    with pytest.raises(WorkerError, match="cannot start the process that flattens: No such file or directory"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
+async def test_a_file_that_cannot_be_removed_does_not_hide_what_failed(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.importing.packing.packing._START", f"import os; os.mkdir({str(place / 'out')!r})")
+    with pytest.raises(WorkerError, match="the process that flattens ended with status 0"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
+async def test_a_worker_that_ends_amid_a_line_is_said(
+    image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import os; os.write(1, b'{\"progress\": {'); os.write(2, b'why'); os.kill(os.getpid(), 15)"
+    monkeypatch.setattr("ocitui.importing.packing.packing._START", script)
+    with pytest.raises(WorkerError, match="the process that flattens ended with signal SIGTERM: why"):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
     script = "import sys; from ocitui.importing.packing.packers import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")
@@ -218,6 +244,13 @@ print([name for name in sys.modules if name in ("textual", "rich")])
         [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(0, "status 0"), (3, "status 3"), (-9, "signal SIGKILL"), (-40, "signal 40")]
+)
+def test_every_end_has_words(code: int, said: str) -> None:
+    assert how_ended(code) == said
 
 
 def test_requests_come_through_whole() -> None:

@@ -1,5 +1,6 @@
 """Packed files unpacked again by the formats' own tools, and packers that fail."""
 
+import errno
 import io
 import os
 import subprocess
@@ -225,7 +226,13 @@ def test_a_packer_that_ends_early_with_success_has_failed(tools: Path, place: Pa
 
 
 @pytest.mark.parametrize(
-    "script", ["exec cat /dev/zero > /dev/null", "cat > /dev/null; exec cat /dev/zero > /dev/null"]
+    "script",
+    [
+        "exec cat /dev/zero > /dev/null",
+        "cat > /dev/null; exec cat /dev/zero > /dev/null",
+        "exec 0<&-; exec sleep 10",
+    ],
+    ids=["takes nothing", "goes on after the end", "closes its input"],
 )
 def test_a_packer_that_spins_is_ended(script: str, tools: Path, place: Path) -> None:
     tool(tools, "mksquashfs", HELP + script)
@@ -254,6 +261,53 @@ def test_a_chatty_packer_neither_blocks_nor_fills_memory(tools: Path, place: Pat
     packer = start(place / "out", PackedFormat.SQUASHFS)
     write_and_finish(packer)
     assert sum(map(len, packer.warnings)) <= 1 << 16
+
+
+@pytest.mark.parametrize("format", [PackedFormat.TAR, PackedFormat.SQUASHFS])
+def test_an_output_that_cannot_be_removed_is_left(format: PackedFormat, tools: Path, place: Path) -> None:
+    """What the packer failed with is told, not that."""
+    tool(tools, "mksquashfs", HELP + "exec cat > /dev/null")
+    packer = start(place / "out", format)
+    (place / "out").unlink(missing_ok=True)
+    (place / "out").mkdir()
+    packer.abort()
+    assert (place / "out").is_dir()
+
+
+def start_what_removes_itself(tools: Path, output: Path) -> None:
+    """A packer that is gone once it has said what it can, for a file that is made before it: its root is another's."""
+    tool(tools, "mksquashfs", 'rm "$0"; ' + HELP)
+    another = RootDirectory(0o755, os.getuid() + 1, os.getgid(), 0, ())
+    start_packer(PackedFormat.SQUASHFS, output, another, 512, PackOptions())
+
+
+@AS_ROOT
+def test_what_kept_a_packer_from_its_start_is_told_whatever_becomes_of_its_output(
+    tools: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "not permitted", str(path))
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    with pytest.raises(PackerError, match="cannot start mksquashfs"):
+        start_what_removes_itself(tools, place / "out")
+
+
+@AS_ROOT
+def test_a_packer_that_cannot_be_started_leaves_nothing(tools: Path, place: Path) -> None:
+    with pytest.raises(PackerError, match="cannot start mksquashfs"):
+        start_what_removes_itself(tools, place / "out")
+    assert list(place.iterdir()) == []
+
+
+@AS_ROOT
+def test_an_unpacker_that_cannot_be_started_leaves_nothing(tools: Path, place: Path) -> None:
+    tool(tools, "mkfs.erofs", "echo usage")
+    tool(tools, "tar", "")
+    (tools / "tar").write_text("#!/absent\n")
+    with pytest.raises(PackerError, match="cannot start tar"):
+        start(place / "out", PackedFormat.EROFS)
+    assert list(place.iterdir()) == []
 
 
 def test_newer_erofs_tools_read_the_tar_themselves(tools: Path, place: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
+from ocitui.cache.disk import Disk, Folder
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.requests import ImportRequest, forget, recorded, resumed, unfinished
@@ -71,6 +72,38 @@ def test_the_oldest_first(tmp_path: Path) -> None:
 
 def test_forgetting_what_is_not_there(tmp_path: Path) -> None:
     for import_id in ("absent", "../../etc/passwd", ""):
+        forget(tmp_path, import_id)
+
+
+def test_what_is_forgotten_cannot_be_gone_on_with_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_id, unlink = interrupt(tmp_path), Disk.unlink
+
+    def unlink_while_another_comes(disk: Disk, folder: Folder, name: str) -> None:
+        with pytest.raises(SourceError, match="another program"), resumed(tmp_path, import_id):
+            pass
+        unlink(disk, folder, name)
+
+    monkeypatch.setattr(Disk, "unlink", unlink_while_another_comes)
+    forget(tmp_path, import_id)
+    assert list(folder(tmp_path).iterdir()) == []
+
+
+def test_a_record_that_cannot_be_removed_changes_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was imported is in the cache, and what failed did so for its own reason; only who forgets it is told."""
+    import_id = interrupt(tmp_path)
+
+    def fails(disk: Disk, folder: Folder, name: str) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(Disk, "unlink", fails)
+    with recorded(tmp_path, REQUEST):
+        pass
+    with recorded(tmp_path, REQUEST, resumes=import_id):
+        pass
+    with pytest.raises(SourceError, match="no such thing"), recorded(tmp_path, REQUEST):
+        raise SourceError("no such thing")
+    assert len(unfinished(tmp_path)) == 3
+    with pytest.raises(StorageError, match="cannot forget an import"):
         forget(tmp_path, import_id)
 
 

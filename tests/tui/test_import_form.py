@@ -11,8 +11,12 @@ from textual import events
 from textual.widgets import Input
 
 from ocitui import importing
+from ocitui.importing.errors import SourceError
+from ocitui.importing.inspect import Inspection, Standing
 from ocitui.importing.jobs import JobState
-from ocitui.tui.screens.import_image import FIELDS
+from ocitui.importing.requests import ImportRequest
+from ocitui.importing.sources.images import SourceKind, SourceListing
+from ocitui.tui.screens.import_image import FIELDS, preview_lines
 from ocitui.tui.widgets.inputs import Choice, complete_source
 from ocitui.tui.widgets.lines import PickList
 from ocitui.words.lines import said
@@ -99,6 +103,13 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
         await one.press(*"a", "colon", *"1", "enter")
         await _previewed(one)
         assert images["two"].digest in one.lines
+
+
+def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() -> None:
+    listing = SourceListing("a", SourceKind.OCI_LAYOUT, (), notes=("an attestation is left out", "there is no image"))
+    inspection = Inspection(listing.kind, listing, refusal=SourceError("there is no image"))
+    lines = preview_lines(inspection, Standing(), ImportRequest(source="a"), {})
+    assert [line.text for line in lines if line.label == "note"] == ["an attestation is left out"]
 
 
 @pytest.mark.parametrize("tool", ["docker", "buildkit-gzip"])

@@ -107,13 +107,13 @@ def _json(inspection: Inspection, cached: Cached) -> dict[str, Any]:
         "source": inspection.listing.source,
         "kind": inspection.kind.value,
         "images": [_image_json(image, inspection, cached) for image in inspection.images],
-        "notes": _notes(inspection),
+        "notes": list(inspection.notes),
         "problems": [inspection.refusal.one_line] if inspection.refusal else [],
     }
 
 
 def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> dict[str, Any]:
-    taken = _is_taken(image, inspection)
+    taken = inspection.is_taken(image)
     return {
         "names": list(image.names),
         "platform": str(image.platform) if image.platform else None,
@@ -126,19 +126,6 @@ def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> d
     }
 
 
-def _is_taken(image: ListedImage, inspection: Inspection) -> bool:
-    return inspection.image is not None and (image.digest, image.names) == (
-        inspection.image.digest,
-        inspection.image.names,
-    )
-
-
-def _notes(inspection: Inspection) -> list[str]:
-    """What there is to know beside what keeps an import from it."""
-    notes = dict.fromkeys(note for one in (inspection.listing, inspection.image) if one for note in one.notes)
-    return [note for note in notes if not (inspection.refusal and note in inspection.refusal.one_line)]
-
-
 def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
     rows = [_row(image, inspection, cached) for image in inspection.images]
     yield from lay_out(_COLUMNS, rows, terminal_width())
@@ -148,12 +135,12 @@ def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
         yield from (f"the cache has it {text}" for text in _entries(cached.of(inspection.digest)))
     elif inspection.refusal is not None:
         yield f"an import takes none: {inspection.refusal.one_line}"
-    yield from (f"note: {note}" for note in _notes(inspection))
+    yield from (f"note: {note}" for note in inspection.notes)
 
 
 def _row(image: ListedImage, inspection: Inspection, cached: Cached) -> list[str]:
     return [
-        ">" if _is_taken(image, inspection) else " ",
+        ">" if inspection.is_taken(image) else " ",
         ", ".join(image.names),
         str(image.platform or ""),
         short_digest(image.digest),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CorruptIndexError, ImageName, PlanChangedError
+from ocitui.cache import CorruptIndexError, ImageName
 from ocitui.cache.names import find_entry
 from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
@@ -20,6 +20,7 @@ from ..options import (
     TRIES,
     agree,
     agree_to_drop_used,
+    as_agreed,
     cache_of,
     depth_option,
     keep_index_aside,
@@ -146,25 +147,27 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
-    tries = rounds = 0
+
+    def carry_out() -> Repaired | None:
+        if not looked.plan.made:
+            return None
+        agree(settings, agreed, looked.lines(), "repair?", output.so_far)
+        agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
+        return _apply(settings, looked.plan)
+
+    def plan_anew() -> None:
+        nonlocal looked
+        looked = look(settings, asked)
+        output.planned_anew(looked)
+
     if not looked.plan.made:
         output.nothing_to_do()
-    while looked.plan.made:
-        try:
-            agree(settings, agreed, looked.lines(), "repair?", output.so_far)
-            agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
-            repaired = _apply(settings, looked.plan)
-        except PlanChangedError as error:
-            tries += 1
-            if agreed and tries == TRIES:
-                raise
-            say(f"{error.message}: here is what would be done now", err=True)
-            looked = look(settings, asked)
-            output.planned_anew(looked)
-            continue
+    for left in reversed(range(TRIES)):
+        repaired = as_agreed(agreed, carry_out, plan_anew)
+        if repaired is None:
+            break
         output.made(repaired)
-        rounds += 1
-        if not looked.plan.brings_entries or rounds == TRIES:
+        if not looked.plan.brings_entries or not left:
             return repaired.report
         looked = look(settings, asked, repaired.report)
         if looked.plan.made:

@@ -34,6 +34,7 @@ from .packing import (
     PackOptions,
     WorkerAnswer,
     decode_request,
+    discard,
     encode,
     find_tool,
     help_of,
@@ -106,17 +107,18 @@ class PackerProcess:
 
     def write(self, data: memoryview) -> None:
         """Feed it. Raises PackerError where it ends or stalls."""
-        self._poll.register(self._input, select.POLLOUT)
         try:
-            while data:
-                if self._wait(self._patience, self._input):
-                    data = data[os.write(self._input, data) :]
+            self._poll.register(self._input, select.POLLOUT)
+            try:
+                while data:
+                    if self._wait(self._patience, self._input):
+                        data = data[os.write(self._input, data) :]
+            finally:
+                self._poll.unregister(self._input)
         except BrokenPipeError as error:
             # It closed its input, so it is ending: what it says last is the reason.
             self.finish()
             raise PackerError(f"{self.name} ended before its input did: {self._last_words()}") from error
-        finally:
-            self._poll.unregister(self._input)
 
     def finish(self) -> None:
         """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
@@ -195,8 +197,8 @@ class Packer(ABC):
         """The file is whole and on the disk. Raises PackerError, StorageError."""
 
     def abort(self) -> None:
-        """Nothing of it is left."""
-        self._output.unlink(missing_ok=True)
+        """Nothing of it is left, where it can be removed."""
+        discard(self._output)
 
 
 class FedPacker(Packer):
@@ -305,7 +307,7 @@ class SquashfsPacker(FedPacker):
             command = [*command, f"/proc/self/fd/{fd}", *arguments]
             return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
         except BaseException:
-            self._output.unlink(missing_ok=True)
+            discard(self._output)
             raise
         finally:
             os.close(fd)

@@ -227,19 +227,22 @@ async def flatten_and_pack(
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-c",
-        _START,
-        json.dumps(sys.path),
-        str(os.getpid()),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        limit=_LONGEST_LINE,
-        start_new_session=True,
-    )
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-c",
+            _START,
+            json.dumps(sys.path),
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=_LONGEST_LINE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerError(f"cannot start the process that flattens: {error.strerror}") from error
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
     try:
@@ -258,19 +261,21 @@ async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[
 
 
 async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
-    """The worker's answer; None where it ended without one."""
+    """The worker's answer; None where it ended without one, amid a line too."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     with suppress(ConnectionError):
         worker.stdin.write(encode(request))
         await worker.stdin.drain()
-    async for line in worker.stdout:
-        answer = decode_answer(line)
+    while True:
+        try:
+            answer = decode_answer(await worker.stdout.readline())
+        except ValueError:
+            return None
         if answer.progress is None:
             return answer
         if progress is not None:
             progress(answer.progress)
-    return None
 
 
 def _last_words(worker: Process, errors: bytes) -> str:
@@ -280,14 +285,24 @@ def _last_words(worker: Process, errors: bytes) -> str:
 
 
 def how_ended(code: int) -> str:
-    """What a process's return code says, in words."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+    """What a process's return code says, in words; most real-time signals have no name."""
+    if code >= 0:
+        return f"status {code}"
+    with suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
 
 
 def _clear(output: Path) -> None:
     """Remove what a killed worker could not."""
     shutil.rmtree(private_directory(output), ignore_errors=True)
-    output.unlink(missing_ok=True)
+    discard(output)
+
+
+def discard(output: Path) -> None:
+    """Remove what there is of a file that failed: where that fails too, the first failure is what is to be told."""
+    with suppress(OSError):
+        output.unlink()
 
 
 def private_directory(output: Path) -> Path:

@@ -130,7 +130,7 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
 HUB_KEY = "https://index.docker.io/v1/"
 _HUB_KEYS = (HUB, "index.docker.io", HUB_REGISTRY)
 _SCHEME = re.compile(r"https?://")
-LARGEST_CONFIG = 1 << 20
+_LARGEST_CONFIG = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ _decode_config = msgspec.json.Decoder(_Config).decode
 async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
     for file, must_exist in _files(options):
-        config = _read(file, must_exist)
+        config = read_config(file, must_exist)
         if config is not None and (found := await _find(config, file, host, path)) is not None:
             return found
     return None
@@ -186,9 +186,10 @@ def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
         yield Path(home, ".docker", "config.json"), False
 
 
-def _read(file: Path, must_exist: bool) -> _Config | None:
+def read_config(file: Path, must_exist: bool = True) -> _Config | None:
+    """What such a file says; None where it is not there and need not be. Raises CredentialsError."""
     try:
-        raw = read_bounded(file, LARGEST_CONFIG)
+        raw = read_bounded(file, _LARGEST_CONFIG)
         return _decode_config(raw) if raw.strip() else _Config()
     except FileNotFoundError as error:
         if must_exist:
@@ -196,7 +197,7 @@ def _read(file: Path, must_exist: bool) -> _Config | None:
         return None
     except OSError as error:
         raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CredentialsError(f"{file} is no file of credentials: {error}") from error
 
 

@@ -357,10 +357,9 @@ def image_rows(inspection: Inspection) -> list[PickRow]:
     """A row for each image, where there are several to choose from."""
     if len(inspection.images) < 2:
         return []
-    taken = inspection.image
     rows = []
     for number, image in enumerate(inspection.images):
-        sign = MARK if taken is not None and (image.digest, image.names) == (taken.digest, taken.names) else " "
+        sign = MARK if inspection.is_taken(image) else " "
         right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
         rows.append(PickRow(str(number), f"{sign} {', '.join(image.names) or 'no name'}", right))
     return rows
@@ -370,7 +369,6 @@ def preview_lines(
     inspection: Inspection, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
 ) -> list[Line]:
     """All that is to be known before `y`."""
-    listing = inspection.listing if inspection.refusal is None else None
     count = counted(len(inspection.images), "image") if inspection.listing else "an image"
     lines = [heading(f"Found in {_KINDS[inspection.kind]}: {count}")]
     if inspection.packed is not None:
@@ -392,8 +390,7 @@ def preview_lines(
             lines.append(
                 Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
             )
-    noted = (*(inspection.image.notes if inspection.image else ()), *(listing.notes if listing else ()))
-    return [*lines, *(Line(short_digests(note), "note") for note in dict.fromkeys(noted))]
+    return [*lines, *(Line(short_digests(note), "note") for note in inspection.notes)]
 
 
 def _image_lines(image: SourceImage) -> Iterator[Line]:
