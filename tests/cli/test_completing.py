@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 
 from ocitui.cli import selectors
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
@@ -38,6 +38,22 @@ def offered(*words: str | Path) -> list[str]:
     """What goes on with the last of these words."""
     *before, word = map(str, words)
     return [one.value for one in ShellComplete(cli, {}, "ocitui", "_").get_completions(before, word)]
+
+
+@pytest.mark.parametrize("shell", ["fish", "zsh"])
+@pytest.mark.parametrize("typed", ["--filter=st", "st"])
+def test_a_shell_that_replaces_the_whole_word_is_given_the_whole_word(shell: str, typed: str) -> None:
+    made = get_completion_class(shell)
+    assert made is not None
+    words = ["list", "--filter"] if typed == "st" else ["list"]
+    found = made(cli, {}, "ocitui", "_").get_completions(words, typed)
+    assert [one.value for one in found] == [typed.replace("st", "state:")]
+
+
+def test_zsh_puts_no_blank_behind_what_goes_on() -> None:
+    made = get_completion_class("zsh")
+    assert made is not None
+    assert "compadd -U -V unsorted -S ''" in made(cli, {}, "ocitui", "_").source()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""`ocitui completion`, as click makes it for a shell; in bash also behind a colon, where bash begins a new word."""
+"""`ocitui completion`, as click makes it for a shell; in bash also behind a colon, where bash begins a new word, and in
+the others also behind the = of an option, where they replace the whole word."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ import re
 import click
 from click.shell_completion import (
     BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     shell_complete,
@@ -93,7 +98,35 @@ def _escaped(value: str) -> str:
     return value if _PLAIN.fullmatch(value) else _SPECIAL.sub(r"\\\1", value)
 
 
-add_completion_class(Bash)
+class _WholeWord(ShellComplete):
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        found = super().get_completions(args, incomplete)
+        option, equals, _ = incomplete.partition("=")
+        if option.startswith("--") and equals:
+            for one in (each for each in found if each.type == "plain"):
+                one.value = f"{option}={one.value}"
+        return found
+
+
+class Fish(_WholeWord, FishComplete):
+    """Fish adds no blank behind what goes on."""
+
+
+class Zsh(_WholeWord, ZshComplete):
+    """Zsh would: what goes on is given to it apart."""
+
+    source_template = ZshComplete.source_template.replace(
+        "        compadd -U -V unsorted -a completions\n",
+        """\
+        local goes_on='*[/:=<>]'
+        compadd -U -V unsorted -S '' -- ${(M)completions:#$~goes_on}
+        compadd -U -V unsorted -- ${completions:#$~goes_on}
+""",
+    )
+
+
+for one in (Bash, Fish, Zsh):
+    add_completion_class(one)
 
 
 def complete(command: click.Command, instruction: str) -> int:
