@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -33,14 +32,14 @@ from ocitui.text import short_digests
 from ..background import run_beside
 from ..widgets.document_view import DocumentView
 from ..widgets.inputs import Question
-from ..widgets.lines import Kind, Line, LinesView, heading
+from ..widgets.lines import Kind, Line, LinesView, bound, heading
 from .base import TYPED_INTO, FullScreen, error_lines
 
 
 class VerdictScreen(FullScreen[None]):
     """Reads the file again, as it is now; changes nothing."""
 
-    subject: ClassVar[str] = "verdict"
+    subject = "verdict"
     CSS = """
     VerdictScreen {
         LinesView { height: auto; max-height: 50%; }
@@ -145,11 +144,8 @@ class AnswerScreen(FullScreen[None]):
 class ResolveScreen(AnswerScreen):
     """Tells hit or miss of a name in a format, and why."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "next_format(-1)", "Format", show=False, priority=True),
-        Binding("down", "next_format(1)", "Format", show=False, priority=True),
-    ]
-    subject: ClassVar[str] = "resolve"
+    BINDINGS = bound({"up": "next_format(-1)", "down": "next_format(1)"}, priority=True)
+    subject = "resolve"
     keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"))
 
     def __init__(self, name: str, format: str) -> None:
@@ -194,7 +190,7 @@ _KINDS: dict[LinkState, Kind] = {LinkState.OK: "plain", LinkState.BAD: "bad", Li
 class WhyScreen(AnswerScreen):
     """Follows a name or digest to the daemon's answer."""
 
-    subject: ClassVar[str] = "why"
+    subject = "why"
     keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"))
     label = "Name, digest"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
@@ -18,7 +18,7 @@ from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
 
 if TYPE_CHECKING:
@@ -34,14 +34,9 @@ class FullScreen(SessionScreen[R]):
     """A screen with a title; `esc` goes back and does nothing else."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", show=False),
-        Binding("f1,question_mark", "app.show_help", "Help", show=False),
-        Binding("c", "copy", "Copy", show=False),
-        Binding("colon", "app.commands", "Commands", show=False),
-        Binding("q", "app.on_main('quit')", "Quit", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
-        Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
+        *bound({"escape": "leave", "f1,question_mark": "app.show_help", "c": "copy", "colon": "app.commands"}),
+        *bound({"q": "app.on_main('quit')", "pageup": "scroll(-1)", "pagedown": "scroll(1)"}),
+        *bound({"ctrl+c": "interrupt"}, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
@@ -218,12 +213,7 @@ class ConfirmScreen(FullScreen[str | None]):
     Dismissed with a message for the status line, None when cancelled.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "leave", "Cancel", show=False),
-        Binding("y", "confirm", "Confirm", show=False),
-        Binding("Y", "confirm_used", "All the same", show=False),
-        Binding("w", "confirm_once_free", "Wait for the lock", show=False),
-    ]
+    BINDINGS = bound({"enter": "leave", "y": "confirm", "Y": "confirm_used", "w": "confirm_once_free"})
     shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import (
     CacheError,
@@ -50,7 +49,7 @@ from ocitui.words.plans import (
     undo_sections,
 )
 
-from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, cut, heading
+from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
 from .base import AskingScreen, ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
@@ -63,8 +62,8 @@ _MANY = 1000
 class DeleteScreen(ConfirmScreen):
     """Plans the removal of entries by digest and format. The plan that was shown is the one that is done."""
 
-    subject: ClassVar[str] = "delete"
-    verb: ClassVar[str] = "Move to the trash"
+    subject = "delete"
+    verb = "Move to the trash"
 
     def __init__(self, keys: Sequence[Key], hidden: int = 0) -> None:
         """``hidden`` is how many of them the filter hides."""
@@ -113,8 +112,8 @@ def _short_line(section: Section[Any], number: int) -> Line:
 class UndoScreen(ConfirmScreen):
     """Undoes one transaction, the newest that can be when none is named."""
 
-    subject: ClassVar[str] = "undo"
-    verb: ClassVar[str] = "Undo it"
+    subject = "undo"
+    verb = "Undo it"
 
     def __init__(self, transaction_id: str | None) -> None:
         super().__init__()
@@ -153,8 +152,8 @@ def _entries_in(path: Path) -> Sequence[Descriptor]:
 class PointScreen(ConfirmScreen):
     """Makes an entry win its name, by moving it to the end of the index."""
 
-    subject: ClassVar[str] = "point"
-    verb: ClassVar[str] = "Point it"
+    subject = "point"
+    verb = "Point it"
 
     def __init__(self, entry: Descriptor) -> None:
         super().__init__()
@@ -180,12 +179,8 @@ class PointScreen(ConfirmScreen):
 class TimelineScreen(AskingScreen[str | None, PickRow]):
     """What was done, the newest first. Dismissed with the id of a transaction to undo, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", show=False),
-        Binding("u", "undo", "Undo", show=False),
-        Binding("X", "trash", "Trash", show=False),
-    ]
-    subject: ClassVar[str] = "timeline"
+    BINDINGS = bound({"slash": "filter", "u": "undo", "X": "trash"})
+    subject = "timeline"
     keys = (("u", "Undo"), ("/", "Filter"), ("X", "Trash, file by file"), ("c", "Copy"))
     shown_as = "the transaction"
     takes_nothing = True
@@ -348,8 +343,8 @@ _MOST = 200
 class RestoreScreen(ConfirmScreen):
     """Brings files back to where they were, without entries."""
 
-    subject: ClassVar[str] = "restore from the trash"
-    verb: ClassVar[str] = "Restore"
+    subject = "restore from the trash"
+    verb = "Restore"
     action = "mend"
 
     def __init__(self, files: Sequence[TrashedFile]) -> None:
@@ -375,8 +370,8 @@ class RestoreScreen(ConfirmScreen):
 class EmptyTrashScreen(ConfirmScreen):
     """Removes these files of the trash for good, and with that the undo of what they came by."""
 
-    subject: ClassVar[str] = "empty the trash"
-    verb: ClassVar[str] = "Remove for good"
+    subject = "empty the trash"
+    verb = "Remove for good"
 
     def __init__(self, files: Sequence[TrashedFile]) -> None:
         super().__init__()
@@ -442,16 +437,11 @@ class TrashRow(PickRow):
 class TrashScreen(ListScreen[str | None, TrashRow]):
     """Dismissed with the id of a transaction to undo, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "restore", "Restore", show=False),
-        Binding("e", "empty", "Empty", show=False),
-        Binding("u", "undo", "Undo", show=False),
-        Binding("space", "mark", "Mark", show=False),
-        Binding("a", "mark_all(True)", "Mark all", show=False),
-        Binding("A", "mark_all(False)", "Unmark", show=False),
-    ]
+    BINDINGS = bound(
+        {"r": "restore", "e": "empty", "u": "undo", "space": "mark", "a": "mark_all(True)", "A": "mark_all(False)"}
+    )
     CSS = "TrashScreen PickList { height: 2fr; }"
-    subject: ClassVar[str] = "trash"
+    subject = "trash"
     keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"))
 
     def begin(self) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 import msgspec
 from textual import on, work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
 from ocitui.importing.blobs import BlobStore
@@ -22,7 +20,7 @@ from ocitui.words.imports import called, interrupted_lines, job_lines, list_summ
 from ocitui.words.lines import Kind
 
 from ..background import DRAW_SECONDS, Throttle
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, heading
 from .base import ConfirmScreen, ListScreen
 from .import_image import FIELDS, ImportScreen
 
@@ -30,8 +28,8 @@ from .import_image import FIELDS, ImportScreen
 class DownloadsScreen(ConfirmScreen):
     """Removes all blobs that no import is writing. They can be downloaded again."""
 
-    subject: ClassVar[str] = "downloads"
-    verb: ClassVar[str] = "Remove them"
+    subject = "downloads"
+    verb = "Remove them"
 
     async def plan(self) -> Iterable[Line | LongList]:
         blobs = await asyncio.to_thread(BlobStore(self.session.directory).stored)
@@ -57,15 +55,8 @@ _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 class ImportsScreen(ListScreen[None, PickRow]):
     """Each key is about the import under the cursor; none of them is enter."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "cancel", "Cancel", show=False),
-        Binding("Y", "rename", "Rename", show=False),
-        Binding("r", "again", "Again", show=False),
-        Binding("f", "forget", "Forget", show=False),
-        Binding("D", "downloads", "Downloads", show=False),
-        Binding("i", "import_image", "Import", show=False),
-    ]
-    subject: ClassVar[str] = "imports"
+    BINDINGS = bound({"x": "cancel", "Y": "rename", "r": "again", "f": "forget", "D": "downloads", "i": "import_image"})
+    subject = "imports"
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,10 +214,10 @@ class ImportsScreen(ListScreen[None, PickRow]):
 class LeavingScreen(ConfirmScreen):
     """Dismissed with a word once all imports are stopped, None to stay."""
 
-    subject: ClassVar[str] = "quit"
-    verb: ClassVar[str] = "Stop and quit"
-    stay: ClassVar[str] = "Stay"
-    writes: ClassVar[bool] = False
+    subject = "quit"
+    verb = "Stop and quit"
+    stay = "Stay"
+    writes = False
 
     async def plan(self) -> Iterable[Line | LongList]:
         active = self.session.imports.active

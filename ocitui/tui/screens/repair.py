@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
@@ -45,7 +44,7 @@ from ocitui.words.plans import (
 )
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
-from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, fit, heading
+from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
 from .base import AskingScreen, ConfirmScreen
 
 PLAN = "plan"
@@ -197,13 +196,9 @@ _SWITCHES = {
 class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
     """Dismissed with what is allowed, for a new plan."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "allow", "Allow", show=False),
-        Binding("s", "source", "Source", show=False),
-        Binding("D", "forget_sources", "Forget sources", show=False),
-    ]
+    BINDINGS = bound({"space": "allow", "s": "source", "D": "forget_sources"})
     CSS = "RepairOptionsScreen PickList { height: auto; }"
-    subject: ClassVar[str] = "repair: what is allowed"
+    subject = "repair: what is allowed"
     keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"))
 
     def __init__(self, options: RepairOptions) -> None:
@@ -265,20 +260,15 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     Dismissed with a message once something was done.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark_step", "Mark", show=False),
-        Binding("n", "name", "Name", show=False),
-        Binding("o", "options", "Options", show=False),
-        Binding("m", "go_on", "Go on", show=False),
-    ]
+    BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """
     RepairScreen {
         PickList { height: auto; max-height: 40%; }
         &.-done PickList { display: none; }
     }
     """
-    subject: ClassVar[str] = "repair"
-    verb: ClassVar[str] = "Mend"
+    subject = "repair"
+    verb = "Mend"
     action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 

@@ -36,12 +36,7 @@ _WIDER, _NEARLY_FULL = 100, 0.9
 class Bar(Widget):
     """A line of text, or as many as it has; what stands ``right`` stands at the right end, as far as there is room."""
 
-    DEFAULT_CSS = """
-    Bar {
-        height: 1;
-        width: 1fr;
-    }
-    """
+    DEFAULT_CSS = "Bar { height: 1; width: 1fr; }"
     surface: ClassVar[Role] = "plain"
     ellipsis = "…"
     letters: ClassVar[str] = ""
@@ -124,11 +119,8 @@ class TroubleBar(Bar):
     """What is wrong with the index, what to do, and how; not there while nothing is."""
 
     DEFAULT_CSS = """
-    TroubleBar {
-        height: 3;
-        display: none;
-        &.-shown { display: block; }
-    }
+    TroubleBar { height: 3; display: none; }
+    TroubleBar.-shown { display: block; }
     """
     surface = "banner"
 

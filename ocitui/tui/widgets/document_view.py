@@ -8,12 +8,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events, work
-from textual.binding import Binding, BindingType
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -25,7 +23,7 @@ from ocitui.words.documents import CHUNK, Alive, SupersededError, check
 from ..terminal import Role, palette
 from .document_paint import Mark, column_of, draw, window
 from .document_text import DocumentText, prepare
-from .lines import ReadingView
+from .lines import ReadingView, bound
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
@@ -49,18 +47,8 @@ _ROLES: dict[str, tuple[Role, str]] = {
 class DocumentView(ReadingView):
     """Shows one document of any size, read-only; it scrolls, and it can be searched."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "sideways(-1)", "Left by half a page", show=False),
-        Binding("right", "sideways(1)", "Right by half a page", show=False),
-        Binding("n", "match(1)", "Next match", show=False),
-        Binding("N", "match(-1)", "Previous match", show=False),
-    ]
-    DEFAULT_CSS = """
-    DocumentView {
-        overflow: auto auto;
-        scrollbar-size: 0 1;
-    }
-    """
+    BINDINGS = bound({"left": "sideways(-1)", "right": "sideways(1)", "n": "match(1)", "N": "match(-1)"})
+    DEFAULT_CSS = "DocumentView { overflow: auto auto; scrollbar-size: 0 1; }"
 
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
@@ -18,7 +17,7 @@ from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, TabBar
 from .entry_columns import SEVERITIES
-from .lines import Line, LinesView, cut
+from .lines import Line, LinesView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
@@ -50,7 +49,7 @@ class EntryPane(Vertical):
         &.-config > #config { display: block; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.open_pane", "Open", show=False)]
+    BINDINGS = bound({"enter": "screen.open_pane"})
     tab: Tab = "summary"
     _place = ""
 

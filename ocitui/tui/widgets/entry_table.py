@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size, clamp
 from textual.message import Message
 from textual.reactive import var
@@ -31,7 +30,7 @@ from .entry_columns import (
     row_values,
 )
 from .entry_rows import EntryRows, View
-from .lines import moving
+from .lines import bound, moving
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries, JudgedEntry, Moves
@@ -59,21 +58,13 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     ALLOW_SELECT = False
     # No scroll bar: it would be repainted with every row that comes or goes.
-    DEFAULT_CSS = """
-    EntryTable {
-        height: 1fr;
-        overflow: hidden hidden;
-    }
-    """
+    DEFAULT_CSS = "EntryTable { height: 1fr; overflow: hidden hidden; }"
 
     # The application's table of actions describes the keys.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *moving("move_cursor", "move_page"),
-        Binding("pageup", "move_page(-1)", "Page up", show=False),
-        Binding("pagedown", "move_page(1)", "Page down", show=False),
-        Binding("space", "toggle_mark", "Mark", show=False),
-        Binding("enter", "open", "Open", show=False),
-    ]
+    BINDINGS = bound(
+        moving("move_cursor", "move_page")
+        | {"pageup": "move_page(-1)", "pagedown": "move_page(1)", "space": "toggle_mark", "enter": "open"}
+    )
 
     class Highlighted(Message):
         """The cursor is on another entry, or on none."""
