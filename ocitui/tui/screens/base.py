@@ -24,6 +24,7 @@ from .popups import Copyable, offer_copies
 if TYPE_CHECKING:
     from ..live import LiveChange
 
+_LOCK_SECONDS = 0.2
 TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
 R = TypeVar("R")
@@ -140,10 +141,8 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
 
     AUTO_FOCUS = "PickList"
     DEFAULT_CSS = """
-    ListScreen {
-        PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $rule; }
-    }
+    ListScreen PickList { height: 1fr; }
+    ListScreen LinesView { height: 1fr; border-top: solid $rule; }
     """
 
     def __init__(self) -> None:
@@ -201,9 +200,6 @@ class AskingScreen(ListScreen[R, Row]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
-
-
-_LOCK_SECONDS = 0.2
 
 
 class ConfirmScreen(FullScreen[str | None]):
@@ -321,22 +317,16 @@ class ConfirmScreen(FullScreen[str | None]):
 
     @work(group="act")
     async def _run_act(self) -> None:
-        try:
-            message = await self._act_once_free()
-        except CacheError as error:
-            self._acting = self._waiting = False
-            self.failed(error)
-        else:
-            self.done(message)
-
-    async def _act_once_free(self) -> str:
         """Do it, again and again for as long as another program holds the lock and that is waited for."""
         while True:
             try:
-                return await self.act()
-            except LockedError as error:
-                if not self._waiting:
-                    raise
+                self.done(await self.act())
+                return
+            except CacheError as error:
+                if not (self._waiting and isinstance(error, LockedError)):
+                    self._acting = self._waiting = False
+                    self.failed(error)
+                    return
                 self.stand(f"waiting: {error.message}; esc stops waiting")
             await asyncio.sleep(_LOCK_SECONDS)
 

@@ -186,7 +186,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def action_downloads(self) -> None:
         if not self.may("import_image"):
             return
-        if self.session.imports.active:
+        if self.session.imports.queue.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
         self.app.push_screen(DownloadsScreen(), self._removed)
@@ -220,7 +220,7 @@ class LeavingScreen(ConfirmScreen):
     writes = False
 
     async def plan(self) -> Iterable[Line | LongList]:
-        active = self.session.imports.active
+        active = self.session.imports.queue.active
         verb = "runs" if len(active) == 1 else "run"
         lines = self.opening(f"{counted(len(active), 'import')} still {verb}")
         lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
@@ -232,7 +232,7 @@ class LeavingScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        await asyncio.to_thread(self.session.imports.close)
+        await asyncio.to_thread(self.session.imports.queue.close)
         return "stopped"
 
     def asked(self) -> str:
