@@ -221,6 +221,7 @@ class ConfirmScreen(FullScreen[str | None]):
     """The action of the table of keys whose refusal is this one's."""
 
     def begin(self) -> None:
+        # Ready: a plan is shown that waits for an answer.
         self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
         self.show_keys([])
         self.make_plan()
@@ -305,12 +306,12 @@ class ConfirmScreen(FullScreen[str | None]):
             self._act()
 
     def _may_act(self) -> bool:
-        if not self._ready or self._acting or self.is_tiny:
+        if not self._ready or self.is_tiny:
             return False
         return not self.writes or self.may(self.action)
 
     def _act(self) -> None:
-        self._acting, self._locked = True, False
+        self._acting, self._ready, self._locked = True, False, False
         self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
         self.conclude(self.acting())
         self._run_act()

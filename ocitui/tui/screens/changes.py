@@ -53,10 +53,10 @@ from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound
 from .base import AskingScreen, ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
-# Past this many entries a digest's first digits have to do.
-WHOLE_DIGESTS = 3
-# Past this many, nobody reads each; they are still there for who scrolls.
-_MANY = 1000
+# Past so many entries a digest's first digits have to do. Past so many nobody reads each; they are still there for who
+# scrolls.
+WHOLE_DIGESTS, _MANY = 3, 1000
+_MOST, _NAME_CELLS = 200, 24
 
 
 class DeleteScreen(ConfirmScreen):
@@ -211,15 +211,12 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
 
     def _rows(self, transactions: Sequence[Transaction], wanted: str) -> tuple[list[PickRow], str]:
         """The rows of those with what is ``wanted``, and the size of all; in a thread, as there may be long records."""
-        shown = [one for one in transactions if not wanted or wanted in self._text(one)]
+        if wanted:
+            self._texts = {one.id: self._texts.get(one.id) or _searched(one) for one in transactions}
+        shown = [one for one in transactions if not wanted or wanted in self._texts[one.id]]
         days = [timestamp(one.started)[:10] for one in shown]
         rows = [timeline_row(one, not at or days[at] != days[at - 1]) for at, one in enumerate(shown)]
         return rows, human_size(sum(one.bytes_in_trash for one in transactions))
-
-    def _text(self, transaction: Transaction) -> str:
-        if transaction.id not in self._texts:
-            self._texts[transaction.id] = _searched(transaction)
-        return self._texts[transaction.id]
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
@@ -298,15 +295,14 @@ def timeline_row(transaction: Transaction, first: bool) -> PickRow:
     return PickRow(transaction.id, clean(f"{text} {_about(transaction)}"), clean(right), kind, start=True)
 
 
-def transaction_lines(transaction: Transaction) -> list[Line | LongList]:
+def transaction_lines(transaction: Transaction) -> list[Line]:
     """A transaction in full: by whom, how it stands, and the index before and after as what left it and what came."""
     files = len(transaction.trashed) + len(transaction.placed)
     title = f"{transaction.kind}, {timestamp(transaction.started)}, {counted(files, 'file')}"
-    lines: list[Line | LongList] = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id")]
     stands = _STATES.get(transaction.state, "done; u undoes it" if can_be_undone(transaction) else "done")
     if transaction.bytes_in_trash:
         stands += f"; {human_size(transaction.bytes_in_trash)} lie in the trash"
-    lines.append(Line(stands, "now"))
+    lines = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id"), Line(stands, "now")]
     lines += [Line(text, "note") for text in (transaction.note, transaction.explanation) if text]
     if transaction.swap is not None:
         lines.append(Line("index.json was replaced as a whole", "index"))
@@ -316,9 +312,6 @@ def transaction_lines(transaction: Transaction) -> list[Line | LongList]:
         if more := recorded[_MANY:]:
             lines.append(Line(f"and {len(more)} more", kind="muted"))
     return lines
-
-
-_NAME_CELLS = 24
 
 
 def _about(transaction: Transaction) -> str:
@@ -335,9 +328,6 @@ def _about(transaction: Transaction) -> str:
     name = cut(entries[0].image_name or "no name", _NAME_CELLS, middle=True)
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
     return f"{name} {entries[0].format or 'no format'}{more}"
-
-
-_MOST = 200
 
 
 class RestoreScreen(ConfirmScreen):

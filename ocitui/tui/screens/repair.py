@@ -49,14 +49,15 @@ from .base import AskingScreen, ConfirmScreen
 
 PLAN = "plan"
 _MOST = 100
-Naming = tuple[str, Literal["name", "adopt"]]
+Naming = tuple[str, Literal["names", "adopt"]]
 DrawLines = Callable[[int], list[Line]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow(PickRow):
     """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of a step that can be
-    marked. ``naming`` is the digest that a name can be given to here, and how; ``hint`` what it may be called."""
+    marked. ``naming`` is the digest that a name can be given to here, and by what of the options; ``hint`` what it may
+    be called."""
 
     lines: DrawLines = field(compare=False)
     step: int | None = None
@@ -71,8 +72,8 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
         text, copies = "Which copy of the index is good, and what to do in what order", assessment_lines(assessment)
         rows.append(PlanRow("copy", text, str(assessment.case), lines=_fixed(copies)))
     if joined := plan.joined:
-        title_ = sources_title(joined)
-        rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
+        text = sources_title(joined)
+        rows.append(PlanRow("sources", text, "side by side", lines=lambda width: _sources(joined, width)))
     rows += [_step(plan, step) for step in plan.steps]
     lost = (joined[at] for at in joined.bad())
     rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
@@ -81,7 +82,7 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
         text = f"    {first.finding.code}: {entry_text(first.finding)}{many}"
         naming: Naming | None = None
         if takes_name(first):
-            naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "name"
+            naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "names"
         right, lines = "stays; n names it" if naming else "stays", _fixed(_left(left))
         rows.append(PlanRow(f"left {number}", text, right, "muted", start=True, lines=lines, naming=naming))
     return rows
@@ -104,7 +105,7 @@ def _step(plan: RepairPlan, step: RepairStep) -> PlanRow:
 def _nameless(entry: JoinedEntry) -> PlanRow:
     key, text = f"name {entry.digest} {entry.format}", f"    name lost: {entry_word(entry)}"
     hint, lines = entry.hints[0].text if entry.hints else "", _fixed(joined_lines(entry, KEYS))
-    return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "name"), hint=hint)
+    return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "names"), hint=hint)
 
 
 def _fixed(lines: list[Line]) -> DrawLines:
@@ -176,10 +177,7 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     return [*lines, Line(), heading("Checked again"), *short_lines(remaining_lines(repaired.report, _MOST))]
 
 
-_SOURCE = "source"
 _OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
-
-
 _SWITCHES = {
     "registry": ("Ask registries", "by name and digest, never by tag; documents alone where only they are gone"),
     "adopt_known": ("Adopt orphans", "those whose name a backup or the trash tells become entries again"),
@@ -210,11 +208,9 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.stand("nothing is done by this: the plan is made anew, and shown")
 
     def _draw(self) -> None:
-        rows = [
-            PickRow(name, f"[{MARK if getattr(self._options, name) else ' '}] {label}")
-            for name, (label, _) in _SWITCHES.items()
-        ]
-        rows += [PickRow(f"{_SOURCE} {text}", f"    Restore from {text}") for text in self._options.sources]
+        signs = {name: MARK if getattr(self._options, name) else " " for name in _SWITCHES}
+        rows = [PickRow(name, f"[{sign}] {_SWITCHES[name][0]}") for name, sign in signs.items()]
+        rows += [PickRow(f"source {text}", f"    Restore from {text}") for text in self._options.sources]
         self.show_rows(rows)
         self._draw_detail()
 
@@ -262,10 +258,8 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """
-    RepairScreen {
-        PickList { height: auto; max-height: 40%; }
-        &.-done PickList { display: none; }
-    }
+    RepairScreen PickList { height: auto; max-height: 40%; }
+    RepairScreen.-done PickList { display: none; }
     """
     subject = "repair"
     verb = "Mend"
@@ -314,7 +308,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def _draw_progress(self) -> None:
         now, self._progress = self._progress, None
-        if now is not None and (self._acting or not self._ready):
+        if now is not None and not self._ready:
             end = "it is finished even if this window goes" if self._acting else "esc cancels"
             self.stand(f"{short_digests(repair_progress(now))}; {end}")
 
@@ -364,7 +358,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def action_mark_step(self) -> None:
         row, plan = self.row, self._plan
-        if row is None or row.step is None or plan is None or not self._ready or self._acting:
+        if row is None or row.step is None or plan is None or not self._ready:
             return
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
@@ -375,7 +369,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def action_name(self) -> None:
         row = self.row
-        if row is None or row.naming is None or not self._ready or self._acting:
+        if row is None or row.naming is None or not self._ready:
             self.say("there is no name to give here: n is for entries whose name is lost, and for orphans")
             return
         self._naming = row.naming
@@ -389,17 +383,14 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         except CacheError as error:
             self.say_error(error)
             return
-        options = self._options
-        if how == "adopt":
-            self._options = replace(options, adopt=(*(one for one in options.adopt if one[0] != digest), pair))
-        else:
-            self._options = replace(options, names=(*(one for one in options.names if one[0] != digest), pair))
+        pairs = (*(one for one in getattr(self._options, how) if one[0] != digest), pair)
+        changed: dict[str, Any] = {how: pairs}
+        self._options = replace(self._options, **changed)
         self.make_plan()
 
     def action_options(self) -> None:
-        if self._acting or self._repaired is not None:
-            return
-        self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
+        if not self._acting and self._repaired is None:
+            self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
 
     def _take_options(self, options: RepairOptions | None) -> None:
         if options is not None and options != self._options:
@@ -409,10 +400,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     # Doing it
 
     def action_confirm(self) -> None:
-        plan = self._plan
-        if plan is None or not self._ready or self._acting or self._repaired is not None:
-            return
-        if not plan.made:
+        if self._ready and not self.has_steps:
             self.say("there is nothing to do: no step is marked")
         else:
             super().action_confirm()
@@ -424,7 +412,10 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         plan, judge = self._plan, self.session.live.judge
         assert plan is not None
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, self._tell, judge=judge))
+        try:
+            repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, self._tell, judge=judge))
+        finally:
+            self._progress = None
         self._repaired = repaired
         await self.session.live.look_over()
         return _outcome(repaired)
@@ -437,8 +428,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.add_class("-done")
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
-        more = [("m", "Plan what remains")] if repaired.remaining else []
-        self.show_keys(more)
+        self.show_keys([("m", "Plan what remains")] if repaired.remaining else [])
         self.conclude(message)
 
     def action_go_on(self) -> None:
@@ -452,7 +442,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.make_plan()
 
     def failed(self, error: CacheError) -> None:
-        self._progress = None
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
             self._report, self._outdated = None, True
@@ -468,7 +457,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 def _outcome(repaired: Repaired) -> str:
     ids = ", ".join(done.id for done in repaired.transactions)
     done = f"mended in {ids}; u undoes it" if ids else "done"
-    left = len(repaired.remaining)
-    clean = clean_text(repaired.report.depth)
+    left, clean = len(repaired.remaining), clean_text(repaired.report.depth)
     state = counted(left, "finding remains", "findings remain") if left else clean
     return f"{done}; checked again: {state}"
