@@ -7,7 +7,9 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 from textwrap import wrap
+from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -21,8 +23,7 @@ from ocitui.text import clean, human_size
 from ocitui.words.documents import CHUNK, Alive, SupersededError, check
 
 from ..terminal import Role, palette
-from .document_paint import Mark, column_of, draw, window
-from .document_text import DocumentText, prepare
+from .document_text import DocumentText, Mark, column_of, draw, prepare, window
 from .lines import ReadingView, bound
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
@@ -50,14 +51,13 @@ class DocumentView(ReadingView):
     BINDINGS = bound({"left": "sideways(-1)", "right": "sideways(1)", "n": "match(1)", "N": "match(-1)"})
     DEFAULT_CSS = "DocumentView { overflow: auto auto; scrollbar-size: 0 1; }"
 
+    @dataclass
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
 
-        def __init__(self, count: int, current: int, *, capped: bool = False) -> None:
-            super().__init__()
-            self.count = count
-            self.current = current
-            self.capped = capped
+        count: int
+        current: int
+        capped: bool = False
 
     def __init__(self, message: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -90,7 +90,9 @@ class DocumentView(ReadingView):
             elif (text := await self._prepare(raw, error, alive)) is None:
                 return
             else:
-                self._show_text(text)
+                self._show(text)
+                if text.place is not None:
+                    self._show_error(text.place)
             self._source = source
 
     def clear(self, message: str) -> None:
@@ -123,9 +125,8 @@ class DocumentView(ReadingView):
             self._show_error(self._text.place)
 
     def watch_show_vertical_scrollbar(self, shown: bool) -> None:
-        """One that comes after the view was scrolled would show where it was before; it takes a column from its end."""
-        if shown:
-            self.vertical_scrollbar.position = self.scroll_y
+        """One that comes takes a column from the view's end."""
+        super().watch_show_vertical_scrollbar(shown)
         if shown and self.scroll_offset.x:
             at_error = self.scroll_offset == self._at_error
             self.go(x=self.scroll_offset.x + self.scrollbar_size_vertical)
@@ -188,11 +189,6 @@ class DocumentView(ReadingView):
         self._placeholder = clean(message)
         self._show(None)
 
-    def _show_text(self, text: DocumentText) -> None:
-        self._show(text)
-        if text.place is not None:
-            self._show_error(text.place)
-
     def _show_error(self, place: int) -> None:
         self._reveal(place, place + 1)
         self._at_error = self.scroll_offset
@@ -252,7 +248,7 @@ class DocumentView(ReadingView):
         if not alive():
             return
         anchor = self._matches.start if self._matches and self._matches.found else text.starts[self.scroll_offset.y]
-        self._matches = Matches(needle, found, bisect_left(found, anchor) if found else 0)
+        self._matches = Matches(needle, found, bisect_left(found, anchor))
         self.refresh()
         self._show_match()
 
@@ -264,7 +260,7 @@ class DocumentView(ReadingView):
         """Go to the next match or the one before; past either end it goes on at the other."""
         if self._matches:
             self._refresh_match()
-            self._matches = self._matches.moved(step)
+            self._matches = self._matches._replace(at=self._matches.at + step)
             self._show_match()
 
     def _show_match(self) -> None:
@@ -329,15 +325,12 @@ def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:
     return found
 
 
-class Matches:
-    """Where a needle was found, by offset, and which match is the current one."""
+class Matches(NamedTuple):
+    """Where a needle was found, by offset; past either end the current match, the one ``at``, goes on at the other."""
 
-    __slots__ = ("_index", "found", "needle")
-
-    def __init__(self, needle: Needle, found: array[int], index: int) -> None:
-        self.needle = needle
-        self.found = found
-        self._index = index % len(found) if found else 0
+    needle: Needle
+    found: array[int]
+    at: int
 
     @property
     def capped(self) -> bool:
@@ -347,16 +340,12 @@ class Matches:
     @property
     def current(self) -> int:
         """The number of the current match, from 1; 0 where nothing matches."""
-        return self._index + 1 if self.found else 0
+        return self.at % len(self.found) + 1 if self.found else 0
 
     @property
     def start(self) -> int:
         """Where the current match begins; 0 where nothing matches."""
-        return self.found[self._index] if self.found else 0
-
-    def moved(self, step: int) -> Matches:
-        """The same matches, ``step`` further on; past either end it goes on at the other."""
-        return Matches(self.needle, self.found, self._index + step)
+        return self.found[self.current - 1] if self.found else 0
 
     def range(self, text: DocumentText) -> tuple[int, int]:
         """Where the current match begins and ends."""

@@ -17,7 +17,7 @@ from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, TabBar
 from .entry_columns import SEVERITIES
-from .lines import Line, LinesView, bound, cut
+from .lines import Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
@@ -38,16 +38,8 @@ class EntryPane(Vertical):
     """Follows one entry. The views of documents are made when they are first shown."""
 
     DEFAULT_CSS = """
-    EntryPane {
-        & > #which { display: none;  }
-        & > DocumentView { height: 1fr; display: none; }
-        & > LinesView { display: none; }
-        &.-summary > #summary { display: block; }
-        &.-problems > #problems { display: block; }
-        &.-history > #history { display: block; }
-        &.-manifest > #manifest { display: block; }
-        &.-config > #config { display: block; }
-    }
+    EntryPane > #which { display: none; }
+    EntryPane > DocumentView { height: 1fr; }
     """
     BINDINGS = bound({"enter": "screen.open_pane"})
     tab: Tab = "summary"
@@ -67,7 +59,7 @@ class EntryPane(Vertical):
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked; ``history_of`` what was
         done to it."""
-        super().__init__(classes="-summary")
+        super().__init__()
         self._directory = directory
         self._findings_of, self._history_of = findings_of, history_of
         self.entry: JudgedEntry | None = None
@@ -77,12 +69,16 @@ class EntryPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Bar(id="which")
         yield TabBar()
-        yield LinesView(id="summary")
-        yield LinesView(id="problems")
-        yield LinesView(id="history")
+        yield from (LinesView(id=tab) for tab in ("summary", "problems", "history"))
 
     def on_mount(self) -> None:
         self._draw_tabs()
+        self._show_view()
+
+    def _show_view(self) -> None:
+        """Have only the view of the open tab be seen."""
+        for view in self.query(ReadingView):
+            view.display = view.id == self.tab
 
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
@@ -112,9 +108,8 @@ class EntryPane(Vertical):
         self._show(keep_place=True)
 
     def open_tab(self, tab: Tab) -> None:
-        for name in TABS:
-            self.set_class(name == tab, f"-{name}")
         self.tab = tab
+        self._show_view()
         self._draw_tabs()
         self._show()
         self.post_message(self.TabShown())
@@ -217,6 +212,7 @@ class EntryPane(Vertical):
         view = self._document_view(tab)
         if view is None:
             view = DocumentView(id=tab)
+            view.display = tab == self.tab
             await self.mount(view)
         names = entry.descriptor.files if entry else {}
         if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from textual import events
@@ -89,12 +90,11 @@ class Choice(Widget, can_focus=True):
     BINDINGS = bound({"left": "step(-1)", "right,space": "step(1)", "enter": "submit"})
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
 
+    @dataclass
     class Changed(Message):
         """Another word is chosen."""
 
-        def __init__(self, choice: Choice) -> None:
-            super().__init__()
-            self.choice = choice
+        choice: Choice
 
         @property
         def control(self) -> Choice:
