@@ -37,17 +37,9 @@ from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from ocitui.doctor.salvage.salvage import salvage
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
+from ocitui.words import plans
 from ocitui.words.json_values import transaction_json
 from ocitui.words.lines import short_lines
-from ocitui.words.plans import (
-    Section,
-    delete_sections,
-    delete_title,
-    entry_line,
-    names_of_files,
-    point_lines,
-    undo_sections,
-)
 
 from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
 from .base import AskingScreen, ConfirmScreen, ListScreen
@@ -75,11 +67,11 @@ class DeleteScreen(ConfirmScreen):
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
         self._used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
-        lines = self.opening(delete_title(plan), "bring these entries back")
+        lines = self.opening(plans.delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
         lines += [Line(what, device, "bad") for device in self._used_by]
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
-        return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
+        return lines + await asyncio.to_thread(section_lines, plans.delete_sections(plan))
 
     def used_by(self) -> Sequence[str]:
         return self._used_by
@@ -90,14 +82,14 @@ class DeleteScreen(ConfirmScreen):
         return f"{counted(len(transaction.removed), 'entry')} deleted, u undoes it{note}: {transaction.id}"
 
 
-def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
+def section_lines(sections: Iterable[plans.Section[Any]]) -> list[Line | LongList]:
     """The parts of a plan, each beneath its title. Of few entries the whole digest stands in a line of its own."""
     lines: list[Line | LongList] = []
     for section in sections:
         lines += [Line(), heading(section.title)]
         if len(section.items) > _MANY:
             lines.append(LongList(len(section.items), partial(_short_line, section)))
-        elif section.line is entry_line and len(section.items) <= WHOLE_DIGESTS:
+        elif section.line is plans.entry_line and len(section.items) <= WHOLE_DIGESTS:
             for entry in section.items:
                 lines += [Line(entry.image_name or "no name", entry.format or "no format"), Line(entry.digest)]
         else:
@@ -105,7 +97,7 @@ def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
     return lines
 
 
-def _short_line(section: Section[Any], number: int) -> Line:
+def _short_line(section: plans.Section[Any], number: int) -> Line:
     return short_lines([section.line(section.items[number])])[0]
 
 
@@ -128,7 +120,8 @@ class UndoScreen(ConfirmScreen):
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
         lines += [Line(target.about, "of")] if target.about else []
-        return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *self._indexes(target))))
+        indexes = await asyncio.to_thread(self._indexes, target)
+        return lines + await asyncio.to_thread(lambda: section_lines(plans.undo_sections(target, *indexes)))
 
     def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
         """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
@@ -168,7 +161,7 @@ class PointScreen(ConfirmScreen):
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
         self._plan = plan
-        return [*self.opening(f"point {plan.name}", "undo this"), *point_lines(plan)]
+        return [*self.opening(f"point {plan.name}", "undo this"), *plans.point_lines(plan)]
 
     async def act(self) -> str:
         assert self._plan is not None
@@ -397,7 +390,7 @@ def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction 
     """What goes of one transaction: of which images, who took it out and when, and the files."""
     if known is None:
         return [heading(f"{_total(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
-    names = names_of_files(known)
+    names = plans.names_of_files(known)
     told = (names.get(file.name.partition(".")[0], ()) for file in files)
     of = dict.fromkeys(name for some in told for name in some) or known.image_names
     lines = [heading(f"{_total(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]

@@ -16,18 +16,7 @@ from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
 from ..settings import LAYOUTS
-from ..widgets.bars import (
-    HeaderBar,
-    HealthBar,
-    KeyBar,
-    Part,
-    StatusBar,
-    TooSmall,
-    TroubleBar,
-    draw_frame,
-    show_keys,
-    trouble_lines,
-)
+from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
@@ -61,17 +50,17 @@ class EntriesScreen(SessionScreen[None]):
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
-        yield TooSmall()
-        yield HeaderBar()
-        yield HealthBar()
-        yield TroubleBar()
+        yield bars.TooSmall()
+        yield bars.HeaderBar()
+        yield bars.HealthBar()
+        yield bars.TroubleBar()
         with Container(id="body"):
             self.table = EntryTable(placeholder="reading the cache")
             self.pane = EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
             yield from (self.table, self.pane)
         yield OneLineQuestion(self.end_asking)
-        yield StatusBar()
-        yield KeyBar()
+        yield bars.StatusBar()
+        yield bars.KeyBar()
 
     def on_mount(self) -> None:
         self.draw_header()
@@ -95,7 +84,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def live_changed(self, change: LiveChange) -> None:
         """Draw what is known by now."""
-        if not all(self.query(kind) for kind in (HeaderBar, EntryTable, StatusBar)):
+        if not all(self.query(kind) for kind in (bars.HeaderBar, EntryTable, bars.StatusBar)):
             # A worker outlives the widgets for a moment when the program ends.
             return
         live = self.session.live
@@ -244,10 +233,10 @@ class EntriesScreen(SessionScreen[None]):
 
     def draw_header(self) -> None:
         live = self.session.live
-        draw_frame(self)
-        bar = self.query_one(TroubleBar)
+        bars.draw_frame(self)
+        bar = self.query_one(bars.TroubleBar)
         before = len(bar.lines)
-        bar.show(*trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
+        bar.show(*bars.trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
         if len(bar.lines) != before:
             self.call_after_refresh(self.table.cover, len(bar.lines) - before)
         self.table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
@@ -257,7 +246,7 @@ class EntriesScreen(SessionScreen[None]):
         table = self.table
         shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
         place = f"{0 if table.cursor_row is None else table.cursor_row + 1} of {shown}"
-        parts: list[Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
+        parts: list[bars.Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
         if text:
             parts.append((f" filter {clean(text)!r}: {shown}/{table.total} ", "strong"))
         if marks:
@@ -272,11 +261,11 @@ class EntriesScreen(SessionScreen[None]):
             parts.append(f" {clean(self.message)}")
         else:
             parts += self._hint()
-        self.query_one(StatusBar).show(parts)
+        self.query_one(bars.StatusBar).show(parts)
         self.pane.show_place(place)
         self._draw_keys()
 
-    def _hint(self) -> list[Part]:
+    def _hint(self) -> list[bars.Part]:
         """What helps on the cursor's row."""
         if not self.session.live.health.sound:
             rows = "rows of the last good index" if self.session.live.total else "no entry is known"
@@ -300,7 +289,7 @@ class EntriesScreen(SessionScreen[None]):
         off = [one.label for one in actions if self.session.refusal(one.name)]
         wide = self.app.size.width >= 100
         always = ((":", "commands" if wide else "all"), ("?", "help"), ("q", "quit"))
-        show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
+        bars.show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
 
     @on(EntryTable.Highlighted)
     def _highlighted(self) -> None:
