@@ -126,7 +126,7 @@ class FullScreen(SessionScreen[R]):
 
     def action_scroll(self, pages: int) -> None:
         for view in self.query(LinesView):
-            view.action_pages(pages)
+            view.action_page(pages)
 
     def action_leave(self) -> None:
         self.dismiss(None)

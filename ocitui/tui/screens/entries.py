@@ -65,7 +65,6 @@ class EntriesScreen(SessionScreen[None]):
     def on_mount(self) -> None:
         self.draw_header()
         self.draw_status()
-        self._draw_keys()
         settings = self.session.settings
         self.table.sort_by(settings.sort or None, settings.reverse)
         if settings.layout != "split":
@@ -102,7 +101,6 @@ class EntriesScreen(SessionScreen[None]):
         self.message = self._said_of(change) or self.message
         self.draw_header()
         self.draw_status()
-        self._draw_keys()
         self._follow_cursor(change)
 
     def _follow_cursor(self, change: LiveChange) -> None:

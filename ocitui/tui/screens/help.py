@@ -39,7 +39,7 @@ class HelpScreen(FullScreen[None]):
         self.show_lines(help_lines(event.value))
 
     def action_scroll(self, by: int) -> None:
-        self.query_one(LinesView).action_lines(by)
+        self.query_one(LinesView).action_step(by)
 
 
 def help_lines(wanted: str) -> list[Line]:

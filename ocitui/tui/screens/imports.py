@@ -81,11 +81,9 @@ class ImportsScreen(ListScreen[None, PickRow]):
     # What is shown
 
     def _draw(self) -> None:
-        board = self.session.imports
+        board, width = self.session.imports, self.app.size.width
         jobs = board.jobs
-        width = self.app.size.width
-        rows = [_interrupted_row(one) for one in board.interrupted] + [_job_row(job, width) for job in jobs]
-        self.show_rows(rows)
+        self.show_rows([*map(_interrupted_row, board.interrupted), *(_job_row(job, width) for job in jobs)])
         self._draw_detail()
         ended = sum(not job.active for job in jobs)
         if ended != self._ended:
@@ -114,7 +112,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             keys += [("f", "Forget")] if old.can_be_forgotten else []
         if self._downloaded:
             keys.append(("D", "Downloads"))
-        return [*keys]
+        return keys
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
@@ -144,12 +142,11 @@ class ImportsScreen(ListScreen[None, PickRow]):
         self.query_one(PickList).move_to(f"job{number}")
 
     def action_cancel(self) -> None:
-        job = self._job
-        if job is None or not job.active:
+        if (job := self._job) is None or not job.active:
             self.say("this import does not run")
-            return
-        self.session.imports.queue.cancel(job.id)
-        self.say("cancelling; what was downloaded is kept")
+        else:
+            self.session.imports.queue.cancel(job.id)
+            self.say("cancelling; what was downloaded is kept")
 
     action_interrupt = action_cancel
 
@@ -169,8 +166,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_forget(self) -> None:
-        old = self._old
-        if old is not None and self.may("import_image"):
+        if (old := self._old) is not None and self.may("import_image"):
             self._forget(old)
 
     @work(group="forget")
@@ -206,8 +202,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def _imported(self, message: str | None) -> None:
         if message:
-            jobs = self.session.imports.jobs
-            self._begun(jobs[-1].id)
+            self._begun(self.session.imports.jobs[-1].id)
             self.say(message)
 
 
@@ -246,14 +241,7 @@ class LeavingScreen(ConfirmScreen):
 
 _BAR = 12
 _ROOM_FOR_BAR = 70
-_KINDS: dict[JobState, Kind] = {
-    JobState.WAITING: "muted",
-    JobState.RUNNING: "plain",
-    JobState.DONE: "good",
-    JobState.FAILED: "bad",
-    JobState.CANCELLED: "muted",
-    JobState.INTERRUPTED: "muted",
-}
+_KINDS: dict[JobState, Kind] = {JobState.RUNNING: "plain", JobState.DONE: "good", JobState.FAILED: "bad"}
 
 
 def _job_row(job: ImportJob, width: int) -> PickRow:
@@ -263,7 +251,7 @@ def _job_row(job: ImportJob, width: int) -> PickRow:
         left = human_age(math.ceil(now.left)) if now.left is not None else ""
         right = f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
     text = f"{job.id} {called(job.request)} {job.request.format}"
-    return PickRow(f"job{job.id}", text, right, _KINDS[job.state])
+    return PickRow(f"job{job.id}", text, right, _KINDS.get(job.state, "muted"))
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:

@@ -74,15 +74,13 @@ def row_values(entries: Entries, position: int) -> RowValues:
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
-    stays the same. It is there where it leaves ``name`` cells to the name, and grows to ``roomy`` where there are
-    more."""
+    stays the same. It is there where it ``leaves`` so many cells to the name."""
 
     name: str
     label: str
     width: int
     sort_value: Callable[[Entries], SortValueAt]
     leaves: int = NAME_LEAST
-    roomy: int = 0
     right: bool = False
     changes: bool = False
 
@@ -129,16 +127,16 @@ def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[
 
 COLUMNS = (
     TableColumn("name", "NAME", 0, _name_order),
-    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST, 16),
+    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST),
     TableColumn("digest", "DIGEST", 12, _text_order(lambda entries: entries.digests), 46),
     TableColumn("platform", "PLATFORM", 14, lambda entries: entries.platform, 46),
-    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24, 8),
+    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24),
     TableColumn("size", "SIZE", 5, _size_order, 16, right=True, changes=True),
     TableColumn("age", "AGE", 4, _age_order, 20, right=True, changes=True),
     TableColumn("used", "USED BY", 8, lambda entries: entries.used, 20, changes=True),
     TableColumn("resolves", "RESOLVES", 11, lambda entries: entries.resolves, 32),
     TableColumn("checked", "CHECKED", 9, _checked_order, 40, right=True, changes=True),
-    TableColumn("state", "STATE", 11, _state_order, 0, 22, changes=True),
+    TableColumn("state", "STATE", 11, _state_order, 0, changes=True),
 )
 """In the order they stand."""
 

@@ -30,7 +30,7 @@ from .entry_columns import (
     row_values,
 )
 from .entry_rows import EntryRows, View
-from .lines import bound, moving
+from .lines import MOVES, PAGES, bound
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries, JudgedEntry, Moves
@@ -61,10 +61,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     DEFAULT_CSS = "EntryTable { height: 1fr; overflow: hidden hidden; }"
 
     # The application's table of actions describes the keys.
-    BINDINGS = bound(
-        moving("move_cursor", "move_page")
-        | {"pageup": "move_page(-1)", "pagedown": "move_page(1)", "space": "toggle_mark", "enter": "open"}
-    )
+    BINDINGS = bound(MOVES | PAGES | {"space": "toggle_mark", "enter": "open"})
 
     class Highlighted(Message):
         """The cursor is on another entry, or on none."""
@@ -353,7 +350,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._show_cursor()
         self._settle()
 
-    def action_move_cursor(self, step: int) -> None:
+    def action_step(self, step: int) -> None:
         self._move_to((self.cursor_row or 0) + step)
 
     def action_first(self) -> None:
@@ -370,7 +367,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._move_to(row)
         return row is not None
 
-    def action_move_page(self, direction: int, parts: int = 1) -> None:
+    def action_page(self, direction: int, parts: int = 1) -> None:
         """Move by a page, or by half of one with two ``parts``."""
         step = direction * max(self.page // parts, 1)
         self._set_top(self.top + step)
@@ -396,7 +393,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Mark the entry under the cursor, or take its mark away, and go on to the next."""
         if self.cursor_position is not None:
             self.rows.toggle_mark(self.cursor_position)
-            self.action_move_cursor(1)
+            self.action_step(1)
 
     # Mouse
 

@@ -93,11 +93,12 @@ def bound(keys: Mapping[str, str], *, priority: bool = False) -> list[BindingTyp
     return [Binding(key, action, priority=priority) for key, action in keys.items()]
 
 
-def moving(by_line: str, by_page: str) -> dict[str, str]:
-    """The keys that move in every table, list and view; the actions by line and by page take a count, that by page also
-    into how many parts it cuts it."""
-    keys = {"up,k": f"{by_line}(-1)", "down,j": f"{by_line}(1)", "home,g": "first", "end,G": "last"}
-    return keys | {"ctrl+u": f"{by_page}(-1, 2)", "ctrl+d": f"{by_page}(1, 2)", "ctrl+f": f"{by_page}(1)"}
+MOVES = {
+    "up,k": "step(-1)", "down,j": "step(1)", "home,g": "first", "end,G": "last",
+    "ctrl+u": "page(-1, 2)", "ctrl+d": "page(1, 2)", "ctrl+f": "page(1)",
+}  # fmt: skip
+PAGES = {"pageup": "page(-1)", "pagedown": "page(1)"}
+"""The keys that move in every table, list and view: by lines, and by pages or so many parts of one."""
 
 
 class _Scrolling(ScrollView):
@@ -120,7 +121,7 @@ class _Scrolling(ScrollView):
 class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
     """A view of lines, here or of a document, that the keys scroll."""
 
-    BINDINGS = bound(moving("lines", "pages") | {"pageup": "pages(-1)", "pagedown": "pages(1)"})
+    BINDINGS = bound(MOVES | PAGES)
 
     @property
     def page(self) -> int:
@@ -131,10 +132,10 @@ class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
         """Scroll there at once; forced, because there may be no scrollbar that would allow it."""
         self.scroll_to(x, y, animate=False, force=True)
 
-    def action_lines(self, count: int) -> None:
+    def action_step(self, count: int) -> None:
         self.go(y=self.scroll_offset.y + count)
 
-    def action_pages(self, count: int, parts: int = 1) -> None:
+    def action_page(self, count: int, parts: int = 1) -> None:
         """Scroll by pages, or by a half of one with two ``parts``."""
         # One line stays in view, to read on from.
         self.go(y=self.scroll_offset.y + count * max((self.page - 1) // parts, 1))
@@ -281,7 +282,7 @@ class PickRow:
 class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
     """The cursor stays on its row whatever comes and goes."""
 
-    BINDINGS = bound(moving("step", "page") | {"enter": "pick"})
+    BINDINGS = bound(MOVES | {"enter": "pick"})
     DEFAULT_CSS = "PickList { height: auto; overflow: hidden auto; scrollbar-size: 0 1; scrollbar-gutter: stable; }"
 
     class CursorMoved(Message):
