@@ -51,12 +51,8 @@ _ROLES: dict[Role, tuple[str, str, str, str]] = {
     "blurred": ("#c9d1d9 on #1c222b", "#24292f on #e6eaef", "underline", "underline"),
 }
 HOST_COLOURS: dict[str, Role] = {
-    "blue": "host",
-    "red": "host-red",
-    "yellow": "host-yellow",
-    "green": "host-green",
-    "violet": "host-violet",
-}
+    "blue": "host", "red": "host-red", "yellow": "host-yellow", "green": "host-green", "violet": "host-violet",
+}  # fmt: skip
 """What the host's name may stand on, so that the wrong window is seen."""
 Palette = Mapping[Role, Style]
 
@@ -153,27 +149,12 @@ def _shows_utf8(environment: Mapping[str, str]) -> bool:
 
 
 _SIGNS = {
-    **dict.fromkeys("─═╌╍┄┅┈┉▔▁–−", "-"),
-    "━": "=",
-    **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
-    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
-    **dict.fromkeys("▂▃▄▅▆▇▀", " "),
-    **dict.fromkeys("█▓▒░", "#"),
-    "·": ".",
-    **dict.fromkeys("•●", "*"),
-    "○": "o",
-    **dict.fromkeys("↑▴▲", "^"),
-    **dict.fromkeys("↓▾▽", "v"),
-    "←": "<",
-    "→": ">",
-    "✓": "+",
-    "…": "~",
-    **dict.fromkeys("❯▸›", ">"),
-    **dict.fromkeys("✗×", "x"),
-    "✖": "X",
-    **dict.fromkeys("↻↪", "r"),
-    "↩": "u",
-}
+    **dict.fromkeys("─═╌╍┄┅┈┉▔▁–−", "-"), **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"), **dict.fromkeys("▂▃▄▅▆▇▀", " "), **dict.fromkeys("█▓▒░", "#"),
+    **dict.fromkeys("•●", "*"), **dict.fromkeys("↑▴▲", "^"), **dict.fromkeys("↓▾▽", "v"), **dict.fromkeys("❯▸›", ">"),
+    **dict.fromkeys("✗×", "x"), **dict.fromkeys("↻↪", "r"),
+    "━": "=", "·": ".", "○": "o", "←": "<", "→": ">", "✓": "+", "…": "~", "✖": "X", "↩": "u",
+}  # fmt: skip
 
 
 class AsciiOnly(LineFilter):

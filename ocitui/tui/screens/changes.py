@@ -265,12 +265,6 @@ _STATES = {
 }
 
 
-def _who(transaction: Transaction) -> str:
-    """The user, of what the record says of who did it."""
-    found = _USER.search(transaction.by)
-    return found[1] if found else transaction.by
-
-
 def _searched(transaction: Transaction) -> str:
     words = (transaction.kind, transaction.by, transaction.id, *transaction.image_names, *transaction.image_digests)
     return " ".join(words).lower()
@@ -280,10 +274,11 @@ def timeline_row(transaction: Transaction, first: bool) -> PickRow:
     """One transaction in a line: when, with its day on the ``first`` of that, what, what it was about; its size, how it
     stands, by whom."""
     at, done = timestamp(transaction.started), transaction.state is TransactionState.DONE
+    user = _USER.search(transaction.by)
     size = human_size(transaction.bytes_in_trash) if transaction.bytes_in_trash else ""
     state = size if done else f"{transaction.state}"
     text = f"{at[5:10] if first else '':<5} {at[11:16]}  {_SIGNS.get(transaction.kind, '↻')} {transaction.kind:<7}"
-    right = f"{state}  {cut(_who(transaction), 12)}"
+    right = f"{state}  {cut(user[1] if user else transaction.by, 12)}"
     kind: Kind = "plain" if done or transaction.state is TransactionState.PENDING else "muted"
     return PickRow(transaction.id, clean(f"{text} {_about(transaction)}"), clean(right), kind, start=True)
 

@@ -31,6 +31,15 @@ R = TypeVar("R")
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
 _WIDER, _NEARLY_FULL = 100, 0.9
+_LAST = "these are the last good rows"
+_WRONG = {
+    Condition.STALE: ("index torn", f"index.json is torn: it keeps changing and does not read; {_LAST}"),
+    Condition.CORRUPT: ("index broken", "index.json is corrupt"),
+    Condition.MISSING: ("index gone", f"index.json is gone; {_LAST}"),
+    Condition.GONE: ("cache gone", f"the directory is gone; {_LAST}"),
+    Condition.UNREADABLE: ("not readable", "the cache cannot be read"),
+}
+"""What is wrong with index.json or the directory, in two words and in a sentence."""
 
 
 class Bar(Widget):
@@ -185,7 +194,8 @@ def daemon_parts(daemon: DaemonState) -> list[Part]:
 def health_parts(live: LiveCache, width: int) -> list[Part]:
     """The slots: the index, what is wrong, the disk, the trash."""
     wide = width >= _WIDER
-    slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
+    trash: list[Part] = [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
+    slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), trash)
     parts: list[Part] = []
     for slot, column in zip(slots, (1, 22, 55, 87) if wide else (1, 20, 41, 67), strict=True):
         parts += [" " * max(column - cell_len(_text(parts)), 0), *slot]
@@ -196,20 +206,11 @@ def _key(letter: str, bright: bool) -> Part:
     return (letter, "key" if bright else "muted")
 
 
-_INDEX_WORDS = {
-    Condition.STALE: "index torn",
-    Condition.CORRUPT: "index broken",
-    Condition.MISSING: "index gone",
-    Condition.GONE: "cache gone",
-    Condition.UNREADABLE: "not readable",
-}
-
-
 def _index_slot(live: LiveCache) -> list[Part]:
     if not live.loaded:
         return [_key("v", False), " ", ("? reading", "muted")]
-    wrong = _INDEX_WORDS.get(live.health.condition, "") or ("entries lost" if live.alarm else "")
-    if wrong:
+    condition = live.health.condition
+    if wrong := _WRONG[condition][0] if condition in _WRONG else "entries lost" if live.alarm else "":
         return [_key("v", True), " ", (f" ✖ {wrong} ", "critical")]
     said = "in step, polls" if live.health.polling else "index in step"
     return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
@@ -250,25 +251,12 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     return [("disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
 
 
-def _trash_slot(live: LiveCache) -> list[Part]:
-    return [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
-
-
-_CONDITIONS = {
-    Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
-    Condition.CORRUPT: "index.json is corrupt",
-    Condition.MISSING: "index.json is gone; these are the last good rows",
-    Condition.GONE: "the directory is gone; these are the last good rows",
-    Condition.UNREADABLE: "the cache cannot be read",
-}
-
-
 def condition_text(health: Health) -> str:
     """What is wrong with index.json or the directory; empty where it is sound."""
     if health.sound:
         return ""
     message = f": {health.message}" if health.message and health.condition is not Condition.MISSING else ""
-    return f"{_CONDITIONS[health.condition]}{message}"
+    return f"{_WRONG[health.condition][1]}{message}"
 
 
 def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:

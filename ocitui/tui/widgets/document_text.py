@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate, count, groupby, islice
 from operator import add
@@ -267,11 +267,7 @@ def paint(text: DocumentText, line: int, seen: Window, marks: Iterable[Mark]) ->
     for (start, end), name in ranges:
         names[start:end] = [name] * (end - start)
     # What is wrong may be that the line ends: then a blank after it stands out.
-    return _runs(shown.ljust(len(names)), names)
-
-
-def _runs(shown: str, names: Sequence[str]) -> list[Run]:
-    pairs = groupby(zip(shown, names, strict=True), key=lambda pair: pair[1])
+    pairs = groupby(zip(shown.ljust(len(names)), names, strict=True), key=lambda pair: pair[1])
     return [("".join(character for character, _ in pair), name) for name, pair in pairs]
 
 

@@ -290,7 +290,7 @@ class Needle:
     def __init__(self, text: str) -> None:
         variants = [_variants(character) for character in text]
         self.reach = sum(max(map(len, alternatives)) for alternatives in variants)
-        self._pattern = re.compile(b"".join(map(_either, variants)))
+        self._pattern = re.compile(b"".join(b"(?:%b)" % b"|".join(map(re.escape, some)) for some in variants))
 
     def find(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where it begins and ends, each time, within ``data[start:end]``."""
@@ -302,11 +302,6 @@ class Needle:
 def _variants(character: str) -> list[bytes]:
     cases = {character, character.lower(), character.upper()}
     return sorted({case.encode("utf-8", "replace").lower() for case in cases})
-
-
-def _either(alternatives: list[bytes]) -> bytes:
-    escaped = b"|".join(map(re.escape, alternatives))
-    return escaped if len(alternatives) == 1 else b"(?:" + escaped + b")"
 
 
 def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:

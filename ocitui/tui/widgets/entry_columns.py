@@ -29,13 +29,9 @@ _HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
 # The signs of every screen; a terminal that has ASCII only gets others by its filter.
 CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓✗?"
 SEVERITIES: dict[str, Cell] = {
-    "critical": ("✖", "bad"),
-    "high": (BAD, "bad"),
-    "medium": ("!", "warn"),
-    "warning": ("!", "warn"),
-    "low": ("·", "muted"),
-    "info": ("i", "muted"),
-}
+    "critical": ("✖", "bad"), "high": (BAD, "bad"), "medium": ("!", "warn"), "warning": ("!", "warn"),
+    "low": ("·", "muted"), "info": ("i", "muted"),
+}  # fmt: skip
 """The sign of each severity, and what it is drawn for."""
 
 
@@ -254,10 +250,6 @@ def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterato
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
 
 
-def _draw_checked(row: RowValues, room: int, _: object) -> Iterator[Cell]:
-    yield fit(row.deep or row.state.depth or "-", room, right=True), "muted"
-
-
 def _sign(state: EntryState) -> Cell:
     if state.severity is not None:
         return SEVERITIES[state.severity]
@@ -276,7 +268,7 @@ _DRAWN: dict[str, Drawn] = {
     "size": _draw_size,
     "used": lambda row, room, _: [(fit(clean(_devices(row.used)), room), "zone")],
     "resolves": lambda row, room, _: [(fit(" ".join(_RESOLVES[row.resolves]), room), "muted")],
-    "checked": _draw_checked,
+    "checked": lambda row, room, _: [(fit(row.deep or row.state.depth or "-", room, right=True), "muted")],
     "state": _draw_state,
 }
 
