@@ -17,6 +17,7 @@ from textual import events, work
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.strip import Strip
+from textual.worker import get_current_worker
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
@@ -62,7 +63,6 @@ class DocumentView(ReadingView):
     def __init__(self, message: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._generation = 0
-        self._search_generation = 0
         self._source: tuple[bytes, tuple[str, int, int] | None] | None = None
         self._text: DocumentText | None = None
         self._placeholder = clean(message)
@@ -103,15 +103,14 @@ class DocumentView(ReadingView):
 
     def search(self, text: str) -> None:
         """Look for ``text`` whatever its case, from the top of what is seen; SearchDone tells. Empty text ends it."""
-        self._search_generation += 1
-        generation = self._search_generation
+        self.workers.cancel_group(self, "search")
         if not text or not self._text:
             if self._matches:
                 self._matches = None
                 self.refresh()
             self.post_message(self.SearchDone(0, 0))
             return
-        self._search(self._text, Needle(text), lambda: generation == self._search_generation)
+        self._search(self._text, Needle(text))
 
     def action_sideways(self, count: int) -> None:
         self.go(x=self.scroll_offset.x + count * max(self._columns // 2, 1))
@@ -134,7 +133,6 @@ class DocumentView(ReadingView):
 
     def on_unmount(self) -> None:
         self._supersede()
-        self._search_generation += 1
 
     def render_line(self, y: int) -> Strip:
         # The scroll bar stands beside the text, where there is one.
@@ -194,7 +192,7 @@ class DocumentView(ReadingView):
         self._at_error = self.scroll_offset
 
     def _show(self, text: DocumentText | None) -> None:
-        self._search_generation += 1
+        self.workers.cancel_group(self, "search")
         self._source = None
         self._text = text
         self._matches = None
@@ -239,14 +237,10 @@ class DocumentView(ReadingView):
         x = 0 if last < self._columns else max(last - self._columns * 2 // 3, 0)
         self.go(None if left <= column and last < left + self._columns else x, y)
 
-    @work(group="document-search", exclusive=True)
-    async def _search(self, text: DocumentText, needle: Needle, alive: Alive) -> None:
-        try:
-            found = await asyncio.to_thread(find_all, text.data, needle, alive)
-        except SupersededError:
-            return
-        if not alive():
-            return
+    @work(group="search", exclusive=True)
+    async def _search(self, text: DocumentText, needle: Needle) -> None:
+        worker = get_current_worker()
+        found = await asyncio.to_thread(find_all, text.data, needle, lambda: not worker.is_cancelled)
         anchor = self._matches.start if self._matches and self._matches.found else text.starts[self.scroll_offset.y]
         self._matches = Matches(needle, found, bisect_left(found, anchor))
         self.refresh()

@@ -160,7 +160,6 @@ class LinesView(ReadingView):
         super().__init__(id=id)
         self.lines: tuple[Line | LongList, ...] = tuple(lines)
         self._rows = _Rows()
-        self._coming: Iterator[_Row | LongList] = iter(())
 
     def set_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         """Show other lines, from the top unless ``keep_place``."""
@@ -178,23 +177,23 @@ class LinesView(ReadingView):
             return
         top, height = int(self.scroll_offset.y), self.size.height
         column = _label_column(self.lines, width)
-        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self.lines, column, width)
-        self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
+        old, self._rows, coming = self._rows, _Rows(column, width), _rows(self.lines, column, width)
+        self._rows.extend(islice(coming, max(_AT_ONCE, top + height)))
         self.virtual_size = Size(width, len(self._rows))
         self.repaint(y for y in range(top, top + height) if old.at(y) != self._rows.at(y))
+        self.workers.cancel_group(self, "rows")
         if len(self._rows) >= _AT_ONCE:
-            self._lay_out_rest(self._coming, width)
+            self._lay_out_rest(coming, width)
 
-    @work(group="rows", exclusive=True)
+    @work(group="rows")
     async def _lay_out_rest(self, coming: Iterator[_Row | LongList], width: int) -> None:
         """Lay out what is below, a part at a time, so that keys are answered meanwhile."""
-        while coming is self._coming and self._rows.extend(islice(coming, _AT_ONCE)):
+        while self._rows.extend(islice(coming, _AT_ONCE)):
             # A new size draws the scroll bar again, so it is not told each time.
             if len(self._rows) >= 2 * self.virtual_size.height:
                 self.virtual_size = Size(width, len(self._rows))
             await asyncio.sleep(0)
-        if coming is self._coming:
-            self.virtual_size = Size(width, len(self._rows))
+        self.virtual_size = Size(width, len(self._rows))
 
     def render_line(self, y: int) -> Strip:
         width, styles = self.size.width, palette(self.app)
