@@ -219,7 +219,9 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
     In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
     that the kernel gave to another thread does not even wake it; what it writes here comes through always.
     """
-    terminal = _terminal_modes()
+    terminal: list[Any] | None = None
+    with suppress(termios.error, OSError, ValueError):
+        terminal = termios.tcgetattr(_STANDARD_INPUT)
 
     def end(number: int) -> None:
         _restore_terminal(terminal)
@@ -260,13 +262,6 @@ def _wait_for_signals(fd: int, leave: Callable[[int], None], end: Callable[[int]
             end(number[0])
         leaving = True
         threading.Thread(target=leave, args=(number[0],), name="ocitui-leaving", daemon=True).start()
-
-
-def _terminal_modes() -> list[Any] | None:
-    try:
-        return termios.tcgetattr(_STANDARD_INPUT)
-    except (termios.error, OSError, ValueError):
-        return None
 
 
 def _restore_terminal(modes: list[Any] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
 from textual import events
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from ..live import LiveCache
     from ..session import Session, SessionScreen
-
-R = TypeVar("R")
-
 
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
@@ -152,7 +149,7 @@ class TabBar(Bar):
     ellipsis = ""
 
 
-def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
+def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
     """The two lines on top of every screen."""
     session, width = screen.session, screen.app.size.width
     for bar in screen.query(HeaderBar):
@@ -314,7 +311,7 @@ def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
     return parts
 
 
-def show_keys(screen: SessionScreen[R], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
+def show_keys(screen: SessionScreen[Any], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
     """The keys of a screen in their line, and at its right end those that are there whatever it shows; of these the
     last ones, where the first two keys need their room."""
     width = screen.app.size.width

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import accumulate, count, groupby, islice
+from itertools import accumulate, chain, count, groupby, islice
 from operator import add
 from typing import NamedTuple
 
@@ -137,8 +137,7 @@ def index_lines(data: bytes, alive: Alive) -> tuple[array[int], int]:
 
 
 _REST_OF_STRING = r'(?:[^"\\]++|\\.)*+'
-_CONTINUED_KEY = re.compile(_REST_OF_STRING + r'"(?=\s*:)', re.DOTALL)
-_CONTINUED_STRING = re.compile(_REST_OF_STRING + r'\\?"?', re.DOTALL)
+_CONTINUED = re.compile(rf'(?P<key>{_REST_OF_STRING}"(?=\s*:))|(?P<string>{_REST_OF_STRING}\\?"?)', re.DOTALL)
 _TOKEN = re.compile(
     rf"""
       (?P<key> "{_REST_OF_STRING}"(?=\s*:) )
@@ -162,18 +161,9 @@ class Token(NamedTuple):
 
 def lex(text: str, *, inside_string: bool = False) -> list[Token]:
     """The tokens of ``text``, without gaps, in order. ``inside_string`` says that a string began before it."""
-    tokens = [_continued(text)] if inside_string and text else []
-    position = tokens[0].end if tokens else 0
-    for match in _TOKEN.finditer(text, position):
-        tokens.append(Token(match.start(), match.end(), match.lastgroup or "plain"))
-    return tokens
-
-
-def _continued(text: str) -> Token:
-    if key := _CONTINUED_KEY.match(text):
-        return Token(0, key.end(), "key")
-    string = _CONTINUED_STRING.match(text)
-    return Token(0, string.end() if string else 0, "string")
+    begun = _CONTINUED.match(text) if inside_string and text else None
+    matches = chain([begun] if begun else [], _TOKEN.finditer(text, begun.end() if begun else 0))
+    return [Token(match.start(), match.end(), match.lastgroup or "plain") for match in matches]
 
 
 LONG_LINE = 2048
