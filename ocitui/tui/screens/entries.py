@@ -58,7 +58,8 @@ class EntriesScreen(SessionScreen[None]):
             self.table = EntryTable(placeholder="reading the cache")
             self.pane = EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
             yield from (self.table, self.pane)
-        yield OneLineQuestion(self.end_asking)
+        self._question = OneLineQuestion(self.end_asking)
+        yield self._question
         yield bars.StatusBar()
         yield bars.KeyBar()
 
@@ -315,10 +316,6 @@ class EntriesScreen(SessionScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question is open every key is its own, but those that end it."""
         return not self._asking or action in ("back", "interrupt")
-
-    @property
-    def _question(self) -> OneLineQuestion:
-        return self.query_one(OneLineQuestion)
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, and those around it, in their order."""

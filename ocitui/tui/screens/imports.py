@@ -78,8 +78,6 @@ class ImportsScreen(ListScreen[None, PickRow]):
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()
 
-    # What is shown
-
     def _draw(self) -> None:
         board, width = self.session.imports, self.app.size.width
         jobs = board.jobs
@@ -134,8 +132,6 @@ class ImportsScreen(ListScreen[None, PickRow]):
     @property
     def _old(self) -> UnfinishedImport | None:
         return next((one for one in self.session.imports.interrupted if f"old{one.id}" == self.key), None)
-
-    # What can be done
 
     def _begun(self, number: int) -> None:
         self._draw()

@@ -32,18 +32,10 @@ _PREPARED_AT_ONCE = 64 << 10
 _BANNER_ROWS = 3
 # What the parts of a document are drawn for, and how beyond that.
 _ROLES: dict[str, tuple[Role, str]] = {
-    "key": ("key", ""),
-    "number": ("good", ""),
-    "literal": ("zone", ""),
-    "punctuation": ("muted", ""),
-    "gutter": ("muted", ""),
-    "cut": ("muted", ""),
-    "placeholder": ("muted", ""),
-    "banner": ("bad", ""),
-    "match": ("mark", "underline"),
-    "current-match": ("mark", "reverse"),
-    "wrong": ("bad", "reverse"),
-}
+    "key": ("key", ""), "number": ("good", ""), "literal": ("zone", ""), "punctuation": ("muted", ""),
+    "gutter": ("muted", ""), "cut": ("muted", ""), "placeholder": ("muted", ""), "banner": ("bad", ""),
+    "match": ("mark", "underline"), "current-match": ("mark", "reverse"), "wrong": ("bad", "reverse"),
+}  # fmt: skip
 
 
 class DocumentView(ReadingView):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from textual import work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
@@ -138,8 +138,10 @@ class EntryPane(Vertical):
         self._place = text
         self._draw_tabs()
 
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
     def _draw_tabs(self) -> None:
-        rule, width = "━" if self.has_class("-focus") else "─", self.size.width
+        rule, width = "━" if self.has_focus_within else "─", self.size.width
         tabs: list[Part] = []
         for tab, key in TABS.items():
             here, name = tab == self.tab, tab.capitalize()
@@ -151,14 +153,6 @@ class EntryPane(Vertical):
         # Beside the table there is no room for it, and it stands in the status line.
         right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
         self.query_one(TabBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
-
-    def on_descendant_focus(self) -> None:
-        self.add_class("-focus")
-        self._draw_tabs()
-
-    def on_descendant_blur(self) -> None:
-        self.remove_class("-focus")
-        self._draw_tabs()
 
     def on_resize(self) -> None:
         self._draw_which()
