@@ -55,6 +55,7 @@ HOST_COLOURS: dict[str, Role] = {
 }  # fmt: skip
 """What the host's name may stand on, so that the wrong window is seen."""
 Palette = Mapping[Role, Style]
+_COERCED = "C.UTF-8"
 
 
 @lru_cache(maxsize=8)
@@ -111,9 +112,6 @@ def textual_themes() -> Iterator[Theme]:
 def _hex(color: RichColor | None) -> str:
     assert color is not None
     return color.name
-
-
-_COERCED = "C.UTF-8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ class FullScreen(SessionScreen[R]):
         self._keys_now = keys
         show_keys(self, keys, self.always)
 
-    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         # None is left for an answer that comes when the screen was just closed.
         for view in self.query(LinesView):
-            view.set_lines(lines)
+            view.set_lines(lines, keep_place=keep_place)
 
     def stand(self, text: str) -> None:
         """Put a text in the status line that stays there; what was said covers it until the next key."""
@@ -157,7 +157,6 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     def show_rows(self, rows: Iterable[Row]) -> None:
         listed = list(rows)
         self.rows = {row.key: row for row in listed}
-        # As for lines: there is none left when the screen was just closed.
         for view in self.query(PickList):
             view.set_rows(listed)
 
@@ -219,11 +218,16 @@ class ConfirmScreen(FullScreen[str | None]):
     """Whether it changes the cache, and so waits until that may be done."""
     action: str = "delete"
     """The action of the table of keys whose refusal is this one's."""
+    asked: str = "nothing is changed before y"
+    """What the status line says while it waits for an answer."""
+    has_steps: bool = True
+    """Whether there is anything to do in the plan."""
+    used_by: Sequence[str] = ()
+    """The loop devices that hold what the plan drops: who does that is asked twice."""
 
     def begin(self) -> None:
         # Ready: a plan is shown that waits for an answer.
         self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
-        self.show_keys([])
         self.make_plan()
 
     @work(group="plan", exclusive=True)
@@ -246,12 +250,7 @@ class ConfirmScreen(FullScreen[str | None]):
         keys = [("y", self.verb)] if self.has_steps else []
         keys += [("w", "Wait")] if self._locked else []
         self.show_keys([("enter", self.stay), *keys, *self.more_keys])
-        self.conclude(f"on {self.session.host}: {self.asked()}")
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether there is anything to do in the plan."""
-        return True
+        self.conclude(f"on {self.session.host}: {self.asked}")
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -272,14 +271,6 @@ class ConfirmScreen(FullScreen[str | None]):
     def busy(self) -> str:
         return "at work; it is finished first" if self._acting else ""
 
-    def used_by(self) -> Sequence[str]:
-        """The loop devices that hold what the plan drops: who does that is asked twice."""
-        return ()
-
-    def asked(self) -> str:
-        """What the status line says while it waits for an answer."""
-        return "nothing is changed before y"
-
     def acting(self) -> str:
         """What the status line says once it was answered."""
         seconds = self.session.options.wait
@@ -294,9 +285,9 @@ class ConfirmScreen(FullScreen[str | None]):
     def action_confirm(self) -> None:
         if not self._may_act():
             return
-        if used_by := self.used_by():
+        if self.used_by:
             self._asked_twice = True
-            devices = ", ".join(used_by)
+            devices = ", ".join(self.used_by)
             self.conclude(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             self._act()

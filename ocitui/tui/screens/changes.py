@@ -62,19 +62,15 @@ class DeleteScreen(ConfirmScreen):
         super().__init__()
         self._keys, self._hidden = keys, hidden
         self._plan: DeletePlan | None = None
-        self._used_by: Sequence[str] = ()
 
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
-        self._used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
+        self.used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
         lines = self.opening(plans.delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
-        lines += [Line(what, device, "bad") for device in self._used_by]
+        lines += [Line(what, device, "bad") for device in self.used_by]
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         return lines + await asyncio.to_thread(section_lines, plans.delete_sections(plan))
-
-    def used_by(self) -> Sequence[str]:
-        return self._used_by
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
@@ -350,6 +346,7 @@ class EmptyTrashScreen(ConfirmScreen):
 
     subject = "empty the trash"
     verb = "Remove for good"
+    asked = "nothing brings them back after y"
 
     def __init__(self, files: Sequence[TrashedFile]) -> None:
         super().__init__()
@@ -376,9 +373,6 @@ class EmptyTrashScreen(ConfirmScreen):
     async def act(self) -> str:
         removed = await self.session.cache.empty_trash(ids=self._ids, names=self._agreed)
         return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
-
-    def asked(self) -> str:
-        return "nothing brings them back after y"
 
 
 def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction | None) -> list[Line]:

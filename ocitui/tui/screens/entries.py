@@ -215,16 +215,13 @@ class EntriesScreen(SessionScreen[None]):
     def action_move_split(self, by: int) -> None:
         """Give the table more of the room, or with less than none the pane; for this width of the screen."""
         self._with_pane()
-        settings, name = self.session.settings, self._split
+        settings, name = self.session.settings, "wide_split" if self.has_class("-wide") else "split"
         setattr(settings, name, min(max(getattr(settings, name) + by, 20), 80))
         self._share_out()
 
-    @property
-    def _split(self) -> str:
-        return "wide_split" if self.has_class("-wide") else "split"
-
     def _share_out(self) -> None:
-        wide, share = self.has_class("-wide"), getattr(self.session.settings, self._split)
+        wide, settings = self.has_class("-wide"), self.session.settings
+        share = settings.wide_split if wide else settings.split
         for widget, part in ((self.table, share), (self.pane, 100 - share)):
             widget.styles.width, widget.styles.height = (f"{part}fr", "1fr") if wide else ("1fr", f"{part}fr")
 

@@ -20,7 +20,7 @@ from ocitui.words.imports import called, interrupted_lines, job_lines, list_summ
 from ocitui.words.lines import Kind
 
 from ..background import DRAW_SECONDS, Throttle
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, heading
+from ..widgets.lines import Line, LongList, PickList, PickRow, bound, heading
 from .base import ConfirmScreen, ListScreen
 from .import_image import FIELDS, ImportScreen
 
@@ -95,8 +95,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i begins an import", kind="muted")]
-        for view in self.query(LinesView):
-            view.set_lines(lines, keep_place=True)
+        self.show_lines(lines, keep_place=True)
         self.show_keys(self._keys(job, old))
 
     def _keys(self, job: ImportJob | None, old: UnfinishedImport | None) -> list[tuple[str, str]]:
@@ -208,6 +207,7 @@ class LeavingScreen(ConfirmScreen):
     subject = "quit"
     verb = "Stop and quit"
     stay = "Stay"
+    asked = "nothing is stopped before y"
     writes = False
 
     async def plan(self) -> Iterable[Line | LongList]:
@@ -225,9 +225,6 @@ class LeavingScreen(ConfirmScreen):
     async def act(self) -> str:
         await asyncio.to_thread(self.session.imports.queue.close)
         return "stopped"
-
-    def asked(self) -> str:
-        return "nothing is stopped before y"
 
     action_interrupt = ConfirmScreen.action_leave
 

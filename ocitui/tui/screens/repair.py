@@ -205,9 +205,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     def action_allow(self) -> None:
         if self.key in _SWITCHES:
-            changed: dict[str, Any] = {self.key: not getattr(self._options, self.key)}
-            self._options = replace(self._options, **changed)
-            self._draw()
+            self._change(**{self.key: not getattr(self._options, self.key)})
 
     def action_source(self) -> None:
         self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
@@ -222,11 +220,13 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         except SourceError as error:
             self.say_error(error, "not a source: ")
             return
-        self._options = replace(self._options, sources=(*self._options.sources, text))
-        self._draw()
+        self._change(sources=(*self._options.sources, text))
 
     def action_forget_sources(self) -> None:
-        self._options = replace(self._options, sources=())
+        self._change(sources=())
+
+    def _change(self, **changed: Any) -> None:
+        self._options = replace(self._options, **changed)
         self._draw()
 
     @on(PickList.Picked)
@@ -297,24 +297,18 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
             end = "it is finished even if this window goes" if self._acting else "esc cancels"
             self.stand(f"{short_digests(repair_progress(now))}; {end}")
 
-    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         # A note on the plan as a whole stands above it.
-        super().show_lines(lines)
+        super().show_lines(lines, keep_place=keep_place)
         for view in self.query(PickList):
             view.move_to(PLAN)
 
-    @property
-    def has_steps(self) -> bool:
-        return self._plan is not None and bool(self._plan.made)
-
-    def asked(self) -> str:
-        if self._plan is not None and not self._plan.made:
-            marking = "space marks a step that is offered, " if self._plan.steps else ""
-            return f"there is nothing to do; {marking}o offers more"
-        return "nothing is changed before y; space takes a step out"
-
     def _list(self, plan: RepairPlan) -> None:
-        self._plan = plan
+        self._plan, self.has_steps, self.used_by = plan, bool(plan.made), plan.used_by
+        marking = "space marks a step that is offered, " if plan.steps else ""
+        self.asked = f"there is nothing to do; {marking}o offers more"
+        if plan.made:
+            self.asked = "nothing is changed before y; space takes a step out"
         self.show_rows(plan_rows(plan, self._assessment))
 
     def _lines(self, plan: RepairPlan) -> list[Line | LongList]:
@@ -333,8 +327,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         row = self.row
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
-        for view in self.query(LinesView):
-            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
+        super().show_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -389,9 +382,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
             self.say("there is nothing to do: no step is marked")
         else:
             super().action_confirm()
-
-    def used_by(self) -> Sequence[str]:
-        return self._plan.used_by if self._plan is not None else ()
 
     async def act(self) -> str:
         plan, judge = self._plan, self.session.live.judge
