@@ -94,7 +94,7 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 # Characters as such are their matter: none of these is drawn.
-_OF_CHARACTERS = ("text.py", "cell_driver.py")
+_OF_CHARACTERS = ("text.py", "shadow.py")
 
 
 def test_every_sign_is_one_cell_and_has_its_like_in_ascii() -> None:

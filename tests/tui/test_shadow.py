@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from ocitui.tui.cell_driver import Shadow, UnknownSequenceError
+from ocitui.tui.shadow import Shadow, UnknownSequenceError
 from tests.tui.line_support import Terminal, cost
 
 _WIDTH, _HEIGHT = 14, 9
