@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual import work
@@ -117,6 +118,14 @@ class FullScreen(SessionScreen[R]):
 
     def say_error(self, error: CacheError, what: str = "") -> None:
         self.say(f"{what}{said(error.one_line, WAYS)}")
+
+    @contextmanager
+    def saying_errors(self, what: str = "") -> Iterator[None]:
+        """Say why something could not be done, and leave out the rest of it."""
+        try:
+            yield
+        except CacheError as error:
+            self.say_error(error, what)
 
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""

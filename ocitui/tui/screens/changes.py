@@ -423,17 +423,14 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
 
     @work(group="read", exclusive=True)
     async def _read(self, said: str = "") -> None:
-        try:
+        with self.saying_errors():
             files = await self.session.cache.trash()
             transactions = {one.id: one for one in await self.session.cache.transactions()}
-        except CacheError as error:
-            self.say_error(error)
-            return
-        self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
-        self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
-        self._draw_detail()
-        self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
-        self.say(said)
+            self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
+            self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
+            self._draw_detail()
+            self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
+            self.say(said)
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from textual import on, work
 
-from ocitui.cache import CacheError
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
@@ -115,14 +114,11 @@ class ImportsScreen(ListScreen[None, PickRow]):
     async def _look(self) -> None:
         """What lies on the disk: records of interrupted imports, and blobs."""
         board = self.session.imports
-        try:
+        with self.saying_errors():
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(board.downloaded)
-        except CacheError as error:
-            self.say_error(error)
-            return
-        self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
-        self._throttle.ask()
+            self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+            self._throttle.ask()
 
     @property
     def _job(self) -> ImportJob | None:
@@ -166,11 +162,8 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     @work(group="forget")
     async def _forget(self, old: UnfinishedImport) -> None:
-        try:
+        with self.saying_errors():
             await asyncio.to_thread(self.session.imports.forget, old)
-        except CacheError as error:
-            self.say_error(error)
-        else:
             self.say("forgotten; what it downloaded is still there, D removes it")
             self._throttle.ask()
 

@@ -20,7 +20,6 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import Left, RepairOptions, RepairProgress, RepairStep
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
-from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
 from ocitui.text import counted, human_size, short_digests
 from ocitui.words import plans
@@ -215,12 +214,9 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
-        try:
+        with self.saying_errors("not a source: "):
             await asyncio.to_thread(copies_named, text, self._options.access)
-        except SourceError as error:
-            self.say_error(error, "not a source: ")
-            return
-        self._change(sources=(*self._options.sources, text))
+            self._change(sources=(*self._options.sources, text))
 
     def action_forget_sources(self) -> None:
         self._change(sources=())
@@ -356,15 +352,12 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     def answered(self, text: str) -> None:
         assert self._naming is not None
         digest, how = self._naming
-        try:
-            pair = (digest, str(ImageName.parse(text)))
-        except CacheError as error:
-            self.say_error(error)
-            return
-        pairs = (*(one for one in getattr(self._options, how) if one[0] != digest), pair)
-        changed: dict[str, Any] = {how: pairs}
-        self._options = replace(self._options, **changed)
-        self.make_plan()
+        with self.saying_errors():
+            pair = digest, str(ImageName.parse(text))
+            pairs = (*(one for one in getattr(self._options, how) if one[0] != digest), pair)
+            changed: dict[str, Any] = {how: pairs}
+            self._options = replace(self._options, **changed)
+            self.make_plan()
 
     def action_options(self) -> None:
         if not self._acting and self._repaired is None:

@@ -64,6 +64,7 @@ class EntryPane(Vertical):
         self._findings_of, self._history_of = findings_of, history_of
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
+        self._documents: dict[Tab, DocumentView] = {}
         self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -126,12 +127,7 @@ class EntryPane(Vertical):
     @property
     def document_view(self) -> DocumentView | None:
         """The view of the open tab, if it shows a document."""
-        return self._document_view(self.tab)
-
-    def _document_view(self, tab: Tab) -> DocumentView | None:
-        from .document_view import DocumentView
-
-        return next(iter(self.query(f"#{tab}").results(DocumentView)), None)
+        return self._documents.get(self.tab)
 
     def show_place(self, text: str) -> None:
         """Where the cursor is, at the end of the rule."""
@@ -202,10 +198,10 @@ class EntryPane(Vertical):
 
         from .document_view import DocumentView
 
-        # Another tab may be open by now.
-        view = self._document_view(tab)
+        view = self._documents.get(tab)
         if view is None:
-            view = DocumentView(id=tab)
+            view = self._documents[tab] = DocumentView(id=tab)
+            # Another tab may be open by now.
             view.display = tab == self.tab
             await self.mount(view)
         names = entry.descriptor.files if entry else {}
