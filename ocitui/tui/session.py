@@ -21,7 +21,7 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import Condition
+from ocitui.cache import CacheError, Condition
 from ocitui.cache.files import OWN_NAME
 from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.words.lines import Line
@@ -118,8 +118,6 @@ class Session:
 
     async def history_of(self, entry: JudgedEntry) -> list[Line]:
         """What was done to an entry, as the journal tells it, the newest first."""
-        from ocitui.cache import CacheError
-
         from .summary import history
 
         try:
@@ -335,12 +333,6 @@ class Imports:
 
         forget(self._cache.directory, unfinished.id)
         self.read_interrupted()
-
-    def downloaded(self) -> int:
-        """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
-        from ocitui.importing.blobs import BlobStore
-
-        return BlobStore(self._cache.directory).size()
 
     def _changed(self, job: ImportJob) -> None:
         """Called from the queue's thread."""

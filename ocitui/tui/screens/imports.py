@@ -116,7 +116,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
         board = self.session.imports
         with self.saying_errors():
             await asyncio.to_thread(board.read_interrupted)
-            self._downloaded = await asyncio.to_thread(board.downloaded)
+            self._downloaded = await asyncio.to_thread(BlobStore(self.session.directory).size)
             self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
             self._throttle.ask()
 
