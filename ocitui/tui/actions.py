@@ -12,13 +12,17 @@ from itertools import chain
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """``keys`` are Textual's names, the first one shown. ``writes`` marks what changes the cache: read-only mode
-    switches it off, and so does an index that is not sound, unless it ``mends``."""
+    """``keys`` are Textual's names, the first one shown. ``command`` does the same on the command line; where it is
+    empty, `list`, `check` and `show` print what the action moves to or arranges. ``aliases`` are what else it may be
+    called. ``writes`` marks what changes the cache: read-only mode switches it off, and so does an index that is not
+    sound, unless it ``mends``."""
 
     name: str
     keys: tuple[str, ...]
     label: str
+    command: str
     help: str
+    aliases: str = ""
     writes: bool = False
     mends: bool = False
     handled_by_widget: bool = False
@@ -30,29 +34,11 @@ class Action:
 
 
 _KEY_LABELS = {
-    "question_mark": "?",
-    "slash": "/",
-    "colon": ":",
-    "escape": "esc",
-    "exclamation_mark": "!",
-    "backslash": "\\",
-    "less_than_sign": "<",
-    "greater_than_sign": ">",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "f1": "F1",
-    "f5": "F5",
-    "pageup": "PgUp",
-    "pagedown": "PgDn",
-    "home": "Home",
-    "end": "End",
-    "up": "↑",
-    "down": "↓",
-    "left": "←",
-    "right": "→",
-}
-
-
+    "question_mark": "?", "slash": "/", "colon": ":", "escape": "esc", "exclamation_mark": "!", "backslash": "\\",
+    "less_than_sign": "<", "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]",
+    "f1": "F1", "f5": "F5", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End",
+    "up": "↑", "down": "↓", "left": "←", "right": "→",
+}  # fmt: skip
 _OTHER_KEYS = ("enter", "space", "tab", "shift+tab", "F2")
 
 
@@ -67,25 +53,13 @@ def key_named(label: str) -> str:
     return key if len(key) == 1 or key in _KEY_LABELS or key in _OTHER_KEYS or key.startswith("ctrl+") else ""
 
 
-_ALIASES = {
-    "delete": "rm remove",
-    "mend": "repair fix",
-    "import_image": "pull add",
-    "journal": "journal log transactions history",
-    "trash": "restore",
-    "problems": "check findings",
-    "filter": "search find",
-    "quit": "exit",
-}
-
-
 def commands(text: str) -> list[Action]:
     """What a typed command may mean, the best first: a key, a name or an alias in full, then what begins so or has it
     within."""
     wanted = text.strip()
 
     def rank(action: Action) -> int:
-        names = [action.label.lower(), *_ALIASES.get(action.name, "").split()]
+        names = [action.label.lower(), *action.aliases.split()]
         if wanted in map(key_label, action.keys) or wanted.lower() in names:
             return 0
         if any(name.startswith(wanted.lower()) for name in names):
@@ -96,213 +70,113 @@ def commands(text: str) -> list[Action]:
     return sorted((action for action in able if rank(action) < 3), key=rank)
 
 
-_OF_CACHE = (
-    Action(
-        "resolve",
-        ("r",),
-        "Resolve",
-        "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss.",
-    ),
-    Action(
-        "import_image",
-        ("i",),
-        "Import",
-        "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is shown first.",
-        writes=True,
-    ),
-    Action(
-        "imports",
-        ("I",),
-        "Imports",
-        "How far imports are; cancel one, try it again, go on with one that was interrupted, remove downloads.",
-    ),
-    Action(
-        "undo",
-        ("u",),
-        "Undo",
-        "Reverse the newest transaction; what it moved comes back from the trash.",
-        writes=True,
-    ),
-    Action(
-        "journal",
-        ("t",),
-        "Timeline",
-        "What was done: when, what, by whom, and the index before and after; / filters it, and any one can be undone.",
-    ),
-    Action(
-        "trash",
-        ("X",),
-        "Trash",
-        "What transactions took out of the cache: restore a file, undo its transaction, or empty it and free the room.",
-    ),
-    Action(
-        "verdict",
-        ("v",),
-        "Verdict",
-        "What the daemon would do with index.json if it started now, and where a corrupt one breaks.",
-    ),
-    Action(
-        "problems",
-        ("p",),
-        "Problems",
-        "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
-    ),
-    Action(
-        "refresh",
-        ("R", "f5"),
-        "Refresh",
-        "Read index.json and list the directory again now; nothing that is known is forgotten.",
-    ),
-)
-_OF_ENTRY = (
-    Action(
-        "delete",
-        ("d",),
-        "Delete",
-        "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you confirm.",
-        writes=True,
-    ),
-    Action(
-        "mend",
-        ("m",),
-        "Mend",
-        "Plan what mends the marked entries, or the one under the cursor; under a banner about the index, the index.",
-        writes=True,
-        mends=True,
-    ),
-    Action(
-        "why",
-        ("w",),
-        "Why",
-        "Why the daemon answers as it does: one chain from a name to its entry, files, documents, header and content.",
-    ),
-    Action(
-        "point",
-        ("P",),
-        "Point",
-        "Make the entry win its name, by moving it to the end of the index; a plan first, and nothing is deleted.",
-        writes=True,
-    ),
-    Action(
-        "copy",
-        ("c",),
-        "Copy",
-        "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a capital "
-        "into a file: name, digest, path, JSON; on other screens the finding, the plan, the transaction.",
-    ),
-)
-_OF_TABLE = (
-    Action(
-        "filter",
-        ("slash",),
-        "Filter",
-        "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad used: "
-        "size>100M age>30d. In a document it searches.",
-    ),
-    Action(
-        "sort",
-        ("s",),
-        "Sort",
-        "Choose the column to sort by, the largest or oldest first; again, or a capital, reverses. A click on its "
-        "header does it too.",
-    ),
-    Action(
-        "bad_row(1)",
-        ("n",),
-        "Next bad",
-        "Go to the next bad row, past the last to the first; after a search in a document, to its next match.",
-    ),
-    Action("worst_first", ("exclamation_mark",), "Worst first", "Sort by the state, what is worst first."),
-    Action("bad_row(-1)", ("N",), "Previous bad", "Go to the bad row before, or to the match before."),
-    Action("move", ("up", "down", "j", "k"), "Move", "Move by a row or a line.", handled_by_widget=True),
-    Action("page", ("pageup", "pagedown", "ctrl+f"), "Page", "Move by a page.", handled_by_widget=True),
-    Action("half_page", ("ctrl+u", "ctrl+d"), "Half page", "Move by half a page, up or down.", handled_by_widget=True),
-    Action(
-        "ends",
-        ("home", "end", "g", "G"),
-        "Ends",
-        "Move to the first or the last row or line.",
-        handled_by_widget=True,
-    ),
-    Action(
-        "mark",
-        ("space",),
-        "Mark",
-        "Mark the row, and go on to the next; actions apply to what is marked.",
-        handled_by_widget=True,
-    ),
-    Action("mark_all", ("a",), "Mark all", "Mark every row that is shown."),
-    Action("clear_marks", ("A",), "Unmark", "Take every mark away, also those that the filter hides."),
-    Action(
-        "open",
-        ("enter",),
-        "Open",
-        "Give the pane the whole screen, and the keys; esc goes back.",
-        handled_by_widget=True,
-    ),
-)
-_OF_PANE = (
-    Action("show_tab('summary')", ("1",), "Summary", "Show the summary."),
-    Action("show_tab('manifest')", ("2",), "Manifest", "Show the manifest."),
-    Action("show_tab('config')", ("3",), "Config", "Show the config."),
-    Action("show_tab('problems')", ("5",), "Its problems", "Show what is wrong with the entry."),
-    Action("show_tab('history')", ("6",), "Its history", "Show what was done to the entry, and when it was checked."),
-    Action("next_tab", ("right_square_bracket",), "Next tab", "Show the next tab."),
-    Action("previous_tab", ("left_square_bracket",), "Previous tab", "Show the tab before."),
-    Action("layout", ("backslash",), "Layout", "Table and pane, the table alone, the pane alone."),
-    Action("move_split(5)", ("greater_than_sign",), "Wider table", "Give the table more of the room."),
-    Action("move_split(-5)", ("less_than_sign",), "Wider pane", "Give the pane more of the room."),
-    Action("switch_focus", ("tab", "shift+tab"), "Other side", "Give the keys to the pane, or back to the table."),
-)
-_OF_PROGRAM = (
-    Action("back", ("escape",), "Back", "Clear the filter, or go back; never quits."),
-    Action("help", ("question_mark", "f1"), "Help", "These pages."),
-    Action(
-        "commands",
-        ("colon",),
-        "Commands",
-        "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm.",
-    ),
-    Action("next_theme", ("T",), "Theme", "Change to the next of dark, light and ansi; K keeps it."),
-    Action("host_colour", ("H",), "Host colour", "Change the colour behind the host's name, to tell windows apart."),
-    Action(
-        "keep_settings",
-        ("K",),
-        "Keep",
-        "Have the next start look like this: theme, layout, split, sort, and the colour of the host's name.",
-    ),
-    Action(
-        "redraw",
-        ("ctrl+l",),
-        "Redraw",
-        "Write the whole screen again, where another program wrote over it.",
-    ),
-    Action(
-        "interrupt",
-        ("ctrl+c",),
-        "Interrupt",
-        "Cancel the import that runs, or what a screen is doing; it never leaves half a change.",
-    ),
-    Action(
-        "suspend",
-        ("ctrl+z",),
-        "Suspend",
-        "Give the shell back; fg there goes on. A transaction under way is finished first, imports stand still.",
-    ),
-    Action(
-        "quit",
-        ("q",),
-        "Quit",
-        "Leave; a transaction under way is finished first, and imports under way are asked about.",
-    ),
-)
+# fmt: off
 GROUPS = {
-    "The cache": _OF_CACHE,
-    "The entry under the cursor, or those marked": _OF_ENTRY,
-    "The table": _OF_TABLE,
-    "The pane": _OF_PANE,
-    "The program": _OF_PROGRAM,
+    "The cache": (
+        Action("resolve", ("r",), "Resolve", "resolve NAME",
+               "Ask what a name resolves to in a format, and why: the steps the daemon takes, hit or miss."),
+        Action("import_image", ("i",), "Import", "import SOURCE",
+               "Bring an image in from a registry, an archive, an OCI layout or packed files; what was found is "
+               "shown first.", aliases="pull add", writes=True),
+        Action("imports", ("I",), "Imports", "imports",
+               "How far imports are; cancel one, try it again, go on with one that was interrupted, remove downloads."),
+        Action("undo", ("u",), "Undo", "undo",
+               "Reverse the newest transaction; what it moved comes back from the trash.", writes=True),
+        Action("journal", ("t",), "Timeline", "log",
+               "What was done: when, what, by whom, and the index before and after; / filters it, and any one can be "
+               "undone.", aliases="journal log transactions history"),
+        Action("trash", ("X",), "Trash", "trash",
+               "What transactions took out of the cache: restore a file, undo its transaction, or empty it and free "
+               "the room.", aliases="restore"),
+        Action("verdict", ("v",), "Verdict", "verdict",
+               "What the daemon would do with index.json if it started now, and where a corrupt one breaks."),
+        Action("problems", ("p",), "Problems", "check",
+               "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
+               aliases="check findings"),
+        Action("refresh", ("R", "f5"), "Refresh", "",
+               "Read index.json and list the directory again now; nothing that is known is forgotten."),
+    ),
+    "The entry under the cursor, or those marked": (
+        Action("delete", ("d",), "Delete", "delete NAME",
+               "Plan the removal of the marked entries, or of the one under the cursor; nothing happens before you "
+               "confirm.", aliases="rm remove", writes=True),
+        Action("mend", ("m",), "Mend", "repair",
+               "Plan what mends the marked entries, or the one under the cursor; under a banner about the index, the "
+               "index.", aliases="repair fix", writes=True, mends=True),
+        Action("why", ("w",), "Why", "why NAME",
+               "Why the daemon answers as it does: one chain from a name to its entry, files, documents, header and "
+               "content."),
+        Action("point", ("P",), "Point", "point NAME DIGEST",
+               "Make the entry win its name, by moving it to the end of the index; a plan first, and nothing is "
+               "deleted.", writes=True),
+        Action("copy", ("c",), "Copy", "list --json",
+               "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a "
+               "capital into a file: name, digest, path, JSON; on other screens the finding, the plan, the "
+               "transaction."),
+    ),
+    "The table": (
+        Action("filter", ("slash",), "Filter", "list --filter TEXT",
+               "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad "
+               "used: size>100M age>30d. In a document it searches.", aliases="search find"),
+        Action("sort", ("s",), "Sort", "",
+               "Choose the column to sort by, the largest or oldest first; again, or a capital, reverses. A click on "
+               "its header does it too."),
+        Action("bad_row(1)", ("n",), "Next bad", "list --filter state:bad",
+               "Go to the next bad row, past the last to the first; after a search in a document, to its next match."),
+        Action("worst_first", ("exclamation_mark",), "Worst first", "", "Sort by the state, what is worst first."),
+        Action("bad_row(-1)", ("N",), "Previous bad", "", "Go to the bad row before, or to the match before."),
+        Action("move", ("up", "down", "j", "k"), "Move", "", "Move by a row or a line.", handled_by_widget=True),
+        Action("page", ("pageup", "pagedown", "ctrl+f"), "Page", "", "Move by a page.", handled_by_widget=True),
+        Action("half_page", ("ctrl+u", "ctrl+d"), "Half page", "",
+               "Move by half a page, up or down.", handled_by_widget=True),
+        Action("ends", ("home", "end", "g", "G"), "Ends", "",
+               "Move to the first or the last row or line.", handled_by_widget=True),
+        Action("mark", ("space",), "Mark", "delete NAME NAME",
+               "Mark the row, and go on to the next; actions apply to what is marked.", handled_by_widget=True),
+        Action("mark_all", ("a",), "Mark all", "delete --filter TEXT", "Mark every row that is shown."),
+        Action("clear_marks", ("A",), "Unmark", "", "Take every mark away, also those that the filter hides."),
+        Action("open", ("enter",), "Open", "",
+               "Give the pane the whole screen, and the keys; esc goes back.", handled_by_widget=True),
+    ),
+    "The pane": (
+        Action("show_tab('summary')", ("1",), "Summary", "list --json", "Show the summary."),
+        Action("show_tab('manifest')", ("2",), "Manifest", "show NAME manifest", "Show the manifest."),
+        Action("show_tab('config')", ("3",), "Config", "show NAME config", "Show the config."),
+        Action("show_tab('problems')", ("5",), "Its problems", "check --entry NAME",
+               "Show what is wrong with the entry."),
+        Action("show_tab('history')", ("6",), "Its history", "log",
+               "Show what was done to the entry, and when it was checked."),
+        Action("next_tab", ("right_square_bracket",), "Next tab", "", "Show the next tab."),
+        Action("previous_tab", ("left_square_bracket",), "Previous tab", "", "Show the tab before."),
+        Action("layout", ("backslash",), "Layout", "", "Table and pane, the table alone, the pane alone."),
+        Action("move_split(5)", ("greater_than_sign",), "Wider table", "", "Give the table more of the room."),
+        Action("move_split(-5)", ("less_than_sign",), "Wider pane", "", "Give the pane more of the room."),
+        Action("switch_focus", ("tab", "shift+tab"), "Other side", "",
+               "Give the keys to the pane, or back to the table."),
+    ),
+    "The program": (
+        Action("back", ("escape",), "Back", "", "Clear the filter, or go back; never quits."),
+        Action("help", ("question_mark", "f1"), "Help", "help", "These pages."),
+        Action("commands", ("colon",), "Commands", "",
+               "Type a command by its name, its key or what else it may be called, as :delete, :d or :rm."),
+        Action("next_theme", ("T",), "Theme", "", "Change to the next of dark, light and ansi; K keeps it."),
+        Action("host_colour", ("H",), "Host colour", "",
+               "Change the colour behind the host's name, to tell windows apart."),
+        Action("keep_settings", ("K",), "Keep", "",
+               "Have the next start look like this: theme, layout, split, sort, and the colour of the host's name."),
+        Action("redraw", ("ctrl+l",), "Redraw", "",
+               "Write the whole screen again, where another program wrote over it."),
+        Action("interrupt", ("ctrl+c",), "Interrupt", "",
+               "Cancel the import that runs, or what a screen is doing; it never leaves half a change."),
+        Action("suspend", ("ctrl+z",), "Suspend", "",
+               "Give the shell back; fg there goes on. A transaction under way is finished first, imports stand "
+               "still."),
+        Action("quit", ("q",), "Quit", "",
+               "Leave; a transaction under way is finished first, and imports under way are asked about.",
+               aliases="exit"),
+    ),
 }
+# fmt: on
 """The actions beneath the titles of the help."""
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
@@ -321,35 +195,6 @@ def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
     return [BY_NAME[name] for name in (*first, *usual)]
 
 
-COMMANDS = {
-    "resolve": "resolve NAME",
-    "import_image": "import SOURCE",
-    "imports": "imports",
-    "undo": "undo",
-    "journal": "log",
-    "trash": "trash",
-    "verdict": "verdict",
-    "problems": "check",
-    "delete": "delete NAME",
-    "mend": "repair",
-    "why": "why NAME",
-    "point": "point NAME DIGEST",
-    "copy": "list --json",
-    "filter": "list --filter TEXT",
-    "bad_row(1)": "list --filter state:bad",
-    "mark": "delete NAME NAME",
-    "mark_all": "delete --filter TEXT",
-    "show_tab('summary')": "list --json",
-    "show_tab('manifest')": "show NAME manifest",
-    "show_tab('config')": "show NAME config",
-    "show_tab('problems')": "check --entry NAME",
-    "show_tab('history')": "log",
-    "help": "help",
-}
-"""What does on the command line what an action does. The others move on the screen, or arrange it: where there is none,
-`list`, `check` and `show` print it all."""
-
-
 def keys_text() -> str:
     """The help's topic about keys, in Markdown."""
     lines = ["# The keys of the screen"]
@@ -357,8 +202,7 @@ def keys_text() -> str:
         lines += ["", f"## {title}", ""]
         for action in actions:
             keys = " ".join(key_label(key) for key in action.keys)
-            command = COMMANDS.get(action.name)
             text = textwrap.wrap(f"{action.label}. {action.help}", 57)
-            text += [f"`ocitui {command}`"] if command else []
+            text += [f"`ocitui {action.command}`"] if action.command else []
             lines += [f"    {keys if not at else '':<16} {line}" for at, line in enumerate(text)]
     return "\n".join(lines) + "\n"

@@ -118,10 +118,6 @@ class OcituiApp(SessionApp):
         """What ended the program though nobody foresaw it."""
         return self._exception
 
-    def fail(self, fault: Exception) -> None:
-        """Be ended by what another thread raised."""
-        self._handle_exception(fault)
-
     async def _check_bindings(self, key: str, priority: bool = False) -> bool:
         """Every key comes by here: first before a widget has it, and once more where none took it."""
         if priority and isinstance(self.screen, SessionScreen):
@@ -134,8 +130,7 @@ class OcituiApp(SessionApp):
 
     def action_next_theme(self) -> None:
         names = list(THEMES)
-        current = next((name for name, theme in THEMES.items() if theme == self.theme), names[0])
-        following = names[(names.index(current) + 1) % len(names)]
+        following = names[([*THEMES.values()].index(self.theme) + 1) % len(names)]
         self.theme = THEMES[following]
         self.session.settings.theme = following
         self.session.say(f"theme {following}; K keeps it for the next start")
@@ -185,7 +180,7 @@ def run_screen(options: ScreenOptions) -> int:
 
     def failed(thread: threading.ExceptHookArgs) -> None:
         if isinstance(thread.exc_value, Exception):
-            app.call_from_thread(app.fail, thread.exc_value)
+            app.call_from_thread(app._handle_exception, thread.exc_value)
 
     threading.excepthook = failed
     with _drawing_on_the_terminal(), _leaving_on_signals(app):
@@ -224,7 +219,9 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
     In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
     that the kernel gave to another thread does not even wake it; what it writes here comes through always.
     """
-    terminal = _terminal_modes()
+    terminal: list[Any] | None = None
+    with suppress(termios.error, OSError, ValueError):
+        terminal = termios.tcgetattr(_STANDARD_INPUT)
 
     def end(number: int) -> None:
         _restore_terminal(terminal)
@@ -265,13 +262,6 @@ def _wait_for_signals(fd: int, leave: Callable[[int], None], end: Callable[[int]
             end(number[0])
         leaving = True
         threading.Thread(target=leave, args=(number[0],), name="ocitui-leaving", daemon=True).start()
-
-
-def _terminal_modes() -> list[Any] | None:
-    try:
-        return termios.tcgetattr(_STANDARD_INPUT)
-    except (termios.error, OSError, ValueError):
-        return None
 
 
 def _restore_terminal(modes: list[Any] | None) -> None:

@@ -54,10 +54,8 @@ class CellDriver(LinuxDriver):
     is out for longer than it takes, frames are left out: the next that is written holds all of them.
     """
 
-    def __init__(
-        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(app, debug=debug, mouse=mouse, size=size)
+    def __init__(self, app: App[Any], **options: Any) -> None:
+        super().__init__(app, **options)
         self.raw_frames = 0
         self._shadow = Shadow(erases_in_colour=erases_in_colour())
         self._events: asyncio.AbstractEventLoop | None = None

@@ -21,7 +21,7 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import Condition
+from ocitui.cache import CacheError, Condition
 from ocitui.cache.files import OWN_NAME
 from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.words.lines import Line
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ocitui.importing.requests import ImportRequest, UnfinishedImport
 
 R = TypeVar("R")
+_SMALLEST = (40, 10)
+"""The columns and lines that a screen needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,7 @@ class Session:
         self.host = socket.gethostname()
         self.live_changed: Callable[[LiveChange], object] = lambda _: None
         self.imports_changed: Callable[[], object] = lambda: None
-        self.live = LiveCache(
-            self.directory,
-            lambda: self.cache,
-            self.daemon_state,
-            self.why_read_only,
-            self._tell,
-        )
+        self.live = LiveCache(self.directory, lambda: self.cache, self.daemon_state, self.why_read_only, self._tell)
 
     def _tell(self, change: LiveChange) -> None:
         self.live_changed(change)
@@ -122,8 +118,6 @@ class Session:
 
     async def history_of(self, entry: JudgedEntry) -> list[Line]:
         """What was done to an entry, as the journal tells it, the newest first."""
-        from ocitui.cache import CacheError
-
         from .summary import history
 
         try:
@@ -168,7 +162,7 @@ class Session:
     def finish_work(self) -> None:
         """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""
         if self.has_imports:
-            self.imports.close()
+            self.imports.queue.close()
         if self.has_cache:
             self.cache.wait_for_transaction()
 
@@ -199,9 +193,6 @@ class SessionApp(App[int], inherit_bindings=False):
     def cancel_check(self) -> None:
         """End a deep check; what it read is remembered."""
         self.workers.cancel_group(self, "check")
-
-
-_SMALLEST = (40, 10)
 
 
 class SessionScreen(Screen[R]):
@@ -284,9 +275,6 @@ class SessionScreen(Screen[R]):
         """Imports are no longer as they were drawn; called while the screen is on top."""
 
 
-_LEFT_BY_IMPORTS = ("imports", "import", "blobs")
-
-
 class Imports:
     """The imports of this program as its screens see them: the queue, what its thread says, what was interrupted.
 
@@ -308,11 +296,6 @@ class Imports:
     def jobs(self) -> list[ImportJob]:
         """Every import since the start, in the order they were asked for."""
         return self.queue.jobs
-
-    @property
-    def active(self) -> list[ImportJob]:
-        """Those that wait or run."""
-        return self.queue.active
 
     def layers(self, number: int) -> tuple[LayerProgress, ...]:
         """The layers that a job downloaded, also once it is past that."""
@@ -336,16 +319,12 @@ class Imports:
         """What changes from here on is told again."""
         self._told = False
 
-    def close(self) -> None:
-        """End all imports, and wait for that. May be called from a signal's handler."""
-        self.queue.close()
-
     def read_interrupted(self) -> None:
         """Look for interrupted imports; not on the event loop. Raises StorageError."""
         from ocitui.importing.requests import unfinished
 
         # One that waits for its thread's first step does not hold its record yet.
-        taken = {job.resumes for job in self.active}
+        taken = {job.resumes for job in self.queue.active}
         self.interrupted = [one for one in unfinished(self._cache.directory) if one.id not in taken]
 
     def forget(self, unfinished: UnfinishedImport) -> None:
@@ -355,12 +334,6 @@ class Imports:
         forget(self._cache.directory, unfinished.id)
         self.read_interrupted()
 
-    def downloaded(self) -> int:
-        """The bytes of the blobs that are kept; not on the event loop. Raises StorageError."""
-        from ocitui.importing.blobs import BlobStore
-
-        return BlobStore(self._cache.directory).size()
-
     def _changed(self, job: ImportJob) -> None:
         """Called from the queue's thread."""
         if job.progress.layers:
@@ -369,8 +342,8 @@ class Imports:
             from ocitui.cache.ledger import record_stored
 
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
-            arguments = (self._cache.directory, job.result.image.path)
-            threading.Thread(target=record_stored, args=arguments, name="ocitui-ledger", daemon=True).start()
+            stored = (self._cache.directory, job.result.image.path)
+            threading.Thread(target=record_stored, args=stored, name="ocitui-ledger", daemon=True).start()
         if not self._told:
             self._told = True
             self._tell()
@@ -378,7 +351,7 @@ class Imports:
 
 def leaves_of_imports(directory: Path) -> bool:
     """Whether imports left anything at all: a look that is cheaper than loading what deals with it."""
-    for name in _LEFT_BY_IMPORTS:
+    for name in ("imports", "import", "blobs"):
         with suppress(OSError), os.scandir(directory / OWN_NAME / name) as found:
             if any(found):
                 return True

@@ -51,14 +51,11 @@ _ROLES: dict[Role, tuple[str, str, str, str]] = {
     "blurred": ("#c9d1d9 on #1c222b", "#24292f on #e6eaef", "underline", "underline"),
 }
 HOST_COLOURS: dict[str, Role] = {
-    "blue": "host",
-    "red": "host-red",
-    "yellow": "host-yellow",
-    "green": "host-green",
-    "violet": "host-violet",
-}
+    "blue": "host", "red": "host-red", "yellow": "host-yellow", "green": "host-green", "violet": "host-violet",
+}  # fmt: skip
 """What the host's name may stand on, so that the wrong window is seen."""
 Palette = Mapping[Role, Style]
+_COERCED = "C.UTF-8"
 
 
 @lru_cache(maxsize=8)
@@ -117,9 +114,6 @@ def _hex(color: RichColor | None) -> str:
     return color.name
 
 
-_COERCED = "C.UTF-8"
-
-
 @dataclass(frozen=True, slots=True)
 class Terminal:
     """``ascii``: nothing beyond ASCII is drawn. ``theme``: what is taken when none was asked for."""
@@ -153,27 +147,12 @@ def _shows_utf8(environment: Mapping[str, str]) -> bool:
 
 
 _SIGNS = {
-    **dict.fromkeys("─═╌╍┄┅┈┉▔▁–−", "-"),
-    "━": "=",
-    **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
-    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
-    **dict.fromkeys("▂▃▄▅▆▇▀", " "),
-    **dict.fromkeys("█▓▒░", "#"),
-    "·": ".",
-    **dict.fromkeys("•●", "*"),
-    "○": "o",
-    **dict.fromkeys("↑▴▲", "^"),
-    **dict.fromkeys("↓▾▽", "v"),
-    "←": "<",
-    "→": ">",
-    "✓": "+",
-    "…": "~",
-    **dict.fromkeys("❯▸›", ">"),
-    **dict.fromkeys("✗×", "x"),
-    "✖": "X",
-    **dict.fromkeys("↻↪", "r"),
-    "↩": "u",
-}
+    **dict.fromkeys("─═╌╍┄┅┈┉▔▁–−", "-"), **dict.fromkeys("│┃║╎╏┆┇┊┋▌▐▏▕▎▍▋▊▉", "|"),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╯╰┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"), **dict.fromkeys("▂▃▄▅▆▇▀", " "), **dict.fromkeys("█▓▒░", "#"),
+    **dict.fromkeys("•●", "*"), **dict.fromkeys("↑▴▲", "^"), **dict.fromkeys("↓▾▽", "v"), **dict.fromkeys("❯▸›", ">"),
+    **dict.fromkeys("✗×", "x"), **dict.fromkeys("↻↪", "r"),
+    "━": "=", "·": ".", "○": "o", "←": "<", "→": ">", "✓": "+", "…": "~", "✖": "X", "↩": "u",
+}  # fmt: skip
 
 
 class AsciiOnly(LineFilter):

@@ -11,8 +11,7 @@ from rich.style import Style
 
 from ocitui.cache.documents import Document
 from ocitui.cache.errors import DocumentError
-from ocitui.tui.widgets.document_paint import draw
-from ocitui.tui.widgets.document_text import DocumentText, diagnose, index_lines, prepare
+from ocitui.tui.widgets.document_text import DocumentText, diagnose, draw, index_lines, prepare
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer
 
 

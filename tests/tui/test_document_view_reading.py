@@ -15,8 +15,7 @@ from textual.events import MouseScrollDown
 from ocitui.cache.errors import DocumentError
 from ocitui.tui.terminal import THEMES
 from ocitui.tui.widgets import document_view
-from ocitui.tui.widgets.document_paint import column_of
-from ocitui.tui.widgets.document_text import DocumentText, prepare
+from ocitui.tui.widgets.document_text import DocumentText, column_of, prepare
 from ocitui.tui.widgets.document_view import MOST_MATCHES, Needle, find_all
 from ocitui.words.documents import Alive
 from tests.tui.document_view_support import MIB, SIZES, always, numbers, viewer

@@ -181,7 +181,7 @@ async def test_what_covers_the_table_leaves_every_row_on_its_line(row: int, top:
         banner = Static("\n\n")
         banner.styles.height, banner.display = 3, False
         await app.mount(banner, before=app.table)
-        app.table.action_move_page(0)
+        app.table.action_page(0)
         app.table.move_cursor_to(row)
         app.table._set_top(top)
         await pilot.pause()

@@ -100,7 +100,7 @@ def test_news_is_told_once_until_it_is_taken(tmp_path: Path, request_: ImportReq
     told = threading.Semaphore(0)
     board = Imports(PackerCache(make_cache(tmp_path / "image")), told.release)
     board.submit(request_)
-    board.close()
+    board.queue.close()
     assert told.acquire(timeout=_LIMIT)
     assert not told.acquire(blocking=False)
 

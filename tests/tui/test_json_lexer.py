@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.tui.widgets.document_paint import lex
+from ocitui.tui.widgets.document_text import lex
 from ocitui.words.documents import CHUNK, NotIndentedError, SupersededError, indent, indented_size
 
 JSON = st.recursive(

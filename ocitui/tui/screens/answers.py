@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -32,20 +31,23 @@ from ocitui.text import short_digests
 
 from ..background import run_beside
 from ..widgets.document_view import DocumentView
+from ..widgets.entry_columns import BAD, GOOD, UNKNOWN
 from ..widgets.inputs import Question
-from ..widgets.lines import Kind, Line, LinesView, heading
+from ..widgets.lines import Kind, Line, LinesView, bound, heading
 from .base import TYPED_INTO, FullScreen, error_lines
+
+_MARKS: dict[LinkState, tuple[str, Kind]] = {
+    LinkState.OK: (GOOD, "plain"), LinkState.BAD: (BAD, "bad"), LinkState.UNKNOWN: (UNKNOWN, "muted"),
+}  # fmt: skip
 
 
 class VerdictScreen(FullScreen[None]):
     """Reads the file again, as it is now; changes nothing."""
 
-    subject: ClassVar[str] = "verdict"
+    subject = "verdict"
     CSS = """
-    VerdictScreen {
-        LinesView { height: auto; max-height: 50%; }
-        DocumentView { height: 1fr; }
-    }
+    VerdictScreen LinesView { height: auto; max-height: 50%; }
+    VerdictScreen DocumentView { height: 1fr; }
     """
 
     def compose_body(self) -> Iterable[Widget]:
@@ -88,14 +90,17 @@ def verdict_lines(verdict: Verdict, health: Health, assessment: Assessment | Non
     if verdict.place:
         lines.append(Line(verdict.place, "error", "bad"))
     if health.condition is Condition.MISSING:
-        lines.append(
-            Line("It held entries when it was last read; a running daemon writes it at its next store.", "gone", "bad")
-        )
+        held = "It held entries when it was last read; a running daemon writes it at its next store."
+        lines.append(Line(held, "gone", "bad"))
     if assessment is not None and assessment.headline:
         lines.append(Line(f"{assessment.headline}.", "advice", "bad"))
     if not verdict.sound:
         lines.append(Line("No entry is written while it is so; m on the first screen plans what mends it.", "mend"))
     return lines
+
+
+def _field(label: str, widget: Widget) -> Horizontal:
+    return Horizontal(Static(label, classes="field-label"), widget, classes="field")
 
 
 class AnswerScreen(FullScreen[None]):
@@ -110,15 +115,8 @@ class AnswerScreen(FullScreen[None]):
         self._asked = asked
 
     def compose_body(self) -> Iterable[Widget]:
-        with Horizontal(classes="field"):
-            yield Static(self.label, classes="field-label")
-            yield Question(self._asked, id="name")
-        yield from self.compose_choice()
+        yield _field(self.label, Question(self._asked, id="name"))
         yield LinesView()
-
-    def compose_choice(self) -> Iterable[Widget]:
-        """What else the answer depends on."""
-        return ()
 
     async def answer(self, asked: str) -> list[Line]:
         """The answer. Raises CacheError where there is none."""
@@ -129,9 +127,6 @@ class AnswerScreen(FullScreen[None]):
             self.ask()
 
     @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self.ask()
-
     @work(exclusive=True)
     async def ask(self) -> None:
         """Show the answer to what stands in the field."""
@@ -145,21 +140,17 @@ class AnswerScreen(FullScreen[None]):
 class ResolveScreen(AnswerScreen):
     """Tells hit or miss of a name in a format, and why."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "next_format(-1)", "Format", show=False, priority=True),
-        Binding("down", "next_format(1)", "Format", show=False, priority=True),
-    ]
-    subject: ClassVar[str] = "resolve"
+    BINDINGS = bound({"up": "next_format(-1)", "down": "next_format(1)"}, priority=True)
+    subject = "resolve"
     keys = (("enter", "Ask"), ("↑ ↓", "Format"), ("PgUp PgDn", "Scroll"))
 
     def __init__(self, name: str, format: str) -> None:
         super().__init__(name)
         self._format = known_format(format) or PackedFormat.SQUASHFS
 
-    def compose_choice(self) -> Iterable[Widget]:
-        with Horizontal(classes="field"):
-            yield Static("Format", classes="field-label")
-            yield Static(self._format, id="format")
+    def compose_body(self) -> Iterable[Widget]:
+        name, lines = super().compose_body()
+        return name, _field("Format", Static(self._format, id="format")), lines
 
     def action_next_format(self, by: int) -> None:
         formats = list(PackedFormat)
@@ -180,21 +171,15 @@ def explanation_lines(explanation: Explanation) -> list[Line]:
     else:
         first = Line("MISS: the daemon would pull the image", kind="bad")
     found = [Line(explanation.descriptor.digest)] if explanation.descriptor else []
-    reasons = [
-        Line(short_digests(reason.text), "✓" if reason.ok else "✗", "plain" if reason.ok else "bad")
-        for reason in explanation.reasons
-    ]
+    marks = _MARKS[LinkState.OK], _MARKS[LinkState.BAD]
+    reasons = [Line(short_digests(reason.text), *marks[not reason.ok]) for reason in explanation.reasons]
     return [first, *found, Line(), heading("Why"), *reasons]
-
-
-_MARKS = {LinkState.OK: "✓", LinkState.BAD: "✗", LinkState.UNKNOWN: "?"}
-_KINDS: dict[LinkState, Kind] = {LinkState.OK: "plain", LinkState.BAD: "bad", LinkState.UNKNOWN: "muted"}
 
 
 class WhyScreen(AnswerScreen):
     """Follows a name or digest to the daemon's answer."""
 
-    subject: ClassVar[str] = "why"
+    subject = "why"
     keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"))
     label = "Name, digest"
 
@@ -221,7 +206,8 @@ def chain_lines(chain: Chain) -> list[Line]:
 
 def _links(links: Sequence[Link]) -> Iterable[Line]:
     for link in links:
-        yield Line(short_digests(link.text), f"{_MARKS[link.standing]} {link.title}", _KINDS[link.standing])
+        mark, kind = _MARKS[link.standing]
+        yield Line(short_digests(link.text), f"{mark} {link.title}", kind)
         if link.advice:
             # A command is to be typed as it stands.
             yield Line(link.advice, "  do", "muted")

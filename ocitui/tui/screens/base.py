@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
@@ -18,12 +19,13 @@ from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, every_line, heading
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
 
 if TYPE_CHECKING:
     from ..live import LiveChange
 
+_LOCK_SECONDS = 0.2
 TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
 R = TypeVar("R")
@@ -34,14 +36,9 @@ class FullScreen(SessionScreen[R]):
     """A screen with a title; `esc` goes back and does nothing else."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", show=False),
-        Binding("f1,question_mark", "app.show_help", "Help", show=False),
-        Binding("c", "copy", "Copy", show=False),
-        Binding("colon", "app.commands", "Commands", show=False),
-        Binding("q", "app.on_main('quit')", "Quit", show=False),
-        Binding("pageup", "scroll(-1)", "Page up", show=False),
-        Binding("pagedown", "scroll(1)", "Page down", show=False),
-        Binding("ctrl+c", "interrupt", "Interrupt", show=False, priority=True),
+        *bound({"escape": "leave", "f1,question_mark": "app.show_help", "c": "copy", "colon": "app.commands"}),
+        *bound({"q": "app.on_main('quit')", "pageup": "scroll(-1)", "pagedown": "scroll(1)"}),
+        *bound({"ctrl+c": "interrupt"}, priority=True),
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
@@ -88,10 +85,10 @@ class FullScreen(SessionScreen[R]):
         self._keys_now = keys
         show_keys(self, keys, self.always)
 
-    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         # None is left for an answer that comes when the screen was just closed.
         for view in self.query(LinesView):
-            view.set_lines(lines)
+            view.set_lines(lines, keep_place=keep_place)
 
     def stand(self, text: str) -> None:
         """Put a text in the status line that stays there; what was said covers it until the next key."""
@@ -122,6 +119,14 @@ class FullScreen(SessionScreen[R]):
     def say_error(self, error: CacheError, what: str = "") -> None:
         self.say(f"{what}{said(error.one_line, WAYS)}")
 
+    @contextmanager
+    def saying_errors(self, what: str = "") -> Iterator[None]:
+        """Say why something could not be done, and leave out the rest of it."""
+        try:
+            yield
+        except CacheError as error:
+            self.say_error(error, what)
+
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""
         if reason := self.session.refusal(action):
@@ -130,7 +135,7 @@ class FullScreen(SessionScreen[R]):
 
     def action_scroll(self, pages: int) -> None:
         for view in self.query(LinesView):
-            view.action_pages(pages)
+            view.action_page(pages)
 
     def action_leave(self) -> None:
         self.dismiss(None)
@@ -145,10 +150,8 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
 
     AUTO_FOCUS = "PickList"
     DEFAULT_CSS = """
-    ListScreen {
-        PickList { height: 1fr; }
-        LinesView { height: 1fr; border-top: solid $rule; }
-    }
+    ListScreen PickList { height: 1fr; }
+    ListScreen LinesView { height: 1fr; border-top: solid $rule; }
     """
 
     def __init__(self) -> None:
@@ -163,7 +166,6 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     def show_rows(self, rows: Iterable[Row]) -> None:
         listed = list(rows)
         self.rows = {row.key: row for row in listed}
-        # As for lines: there is none left when the screen was just closed.
         for view in self.query(PickList):
             view.set_rows(listed)
 
@@ -208,9 +210,6 @@ class AskingScreen(ListScreen[R, Row]):
         return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
 
 
-_LOCK_SECONDS = 0.2
-
-
 class ConfirmScreen(FullScreen[str | None]):
     """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it. `w` does it once another program
     has given the lock back, where that stood in the way.
@@ -218,12 +217,7 @@ class ConfirmScreen(FullScreen[str | None]):
     Dismissed with a message for the status line, None when cancelled.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "leave", "Cancel", show=False),
-        Binding("y", "confirm", "Confirm", show=False),
-        Binding("Y", "confirm_used", "All the same", show=False),
-        Binding("w", "confirm_once_free", "Wait for the lock", show=False),
-    ]
+    BINDINGS = bound({"enter": "leave", "y": "confirm", "Y": "confirm_used", "w": "confirm_once_free"})
     shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
@@ -233,10 +227,16 @@ class ConfirmScreen(FullScreen[str | None]):
     """Whether it changes the cache, and so waits until that may be done."""
     action: str = "delete"
     """The action of the table of keys whose refusal is this one's."""
+    asked: str = "nothing is changed before y"
+    """What the status line says while it waits for an answer."""
+    has_steps: bool = True
+    """Whether there is anything to do in the plan."""
+    used_by: Sequence[str] = ()
+    """The loop devices that hold what the plan drops: who does that is asked twice."""
 
     def begin(self) -> None:
+        # Ready: a plan is shown that waits for an answer.
         self._ready = self._acting = self._asked_twice = self._locked = self._waiting = False
-        self.show_keys([])
         self.make_plan()
 
     @work(group="plan", exclusive=True)
@@ -259,12 +259,7 @@ class ConfirmScreen(FullScreen[str | None]):
         keys = [("y", self.verb)] if self.has_steps else []
         keys += [("w", "Wait")] if self._locked else []
         self.show_keys([("enter", self.stay), *keys, *self.more_keys])
-        self.conclude(f"on {self.session.host}: {self.asked()}")
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether there is anything to do in the plan."""
-        return True
+        self.conclude(f"on {self.session.host}: {self.asked}")
 
     async def plan(self) -> Iterable[Line | LongList]:
         """The plan's lines. Raises CacheError where there is none."""
@@ -285,14 +280,6 @@ class ConfirmScreen(FullScreen[str | None]):
     def busy(self) -> str:
         return "at work; it is finished first" if self._acting else ""
 
-    def used_by(self) -> Sequence[str]:
-        """The loop devices that hold what the plan drops: who does that is asked twice."""
-        return ()
-
-    def asked(self) -> str:
-        """What the status line says while it waits for an answer."""
-        return "nothing is changed before y"
-
     def acting(self) -> str:
         """What the status line says once it was answered."""
         seconds = self.session.options.wait
@@ -307,9 +294,9 @@ class ConfirmScreen(FullScreen[str | None]):
     def action_confirm(self) -> None:
         if not self._may_act():
             return
-        if used_by := self.used_by():
+        if self.used_by:
             self._asked_twice = True
-            devices = ", ".join(used_by)
+            devices = ", ".join(self.used_by)
             self.conclude(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
         else:
             self._act()
@@ -319,34 +306,28 @@ class ConfirmScreen(FullScreen[str | None]):
             self._act()
 
     def _may_act(self) -> bool:
-        if not self._ready or self._acting or self.is_tiny:
+        if not self._ready or self.is_tiny:
             return False
         return not self.writes or self.may(self.action)
 
     def _act(self) -> None:
-        self._acting, self._locked = True, False
+        self._acting, self._ready, self._locked = True, False, False
         self.show_keys([("esc", "Stop waiting")] if self._waiting else [])
         self.conclude(self.acting())
         self._run_act()
 
     @work(group="act")
     async def _run_act(self) -> None:
-        try:
-            message = await self._act_once_free()
-        except CacheError as error:
-            self._acting = self._waiting = False
-            self.failed(error)
-        else:
-            self.done(message)
-
-    async def _act_once_free(self) -> str:
         """Do it, again and again for as long as another program holds the lock and that is waited for."""
         while True:
             try:
-                return await self.act()
-            except LockedError as error:
-                if not self._waiting:
-                    raise
+                self.done(await self.act())
+                return
+            except CacheError as error:
+                if not (self._waiting and isinstance(error, LockedError)):
+                    self._acting = self._waiting = False
+                    self.failed(error)
+                    return
                 self.stand(f"waiting: {error.message}; esc stops waiting")
             await asyncio.sleep(_LOCK_SECONDS)
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import (
     CacheError,
@@ -38,52 +37,40 @@ from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from ocitui.doctor.salvage.salvage import salvage
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
+from ocitui.words import plans
 from ocitui.words.json_values import transaction_json
 from ocitui.words.lines import short_lines
-from ocitui.words.plans import (
-    Section,
-    delete_sections,
-    delete_title,
-    entry_line,
-    names_of_files,
-    point_lines,
-    undo_sections,
-)
 
-from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, cut, heading
+from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
 from .base import AskingScreen, ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
-# Past this many entries a digest's first digits have to do.
-WHOLE_DIGESTS = 3
-# Past this many, nobody reads each; they are still there for who scrolls.
-_MANY = 1000
+# Past so many entries a digest's first digits have to do. Past so many nobody reads each; they are still there for who
+# scrolls.
+WHOLE_DIGESTS, _MANY = 3, 1000
+_MOST, _NAME_CELLS = 200, 24
 
 
 class DeleteScreen(ConfirmScreen):
     """Plans the removal of entries by digest and format. The plan that was shown is the one that is done."""
 
-    subject: ClassVar[str] = "delete"
-    verb: ClassVar[str] = "Move to the trash"
+    subject = "delete"
+    verb = "Move to the trash"
 
     def __init__(self, keys: Sequence[Key], hidden: int = 0) -> None:
         """``hidden`` is how many of them the filter hides."""
         super().__init__()
         self._keys, self._hidden = keys, hidden
         self._plan: DeletePlan | None = None
-        self._used_by: Sequence[str] = ()
 
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
-        self._used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
-        lines = self.opening(delete_title(plan), "bring these entries back")
+        self.used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
+        lines = self.opening(plans.delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
-        lines += [Line(what, device, "bad") for device in self._used_by]
+        lines += [Line(what, device, "bad") for device in self.used_by]
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
-        return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
-
-    def used_by(self) -> Sequence[str]:
-        return self._used_by
+        return lines + await asyncio.to_thread(section_lines, plans.delete_sections(plan))
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
@@ -91,14 +78,14 @@ class DeleteScreen(ConfirmScreen):
         return f"{counted(len(transaction.removed), 'entry')} deleted, u undoes it{note}: {transaction.id}"
 
 
-def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
+def section_lines(sections: Iterable[plans.Section[Any]]) -> list[Line | LongList]:
     """The parts of a plan, each beneath its title. Of few entries the whole digest stands in a line of its own."""
     lines: list[Line | LongList] = []
     for section in sections:
         lines += [Line(), heading(section.title)]
         if len(section.items) > _MANY:
             lines.append(LongList(len(section.items), partial(_short_line, section)))
-        elif section.line is entry_line and len(section.items) <= WHOLE_DIGESTS:
+        elif section.line is plans.entry_line and len(section.items) <= WHOLE_DIGESTS:
             for entry in section.items:
                 lines += [Line(entry.image_name or "no name", entry.format or "no format"), Line(entry.digest)]
         else:
@@ -106,15 +93,15 @@ def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
     return lines
 
 
-def _short_line(section: Section[Any], number: int) -> Line:
+def _short_line(section: plans.Section[Any], number: int) -> Line:
     return short_lines([section.line(section.items[number])])[0]
 
 
 class UndoScreen(ConfirmScreen):
     """Undoes one transaction, the newest that can be when none is named."""
 
-    subject: ClassVar[str] = "undo"
-    verb: ClassVar[str] = "Undo it"
+    subject = "undo"
+    verb = "Undo it"
 
     def __init__(self, transaction_id: str | None) -> None:
         super().__init__()
@@ -129,7 +116,8 @@ class UndoScreen(ConfirmScreen):
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
         lines += [Line(target.about, "of")] if target.about else []
-        return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *self._indexes(target))))
+        indexes = await asyncio.to_thread(self._indexes, target)
+        return lines + await asyncio.to_thread(lambda: section_lines(plans.undo_sections(target, *indexes)))
 
     def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
         """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
@@ -153,8 +141,8 @@ def _entries_in(path: Path) -> Sequence[Descriptor]:
 class PointScreen(ConfirmScreen):
     """Makes an entry win its name, by moving it to the end of the index."""
 
-    subject: ClassVar[str] = "point"
-    verb: ClassVar[str] = "Point it"
+    subject = "point"
+    verb = "Point it"
 
     def __init__(self, entry: Descriptor) -> None:
         super().__init__()
@@ -169,7 +157,7 @@ class PointScreen(ConfirmScreen):
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
         self._plan = plan
-        return [*self.opening(f"point {plan.name}", "undo this"), *point_lines(plan)]
+        return [*self.opening(f"point {plan.name}", "undo this"), *plans.point_lines(plan)]
 
     async def act(self) -> str:
         assert self._plan is not None
@@ -180,12 +168,8 @@ class PointScreen(ConfirmScreen):
 class TimelineScreen(AskingScreen[str | None, PickRow]):
     """What was done, the newest first. Dismissed with the id of a transaction to undo, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", show=False),
-        Binding("u", "undo", "Undo", show=False),
-        Binding("X", "trash", "Trash", show=False),
-    ]
-    subject: ClassVar[str] = "timeline"
+    BINDINGS = bound({"slash": "filter", "u": "undo", "X": "trash"})
+    subject = "timeline"
     keys = (("u", "Undo"), ("/", "Filter"), ("X", "Trash, file by file"), ("c", "Copy"))
     shown_as = "the transaction"
     takes_nothing = True
@@ -216,15 +200,12 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
 
     def _rows(self, transactions: Sequence[Transaction], wanted: str) -> tuple[list[PickRow], str]:
         """The rows of those with what is ``wanted``, and the size of all; in a thread, as there may be long records."""
-        shown = [one for one in transactions if not wanted or wanted in self._text(one)]
+        if wanted:
+            self._texts = {one.id: self._texts.get(one.id) or _searched(one) for one in transactions}
+        shown = [one for one in transactions if not wanted or wanted in self._texts[one.id]]
         days = [timestamp(one.started)[:10] for one in shown]
         rows = [timeline_row(one, not at or days[at] != days[at - 1]) for at, one in enumerate(shown)]
         return rows, human_size(sum(one.bytes_in_trash for one in transactions))
-
-    def _text(self, transaction: Transaction) -> str:
-        if transaction.id not in self._texts:
-            self._texts[transaction.id] = _searched(transaction)
-        return self._texts[transaction.id]
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:
@@ -280,12 +261,6 @@ _STATES = {
 }
 
 
-def _who(transaction: Transaction) -> str:
-    """The user, of what the record says of who did it."""
-    found = _USER.search(transaction.by)
-    return found[1] if found else transaction.by
-
-
 def _searched(transaction: Transaction) -> str:
     words = (transaction.kind, transaction.by, transaction.id, *transaction.image_names, *transaction.image_digests)
     return " ".join(words).lower()
@@ -295,23 +270,23 @@ def timeline_row(transaction: Transaction, first: bool) -> PickRow:
     """One transaction in a line: when, with its day on the ``first`` of that, what, what it was about; its size, how it
     stands, by whom."""
     at, done = timestamp(transaction.started), transaction.state is TransactionState.DONE
+    user = _USER.search(transaction.by)
     size = human_size(transaction.bytes_in_trash) if transaction.bytes_in_trash else ""
     state = size if done else f"{transaction.state}"
     text = f"{at[5:10] if first else '':<5} {at[11:16]}  {_SIGNS.get(transaction.kind, '↻')} {transaction.kind:<7}"
-    right = f"{state}  {cut(_who(transaction), 12)}"
+    right = f"{state}  {cut(user[1] if user else transaction.by, 12)}"
     kind: Kind = "plain" if done or transaction.state is TransactionState.PENDING else "muted"
     return PickRow(transaction.id, clean(f"{text} {_about(transaction)}"), clean(right), kind, start=True)
 
 
-def transaction_lines(transaction: Transaction) -> list[Line | LongList]:
+def transaction_lines(transaction: Transaction) -> list[Line]:
     """A transaction in full: by whom, how it stands, and the index before and after as what left it and what came."""
     files = len(transaction.trashed) + len(transaction.placed)
     title = f"{transaction.kind}, {timestamp(transaction.started)}, {counted(files, 'file')}"
-    lines: list[Line | LongList] = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id")]
     stands = _STATES.get(transaction.state, "done; u undoes it" if can_be_undone(transaction) else "done")
     if transaction.bytes_in_trash:
         stands += f"; {human_size(transaction.bytes_in_trash)} lie in the trash"
-    lines.append(Line(stands, "now"))
+    lines = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id"), Line(stands, "now")]
     lines += [Line(text, "note") for text in (transaction.note, transaction.explanation) if text]
     if transaction.swap is not None:
         lines.append(Line("index.json was replaced as a whole", "index"))
@@ -321,9 +296,6 @@ def transaction_lines(transaction: Transaction) -> list[Line | LongList]:
         if more := recorded[_MANY:]:
             lines.append(Line(f"and {len(more)} more", kind="muted"))
     return lines
-
-
-_NAME_CELLS = 24
 
 
 def _about(transaction: Transaction) -> str:
@@ -342,14 +314,11 @@ def _about(transaction: Transaction) -> str:
     return f"{name} {entries[0].format or 'no format'}{more}"
 
 
-_MOST = 200
-
-
 class RestoreScreen(ConfirmScreen):
     """Brings files back to where they were, without entries."""
 
-    subject: ClassVar[str] = "restore from the trash"
-    verb: ClassVar[str] = "Restore"
+    subject = "restore from the trash"
+    verb = "Restore"
     action = "mend"
 
     def __init__(self, files: Sequence[TrashedFile]) -> None:
@@ -375,8 +344,9 @@ class RestoreScreen(ConfirmScreen):
 class EmptyTrashScreen(ConfirmScreen):
     """Removes these files of the trash for good, and with that the undo of what they came by."""
 
-    subject: ClassVar[str] = "empty the trash"
-    verb: ClassVar[str] = "Remove for good"
+    subject = "empty the trash"
+    verb = "Remove for good"
+    asked = "nothing brings them back after y"
 
     def __init__(self, files: Sequence[TrashedFile]) -> None:
         super().__init__()
@@ -404,15 +374,12 @@ class EmptyTrashScreen(ConfirmScreen):
         removed = await self.session.cache.empty_trash(ids=self._ids, names=self._agreed)
         return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
 
-    def asked(self) -> str:
-        return "nothing brings them back after y"
-
 
 def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction | None) -> list[Line]:
     """What goes of one transaction: of which images, who took it out and when, and the files."""
     if known is None:
         return [heading(f"{_total(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
-    names = names_of_files(known)
+    names = plans.names_of_files(known)
     told = (names.get(file.name.partition(".")[0], ()) for file in files)
     of = dict.fromkeys(name for some in told for name in some) or known.image_names
     lines = [heading(f"{_total(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]
@@ -442,16 +409,11 @@ class TrashRow(PickRow):
 class TrashScreen(ListScreen[str | None, TrashRow]):
     """Dismissed with the id of a transaction to undo, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "restore", "Restore", show=False),
-        Binding("e", "empty", "Empty", show=False),
-        Binding("u", "undo", "Undo", show=False),
-        Binding("space", "mark", "Mark", show=False),
-        Binding("a", "mark_all(True)", "Mark all", show=False),
-        Binding("A", "mark_all(False)", "Unmark", show=False),
-    ]
+    BINDINGS = bound(
+        {"r": "restore", "e": "empty", "u": "undo", "space": "mark", "a": "mark_all(True)", "A": "mark_all(False)"}
+    )
     CSS = "TrashScreen PickList { height: 2fr; }"
-    subject: ClassVar[str] = "trash"
+    subject = "trash"
     keys = (("r", "Restore"), ("u", "Undo"), ("space a A", "Mark, all, none"), ("e", "Empty"))
 
     def begin(self) -> None:
@@ -461,17 +423,14 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
 
     @work(group="read", exclusive=True)
     async def _read(self, said: str = "") -> None:
-        try:
+        with self.saying_errors():
             files = await self.session.cache.trash()
             transactions = {one.id: one for one in await self.session.cache.transactions()}
-        except CacheError as error:
-            self.say_error(error)
-            return
-        self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
-        self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
-        self._draw_detail()
-        self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
-        self.say(said)
+            self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
+            self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
+            self._draw_detail()
+            self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
+            self.say(said)
 
     @on(PickList.CursorMoved)
     def _draw_detail(self) -> None:

@@ -16,18 +16,7 @@ from ..actions import footer
 from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
 from ..settings import LAYOUTS
-from ..widgets.bars import (
-    HeaderBar,
-    HealthBar,
-    KeyBar,
-    Part,
-    StatusBar,
-    TooSmall,
-    TroubleBar,
-    draw_frame,
-    show_keys,
-    trouble_lines,
-)
+from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
@@ -61,23 +50,24 @@ class EntriesScreen(SessionScreen[None]):
         self._progress = Throttle(self, STATUS_SECONDS, self.draw_status)
 
     def compose(self) -> ComposeResult:
-        yield TooSmall()
-        yield HeaderBar()
-        yield HealthBar()
-        yield TroubleBar()
+        yield bars.TooSmall()
+        yield bars.HeaderBar()
+        yield bars.HealthBar()
+        yield bars.TroubleBar()
         with Container(id="body"):
-            yield EntryTable(placeholder="reading the cache")
-            yield EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
-        yield OneLineQuestion(self.end_asking)
-        yield StatusBar()
-        yield KeyBar()
+            self.table = EntryTable(placeholder="reading the cache")
+            self.pane = EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
+            yield from (self.table, self.pane)
+        self._question = OneLineQuestion(self.end_asking)
+        yield self._question
+        yield bars.StatusBar()
+        yield bars.KeyBar()
 
     def on_mount(self) -> None:
         self.draw_header()
         self.draw_status()
-        self._draw_keys()
         settings = self.session.settings
-        self.query_one(EntryTable).sort_by(settings.sort or None, settings.reverse)
+        self.table.sort_by(settings.sort or None, settings.reverse)
         if settings.layout != "split":
             self._lay_out()
         if self.session.odd_settings:
@@ -94,34 +84,32 @@ class EntriesScreen(SessionScreen[None]):
 
     def live_changed(self, change: LiveChange) -> None:
         """Draw what is known by now."""
-        if not all(self.query(kind) for kind in (HeaderBar, EntryTable, StatusBar)):
+        if not all(self.query(kind) for kind in (bars.HeaderBar, EntryTable, bars.StatusBar)):
             # A worker outlives the widgets for a moment when the program ends.
             return
-        live, table = self.session.live, self.query_one(EntryTable)
+        live = self.session.live
         if change.only_progress:
             self._progress.ask()
             return
         if change.another and live.entries is not None:
-            table.load(live.entries, change.moves)
+            self.table.load(live.entries, change.moves)
         elif change.rows:
-            table.update(change.rows)
-        table.placeholder = self._placeholder()
+            self.table.update(change.rows)
+        self.table.placeholder = self._placeholder()
         if live.health.condition is not self._condition:
             # What was refused or said under the old one may no longer be true.
             self._condition, self.message = live.health.condition, ""
         self.message = self._said_of(change) or self.message
         self.draw_header()
         self.draw_status()
-        self._draw_keys()
         self._follow_cursor(change)
 
     def _follow_cursor(self, change: LiveChange) -> None:
-        table, pane = self.query_one(EntryTable), self.query_one(EntryPane)
-        entry, shown = table.cursor_entry, pane.entry
+        entry, shown, pane = self.table.cursor_entry, self.pane.entry, self.pane
         if entry is None or shown is None or entry.key != shown.key:
             if entry is not shown:
                 pane.follow(entry, at_once=True)
-        elif entry != shown or table.cursor_position in change.rows:
+        elif entry != shown or self.table.cursor_position in change.rows:
             pane.refresh_entry(entry)
 
     def _placeholder(self) -> str:
@@ -137,7 +125,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def _nothing_matches(self) -> str:
         """Which filter hides all, how many there were without its last word, and the way out."""
-        entries, words = self.session.live.entries, self.query_one(EntryTable).filter_text.split()
+        entries, words = self.session.live.entries, self.table.filter_text.split()
         without = ""
         if len(words) > 1 and entries is not None and len(entries) <= _COUNTED:
             without = f"; {len(entries.passing(' '.join(words[:-1])))} without {words[-1]!r}"
@@ -165,19 +153,18 @@ class EntriesScreen(SessionScreen[None]):
         if self.has_class("-table"):
             self.session.settings.layout = "split"
             self.remove_class("-table")
-        return self.query_one(EntryPane)
+        return self.pane
 
     def action_switch_focus(self) -> None:
         self._with_pane()
-        table = self.query_one(EntryTable)
-        if table.has_focus:
-            self.query_one(EntryPane).focus_view()
+        if self.table.has_focus:
+            self.pane.focus_view()
         elif not self.has_class("-whole"):
-            table.focus()
+            self.table.focus()
 
     def give_keys(self) -> None:
         if self.focused is None and self.has_class("-whole"):
-            self.query_one(EntryPane).focus_view()
+            self.pane.focus_view()
         else:
             super().give_keys()
 
@@ -186,27 +173,25 @@ class EntriesScreen(SessionScreen[None]):
         """Give the pane the whole screen, and the keys."""
         self.remove_class("-table")
         self.add_class("-whole")
-        self.query_one(EntryPane).focus_view()
+        self.pane.focus_view()
 
     @on(EntryPane.TabShown)
     def _tab_shown(self) -> None:
-        pane = self.query_one(EntryPane)
-        if not self.query_one(EntryTable).has_focus:
-            self.call_after_refresh(pane.focus_view)
+        if not self.table.has_focus:
+            self.call_after_refresh(self.pane.focus_view)
 
     def action_back(self) -> None:
         """One step back: from a question, the whole pane, the pane, a filter."""
-        table = self.query_one(EntryTable)
         if self._asking:
             self.end_asking(False)
         elif self.has_class("-whole"):
             settings = self.session.settings
             settings.layout = "split" if settings.layout == "pane" else settings.layout
             self._lay_out()
-        elif not table.has_focus:
-            table.focus()
-        elif table.filter_text:
-            table.filter_text = ""
+        elif not self.table.has_focus:
+            self.table.focus()
+        elif self.table.filter_text:
+            self.table.filter_text = ""
             self.draw_status()
 
     # How the room is shared out
@@ -223,44 +208,41 @@ class EntriesScreen(SessionScreen[None]):
         self.set_class(layout == "table", "-table")
         self.set_class(layout == "pane", "-whole")
         if layout == "pane":
-            self.query_one(EntryPane).focus_view()
+            self.pane.focus_view()
         else:
-            self.query_one(EntryTable).focus()
+            self.table.focus()
 
     def action_move_split(self, by: int) -> None:
         """Give the table more of the room, or with less than none the pane; for this width of the screen."""
         self._with_pane()
-        settings, name = self.session.settings, self._split
+        settings, name = self.session.settings, "wide_split" if self.has_class("-wide") else "split"
         setattr(settings, name, min(max(getattr(settings, name) + by, 20), 80))
         self._share_out()
 
-    @property
-    def _split(self) -> str:
-        return "wide_split" if self.has_class("-wide") else "split"
-
     def _share_out(self) -> None:
-        wide, share = self.has_class("-wide"), getattr(self.session.settings, self._split)
-        for widget, part in ((self.query_one(EntryTable), share), (self.query_one(EntryPane), 100 - share)):
+        wide, settings = self.has_class("-wide"), self.session.settings
+        share = settings.wide_split if wide else settings.split
+        for widget, part in ((self.table, share), (self.pane, 100 - share)):
             widget.styles.width, widget.styles.height = (f"{part}fr", "1fr") if wide else ("1fr", f"{part}fr")
 
     # Bars
 
     def draw_header(self) -> None:
         live = self.session.live
-        draw_frame(self)
-        bar, table = self.query_one(TroubleBar), self.query_one(EntryTable)
+        bars.draw_frame(self)
+        bar = self.query_one(bars.TroubleBar)
         before = len(bar.lines)
-        bar.show(*trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
+        bar.show(*bars.trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
         if len(bar.lines) != before:
-            self.call_after_refresh(table.cover, len(bar.lines) - before)
-        table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
+            self.call_after_refresh(self.table.cover, len(bar.lines) - before)
+        self.table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
 
     def draw_status(self) -> None:
         """Show the filter, the marks, what goes on, and what was said last, or what helps on the cursor's row."""
-        table = self.query_one(EntryTable)
+        table = self.table
         shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
         place = f"{0 if table.cursor_row is None else table.cursor_row + 1} of {shown}"
-        parts: list[Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
+        parts: list[bars.Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
         if text:
             parts.append((f" filter {clean(text)!r}: {shown}/{table.total} ", "strong"))
         if marks:
@@ -275,16 +257,16 @@ class EntriesScreen(SessionScreen[None]):
             parts.append(f" {clean(self.message)}")
         else:
             parts += self._hint()
-        self.query_one(StatusBar).show(parts)
-        self.query_one(EntryPane).show_place(place)
+        self.query_one(bars.StatusBar).show(parts)
+        self.pane.show_place(place)
         self._draw_keys()
 
-    def _hint(self) -> list[Part]:
+    def _hint(self) -> list[bars.Part]:
         """What helps on the cursor's row."""
         if not self.session.live.health.sound:
             rows = "rows of the last good index" if self.session.live.total else "no entry is known"
             return [" ", (rows, "warn"), "; nothing is written until it is sound"]
-        entry = self.query_one(EntryTable).cursor_entry
+        entry = self.table.cursor_entry
         if entry is None or entry.state.unknown:
             return []
         if entry.state.bad:
@@ -294,21 +276,20 @@ class EntriesScreen(SessionScreen[None]):
         return []
 
     def _draw_keys(self) -> None:
-        live, table = self.session.live, self.query_one(EntryTable)
-        entry = table.cursor_entry
+        live, entry = self.session.live, self.table.cursor_entry
         actions = footer(
             trouble=not live.health.sound or bool(live.alarm),
             bad=entry is not None and entry.state.bad,
-            marks=bool(table.rows.marks),
+            marks=bool(self.table.rows.marks),
         )
         off = [one.label for one in actions if self.session.refusal(one.name)]
         wide = self.app.size.width >= 100
         always = ((":", "commands" if wide else "all"), ("?", "help"), ("q", "quit"))
-        show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
+        bars.show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
 
     @on(EntryTable.Highlighted)
     def _highlighted(self) -> None:
-        self.query_one(EntryPane).follow(self.query_one(EntryTable).cursor_entry)
+        self.pane.follow(self.table.cursor_entry)
 
     @on(EntryPane.Rested)
     @on(EntryTable.CountsChanged)
@@ -324,19 +305,14 @@ class EntriesScreen(SessionScreen[None]):
     # A filter, or a search in the document that has the keys
 
     def action_filter(self) -> None:
-        table = self.query_one(EntryTable)
-        view = self.query_one(EntryPane).document_view
-        self._asking = "filter" if table.has_focus or view is None or not view.has_focus else "search"
-        self._filter_before = table.filter_text
-        self._question.ask(table.filter_text if self._asking == "filter" else "", self._asking)
+        view = self.pane.document_view
+        self._asking = "filter" if self.table.has_focus or view is None or not view.has_focus else "search"
+        self._filter_before = self.table.filter_text
+        self._question.ask(self.table.filter_text if self._asking == "filter" else "", self._asking)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question is open every key is its own, but those that end it."""
         return not self._asking or action in ("back", "interrupt")
-
-    @property
-    def _question(self) -> OneLineQuestion:
-        return self.query_one(OneLineQuestion)
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, and those around it, in their order."""
@@ -364,23 +340,21 @@ class EntriesScreen(SessionScreen[None]):
         if entries is not None and (refused := entries.misunderstood(text)):
             self.say(f"Filter: {refused[0]}; {refused[1]}")
             return
-        table = self.query_one(EntryTable)
-        table.filter_text = text
-        if not table.shown:
-            table.placeholder = self._placeholder()
+        self.table.filter_text = text
+        if not self.table.shown:
+            self.table.placeholder = self._placeholder()
         self.say("")
 
     def end_asking(self, keep: bool) -> None:
         """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
-        table = self.query_one(EntryTable)
-        view = self.query_one(EntryPane).document_view
+        view = self.pane.document_view
         if asking == "filter":
             self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
             view.search(self._question.value)
         if self.focused is self._question:
-            self.set_focus(table if asking == "filter" else view)
+            self.set_focus(self.table if asking == "filter" else view)
         self._question.close()
 
     def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:

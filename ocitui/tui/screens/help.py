@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
 
 from textual import on
-from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -14,21 +12,18 @@ from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import GROUPS, key_label
 from ..widgets.inputs import Question
-from ..widgets.lines import Line, LinesView, heading
+from ..widgets.lines import Line, LinesView, bound, heading
 from .base import FullScreen
 
 
 class HelpScreen(FullScreen[None]):
     """What is typed narrows the list; the arrows scroll it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll(-1)", "Up", show=False, priority=True),
-        Binding("down", "scroll(1)", "Down", show=False, priority=True),
-        Binding("pageup", "scroll(-10)", "Page up", show=False, priority=True),
-        Binding("pagedown", "scroll(10)", "Page down", show=False, priority=True),
-    ]
+    BINDINGS = bound(
+        {"up": "scroll(-1)", "down": "scroll(1)"} | {"pageup": "scroll(-10)", "pagedown": "scroll(10)"}, priority=True
+    )
     AUTO_FOCUS = "Input"
-    subject: ClassVar[str] = "help"
+    subject = "help"
     always = (("esc", "back"),)
     keys = (("type", "Search"), ("↑ ↓", "Scroll"))
 
@@ -44,7 +39,7 @@ class HelpScreen(FullScreen[None]):
         self.show_lines(help_lines(event.value))
 
     def action_scroll(self, by: int) -> None:
-        self.query_one(LinesView).action_lines(by)
+        self.query_one(LinesView).action_step(by)
 
 
 def help_lines(wanted: str) -> list[Line]:

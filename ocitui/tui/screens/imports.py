@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 import msgspec
 from textual import on, work
-from textual.binding import Binding, BindingType
 
-from ocitui.cache import CacheError
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
@@ -22,7 +19,7 @@ from ocitui.words.imports import called, interrupted_lines, job_lines, list_summ
 from ocitui.words.lines import Kind
 
 from ..background import DRAW_SECONDS, Throttle
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, heading
+from ..widgets.lines import Line, LongList, PickList, PickRow, bound, heading
 from .base import ConfirmScreen, ListScreen
 from .import_image import FIELDS, ImportScreen
 
@@ -30,8 +27,8 @@ from .import_image import FIELDS, ImportScreen
 class DownloadsScreen(ConfirmScreen):
     """Removes all blobs that no import is writing. They can be downloaded again."""
 
-    subject: ClassVar[str] = "downloads"
-    verb: ClassVar[str] = "Remove them"
+    subject = "downloads"
+    verb = "Remove them"
 
     async def plan(self) -> Iterable[Line | LongList]:
         blobs = await asyncio.to_thread(BlobStore(self.session.directory).stored)
@@ -57,15 +54,8 @@ _AGAIN = (JobState.FAILED, JobState.CANCELLED)
 class ImportsScreen(ListScreen[None, PickRow]):
     """Each key is about the import under the cursor; none of them is enter."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "cancel", "Cancel", show=False),
-        Binding("Y", "rename", "Rename", show=False),
-        Binding("r", "again", "Again", show=False),
-        Binding("f", "forget", "Forget", show=False),
-        Binding("D", "downloads", "Downloads", show=False),
-        Binding("i", "import_image", "Import", show=False),
-    ]
-    subject: ClassVar[str] = "imports"
+    BINDINGS = bound({"x": "cancel", "Y": "rename", "r": "again", "f": "forget", "D": "downloads", "i": "import_image"})
+    subject = "imports"
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,14 +77,10 @@ class ImportsScreen(ListScreen[None, PickRow]):
         """Something is to be drawn, at most four times a second."""
         self._throttle.ask()
 
-    # What is shown
-
     def _draw(self) -> None:
-        board = self.session.imports
+        board, width = self.session.imports, self.app.size.width
         jobs = board.jobs
-        width = self.app.size.width
-        rows = [_interrupted_row(one) for one in board.interrupted] + [_job_row(job, width) for job in jobs]
-        self.show_rows(rows)
+        self.show_rows([*map(_interrupted_row, board.interrupted), *(_job_row(job, width) for job in jobs)])
         self._draw_detail()
         ended = sum(not job.active for job in jobs)
         if ended != self._ended:
@@ -108,8 +94,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
             lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
         else:
             lines = interrupted_lines(old) if old else [Line("i begins an import", kind="muted")]
-        for view in self.query(LinesView):
-            view.set_lines(lines, keep_place=True)
+        self.show_lines(lines, keep_place=True)
         self.show_keys(self._keys(job, old))
 
     def _keys(self, job: ImportJob | None, old: UnfinishedImport | None) -> list[tuple[str, str]]:
@@ -123,20 +108,17 @@ class ImportsScreen(ListScreen[None, PickRow]):
             keys += [("f", "Forget")] if old.can_be_forgotten else []
         if self._downloaded:
             keys.append(("D", "Downloads"))
-        return [*keys]
+        return keys
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
         """What lies on the disk: records of interrupted imports, and blobs."""
         board = self.session.imports
-        try:
+        with self.saying_errors():
             await asyncio.to_thread(board.read_interrupted)
-            self._downloaded = await asyncio.to_thread(board.downloaded)
-        except CacheError as error:
-            self.say_error(error)
-            return
-        self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
-        self._throttle.ask()
+            self._downloaded = await asyncio.to_thread(BlobStore(self.session.directory).size)
+            self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+            self._throttle.ask()
 
     @property
     def _job(self) -> ImportJob | None:
@@ -146,19 +128,16 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def _old(self) -> UnfinishedImport | None:
         return next((one for one in self.session.imports.interrupted if f"old{one.id}" == self.key), None)
 
-    # What can be done
-
     def _begun(self, number: int) -> None:
         self._draw()
         self.query_one(PickList).move_to(f"job{number}")
 
     def action_cancel(self) -> None:
-        job = self._job
-        if job is None or not job.active:
+        if (job := self._job) is None or not job.active:
             self.say("this import does not run")
-            return
-        self.session.imports.queue.cancel(job.id)
-        self.say("cancelling; what was downloaded is kept")
+        else:
+            self.session.imports.queue.cancel(job.id)
+            self.say("cancelling; what was downloaded is kept")
 
     action_interrupt = action_cancel
 
@@ -178,24 +157,20 @@ class ImportsScreen(ListScreen[None, PickRow]):
             self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_forget(self) -> None:
-        old = self._old
-        if old is not None and self.may("import_image"):
+        if (old := self._old) is not None and self.may("import_image"):
             self._forget(old)
 
     @work(group="forget")
     async def _forget(self, old: UnfinishedImport) -> None:
-        try:
+        with self.saying_errors():
             await asyncio.to_thread(self.session.imports.forget, old)
-        except CacheError as error:
-            self.say_error(error)
-        else:
             self.say("forgotten; what it downloaded is still there, D removes it")
             self._throttle.ask()
 
     def action_downloads(self) -> None:
         if not self.may("import_image"):
             return
-        if self.session.imports.active:
+        if self.session.imports.queue.active:
             self.say("not done: imports are under way, and need what they downloaded; x cancels one")
             return
         self.app.push_screen(DownloadsScreen(), self._removed)
@@ -215,21 +190,21 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def _imported(self, message: str | None) -> None:
         if message:
-            jobs = self.session.imports.jobs
-            self._begun(jobs[-1].id)
+            self._begun(self.session.imports.jobs[-1].id)
             self.say(message)
 
 
 class LeavingScreen(ConfirmScreen):
     """Dismissed with a word once all imports are stopped, None to stay."""
 
-    subject: ClassVar[str] = "quit"
-    verb: ClassVar[str] = "Stop and quit"
-    stay: ClassVar[str] = "Stay"
-    writes: ClassVar[bool] = False
+    subject = "quit"
+    verb = "Stop and quit"
+    stay = "Stay"
+    asked = "nothing is stopped before y"
+    writes = False
 
     async def plan(self) -> Iterable[Line | LongList]:
-        active = self.session.imports.active
+        active = self.session.imports.queue.active
         verb = "runs" if len(active) == 1 else "run"
         lines = self.opening(f"{counted(len(active), 'import')} still {verb}")
         lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
@@ -241,11 +216,8 @@ class LeavingScreen(ConfirmScreen):
         ]
 
     async def act(self) -> str:
-        await asyncio.to_thread(self.session.imports.close)
+        await asyncio.to_thread(self.session.imports.queue.close)
         return "stopped"
-
-    def asked(self) -> str:
-        return "nothing is stopped before y"
 
     action_interrupt = ConfirmScreen.action_leave
 
@@ -255,14 +227,7 @@ class LeavingScreen(ConfirmScreen):
 
 _BAR = 12
 _ROOM_FOR_BAR = 70
-_KINDS: dict[JobState, Kind] = {
-    JobState.WAITING: "muted",
-    JobState.RUNNING: "plain",
-    JobState.DONE: "good",
-    JobState.FAILED: "bad",
-    JobState.CANCELLED: "muted",
-    JobState.INTERRUPTED: "muted",
-}
+_KINDS: dict[JobState, Kind] = {JobState.RUNNING: "plain", JobState.DONE: "good", JobState.FAILED: "bad"}
 
 
 def _job_row(job: ImportJob, width: int) -> PickRow:
@@ -272,7 +237,7 @@ def _job_row(job: ImportJob, width: int) -> PickRow:
         left = human_age(math.ceil(now.left)) if now.left is not None else ""
         right = f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
     text = f"{job.id} {called(job.request)} {job.request.format}"
-    return PickRow(f"job{job.id}", text, right, _KINDS[job.state])
+    return PickRow(f"job{job.id}", text, right, _KINDS.get(job.state, "muted"))
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:

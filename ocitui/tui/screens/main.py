@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partialmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual import work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError
 from ocitui.text import clean, counted
@@ -19,7 +19,7 @@ from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
-from ..widgets.entry_table import EntryTable
+from ..widgets.lines import bound
 from .entries import EntriesScreen
 from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
 
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 class MainScreen(EntriesScreen):
     """One screen for the daily work. It holds no rules: what may be done, the core says."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(",".join(action.keys), action.name, action.label, show=False)
-        for action in ACTIONS
-        if not action.handled_by_widget
-    ]
+    BINDINGS = bound({",".join(action.keys): action.name for action in ACTIONS if not action.handled_by_widget})
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +44,7 @@ class MainScreen(EntriesScreen):
     def live_changed(self, change: LiveChange) -> None:
         super().live_changed(change)
         live = self.session.live
-        if live.loaded and not self._prepared and not live.read_only and self.query(EntryTable):
+        if live.loaded and not self._prepared and not live.read_only and self.query("EntryTable"):
             self._prepared = True
             self._prepare()
 
@@ -82,10 +78,9 @@ class MainScreen(EntriesScreen):
 
     def _chosen(self) -> list[int]:
         """The positions of the marked entries, else of the one under the cursor."""
-        table = self.query_one(EntryTable)
-        if marked := table.rows.marked:
+        if marked := self.table.rows.marked:
             return marked
-        return [] if table.cursor_position is None else [table.cursor_position]
+        return [] if self.table.cursor_position is None else [self.table.cursor_position]
 
     def action_delete(self) -> None:
         entries, chosen = self.session.live.entries, self._chosen()
@@ -98,11 +93,11 @@ class MainScreen(EntriesScreen):
         self._own_deletions = frozenset(keys)
         from .changes import DeleteScreen
 
-        self.app.push_screen(DeleteScreen(keys, self.query_one(EntryTable).rows.hidden_marks), self._deleted)
+        self.app.push_screen(DeleteScreen(keys, self.table.rows.hidden_marks), self._deleted)
 
     def _deleted(self, message: str | None) -> None:
         if message:
-            self.query_one(EntryTable).clear_marks()
+            self.table.clear_marks()
             self.say(message)
         else:
             self._own_deletions = frozenset()
@@ -171,7 +166,7 @@ class MainScreen(EntriesScreen):
     def _go_to(self, finding: Finding | None) -> None:
         """Put the cursor on the entry of a finding, and show what is wrong with it."""
         self.draw_status()
-        entries, table = self.session.live.entries, self.query_one(EntryTable)
+        entries, table = self.session.live.entries, self.table
         if finding is None or entries is None:
             return
         same = [position for position, digest in enumerate(entries.digests) if digest == finding.digest]
@@ -188,7 +183,7 @@ class MainScreen(EntriesScreen):
     def action_why(self) -> None:
         from .answers import WhyScreen
 
-        entries, entry = self.session.live.entries, self.query_one(EntryTable).cursor_entry
+        entries, entry = self.session.live.entries, self.table.cursor_entry
         asked = ""
         if entry is not None and entries is not None:
             name = entry.descriptor.image_name
@@ -199,7 +194,7 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(WhyScreen(clean(asked)))
 
     def action_point(self) -> None:
-        entry = self.query_one(EntryTable).cursor_entry
+        entry = self.table.cursor_entry
         if not self._may("point"):
             return
         if entry is None:
@@ -212,7 +207,7 @@ class MainScreen(EntriesScreen):
     def action_resolve(self) -> None:
         from .answers import ResolveScreen
 
-        entry = self.query_one(EntryTable).cursor_entry
+        entry = self.table.cursor_entry
         name = (entry.descriptor.image_name or "") if entry else ""
         self.app.push_screen(ResolveScreen(clean(name), entry.format if entry else ""))
 
@@ -232,29 +227,29 @@ class MainScreen(EntriesScreen):
     def action_sort(self) -> None:
         def chosen(choice: tuple[str, bool] | None) -> None:
             if choice is not None:
-                self.query_one(EntryTable).choose_sort(_COLUMNS[choice[0]], other_way=choice[1])
+                self.table.choose_sort(_COLUMNS[choice[0]], other_way=choice[1])
 
-        now = self.query_one(EntryTable).rows.sort_column
+        now = self.table.rows.sort_column
         rows = {letter: f"{column or 'index order'}{_FIRST.get(letter, '')}" for letter, column in _COLUMNS.items()}
         rows |= {letter: f"{now}, now: again reverses" for letter, column in _COLUMNS.items() if now and column == now}
         self.app.push_screen(MenuScreen("sort by", rows, "a capital: the other way"), chosen)
 
     def action_worst_first(self) -> None:
-        self.query_one(EntryTable).sort_by("state")
+        self.table.sort_by("state")
 
     def action_bad_row(self, step: int) -> None:
-        if not self.query_one(EntryTable).to_bad_row(step):
+        if not self.table.to_bad_row(step):
             looking = "" if self.session.live.complete else "; not everything was looked into yet"
             self.say(f"no bad row is shown{looking}")
 
     def action_mark_all(self) -> None:
-        self.query_one(EntryTable).mark_all_shown()
+        self.table.mark_all_shown()
 
     def action_clear_marks(self) -> None:
-        self.query_one(EntryTable).clear_marks()
+        self.table.clear_marks()
 
     def action_copy(self) -> None:
-        entry = self.query_one(EntryTable).cursor_entry
+        entry = self.table.cursor_entry
         offer_copies(self, _copies(self.session.directory, entry) if entry is not None else [])
 
     def action_host_colour(self) -> None:
@@ -266,7 +261,7 @@ class MainScreen(EntriesScreen):
 
     @work(group="settings", exclusive=True)
     async def action_keep_settings(self) -> None:
-        rows = self.query_one(EntryTable).rows
+        rows = self.table.rows
         self.session.settings.sort, self.session.settings.reverse = rows.sort_column or "", rows.view.reverse
         try:
             path = await asyncio.to_thread(self.session.keep_settings)
@@ -275,22 +270,12 @@ class MainScreen(EntriesScreen):
         else:
             self.say(f"the next start looks like this: {path}")
 
-    # What the application does
+    async def _have_app(self, action: str) -> None:
+        await self.app.run_action(action)
 
-    async def action_commands(self) -> None:
-        await self.app.run_action("commands")
-
-    async def action_help(self) -> None:
-        await self.app.run_action("show_help")
-
-    async def action_suspend(self) -> None:
-        await self.app.run_action("suspend")
-
-    async def action_redraw(self) -> None:
-        await self.app.run_action("redraw")
-
-    async def action_next_theme(self) -> None:
-        await self.app.run_action("next_theme")
+    action_commands, action_help = partialmethod(_have_app, "commands"), partialmethod(_have_app, "show_help")
+    action_suspend, action_redraw = partialmethod(_have_app, "suspend"), partialmethod(_have_app, "redraw")
+    action_next_theme = partialmethod(_have_app, "next_theme")
 
     # Imports, which go on in a thread of their own
 
@@ -332,7 +317,7 @@ class MainScreen(EntriesScreen):
             self.app.cancel_check()
             self.say("cancelling the check")
             return
-        active = self.session.imports.active if self.session.has_imports else []
+        active = self.session.imports.queue.active if self.session.has_imports else []
         if len(active) == 1:
             self.session.imports.queue.cancel(active[0].id)
             self.say("cancelling the import; what was downloaded is kept")
@@ -342,7 +327,7 @@ class MainScreen(EntriesScreen):
             self.say("nothing is running; q quits")
 
     async def action_quit(self) -> None:
-        if not (self.session.has_imports and self.session.imports.active):
+        if not (self.session.has_imports and self.session.imports.queue.active):
             self.app.exit(0)
             return
         from .imports import LeavingScreen

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -27,7 +26,7 @@ from ocitui.text import clean, human_size
 from ..actions import commands
 from ..session import SessionScreen
 from ..widgets.inputs import PathSuggester, Question
-from ..widgets.lines import PickList, PickRow
+from ..widgets.lines import PickList, PickRow, bound
 
 R = TypeVar("R")
 MOST_TO_TERMINAL = 64 << 10
@@ -37,7 +36,7 @@ MOST_TO_TERMINAL = 64 << 10
 class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
     """Framed; `esc` ends it. The frame says what it is about, and what there is to say."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+c", "leave", "Back", show=False)]
+    BINDINGS = bound({"escape,ctrl+c": "leave"})
     DEFAULT_CSS = """
     PopUp {
         align: center middle;
@@ -97,11 +96,7 @@ class CommandScreen(PopUp[str]):
     """What is typed narrows the list; the arrows choose. Dismissed with the name of an action."""
 
     AUTO_FOCUS = "Question"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "step(-1)", "Up", show=False),
-        Binding("down", "step(1)", "Down", show=False),
-        Binding("enter", "take", "Take", show=False),
-    ]
+    BINDINGS = bound({"up": "step(-1)", "down": "step(1)", "enter": "take"})
 
     def __init__(self) -> None:
         super().__init__("command", "")
@@ -199,7 +194,7 @@ class FileNameScreen(PopUp[str]):
     done."""
 
     AUTO_FOCUS = "Question"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "replace", "Replace", show=False)]
+    BINDINGS = bound({"y": "replace"})
 
     def __init__(self, what: str, text: str) -> None:
         super().__init__(f"write into a file: {what}", "enter writes it, esc goes back")

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from textual import on, work
-from textual.binding import Binding, BindingType
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
 from ocitui.doctor.assessment import Assessment
@@ -21,43 +20,27 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import Left, RepairOptions, RepairProgress, RepairStep
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
-from ocitui.importing.errors import SourceError
 from ocitui.importing.sources.opening import expanded
 from ocitui.text import counted, human_size, short_digests
+from ocitui.words import plans
 from ocitui.words.findings import remaining_lines, repair_progress, title
 from ocitui.words.lines import KEYS, capital, short_lines
-from ocitui.words.plans import (
-    assessment_lines,
-    balance,
-    entry_word,
-    first_steps,
-    grouped_left,
-    joined_lines,
-    left_lines,
-    remarks,
-    sections,
-    shown_positions,
-    source_cells,
-    sources_tally,
-    sources_title,
-    step_lines,
-    takes_name,
-)
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
-from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, fit, heading
+from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
 from .base import AskingScreen, ConfirmScreen
 
 PLAN = "plan"
 _MOST = 100
-Naming = tuple[str, Literal["name", "adopt"]]
+Naming = tuple[str, Literal["names", "adopt"]]
 DrawLines = Callable[[int], list[Line]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow(PickRow):
     """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of a step that can be
-    marked. ``naming`` is the digest that a name can be given to here, and how; ``hint`` what it may be called."""
+    marked. ``naming`` is the digest that a name can be given to here, and by what of the options; ``hint`` what it may
+    be called."""
 
     lines: DrawLines = field(compare=False)
     step: int | None = None
@@ -67,22 +50,23 @@ class PlanRow(PickRow):
 
 def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
     """The rows of a plan, in the order in which they are to be looked at."""
-    rows = [PlanRow(PLAN, balance(plan), kind="heading", lines=_fixed([]))]
+    rows = [PlanRow(PLAN, plans.balance(plan), kind="heading", lines=_fixed([]))]
     if assessment is not None:
-        text, copies = "Which copy of the index is good, and what to do in what order", assessment_lines(assessment)
-        rows.append(PlanRow("copy", text, str(assessment.case), lines=_fixed(copies)))
+        text = "Which copy of the index is good, and what to do in what order"
+        copies = _fixed(plans.assessment_lines(assessment))
+        rows.append(PlanRow("copy", text, str(assessment.case), lines=copies))
     if joined := plan.joined:
-        title_ = sources_title(joined)
-        rows.append(PlanRow("sources", title_, "side by side", lines=lambda width: _sources(joined, width)))
+        text = plans.sources_title(joined)
+        rows.append(PlanRow("sources", text, "side by side", lines=lambda width: _sources(joined, width)))
     rows += [_step(plan, step) for step in plan.steps]
     lost = (joined[at] for at in joined.bad())
     rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
-    for number, left in enumerate(grouped_left(plan, _MOST)):
+    for number, left in enumerate(plans.grouped_left(plan, _MOST)):
         first, many = left[0], f" (+{len(left) - 1})" if len(left) > 1 else ""
         text = f"    {first.finding.code}: {entry_text(first.finding)}{many}"
         naming: Naming | None = None
-        if takes_name(first):
-            naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "name"
+        if plans.takes_name(first):
+            naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "names"
         right, lines = "stays; n names it" if naming else "stays", _fixed(_left(left))
         rows.append(PlanRow(f"left {number}", text, right, "muted", start=True, lines=lines, naming=naming))
     return rows
@@ -103,9 +87,9 @@ def _step(plan: RepairPlan, step: RepairStep) -> PlanRow:
 
 
 def _nameless(entry: JoinedEntry) -> PlanRow:
-    key, text = f"name {entry.digest} {entry.format}", f"    name lost: {entry_word(entry)}"
-    hint, lines = entry.hints[0].text if entry.hints else "", _fixed(joined_lines(entry, KEYS))
-    return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "name"), hint=hint)
+    key, text = f"name {entry.digest} {entry.format}", f"    name lost: {plans.entry_word(entry)}"
+    hint, lines = entry.hints[0].text if entry.hints else "", _fixed(plans.joined_lines(entry, KEYS))
+    return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "names"), hint=hint)
 
 
 def _fixed(lines: list[Line]) -> DrawLines:
@@ -120,15 +104,15 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
     if not plan.made:
         lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
-    shown, more = first_steps(plan.made, _MOST)
+    shown, more = plans.first_steps(plan.made, _MOST)
     for step in shown:
         lines += [Line(), *_step_lines(step, chosen=True)]
     lines += [Line(), *map(Line, more)] if more else []
-    for name, steps in sections(plan, KEYS):
+    for name, steps in plans.sections(plan, KEYS):
         if steps[0].number in plan.chosen:
             continue
         lines += [Line(), heading(capital(name)), *([Line(steps[0].futile)] if steps[0].futile else [])]
-        shown, more = first_steps(steps, _MOST)
+        shown, more = plans.first_steps(steps, _MOST)
         lines += [Line(short_digests(step.title), str(step.number)) for step in shown] + [*map(Line, more)]
     if plan.left:
         lines += [Line(), heading(f"What stays: {tally([left.finding for left in plan.left])}")]
@@ -139,12 +123,12 @@ def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
     """All there is to know of one step."""
     lines = [heading(f"{step.number}. {step.title}")]
     lines += [] if chosen else [Line("not marked: it will not be made; space marks it", "step", "bad")]
-    return short_lines([*lines, *step_lines(step, KEYS, _MOST)])
+    return short_lines([*lines, *plans.step_lines(step, KEYS, _MOST)])
 
 
 def _left(left: Sequence[Left]) -> list[Line]:
     """Findings that stay for one reason."""
-    return short_lines([heading(title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
+    return short_lines([heading(title([one.finding for one in left])), *plans.left_lines(left, KEYS, _MOST)])
 
 
 def _sources(entries: JoinedEntries, width: int) -> list[Line]:
@@ -157,14 +141,14 @@ def _sources(entries: JoinedEntries, width: int) -> list[Line]:
         return f"{fit(name, room, middle=True)} {digest:12} {format_:8} {told_of} {told[-1]}"
 
     titles = row("Name", "Digest", "Format", *(source.capitalize() for source in sources), "From")
-    lines = [heading(sources_title(entries)), Line(sources_tally(entries)), Line(), heading(titles)]
-    shown = [entries[at] for at in shown_positions(entries, _MOST)]
+    lines = [heading(plans.sources_title(entries)), Line(plans.sources_tally(entries)), Line(), heading(titles)]
+    shown = [entries[at] for at in plans.shown_positions(entries, _MOST)]
     for entry in shown:
         lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
-        lines.append(Line(row(*source_cells(entry, sources)), kind="bad" if lost else "plain"))
+        lines.append(Line(row(*plans.source_cells(entry, sources)), kind="bad" if lost else "plain"))
     if len(entries) > len(shown):
         lines.append(Line(counted(len(entries) - len(shown), "more entry", "more entries"), kind="muted"))
-    told = [Line(text, entry_word(entry), "bad") for entry in shown for text in remarks(entry, KEYS)]
+    told = [Line(text, plans.entry_word(entry), "bad") for entry in shown for text in plans.remarks(entry, KEYS)]
     return [*lines, *([Line(), heading("To be known of them"), *told] if told else [])]
 
 
@@ -177,10 +161,7 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     return [*lines, Line(), heading("Checked again"), *short_lines(remaining_lines(repaired.report, _MOST))]
 
 
-_SOURCE = "source"
 _OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
-
-
 _SWITCHES = {
     "registry": ("Ask registries", "by name and digest, never by tag; documents alone where only they are gone"),
     "adopt_known": ("Adopt orphans", "those whose name a backup or the trash tells become entries again"),
@@ -197,13 +178,9 @@ _SWITCHES = {
 class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
     """Dismissed with what is allowed, for a new plan."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "allow", "Allow", show=False),
-        Binding("s", "source", "Source", show=False),
-        Binding("D", "forget_sources", "Forget sources", show=False),
-    ]
+    BINDINGS = bound({"space": "allow", "s": "source", "D": "forget_sources"})
     CSS = "RepairOptionsScreen PickList { height: auto; }"
-    subject: ClassVar[str] = "repair: what is allowed"
+    subject = "repair: what is allowed"
     keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"))
 
     def __init__(self, options: RepairOptions) -> None:
@@ -215,11 +192,9 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.stand("nothing is done by this: the plan is made anew, and shown")
 
     def _draw(self) -> None:
-        rows = [
-            PickRow(name, f"[{MARK if getattr(self._options, name) else ' '}] {label}")
-            for name, (label, _) in _SWITCHES.items()
-        ]
-        rows += [PickRow(f"{_SOURCE} {text}", f"    Restore from {text}") for text in self._options.sources]
+        signs = {name: MARK if getattr(self._options, name) else " " for name in _SWITCHES}
+        rows = [PickRow(name, f"[{sign}] {_SWITCHES[name][0]}") for name, sign in signs.items()]
+        rows += [PickRow(f"source {text}", f"    Restore from {text}") for text in self._options.sources]
         self.show_rows(rows)
         self._draw_detail()
 
@@ -229,9 +204,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     def action_allow(self) -> None:
         if self.key in _SWITCHES:
-            changed: dict[str, Any] = {self.key: not getattr(self._options, self.key)}
-            self._options = replace(self._options, **changed)
-            self._draw()
+            self._change(**{self.key: not getattr(self._options, self.key)})
 
     def action_source(self) -> None:
         self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
@@ -241,16 +214,15 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
-        try:
+        with self.saying_errors("not a source: "):
             await asyncio.to_thread(copies_named, text, self._options.access)
-        except SourceError as error:
-            self.say_error(error, "not a source: ")
-            return
-        self._options = replace(self._options, sources=(*self._options.sources, text))
-        self._draw()
+            self._change(sources=(*self._options.sources, text))
 
     def action_forget_sources(self) -> None:
-        self._options = replace(self._options, sources=())
+        self._change(sources=())
+
+    def _change(self, **changed: Any) -> None:
+        self._options = replace(self._options, **changed)
         self._draw()
 
     @on(PickList.Picked)
@@ -265,20 +237,13 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     Dismissed with a message once something was done.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark_step", "Mark", show=False),
-        Binding("n", "name", "Name", show=False),
-        Binding("o", "options", "Options", show=False),
-        Binding("m", "go_on", "Go on", show=False),
-    ]
+    BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """
-    RepairScreen {
-        PickList { height: auto; max-height: 40%; }
-        &.-done PickList { display: none; }
-    }
+    RepairScreen PickList { height: auto; max-height: 40%; }
+    RepairScreen.-done PickList { display: none; }
     """
-    subject: ClassVar[str] = "repair"
-    verb: ClassVar[str] = "Mend"
+    subject = "repair"
+    verb = "Mend"
     action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 
@@ -324,35 +289,29 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def _draw_progress(self) -> None:
         now, self._progress = self._progress, None
-        if now is not None and (self._acting or not self._ready):
+        if now is not None and not self._ready:
             end = "it is finished even if this window goes" if self._acting else "esc cancels"
             self.stand(f"{short_digests(repair_progress(now))}; {end}")
 
-    def show_lines(self, lines: Iterable[Line | LongList]) -> None:
+    def show_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         # A note on the plan as a whole stands above it.
-        super().show_lines(lines)
+        super().show_lines(lines, keep_place=keep_place)
         for view in self.query(PickList):
             view.move_to(PLAN)
 
-    @property
-    def has_steps(self) -> bool:
-        return self._plan is not None and bool(self._plan.made)
-
-    def asked(self) -> str:
-        if self._plan is not None and not self._plan.made:
-            marking = "space marks a step that is offered, " if self._plan.steps else ""
-            return f"there is nothing to do; {marking}o offers more"
-        return "nothing is changed before y; space takes a step out"
-
     def _list(self, plan: RepairPlan) -> None:
-        self._plan = plan
+        self._plan, self.has_steps, self.used_by = plan, bool(plan.made), plan.used_by
+        marking = "space marks a step that is offered, " if plan.steps else ""
+        self.asked = f"there is nothing to do; {marking}o offers more"
+        if plan.made:
+            self.asked = "nothing is changed before y; space takes a step out"
         self.show_rows(plan_rows(plan, self._assessment))
 
     def _lines(self, plan: RepairPlan) -> list[Line | LongList]:
         """The plan as a whole: what matters most stands first."""
         headline = self._assessment.headline if self._assessment is not None else ""
         edits = not headline and any(step.change.edits_index for step in plan.made)
-        lines = self.opening(balance(plan), "overwrite what is changed in it" if edits else "")
+        lines = self.opening(plans.balance(plan), "overwrite what is changed in it" if edits else "")
         lines += [Line(f"{headline}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 
@@ -364,8 +323,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         row = self.row
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
-        for view in self.query(LinesView):
-            view.set_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
+        super().show_lines(self._lines(self._plan) if row.key == PLAN else row.lines(self.size.width))
 
     @on(PickList.Picked)
     def _picked(self) -> None:
@@ -374,7 +332,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def action_mark_step(self) -> None:
         row, plan = self.row, self._plan
-        if row is None or row.step is None or plan is None or not self._ready or self._acting:
+        if row is None or row.step is None or plan is None or not self._ready:
             return
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
@@ -385,7 +343,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     def action_name(self) -> None:
         row = self.row
-        if row is None or row.naming is None or not self._ready or self._acting:
+        if row is None or row.naming is None or not self._ready:
             self.say("there is no name to give here: n is for entries whose name is lost, and for orphans")
             return
         self._naming = row.naming
@@ -394,22 +352,16 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     def answered(self, text: str) -> None:
         assert self._naming is not None
         digest, how = self._naming
-        try:
-            pair = (digest, str(ImageName.parse(text)))
-        except CacheError as error:
-            self.say_error(error)
-            return
-        options = self._options
-        if how == "adopt":
-            self._options = replace(options, adopt=(*(one for one in options.adopt if one[0] != digest), pair))
-        else:
-            self._options = replace(options, names=(*(one for one in options.names if one[0] != digest), pair))
-        self.make_plan()
+        with self.saying_errors():
+            pair = digest, str(ImageName.parse(text))
+            pairs = (*(one for one in getattr(self._options, how) if one[0] != digest), pair)
+            changed: dict[str, Any] = {how: pairs}
+            self._options = replace(self._options, **changed)
+            self.make_plan()
 
     def action_options(self) -> None:
-        if self._acting or self._repaired is not None:
-            return
-        self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
+        if not self._acting and self._repaired is None:
+            self.app.push_screen(RepairOptionsScreen(self._options), self._take_options)
 
     def _take_options(self, options: RepairOptions | None) -> None:
         if options is not None and options != self._options:
@@ -419,22 +371,19 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     # Doing it
 
     def action_confirm(self) -> None:
-        plan = self._plan
-        if plan is None or not self._ready or self._acting or self._repaired is not None:
-            return
-        if not plan.made:
+        if self._ready and not self.has_steps:
             self.say("there is nothing to do: no step is marked")
         else:
             super().action_confirm()
-
-    def used_by(self) -> Sequence[str]:
-        return self._plan.used_by if self._plan is not None else ()
 
     async def act(self) -> str:
         plan, judge = self._plan, self.session.live.judge
         assert plan is not None
         # In a loop of its own: a terminal that is not read holds up this one, and must not hold up a repair.
-        repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, self._tell, judge=judge))
+        try:
+            repaired = await run_beside(lambda: apply_plan(self.session.cache, plan, self._tell, judge=judge))
+        finally:
+            self._progress = None
         self._repaired = repaired
         await self.session.live.look_over()
         return _outcome(repaired)
@@ -447,8 +396,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.add_class("-done")
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
-        more = [("m", "Plan what remains")] if repaired.remaining else []
-        self.show_keys(more)
+        self.show_keys([("m", "Plan what remains")] if repaired.remaining else [])
         self.conclude(message)
 
     def action_go_on(self) -> None:
@@ -462,7 +410,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.make_plan()
 
     def failed(self, error: CacheError) -> None:
-        self._progress = None
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
             self._report, self._outdated = None, True
@@ -478,7 +425,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 def _outcome(repaired: Repaired) -> str:
     ids = ", ".join(done.id for done in repaired.transactions)
     done = f"mended in {ids}; u undoes it" if ids else "done"
-    left = len(repaired.remaining)
-    clean = clean_text(repaired.report.depth)
+    left, clean = len(repaired.remaining), clean_text(repaired.report.depth)
     state = counted(left, "finding remains", "findings remain") if left else clean
     return f"{done}; checked again: {state}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
 from textual import events
@@ -25,23 +25,24 @@ if TYPE_CHECKING:
     from ..live import LiveCache
     from ..session import Session, SessionScreen
 
-R = TypeVar("R")
-
-
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
 _WIDER, _NEARLY_FULL = 100, 0.9
+_LAST = "these are the last good rows"
+_WRONG = {
+    Condition.STALE: ("index torn", f"index.json is torn: it keeps changing and does not read; {_LAST}"),
+    Condition.CORRUPT: ("index broken", "index.json is corrupt"),
+    Condition.MISSING: ("index gone", f"index.json is gone; {_LAST}"),
+    Condition.GONE: ("cache gone", f"the directory is gone; {_LAST}"),
+    Condition.UNREADABLE: ("not readable", "the cache cannot be read"),
+}
+"""What is wrong with index.json or the directory, in two words and in a sentence."""
 
 
 class Bar(Widget):
     """A line of text, or as many as it has; what stands ``right`` stands at the right end, as far as there is room."""
 
-    DEFAULT_CSS = """
-    Bar {
-        height: 1;
-        width: 1fr;
-    }
-    """
+    DEFAULT_CSS = "Bar { height: 1; width: 1fr; }"
     surface: ClassVar[Role] = "plain"
     ellipsis = "…"
     letters: ClassVar[str] = ""
@@ -124,11 +125,8 @@ class TroubleBar(Bar):
     """What is wrong with the index, what to do, and how; not there while nothing is."""
 
     DEFAULT_CSS = """
-    TroubleBar {
-        height: 3;
-        display: none;
-        &.-shown { display: block; }
-    }
+    TroubleBar { height: 3; display: none; }
+    TroubleBar.-shown { display: block; }
     """
     surface = "banner"
 
@@ -151,7 +149,7 @@ class TabBar(Bar):
     ellipsis = ""
 
 
-def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
+def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
     """The two lines on top of every screen."""
     session, width = screen.session, screen.app.size.width
     for bar in screen.query(HeaderBar):
@@ -193,7 +191,8 @@ def daemon_parts(daemon: DaemonState) -> list[Part]:
 def health_parts(live: LiveCache, width: int) -> list[Part]:
     """The slots: the index, what is wrong, the disk, the trash."""
     wide = width >= _WIDER
-    slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), _trash_slot(live))
+    trash: list[Part] = [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
+    slots = (_index_slot(live), _problems_slot(live, wide), _disk_slot(live, wide), trash)
     parts: list[Part] = []
     for slot, column in zip(slots, (1, 22, 55, 87) if wide else (1, 20, 41, 67), strict=True):
         parts += [" " * max(column - cell_len(_text(parts)), 0), *slot]
@@ -204,20 +203,11 @@ def _key(letter: str, bright: bool) -> Part:
     return (letter, "key" if bright else "muted")
 
 
-_INDEX_WORDS = {
-    Condition.STALE: "index torn",
-    Condition.CORRUPT: "index broken",
-    Condition.MISSING: "index gone",
-    Condition.GONE: "cache gone",
-    Condition.UNREADABLE: "not readable",
-}
-
-
 def _index_slot(live: LiveCache) -> list[Part]:
     if not live.loaded:
         return [_key("v", False), " ", ("? reading", "muted")]
-    wrong = _INDEX_WORDS.get(live.health.condition, "") or ("entries lost" if live.alarm else "")
-    if wrong:
+    condition = live.health.condition
+    if wrong := _WRONG[condition][0] if condition in _WRONG else "entries lost" if live.alarm else "":
         return [_key("v", True), " ", (f" ✖ {wrong} ", "critical")]
     said = "in step, polls" if live.health.polling else "index in step"
     return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
@@ -258,25 +248,12 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     return [("disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
 
 
-def _trash_slot(live: LiveCache) -> list[Part]:
-    return [_key("t", False), (" trash ", "muted"), human_size(live.host.trash)] if live.loaded else []
-
-
-_CONDITIONS = {
-    Condition.STALE: "index.json is torn: it keeps changing and does not read; these are the last good rows",
-    Condition.CORRUPT: "index.json is corrupt",
-    Condition.MISSING: "index.json is gone; these are the last good rows",
-    Condition.GONE: "the directory is gone; these are the last good rows",
-    Condition.UNREADABLE: "the cache cannot be read",
-}
-
-
 def condition_text(health: Health) -> str:
     """What is wrong with index.json or the directory; empty where it is sound."""
     if health.sound:
         return ""
     message = f": {health.message}" if health.message and health.condition is not Condition.MISSING else ""
-    return f"{_CONDITIONS[health.condition]}{message}"
+    return f"{_WRONG[health.condition][1]}{message}"
 
 
 def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:
@@ -334,7 +311,7 @@ def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
     return parts
 
 
-def show_keys(screen: SessionScreen[R], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
+def show_keys(screen: SessionScreen[Any], keys: Keys, always: Keys, off: Collection[str] = ()) -> None:
     """The keys of a screen in their line, and at its right end those that are there whatever it shows; of these the
     last ones, where the first two keys need their room."""
     width = screen.app.size.width

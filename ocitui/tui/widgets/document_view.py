@@ -7,74 +7,54 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 from textwrap import wrap
-from typing import ClassVar
+from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events, work
-from textual.binding import Binding, BindingType
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.strip import Strip
+from textual.worker import get_current_worker
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
 from ocitui.words.documents import CHUNK, Alive, SupersededError, check
 
 from ..terminal import Role, palette
-from .document_paint import Mark, column_of, draw, window
-from .document_text import DocumentText, prepare
-from .lines import ReadingView
+from .document_text import DocumentText, Mark, column_of, draw, prepare, window
+from .lines import ReadingView, bound
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
 _BANNER_ROWS = 3
 # What the parts of a document are drawn for, and how beyond that.
 _ROLES: dict[str, tuple[Role, str]] = {
-    "key": ("key", ""),
-    "number": ("good", ""),
-    "literal": ("zone", ""),
-    "punctuation": ("muted", ""),
-    "gutter": ("muted", ""),
-    "cut": ("muted", ""),
-    "placeholder": ("muted", ""),
-    "banner": ("bad", ""),
-    "match": ("mark", "underline"),
-    "current-match": ("mark", "reverse"),
-    "wrong": ("bad", "reverse"),
-}
+    "key": ("key", ""), "number": ("good", ""), "literal": ("zone", ""), "punctuation": ("muted", ""),
+    "gutter": ("muted", ""), "cut": ("muted", ""), "placeholder": ("muted", ""), "banner": ("bad", ""),
+    "match": ("mark", "underline"), "current-match": ("mark", "reverse"), "wrong": ("bad", "reverse"),
+}  # fmt: skip
 
 
 class DocumentView(ReadingView):
     """Shows one document of any size, read-only; it scrolls, and it can be searched."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "sideways(-1)", "Left by half a page", show=False),
-        Binding("right", "sideways(1)", "Right by half a page", show=False),
-        Binding("n", "match(1)", "Next match", show=False),
-        Binding("N", "match(-1)", "Previous match", show=False),
-    ]
-    DEFAULT_CSS = """
-    DocumentView {
-        overflow: auto auto;
-        scrollbar-size: 0 1;
-    }
-    """
+    BINDINGS = bound({"left": "sideways(-1)", "right": "sideways(1)", "n": "match(1)", "N": "match(-1)"})
+    DEFAULT_CSS = "DocumentView { overflow: auto auto; scrollbar-size: 0 1; }"
 
+    @dataclass
     class SearchDone(Message):
         """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
 
-        def __init__(self, count: int, current: int, *, capped: bool = False) -> None:
-            super().__init__()
-            self.count = count
-            self.current = current
-            self.capped = capped
+        count: int
+        current: int
+        capped: bool = False
 
     def __init__(self, message: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._generation = 0
-        self._search_generation = 0
         self._source: tuple[bytes, tuple[str, int, int] | None] | None = None
         self._text: DocumentText | None = None
         self._placeholder = clean(message)
@@ -102,7 +82,9 @@ class DocumentView(ReadingView):
             elif (text := await self._prepare(raw, error, alive)) is None:
                 return
             else:
-                self._show_text(text)
+                self._show(text)
+                if text.place is not None:
+                    self._show_error(text.place)
             self._source = source
 
     def clear(self, message: str) -> None:
@@ -113,15 +95,14 @@ class DocumentView(ReadingView):
 
     def search(self, text: str) -> None:
         """Look for ``text`` whatever its case, from the top of what is seen; SearchDone tells. Empty text ends it."""
-        self._search_generation += 1
-        generation = self._search_generation
+        self.workers.cancel_group(self, "search")
         if not text or not self._text:
             if self._matches:
                 self._matches = None
                 self.refresh()
             self.post_message(self.SearchDone(0, 0))
             return
-        self._search(self._text, Needle(text), lambda: generation == self._search_generation)
+        self._search(self._text, Needle(text))
 
     def action_sideways(self, count: int) -> None:
         self.go(x=self.scroll_offset.x + count * max(self._columns // 2, 1))
@@ -135,9 +116,8 @@ class DocumentView(ReadingView):
             self._show_error(self._text.place)
 
     def watch_show_vertical_scrollbar(self, shown: bool) -> None:
-        """One that comes after the view was scrolled would show where it was before; it takes a column from its end."""
-        if shown:
-            self.vertical_scrollbar.position = self.scroll_y
+        """One that comes takes a column from the view's end."""
+        super().watch_show_vertical_scrollbar(shown)
         if shown and self.scroll_offset.x:
             at_error = self.scroll_offset == self._at_error
             self.go(x=self.scroll_offset.x + self.scrollbar_size_vertical)
@@ -145,7 +125,6 @@ class DocumentView(ReadingView):
 
     def on_unmount(self) -> None:
         self._supersede()
-        self._search_generation += 1
 
     def render_line(self, y: int) -> Strip:
         # The scroll bar stands beside the text, where there is one.
@@ -200,17 +179,12 @@ class DocumentView(ReadingView):
         self._placeholder = clean(message)
         self._show(None)
 
-    def _show_text(self, text: DocumentText) -> None:
-        self._show(text)
-        if text.place is not None:
-            self._show_error(text.place)
-
     def _show_error(self, place: int) -> None:
         self._reveal(place, place + 1)
         self._at_error = self.scroll_offset
 
     def _show(self, text: DocumentText | None) -> None:
-        self._search_generation += 1
+        self.workers.cancel_group(self, "search")
         self._source = None
         self._text = text
         self._matches = None
@@ -255,16 +229,12 @@ class DocumentView(ReadingView):
         x = 0 if last < self._columns else max(last - self._columns * 2 // 3, 0)
         self.go(None if left <= column and last < left + self._columns else x, y)
 
-    @work(group="document-search", exclusive=True)
-    async def _search(self, text: DocumentText, needle: Needle, alive: Alive) -> None:
-        try:
-            found = await asyncio.to_thread(find_all, text.data, needle, alive)
-        except SupersededError:
-            return
-        if not alive():
-            return
+    @work(group="search", exclusive=True)
+    async def _search(self, text: DocumentText, needle: Needle) -> None:
+        worker = get_current_worker()
+        found = await asyncio.to_thread(find_all, text.data, needle, lambda: not worker.is_cancelled)
         anchor = self._matches.start if self._matches and self._matches.found else text.starts[self.scroll_offset.y]
-        self._matches = Matches(needle, found, bisect_left(found, anchor) if found else 0)
+        self._matches = Matches(needle, found, bisect_left(found, anchor))
         self.refresh()
         self._show_match()
 
@@ -276,7 +246,7 @@ class DocumentView(ReadingView):
         """Go to the next match or the one before; past either end it goes on at the other."""
         if self._matches:
             self._refresh_match()
-            self._matches = self._matches.moved(step)
+            self._matches = self._matches._replace(at=self._matches.at + step)
             self._show_match()
 
     def _show_match(self) -> None:
@@ -306,7 +276,7 @@ class Needle:
     def __init__(self, text: str) -> None:
         variants = [_variants(character) for character in text]
         self.reach = sum(max(map(len, alternatives)) for alternatives in variants)
-        self._pattern = re.compile(b"".join(map(_either, variants)))
+        self._pattern = re.compile(b"".join(b"(?:%b)" % b"|".join(map(re.escape, some)) for some in variants))
 
     def find(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where it begins and ends, each time, within ``data[start:end]``."""
@@ -318,11 +288,6 @@ class Needle:
 def _variants(character: str) -> list[bytes]:
     cases = {character, character.lower(), character.upper()}
     return sorted({case.encode("utf-8", "replace").lower() for case in cases})
-
-
-def _either(alternatives: list[bytes]) -> bytes:
-    escaped = b"|".join(map(re.escape, alternatives))
-    return escaped if len(alternatives) == 1 else b"(?:" + escaped + b")"
 
 
 def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:
@@ -341,15 +306,12 @@ def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:
     return found
 
 
-class Matches:
-    """Where a needle was found, by offset, and which match is the current one."""
+class Matches(NamedTuple):
+    """Where a needle was found, by offset; past either end the current match, the one ``at``, goes on at the other."""
 
-    __slots__ = ("_index", "found", "needle")
-
-    def __init__(self, needle: Needle, found: array[int], index: int) -> None:
-        self.needle = needle
-        self.found = found
-        self._index = index % len(found) if found else 0
+    needle: Needle
+    found: array[int]
+    at: int
 
     @property
     def capped(self) -> bool:
@@ -359,16 +321,12 @@ class Matches:
     @property
     def current(self) -> int:
         """The number of the current match, from 1; 0 where nothing matches."""
-        return self._index + 1 if self.found else 0
+        return self.at % len(self.found) + 1 if self.found else 0
 
     @property
     def start(self) -> int:
         """Where the current match begins; 0 where nothing matches."""
-        return self.found[self._index] if self.found else 0
-
-    def moved(self, step: int) -> Matches:
-        """The same matches, ``step`` further on; past either end it goes on at the other."""
-        return Matches(self.needle, self.found, self._index + step)
+        return self.found[self.current - 1] if self.found else 0
 
     def range(self, text: DocumentText) -> tuple[int, int]:
         """Where the current match begins and ends."""

@@ -29,13 +29,9 @@ _HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
 # The signs of every screen; a terminal that has ASCII only gets others by its filter.
 CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓✗?"
 SEVERITIES: dict[str, Cell] = {
-    "critical": ("✖", "bad"),
-    "high": (BAD, "bad"),
-    "medium": ("!", "warn"),
-    "warning": ("!", "warn"),
-    "low": ("·", "muted"),
-    "info": ("i", "muted"),
-}
+    "critical": ("✖", "bad"), "high": (BAD, "bad"), "medium": ("!", "warn"), "warning": ("!", "warn"),
+    "low": ("·", "muted"), "info": ("i", "muted"),
+}  # fmt: skip
 """The sign of each severity, and what it is drawn for."""
 
 
@@ -74,15 +70,13 @@ def row_values(entries: Entries, position: int) -> RowValues:
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
-    stays the same. It is there where it leaves ``name`` cells to the name, and grows to ``roomy`` where there are
-    more."""
+    stays the same. It is there where it ``leaves`` so many cells to the name."""
 
     name: str
     label: str
     width: int
     sort_value: Callable[[Entries], SortValueAt]
     leaves: int = NAME_LEAST
-    roomy: int = 0
     right: bool = False
     changes: bool = False
 
@@ -129,16 +123,16 @@ def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[
 
 COLUMNS = (
     TableColumn("name", "NAME", 0, _name_order),
-    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST, 16),
+    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST),
     TableColumn("digest", "DIGEST", 12, _text_order(lambda entries: entries.digests), 46),
     TableColumn("platform", "PLATFORM", 14, lambda entries: entries.platform, 46),
-    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24, 8),
+    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24),
     TableColumn("size", "SIZE", 5, _size_order, 16, right=True, changes=True),
     TableColumn("age", "AGE", 4, _age_order, 20, right=True, changes=True),
     TableColumn("used", "USED BY", 8, lambda entries: entries.used, 20, changes=True),
     TableColumn("resolves", "RESOLVES", 11, lambda entries: entries.resolves, 32),
     TableColumn("checked", "CHECKED", 9, _checked_order, 40, right=True, changes=True),
-    TableColumn("state", "STATE", 11, _state_order, 0, 22, changes=True),
+    TableColumn("state", "STATE", 11, _state_order, 0, changes=True),
 )
 """In the order they stand."""
 
@@ -256,10 +250,6 @@ def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterato
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
 
 
-def _draw_checked(row: RowValues, room: int, _: object) -> Iterator[Cell]:
-    yield fit(row.deep or row.state.depth or "-", room, right=True), "muted"
-
-
 def _sign(state: EntryState) -> Cell:
     if state.severity is not None:
         return SEVERITIES[state.severity]
@@ -278,7 +268,7 @@ _DRAWN: dict[str, Drawn] = {
     "size": _draw_size,
     "used": lambda row, room, _: [(fit(clean(_devices(row.used)), room), "zone")],
     "resolves": lambda row, room, _: [(fit(" ".join(_RESOLVES[row.resolves]), room), "muted")],
-    "checked": _draw_checked,
+    "checked": lambda row, room, _: [(fit(row.deep or row.state.depth or "-", room, right=True), "muted")],
     "state": _draw_state,
 }
 

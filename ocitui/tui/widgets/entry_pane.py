@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from textual import work
+from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
@@ -18,7 +17,7 @@ from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, TabBar
 from .entry_columns import SEVERITIES
-from .lines import Line, LinesView, cut
+from .lines import Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
@@ -39,18 +38,10 @@ class EntryPane(Vertical):
     """Follows one entry. The views of documents are made when they are first shown."""
 
     DEFAULT_CSS = """
-    EntryPane {
-        & > #which { display: none;  }
-        & > DocumentView { height: 1fr; display: none; }
-        & > LinesView { display: none; }
-        &.-summary > #summary { display: block; }
-        &.-problems > #problems { display: block; }
-        &.-history > #history { display: block; }
-        &.-manifest > #manifest { display: block; }
-        &.-config > #config { display: block; }
-    }
+    EntryPane > #which { display: none; }
+    EntryPane > DocumentView { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.open_pane", "Open", show=False)]
+    BINDINGS = bound({"enter": "screen.open_pane"})
     tab: Tab = "summary"
     _place = ""
 
@@ -68,22 +59,27 @@ class EntryPane(Vertical):
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked; ``history_of`` what was
         done to it."""
-        super().__init__(classes="-summary")
+        super().__init__()
         self._directory = directory
         self._findings_of, self._history_of = findings_of, history_of
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
+        self._documents: dict[Tab, DocumentView] = {}
         self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Bar(id="which")
         yield TabBar()
-        yield LinesView(id="summary")
-        yield LinesView(id="problems")
-        yield LinesView(id="history")
+        yield from (LinesView(id=tab) for tab in ("summary", "problems", "history"))
 
     def on_mount(self) -> None:
         self._draw_tabs()
+        self._show_view()
+
+    def _show_view(self) -> None:
+        """Have only the view of the open tab be seen."""
+        for view in self.query(ReadingView):
+            view.display = view.id == self.tab
 
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
@@ -113,9 +109,8 @@ class EntryPane(Vertical):
         self._show(keep_place=True)
 
     def open_tab(self, tab: Tab) -> None:
-        for name in TABS:
-            self.set_class(name == tab, f"-{name}")
         self.tab = tab
+        self._show_view()
         self._draw_tabs()
         self._show()
         self.post_message(self.TabShown())
@@ -132,20 +127,17 @@ class EntryPane(Vertical):
     @property
     def document_view(self) -> DocumentView | None:
         """The view of the open tab, if it shows a document."""
-        return self._document_view(self.tab)
-
-    def _document_view(self, tab: Tab) -> DocumentView | None:
-        from .document_view import DocumentView
-
-        return next(iter(self.query(f"#{tab}").results(DocumentView)), None)
+        return self._documents.get(self.tab)
 
     def show_place(self, text: str) -> None:
         """Where the cursor is, at the end of the rule."""
         self._place = text
         self._draw_tabs()
 
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
     def _draw_tabs(self) -> None:
-        rule, width = "━" if self.has_class("-focus") else "─", self.size.width
+        rule, width = "━" if self.has_focus_within else "─", self.size.width
         tabs: list[Part] = []
         for tab, key in TABS.items():
             here, name = tab == self.tab, tab.capitalize()
@@ -157,14 +149,6 @@ class EntryPane(Vertical):
         # Beside the table there is no room for it, and it stands in the status line.
         right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
         self.query_one(TabBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
-
-    def on_descendant_focus(self) -> None:
-        self.add_class("-focus")
-        self._draw_tabs()
-
-    def on_descendant_blur(self) -> None:
-        self.remove_class("-focus")
-        self._draw_tabs()
 
     def on_resize(self) -> None:
         self._draw_which()
@@ -214,10 +198,11 @@ class EntryPane(Vertical):
 
         from .document_view import DocumentView
 
-        # Another tab may be open by now.
-        view = self._document_view(tab)
+        view = self._documents.get(tab)
         if view is None:
-            view = DocumentView(id=tab)
+            view = self._documents[tab] = DocumentView(id=tab)
+            # Another tab may be open by now.
+            view.display = tab == self.tab
             await self.mount(view)
         names = entry.descriptor.files if entry else {}
         if not names:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size, clamp
 from textual.message import Message
 from textual.reactive import var
@@ -31,7 +30,7 @@ from .entry_columns import (
     row_values,
 )
 from .entry_rows import EntryRows, View
-from .lines import moving
+from .lines import MOVES, PAGES, bound
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries, JudgedEntry, Moves
@@ -59,21 +58,10 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     ALLOW_SELECT = False
     # No scroll bar: it would be repainted with every row that comes or goes.
-    DEFAULT_CSS = """
-    EntryTable {
-        height: 1fr;
-        overflow: hidden hidden;
-    }
-    """
+    DEFAULT_CSS = "EntryTable { height: 1fr; overflow: hidden hidden; }"
 
     # The application's table of actions describes the keys.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *moving("move_cursor", "move_page"),
-        Binding("pageup", "move_page(-1)", "Page up", show=False),
-        Binding("pagedown", "move_page(1)", "Page down", show=False),
-        Binding("space", "toggle_mark", "Mark", show=False),
-        Binding("enter", "open", "Open", show=False),
-    ]
+    BINDINGS = bound(MOVES | PAGES | {"space": "toggle_mark", "enter": "open"})
 
     class Highlighted(Message):
         """The cursor is on another entry, or on none."""
@@ -362,7 +350,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._show_cursor()
         self._settle()
 
-    def action_move_cursor(self, step: int) -> None:
+    def action_step(self, step: int) -> None:
         self._move_to((self.cursor_row or 0) + step)
 
     def action_first(self) -> None:
@@ -379,7 +367,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._move_to(row)
         return row is not None
 
-    def action_move_page(self, direction: int, parts: int = 1) -> None:
+    def action_page(self, direction: int, parts: int = 1) -> None:
         """Move by a page, or by half of one with two ``parts``."""
         step = direction * max(self.page // parts, 1)
         self._set_top(self.top + step)
@@ -405,7 +393,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Mark the entry under the cursor, or take its mark away, and go on to the next."""
         if self.cursor_position is not None:
             self.rows.toggle_mark(self.cursor_position)
-            self.action_move_cursor(1)
+            self.action_step(1)
 
     # Mouse
 

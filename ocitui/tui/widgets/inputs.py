@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
 from textual.suggester import Suggester
@@ -19,19 +18,15 @@ from textual.widgets import Input
 from ocitui.text import clean
 
 from ..terminal import Role, palette
+from .lines import bound
 
 
 class Question(Input):
     """An input that writes nothing while nothing is typed: its cursor does not blink."""
 
     DEFAULT_CSS = """
-    Question {
-        border: none;
-        height: 1;
-        padding: 0;
-        background: $surface;
-        &:focus { border: none; }
-    }
+    Question { border: none; height: 1; padding: 0; background: $surface; }
+    Question:focus { border: none; }
     """
 
     def __init__(
@@ -48,11 +43,8 @@ class OneLineQuestion(Question):
     """
 
     DEFAULT_CSS = """
-    OneLineQuestion {
-        display: none;
-        padding: 0 1;
-        &.-open { display: block; }
-    }
+    OneLineQuestion { display: none; padding: 0 1; }
+    OneLineQuestion.-open { display: block; }
     """
 
     def __init__(self, ended: Callable[[bool], object]) -> None:
@@ -95,24 +87,14 @@ class OneLineQuestion(Question):
 class Choice(Widget, can_focus=True):
     """The chosen word stands in brackets. ``notes`` stand behind a word, for what is to be known before it is taken."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Previous", show=False),
-        Binding("right,space", "step(1)", "Next", show=False),
-        Binding("enter", "submit", "Look", show=False),
-    ]
-    DEFAULT_CSS = """
-    Choice {
-        height: 1;
-        width: 1fr;
-    }
-    """
+    BINDINGS = bound({"left": "step(-1)", "right,space": "step(1)", "enter": "submit"})
+    DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
 
+    @dataclass
     class Changed(Message):
         """Another word is chosen."""
 
-        def __init__(self, choice: Choice) -> None:
-            super().__init__()
-            self.choice = choice
+        choice: Choice
 
         @property
         def control(self) -> Choice:

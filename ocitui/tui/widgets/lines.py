@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import ClassVar, NamedTuple
+from itertools import islice, repeat
+from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
@@ -58,55 +57,60 @@ class _Row(NamedTuple):
 
 
 class _Rows:
-    """Rows that were laid out, and between them those of long lists, which are laid out when asked for."""
+    """Rows that were laid out, and where others are to be the list that makes them, once for each of its rows."""
 
     def __init__(self, column: int = 0, width: int = 0) -> None:
-        self._parts: list[list[_Row] | LongList] = []
-        self._starts: list[int] = []
-        self._count, self._column, self._width = 0, column, width
+        self._rows: list[_Row | LongList] = []
+        self._starts: dict[LongList, int] = {}
+        self._column, self._width = column, width
 
     def extend(self, rows: Iterable[_Row | LongList]) -> bool:
         """Gives whether there were any."""
-        before = self._count
+        before = len(self)
         for row in rows:
-            part = self._parts[-1] if self._parts else None
-            if isinstance(row, LongList) or not isinstance(part, list):
-                self._starts.append(self._count)
-                self._parts.append(row if isinstance(row, LongList) else [row])
-                self._count += row.count if isinstance(row, LongList) else 1
+            if isinstance(row, LongList):
+                self._starts[row] = len(self)
+                self._rows += repeat(row, row.count)
             else:
-                part.append(row)
-                self._count += 1
-        return self._count > before
+                self._rows.append(row)
+        return len(self) > before
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._rows)
 
     def at(self, number: int) -> _Row | None:
         """A row; None where there is none."""
-        if not 0 <= number < self._count:
-            return None
-        part = bisect_right(self._starts, number) - 1
-        rows, number = self._parts[part], number - self._starts[part]
-        if not isinstance(rows, LongList):
-            return rows[number]
-        line = rows.make(number)
+        row = self._rows[number] if 0 <= number < len(self) else None
+        if not isinstance(row, LongList):
+            return row
+        line = row.make(number - self._starts[row])
         label = _label(line, self._column, self._column + 2) if self._column else ""
         return _Row(label, cut(clean(line.text), max(self._width - cell_len(label), 0)), line.kind)
 
 
-def moving(by_line: str, by_page: str) -> Iterator[Binding]:
-    """The keys that move in every table, list and view; the actions by line and by page take a count, that by page also
-    into how many parts it cuts it."""
-    keys = {"up,k": f"{by_line}(-1)", "down,j": f"{by_line}(1)", "home,g": "first", "end,G": "last"}
-    keys |= {"ctrl+u": f"{by_page}(-1, 2)", "ctrl+d": f"{by_page}(1, 2)", "ctrl+f": f"{by_page}(1)"}
-    return (Binding(key, action, "Move", show=False) for key, action in keys.items())
+def bound(keys: Mapping[str, str], *, priority: bool = False) -> list[BindingType]:
+    """The bindings of a screen or widget: what each key does, or each of several with commas between."""
+    return [Binding(key, action, priority=priority) for key, action in keys.items()]
+
+
+MOVES = {
+    "up,k": "step(-1)", "down,j": "step(1)", "home,g": "first", "end,G": "last",
+    "ctrl+u": "page(-1, 2)", "ctrl+d": "page(1, 2)", "ctrl+f": "page(1)",
+}  # fmt: skip
+PAGES = {"pageup": "page(-1)", "pagedown": "page(1)"}
+"""The keys that move in every table, list and view: by lines, and by pages or so many parts of one."""
 
 
 class _Scrolling(ScrollView):
     """A view whose bar tells where it stands."""
 
     ALLOW_SELECT = False
+
+    def repaint(self, rows: Iterable[int]) -> None:
+        """Draw these again, as far as they are seen."""
+        top, (width, height) = int(self.scroll_offset.y), self.size
+        if regions := [Region(0, y - top, width, 1) for y in rows if top <= y < top + height]:
+            self.refresh(*regions)
 
     def watch_show_vertical_scrollbar(self, shown: bool) -> None:
         """Textual moves no bar that is not shown: it would come back where it was."""
@@ -117,11 +121,7 @@ class _Scrolling(ScrollView):
 class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
     """A view of lines, here or of a document, that the keys scroll."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *moving("lines", "pages"),
-        Binding("pageup", "pages(-1)", "Page up", show=False),
-        Binding("pagedown", "pages(1)", "Page down", show=False),
-    ]
+    BINDINGS = bound(MOVES | PAGES)
 
     @property
     def page(self) -> int:
@@ -132,10 +132,10 @@ class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
         """Scroll there at once; forced, because there may be no scrollbar that would allow it."""
         self.scroll_to(x, y, animate=False, force=True)
 
-    def action_lines(self, count: int) -> None:
+    def action_step(self, count: int) -> None:
         self.go(y=self.scroll_offset.y + count)
 
-    def action_pages(self, count: int, parts: int = 1) -> None:
+    def action_page(self, count: int, parts: int = 1) -> None:
         """Scroll by pages, or by a half of one with two ``parts``."""
         # One line stays in view, to read on from.
         self.go(y=self.scroll_offset.y + count * max((self.page - 1) // parts, 1))
@@ -152,11 +152,7 @@ class LinesView(ReadingView):
 
     DEFAULT_CSS = """
     LinesView {
-        height: 1fr;
-        padding: 0 0 0 1;
-        overflow: hidden auto;
-        scrollbar-size: 0 1;
-        scrollbar-gutter: stable;
+        height: 1fr; padding: 0 0 0 1; overflow: hidden auto; scrollbar-size: 0 1; scrollbar-gutter: stable;
     }
     """
 
@@ -164,7 +160,6 @@ class LinesView(ReadingView):
         super().__init__(id=id)
         self.lines: tuple[Line | LongList, ...] = tuple(lines)
         self._rows = _Rows()
-        self._coming: Iterator[_Row | LongList] = iter(())
 
     def set_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         """Show other lines, from the top unless ``keep_place``."""
@@ -182,25 +177,23 @@ class LinesView(ReadingView):
             return
         top, height = int(self.scroll_offset.y), self.size.height
         column = _label_column(self.lines, width)
-        old, self._rows, self._coming = self._rows, _Rows(column, width), _rows(self.lines, column, width)
-        self._rows.extend(islice(self._coming, max(_AT_ONCE, top + height)))
+        old, self._rows, coming = self._rows, _Rows(column, width), _rows(self.lines, column, width)
+        self._rows.extend(islice(coming, max(_AT_ONCE, top + height)))
         self.virtual_size = Size(width, len(self._rows))
-        changed = [y for y in range(top, top + height) if old.at(y) != self._rows.at(y)]
-        if changed:
-            self.refresh(*(Region(0, y - top, width, 1) for y in changed))
+        self.repaint(y for y in range(top, top + height) if old.at(y) != self._rows.at(y))
+        self.workers.cancel_group(self, "rows")
         if len(self._rows) >= _AT_ONCE:
-            self._lay_out_rest(self._coming, width)
+            self._lay_out_rest(coming, width)
 
-    @work(group="rows", exclusive=True)
+    @work(group="rows")
     async def _lay_out_rest(self, coming: Iterator[_Row | LongList], width: int) -> None:
         """Lay out what is below, a part at a time, so that keys are answered meanwhile."""
-        while coming is self._coming and self._rows.extend(islice(coming, _AT_ONCE)):
+        while self._rows.extend(islice(coming, _AT_ONCE)):
             # A new size draws the scroll bar again, so it is not told each time.
             if len(self._rows) >= 2 * self.virtual_size.height:
                 self.virtual_size = Size(width, len(self._rows))
             await asyncio.sleep(0)
-        if coming is self._coming:
-            self.virtual_size = Size(width, len(self._rows))
+        self.virtual_size = Size(width, len(self._rows))
 
     def render_line(self, y: int) -> Strip:
         width, styles = self.size.width, palette(self.app)
@@ -288,18 +281,8 @@ class PickRow:
 class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
     """The cursor stays on its row whatever comes and goes."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *moving("step", "page"),
-        Binding("enter", "pick", "Pick", show=False),
-    ]
-    DEFAULT_CSS = """
-    PickList {
-        height: auto;
-        overflow: hidden auto;
-        scrollbar-size: 0 1;
-        scrollbar-gutter: stable;
-    }
-    """
+    BINDINGS = bound(MOVES | {"enter": "pick"})
+    DEFAULT_CSS = "PickList { height: auto; overflow: hidden auto; scrollbar-size: 0 1; scrollbar-gutter: stable; }"
 
     class CursorMoved(Message):
         """The cursor is on another row, or on none."""
@@ -319,7 +302,7 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
 
     def set_rows(self, rows: Sequence[PickRow]) -> None:
         """Show these; where the cursor's row is gone, it stays near."""
-        before, old, was = self.key, self.rows, self._cursor
+        before, old = self.key, self.rows
         self.rows = tuple(rows)
         keys = [row.key for row in self.rows]
         self._cursor = keys.index(before) if before in keys else max(min(self._cursor, len(keys) - 1), 0)
@@ -327,11 +310,9 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
             self.virtual_size = Size(self.size.width, len(self.rows))
             self.refresh(layout=True)
         else:
-            pairs = zip(old, self.rows, strict=True)
-            self._repaint(
-                {y for y, (one, other) in enumerate(pairs) if one is not other and one != other}
-                | ({was, self._cursor} - {was})
-            )
+            # A row that the cursor left or came to is another one.
+            pairs = enumerate(zip(old, self.rows, strict=True))
+            self.repaint(y for y, (one, other) in pairs if one is not other and one != other)
         if self.key != before:
             self.post_message(self.CursorMoved())
 
@@ -344,26 +325,14 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         number = max(min(number, len(self.rows) - 1), 0)
         if number == self._cursor or not self.rows:
             return
-        self._repaint({self._cursor, number})
+        self.repaint((self._cursor, number))
         self._cursor = number
-        self._show_cursor()
+        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False)
         self.post_message(self.CursorMoved())
-
-    def _show_cursor(self) -> None:
-        top, height = int(self.scroll_offset.y), max(self.size.height, 1)
-        if not top <= self._cursor < top + height:
-            y = self._cursor if self._cursor < top else self._cursor - height + 1
-            self.scroll_to(y=y, animate=False)
-
-    def _repaint(self, numbers: set[int]) -> None:
-        top = int(self.scroll_offset.y)
-        regions = [Region(0, y - top, self.size.width, 1) for y in numbers if top <= y < top + self.size.height]
-        if regions:
-            self.refresh(*regions)
 
     def on_resize(self, _: events.Resize) -> None:
         self.virtual_size = Size(self.size.width, len(self.rows))
-        self._show_cursor()
+        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False)
 
     def render_line(self, y: int) -> Strip:
         number, width = y + int(self.scroll_offset.y), self.size.width
