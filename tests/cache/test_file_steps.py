@@ -12,7 +12,7 @@ import pytest
 
 from ocitui.cache import ChangeMode
 from ocitui.cache.disk import Disk
-from ocitui.cache.file_steps import bring_in, mode_of, move, send_back, set_modes
+from ocitui.cache.file_steps import bring_in, is_half_moved, mode_of, move, send_back, set_modes
 from ocitui.cache.records import Moved, Placed, Transaction, trash_name
 from ocitui.cache.workspace import Workspace
 from tests.cache.scenes import Stop, StoppingDisk, WithoutExchange
@@ -205,6 +205,7 @@ SWAPPED: dict[str, tuple[State, State]] = {
                   {f"cache/{NAME}": OLD, f"staging/{STAGED}": NEW}),
     "brought in": ({f"cache/{NAME}": NEW, f"trash/{IN_TRASH}": OLD}, {f"cache/{NAME}": OLD, f"staging/{STAGED}": NEW}),
     "brought in, and taken away since": ({f"trash/{IN_TRASH}": OLD}, {f"cache/{NAME}": OLD}),
+    "changed places, and the new one taken away since": ({f"staging/{STAGED}": OLD}, {f"cache/{NAME}": OLD}),
     "brought in, and replaced since": (
         {f"cache/{NAME}": FOREIGN, f"trash/{IN_TRASH}": OLD},
         {f"cache/{NAME}": FOREIGN, f"trash/{IN_TRASH}": OLD},
@@ -248,6 +249,25 @@ def test_of_a_move_that_a_disk_forgot_the_half_of_one_name_stays(space: Workspac
         os.link(path_of(space, where), path_of(space, f"cache/{NAME}"))
         send_back(space, transaction, ours=True)
         assert state(space) == {where: NEW} | ({f"cache/{NAME}": OLD} if over else {})
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_at_has_but_one_name(space: Workspace) -> None:
+    make(space, {f"cache/{NAME}": OLD})
+    found = path_of(space, f"cache/{NAME}").stat()
+    assert not is_half_moved(found, found)
+    os.link(path_of(space, f"cache/{NAME}"), path_of(space, "cache/other"))
+    found = path_of(space, f"cache/{NAME}").stat()
+    assert is_half_moved(found, path_of(space, "cache/other").stat())
+
+
+@pytest.mark.parametrize(("source", "over"), [("staging", False), ("trash", False), ("path", False), ("path", True)])
+def test_what_came_into_its_place_meanwhile_gives_no_way(source: str, over: bool, space: Workspace) -> None:
+    """Only what the record names does, and a path outside changes places with nothing."""
+    transaction, where = begun(space, source, over=over)
+    path_of(space, f"cache/{NAME}").write_bytes(FOREIGN)
+    with pytest.raises(FileExistsError):
+        bring_in(space, transaction)
+    assert state(space) == {where: NEW, f"cache/{NAME}": FOREIGN}
 
 
 def test_what_another_program_put_in_its_place_stays(space: Workspace) -> None:
