@@ -12,6 +12,7 @@ import pytest
 from ocitui.cache.disk import Disk
 from ocitui.cache.index_file import read_once
 from ocitui.cache.workspace import Workspace, open_workspace
+from tests.cache.meddling import BEFORE, Clock
 
 
 @pytest.fixture
@@ -31,3 +32,20 @@ def space(memory_path: Path) -> Iterator[Workspace]:
     directory.mkdir()
     with open_workspace(directory, Disk(), "test", lambda: read_once(directory)) as opened:
         yield opened
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("ocitui.cache.publish.time", made)
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    return made
+
+
+@pytest.fixture
+def index(space: Workspace) -> Path:
+    path = space.directory / "index.json"
+    path.write_bytes(BEFORE)
+    # Older than any clock's grain.
+    os.utime(path, (1_000_000, 1_000_000))
+    return path

@@ -15,27 +15,17 @@ from ocitui.cache.disk import Disk
 from ocitui.cache.file_steps import bring_in, is_half_moved, mode_of, move, send_back, set_modes
 from ocitui.cache.records import Moved, Placed, Transaction, trash_name
 from ocitui.cache.workspace import Workspace
+from tests.cache.meddling import ID, MeddledDisk
 from tests.cache.scenes import Stop, StoppingDisk, WithoutExchange
 from tests.cache.support import OWN
 
-ID, NAME = "000002-abcd", "file"
+NAME = "file"
 IN_TRASH, STAGED, GIVEN_BACK = trash_name(ID, NAME), f"{ID}.0", "000001-abcd~file"
 OLD, NEW, FOREIGN = b"the old one", b"a new one", b"of another program"
 FOLDERS = {"cache": ".", "trash": f"{OWN}/trash", "staging": f"{OWN}/staging", "outside": "../outside"}
 SOURCES = ["staging", "trash", "path", "path by staging"]
 State = dict[str, bytes]
 """What lies in each folder: its name and that of the file, and the bytes."""
-
-
-class Told(Disk):
-    """Keeps what it does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[str] = []
-
-    def step(self, operation: str, name: str) -> None:
-        self.steps.append(f"{operation} {Path(name).name}")
 
 
 class Refusing(Disk):
@@ -141,12 +131,12 @@ def test_it_goes_back_from_wherever_it_stopped(
 
 def test_every_move_is_durable_before_what_relies_on_it(space: Workspace) -> None:
     transaction, _ = begun(space, "path by staging", over=True)
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     bring_in(space, transaction)
     assert told.steps == [
         f"rename {STAGED}", f"exchange {NAME}", f"rename {IN_TRASH}", "fsync cache", "fsync trash"
     ]  # fmt: skip
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     send_back(space, transaction, ours=True)
     assert told.steps == [f"rename {STAGED}", f"exchange {NAME}", f"rename {NAME}", "fsync outside"]
 
@@ -154,27 +144,20 @@ def test_every_move_is_durable_before_what_relies_on_it(space: Workspace) -> Non
 @pytest.mark.parametrize(("source", "folder"), [("staging", "staging"), ("trash", "trash"), ("path", "outside")])
 def test_what_returns_is_durable_there(source: str, folder: str, space: Workspace) -> None:
     transaction, where = begun(space, source, over=False)
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     bring_in(space, transaction)
     assert told.steps == [f"rename {NAME}", "fsync cache"]
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     send_back(space, transaction, ours=True)
     assert told.steps == [f"rename {Path(where).name}", f"fsync {folder}"]
 
 
-class WithoutExchangeTold(Told):
-    """On a file system where two files cannot change places."""
-
-    def exchange(self, *_: object) -> bool:
-        return False
-
-
 def test_where_there_is_no_exchange_the_old_file_is_safe_before_the_new_one_comes(space: Workspace) -> None:
     transaction, _ = begun(space, "staging", over=True)
-    space.disk = told = WithoutExchangeTold()
+    space.disk = told = MeddledDisk(exchanges=False)
     bring_in(space, transaction)
     assert told.steps == [f"rename {IN_TRASH}", "fsync trash", f"rename {NAME}", "fsync cache", "fsync trash"]
-    space.disk = told = WithoutExchangeTold()
+    space.disk = told = MeddledDisk(exchanges=False)
     send_back(space, transaction, ours=True)
     steps = [f"rename {STAGED}", f"rename {IN_TRASH}", f"rename {STAGED}", "fsync staging", f"rename {NAME}"]
     assert told.steps == steps
@@ -303,7 +286,7 @@ def test_of_two_files_that_cannot_return_none_is_lost(space: Workspace) -> None:
     path_of(space, f"trash/{IN_TRASH}").rename(path_of(space, f"staging/{STAGED}"))
     path_of(space, where).write_bytes(FOREIGN)
     path_of(space, f"trash/{IN_TRASH}").write_bytes(b"of this name already")
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     send_back(space, transaction, ours=False)
     assert state(space)[f"trash/{trash_name(ID, f'{NAME}~back')}"] in (NEW, OLD)
     assert sorted(state(space).values()) == sorted((OLD, NEW, FOREIGN, b"of this name already"))
@@ -358,7 +341,7 @@ def test_modes_change_where_they_are_what_they_were(space: Workspace) -> None:
     (space.directory / "folder").mkdir(0o700)
     names = (NAME, "other", "link", "folder", "absent")
     assert [mode_of(space.root, name) for name in names] == [0o600, 0o604, None, 0o700, None]
-    space.disk = told = Told()
+    space.disk = told = MeddledDisk()
     set_modes(space, [ChangeMode(name, 0o600, 0o640) for name in names])
     set_modes(space, [ChangeMode(NAME, 0o640, 0o640)])
     assert [mode_of(space.root, name) for name in names] == [0o640, 0o604, None, 0o700, None]

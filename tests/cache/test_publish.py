@@ -1,0 +1,469 @@
+"""The index published, step by step: what another program does in between, and what became of what was displaced."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import ConflictError, CorruptIndexError, Descriptor, ImageIndex, late_updates, list_backups
+from ocitui.cache.disk import Folder
+from ocitui.cache.edits import Edit, removals
+from ocitui.cache.index_file import look, read_once
+from ocitui.cache.publish import COMPARED_ONLY, await_writers, keep_displaced
+from ocitui.cache.workspace import Workspace
+from tests.cache.meddling import (
+    AFTER,
+    BEFORE,
+    DRAFT,
+    ID,
+    THEIRS,
+    Clock,
+    MeddledDisk,
+    folder,
+    kept,
+    of,
+    published,
+    records,
+    renamed_over,
+    written,
+)
+from tests.cache.scenes import CORRUPT
+from tests.cache.support import OWN, entry, index_bytes
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+def without_owner(path: Path) -> Path:
+    """The file as another user's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 1234, 1234)
+    return path
+
+
+def test_what_was_displaced_is_a_backup_and_what_was_published_is_known(index: Path, space: Workspace) -> None:
+    index.chmod(0o640)
+    old = index.stat()
+    space.disk = disk = MeddledDisk()
+    assert published(space) == index.read_bytes() == AFTER
+    assert disk.steps == [
+        f"create {DRAFT}", f"write {DRAFT}", f"fsync {DRAFT}", "exchange index.json", "fsync cache"
+    ]  # fmt: skip
+    assert stat.S_IMODE(index.stat().st_mode) == 0o640
+    assert kept(space) == [BEFORE]
+    (backup,) = list_backups(space.directory)
+    # The very file.
+    assert (space.directory / OWN / "backups" / backup.name).stat().st_ino == old.st_ino
+    assert (backup.number, backup.entries, backup.stalled) == (2, 2, False)
+    assert folder(space, "staging") == folder(space, "trash") == {}
+    assert space.published is not None
+    assert space.published.signature == look(space.directory)
+    assert space.published.contents.to_bytes() == AFTER
+    assert space.published.verdict == read_once(space.directory).verdict
+    assert space.index_changed
+    assert space.notes == []
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_the_record_says_which_file_is_to_be_the_index_before_it_is(
+    there: bool, marked: bool, index: Path, space: Workspace
+) -> None:
+    """An edit by keys needs no mark: the index itself shows it."""
+    if not there:
+        index.unlink()
+    seen: list[list[str]] = []
+
+    def note() -> None:
+        seen.append(records(space))
+
+    step = "exchange index.json" if there else "rename index.json"
+    space.disk = disk = MeddledDisk(step, note)
+    space.journal._disk = disk
+    published(space, marked=marked)
+    inode = index.stat().st_ino
+    assert seen == [[f"{ID}.publishing-{inode}.json" if marked else f"{ID}.pending.json"]]
+    assert records(space) == [f"{ID}.published.json" if marked else f"{ID}.pending.json"]
+    if marked:
+        at = disk.steps.index(step)
+        assert disk.steps[at - 2 : at] == [f"rename {seen[0][0]}", "fsync journal"]
+        after = disk.steps[at + 1 :]
+        assert after[:2] == ["fsync cache", f"rename {ID}.published.json"]
+
+
+def test_an_index_that_came_where_there_was_none_is_edited(index: Path, space: Workspace) -> None:
+    """The mark is withdrawn: a crash now would else be taken for one before that file was displaced."""
+    index.unlink()
+    seen: list[list[str]] = []
+
+    class Disk(MeddledDisk):
+        def unlink(self, folder: Folder, name: str) -> None:
+            seen.append(records(space))
+            super().unlink(folder, name)
+
+    space.disk = Disk("rename index.json", written(index, BEFORE))
+    assert published(space, marked=True) == index.read_bytes() == AFTER
+    assert seen[0] == [f"{ID}.pending.json"]
+    assert records(space) == [f"{ID}.published.json"]
+    assert kept(space) == [BEFORE]
+    assert folder(space, "staging") == {}
+
+
+def test_one_that_is_rewritten_all_the_time_is_given_up(
+    index: Path, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.cache.publish._ATTEMPTS", 3)
+    acts = [renamed_over(index, of(0, 1, number)) for number in range(10, 20)]
+    space.disk = disk = MeddledDisk(f"fsync {DRAFT}", *acts)
+    with pytest.raises(ConflictError, match=r"index\.json is rewritten all the time") as caught:
+        published(space)
+    assert caught.value.hint == "see what writes it, then try again"
+    assert len(disk.acts) == 7
+    assert index.read_bytes() == of(0, 1, 12)
+    assert (folder(space, "staging"), space.index_changed, space.published) == ({}, False, None)
+
+
+def test_a_link_is_not_written(index: Path, space: Workspace) -> None:
+    index.rename(space.directory / "elsewhere")
+    index.symlink_to("elsewhere")
+    with pytest.raises(ConflictError, match="is a link"):
+        published(space)
+    assert index.read_bytes() == BEFORE
+
+
+def test_an_index_that_turned_corrupt_is_not_replaced(index: Path, space: Workspace) -> None:
+    space.disk = MeddledDisk(f"fsync {DRAFT}", written(index, CORRUPT))
+    with pytest.raises(CorruptIndexError):
+        published(space)
+    assert index.read_bytes() == CORRUPT
+    assert folder(space, "staging") == {}
+
+
+def test_an_index_that_is_gone_by_then_is_made_anew(index: Path, space: Workspace) -> None:
+    space.disk = MeddledDisk(f"fsync {DRAFT}", index.unlink)
+    assert published(space) == index.read_bytes() == of(9)
+    assert folder(space, "staging") == {}
+    # And one that came where there was none, corrupt, is left.
+    index.unlink()
+    space.disk = MeddledDisk(f"fsync {DRAFT}", written(index, CORRUPT))
+    with pytest.raises(CorruptIndexError):
+        published(space)
+    assert index.read_bytes() == CORRUPT
+
+
+def test_the_same_written_again_is_no_update(index: Path, space: Workspace) -> None:
+    space.disk = disk = MeddledDisk(f"fsync {DRAFT}", renamed_over(index, BEFORE))
+    published(space)
+    assert disk.steps.count(f"create {DRAFT}") == 1
+    assert kept(space) == [BEFORE]
+
+
+def test_an_update_before_the_exchange_is_edited(index: Path, space: Workspace) -> None:
+    space.disk = disk = MeddledDisk(f"fsync {DRAFT}", renamed_over(index, THEIRS))
+    assert published(space) == index.read_bytes() == of(0, 1, 5, 9)
+    assert disk.steps.count(f"create {DRAFT}") == 2
+    assert kept(space) == [THEIRS]
+
+
+def test_without_the_exchange_the_backup_is_made_before_the_index_goes(index: Path, space: Workspace) -> None:
+    seen: list[list[bytes]] = []
+    space.disk = MeddledDisk("rename index.json", lambda: seen.append(kept(space)), exchanges=False)
+    published(space)
+    assert index.read_bytes() == AFTER
+    assert seen == [[BEFORE]]
+    assert [backup.number for backup in list_backups(space.directory)] == [2]
+    assert space.notes == [COMPARED_ONLY]
+    assert folder(space, "staging") == {}
+
+
+def test_an_update_that_was_displaced_comes_into_the_index_again(index: Path, space: Workspace) -> None:
+    """As its writer laid it out, for nobody wrote since. What was written here for a moment is no backup."""
+    theirs = THEIRS.replace(b"  ", b"    ")
+    space.disk = MeddledDisk("exchange index.json", renamed_over(index, theirs))
+    expected = ImageIndex.parse(theirs).appended(Descriptor.from_dict(entry(9)))
+    assert published(space) == index.read_bytes() == expected.to_bytes()
+    assert kept(space) == [theirs]
+    assert folder(space, "staging") == folder(space, "trash") == {}
+
+
+def test_of_an_update_that_was_displaced_all_is_made_again(index: Path, space: Workspace) -> None:
+    """What came, what went, and what is another entry by now, on an index that a third writer changed."""
+    index.write_bytes(of(0, 1, 2, 3))
+    renamed = entry(2, name="renamed:2")
+    theirs = index_bytes([entry(1), renamed, entry(3), entry(5)])
+
+    def again() -> None:
+        renamed_over(index, index.read_bytes().replace(b"image3:1", b"another:3"))()
+
+    class Disk(MeddledDisk):
+        def create(self, folder: Folder, name: str, mode: int = 0o644) -> int:
+            if self.steps.count(f"create {DRAFT}") == 1:
+                again()
+            return super().create(folder, name, mode)
+
+    space.disk = Disk("exchange index.json", renamed_over(index, theirs))
+    published(space)
+    wanted = [entry(1), entry(3, name="another:3"), renamed, entry(5), entry(9)]
+    found = ImageIndex.parse(index.read_bytes()).identities()
+    assert sorted(found, key=str) == sorted(ImageIndex.parse(index_bytes(wanted)).identities(), key=str)
+
+
+def test_an_update_within_the_grain_of_the_clock_is_seen_by_its_bytes(index: Path, space: Workspace) -> None:
+    """Of the same length, in the same file, with the same time: one that was read so shortly after may be such."""
+    os.utime(index)
+    theirs = of(0, 5)
+    assert len(theirs) == len(BEFORE)
+
+    def write_unseen() -> None:
+        was = index.stat()
+        index.write_bytes(theirs)
+        os.utime(index, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+    space.disk = MeddledDisk("exchange index.json", write_unseen)
+    published(space)
+    assert index.read_bytes() == of(0, 5, 9)
+
+
+def test_what_was_read_long_ago_and_did_not_change_is_not_read_again(
+    index: Path, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(Folder, "read", refuse)
+    published(space)
+    monkeypatch.undo()
+    assert kept(space) == [BEFORE]
+
+
+@pytest.mark.parametrize("what", ["size", "time", "inode", "gone"])
+def test_an_index_that_somebody_wrote_at_once_is_not_taken_for_ours(what: str, index: Path, space: Workspace) -> None:
+    def meddle() -> None:
+        was = index.stat()
+        if what == "size":
+            index.write_bytes(AFTER + b"\n")
+        if what == "inode":
+            renamed_over(index, AFTER)()
+        if what == "gone":
+            index.unlink()
+        else:
+            os.utime(index, ns=(0, was.st_mtime_ns + (what == "time")))
+
+    space.disk = MeddledDisk("fsync cache", meddle)
+    published(space)
+    assert space.index_changed
+    assert space.published is None
+
+
+def test_what_a_writer_died_in_goes_to_the_trash(index: Path, space: Workspace, clock: Clock) -> None:
+    """What is on disk stands: nothing is owed."""
+    space.disk = disk = MeddledDisk("exchange index.json", written(index, CORRUPT))
+    assert published(space) == index.read_bytes() == AFTER
+    assert folder(space, "trash") == {f"{DRAFT}~index.json": CORRUPT}
+    assert folder(space, "staging") == {}
+    assert disk.steps.count(f"create {DRAFT}") == 1
+    assert kept(space) == []
+    assert 1.0 <= clock.now < 1.1
+
+
+def test_a_torn_update_is_given_the_time_to_become_whole(index: Path, space: Workspace, clock: Clock) -> None:
+    """Its writer opens it for each piece."""
+    space.disk = MeddledDisk("exchange index.json", written(index, THEIRS[:40]))
+    clock.at, clock.act = 0.5, written(space.directory / OWN / "staging" / DRAFT, THEIRS)
+    published(space)
+    assert index.read_bytes() == of(0, 1, 5, 9)
+    assert 0.5 <= clock.now < 0.6
+
+
+def test_a_writer_that_stalls_in_it_is_told(index: Path, space: Workspace, clock: Clock) -> None:
+    """Its copy may change at any time: it is kept apart from the others, whatever it holds now."""
+    for torn in (b"", CORRUPT):
+        index.write_bytes(BEFORE)
+        opened: list[int] = []
+
+        def stall(torn: bytes = torn, opened: list[int] = opened) -> None:
+            opened.append(os.open(index, os.O_RDWR))
+            if torn:
+                os.truncate(index, 0)
+                os.pwrite(opened[0], torn, 0)
+
+        space.disk, space.notes = MeddledDisk("exchange index.json", stall), []
+        try:
+            assert published(space) == index.read_bytes() == AFTER
+        finally:
+            os.close(opened[0])
+        comm = Path("/proc/self/comm").read_text().strip()
+        assert space.notes == [
+            f"{comm} (process {os.getpid()}) had the old index.json open to write all the while; what it wrote there "
+            "since is not in the new one: check tells whether it did"
+        ]
+        assert (kept(space), late_updates(space.directory), folder(space, "trash")) == ([], [], {})
+        (name,) = folder(space, "backups")
+        late = space.directory / OWN / "backups" / name
+        assert late.read_bytes() == (torn or BEFORE)
+        late.write_bytes(THEIRS)
+        ((_, holds),) = late_updates(space.directory)
+        assert holds is not None
+        assert holds.to_bytes() == THEIRS
+        late.unlink()
+        space.backups._known = None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.symlink_to("index.json"), os.mkfifo]
+)
+def test_nobody_writes_to_what_is_no_file(make: Callable[[Path], object], space: Workspace, clock: Clock) -> None:
+    make(space.directory / "there")
+    assert await_writers(space.root, "there") == ""
+    assert clock.now == 0
+
+
+def test_a_writer_is_waited_for_until_it_is_done_and_a_reader_is_not(
+    index: Path, space: Workspace, clock: Clock
+) -> None:
+    reader = os.open(index, os.O_RDONLY)
+    assert await_writers(space.root, "index.json") == ""
+    assert clock.now == 0
+    writer = os.open(index, os.O_WRONLY)
+    clock.at, clock.act = 0.5, lambda: os.close(writer)
+    assert await_writers(space.root, "index.json") == ""
+    assert 0.5 <= clock.now < 0.6
+    writer = os.open(index, os.O_WRONLY)
+    clock.now = 0.0
+    assert f"(process {os.getpid()})" in await_writers(space.root, "index.json")
+    assert 1.0 <= clock.now < 1.1
+    os.close(writer)
+    os.close(reader)
+
+
+def test_where_there_are_no_leases_a_moment_is_waited_for_whoever_may_write(
+    index: Path, space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 7.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("ocitui.cache.publish.fcntl.fcntl", refuse)
+        assert await_writers(space.root, "index.json") == ""
+    assert clock.now == 7.0
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "open_file", refuse)
+        assert await_writers(space.root, "index.json") == ""
+    assert clock.now == 14.0
+
+
+def test_a_lease_ends_at_once_and_its_signal_ends_nobody(
+    index: Path, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr("ocitui.cache.publish.fcntl.fcntl", lambda _, *call: calls.append(call))
+    await_writers(space.root, "index.json")
+    # What a lease announces itself by is SIGIO else, which ends a program; SIGURG is ignored by all.
+    assert calls == [
+        (fcntl.F_SETSIG, signal.SIGURG), (fcntl.F_SETLEASE, fcntl.F_RDLCK), (fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    ]  # fmt: skip
+
+
+def test_who_writes_is_named_as_far_as_proc_tells(
+    index: Path, space: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not who reads it, or writes to another file, or is gone by now."""
+    other = tmp_path / "other"
+    other.write_bytes(b"")
+    proc = tmp_path / "proc"
+    processes: dict[str, list[tuple[Path, str]]] = {
+        "12": [(other, "0100002"), (index, "0100001")],
+        "13": [(index, "0100000")],
+        "14": [(other, "0100002")],
+        "15": [(index, "")],
+        "16": [(tmp_path / "gone", "0100002")],
+        "18": [(index, "02100002")],
+        "self": [(index, "0100002")],
+    }
+    for process, files in processes.items():
+        for part in ("fd", "fdinfo"):
+            (proc / process / part).mkdir(parents=True)
+        (proc / process / "comm").write_text(f"program{process}\n")
+        for number, (file, flags) in enumerate(files):
+            (proc / process / "fd" / str(number)).symlink_to(file)
+            told = f"pos:\t0\nflags:\t{flags}\nmnt_id:\t1\n" if flags else "pos:\t0\n"
+            (proc / process / "fdinfo" / str(number)).write_text(told)
+    (proc / "17").mkdir()
+    monkeypatch.setattr("ocitui.cache.publish._PROC", proc)
+    writer = os.open(index, os.O_WRONLY)
+    try:
+        names = await_writers(space.root, "index.json")
+        assert sorted(names.split(", ")) == ["program12 (process 12)", "program18 (process 18)"]
+        for nothing in (proc / "17", tmp_path / "absent"):
+            monkeypatch.setattr("ocitui.cache.publish._PROC", nothing)
+            assert await_writers(space.root, "index.json") == "another program"
+    finally:
+        os.close(writer)
+
+
+def displaced(space: Workspace, data: bytes = BEFORE) -> Path:
+    path = space.directory / OWN / "staging" / DRAFT
+    path.write_bytes(data)
+    return path
+
+
+def test_a_displaced_index_is_a_backup_once(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space.backups, "_most", 2)
+    for data in (BEFORE, BEFORE, THEIRS, of(7), of(7)):
+        displaced(space, data)
+        keep_displaced(space, DRAFT, ImageIndex.parse(data))
+        assert folder(space, "staging") == folder(space, "trash") == {}
+    assert kept(space) == [of(7), THEIRS]
+    # One that is gone by then is no failure.
+    keep_displaced(space, DRAFT, ImageIndex.parse(AFTER))
+    assert kept(space) == [of(7), THEIRS]
+    assert {backup.number for backup in list_backups(space.directory)} == {2}
+
+
+def test_of_a_file_that_is_not_ours_alone_a_copy_is_kept(space: Workspace, tmp_path: Path) -> None:
+    path, snapshot = displaced(space), space.directory / "snapshot"
+    path.chmod(0o640)
+    os.link(path, snapshot)
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    assert kept(space) == [BEFORE]
+    assert folder(space, "staging") == folder(space, "trash") == {}
+    (copy,) = (space.directory / OWN / "backups").iterdir()
+    assert copy.stat().st_ino != snapshot.stat().st_ino
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+    copy.unlink()
+    space.backups._known = None
+    theirs = without_owner(displaced(space)).stat()
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    (copy,) = (space.directory / OWN / "backups").iterdir()
+    assert copy.stat().st_ino != theirs.st_ino
+    assert copy.stat().st_uid == os.geteuid()
+    assert kept(space) == [BEFORE]
+
+
+def test_one_that_cannot_be_kept_goes_to_the_trash(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(displaced(space), space.directory / "snapshot")
+    with monkeypatch.context() as patch:
+        patch.setattr("ocitui.cache.backups._LEFT_FREE", 1 << 62)
+        keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
+    assert folder(space, "staging") == folder(space, "backups") == {}
+    # Nor to the trash, where that has one of the name: it stays for the next writer.
+    os.link(displaced(space, THEIRS), space.directory / "another")
+    with monkeypatch.context() as patch:
+        patch.setattr("ocitui.cache.backups._LEFT_FREE", 1 << 62)
+        keep_displaced(space, DRAFT, ImageIndex.parse(THEIRS))
+    assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
+    assert folder(space, "staging") == {DRAFT: THEIRS}
+
+
+def test_an_edit_by_positions_is_published_too(index: Path, space: Workspace) -> None:
+    edit = Edit(removals(ImageIndex.parse(BEFORE), {0}))
+    assert published(space, edit) == index.read_bytes() == of(1)
