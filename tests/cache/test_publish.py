@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ConflictError, CorruptIndexError, Descriptor, ImageIndex, list_backups
+from ocitui.cache.backups import Backups
 from ocitui.cache.disk import Folder
 from ocitui.cache.edits import Edit, removals
 from ocitui.cache.index_file import look, read_once
@@ -314,16 +316,39 @@ def displaced(space: Workspace, data: bytes = BEFORE) -> Path:
 
 
 def test_a_displaced_index_is_a_backup_once(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space.backups, "_most", 2)
-    for data in (BEFORE, BEFORE, THEIRS, of(7), of(7)):
+    def keep(data: bytes) -> list[bytes]:
         displaced(space, data)
         keep_displaced(space, DRAFT, ImageIndex.parse(data))
         assert folder(space, "staging") == folder(space, "trash") == {}
-    assert kept(space) == [of(7), THEIRS]
+        assert {backup.number for backup in list_backups(space.directory)} == {2}
+        return kept(space)
+
+    assert keep(BEFORE) == keep(BEFORE) == [BEFORE]
+    assert keep(THEIRS) == [THEIRS, BEFORE]
+    # Seen again, it is the newest.
+    assert keep(BEFORE) == [BEFORE, THEIRS]
+    # Of too many the oldest goes that is not the last before a shrink.
+    monkeypatch.setattr(space.backups, "_most", 2)
+    assert keep(AFTER) == [AFTER, THEIRS]
     # One that is gone by then is no failure.
-    keep_displaced(space, DRAFT, ImageIndex.parse(AFTER))
-    assert kept(space) == [of(7), THEIRS]
-    assert {backup.number for backup in list_backups(space.directory)} == {2}
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    assert kept(space) == [AFTER, THEIRS]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_one_that_may_be_written_to_is_kept_as_it_is_whatever_it_holds(linked: bool, space: Workspace) -> None:
+    """Though that is a backup already, and though the file has another name."""
+    displaced(space)
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    path = displaced(space)
+    if linked:
+        os.link(path, space.directory / "snapshot")
+    inode = path.stat().st_ino
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE), stalled=True)
+    backups = space.directory / OWN / "backups"
+    assert len(list(backups.iterdir())) == 2
+    assert inode in [backup.stat().st_ino for backup in backups.iterdir()]
+    assert kept(space) == [BEFORE]
 
 
 def test_of_a_file_that_is_not_ours_alone_a_copy_is_kept(space: Workspace, tmp_path: Path) -> None:
@@ -360,6 +385,19 @@ def test_one_that_cannot_be_kept_goes_to_the_trash(space: Workspace, monkeypatch
         keep_displaced(space, DRAFT, ImageIndex.parse(THEIRS))
     assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
     assert folder(space, "staging") == {DRAFT: THEIRS}
+
+
+def test_one_that_a_failing_disk_does_not_keep_goes_to_the_trash(
+    space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    displaced(space)
+    monkeypatch.setattr(Backups, "take", refuse)
+    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
+    assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
+    assert folder(space, "staging") == folder(space, "backups") == {}
 
 
 def test_an_edit_by_positions_is_published_too(index: Path, space: Workspace) -> None:

@@ -103,6 +103,7 @@ def test_who_writes_is_named_as_far_as_proc_tells(
         "15": [(index, "")],
         "16": [(tmp_path / "gone", "0100002")],
         "18": [(index, "02100002")],
+        "19": [(index, "what no kernel says")],
         "self": [(index, "0100002")],
     }
     for process, files in processes.items():
