@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.cache import ConflictError
 from ocitui.cache.disk import Folder
-from ocitui.cache.publish import COMPARED_ONLY, is_same, is_taken_away, publish_replacement
+from ocitui.cache.publish import COMPARED_ONLY, gave_back, is_same, is_taken_away, publish_replacement
 from ocitui.cache.records import Moved, Placed, Swap
 from ocitui.cache.workspace import Workspace
 from tests.cache.meddling import (
@@ -112,13 +112,46 @@ def test_a_sound_index_that_another_program_wrote_meanwhile_stays(
     if old is not None and new is not None and exchanges:
         step = "exchange index.json"
     space.disk = MeddledDisk(step, renamed_over(index, THEIRS), exchanges=exchanges)
-    with pytest.raises(ConflictError, match=r"index\.json was written by another program") as caught:
+    with pytest.raises(ConflictError) as caught:
         publish_replacement(space, swap, marks)
+    assert str(caught.value) == "index.json was written by another program"
     assert caught.value.hint == "look at it again"
     assert index.read_bytes() == THEIRS
     assert not space.index_changed
     assert folder(space, "staging") == ({} if new is None else {DRAFT: AFTER})
     assert records(space) == [f"{ID}.publishing-{swap.new.inode if swap.new else 0}.json"]
+
+
+def test_a_writer_that_has_it_open_by_then_is_waited_for(index: Path, space: Workspace, clock: Clock) -> None:
+    """What it is about to write is an index of another program, too."""
+    index.write_bytes(CORRUPT)
+    swap, marks = swap_of(space, AFTER), begun(space)
+    opened: list[int] = []
+
+    def finish() -> None:
+        os.pwrite(opened[0], THEIRS, 0)
+        os.close(opened[0])
+
+    clock.at, clock.act = 0.5, finish
+    space.disk = MeddledDisk("exchange index.json", lambda: opened.append(os.open(index, os.O_RDWR)))
+    with pytest.raises(ConflictError, match="another program"):
+        publish_replacement(space, swap, marks)
+    assert index.read_bytes() == THEIRS
+
+
+def test_one_written_within_the_grain_of_the_clock_is_seen_by_its_bytes(index: Path, space: Workspace) -> None:
+    """Of the same length, in the same file, with the same time."""
+    index.write_bytes(b"x" * len(THEIRS))
+    swap, marks, was = swap_of(space, AFTER), begun(space), index.stat()
+
+    def write_unseen() -> None:
+        index.write_bytes(THEIRS)
+        os.utime(index, ns=(0, was.st_mtime_ns))
+
+    space.disk = MeddledDisk("exchange index.json", write_unseen)
+    with pytest.raises(ConflictError, match="another program"):
+        publish_replacement(space, swap, marks)
+    assert index.read_bytes() == THEIRS
 
 
 def test_what_another_program_wrote_and_does_not_read_goes_to_the_trash(
@@ -151,6 +184,13 @@ def test_an_index_is_taken_away_where_it_is_in_the_trash(index: Path, space: Wor
     index.unlink()
     assert not is_taken_away(space, swap)
     assert index.read_bytes() == THEIRS
+
+
+def test_of_what_is_gone_by_then_nothing_is_given_back(index: Path, space: Workspace, clock: Clock) -> None:
+    """A program died after that had gone to the trash, and a power cut took the mark that it was published."""
+    assert not gave_back(space, space.staging, DRAFT, swap_of(space, None))
+    assert index.read_bytes() == BEFORE
+    assert clock.now == 0
 
 
 def test_what_is_no_file_is_no_index_of_another_program(index: Path, space: Workspace, clock: Clock) -> None:
