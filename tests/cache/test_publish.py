@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,6 @@ from tests.cache.scenes import CORRUPT
 from tests.cache.support import OWN, entry, index_bytes
 
 pytestmark = pytest.mark.usefixtures("clock")
-
-
-def without_owner(path: Path) -> Path:
-    """The file as another user's."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
-    os.chown(path, 1234, 1234)
-    return path
 
 
 def test_what_was_displaced_is_a_backup_and_what_was_published_is_known(index: Path, space: Workspace) -> None:
@@ -351,24 +344,30 @@ def test_one_that_may_be_written_to_is_kept_as_it_is_whatever_it_holds(linked: b
     assert kept(space) == [BEFORE]
 
 
-def test_of_a_file_that_is_not_ours_alone_a_copy_is_kept(space: Workspace, tmp_path: Path) -> None:
-    path, snapshot = displaced(space), space.directory / "snapshot"
+def linked(path: Path, space: Workspace) -> None:
+    os.link(path, space.directory / "snapshot")
+
+
+def given_away(path: Path, _: Workspace) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 1234, 1234)
+
+
+@pytest.mark.parametrize("make", [linked, given_away])
+def test_of_a_file_that_is_not_ours_alone_a_copy_is_kept(
+    make: Callable[[Path, Workspace], None], space: Workspace
+) -> None:
+    path = displaced(space)
     path.chmod(0o640)
-    os.link(path, snapshot)
+    make(path, space)
+    inode = path.stat().st_ino
     keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
     assert kept(space) == [BEFORE]
     assert folder(space, "staging") == folder(space, "trash") == {}
     (copy,) = (space.directory / OWN / "backups").iterdir()
-    assert copy.stat().st_ino != snapshot.stat().st_ino
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
-    copy.unlink()
-    space.backups._known = None
-    theirs = without_owner(displaced(space)).stat()
-    keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
-    (copy,) = (space.directory / OWN / "backups").iterdir()
-    assert copy.stat().st_ino != theirs.st_ino
-    assert copy.stat().st_uid == os.geteuid()
-    assert kept(space) == [BEFORE]
+    there = copy.stat()
+    assert (there.st_ino != inode, stat.S_IMODE(there.st_mode), there.st_uid) == (True, 0o640, os.geteuid())
 
 
 def test_one_that_cannot_be_kept_goes_to_the_trash(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
