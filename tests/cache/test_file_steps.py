@@ -241,6 +241,9 @@ def test_a_file_that_is_renamed_while_it_is_looked_at_has_but_one_name(space: Wo
     os.link(path_of(space, f"cache/{NAME}"), path_of(space, "cache/other"))
     found = path_of(space, f"cache/{NAME}").stat()
     assert is_half_moved(found, path_of(space, "cache/other").stat())
+    # One that has another name somewhere else, as in a snapshot, is not that.
+    path_of(space, "cache/another").write_bytes(OLD)
+    assert not is_half_moved(found, path_of(space, "cache/another").stat())
 
 
 @pytest.mark.parametrize(("source", "over"), [("staging", False), ("trash", False), ("path", False), ("path", True)])
