@@ -98,6 +98,9 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
         space.disk.unlink(root, placed.name)
         there = None
     if there is None:
+        if waiting is not None and not placed.matches(waiting):
+            # They had changed places, and the new one is gone since: the staging folder is emptied after this.
+            move(space, folder, name, root, placed.name)
         move(space, trash, old.trash, root, placed.name)
         return
     if not placed.matches(there):

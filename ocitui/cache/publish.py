@@ -337,7 +337,7 @@ def is_taken_away(space: Workspace, swap: Swap) -> bool:
     assert swap.old is not None
     if space.trash.lstat(swap.old.trash) is None:
         return False
-    if _is_foreign(space, space.trash, swap.old.trash, swap) and space.root.lstat(INDEX_NAME) is None:
+    if _is_foreign(space.trash, swap.old.trash, swap) and space.root.lstat(INDEX_NAME) is None:
         space.disk.rename(space.trash, swap.old.trash, space.root, INDEX_NAME)
         return False
     return True
@@ -345,14 +345,14 @@ def is_taken_away(space: Workspace, swap: Swap) -> bool:
 
 def gave_back(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
     """Give a sound index of another program, which was displaced, its place again; False where there was none."""
-    if not _is_foreign(space, folder, name, swap):
+    if not _is_foreign(folder, name, swap):
         return False
     space.disk.exchange(folder, name, space.root, INDEX_NAME)
     space.index_changed = False
     return True
 
 
-def _is_foreign(space: Workspace, folder: Folder, name: str, swap: Swap) -> bool:
+def _is_foreign(folder: Folder, name: str, swap: Swap) -> bool:
     """Whether what was displaced is not what was seen, but a sound index that another program wrote meanwhile."""
     await_writers(folder, name)
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,4 +1,4 @@
-"""Where the caches of these tests stand."""
+"""Where the caches of these tests stand, and one that is open for its writer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cache.disk import Disk
+from ocitui.cache.index_file import read_once
+from ocitui.cache.workspace import Workspace, open_workspace
+from tests.cache.meddling import BEFORE, Clock
+
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Iterator[Path]:
@@ -18,3 +23,29 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ocitui-test-") as name:
         yield Path(name)
+
+
+@pytest.fixture
+def space(memory_path: Path) -> Iterator[Workspace]:
+    """An empty directory, open as a cache that is written."""
+    directory = memory_path / "cache"
+    directory.mkdir()
+    with open_workspace(directory, Disk(), "test", lambda: read_once(directory)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("ocitui.cache.publish.time", made)
+    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    return made
+
+
+@pytest.fixture
+def index(space: Workspace) -> Path:
+    path = space.directory / "index.json"
+    path.write_bytes(BEFORE)
+    # Older than any clock's grain.
+    os.utime(path, (1_000_000, 1_000_000))
+    return path

@@ -339,15 +339,27 @@ async def test_what_an_edit_displaced_becomes_a_backup_though_the_program_died(c
     assert index in [read_backup(scene.directory, backup) for backup in backups]
 
 
+def exchanged(run: Scene) -> bool:
+    """Whether a file that replaces another has changed places with it, and no more."""
+    waiting = [path.read_bytes() for path in (run.directory / OWN / "staging").iterdir()]
+    return not (run.sources / "packed").exists() and b"packed 1 squashfs" in waiting
+
+
+async def test_what_gave_way_comes_back_where_the_new_file_is_gone_by_then(memory_path: Path) -> None:
+    """A program died in a store whose file had changed places with an older one; then another removed it."""
+    template, act = await scene_of("store-replacing", memory_path / "template")
+    before = template.states()
+    scene = await died_in(template, act, memory_path / "run", exchanged)
+    (scene.directory / f"{key(1)[0]}.squashfs").unlink()
+    (recovered,) = (await PackerCache(scene.directory).prepare()).recovered
+    assert recovered.state is TransactionState.VOID
+    assert scene.states() == before
+
+
 async def test_what_gave_way_stays_until_the_index_decides(memory_path: Path) -> None:
     """A program died in a store whose file had changed places with an older one; then the index turned corrupt."""
     template, act = await scene_of("store-replacing", memory_path / "template")
     before, there = template.states(), template.everything()
-
-    def exchanged(run: Scene) -> bool:
-        waiting = [path.read_bytes() for path in (run.directory / OWN / "staging").iterdir()]
-        return not (run.sources / "packed").exists() and b"packed 1 squashfs" in waiting
-
     scene = await died_in(template, act, memory_path / "run", exchanged)
     (scene.directory / "index.json").write_bytes(b"corrupt")
     for _ in range(2):
