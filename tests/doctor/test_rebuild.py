@@ -72,7 +72,8 @@ def test_a_sound_entry(sample: Sample) -> None:
     assert entry.packed_size == sample.file("erofs").stat().st_size
     assert entry.modified == pytest.approx(sample.file("erofs").stat().st_mtime)
     assert entry.manifest_modified == pytest.approx(sample.file("manifest.json").stat().st_mtime)
-    assert entry.told.platform == "linux/arm64/v8"
+    assert entry.descriptor is not None
+    assert str(entry.descriptor.platform) == "linux/arm64/v8"
 
 
 def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:

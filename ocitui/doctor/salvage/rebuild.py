@@ -53,12 +53,9 @@ class NameHint:
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the documents of an entry tell. ``descriptor`` is the one that the daemon would have written, without a
-    name; None where they do not tell. ``created`` is what the config says, ``platform`` is as ``linux/amd64``; these
-    two are empty where nothing tells."""
+    name; None where they do not tell."""
 
     descriptor: Descriptor | None = None
-    created: str = ""
-    platform: str = ""
     hints: tuple[NameHint, ...] = ()
 
 
@@ -194,11 +191,10 @@ def read_told(directory: Path, digest: str, format_: PackedFormat) -> Told:
     manifest = _read(f"{directory}/{manifest_name(digest)}", digest, Document.manifest)
     expected = manifest.value.config.digest if manifest is not None else ""
     config = _read(f"{directory}/{config_name(digest)}", expected, Document.config) if manifest is not None else None
-    if manifest is None or config is None:
-        return Told(hints=_hints_of(manifest, config))
-    annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
-    descriptor = describe_image(digest, manifest, config.value, annotations)
-    return Told(descriptor, config.value.created or "", str(config.value.platform), _hints_of(manifest, config))
+    descriptor = None
+    if manifest is not None and config is not None:
+        descriptor = describe_image(digest, manifest, config.value, {ANNOTATION_PACKED_FORMAT: format_.value})
+    return Told(descriptor, _hints_of(manifest, config))
 
 
 def _read(path: str, digest: str, parse: Callable[[bytes], Document[T]]) -> Document[T] | None:

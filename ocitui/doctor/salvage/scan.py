@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import SequenceMatcher
 from enum import Enum
 
@@ -116,13 +117,12 @@ _NONE_KNOWN: Mapping[bytes, Descriptor] = {}
 
 class Salvaged(msgspec.Struct, frozen=True, gc=False):
     """A whole descriptor at ``offset``, ``length`` bytes long there. ``descriptor`` is None where the daemon refuses
-    it, and ``refusal`` says why. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
+    it. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
 
     offset: int
     length: int
     raw: bytes
     descriptor: Descriptor | None
-    refusal: str = ""
     stale: bool = False
 
 
@@ -203,17 +203,15 @@ class Scan:
         self._take(one, elsewhere=not listed)
 
     def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
-        descriptor, refusal = one.descriptor, ""
-        raw = descriptor.raw if descriptor is not None else self._data[one.start : one.end]
-        if descriptor is None:
-            descriptor, refusal = _judge(raw, strictly=self._refused < _MOST_REFUSED)
+        raw = one.descriptor.raw if one.descriptor is not None else self._data[one.start : one.end]
+        descriptor = one.descriptor or _accepted(raw, strictly=self._refused < _MOST_REFUSED)
         if elsewhere:
             if descriptor is not None:
                 self.elsewhere.append((one.start, one.end))
             return
         self._refused += descriptor is None
         if descriptor is not None or self._refused <= _MOST_REFUSED:
-            self.found.append(Salvaged(one.start, len(raw), raw, descriptor, refusal, self._after_index))
+            self.found.append(Salvaged(one.start, len(raw), raw, descriptor, self._after_index))
 
     def _shortcut(self, start: int) -> Descriptor | None:
         """The descriptor that begins here, if it is a sound one of the usual kind."""
@@ -251,13 +249,9 @@ def _last_key(data: bytes) -> int:
     return len(data) if b"\\u" in data else max(data.rfind(key) for key in _KEYS)
 
 
-def _judge(raw: bytes, *, strictly: bool) -> tuple[Descriptor | None, str]:
-    """The descriptor, or why the daemon refuses it."""
-    if not is_utf8(raw):
-        return None, "it is not UTF-8"
-    if not strictly:
-        return sound_descriptor(raw), ""
-    try:
-        return Descriptor.parse(raw), ""
-    except DocumentError as error:
-        return None, error.message
+def _accepted(raw: bytes, *, strictly: bool) -> Descriptor | None:
+    """The descriptor, where the daemon accepts it."""
+    with suppress(DocumentError):
+        if is_utf8(raw):
+            return Descriptor.parse(raw) if strictly else sound_descriptor(raw)
+    return None
