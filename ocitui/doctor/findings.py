@@ -14,7 +14,14 @@ from ocitui.cache import FileKind
 from ocitui.text import short_digest, timestamp
 
 
-class Severity(StrEnum):
+class _Ranked(StrEnum):
+    @property
+    def rank(self) -> int:
+        """For comparing: strings would sort by their letters."""
+        return _RANKS[self]
+
+
+class Severity(_Ranked):
     """From what is only worth knowing to what loses every entry at the daemon's next start."""
 
     INFO = "info"
@@ -24,13 +31,8 @@ class Severity(StrEnum):
     HIGH = "high"
     CRITICAL = "critical"
 
-    @property
-    def rank(self) -> int:
-        """For comparing: strings would sort by their letters."""
-        return _RANKS[self]
 
-
-class Depth(StrEnum):
+class Depth(_Ranked):
     """How far an examination looks.
 
     QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all bytes."""
@@ -39,9 +41,8 @@ class Depth(StrEnum):
     HEADER = "header"
     DEEP = "deep"
 
-    @property
-    def rank(self) -> int:
-        return tuple(Depth).index(self)
+
+_RANKS: dict[_Ranked, int] = {one: rank for kind in (Severity, Depth) for rank, one in enumerate(kind)}
 
 
 class Answer(StrEnum):
@@ -166,11 +167,6 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
         return self.fault.severity is not Severity.INFO and not self.acknowledged
 
 
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """The highest severity among them; None where there are none."""
-    return max((finding.severity for finding in findings), key=lambda severity: severity.rank, default=None)
-
-
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The worst first, a full disk before all else of its severity, then by place in the index, by file and code."""
     return tuple(sorted(findings, key=_rank))
@@ -186,9 +182,6 @@ def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
         finding.file if position is None else finding.kind or "",
         fault.code,
     )
-
-
-_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class EntryState(msgspec.Struct, frozen=True):
@@ -259,16 +252,12 @@ def state_of(
         problems.sort(key=lambda one: -one.severity.rank)
         return _state(_word(problems), problems[0].severity, depth, checked)
     if depth in (None, Depth.QUICK):
-        return NOT_LOOKED if depth is None else _state("-", None, depth, None)
+        return NOT_LOOKED if depth is None else _state("-", None, depth)
     return _state("ok", None, depth, checked, first_seen)
 
 
-@lru_cache(maxsize=4096)
-def _state(
-    word: str, severity: Severity | None, depth: Depth | None, checked: int | None, first_seen: bool = False
-) -> EntryState:
-    """One shared object for each, as there may be 100,000 entries."""
-    return EntryState(word, severity, depth, checked, first_seen)
+# One shared object for each, as there may be 100,000 entries.
+_state = lru_cache(maxsize=4096)(EntryState)
 
 
 def _word(problems: list[Finding]) -> str:
@@ -289,7 +278,6 @@ def _kinds(findings: Iterable[Finding], code: str) -> list[FileKind]:
 
 
 _FILES = {FileKind.MANIFEST: "its manifest", FileKind.CONFIG: "its config", FileKind.PACKED: "its packed file"}
-Kind = tuple[str, str, str, str, str]
 
 
 def entry_text(finding: Finding) -> str:
@@ -335,17 +323,12 @@ def clean_text(depth: Depth) -> str:
     return f"the cache is clean, by a check to the depth {depth}"
 
 
-def kind_of(finding: Finding) -> Kind:
-    """What findings share that are shown together."""
-    return finding.severity, finding.code, finding.daemon, finding.mend, finding.loses
-
-
-def together(findings: Sequence[Finding]) -> list[Finding]:
-    """In the same order, but with all of one kind where the first of them stands."""
-    first: dict[Kind, int] = {}
-    for at, finding in enumerate(findings):
-        first.setdefault(kind_of(finding), at)
-    return sorted(findings, key=lambda finding: first[kind_of(finding)])
+def by_fault(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """In the same order, but with all of one fault together where the first of them stands."""
+    same: dict[Fault, list[Finding]] = {}
+    for finding in findings:
+        same.setdefault(finding.fault, []).append(finding)
+    return list(same.values())
 
 
 def is_of_entry(finding: Finding) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from ocitui.cache import Verdict
 from ocitui.text import counted
 
-from .findings import Depth, Finding, Severity, worst
+from .findings import Depth, Finding, Severity
 
 if TYPE_CHECKING:
     from .check.judge import Judge
@@ -29,22 +29,6 @@ class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     read_through: bool = False
     first_seen: bool = False
     earlier: bool = False
-
-
-class Unchecked:
-    """What was left out, and of how many files; any thread may call."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, set[str]] = {}
-
-    def __call__(self, reason: str, file: str) -> None:
-        self._files.setdefault(reason, set()).add(file)
-
-    def lines(self) -> list[str]:
-        return [
-            f"{next(iter(files)) if len(files) == 1 else f'{len(files)} files'}: {reason}"
-            for reason, files in sorted(self._files.items())
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +47,21 @@ class Coverage:
     unchecked: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[str]) -> Coverage:
-        """Counted up, one for each entry."""
+    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[tuple[str, str]]) -> Coverage:
+        """Counted up, one for each entry; ``unchecked`` are the files that were left out, each with the reason."""
         counts = Counter(reaches)
         flags = ("hashed", "read_through", "first_seen", "earlier")
         met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
         for depth in Depth:
             met[depth.value] = sum(number for one, number in counts.items() if one.depth.rank >= depth.rank)
-        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(unchecked), **met)
+        files: dict[str, set[str]] = {}
+        for file, reason in unchecked:
+            files.setdefault(reason, set()).add(file)
+        lines = (
+            f"{next(iter(some)) if len(some) == 1 else f'{len(some)} files'}: {reason}"
+            for reason, some in sorted(files.items())
+        )
+        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(lines), **met)
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""
@@ -117,7 +108,7 @@ class Report:
     @property
     def worst(self) -> Severity | None:
         """The highest severity among the findings that are not acknowledged; None where there are none."""
-        return worst(self.shown(Severity.INFO))
+        return next((one.severity for one in self.shown(Severity.INFO)), None)
 
     def fails(self, bound: Severity) -> bool:
         """Whether a finding that is not acknowledged is at least that bad; INFO never fails."""

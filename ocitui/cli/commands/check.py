@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -353,11 +352,10 @@ class TextOutput(CheckOutput):
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
     """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
-    from ocitui.doctor.findings import entry_text, kind_of, seen_text, together
+    from ocitui.doctor.findings import by_fault, entry_text, seen_text
     from ocitui.words.findings import SHORT_ID, shared_lines, title
 
-    for _, group in groupby(together(findings), key=kind_of):
-        same = list(group)
+    for same in by_fault(findings):
         yield title(same)
         shown = same if whole else same[:_MOST_OF_A_KIND]
         for finding in shown:

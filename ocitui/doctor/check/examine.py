@@ -18,7 +18,7 @@ from ocitui.contents.tools import ToolOptions, be_idle
 from ocitui.threads import Stop, in_thread
 
 from ..findings import Depth, Finding, in_order
-from ..report import Coverage, Reach, Report, Unchecked
+from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
 from .entry_checks import PackedFile
 from .index_checks import NO_HISTORY, History, check_index, read_index, same_index
@@ -121,7 +121,7 @@ class Examination:
         self._files, self._judge, self._options, self._stop = files, judge, options, stop
         self._meter = Meter(progress)
         self._on_findings = on_findings
-        self._unchecked = Unchecked()
+        self._unchecked: list[tuple[str, str]] = []
         self._notes: list[str] = []
         self._lock = threading.Lock()
         self._reaches: dict[tuple[str, str], Reach] = {}
@@ -133,8 +133,7 @@ class Examination:
     def run(self) -> Report:
         began, judge, keys = time.monotonic(), self._judge, self._options.keys
         self._look()
-        for name, reason in judge.unchecked:
-            self._unchecked(reason, name)
+        self._unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
         if self._options.depth is Depth.DEEP:
             packed = [file for file in judge.packed_files(keys) if self._is_whole(file)]
@@ -147,7 +146,7 @@ class Examination:
             judge.directory,
             self._options.depth,
             in_order(judge.accepted.mark(findings)),
-            Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked.lines()),
+            Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked),
             judge.reading.verdict,
             judge.entries,
             judge.listing.packed_bytes,
@@ -206,8 +205,12 @@ class Examination:
         if ledger.problem:
             self._notes.append(ledger.problem)
         written, brake = _damage_of(ledger), Brake(options.max_rate, self._stop)
+
+        def note(reason: str, file: str) -> None:
+            self._unchecked.append((file, reason))
+
         checks = DeepChecks(
-            self._files, ledger, self._stop, self._meter, brake, self._unchecked, options.tools, options.older_than
+            self._files, ledger, self._stop, self._meter, brake, note, options.tools, options.older_than
         )
         self._meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}
