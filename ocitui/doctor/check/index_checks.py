@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +23,7 @@ from ocitui.cache import (
     Verdict,
 )
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, known_format, usable_digest, usual_digest, valid_digest
+from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
@@ -108,41 +106,22 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
             fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=look(files.directory)
         )
     try:
-        _try_open(files, fact)
-        seen = read_patiently(files.directory, previous)
-    except CacheDirectoryError as error:
-        cause = error.__cause__
+        if fact is not None and fact.regular:
+            with suppress(FileNotFoundError):
+                files.open(INDEX_NAME).close()
+        return IndexReading.of(files, read_patiently(files.directory, previous))
+    except (OSError, CacheDirectoryError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or fact is None:
             raise
-        return _unread(fact, cause)
-    except OSError as error:
-        return _unread(fact or Fact(0), error)
-    return IndexReading.of(files, seen)
+    reason = cause.strerror or str(cause)
+    verdict = Verdict(IndexOutcome.ERROR, message=reason)
+    return IndexReading(fact, verdict, failure=reason, code=cause.errno or errno.EIO)
 
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:
     """Whether index.json is the file it was when it was read."""
     return look(files.directory) == reading.signature
-
-
-def _unread(fact: Fact, error: OSError) -> IndexReading:
-    reason = error.strerror or str(error)
-    verdict = Verdict(IndexOutcome.ERROR, message=reason)
-    return IndexReading(fact, verdict, failure=reason, code=error.errno or errno.EIO)
-
-
-def _try_open(files: CacheFiles, fact: Fact | None) -> None:
-    """Raises OSError where it cannot be read at all, or is too large to be an index."""
-    if fact is None:
-        return
-    try:
-        found = os.stat(INDEX_NAME, dir_fd=files.fd)
-    except FileNotFoundError:
-        return
-    if stat.S_ISREG(found.st_mode):
-        files.open(INDEX_NAME).close()
-        if found.st_size > MOST_INDEX_BYTES:
-            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
 
 
 # What serde says where JSON is whole but of another type; all else it says is about the text itself.
@@ -442,10 +421,10 @@ def _repeated(index: ImageIndex, winners: dict[str | None, str]) -> Iterator[Fin
     last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
     for position, (digest, format_, name) in enumerate(identities):
         if last[digest, format_, name] != position:
-            seen = "a later entry has the same digest, format and name"
-            at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
-            yield CATALOGUE["entry-duplicate"].finding(seen, **at)
+            code, seen = "entry-duplicate", "a later entry has the same digest, format and name"
         elif name is not None and winners[name] != digest:
-            seen = f"the name resolves to the later entry {winners[name]}"
-            at = Where(digest=digest, format=format_ or "", name=name, position=position)
-            yield CATALOGUE["name-duplicate"].finding(seen, **at)
+            code, seen = "name-duplicate", f"the name resolves to the later entry {winners[name]}"
+        else:
+            continue
+        at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+        yield CATALOGUE[code].finding(seen, **at)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from ocitui.cache import FileKind
-from ocitui.cache.files import OWN_NAME
+from ocitui.cache.files import OWN_NAME, identity_of
 from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
 from ocitui.cache.listing import Fact, Listing, part_of
 
 from ..catalogue import CATALOGUE, GUEST_FAILS
 from ..findings import Answer, Finding
 from .entry_checks import PackedFile
-
-Identity = tuple[int, int, int, int]
 
 
 def damage_finding(damage: Damage, file: PackedFile) -> Finding:
@@ -38,7 +35,8 @@ class Remembered:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.problem = ""
-        self._signature: Identity | None = None
+        # Unlike that of a ledger that is there, and of none.
+        self._signature: object = ""
         self._damaged: Damaged = {}
         self._digests: frozenset[str] = frozenset()
         # By a hash of name and identity: a ledger has a line for each of 100,000 files. Twice the time, and one more
@@ -52,11 +50,7 @@ class Remembered:
 
         Where it cannot be read, what was known stays so, and ``problem`` says why.
         """
-        try:
-            signature = self._look()
-        except OSError as error:
-            self.problem = f"the ledger cannot be read: {error.strerror}"
-            return set()
+        signature = identity_of(self._directory / OWN_NAME / LEDGER_NAME)
         if signature == self._signature:
             return set()
         ledger = Ledger.open(self._directory)
@@ -92,10 +86,3 @@ class Remembered:
         fact = listing.fact(place) if self._checked else None
         known = None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
         return None if known is None else (known >> 1, bool(known & 1))
-
-    def _look(self) -> Identity:
-        try:
-            found = os.stat(self._directory / OWN_NAME / LEDGER_NAME)
-        except (FileNotFoundError, NotADirectoryError):
-            return 0, 0, 0, 0
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
