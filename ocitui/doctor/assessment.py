@@ -317,7 +317,7 @@ def _case(facts: TimelineFacts) -> Told:
     if not facts.verdict.sound or facts.missing:
         return _damaged(facts)
     if facts.fuller is not None or _is_emptied(facts):
-        return _shrunk(facts, facts.fuller)
+        return _shrunk(facts)
     return (
         Case.IN_STEP,
         Confidence.LIKELY,
@@ -328,7 +328,7 @@ def _case(facts: TimelineFacts) -> Told:
 def _stopped(facts: TimelineFacts) -> Told:
     reasons = ["no kratad runs, as far as this process sees", f"on this index {facts.verdict.consequence}"]
     if facts.fuller is not None:
-        reasons.append(_has_more(facts, facts.fuller))
+        reasons.append(_has_more(facts))
     if facts.daemon.ours:
         reasons.append("its socket is there: it was ended roughly, or it runs outside this container")
         return Case.STOPPED, Confidence.UNSURE, reasons
@@ -358,10 +358,10 @@ def _damaged(facts: TimelineFacts) -> Told:
     return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
 
 
-def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
+def _shrunk(facts: TimelineFacts) -> Told:
     """The daemon runs, and entries are gone from a sound index."""
-    entries, since, modified = facts.verdict.entries, facts.daemon.since, facts.modified
-    reasons = [_has_more(facts, fuller)]
+    entries, since, modified, fuller = facts.verdict.entries, facts.daemon.since, facts.modified, facts.fuller
+    reasons = [_has_more(facts)]
     if since is None or modified is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
     if abs(modified - since) <= _START_SECONDS:
@@ -390,13 +390,13 @@ def _is_emptied(facts: TimelineFacts) -> bool:
     return facts.verdict.entries == 0 and facts.complete > 0 and not by_us
 
 
-def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
+def _has_more(facts: TimelineFacts) -> str:
     entries = counted(facts.verdict.entries, "entry")
     now = f"the index has {entries}" if facts.verdict.sound else "the index cannot be read"
     now = "there is no index" if facts.missing else now
-    if fuller is None:
+    if facts.fuller is None:
         return f"{now}, and there are the files of {facts.complete}"
-    return f"{now}, the backup{_at(fuller.kept)} has {fuller.entries}, and no transaction took them out"
+    return f"{now}, the backup{_at(facts.fuller.kept)} has {facts.fuller.entries}, and no transaction took them out"
 
 
 def _at(moment: float | None) -> str:
@@ -430,9 +430,7 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
 def _memory_emptied(facts: TimelineFacts) -> Procedure:
     commands = [
         Command("systemctl stop kratad", "so that it writes its memory over the index no more"),
-        *_mend(facts),
-        Command("systemctl start kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
+        *_mended(facts, _START),
     ]
     return commands, [
         "do not mend the index before kratad is stopped: its next store overwrites that",
@@ -441,26 +439,17 @@ def _memory_emptied(facts: TimelineFacts) -> Procedure:
 
 
 def _hung(facts: TimelineFacts) -> Procedure:
-    commands = [
-        *_mend(facts),
-        Command("systemctl restart kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
-    ]
+    commands = _mended(facts, Command("systemctl restart kratad", _START.purpose))
     return commands, ["do not restart kratad before the index is good: it starts from what is on disk"]
 
 
 def _start(facts: TimelineFacts) -> Procedure:
     if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
         return [Command("systemctl start kratad", "the index is sound")], []
-    commands = [
-        Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
-        *_mend(facts),
-        Command("systemctl start kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
-    ]
-    if facts.verdict.outcome is IndexOutcome.ERROR:
-        reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
-        commands.insert(-2, reset)
+    stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
+    reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
+    refused = facts.verdict.outcome is IndexOutcome.ERROR
+    commands = [stop, *_mended(facts, *([reset] if refused else []), _START)]
     # What a start on today's index would come to.
     left, loss = facts.verdict.entries, facts.verdict.consequence
     if facts.verdict.outcome is IndexOutcome.LOADED:
@@ -474,6 +463,13 @@ def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
         Command(_ocitui(facts, "repair"), "see the plan"),
         Command(_ocitui(facts, "repair", "--apply"), f"{how}; `ocitui undo` takes it back"),
     ]
+
+
+_START = Command("systemctl start kratad", "it reads the mended index")
+
+
+def _mended(facts: TimelineFacts, *afterwards: Command) -> list[Command]:
+    return [*_mend(facts), *afterwards, Command(_ocitui(facts, "check"), "see that all is well")]
 
 
 def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:

@@ -44,10 +44,9 @@ from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
-from . import file_steps, index_steps, orphan_steps
+from . import file_steps, index_steps
 from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
-from .file_steps import FileMends, Holders
-from .orphan_steps import Adoption, Known, once_emptied
+from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
 from .steps import (
     DONE_AGAIN,
     Fetch,
@@ -151,7 +150,7 @@ async def _planned(
     """The steps, and the sources of an index that is given entries back. Raises CacheDirectoryError, SourceError."""
     findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
-        return orphan_steps.finish_first(findings), JoinedEntries()
+        return file_steps.finish_first(findings), JoinedEntries()
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
@@ -177,9 +176,9 @@ async def _planned(
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
     of_files = [one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)]
     outcome += await mends.plan(of_files)
-    rest = _of(findings, orphan_steps.CODES)
-    outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
-    outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
+    rest = _of(findings, file_steps.LISTING_CODES)
+    outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
+    outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
     undone = _of(findings, {"index-overwritten"})
     outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
     if later is not snapshot:
@@ -242,14 +241,10 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 def _index_change(
     index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
 ) -> IndexEdit | IndexReplacement | None:
-    bringing = [change for change in changes if change.whole is not None]
+    bringing = next((change for change in changes if change.whole is not None), None)
     changes = [change for change in changes if change.whole is None and change.edits_index]
-    if len(bringing) > 1:
-        raise ConflictError("two steps bring entries back", hint="choose one of them")
-    if bringing:
-        whole, replacement = bringing[0].whole, bringing[0].replacement
-        assert whole is not None
-        rows = _edited(whole, changes)
+    if bringing is not None and bringing.whole is not None:
+        rows, replacement = _edited(bringing.whole, changes), bringing.replacement
         if replacement is None:
             assert index is not None
             return _difference(index, seen, rows)
@@ -328,11 +323,16 @@ class RepairPlan:
     access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
 
     @property
+    def whole(self) -> WholeIndex | None:
+        """The index once entries have come back; None where that is not chosen."""
+        chosen = (step.change.whole for step in self.steps if step.number in self.chosen)
+        return next((whole for whole in chosen if whole is not None), None)
+
+    @property
     def made(self) -> tuple[RepairStep, ...]:
         """The steps that will be made."""
-        chosen = [step for step in self.steps if step.number in self.chosen]
-        brought = any(step.change.whole is not None for step in chosen)
-        return tuple(step for step in chosen if brought or not step.after)
+        brought = self.whole is not None
+        return tuple(step for step in self.steps if step.number in self.chosen and (brought or not step.after))
 
     @property
     def left(self) -> tuple[Left, ...]:
@@ -355,18 +355,12 @@ class RepairPlan:
         return len(gone) == len(self.index)
 
     @property
-    def brings_entries(self) -> bool:
-        """Whether there will be entries that could not be mended before."""
-        return any(step.change.whole is not None for step in self.made)
-
-    @property
     def given_up(self) -> list[Identity]:
         """The entries that could come back, and are dropped in the same plan."""
-        changes = [step.change for step in self.made]
-        whole = next((change.whole for change in changes if change.whole is not None), None)
+        whole = self.whole
         if whole is None:
             return []
-        gone = {at for change in changes for at in change.remove}
+        gone = {at for step in self.made for at in step.change.remove}
         identities = list(whole.index.identities())
         kept = {one for at, one in enumerate(identities) if at not in gone}
         return [one for at in sorted(gone) if whole.origins[at] is None and (one := identities[at]) not in kept]
