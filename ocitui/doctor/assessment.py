@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from ocitui.cache import (
     CacheDirectoryError,
     CacheError,
@@ -246,8 +248,7 @@ class Confidence(StrEnum):
     UNSURE = "unsure"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One step: what to type, and what it is for. ``text`` is empty where it is not a command."""
 
     text: str

@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -58,8 +57,7 @@ class LinkState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """One step from a name to an answer; ``advice`` is what to do about it, empty where there is nothing to do."""
 
     title: str
@@ -168,8 +166,7 @@ _SOME_NAME = ImageName.parse("image")
 _MOST_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class FormatChain:
+class FormatChain(msgspec.Struct, frozen=True):
     """The links of one format, and what the daemon answers in it; ``text`` says what follows from that."""
 
     format: PackedFormat
@@ -178,8 +175,7 @@ class FormatChain:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """``typed`` is what was asked for: a name, krata's spelling of which is ``name``, or the ``digest`` it stands for
     (empty: none). ``links`` lead to it, and the chain goes on in each format.
 

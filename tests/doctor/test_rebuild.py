@@ -14,7 +14,7 @@ from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedForma
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Statement, rebuild
-from ocitui.doctor.salvage.sources import join
+from ocitui.doctor.salvage.sources import JoinedEntries
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
 
@@ -92,7 +92,7 @@ def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
 
 def test_the_oldest_manifest_comes_first(sample: Sample) -> None:
     os.utime(sample.other_file("manifest.json"), (1000, 1000))
-    assert join([], [], rebuilt(sample.directory))[0].digest == sample.other
+    assert JoinedEntries([], [], rebuilt(sample.directory))[0].digest == sample.other
 
 
 def damage_digest(sample: Sample) -> None:

@@ -21,10 +21,9 @@ from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, seen_text
-from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
-from ocitui.doctor.report import Report
+from ocitui.doctor.report import Report, prometheus
 from ocitui.doctor.why import LinkState, why
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone

@@ -144,7 +144,7 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.prometheus import write_prometheus
+    from ocitui.doctor.report import write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
@@ -317,7 +317,7 @@ class MetricsOutput(CheckOutput):
     """Nothing but the metrics."""
 
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        from ocitui.doctor.prometheus import prometheus
+        from ocitui.doctor.report import prometheus
 
         say(*prometheus(report).splitlines())
 

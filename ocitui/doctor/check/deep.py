@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -110,8 +109,7 @@ def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
 _LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
     sha256 that it was seen not to have, ``error`` what the system said of reading it."""
 

@@ -27,16 +27,7 @@ from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFil
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..catalogue import CATALOGUE
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
-from .cache_checks import (
-    check_host,
-    check_own,
-    collisions,
-    inferred_formats,
-    odd,
-    oddities,
-    orphans,
-    strangers,
-)
+from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,

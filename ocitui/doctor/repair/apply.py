@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
@@ -27,7 +28,7 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import Copy, Hearer, OtherFormats, WantedFile, good_packed
+from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
 
@@ -41,8 +42,7 @@ Brought = dict[str, tuple[Path, str]]
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Fetcher:
+class Fetcher(msgspec.Struct, frozen=True):
     """Brings files for the cache in ``directory`` into ``folder``."""
 
     directory: Path
@@ -102,10 +102,10 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str
     another format of the image holds."""
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
-    refused: list[str] = []
-    good = good_packed(output, wanted, Copy(fetch.origin, 0), Hearer(refused.append), stop)
+    told = Restorer()
+    good = good_packed(output, wanted, Copy(fetch.origin, 0), told, stop)
     if good is None:
-        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
+        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(told.notes)}")
     return good.sha256
 
 
@@ -147,8 +147,7 @@ def _checked(fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> Iterator[Cal
         raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
 
 
-@dataclass(frozen=True, slots=True)
-class Repaired:
+class Repaired(msgspec.Struct, frozen=True):
     """``report`` is the second check, ``remaining`` its findings that are not only worth knowing."""
 
     transactions: tuple[Transaction, ...]

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
+
+import msgspec
 
 from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
 from ocitui.cache.files import (
@@ -47,8 +49,7 @@ from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
 
 
-@dataclass(slots=True)
-class OtherFormats:
+class OtherFormats(msgspec.Struct):
     """The packed files that a cache has of an image, but that of ``format``; ``ledger`` is the cache's."""
 
     directory: Path
@@ -112,14 +113,6 @@ class Copy:
         return StepChange(fetch=(Fetch(wanted.name, there, *fetch),))
 
 
-class Hearer(NamedTuple):
-    """Who is told, from any thread: ``refuse`` what was found in a copy's place and is not good, and why; ``progress``
-    how much of a copy was read."""
-
-    refuse: Callable[[str], object]
-    progress: ProgressCall = lambda now: None
-
-
 class Copies(Protocol):
     """One place where copies may be."""
 
@@ -127,30 +120,28 @@ class Copies(Protocol):
     def label(self) -> str:
         """The place in words, as in "not found in LABEL"."""
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is
-        written.
+        written. ``told`` may hear of it from any thread.
 
         Raises CacheError where the place cannot be looked at."""
 
 
-@dataclass(slots=True)
-class Restorer:
+class Restorer(msgspec.Struct):
     """The places in the order in which they are asked; ``notes`` are what could not be looked at, and the copies that
     were refused, each with the reason."""
 
-    places: Sequence[Copies]
-    notes: list[str] = field(default_factory=list)
+    places: Sequence[Copies] = ()
+    notes: list[str] = []
     progress: ProgressCall = lambda now: None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         """The first good copy. Never raises for what a place holds."""
-        told = Hearer(self._note, self.progress)
         for place in self.places:
             try:
-                copy = await place.find(wanted, told)
+                copy = await place.find(wanted, self)
             except CacheError as error:
-                self._note(f"{place.label}: {error.message}")
+                self.note(f"{place.label}: {error.message}")
                 continue
             if copy is not None:
                 return copy
@@ -162,7 +153,8 @@ class Restorer:
         *first, last = [place.label for place in self.places] or ["no place"]
         return f"{', '.join(first)} or {last}" if first else last
 
-    def _note(self, note: str) -> None:
+    def note(self, note: str) -> None:
+        """What was found in a place and is not good, and why."""
         if note not in self.notes:
             self.notes.append(note)
 
@@ -179,12 +171,12 @@ class DeviceCopies:
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if wanted.name not in self._users:
             return None
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
         for use in self._users.get(wanted.name, ()):
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
                 continue
@@ -205,7 +197,7 @@ class TrashCopies:
         self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if self._names is None:
             self._names = {}  # It is listed once, though it may fail.
             self._names = await asyncio.to_thread(self._listed)
@@ -214,7 +206,7 @@ class TrashCopies:
         # A thread for each of 100,000 files that nobody trashed would take minutes.
         return await in_thread(lambda stop: self._find(wanted, names, told, stop)) if names else None
 
-    def _find(self, wanted: WantedFile, names: list[str], told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, names: list[str], told: Restorer, stop: Stop) -> Copy | None:
         for name in names:
             path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
@@ -232,7 +224,7 @@ class TrashCopies:
             names.setdefault(file.name, []).append(file.trash)
         return names
 
-    def _packed(self, path: Path, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _packed(self, path: Path, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return None
@@ -249,7 +241,7 @@ class SiblingCopies:
         self._snapshot = snapshot
         self._by_size: dict[int, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
         if self._by_size is None:
@@ -277,18 +269,18 @@ def read_document(path: Path | str) -> bytes:
     return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
 
 
-def right_document(path: Path, digest: str, told: Hearer | None = None) -> bytes | None:
+def right_document(path: Path, digest: str, told: Restorer | None = None) -> bytes | None:
     """The bytes of a document that has this digest; None where it has not, of which ``told`` hears, or is not there."""
     with suppress(OSError):
         raw = read_document(path)
         if has_digest(raw, digest):
             return raw
         if told is not None:
-            told.refuse(f"{path} is refused: its bytes have not the digest {digest}")
+            told.note(f"{path} is refused: its bytes have not the digest {digest}")
     return None
 
 
-def document_at(path: Path, wanted: WantedFile, where: str, told: Hearer | None = None) -> Copy | None:
+def document_at(path: Path, wanted: WantedFile, where: str, told: Restorer | None = None) -> Copy | None:
     """A document that is wanted, where it is the right one."""
     raw = right_document(path, wanted.content, told)
     return None if raw is None else Copy(where, len(raw), data=raw)
@@ -299,7 +291,7 @@ class NotGoodError(Exception):
 
 
 def good_packed(
-    path: Path, wanted: WantedFile, offered: Copy, told: Hearer, stop: Stop, ledger: Ledger | None = None
+    path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
     """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused, or there
     is none.
@@ -313,12 +305,12 @@ def good_packed(
         return None
     except (NotGoodError, OSError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        told.refuse(f"{path} is refused: {reason}")
+        told.note(f"{path} is refused: {reason}")
         return None
 
 
 def _looked_through(
-    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None
+    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Restorer, stop: Stop, ledger: Ledger | None
 ) -> Copy:
     """Raises NotGoodError, OSError, AbandonedError."""
     found = os.fstat(opened.fileno())
@@ -384,17 +376,17 @@ class FilesCopies:
     def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
         self.label, self._files, self._ledger = text, files, ledger
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
         files = self._files(wanted.digest, wanted.format)
         if wanted.format is not None:
             return self._packed(files, wanted, told, stop)
         path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
         return document_at(path, wanted, self.label, told)
 
-    def _packed(self, files: PackedFiles, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _packed(self, files: PackedFiles, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
         # A file of that name is this image only where the manifest beside it has the digest.
         if right_document(files.manifest, wanted.digest) is None or files.format not in (None, wanted.format):
             return None
@@ -439,7 +431,7 @@ class LayerCopies:
         self._access = access
         self._images: dict[str, tuple[str, SourceImage | None]] = {}
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if not is_digest(wanted.digest):
             return None
         if wanted.digest not in self._images:
@@ -477,7 +469,7 @@ class RegistryCopies:
         self._access = access
         self._images: dict[str, SourceImage | None] = {}
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """Every registry is asked before the failure of one is raised."""
         failure: CacheError | None = None
         for origin in registry_origins(wanted):

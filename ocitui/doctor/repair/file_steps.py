@@ -7,8 +7,10 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
+
+import msgspec
 
 from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
@@ -100,8 +102,7 @@ _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 """What is no worse for being left where it is, while nothing better is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileMends:
+class FileMends(msgspec.Struct, frozen=True):
     """Mends for the files of one digest after the other. ``ledger`` is the cache's; ``drop``: entries may go whose
     files are gone or bad."""
 
@@ -276,8 +277,7 @@ Known = Mapping[tuple[str, str], Descriptor]
 """Descriptors with a name that the index once had, by digest and format."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
+class Adoption(msgspec.Struct, frozen=True):
     """``names`` are what the operator gives, by digest; ``known`` descriptors are taken where ``take_known``."""
 
     snapshot: Snapshot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ocitui.cache import (
     Change,
@@ -21,8 +21,7 @@ from ocitui.cache import (
 from ocitui.cache.files import known_format
 
 
-@dataclass(frozen=True, slots=True)
-class PointPlan:
+class PointPlan(msgspec.Struct, frozen=True):
     """``entry`` stands at ``position`` now and goes to the end; ``winner`` is what the name stands for until then.
     ``trouble`` is why the daemon would not have the image all the same, empty where it would."""
 

@@ -77,8 +77,7 @@ class Fate(StrEnum):
     REMOVED = "is removed"
 
 
-@dataclass(frozen=True, slots=True)
-class StepFile:
+class StepFile(msgspec.Struct, frozen=True):
     """A file that a step touches; ``size`` in bytes is that of what goes, or of what comes where nothing goes."""
 
     name: str
@@ -94,8 +93,7 @@ class FetchKind(StrEnum):
     IMPORT = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """A packed file that is brought into the staging folder before it is placed under ``name``.
 
     ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
@@ -115,8 +113,7 @@ class Fetch:
 Annotations = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WholeIndex:
+class WholeIndex(msgspec.Struct, frozen=True):
     """The index that there is once entries have come back: what stands at each position of it, with the position that
     this has now (None: it comes in)."""
 
@@ -147,8 +144,7 @@ class StepChange:
         return bool(self.remove or self.annotate or self.insert or self.replacement or self.whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """A finding that will be there afterwards: why, and what would mend it."""
 
     finding: Finding
@@ -219,12 +215,11 @@ DONE_AGAIN = (
 )
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """Steps have no number yet; ``left`` has each finding once, as it was left first."""
 
-    steps: list[RepairStep] = field(default_factory=list)
-    left: dict[Finding, Left] = field(default_factory=dict)
+    steps: list[RepairStep] = []
+    left: dict[Finding, Left] = {}
 
     def leave(self, findings: Iterable[Finding], why: str, would: str = "") -> None:
         """They stay: why, and what would mend them."""

@@ -7,7 +7,6 @@ and the daemon never looks at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -42,16 +41,14 @@ _TITLE = "org.opencontainers.image.title"
 _HINTS = (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, _TITLE)
 
 
-@dataclass(frozen=True, slots=True)
-class NameHint:
+class NameHint(msgspec.Struct, frozen=True):
     """What the image may have been called; ``source`` is where that stands."""
 
     text: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What the documents of an entry tell. ``descriptor`` is the one that the daemon would have written, without a
     name; None where they do not tell."""
 

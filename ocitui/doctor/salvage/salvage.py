@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -123,8 +122,7 @@ _SHARE = 0.3
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
-@dataclass(frozen=True, slots=True)
-class Utf16Text:
+class Utf16Text(msgspec.Struct, frozen=True):
     """A part of the broken bytes that holds UTF-16: ``data`` is the same text in UTF-8, a lone surrogate as itself."""
 
     data: bytes
@@ -210,8 +208,7 @@ def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
     return Salvage(len(data), tuple(items), tuple(gaps))
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(msgspec.Struct):
     """What was found in a text, and the parts of it that are left."""
 
     items: list[Salvaged]

@@ -64,8 +64,7 @@ def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
     return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
 
 
-@dataclass(frozen=True, slots=True)
-class ToldFact:
+class ToldFact(msgspec.Struct, frozen=True):
     """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
     out."""
 
@@ -138,50 +137,35 @@ class JoinedEntry:
         return ("name",) if self.name is None and self.left is None else ()
 
 
-def join(
-    salvaged: Salvage | Sequence[Descriptor],
-    backup: Sequence[Descriptor],
-    files: Iterable[FoundEntry],
-    names: Mapping[FileKey, ImageName] | None = None,
-    expected: ExpectedEntries | None = None,
-) -> JoinedEntries:
-    """Join the sources, in the order of the new index.
-
-    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
-    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
-    of the backup.
-    """
-    names, expected = names or {}, expected or ExpectedEntries(tuple(backup))
-    removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in names}
-    there = {found.key: found for found in files}
-    if isinstance(salvaged, Salvage):
-        # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
-        left = [
-            one
-            for one in _once(salvaged.descriptors)
-            if not removed or one.identity not in removed or (one.digest, one.format) in there
-        ]
-        return JoinedEntries(left, backup, there, names, replace(expected, removed=removed), _hints_of(salvaged))
-    return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
-
-
 class JoinedEntries:
     """The entries in the order of the new index, those that no descriptor can be made for included.
 
-    There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without.
+    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
+    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
+    of the backup. There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is
+    told without.
     """
 
     def __init__(
         self,
-        left: Sequence[Descriptor] = (),
+        salvaged: Salvage | Sequence[Descriptor] = (),
         backup: Sequence[Descriptor] = (),
-        files: Mapping[FileKey, FoundEntry] | None = None,
-        given: Mapping[FileKey, ImageName] | None = None,
+        files: Iterable[FoundEntry] = (),
+        names: Mapping[FileKey, ImageName] | None = None,
         expected: ExpectedEntries | None = None,
-        hints: Mapping[str, Sequence[NameHint]] | None = None,
     ) -> None:
-        expected = expected or ExpectedEntries()
-        self._files, self._given, self._hints = files or {}, given or {}, hints or {}
+        expected = expected or ExpectedEntries(tuple(backup))
+        self._given, self._files = names or {}, {found.key: found for found in files}
+        removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in self._given}
+        left, self._hints = salvaged, dict[str, list[NameHint]]()
+        if isinstance(left, Salvage):
+            self._hints = _hints_of(left)
+            # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
+            left = [
+                one
+                for one in _once(left.descriptors)
+                if not removed or one.identity not in removed or (one.digest, one.format) in self._files
+            ]
         self._noted = expected.noted
         self._index = dict(zip(entry_keys(left), left, strict=True))
         self._expected = dict(zip(entry_keys(expected.descriptors), expected.descriptors, strict=True))
@@ -204,7 +188,7 @@ class JoinedEntries:
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
         left_out = (
             self._left_out(identity, by)
-            for identity, by in expected.removed.items()
+            for identity, by in removed.items()
             if (key := (identity[0], identity[1] or "")) not in named and key not in self._files
         )
         self._others = [*map(self._nameless, nameless), *left_out]
@@ -422,7 +406,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
     files = _told_by_files(snapshot, named, history.kept, names, expected)
-    return join(left, backup, files, _by_key(files, given) if given else {}, expected)
+    return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected)
 
 
 def _told_by_files(
