@@ -291,19 +291,12 @@ def entry_text(finding: Finding) -> str:
     return finding.file or (f"entry {finding.position + 1}" if finding.position is not None else "the cache")
 
 
-def file_text(finding: Finding) -> str:
-    """The file of a finding, in a few words; empty where the entry's text says it already."""
-    if not finding.file or finding.file == entry_text(finding):
-        return ""
-    return _FILES[finding.kind] if finding.kind and is_of_entry(finding) else finding.file
-
-
 def seen_text(finding: Finding) -> str:
     """What was seen, with the file it was seen at, and when, if that was before."""
-    file = file_text(finding)
+    kind, file, seen = finding.kind, finding.file, finding.seen
     # What is said of a file mostly names it already.
-    named = not file or (finding.kind is not None and str(finding.kind) in finding.seen)
-    seen = finding.seen if named else f"{file}: {finding.seen}"
+    if file and file != entry_text(finding) and (kind is None or kind not in seen):
+        seen = f"{_FILES[kind] if kind and is_of_entry(finding) else file}: {seen}"
     return seen if finding.found is None else f"{seen}; {found_text(finding.found)}"
 
 

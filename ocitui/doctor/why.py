@@ -36,6 +36,7 @@ from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
 from ocitui.cache.names import NamedEntry, find_entry, stem_of
 from ocitui.text import timestamp
 
+from .catalogue import MISSES
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
@@ -160,7 +161,6 @@ class _FileLinks:
 
 
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
-_MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
 _ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
 _MOST_NAMES = 5
@@ -371,7 +371,7 @@ class _Asking:
             return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
         if found is not None and found.hit:
             return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
-        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, _MISS)
+        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, MISSES)
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
         outcome = self._verdict.outcome

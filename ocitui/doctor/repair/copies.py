@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -420,59 +421,28 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesCopies(text, lambda *_: files)
-    return LayerCopies(text, access)
+    return LayerCopies(text, partial(_origins_in, text, access), access, text)
 
 
 class LayerCopies:
-    """A layout or an archive: its images, read when one is first asked for."""
+    """Images with their layers, each read when it is first asked for. ``origins`` tells the sources that may hold that
+    of a file; a copy comes from ``where``, as an operator calls it (empty: from the origin)."""
 
-    def __init__(self, text: str, access: SourceOptions) -> None:
-        self.label = text
-        self._access = access
-        self._images: dict[str, tuple[str, SourceImage | None]] = {}
-
-    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
-        if not is_digest(wanted.digest):
-            return None
-        if wanted.digest not in self._images:
-            self._images[wanted.digest] = await self._image(wanted.digest)
-        origin, image = self._images[wanted.digest]
-        return copy_of(image, wanted, self.label, origin) if image is not None else None
-
-    async def _image(self, digest: str) -> tuple[str, SourceImage | None]:
-        for origin in await self._origins(digest):
-            image = await resolved(origin, digest, self._access)
-            if image is not None:
-                return origin, image
-        return "", None
-
-    async def _origins(self, digest: str) -> list[str]:
-        found = await asyncio.to_thread(recognise, self.label)
-        path = found.path.absolute()
-        source = await open_source(self.label, self._access)
-        try:
-            kind = source.kind
-            listed = (await source.listing()).images if kind is SourceKind.DOCKER_ARCHIVE else ()
-        finally:
-            await source.close()
-        if kind is not SourceKind.DOCKER_ARCHIVE:
-            return [f"{kind}:{path}@{digest}"]
-        return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == digest]
-
-
-class RegistryCopies:
-    """The registry of an entry's name, which is asked for the digest and for nothing else."""
-
-    label = "the registry of its name"
-
-    def __init__(self, access: SourceOptions) -> None:
-        self._access = access
+    def __init__(
+        self, label: str, origins: Callable[[WantedFile], Awaitable[list[str]]], access: SourceOptions, where: str = ""
+    ) -> None:
+        self.label, self._find_origins, self._access, self._where = label, origins, access, where
+        self._origins: dict[str, list[str]] = {}
         self._images: dict[str, SourceImage | None] = {}
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
-        """Every registry is asked before the failure of one is raised."""
+        """Every origin is asked before the failure of one is raised."""
+        if not is_digest(wanted.digest):
+            return None
+        if wanted.digest not in self._origins:
+            self._origins[wanted.digest] = await self._find_origins(wanted)
         failure: CacheError | None = None
-        for origin in registry_origins(wanted):
+        for origin in self._origins[wanted.digest]:
             try:
                 if origin not in self._images:
                     self._images[origin] = await resolved(origin, wanted.digest, self._access)
@@ -480,19 +450,38 @@ class RegistryCopies:
                 failure = error
                 continue
             image = self._images[origin]
-            if image is not None and (copy := copy_of(image, wanted, origin, origin)) is not None:
+            if image is not None and (copy := copy_of(image, wanted, self._where or origin, origin)) is not None:
                 return copy
         if failure is not None:
             raise failure
         return None
 
 
-def registry_origins(wanted: WantedFile) -> list[str]:
+async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
+    """An image of a layout or an archive by its digest; where that names none in it, by its place."""
+    path = (await asyncio.to_thread(recognise, text)).path.absolute()
+    source = await open_source(text, access)
+    try:
+        kind = source.kind
+        listed = (await source.listing()).images if kind is SourceKind.DOCKER_ARCHIVE else ()
+    finally:
+        await source.close()
+    if kind is not SourceKind.DOCKER_ARCHIVE:
+        return [f"{kind}:{path}@{wanted.digest}"]
+    return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
+
+
+def registry_copies(access: SourceOptions) -> LayerCopies:
+    """What the registries of an entry's names have by its digest; they are asked for nothing else."""
+    return LayerCopies("the registry of its name", _registry_origins, access)
+
+
+async def _registry_origins(wanted: WantedFile) -> list[str]:
     """NAME@DIGEST for each name that the digest has in the index, without its tag."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
         with suppress(SourceError, InvalidNameError):
-            if descriptor.image_name and is_digest(wanted.digest):
+            if descriptor.image_name:
                 # Read by the distribution grammar: krata takes localhost:5000/foo for a name with a tag.
                 reference = Reference.parse(str(ImageName.parse(descriptor.image_name)))
                 origins[f"docker://{reference.domain}/{reference.path}@{wanted.digest}"] = None

@@ -32,7 +32,7 @@ from ocitui.cache.packed_file import check_packed
 from ocitui.importing.sources.images import describe_image
 from ocitui.text import short_digest
 
-from ..catalogue import CATALOGUE
+from ..catalogue import CATALOGUE, MISSES, NOTHING
 from ..check.deep import program_of
 from ..check.entry_checks import has_digest
 from ..check.index_checks import Where, emptied
@@ -41,11 +41,7 @@ from .copies import Copy, OtherFormats, Restorer, WantedFile, read_document, rig
 from .index_steps import name_annotations
 from .steps import (
     HIT,
-    MEND_INDEX_FIRST,
-    MISS,
-    NOTHING,
     REVERSIBLE,
-    UNLOADED,
     Fate,
     Left,
     Outcome,
@@ -91,7 +87,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
         findings,
         files,
-        then=MISS,
+        then=MISSES,
         loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
         change=replace(change, remove=positions),
@@ -245,7 +241,7 @@ class FileMends(msgspec.Struct, frozen=True):
                 f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
                 findings,
                 files,
-                then=MISS,
+                then=MISSES,
                 used_by=self.holders.get(wanted.name, ()),
                 leaves=(Left(missing, why, would),),
                 change=change,
@@ -350,7 +346,7 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
     outcome = Outcome()
     orphans = [finding for finding in findings if finding.code in _ORPHANS]
     if snapshot.replaced:
-        outcome.leave(orphans, UNLOADED, MEND_INDEX_FIRST)
+        outcome.leave_for_now(orphans)
         return outcome
     going: dict[str, list[Finding]] = {}
     for finding in orphans:

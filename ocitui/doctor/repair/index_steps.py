@@ -32,8 +32,6 @@ from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import IndexSource, JoinedEntries
 from .steps import (
-    MEND_INDEX_FIRST,
-    UNLOADED,
     Annotations,
     Fate,
     Left,
@@ -178,7 +176,7 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
     """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest."""
     outcome = Outcome()
     if snapshot.replaced:
-        outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
+        outcome.leave_for_now(findings)
         return outcome
     count, name_it = len(snapshot.descriptors), f"give it one: {Way.NAME}"
     for finding in findings:

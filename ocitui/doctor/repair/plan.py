@@ -45,7 +45,7 @@ from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
-from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
+from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named, registry_copies
 from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
 from .steps import (
     DONE_AGAIN,
@@ -221,7 +221,7 @@ def _places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Co
     """Where copies are looked for, in order. Raises SourceError for a source that is none."""
     places: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
     places += [copies_named(text, options.access) for text in options.sources]
-    return [*places, RegistryCopies(options.access)] if options.registry else places
+    return [*places, registry_copies(options.access)] if options.registry else places
 
 
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:

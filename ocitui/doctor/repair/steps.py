@@ -207,8 +207,6 @@ class RepairOptions:
 
 
 HIT = "a hit, as far as this file goes"
-MISS = "a miss: a launch or a pull by name pulls it again, but a stored zone, which is made anew by digest alone, fails"
-NOTHING = "nothing: it never saw this"
 REVERSIBLE = "undo brings it back"
 DONE_AGAIN = (
     "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
@@ -227,15 +225,16 @@ class Outcome(msgspec.Struct):
             if finding not in self.left:
                 self.left[finding] = Left(finding, why, would)
 
+    def leave_for_now(self, findings: Iterable[Finding]) -> None:
+        """They stay until index.json is replaced."""
+        why = "the daemon would not load index.json as it is"
+        self.leave(findings, why, "mend index.json first, then make a new plan")
+
     def __iadd__(self, other: Outcome) -> Outcome:
         self.steps += other.steps
         for finding, left in other.left.items():
             self.left.setdefault(finding, left)
         return self
-
-
-UNLOADED = "the daemon would not load index.json as it is"
-MEND_INDEX_FIRST = "mend index.json first, then make a new plan"
 
 
 @dataclass(frozen=True)

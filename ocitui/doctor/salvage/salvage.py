@@ -123,11 +123,11 @@ _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class Utf16Text(msgspec.Struct, frozen=True):
-    """A part of the broken bytes that holds UTF-16: ``data`` is the same text in UTF-8, a lone surrogate as itself."""
+    """A part of the broken bytes that holds UTF-16 from ``start`` on: ``data`` is the same text in UTF-8, a lone
+    surrogate as itself."""
 
     data: bytes
-    encoding: str
-    _start: int
+    start: int
 
     @classmethod
     def find(cls, data: bytes, start: int, end: int) -> Utf16Text | None:
@@ -146,12 +146,12 @@ class Utf16Text(msgspec.Struct, frozen=True):
             encoding = "utf-16-le"
         end -= (end - start) % 2
         text = data[start:end].decode(encoding, "surrogatepass")
-        return cls(text.encode("utf-8", "surrogatepass"), encoding, start)
+        return cls(text.encode("utf-8", "surrogatepass"), start)
 
     def originals(self, offsets: Iterable[int]) -> dict[int, int]:
         """Where in the broken bytes the characters at these offsets of ``data`` stand."""
         places: dict[int, int] = {}
-        seen, place = 0, self._start
+        seen, place = 0, self.start
         for offset in sorted(offsets):
             text = self.data[seen:offset].decode("utf-8", "surrogatepass")
             place += 2 * (len(text) + sum(character > "\uffff" for character in text))
