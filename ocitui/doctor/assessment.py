@@ -19,17 +19,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    CacheError,
-    ImageIndex,
-    IndexOutcome,
-    PackedFormat,
-    Transaction,
-    Verdict,
-    examine_index,
-)
+from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
 from ocitui.cache.backups import Backup, list_backups, read_backup
+from ocitui.cache.errors import CacheDirectoryError, CacheError
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing

@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    Descriptor,
-    DocumentError,
-    ImageIndex,
-    ImageName,
-    IndexOutcome,
-    InvalidNameError,
-    Transaction,
-    Verdict,
-)
+from ocitui.cache import Descriptor, ImageIndex, ImageName, IndexOutcome, Transaction, Verdict
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
+from ocitui.cache.errors import CacheDirectoryError, DocumentError, InvalidNameError
 from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently

@@ -9,29 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ocitui.cache import (
-    CacheError,
-    Change,
-    ConflictError,
-    Descriptor,
-    ImageIndex,
-    IndexEdit,
-    IndexReplacement,
-    IndexSeen,
-    Insert,
-    PackerCache,
-    Place,
-    Remove,
-    TransactionKind,
-    TransactionState,
-    list_backups,
-    new_index,
-    read_backup,
-    see,
-)
+from ocitui.cache import CacheError, ConflictError, Descriptor, ImageIndex, PackerCache, list_backups, read_backup
+from ocitui.cache.changes import Change, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, new_index, see
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.records import Identity
+from ocitui.cache.records import Identity, TransactionKind, TransactionState
 from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
 from ocitui.host.loop_devices import users_of
 from ocitui.importing.sources.opening import SourceOptions

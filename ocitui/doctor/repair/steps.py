@@ -11,19 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import (
-    ChangeMode,
-    Descriptor,
-    Discard,
-    ImageIndex,
-    IndexReplacement,
-    IndexSeen,
-    Insert,
-    PackedFormat,
-    Place,
-    Seen,
-    see_index,
-)
+from ocitui.cache import ChangeMode, Descriptor, ImageIndex, PackedFormat
+from ocitui.cache.changes import Discard, IndexReplacement, IndexSeen, Insert, Place, Seen, see_index
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.index_file import look
 from ocitui.cache.listing import Listing

@@ -13,18 +13,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_PACKED_FORMAT,
-    ANNOTATION_REFERENCE,
-    CacheError,
-    Descriptor,
-    Document,
-    ImageConfiguration,
-    ImageManifest,
-    ImageName,
-    PackedFormat,
-)
+from ocitui.cache import CacheError, Document, ImageConfiguration, ImageManifest, ImageName, PackedFormat
+from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
 from ocitui.importing.sources.images import describe, describe_image, manifest_type

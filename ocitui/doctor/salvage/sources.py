@@ -28,16 +28,8 @@ from itertools import chain
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
-    CacheError,
-    Descriptor,
-    EntryKey,
-    ImageName,
-    InvalidNameError,
-    Transaction,
-)
-from ocitui.cache.index import entry_keys
+from ocitui.cache import ANNOTATION_IMAGE_NAME, CacheError, Descriptor, ImageName, InvalidNameError, Transaction
+from ocitui.cache.index import EntryKey, entry_keys
 from ocitui.cache.records import Identity
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
