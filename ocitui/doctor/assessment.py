@@ -34,7 +34,7 @@ from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
 from .check.history import known_history
-from .check.index_checks import History, shrunk
+from .check.index_checks import History
 
 if TYPE_CHECKING:
     from .check.judge import Judge
@@ -133,7 +133,7 @@ def gather(
         transactions,
         listing.complete,
         None if room is None else room[1],
-        history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
+        history.copy if history.gone_from(seen.index or ImageIndex.empty()) else None,
         _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
@@ -185,7 +185,7 @@ def _gone_at_start(
             break
     with suppress(CacheError):
         before, after = (examine_index(read_backup(directory, copy))[1] if copy else None for copy in (held, until))
-        if before is not None and after is not None and shrunk(after, History(before.descriptors, between)):
+        if before is not None and after is not None and History(before.descriptors, between).gone_from(after):
             return fullest
     return None
 

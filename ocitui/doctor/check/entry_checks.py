@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name, read_bounded
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
 from ocitui.cache.packed_file import SOUND, check_packed_file
 
@@ -130,6 +131,11 @@ def has_digest(data: bytes, digest: str) -> bool | None:
     return None if hashing is None else hashing(data).hexdigest() == hexadecimal.lower()
 
 
+def read_document(path: Path | str) -> bytes:
+    """A small regular file's bytes, never through a link. Raises OSError."""
+    return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
+
+
 def _unparsable(error: DocumentError, matches: bool | None) -> str:
     content = "" if matches is None else f"; its content is {'' if matches else 'not '}what its digest says"
     return f"the daemon's types refuse it: {error.placed}{content}"
@@ -208,10 +214,11 @@ class PackedFile(NamedTuple):
 
 
 class DigestCheck(NamedTuple):
-    """What is wrong with the files of a digest, into which of its packed files was looked, and why not into others."""
+    """What is wrong with the files of a digest, how far was looked, a bit for each place of the listing, and of which
+    packed files that does not tell whether they are whole."""
 
     findings: tuple[Finding, ...]
-    looked_into: tuple[PackedFormat, ...]
+    looked: int
     unchecked: tuple[tuple[str, str], ...]
 
 
@@ -282,7 +289,7 @@ def check_digest(
     """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
     documents = DocumentChecks(files, listing, digest, carriers)
     findings, missing = list(documents.findings), documents.missing
-    looked, unchecked = list[PackedFormat](), list[tuple[str, str]]()
+    looked, unchecked = DOCUMENTS_LOOKED, list[tuple[str, str]]()
     there = lonely = 0
     for format_, (_, descriptor) in first_of_formats(carriers):
         name, at = f"{digest}.{format_}", where(descriptor)
@@ -303,10 +310,10 @@ def check_digest(
             look = look_at_header(files, name, format_, at)
             findings += look.findings
             unchecked += [(name, look.unchecked)] if look.unchecked else []
-            looked += [format_] if look.read and not look.unchecked else []
+            looked |= 1 << PLACES[format_] if look.read and not look.unchecked else 0
     if not lonely or there:
         findings += missing
-    return DigestCheck(tuple(findings), tuple(looked), tuple(unchecked))
+    return DigestCheck(tuple(findings), looked, tuple(unchecked))
 
 
 def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:

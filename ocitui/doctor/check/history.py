@@ -15,7 +15,7 @@ from ocitui.cache.listing import CacheFiles
 from ocitui.cache.own_folder import open_journal
 from ocitui.cache.undoing import Overwritten, find_overwritten, taken_back
 
-from .index_checks import NO_HISTORY, History, read_index, shrunk
+from .index_checks import NO_HISTORY, History, read_index
 
 Repairs = list[list[Transaction]]
 
@@ -34,7 +34,7 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     with suppress(CacheError):
         overwritten = find_overwritten(directory, index)
     known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
-    return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
+    return next((one for one in known if one.gone_from(index)), History(overwritten=overwritten, late=late))
 
 
 def _late(directory: Path, undone: Repairs) -> dict[str, History]:

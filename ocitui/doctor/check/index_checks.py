@@ -48,6 +48,34 @@ class History(msgspec.Struct, frozen=True):
         """When the backup was made, in seconds since the epoch; 0 where there is none."""
         return self.copy.kept if self.copy is not None else 0.0
 
+    @property
+    def came_back(self) -> dict[str, frozenset[str]]:
+        """The formats, by digest, of the entries that were deleted and are in the index again."""
+        found: dict[str, frozenset[str]] = {}
+        for one in (one for lost in self.overwritten for one in lost.returned):
+            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
+        return found
+
+    def gone_from(self, today: ImageIndex) -> list[Descriptor]:
+        """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
+        where all of them are explained as edits of ours that were undone."""
+        if not self.backup:
+            return []
+        there = set(zip(today.digests, today.formats, strict=True))
+        for transaction in self.since:
+            there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
+        gone = [descriptor for descriptor in self.backup if descriptor.key not in there]
+        return gone if gone and {descriptor.key for descriptor in gone} - self._undone else []
+
+    @property
+    def _undone(self) -> set[Key]:
+        """The entries that an edit of ours put in, and that are gone with it."""
+        return {one.key for lost in self.overwritten for one in lost.missing}
+
+    def explained(self, today: ImageIndex) -> set[Key]:
+        """The entries that are gone by a finding of their own, so that their files are no orphans."""
+        return self._undone | {one.key for one in self.gone_from(today)}
+
 
 NO_HISTORY = History()
 
@@ -180,10 +208,10 @@ def _kind_findings(reading: IndexReading) -> list[Finding]:
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
     assert reading.index is not None
-    gone = shrunk(reading.index, history)
+    gone = history.gone_from(reading.index)
     findings = [overwritten_finding(lost) for lost in told_alone(reading.index, history, gone, complete)]
     for file, late in history.late.items():
-        if missing := shrunk(reading.index, late):
+        if missing := late.gone_from(reading.index):
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
             seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
@@ -226,36 +254,6 @@ def overwritten_finding(lost: Overwritten) -> Finding:
         return fault.finding(seen, file=INDEX_NAME)
     (one,) = entries
     return fault.finding(seen, digest=one.digest, format=one.format or "", name=one.image_name or "", file=INDEX_NAME)
-
-
-def explained_keys(today: ImageIndex, history: History) -> list[Key]:
-    """The entries that are gone by a finding of their own, so that their files are no orphans."""
-    return [
-        *(one.key for one in shrunk(today, history)),
-        *(one.key for lost in history.overwritten for one in lost.missing),
-    ]
-
-
-def came_back(history: History) -> dict[str, frozenset[str]]:
-    """The formats, by digest, of the entries that were deleted and are in the index again."""
-    found: dict[str, frozenset[str]] = {}
-    for lost in history.overwritten:
-        for one in lost.returned:
-            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
-    return found
-
-
-def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
-    """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
-    where all of them are explained as edits of ours that were undone."""
-    if not history.backup:
-        return []
-    there = set(zip(today.digests, today.formats, strict=True))
-    for transaction in history.since:
-        there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
-    gone = [descriptor for descriptor in history.backup if descriptor.key not in there]
-    explained = {one.key for lost in history.overwritten for one in lost.missing} if gone else set()
-    return gone if any(descriptor.key not in explained for descriptor in gone) else []
 
 
 class _Elements(msgspec.Struct):

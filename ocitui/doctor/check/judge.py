@@ -38,16 +38,7 @@ from .entry_checks import (
     first_of_formats,
     look_usually,
 )
-from .index_checks import (
-    NO_HISTORY,
-    DescriptorChecks,
-    History,
-    IndexReading,
-    came_back,
-    check_index,
-    explained_keys,
-    read_index,
-)
+from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, read_index
 from .remembered import Remembered
 
 _BATCH = 256
@@ -309,10 +300,7 @@ class Judge:
             return
         check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
         findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        looked = DOCUMENTS_LOOKED
-        for format_ in check.looked_into:
-            looked |= 1 << PLACES[format_]
-        self._looked[row] = looked
+        self._looked[row] = check.looked
         _keep(self._of_files, digest, findings)
         _keep(self._unchecked, digest, check.unchecked)
 
@@ -352,11 +340,11 @@ class Judge:
             self.history = None if history is NO_HISTORY else history
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
-            self._came_back = came_back(history)
+            self._came_back = history.came_back
             if self.named and reading.index is not None:
                 # Where the index does not tell, no file is an orphan.
                 keys = zip(reading.index.digests, reading.index.formats, strict=True)
-                found += orphans(listing, chain(keys, explained_keys(reading.index, history)))
+                found += orphans(listing, chain(keys, history.explained(reading.index)))
             index_file = listing.get(INDEX_NAME)
             found += [*odd(index_file, file=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)

@@ -15,15 +15,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
-from ocitui.cache.files import (
-    INDEX_NAME,
-    MOST_DOCUMENT_BYTES,
-    OWN_NAME,
-    config_name,
-    manifest_name,
-    packed_name,
-    read_bounded,
-)
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name, packed_name
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
@@ -45,7 +37,7 @@ from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough, incomplete, sound_trees
-from ..check.entry_checks import has_digest
+from ..check.entry_checks import has_digest, read_document
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
 
@@ -263,11 +255,6 @@ class SiblingCopies:
             if fact is not None and fact.regular:
                 names.setdefault(fact.size, []).append(name)
         return names
-
-
-def read_document(path: Path | str) -> bytes:
-    """A small regular file's bytes, never through a link. Raises OSError."""
-    return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
 
 
 def right_document(path: Path, digest: str, told: Restorer | None = None) -> bytes | None:

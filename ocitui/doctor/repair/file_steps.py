@@ -25,26 +25,15 @@ from ocitui.text import short_digest
 
 from ..catalogue import CATALOGUE, MISSES, NOTHING
 from ..check.deep import program_of
-from ..check.entry_checks import has_digest
+from ..check.entry_checks import has_digest, read_document
 from ..check.index_checks import Where, emptied
 from ..findings import Finding, Severity, Way
-from .copies import Copy, OtherFormats, Restorer, WantedFile, read_document, right_document
+from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .index_steps import name_annotations
-from .steps import (
-    HIT,
-    REVERSIBLE,
-    Fate,
-    Left,
-    Outcome,
-    RepairStep,
-    Snapshot,
-    StepChange,
-    StepFile,
-    StepKind,
-    entry_of,
-)
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
 
 T = TypeVar("T")
+_REVERSIBLE = "undo brings it back"
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Holders = Mapping[str, tuple[str, ...]]
 """The loop devices that hold packed files, by the file's name."""
@@ -79,7 +68,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         findings,
         files,
         then=MISSES,
-        loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
+        loses=f"the name {', '.join(gone)}; {_REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
         change=replace(change, remove=positions),
     )
@@ -188,7 +177,7 @@ class FileMends(msgspec.Struct, frozen=True):
             findings,
             (StepFile(wanted.name, Fate.REPLACED if there else Fate.PLACED, there.size if there else copy.size),),
             copy.size,
-            then=HIT,
+            then="a hit, as far as this file goes",
             source=copy.where,
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
@@ -409,7 +398,7 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
         f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash",
         tuple(findings),
         files,
-        then=f"{NOTHING}; {REVERSIBLE}",
+        then=f"{NOTHING}; {_REVERSIBLE}",
         change=change,
     )
 

@@ -21,19 +21,7 @@ from ..check.entry_checks import check_digest
 from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import IndexSource, JoinedEntries
-from .steps import (
-    Annotations,
-    Fate,
-    Left,
-    Outcome,
-    RepairStep,
-    Snapshot,
-    StepChange,
-    StepFile,
-    StepKind,
-    WholeIndex,
-    entry_of,
-)
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, WholeIndex, entry_of
 
 REPLACED = frozenset(
     {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
@@ -235,7 +223,7 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
     )
 
 
-def name_annotations(name: ImageName) -> Annotations:
+def name_annotations(name: ImageName) -> tuple[tuple[str, str], ...]:
     """The annotations by which the daemon stores a name."""
     spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
     return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))

@@ -30,7 +30,6 @@ from . import file_steps, index_steps
 from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named, registry_copies
 from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
 from .steps import (
-    DONE_AGAIN,
     Fetch,
     Left,
     Outcome,
@@ -70,6 +69,11 @@ def _all(directory: Path) -> Iterator[Descriptor]:
                 yield from [one.descriptor for one in transaction.removed]
 
 
+_DONE_AGAIN = (
+    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
+)
+
+
 def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
     """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
     outcome, known = Outcome(), dict[str, Overwritten]()
@@ -95,10 +99,10 @@ def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwri
     title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
     if transaction.kind == TransactionKind.DELETE:
         step = file_steps.drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
-        return replace(step, kind=StepKind.REDO, title=title, then=DONE_AGAIN, loses="")
+        return replace(step, kind=StepKind.REDO, title=title, then=_DONE_AGAIN, loses="")
     edit = edit_again(snapshot.directory, index, lost)
     change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
-    return RepairStep(StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
+    return RepairStep(StepKind.REDO, title, (finding,), then=_DONE_AGAIN, change=change)
 
 
 def _what(lost: Overwritten) -> str:

@@ -99,9 +99,6 @@ class Fetch(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
-Annotations = tuple[tuple[str, str], ...]
-
-
 class WholeIndex(msgspec.Struct, frozen=True):
     """The index that there is once entries have come back: what stands at each position of it, with the position that
     this has now (None: it comes in)."""
@@ -119,7 +116,7 @@ class StepChange:
     """
 
     remove: tuple[int, ...] = ()
-    annotate: tuple[tuple[int, Annotations], ...] = ()
+    annotate: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] = ()
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
     whole: WholeIndex | None = field(default=None, repr=False, compare=False)
@@ -193,13 +190,6 @@ class RepairOptions:
     registry: bool = False
     even_if_futile: bool = False
     access: SourceOptions = field(default_factory=SourceOptions)
-
-
-HIT = "a hit, as far as this file goes"
-REVERSIBLE = "undo brings it back"
-DONE_AGAIN = (
-    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
-)
 
 
 class Outcome(msgspec.Struct):

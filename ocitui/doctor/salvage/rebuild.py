@@ -19,11 +19,10 @@ from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
 from ocitui.importing.sources.images import describe, describe_image, manifest_type
 
-from ..check.entry_checks import Described, has_digest
+from ..check.entry_checks import Described, has_digest, read_document
 from ..check.index_checks import IndexReading
 from ..check.judge import Judge
 from ..findings import Severity, seen_text
-from ..repair.copies import read_document
 
 T = TypeVar("T")
 _TITLE = "org.opencontainers.image.title"
