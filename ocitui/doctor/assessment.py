@@ -311,11 +311,8 @@ def _case(facts: TimelineFacts) -> Told:
         return _damaged(facts)
     if facts.fuller is not None or _is_emptied(facts):
         return _shrunk(facts)
-    return (
-        Case.IN_STEP,
-        Confidence.LIKELY,
-        [f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"],
-    )
+    nothing_more = f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"
+    return Case.IN_STEP, Confidence.LIKELY, [nothing_more]
 
 
 def _stopped(facts: TimelineFacts) -> Told:
@@ -421,11 +418,8 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
 
 
 def _memory_emptied(facts: TimelineFacts) -> Procedure:
-    commands = [
-        Command("systemctl stop kratad", "so that it writes its memory over the index no more"),
-        *_mended(facts, _START),
-    ]
-    return commands, [
+    stop = Command("systemctl stop kratad", "so that it writes its memory over the index no more")
+    return [stop, *_mended(facts, _START)], [
         "do not mend the index before kratad is stopped: its next store overwrites that",
         "do not pull or launch anything before: each store writes its memory over the index",
     ]

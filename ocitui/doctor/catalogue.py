@@ -129,5 +129,7 @@ CATALOGUE: dict[str, Fault] = {
     fault.code: fault for fault in (*_INDEX, *_DESCRIPTOR, *_FILES, *_DOCUMENTS, *_PACKED, *_LISTING, *_HOST)
 }
 """Every code there is."""
-FILE_FAULTS = frozenset(fault.code for fault in (*_FILES, *_DOCUMENTS, *_PACKED) if fault.severity is _HIGH)
+DOCUMENT_FAULTS = frozenset(fault.code for fault in _DOCUMENTS if fault.severity is _HIGH)
+"""The codes of what makes a document a bad one."""
+FILE_FAULTS = DOCUMENT_FAULTS | {fault.code for fault in (*_FILES, *_PACKED) if fault.severity is _HIGH}
 """The codes of what makes a file of an entry a bad one, so that there is something to mend."""

@@ -100,11 +100,8 @@ class Report:
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""
-        return [
-            finding
-            for finding in self.findings
-            if finding.severity.rank >= minimum.rank and (acknowledged or not finding.acknowledged)
-        ]
+        enough = (one for one in self.findings if one.severity.rank >= minimum.rank)
+        return [one for one in enough if acknowledged or not one.acknowledged]
 
     @property
     def worst(self) -> Severity | None:

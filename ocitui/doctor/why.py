@@ -24,7 +24,7 @@ from ocitui.cache.lookup import LATEST, Explanation, Reason, explain_recall, exp
 from ocitui.cache.names import ImageName, NamedEntry, PackedFormat, find_entry, stem_of
 from ocitui.text import timestamp
 
-from .catalogue import MISSES
+from .catalogue import DOCUMENT_FAULTS, MISSES
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
@@ -60,9 +60,6 @@ def ok_or_bad(ok: bool) -> LinkState:
 
 
 _OF_FILE = frozenset({"file-missing", "file-not-regular", "read-error", "wrong-mode", "packed-empty"})
-_OF_DOCUMENT = frozenset(
-    f"{kind}-{fault}" for kind in (FileKind.MANIFEST, FileKind.CONFIG) for fault in ("unparsable", "digest")
-) | {"manifest-is-index", "config-no-history"}
 _OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 
 
@@ -106,10 +103,10 @@ class _FileLinks:
         return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
 
     def _document(self, kind: FileKind) -> Link:
-        title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
+        title, found = f"{kind}'s content", self._found(kind, DOCUMENT_FAULTS | {"read-error", "wrong-mode"})
         if found is None:
             if has_digest(b"", self._digest) is None or (
-                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
+                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, DOCUMENT_FAULTS | _OF_FILE)
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
                 return Link(title, LinkState.UNKNOWN, text)

@@ -105,9 +105,8 @@ class DocumentChecks:
             self._say(code, _unparsable(error, matches), FileKind.CONFIG)
             return None
         if matches is False:
-            self._say(
-                "config-digest", f"its content is not that of {expected}, which the manifest names", FileKind.CONFIG
-            )
+            seen = f"its content is not that of {expected}, which the manifest names"
+            self._say("config-digest", seen, FileKind.CONFIG)
             return None
         return value
 

@@ -121,9 +121,8 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     """Read it, again for a second while it does not read. Raises CacheDirectoryError where the directory is gone."""
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
-        return IndexReading(
-            fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=look(files.directory)
-        )
+        verdict = Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}")
+        return IndexReading(fact, verdict, signature=look(files.directory))
     try:
         if fact is not None and fact.regular:
             with suppress(FileNotFoundError):
@@ -165,12 +164,10 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
 def _missing(complete: int, files: int, history: History) -> Finding:
     fault = CATALOGUE["index-missing"]
     if files or history.backup:
-        return fault.finding(
-            f"there is no index.json, beside {counted(complete, 'entry')} complete on disk", file=INDEX_NAME
-        )
-    return fault.finding(
-        "there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME, severity=Severity.INFO
-    )
+        seen = f"there is no index.json, beside {counted(complete, 'entry')} complete on disk"
+        return fault.finding(seen, file=INDEX_NAME)
+    seen = "there is no index.json, and nothing that it could hold: a new cache"
+    return fault.finding(seen, file=INDEX_NAME, severity=Severity.INFO)
 
 
 def _unreadable(reading: IndexReading) -> Finding:

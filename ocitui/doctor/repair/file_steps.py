@@ -244,9 +244,8 @@ def _would(wanted: WantedFile) -> str:
     registry = f", or {Way.REGISTRY} for {name} by its digest" if name else ""
     again = f"; import {name} again" if name else ""
     what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
-    return (
-        f"{Way.FROM} a layout, an archive or another cache that holds {what}{registry}{again}; or {Way.DROP} the entry"
-    )
+    sources = f"{Way.FROM} a layout, an archive or another cache that holds {what}"
+    return f"{sources}{registry}{again}; or {Way.DROP} the entry"
 
 
 Known = Mapping[tuple[str, str], Descriptor]
@@ -340,9 +339,8 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
             would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
             outcome.leave([finding], "adopting it or not is for you to say", would)
         else:
-            outcome.leave(
-                [finding], "removing it or not is for you to say", f"{Way.TRASH_ORPHANS} moves it to the trash"
-            )
+            would = f"{Way.TRASH_ORPHANS} moves it to the trash"
+            outcome.leave([finding], "removing it or not is for you to say", would)
     adopted = {finding.digest for step in outcome.steps for finding in step.findings}
     outcome.steps += [_trash(snapshot, digest, found, adopted) for digest, found in going.items()]
     return outcome
@@ -353,11 +351,8 @@ def once_emptied(left: Sequence[Left]) -> list[Left]:
     complete = sum(one.finding.code == "orphan-entry" for one in left)
     if not complete:
         return list(left)
-    others = [one for one in left if one.finding.code not in _ORPHANS]
-    return [
-        Left(emptied(complete), "the last entry leaves the index", "repair again: these files make entries then"),
-        *others,
-    ]
+    lost = Left(emptied(complete), "the last entry leaves the index", "repair again: these files make entries then")
+    return [lost, *(one for one in left if one.finding.code not in _ORPHANS)]
 
 
 def plan_rest(snapshot: Snapshot, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:
@@ -393,26 +388,16 @@ def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted
         with Folder.open(snapshot.directory) as root:
             names += discardable(root, snapshot.index, keys)[0]
     files, change = snapshot.trashing(names)
-    return RepairStep(
-        StepKind.TRASH_ORPHAN,
-        f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash",
-        tuple(findings),
-        files,
-        then=f"{NOTHING}; {_REVERSIBLE}",
-        change=change,
-    )
+    title = f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash"
+    then = f"{NOTHING}; {_REVERSIBLE}"
+    return RepairStep(StepKind.TRASH_ORPHAN, title, tuple(findings), files, then=then, change=change)
 
 
 def _clean_up(findings: tuple[Finding, ...]) -> RepairStep:
     """Any writer does this first, so there is nothing to change for it."""
     files = tuple(StepFile(finding.file, Fate.REMOVED, 0) for finding in findings if "leftover" in finding.code)
-    return RepairStep(
-        StepKind.CLEAN_UP,
-        "Finish or roll back what an interrupted writer left in ocitui's own folder",
-        findings,
-        files,
-        then=NOTHING,
-    )
+    title = "Finish or roll back what an interrupted writer left in ocitui's own folder"
+    return RepairStep(StepKind.CLEAN_UP, title, findings, files, then=NOTHING)
 
 
 def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allowed: bool) -> None:
@@ -420,23 +405,16 @@ def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allo
     old = stat.S_IMODE(fact.mode) if fact is not None else 0
     new = old | stat.S_IRUSR
     if fact is None or not fact.regular or old == new:
-        outcome.leave(
-            [finding], "its mode is not what keeps it from being read", "start ocitui as its owner or as root"
-        )
+        why, would = "its mode is not what keeps it from being read", "start ocitui as its owner or as root"
     elif finding.file == INDEX_NAME:
-        outcome.leave(
-            [finding], "the mode of index.json is the daemon's", f"chmod u+r {snapshot.directory / INDEX_NAME}"
-        )
+        why, would = "the mode of index.json is the daemon's", f"chmod u+r {snapshot.directory / INDEX_NAME}"
     elif not allowed:
-        outcome.leave([finding], "a mode is changed only when asked for", Way.CHANGE_MODES)
+        why, would = "a mode is changed only when asked for", Way.CHANGE_MODES
     else:
-        outcome.steps.append(
-            RepairStep(
-                StepKind.CHANGE_MODE,
-                f"Let the owner read {finding.file}: mode {old:04o} becomes {new:04o}",
-                (finding,),
-                (StepFile(finding.file, Fate.MODE, fact.size),),
-                then="as root it reads the file all the same",
-                change=StepChange(modes=(ChangeMode(finding.file, old, new),)),
-            )
-        )
+        title = f"Let the owner read {finding.file}: mode {old:04o} becomes {new:04o}"
+        files, change = (StepFile(finding.file, Fate.MODE, fact.size),), ChangeMode(finding.file, old, new)
+        then = "as root it reads the file all the same"
+        step = RepairStep(StepKind.CHANGE_MODE, title, (finding,), files, then=then, change=StepChange(modes=(change,)))
+        outcome.steps.append(step)
+        return
+    outcome.leave([finding], why, would)

@@ -51,6 +51,10 @@ class IndexSource(StrEnum):
     FILES = "files"
 
 
+_BY_WORTH = (IndexSource.JOURNAL, IndexSource.BACKUP, IndexSource.INDEX)
+"""Those that tell of an order, from what is taken last to what is taken first."""
+
+
 def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
     """The sources to put side by side: the journal only where an entry is told of by it."""
     return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
@@ -166,14 +170,9 @@ class JoinedEntries:
         # Of those that have a name: the keys in order, what is proposed, and where that is taken from.
         self._keys = merged(list(self._index), list(self._expected))
         self._descriptors = [self._index.get(key) or self._expected[key] for key in self._keys]
-        self._origins = [
-            IndexSource.INDEX
-            if key in self._index
-            else IndexSource.BACKUP
-            if key in self._backup
-            else IndexSource.JOURNAL
-            for key in self._keys
-        ]
+        by_source = zip(_BY_WORTH, (self._expected, self._backup, self._index), strict=True)
+        origins = {key: source for source, keys in by_source for key in keys}
+        self._origins = [origins[key] for key in self._keys]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
         self._single = len(named) == len(self._keys)
         nameless = [found for key, found in self._files.items() if key not in named]
