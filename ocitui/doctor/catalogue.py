@@ -6,6 +6,8 @@ check that knows better says so in its finding.
 
 from __future__ import annotations
 
+import msgspec
+
 from .findings import Answer, Fault, Severity
 
 WIPES = "it logs an error at its start and overwrites index.json with an empty index: every entry is lost"
@@ -133,3 +135,21 @@ DOCUMENT_FAULTS = frozenset(fault.code for fault in _DOCUMENTS if fault.severity
 """The codes of what makes a document a bad one."""
 FILE_FAULTS = DOCUMENT_FAULTS | {fault.code for fault in (*_FILES, *_PACKED) if fault.severity is _HIGH}
 """The codes of what makes a file of an entry a bad one, so that there is something to mend."""
+
+# Faults as they are met where more is known of them.
+_like = msgspec.structs.replace
+NEW_CACHE = _like(CATALOGUE["index-missing"], severity=_INFO)
+INDEX_UNREADABLE = Fault("read-error", _CRITICAL, _NO_START, REFUSES, "move it aside, then " + _REJOIN, _BACKUP_LACKS)
+INDEX_LINK = _like(CATALOGUE["index-not-a-file"], answer=_HIT, daemon="it follows the link")
+INDEX_DEAD_LINK = _like(INDEX_LINK, daemon="it follows the link, and writes an empty index where it leads")
+INDEX_PIPE = _like(INDEX_LINK, answer=Answer.HANGS, daemon="it waits for the other end for ever, and never comes up")
+DIGEST_OUTSIDE = _like(
+    CATALOGUE["digest-invalid"], answer=_HIT, daemon="it looks outside the cache, and a file there is a hit"
+)
+LINK_OUTSIDE = _like(CATALOGUE["file-not-regular"], answer=_HIT, daemon="it follows the link out of the cache")
+PACKED_UNREADABLE = _like(CATALOGUE["read-error"], answer=_HIT, daemon=GUEST_FAILS)
+NEARLY_FULL = _like(
+    CATALOGUE["disk-full"],
+    severity=_MEDIUM,
+    daemon="it stores as long as there is room; without, its store truncates index.json and cannot write it",
+)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -98,11 +97,9 @@ class Fault(msgspec.Struct, frozen=True, cache_hash=True):
         position: int | None = None,
         file: str = "",
         kind: FileKind | None = None,
-        **other: Any,
     ) -> Finding:
-        """The fault as it was met; ``other`` are fields of the fault that stand in place of the catalogue's."""
-        fault = msgspec.structs.replace(self, **other) if other else self
-        return Finding(fault, seen, digest, format, name, position, file, kind)
+        """The fault as it was met."""
+        return Finding(self, seen, digest, format, name, position, file, kind)
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -140,14 +137,6 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     @property
     def daemon(self) -> str:
         return self.fault.daemon
-
-    @property
-    def mend(self) -> str:
-        return self.fault.mend
-
-    @property
-    def loses(self) -> str:
-        return self.fault.loses
 
     @property
     def file(self) -> str:

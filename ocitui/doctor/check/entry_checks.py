@@ -20,8 +20,8 @@ from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, m
 from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
 from ocitui.cache.packed_file import SOUND, check_packed_file
 
-from ..catalogue import CATALOGUE, GUEST_FAILS
-from ..findings import Answer, Finding
+from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
+from ..findings import Finding
 from .index_checks import Where, where
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
@@ -51,29 +51,19 @@ class DocumentChecks:
 
     def _raw(self, kind: FileKind, name: str) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
-        fact = self._listing.get(name)
-        if fact is not None and fact.plain and fact.size <= MOST_DOCUMENT_BYTES:
-            return self._read(kind, name, fact.size)
-        found = standing(self._files, fact, name, kind, self._at)
-        if found.size is None or found.size > MOST_DOCUMENT_BYTES:
-            self._refuse(found, kind)
-            return None
-        return self._read(kind, name, found.size)
-
-    def _read(self, kind: FileKind, name: str, size: int) -> bytes | None:
+        found = standing(self._files, self._listing.get(name), name, kind, self._at)
         try:
-            return self._files.read(name, size)
+            if found.size is not None and found.size <= MOST_DOCUMENT_BYTES:
+                return self._files.read(name, found.size)
         except FileNotFoundError:
-            self._refuse(standing(self._files, None, name, kind, self._at), kind)
+            found = standing(self._files, None, name, kind, self._at)
         except OSError as error:
-            self.findings.append(unreadable(error, kind, self._at))
-        return None
-
-    def _refuse(self, found: FileLook, kind: FileKind) -> None:
+            found = FileLook(None, unreadable(error, kind, self._at))
         if found.finding is not None:
             (self.missing if found.missing else self.findings).append(found.finding)
         else:
             self._say(f"{kind}-unparsable", f"it has {found.size} bytes, which no document has: it was not read", kind)
+        return None
 
     def _say(self, code: str, seen: str, kind: FileKind) -> None:
         self.findings.append(CATALOGUE[code].finding(seen, kind=kind, **self._at))
@@ -350,14 +340,13 @@ def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at
 
 
 def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> FileLook:
-    fault, target = CATALOGUE["file-not-regular"], files.target(name)
+    target = files.target(name)
     if target is not None and target.regular:
         return FileLook(target.size)
     if target is None and (files.directory / name).exists():
-        seen, followed = "it is a link out of the cache", "it follows the link out of the cache"
-        return FileLook(None, fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=followed, **at))
+        return FileLook(None, LINK_OUTSIDE.finding("it is a link out of the cache", kind=kind, **at))
     seen = f"it is a link to {'nothing' if target is None else target.word}"
-    return FileLook(None, fault.finding(seen, kind=kind, **at))
+    return FileLook(None, CATALOGUE["file-not-regular"].finding(seen, kind=kind, **at))
 
 
 def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
@@ -365,11 +354,8 @@ def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
     if error.errno in _DENIED:
         return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", kind=kind, **at)
-    seen = f"it cannot be read: {reason}"
-    fault = CATALOGUE["read-error"]
-    if kind is FileKind.PACKED:
-        return fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=GUEST_FAILS, **at)
-    return fault.finding(seen, kind=kind, **at)
+    fault = PACKED_UNREADABLE if kind is FileKind.PACKED else CATALOGUE["read-error"]
+    return fault.finding(f"it cannot be read: {reason}", kind=kind, **at)
 
 
 # No file of the format is smaller, so what is, was cut.

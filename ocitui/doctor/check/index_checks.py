@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
@@ -23,8 +23,8 @@ from ocitui.cache.records import Identity, some_of
 from ocitui.cache.strict_json import Scanner, Value, next_element
 from ocitui.text import counted
 
-from ..catalogue import CATALOGUE, REFUSES, WIPES
-from ..findings import Answer, Finding, Severity
+from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, INDEX_PIPE, INDEX_UNREADABLE, NEW_CACHE
+from ..findings import Finding
 
 if TYPE_CHECKING:
     from ocitui.cache import Backup
@@ -152,7 +152,8 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
     if reading.fact is None:
         return [_missing(complete, files, history)]
     if reading.failure:
-        return [_unreadable(reading)]
+        seen = f"index.json cannot be read: {reading.failure}"
+        return [_UNREADABLE.get(reading.code, INDEX_UNREADABLE).finding(seen, file=INDEX_NAME)]
     findings = _kind_findings(reading)
     if reading.index is not None:
         return findings + _contents_findings(reading, complete, history)
@@ -162,45 +163,32 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
 
 
 def _missing(complete: int, files: int, history: History) -> Finding:
-    fault = CATALOGUE["index-missing"]
     if files or history.backup:
         seen = f"there is no index.json, beside {counted(complete, 'entry')} complete on disk"
-        return fault.finding(seen, file=INDEX_NAME)
-    seen = "there is no index.json, and nothing that it could hold: a new cache"
-    return fault.finding(seen, file=INDEX_NAME, severity=Severity.INFO)
+        return CATALOGUE["index-missing"].finding(seen, file=INDEX_NAME)
+    return NEW_CACHE.finding("there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME)
 
 
-def _unreadable(reading: IndexReading) -> Finding:
-    seen = f"index.json cannot be read: {reading.failure}"
-    if reading.code in (errno.EACCES, errno.EPERM):
-        return CATALOGUE["wrong-mode"].finding(seen, file=INDEX_NAME)
-    if reading.code == errno.EFBIG:
-        return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME)
-    return CATALOGUE["read-error"].finding(
-        seen,
-        file=INDEX_NAME,
-        severity=Severity.CRITICAL,
-        answer=Answer.NO_START,
-        daemon=REFUSES,
-        mend="move it aside, then join the newest backup with what the files themselves tell",
-        loses="names that no backup holds",
-    )
+_UNREADABLE = {
+    errno.EACCES: CATALOGUE["wrong-mode"],
+    errno.EPERM: CATALOGUE["wrong-mode"],
+    errno.EFBIG: CATALOGUE["index-unparsable"],
+}
 
 
 def _kind_findings(reading: IndexReading) -> list[Finding]:
-    fault, fact = CATALOGUE["index-not-a-file"], reading.fact
+    fact = reading.fact
     assert fact is not None
     if fact.regular:
         return []
-    seen, other = f"index.json is {fact.word}", dict[str, Any]()
-    if fact.link:
-        other = {"answer": Answer.HIT, "daemon": "it follows the link"}
-        if reading.verdict.outcome is IndexOutcome.CREATED:
-            seen += " to nothing"
-            other["daemon"] += ", and writes an empty index where it leads"
+    fault, seen = CATALOGUE["index-not-a-file"], f"index.json is {fact.word}"
+    if fact.link and reading.verdict.outcome is IndexOutcome.CREATED:
+        fault, seen = INDEX_DEAD_LINK, f"{seen} to nothing"
+    elif fact.link:
+        fault = INDEX_LINK
     elif fact.word != "a directory":
-        other = {"answer": Answer.HANGS, "daemon": "it waits for the other end for ever, and never comes up"}
-    return [fault.finding(seen, file=INDEX_NAME, **other)]
+        fault = INDEX_PIPE
+    return [fault.finding(seen, file=INDEX_NAME)]
 
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
@@ -302,7 +290,7 @@ def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
 
 
 def _unparsable(seen: str, position: int | None = None) -> Finding:
-    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position, daemon=WIPES)
+    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position)
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -367,14 +355,11 @@ class DescriptorChecks:
     def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
         digest = at["digest"]
         if not valid_digest(digest):
-            fault = CATALOGUE["digest-invalid"]
             if not usable_digest(digest) and ".." in digest:
-                outside = "it looks outside the cache, and a file there is a hit"
-                seen = f"the digest {digest!r} leads out of the cache"
-                yield fault.finding(seen, answer=Answer.HIT, daemon=outside, **at)
+                yield DIGEST_OUTSIDE.finding(f"the digest {digest!r} leads out of the cache", **at)
             else:
                 seen = f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has"
-                yield fault.finding(seen, **at)
+                yield CATALOGUE["digest-invalid"].finding(seen, **at)
             return
         if known_format(format) is None:
             seen = "it has no format" if format is None else f"the format {format!r} is none there is"

@@ -12,16 +12,14 @@ from ocitui.cache.files import OWN_NAME, identity_of
 from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
 from ocitui.cache.listing import Fact, Listing, part_of
 
-from ..catalogue import CATALOGUE, GUEST_FAILS
-from ..findings import Answer, Finding
+from ..catalogue import CATALOGUE, PACKED_UNREADABLE
+from ..findings import Finding
 from .entry_checks import PackedFile
 
 
 def damage_finding(damage: Damage, file: PackedFile) -> Finding:
     """The finding as the deep check made it, and when."""
-    fault = CATALOGUE[damage.code]
-    if damage.code == "read-error":
-        fault = msgspec.structs.replace(fault, answer=Answer.HIT, daemon=GUEST_FAILS)
+    fault = PACKED_UNREADABLE if damage.code == "read-error" else CATALOGUE[damage.code]
     finding = fault.finding(damage.seen, kind=FileKind.PACKED, **file.at)
     return msgspec.structs.replace(finding, found=damage.found)
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name, packed_name
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
@@ -203,9 +203,14 @@ class TrashCopies:
         for name in names:
             path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
-                # A document's bytes are copied, so that what took it to the trash can be undone all the same.
-                packed = wanted.format is not None
-                copy = self._packed(path, wanted, told, stop) if packed else document_at(path, wanted, self.label)
+                if wanted.format is None:
+                    # Its bytes are copied, so that what took it to the trash can be undone all the same.
+                    copy = document_at(path, wanted, self.label)
+                elif stat.S_ISREG((found := os.lstat(path)).st_mode):
+                    offered = Copy(self.label, 0, trash=name, source=Seen.of(found))
+                    copy = good_packed(path, wanted, offered, told, stop, self._ledger)
+                else:
+                    continue
                 if copy is not None:
                     return copy
         return None
@@ -216,13 +221,6 @@ class TrashCopies:
         for file in list_trash(self._directory):
             names.setdefault(file.name, []).append(file.trash)
         return names
-
-    def _packed(self, path: Path, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
-        found = os.lstat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        offered = Copy(self.label, 0, trash=path.name, source=Seen.of(found))
-        return good_packed(path, wanted, offered, told, stop, self._ledger)
 
 
 class SiblingCopies:
@@ -354,27 +352,24 @@ def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: Other
     return f"not read through: {through.unchecked}" if through.unchecked else ""
 
 
-FilesOf = Callable[[str, PackedFormat | None], PackedFiles]
-"""The files of an image, by its digest and a format, where that matters."""
-
-
 class FilesCopies:
-    """Files as a cache has them; what they are is told by their bytes, not by their names."""
+    """Files as a cache has them, in another cache's directory or of a single image; what they are is told by their
+    bytes, not by their names."""
 
-    def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
+    def __init__(self, text: str, files: Path | PackedFiles, ledger: Ledger | None = None) -> None:
         self.label, self._files, self._ledger = text, files, ledger
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
     def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
-        files = self._files(wanted.digest, wanted.format)
-        if wanted.format is not None:
-            return self._packed(files, wanted, told, stop)
-        path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
-        return document_at(path, wanted, self.label, told)
-
-    def _packed(self, files: PackedFiles, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
+        files = self._files
+        if isinstance(files, Path):
+            documents = files / manifest_name(wanted.digest), files / config_name(wanted.digest)
+            files = PackedFiles(files / wanted.name, *documents, wanted.format)
+        if wanted.format is None:
+            path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
+            return document_at(path, wanted, self.label, told)
         # A file of that name is this image only where the manifest beside it has the digest.
         if right_document(files.manifest, wanted.digest) is None or files.format not in (None, wanted.format):
             return None
@@ -382,21 +377,11 @@ class FilesCopies:
         return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
-def _files_in(directory: Path) -> FilesOf:
-    """The files of another cache's directory."""
-
-    def files(digest: str, format: PackedFormat | None) -> PackedFiles:
-        packed = directory / packed_name(digest, format or PackedFormat.SQUASHFS)
-        return PackedFiles(packed, directory / manifest_name(digest), directory / config_name(digest), format)
-
-    return files
-
-
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
     if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
-        return FilesCopies(text, _files_in(path), Ledger.open(path))
+        return FilesCopies(text, path, Ledger.open(path))
     kind = recognise(text).kind
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(
@@ -407,7 +392,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         files = find_packed_files(text)
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
-        return FilesCopies(text, lambda *_: files)
+        return FilesCopies(text, files)
     return LayerCopies(text, partial(_origins_in, text, access), access, text)
 
 

@@ -215,18 +215,17 @@ class FileMends(msgspec.Struct, frozen=True):
         seen, like = f"the {wanted.kind} file is not there", findings[0]
         entry = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
         missing = CATALOGUE["file-missing"].finding(seen, file=wanted.name, kind=wanted.kind, **entry)
-        outcome.steps.append(
-            RepairStep(
-                StepKind.MOVE_ASIDE,
-                f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
-                findings,
-                files,
-                then=MISSES,
-                used_by=self.holders.get(wanted.name, ()),
-                leaves=(Left(missing, why, would),),
-                change=change,
-            )
+        step = RepairStep(
+            StepKind.MOVE_ASIDE,
+            f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
+            findings,
+            files,
+            then=MISSES,
+            used_by=self.holders.get(wanted.name, ()),
+            leaves=(Left(missing, why, would),),
+            change=change,
         )
+        outcome.steps.append(step)
 
 
 def _may_stay(findings: Sequence[Finding]) -> bool:
@@ -275,20 +274,16 @@ class Adoption(msgspec.Struct, frozen=True):
         assert self.snapshot.index is not None
         name = descriptor.image_name or ""
         winner = self.snapshot.index.by_name(name)
-        taken = winner is not None and winner.digest != descriptor.digest
-        outcome.steps.append(
-            RepairStep(
-                StepKind.ADOPT,
-                f"Adopt {entry_of(finding.digest, finding.format)} as {name}",
-                (finding,),
-                then=f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
-                if taken and winner
-                else f"a hit, and {name} resolves to it",
-                source="its manifest and config" if finding.digest in self.names else "the index as it once was",
-                # First in the index, it takes no name from an entry that has it now.
-                change=StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), 0 if taken else None),)),
-            )
-        )
+        place, then = None, f"a hit, and {name} resolves to it"
+        if winner is not None and winner.digest != descriptor.digest:
+            # First in the index, it takes no name from an entry that has it now.
+            place = 0
+            then = f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
+        title = f"Adopt {entry_of(finding.digest, finding.format)} as {name}"
+        source = "its manifest and config" if finding.digest in self.names else "the index as it once was"
+        change = StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), place),))
+        step = RepairStep(StepKind.ADOPT, title, (finding,), then=then, source=source, change=change)
+        outcome.steps.append(step)
 
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""

@@ -45,14 +45,13 @@ from .steps import (
 )
 
 
-def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
+def remembered(directory: Path, wanted: set[tuple[str, str]]) -> Known:
     """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
-    found, left = dict[tuple[str, str], Descriptor](), set(wanted)
-    for descriptor in _all(directory) if left else ():
-        if (key := (descriptor.digest, descriptor.format or "")) in left and descriptor.image_name:
-            found[key] = descriptor
-            left.remove(key)
-            if not left:
+    found: dict[tuple[str, str], Descriptor] = {}
+    for descriptor in _all(directory) if wanted else ():
+        if (key := (descriptor.digest, descriptor.format or "")) in wanted and descriptor.image_name:
+            found.setdefault(key, descriptor)
+            if len(found) == len(wanted):
                 break
     return found
 
@@ -216,7 +215,7 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
-            outcome.leave([finding], "there is no safe mend for it", finding.mend)
+            outcome.leave([finding], "there is no safe mend for it", finding.fault.mend)
 
 
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
