@@ -51,10 +51,6 @@ class IndexSource(StrEnum):
     FILES = "files"
 
 
-_BY_WORTH = (IndexSource.JOURNAL, IndexSource.BACKUP, IndexSource.INDEX)
-"""Those that tell of an order, from what is taken last to what is taken first."""
-
-
 def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
     """The sources to put side by side: the journal only where an entry is told of by it."""
     return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
@@ -163,15 +159,17 @@ class JoinedEntries:
                 if not removed or one.identity not in removed or (one.digest, one.format) in self._files
             ]
         self._noted = expected.noted
-        self._index = dict(zip(entry_keys(left), left, strict=True))
-        self._expected = dict(zip(entry_keys(expected.descriptors), expected.descriptors, strict=True))
+        index, told = (dict(zip(entry_keys(some), some, strict=True)) for some in (left, expected.descriptors))
         same = tuple(backup) == expected.descriptors
-        self._backup = self._expected if same else dict(zip(entry_keys(backup), backup, strict=True))
+        backed = told if same else dict(zip(entry_keys(backup), backup, strict=True))
+        journal = {} if same else {key: one for key, one in told.items() if key not in backed}
+        # What index, backup and journal alone tell, by the keys of the entries.
+        self._tables = index, backed, journal
         # Of those that have a name: the keys in order, what is proposed, and where that is taken from.
-        self._keys = merged(list(self._index), list(self._expected))
-        self._descriptors = [self._index.get(key) or self._expected[key] for key in self._keys]
-        by_source = zip(_BY_WORTH, (self._expected, self._backup, self._index), strict=True)
-        origins = {key: source for source, keys in by_source for key in keys}
+        self._keys = merged(list(index), list(told))
+        self._descriptors = [index.get(key) or told[key] for key in self._keys]
+        by_worth = reversed([*zip(IndexSource, self._tables, strict=False)])
+        origins = {key: source for source, keys in by_worth for key in keys}
         self._origins = [origins[key] for key in self._keys]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
         self._single = len(named) == len(self._keys)
@@ -216,7 +214,7 @@ class JoinedEntries:
         lost = [
             one.digest
             for key, one in zip(self._keys, self._descriptors, strict=True)
-            if one.image_name is None and key not in self._index
+            if one.image_name is None and key not in self._tables[0]
         ]
         return list(dict.fromkeys([*lost, *(one.digest for one in self._others if one.descriptor and one.lost)]))
 
@@ -229,12 +227,10 @@ class JoinedEntries:
     @cached_property
     def counts(self) -> Counter[IndexSource]:
         """How many entries each source tells of."""
-        index, backup, files = self._index, self._backup, self._files
         counts = Counter(source for entry in self._others for source in entry.sources)
-        counts[IndexSource.INDEX] += len(index)
-        counts[IndexSource.BACKUP] += sum(key in backup for key in self._keys)
-        counts[IndexSource.JOURNAL] += sum(key in self._expected and key not in backup for key in self._keys)
-        counts[IndexSource.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
+        for source, keys in zip(IndexSource, self._tables, strict=False):
+            counts[source] += sum(key in keys for key in self._keys)
+        counts[IndexSource.FILES] += sum((digest, format_) in self._files for digest, format_, _, _ in self._keys)
         return counts
 
     def bad(self, *, or_odd: bool = False) -> Iterator[int]:
@@ -252,7 +248,7 @@ class JoinedEntries:
     def _differs(self, at: int, found: FoundEntry) -> bool:
         """Whether the sources tell different things of an entry."""
         key, one = self._keys[at], self._descriptors[at]
-        others = self._expected.get(key, one), self._backup.get(key, one)
+        others = (table.get(key, one) for table in self._tables)
         if not self._single or any(other is not one and other != one for other in others):
             return bool(self._named(at).conflicts)
         if (said := found.said) is None:
@@ -264,16 +260,15 @@ class JoinedEntries:
     def _names_of(self, key: EntryKey) -> tuple[tuple[IndexSource, str], ...]:
         """The names that each source has for an entry's digest and format."""
         if self._single:
-            known = (self._index, self._backup, {} if key in self._backup else self._expected)
-            return tuple((source, key[2]) for source, keys in zip(IndexSource, known, strict=False) if key in keys)
+            told = zip(IndexSource, self._tables, strict=False)
+            return tuple((source, key[2]) for source, keys in told if key in keys)
         return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
 
     @cached_property
     def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
-        journal = [key for key in self._expected if key not in self._backup]
         names: dict[IndexSource, dict[FileKey, str]] = {}
-        for source, keys in zip(IndexSource, (self._index, self._backup, journal), strict=False):
+        for source, keys in zip(IndexSource, self._tables, strict=False):
             of_source = names[source] = {}
             for digest, format_, name, _ in keys:
                 before = of_source.get((digest, format_))
@@ -285,7 +280,7 @@ class JoinedEntries:
     def _named(self, at: int) -> JoinedEntry:
         """An entry of the index, of the backup, of the journal, or of several."""
         key, descriptor = self._keys[at], self._descriptors[at]
-        backed, found = self._backup.get(key), self._files.get(key[:2])
+        found, (left, backed, noted) = self._files.get(key[:2]), (table.get(key) for table in self._tables)
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
@@ -293,9 +288,9 @@ class JoinedEntries:
             descriptor,
             self._origins[at],
             found.problems if found else ("there is no packed file",),
-            self._index.get(key),
+            left,
             backed,
-            self._expected.get(key) if backed is None else None,
+            noted,
             found,
             self._names_of(key),
             tuple(self._hints.get(key[0], ())),
