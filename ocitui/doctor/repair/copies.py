@@ -109,9 +109,8 @@ class Copy:
 class Copies(Protocol):
     """One place where copies may be."""
 
-    @property
-    def label(self) -> str:
-        """The place in words, as in "not found in LABEL"."""
+    label: str
+    """The place in words, as in "not found in LABEL"."""
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is

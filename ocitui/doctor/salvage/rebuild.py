@@ -69,7 +69,7 @@ def _texts(described: Described) -> tuple[str, str]:
 class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
-    ``packed_size`` and ``manifest_size`` are in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
+    ``manifest_size`` is in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
     seconds since the epoch (None: there is no manifest), ``changed_ns`` is when the packed file came to its place, in
     nanoseconds. The documents are read by ``read`` when somebody asks what they tell beside what the judge
     ``described``.
@@ -78,7 +78,6 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     digest: str
     format: PackedFormat
     problems: tuple[str, ...]
-    packed_size: int
     modified: float
     manifest_modified: float | None = None
     read: Callable[[str, PackedFormat], Told] | None = None
@@ -154,7 +153,6 @@ def _entries(judge: Judge, digests: Iterable[str]) -> Iterator[FoundEntry]:
                 digest,
                 format_,
                 _problems(judge, digest, format_),
-                listing.sizes[place],
                 listing.modified[place] / 1e9,
                 listing.modified[manifest] / 1e9 if listing.has(manifest) else None,
                 read,
